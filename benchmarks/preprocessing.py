@@ -1,0 +1,170 @@
+"""Measure preprocessing: PTB-XL at 100 Hz from its files to the finished store, against a plain loop over `wfdb.rdsamp`.
+
+    python benchmarks/preprocessing.py [PTBXL_FOLDER] [--jobs N] [--sample N]
+
+Each store is built in a process of its own. The files are read once before anything is measured, so that every time is one
+with the files in the operating system's cache; the time of that first read is printed too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEED_TARGET = 20
+FILTER_TARGET = 3
+MEMORY_TARGET = 1e9
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "raw_datasets" / "ptbxl")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that read (default: 2)")
+    parser.add_argument("--sample", type=int, default=1000, help="records of the loop over wfdb.rdsamp (default: 1000)")
+    parser.add_argument("--work", type=Path, help="folder for the stores, removed afterwards (default: a temporary one)")
+    parser.add_argument("--build", choices=("plain", "bandpass"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.build:
+        print(json.dumps(build_once(arguments.folder, arguments.work, arguments.build, arguments.jobs)))
+        return
+    records = record_paths(arguments.folder)
+    first_read, n_bytes = read_bytes(records)
+    again, _ = read_bytes(records)
+    loop = wfdb_loop(records[:: max(1, len(records) // arguments.sample)][: arguments.sample]) * len(records)
+    with tempfile.TemporaryDirectory(dir=arguments.work) as work:
+        plain = measure_build(arguments.folder, Path(work), "plain", arguments.jobs)
+        bandpass = measure_build(arguments.folder, Path(work), "bandpass", arguments.jobs)
+    print_table(len(records), n_bytes, (first_read, again, loop), plain, bandpass, arguments)
+
+
+def print_table(
+    n_records: int,
+    n_bytes: int,
+    times: tuple[float, float, float],
+    plain: dict[str, float],
+    bandpass: dict[str, float],
+    arguments: argparse.Namespace,
+) -> None:
+    """Print what was measured and whether it meets the targets."""
+    first_read, again, loop = times
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    print(f"{n_records:,} records, {2 * n_records:,} files, {n_bytes / 1e6:,.0f} MB; {arguments.jobs} processes; load {load}\n")
+    print(f"{'what':<58}{'seconds':>9}")
+    print(f"{f'plain loop over wfdb.rdsamp ({arguments.sample:,} records, scaled)':<58}{loop:>9.2f}")
+    print(f"{'reading the same bytes, 1 process (first time: ' + f'{first_read:.1f} s)':<58}{again:>9.2f}")
+    print(f"{'files to finished store':<58}{plain['seconds']:>9.2f}")
+    print(f"{'files to finished store, band-pass 0.5-40 Hz':<58}{bandpass['seconds']:>9.2f}\n")
+    print(f"{'target':<46}{'measured':>12}{'':>4}met")
+    speed, ratio = loop / plain["seconds"], bandpass["seconds"] / plain["seconds"]
+    memory = max(plain["peak_bytes"], bandpass["peak_bytes"])
+    for target, measured, is_met in (
+        (f"at least {SPEED_TARGET} times as fast as the loop", f"{speed:.1f} x", speed >= SPEED_TARGET),
+        (f"band-pass at most {FILTER_TARGET} times as long", f"{ratio:.2f} x", ratio <= FILTER_TARGET),
+        ("under 1,000 MB resident, all processes together", f"{memory / 1e6:.0f} MB", memory < MEMORY_TARGET),
+    ):
+        print(f"{target:<46}{measured:>12}{'':>4}{'yes' if is_met else 'NO'}")
+
+
+def record_paths(folder: Path) -> list[str]:
+    """Give all records at 100 Hz, without suffix."""
+    paths = sorted(str(path)[:-4] for path in (folder / "records100").glob("*/*.hea"))
+    if not paths:
+        sys.exit(f"no PTB-XL at 100 Hz in {folder}: give its folder")
+    return paths
+
+
+def read_bytes(records: Sequence[str]) -> tuple[float, int]:
+    """Read every byte of the records; give seconds and bytes."""
+    start, n_bytes = time.perf_counter(), 0
+    for record in records:
+        for suffix in (".hea", ".dat"):
+            with open(record + suffix, "rb", buffering=0) as file:  # noqa: PTH123  # the fastest way there is, as the limit
+                n_bytes += len(file.read())
+    return time.perf_counter() - start, n_bytes
+
+
+def wfdb_loop(records: Sequence[str]) -> float:
+    """Give the seconds a record that `wfdb.rdsamp` takes."""
+    import wfdb
+
+    wfdb.rdsamp(records[0])
+    start = time.perf_counter()
+    for record in records:
+        wfdb.rdsamp(record)
+    return (time.perf_counter() - start) / len(records)
+
+
+def build_once(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, float]:
+    """Build one store in this process; give seconds and the peak of resident memory of all its processes."""
+    from ecgkit.filters import Filters
+    from ecgkit.sources.ptbxl import PtbXl
+    from ecgkit.store import build
+
+    memory = PeakMemory()
+    start = time.perf_counter()
+    build(PtbXl(folder), work / kind, filters=Filters(bandpass=(0.5, 40.0) if kind == "bandpass" else None), jobs=jobs)
+    return {"seconds": time.perf_counter() - start, "peak_bytes": memory.stop()}
+
+
+def measure_build(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, float]:
+    """Build one store in a fresh process."""
+    command = [sys.executable, __file__, str(folder), "--build", kind, "--work", str(work), "--jobs", str(jobs)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    shutil.rmtree(work / kind, ignore_errors=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+class PeakMemory:
+    """Watch the resident memory of this process and its children, every 20 ms; shared pages count in each (Linux)."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        """Stop watching; give the peak in bytes."""
+        self._done.set()
+        self._thread.join()
+        return self.peak
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.02):
+            self.peak = max(self.peak, sum(_resident(pid) for pid in _family(os.getpid())))
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except OSError:  # a thread that has just ended
+            continue
+        for child in children:
+            found += _family(child)
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):  # a process that has just ended
+        return 0
+
+
+if __name__ == "__main__":
+    main()

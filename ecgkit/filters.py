@@ -1,0 +1,336 @@
+"""Filters for ECG signals: pure functions on arrays whose last axis is time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import EcgkitError
+
+DEFAULT_BAND = (0.5, 40.0)
+DEFAULT_ORDER = 3
+DEFAULT_NOTCH_Q = 30.0
+
+
+def bandpass(
+    signal: ArrayLike, *, sampling_rate: float, low: float = 0.5, high: float = 40.0, order: int = DEFAULT_ORDER
+) -> NDArray[np.floating]:
+    """Butterworth band-pass without phase shift.
+
+    The filter runs forwards and backwards in second-order sections, so its gain is the square of the designed
+    Butterworth's (-6 dB at both edges). The ends are continued by odd reflection over one period of ``low``, which keeps
+    the baseline at the ends from ringing.
+
+    Parameters
+    ----------
+    signal : array_like, shape (..., samples)
+        Any unit.
+    sampling_rate : float
+        In Hz.
+    low, high : float
+        Edges of the band in Hz.
+    order : int
+        Order of the Butterworth prototype.
+
+    Returns
+    -------
+    ndarray, shape (..., samples)
+        In the unit of ``signal``; float32 if ``signal`` is, otherwise float64.
+
+    Raises
+    ------
+    EcgkitError
+        If an edge is not between 0 and half the sampling rate, ``low`` is not below ``high``, or a sample is not finite.
+
+    References
+    ----------
+    Gustafsson, F. (1996). Determining the initial states in forward-backward filtering. IEEE Trans. Signal Process. 44.
+    """
+    _check_band(low, high, order, sampling_rate)
+    sections = _butterworth(low, high, order, sampling_rate)
+    return _zero_phase(signal, sections, pad=round(sampling_rate / low))
+
+
+def notch(
+    signal: ArrayLike, *, sampling_rate: float, frequency: float, q: float = DEFAULT_NOTCH_Q
+) -> NDArray[np.floating]:
+    """Remove one frequency, such as the mains at 50 or 60 Hz, without phase shift.
+
+    Parameters
+    ----------
+    signal : array_like, shape (..., samples)
+        Any unit.
+    sampling_rate : float
+        In Hz.
+    frequency : float
+        The frequency to remove, in Hz.
+    q : float
+        Quality: ``frequency`` divided by the width of the notch at -3 dB of one pass.
+
+    Returns
+    -------
+    ndarray, shape (..., samples)
+        In the unit of ``signal``; float32 if ``signal`` is, otherwise float64.
+
+    Raises
+    ------
+    EcgkitError
+        If the frequency is not between 0 and half the sampling rate, ``q`` is not positive, or a sample is not finite.
+    """
+    _check_notch(frequency, q, sampling_rate)
+    return _zero_phase(signal, _notch(frequency, q, sampling_rate), pad=round(sampling_rate * q / frequency))
+
+
+def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> NDArray[np.floating]:
+    """Change the sampling rate with a polyphase anti-aliasing filter.
+
+    Parameters
+    ----------
+    signal : array_like, shape (..., samples)
+        Any unit.
+    sampling_rate, target_rate : float
+        The rate of ``signal`` and the rate to give, in Hz.
+
+    Returns
+    -------
+    ndarray, shape (..., ceil(samples * target_rate / sampling_rate))
+        In the unit of ``signal``; float32 if ``signal`` is, otherwise float64.
+
+    Raises
+    ------
+    EcgkitError
+        If a rate is not positive or a sample is not finite.
+    """
+    from scipy.signal import resample_poly
+
+    for name, rate in (("sampling_rate", sampling_rate), ("target_rate", target_rate)):
+        _check_positive(name, rate, "Hz")
+    values = _finite(signal)
+    ratio = Fraction(target_rate).limit_denominator(1000) / Fraction(sampling_rate).limit_denominator(1000)
+    if ratio != 1:
+        # An ECG seldom ends where it began: zeros beyond the ends would ring at both.
+        values = resample_poly(values, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    return _as_given(values, signal)
+
+
+def standardize(signal: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
+    """Give each lead zero mean and unit deviation, by statistics that were fitted elsewhere.
+
+    Parameters
+    ----------
+    signal : array_like, shape (..., leads, samples)
+        In the unit of the statistics.
+    mean, std : array_like, shape (leads,)
+        Of the training folds. A lead whose deviation is 0 is only centred.
+
+    Returns
+    -------
+    ndarray of float32, shape (..., leads, samples)
+        Without unit.
+
+    Raises
+    ------
+    EcgkitError
+        If the statistics do not have one value a lead or are not finite.
+    """
+    values = np.asarray(signal, np.float32)
+    centre, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    leads = values.shape[-2] if values.ndim > 1 else 0
+    if centre.shape != (leads,) or scale.shape != (leads,):
+        raise EcgkitError(
+            f"a signal of shape {values.shape} and statistics of shape {centre.shape} and {scale.shape}: "
+            "give the signal as (..., leads, samples) and one mean and deviation a lead"
+        )
+    if not (np.isfinite(centre).all() and np.isfinite(scale).all()):
+        raise EcgkitError("the statistics for standardisation are not finite: fit them on folds 1-8 that hold records")
+    scale = np.where(scale > 0, scale, np.float32(1))
+    result: NDArray[np.float32] = (values - centre[:, None]) / scale[:, None]
+    return result
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which filters a processed dataset has been through; by default none.
+
+    Attributes
+    ----------
+    bandpass : tuple of two floats, or None
+        Lower and upper edge in Hz, such as ``(0.5, 40.0)``; None for no band-pass.
+    order : int
+        Order of the Butterworth band-pass.
+    notch : float or None
+        Frequency of the mains in Hz, 50 or 60; None for no notch.
+    notch_q : float
+        Quality of the notch.
+    """
+
+    bandpass: tuple[float, float] | None = None
+    order: int = DEFAULT_ORDER
+    notch: float | None = None
+    notch_q: float = DEFAULT_NOTCH_Q
+
+    def __post_init__(self) -> None:
+        if self.bandpass is not None:
+            if len(self.bandpass) != 2:
+                raise EcgkitError(f"bandpass is {self.bandpass}: give two edges in Hz, such as (0.5, 40.0)")
+            object.__setattr__(self, "bandpass", (float(self.bandpass[0]), float(self.bandpass[1])))
+        if self.notch is not None:
+            object.__setattr__(self, "notch", float(self.notch))
+
+    def __bool__(self) -> bool:
+        """Whether anything is filtered at all."""
+        return self.bandpass is not None or self.notch is not None
+
+    def check(self, sampling_rate: float) -> None:
+        """Raise the error that `apply` would raise at this sampling rate (in Hz), before any signal is read.
+
+        Raises
+        ------
+        EcgkitError
+            If an edge or the notch does not fit the sampling rate.
+        """
+        if self.bandpass is not None:
+            _check_band(*self.bandpass, self.order, sampling_rate)
+        if self.notch is not None:
+            _check_notch(self.notch, self.notch_q, sampling_rate)
+
+    def apply(self, signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.floating]:
+        """Filter a signal, first band-pass, then notch.
+
+        Parameters
+        ----------
+        signal : array_like, shape (..., samples)
+            Any unit.
+        sampling_rate : float
+            In Hz.
+
+        Returns
+        -------
+        ndarray, shape (..., samples)
+            In the unit of ``signal``; float32 if ``signal`` is, otherwise float64.
+
+        Raises
+        ------
+        EcgkitError
+            If an edge or the notch does not fit the sampling rate, or a sample is not finite.
+        """
+        result = _as_given(np.asarray(signal), signal)
+        if self.bandpass is not None:
+            low, high = self.bandpass
+            result = bandpass(result, sampling_rate=sampling_rate, low=low, high=high, order=self.order)
+        if self.notch is not None:
+            result = notch(result, sampling_rate=sampling_rate, frequency=self.notch, q=self.notch_q)
+        return result
+
+    def name_suffix(self) -> str:
+        """Name the filters as in a dataset's name: ``""``, ``"bandpass"``, ``"bandpass1-30"``, ``"bandpass_notch50"``."""
+        words = []
+        if self.bandpass is not None:
+            edges = "" if self.bandpass == DEFAULT_BAND else f"{self.bandpass[0]:g}-{self.bandpass[1]:g}"
+            words.append(f"bandpass{edges}" + ("" if self.order == DEFAULT_ORDER else f"order{self.order}"))
+        if self.notch is not None:
+            words.append(f"notch{self.notch:g}" + ("" if self.notch_q == DEFAULT_NOTCH_Q else f"q{self.notch_q:g}"))
+        return "_".join(words)
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the parameters as JSON data."""
+        result = asdict(self)
+        return result | {"bandpass": None if self.bandpass is None else list(self.bandpass)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Filters:
+        """Make the filters that `to_dict` described.
+
+        Raises
+        ------
+        EcgkitError
+            If there is a parameter that filters do not have.
+        """
+        known = tuple(cls.__dataclass_fields__)
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise EcgkitError(f"unknown filter parameter {unknown[0]!r}: choose from {', '.join(known)}")
+        return cls(**data)  # type: ignore[arg-type]
+
+
+def _check_positive(name: str, value: float, unit: str) -> None:
+    if not (np.isfinite(value) and value > 0):
+        raise EcgkitError(f"{name} is {value}: give a positive number" + (f" of {unit}" if unit else ""))
+
+
+def _check_frequency(name: str, frequency: float, sampling_rate: float) -> None:
+    _check_positive("sampling_rate", sampling_rate, "Hz")
+    _check_positive(name, frequency, "Hz")
+    if frequency >= sampling_rate / 2:
+        raise EcgkitError(
+            f"{name} is {frequency:g} Hz, at or above the Nyquist frequency of {sampling_rate / 2:g} Hz: "
+            f"a signal sampled at {sampling_rate:g} Hz holds nothing there, choose a lower frequency or a higher rate"
+        )
+
+
+def _check_band(low: float, high: float, order: int, sampling_rate: float) -> None:
+    _check_frequency("the lower edge of the band-pass", low, sampling_rate)
+    _check_frequency("the upper edge of the band-pass", high, sampling_rate)
+    if low >= high:
+        raise EcgkitError(f"the band-pass goes from {low:g} to {high:g} Hz: give the lower edge first")
+    if order < 1:
+        raise EcgkitError(f"the order of the band-pass is {order}: give 1 or more")
+
+
+def _check_notch(frequency: float, q: float, sampling_rate: float) -> None:
+    _check_frequency("the notch", frequency, sampling_rate)
+    _check_positive("the quality of the notch", q, "")
+
+
+@lru_cache(maxsize=32)
+def _butterworth(low: float, high: float, order: int, sampling_rate: float) -> tuple[NDArray[np.float64], ...]:
+    from scipy.signal import butter, sosfilt_zi
+
+    sections = butter(order, (low, high), btype="bandpass", fs=sampling_rate, output="sos")
+    return sections, sosfilt_zi(sections)
+
+
+@lru_cache(maxsize=32)
+def _notch(frequency: float, q: float, sampling_rate: float) -> tuple[NDArray[np.float64], ...]:
+    from scipy.signal import iirnotch, sosfilt_zi, tf2sos
+
+    sections = tf2sos(*iirnotch(frequency, q, fs=sampling_rate))
+    return sections, sosfilt_zi(sections)
+
+
+def _zero_phase(signal: ArrayLike, sections: tuple[NDArray[np.float64], ...], *, pad: int) -> NDArray[np.floating]:
+    """Filter as `scipy.signal.sosfiltfilt` does with odd padding; written out, since that solves for ``zi`` in every call."""
+    from scipy.signal import sosfilt
+
+    coefficients, steady = sections
+    values = _finite(signal)
+    samples = values.shape[-1]
+    if samples < 2:
+        raise EcgkitError(f"a signal of {samples} samples cannot be filtered: give at least 2")
+    pad = min(pad, samples - 1)
+    before = 2 * values[..., :1] - values[..., pad:0:-1]
+    after = 2 * values[..., -1:] - values[..., -2 : -pad - 2 : -1]
+    extended = np.concatenate((before, values, after), axis=-1)
+    for _ in ("forwards", "backwards"):
+        start = steady[(slice(None), *[None] * (values.ndim - 1))] * extended[..., 0][..., None]
+        extended = sosfilt(coefficients, extended, axis=-1, zi=start)[0][..., ::-1]
+    return _as_given(np.ascontiguousarray(extended[..., pad : pad + samples]), signal)
+
+
+def _finite(signal: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(signal, np.float64)
+    if values.ndim == 0:
+        raise EcgkitError("a signal has a time axis: give an array of shape (..., samples)")
+    if not np.isfinite(values).all():
+        count = int(values.size - np.isfinite(values).sum())
+        raise EcgkitError(f"{count} of {values.size} samples are NaN or infinite: repair them before filtering")
+    return values
+
+
+def _as_given(values: NDArray[np.floating], signal: ArrayLike) -> NDArray[np.floating]:
+    return values.astype(np.float32 if getattr(signal, "dtype", None) == np.float32 else np.float64, copy=False)

@@ -1,0 +1,114 @@
+"""xLSTM blocks that read a sequence in both directions, made of the blocks of the ``xlstm`` package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from xlstm import FeedForwardConfig, mLSTMBlock, mLSTMBlockConfig, mLSTMLayerConfig
+from xlstm import sLSTMBlock, sLSTMBlockConfig, sLSTMLayerConfig
+
+from ecgkit.errors import EcgkitError
+from ecgkit.models.kernels import use_linear_scan
+
+
+def make_block(kind: str, *, width: int, n_heads: int, n_tokens: int, index: int, n_blocks: int) -> nn.Module:
+    """Make one upstream block, which maps ``(records, tokens, width)`` to the same shape with its shortcut inside.
+
+    Parameters
+    ----------
+    kind : str
+        ``"m"`` for mLSTM (matrix memory), ``"s"`` for sLSTM (scalar memory) with its gated feed-forward layer.
+    width : int
+        Channels of a token.
+    n_heads : int
+        Heads; they divide ``width``.
+    n_tokens : int
+        Length of the sequence; sizes mLSTM's causal mask.
+    index, n_blocks : int
+        Place of the block in its stack; sets the initial forget gates.
+
+    Returns
+    -------
+    Module
+
+    Raises
+    ------
+    EcgkitError
+        If the kind is neither ``"m"`` nor ``"s"``.
+    """
+    if kind == "m":
+        mlstm = mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=n_tokens)
+        return mLSTMBlock(mLSTMBlockConfig(mlstm=mlstm, _num_blocks=n_blocks, _block_idx=index))
+    if kind == "s":
+        # "vanilla" is plain PyTorch; upstream's default compiles CUDA code with nvcc on first use. Upstream keeps the
+        # recurrent weights in bfloat16 by default, which only its CUDA kernels want.
+        slstm = sLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, backend="vanilla", dtype="float32")
+        feedforward = FeedForwardConfig(proj_factor=1.3, act_fn="gelu")
+        config = sLSTMBlockConfig(slstm=slstm, feedforward=feedforward, _num_blocks=n_blocks, _block_idx=index)
+        return use_linear_scan(sLSTMBlock(config))
+    raise EcgkitError(f"unknown xLSTM block {kind!r}: give a word of m and s, such as 'msm'")
+
+
+class BidirectionalBlock(nn.Module):
+    """Two blocks of one kind, one of which reads the sequence backwards; the mean of both goes on.
+
+    An xLSTM block is causal; an ECG is there as a whole, so each token may look both ways.
+
+    Parameters
+    ----------
+    forward_block, backward_block : Module
+        Blocks that map ``(records, tokens, width)`` to the same shape.
+    dropout : float
+        On what the pair adds to its input.
+    """
+
+    def __init__(self, forward_block: nn.Module, backward_block: nn.Module, *, dropout: float) -> None:
+        super().__init__()
+        self.forward_block, self.backward_block = forward_block, backward_block
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map ``(records, tokens, width)`` to the same shape."""
+        backward = self.backward_block(tokens.flip(1)).flip(1)
+        mean = (self.forward_block(tokens) + backward) / 2
+        return tokens + self.dropout(mean - tokens)
+
+
+class BidirectionalXLSTM(nn.Module):
+    """A stack of bidirectional xLSTM blocks with a final layer norm (Beck et al., 2024, arXiv:2405.04517).
+
+    The stack runs in float32 also under autocast: the exponential gates lose what bfloat16 cannot hold.
+
+    Parameters
+    ----------
+    width : int
+        Channels of a token.
+    layout : str
+        One letter a block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
+    n_heads : int
+        Heads of each block.
+    n_tokens : int
+        Length of the sequence.
+    dropout : float
+        On what each block adds.
+    """
+
+    def __init__(self, *, width: int, layout: Sequence[str], n_heads: int, n_tokens: int, dropout: float) -> None:
+        super().__init__()
+        blocks = []
+        for index, kind in enumerate(layout):
+            pair = [
+                make_block(kind, width=width, n_heads=n_heads, n_tokens=n_tokens, index=index, n_blocks=len(layout))
+                for _ in range(2)
+            ]
+            blocks.append(BidirectionalBlock(*pair, dropout=dropout))
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(records, width, tokens)`` to the same shape."""
+        with torch.autocast(features.device.type, enabled=False):
+            tokens = features.float().transpose(1, 2)
+            return self.norm(self.blocks(tokens)).transpose(1, 2)

@@ -1,0 +1,72 @@
+"""``hybrid``: a residual CNN trunk with bidirectional xLSTM blocks on top."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ecgkit.models.base import ECGModel, make_pooling
+from ecgkit.models.blocks import BidirectionalXLSTM
+from ecgkit.models.resnet1d import ResidualTrunk, stem_stride
+
+
+class Hybrid(ECGModel):
+    """The CNN describes beats, the xLSTM blocks relate them over the ten seconds, attention picks what counts.
+
+    Parameters
+    ----------
+    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
+        As of `ECGModel`.
+    widths : sequence of int
+        Channels of the trunk's stages; the last is the width of the xLSTM blocks.
+    blocks : int
+        Residual blocks a stage.
+    kernel_size : int
+        Odd length of the trunk's kernels, in frames.
+    layout : str
+        One letter an xLSTM block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
+    n_heads : int
+        Heads of each xLSTM block.
+    pooling : str
+        ``"mean_max"`` or ``"attention"``.
+    dropout : float
+        Inside the xLSTM blocks and before the head.
+    """
+
+    gradcam_layer = "trunk"
+
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        n_classes: int,
+        n_samples: int,
+        sampling_rate: int,
+        n_metadata: int = 0,
+        widths: Sequence[int] = (64, 96, 128, 128),
+        blocks: int = 2,
+        kernel_size: int = 5,
+        layout: str = "ms",
+        n_heads: int = 4,
+        pooling: str = "attention",
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__(
+            n_leads=n_leads, n_classes=n_classes, n_samples=n_samples, sampling_rate=sampling_rate, n_metadata=n_metadata
+        )
+        self.trunk = ResidualTrunk(
+            n_leads=n_leads, sampling_rate=sampling_rate, widths=widths, blocks=blocks, kernel_size=kernel_size
+        )
+        n_tokens = -(-n_samples // stem_stride(sampling_rate))
+        for _ in widths[1:]:
+            n_tokens = -(-n_tokens // 2)
+        self.sequence = BidirectionalXLSTM(
+            width=widths[-1], layout=layout, n_heads=n_heads, n_tokens=n_tokens, dropout=dropout
+        )
+        self.pooling, n_features = make_pooling(pooling, widths[-1])
+        self.build_head(n_features, dropout=dropout)
+
+    def embed(self, signal: Tensor) -> Tensor:
+        """Encode ``(records, n_leads, n_samples)`` to ``(records, features)``."""
+        return self.pooling(self.sequence(self.trunk(signal)))

@@ -1,0 +1,89 @@
+"""``xlstm``: a convolutional patch embedding and bidirectional xLSTM blocks."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ecgkit.models.base import ECGModel, make_pooling
+from ecgkit.models.blocks import BidirectionalXLSTM
+
+
+class PatchEmbedding(nn.Sequential):
+    """Three strided convolutions that turn 200 ms of all leads into one token: 50 tokens for 10 s.
+
+    Overlapping convolutions find the QRS complex wherever it falls, which a cut into patches does not
+    (Xiao et al., 2021, arXiv:2106.14881).
+
+    Parameters
+    ----------
+    n_leads : int
+        Channels of the input.
+    sampling_rate : int
+        In Hz.
+    width : int
+        Channels of a token.
+    """
+
+    def __init__(self, *, n_leads: int, sampling_rate: int, width: int) -> None:
+        first = max(1, round(sampling_rate / 50))
+        channels = (n_leads, width // 2, width, width)
+        strides, kernels = (first, 2, 5), (7 * first // 2 * 2 + 1, 7, 9)
+        layers: list[nn.Module] = []
+        for n_in, n_out, stride, kernel in zip(channels[:-1], channels[1:], strides, kernels, strict=True):
+            layers += [nn.Conv1d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(n_out), nn.GELU()]
+        super().__init__(*layers)
+
+
+class XLSTM(ECGModel):
+    """Patch embedding, mLSTM and sLSTM blocks read in both directions, pooling over time.
+
+    Parameters
+    ----------
+    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
+        As of `ECGModel`.
+    width : int
+        Channels of a token.
+    layout : str
+        One letter a block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
+    n_heads : int
+        Heads of each block.
+    pooling : str
+        ``"mean_max"`` or ``"attention"``.
+    dropout : float
+        Inside the blocks and before the head.
+
+    References
+    ----------
+    Beck et al. (2024), "xLSTM: Extended Long Short-Term Memory", arXiv:2405.04517.
+    """
+
+    gradcam_layer = "patches"
+
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        n_classes: int,
+        n_samples: int,
+        sampling_rate: int,
+        n_metadata: int = 0,
+        width: int = 128,
+        layout: str = "ms",
+        n_heads: int = 4,
+        pooling: str = "mean_max",
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__(
+            n_leads=n_leads, n_classes=n_classes, n_samples=n_samples, sampling_rate=sampling_rate, n_metadata=n_metadata
+        )
+        self.patches = PatchEmbedding(n_leads=n_leads, sampling_rate=sampling_rate, width=width)
+        n_tokens = -(-n_samples // (10 * max(1, round(sampling_rate / 50))))
+        self.sequence = BidirectionalXLSTM(
+            width=width, layout=layout, n_heads=n_heads, n_tokens=n_tokens, dropout=dropout
+        )
+        self.pooling, n_features = make_pooling(pooling, width)
+        self.build_head(n_features, dropout=dropout)
+
+    def embed(self, signal: Tensor) -> Tensor:
+        """Encode ``(records, n_leads, n_samples)`` to ``(records, features)``."""
+        return self.pooling(self.sequence(self.patches(signal)))

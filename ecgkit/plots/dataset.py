@@ -1,0 +1,170 @@
+"""What a data set holds: classes, which of them come together, who the patients are, how the folds are cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, new_figure
+
+ANNOTATED_CLASSES = 12
+"""Up to so many classes the cells of the co-occurrence carry their percentage and count, up to twice as many the
+percentage."""
+
+
+def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
+    """Draw how many records carry each class.
+
+    Parameters
+    ----------
+    labels : DataFrame of bool
+        One row a record, one column a class.
+    title : str, default ""
+        A line above; the number of records is added.
+
+    Returns
+    -------
+    Figure
+        One bar a class in the order of the columns; a record with several classes counts for each, so percentages may
+        sum to more than 100.
+    """
+    counts = labels.sum(axis=0).to_numpy()
+    n_records = len(labels)
+    figure = new_figure(WIDTH, 1.2 + max(0.22, 0.4 - 0.004 * len(counts)) * len(counts))
+    axes = figure.add_subplot()
+    positions = np.arange(len(counts))
+    axes.barh(positions, counts, color=COLORS[0], height=0.7)
+    for position, count in zip(positions, counts, strict=True):
+        text = f"{count:,}  ({count / max(n_records, 1):.1%})"
+        axes.annotate(text, (count, position), (4, 0), textcoords="offset points", va="center")
+    axes.set_yticks(positions, list(labels.columns))
+    axes.set_ylim(len(counts) - 0.4, -0.6)
+    axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
+    head = f"{title}: " if title else ""
+    each = labels.to_numpy().sum() / max(n_records, 1)
+    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes a record")
+    axes.grid(visible=True, axis="x")
+    return figure
+
+
+def cooccurrence(labels: pd.DataFrame) -> Figure:
+    """Draw which classes come together: of the records with the row's class, the share that has the column's, too.
+
+    Parameters
+    ----------
+    labels : DataFrame of bool
+        One row a record, one column a class.
+
+    Returns
+    -------
+    Figure
+        Percentages, and the number of records with both; a class without records leaves its row blank.
+    """
+    truth = labels.to_numpy(dtype=np.int64)
+    both = truth.T @ truth
+    own = np.diag(both)[:, None]
+    share = np.divide(both, own, out=np.full(both.shape, np.nan), where=own > 0)
+    number = len(both)
+    size = float(np.clip(1.2 + 0.75 * number, 4.5, 8.8))
+    figure = new_figure(size + 1.6, size)
+    axes = figure.add_subplot()
+    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
+    figure.colorbar(image, ax=axes, shrink=0.8, fraction=0.04, pad=0.02, label="of the records of the row (%)")
+    font = 10 if number <= 24 else 6.5
+    axes.set_xticks(np.arange(number), list(labels.columns), rotation=0 if number <= 6 else 90, fontsize=font)
+    axes.set_yticks(np.arange(number), list(labels.columns), fontsize=font)
+    axes.set(xlabel="... also carry", ylabel="records with ...")
+    axes.spines[:].set_visible(False)
+    if number <= 2 * ANNOTATED_CLASSES:
+        _annotate_cells(axes, share, both, counts=number <= ANNOTATED_CLASSES)
+    return figure
+
+
+def _annotate_cells(axes: Axes, share: NDArray[np.float64], both: NDArray[np.int64], *, counts: bool) -> None:
+    """Write percentages, and counts if there is room, into the cells of a heat map."""
+    for (row, column), value in np.ndenumerate(share):
+        if not np.isnan(value):
+            text = f"{value:.0%}\n{both[row, column]:,}" if counts else f"{100 * value:.0f}"
+            color = "white" if value > 0.6 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9 if counts else 7)
+
+
+def metadata_by_sex(records: pd.DataFrame) -> Figure:
+    """Draw the distributions of age, height and weight of women and men.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Columns ``sex``, ``age`` (years), ``height`` (cm) and ``weight`` (kg); missing values are unknown.
+
+    Returns
+    -------
+    Figure
+        Three histograms. Records whose value or sex is unknown are not in them, and are counted above each; so are the
+        few whose value is so far out that an axis with it would show nothing else.
+    """
+    figure = new_figure(WIDTH, 3.8)
+    panels = figure.subplots(1, 3)
+    for axes, name, unit in zip(panels, ("age", "height", "weight"), ("years", "cm", "kg"), strict=True):
+        values = pd.to_numeric(records[name]).astype(float)
+        known = values.notna() & records["sex"].notna()
+        notes = [f"{int((~known).sum()):,} of {len(records):,} unknown"]
+        if known.any():
+            beyond = _draw_by_sex(axes, values[known], records.loc[known, "sex"], cut=0.0 if name == "age" else 0.001)
+            notes += [f"{beyond:,} beyond the axis"] if beyond else []
+        if name == "age" and records.get("age_over_89", pd.Series(dtype=bool)).any():
+            notes.append("over 89 drawn at 90")
+        axes.set_title("\n".join([name.capitalize(), *notes]), fontsize=10)
+        axes.set(xlabel=f"{name} ({unit})", ylabel="records")
+        axes.grid(visible=True, axis="y")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_by_sex(axes: Axes, values: pd.Series, sex: pd.Series, *, cut: float) -> int:
+    """Draw two histograms over the range of all but a share ``cut`` at either end, and count what lies beyond it."""
+    step = 5.0
+    low, high = values.quantile(cut), values.quantile(1 - cut)
+    edges = np.arange(np.floor(low / step), np.floor(high / step) + 2) * step
+    for word, color in (("female", COLORS[1]), ("male", COLORS[0])):
+        chosen = values[(sex == word).to_numpy(dtype=bool)]
+        common: dict[str, Any] = dict(bins=edges.tolist(), color=color)
+        axes.hist(chosen, histtype="stepfilled", alpha=0.25, **common)
+        axes.hist(chosen, histtype="step", linewidth=1.5, label=word, **common)
+    return int(((values < edges[0]) | (values > edges[-1])).sum())
+
+
+def fold_sizes(records: pd.DataFrame) -> Figure:
+    """Draw how many records each fold has, and which part it belongs to: folds 1-8 train, 9 validates, 10 tests.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Columns ``fold`` and ``patient_id``.
+
+    Returns
+    -------
+    Figure
+        Above each bar the records, and in brackets the patients.
+    """
+    figure = new_figure(WIDTH, 3.0)
+    axes = figure.add_subplot()
+    by_fold = records.groupby("fold")["patient_id"].agg(["size", "nunique"])
+    parts = {"training": (1, 8, GREY), "validation": (9, 9, COLORS[4]), "test": (10, 10, COLORS[0])}
+    for part, (first, last, color) in parts.items():
+        rows = by_fold.loc[first:last]
+        axes.bar(rows.index, rows["size"], color=color, width=0.7, label=f"{part} ({rows['size'].sum():,})")
+    for fold, row in by_fold.iterrows():
+        text = f"{row['size']:,}\n({row['nunique']:,})"
+        place: dict[str, Any] = dict(textcoords="offset points", ha="center", va="bottom")
+        axes.annotate(text, (fold, row["size"]), (0, 2), fontsize=9, **place)
+    axes.set(xlabel="fold", ylabel="records", title="Records (and patients) of each fold", xticks=by_fold.index)
+    axes.set_ylim(0, max(by_fold["size"].max(), 1) * 1.25)
+    legend_above(axes)
+    return figure

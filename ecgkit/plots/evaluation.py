@@ -1,0 +1,330 @@
+"""How good a model is: curves with the chosen thresholds on them, confusion matrices, probabilities, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
+
+from ecgkit import metrics
+from ecgkit.errors import check_choice
+from ecgkit.metrics import FoldScores
+from ecgkit.plots.style import COLORS, GREY, WIDTH, figure_of_cells, legend_beside, line_styles, new_figure
+
+NAMED_CURVES = 10
+"""Up to so many classes each curve has a colour and a line in the legend; of more, only the best and the worst ones."""
+
+Point = tuple[float, float]
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def roc_curves(
+    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
+) -> Figure:
+    """Draw the ROC curve of each class, with a dot where the threshold chosen on fold 9 puts it.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        The table of predictions.
+    classes : sequence of str
+        The classes to draw. Of more than ten, the five with the highest and the five with the lowest AUC are named.
+    thresholds : mapping
+        What ``thresholds.json`` holds, or class to threshold.
+    fold : int, default 10
+        The fold to draw.
+
+    Returns
+    -------
+    Figure
+        A class that lacks an outcome in this fold has no curve, and is said to have none.
+
+    Raises
+    ------
+    EcgkitError
+        If the fold, a column or a threshold is missing, or a probability is NaN.
+    """
+    scores = metrics.fold_scores(predictions, classes, fold)
+    drawing = _Drawing("AUC", metrics.auc(scores.y_true, scores.prob), _roc_curve, _roc_point)
+    figure, axes = _curves(scores, thresholds, drawing)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", zorder=0.5)
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity")
+    return figure
+
+
+def precision_recall_curves(
+    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
+) -> Figure:
+    """Draw the precision-recall curve of each class, with a dot where the threshold chosen on fold 9 puts it.
+
+    Parameters, result and what is raised are those of `roc_curves`; the legend has the average precision (AP).
+    """
+    scores = metrics.fold_scores(predictions, classes, fold)
+    values = metrics.average_precision(scores.y_true, scores.prob)
+    drawing = _Drawing("AP", values, _precision_recall_curve, _precision_recall_point)
+    figure, axes = _curves(scores, thresholds, drawing)
+    axes.set(xlabel="recall (sensitivity)", ylabel="precision")
+    return figure
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What distinguishes one kind of curve from another: its summary, its line, and the place of a decision on it."""
+
+    metric: str
+    summary: NDArray[np.float64]
+    curve: Callable[[NDArray[np.bool_], NDArray[np.float64]], Curve]
+    point: Callable[[NDArray[np.bool_], NDArray[np.bool_]], Point]
+
+
+def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing) -> tuple[Figure, Axes]:
+    """Draw one curve a class with its operating point, and the legend beside the axes."""
+    limits = metrics.class_thresholds(thresholds, scores.classes)
+    figure = new_figure(8.6, 5.6)
+    axes = figure.add_subplot()
+    named = _named_classes(drawing.summary)
+    others = [int(i) for i in np.flatnonzero(~np.isnan(drawing.summary)) if i not in named]
+    for i in others:
+        curve = drawing.curve(scores.y_true[:, i], scores.prob[:, i])
+        axes.plot(*curve, color=GREY, linewidth=0.6, alpha=0.6, gid=f"curve {scores.classes[i]}")
+    for i, style in zip(named, line_styles(len(named)), strict=True):
+        name, truth, prob = scores.classes[i], scores.y_true[:, i], scores.prob[:, i]
+        axes.plot(*drawing.curve(truth, prob), **style, label=f"{name}  {drawing.summary[i]:.3f}", gid=f"curve {name}")
+        point = drawing.point(truth, prob >= limits[i])
+        marker: dict[str, Any] = dict(color=style["color"], markeredgecolor="white", markersize=8, zorder=3)
+        axes.plot(*point, "o", **marker, gid=f"point {name}")
+    if others:
+        axes.plot([], [], color=GREY, linewidth=0.6, label=f"{len(others)} other classes")
+    axes.plot([], [], "o", color="white", markeredgecolor="black", markersize=7, label="threshold chosen on fold 9")
+    missing = [name for name, value in zip(scores.classes, drawing.summary, strict=True) if np.isnan(value)]
+    if missing:
+        shown = ", ".join(missing) if len(missing) <= 3 else f"{len(missing)} classes"
+        axes.plot([], [], color="none", label=f"without both outcomes: {shown}")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="W")
+    axes.set_title(f"Fold {scores.fold}: macro {drawing.metric} {metrics.macro(drawing.summary):.3f}")
+    axes.grid(visible=True)
+    legend_beside(axes, title=drawing.metric, alignment="left")
+    return figure, axes
+
+
+def _named_classes(values: NDArray[np.float64]) -> list[int]:
+    """Choose the classes that get a colour: all of a few, of many the best and the worst."""
+    known = [int(i) for i in np.flatnonzero(~np.isnan(values))]
+    if len(known) <= NAMED_CURVES:
+        return known
+    ranked = sorted(known, key=lambda i: -values[i])
+    return ranked[: NAMED_CURVES // 2] + ranked[-(NAMED_CURVES // 2) :]
+
+
+def _roc_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+    _, hits, alarms = metrics.operating_points(truth, prob)
+    return np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1])
+
+
+def _roc_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+    found = metrics.threshold_metrics(truth, decided)
+    return 1 - float(found["specificity"]), float(found["sensitivity"])
+
+
+def _precision_recall_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+    _, hits, alarms = metrics.operating_points(truth, prob)
+    precision = hits / (hits + alarms)
+    return np.append(0.0, hits / hits[-1]), np.append(precision[0], precision)
+
+
+def _precision_recall_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+    found = metrics.threshold_metrics(truth, decided)
+    return float(found["sensitivity"]), float(found["precision"])
+
+
+def confusion_matrix(
+    predictions: pd.DataFrame, class_name: str, thresholds: Mapping[str, Any], *, fold: int = 10
+) -> Figure:
+    """Draw the confusion matrix of one class, with counts and with percentages of the row.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        The table of predictions.
+    class_name : str
+        The class.
+    thresholds : mapping
+        What ``thresholds.json`` holds, or class to threshold.
+    fold : int, default 10
+        The fold to draw.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    EcgkitError
+        If the fold, a column or the threshold is missing, or a probability is NaN.
+    """
+    scores = metrics.fold_scores(predictions, [class_name], fold)
+    threshold = float(metrics.class_thresholds(thresholds, [class_name])[0])
+    figure = new_figure(4.4, 4.2)
+    axes = figure.add_subplot()
+    _draw_matrix(axes, scores.y_true[:, 0], scores.prob[:, 0] >= threshold, class_name, font=12)
+    axes.set_title(f"{class_name}, fold {fold}, threshold {threshold:.3f}")
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
+
+
+def confusion_matrices(
+    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
+) -> Figure:
+    """Draw the confusion matrices of all classes side by side; see `confusion_matrix`."""
+    scores = metrics.fold_scores(predictions, classes, fold)
+    limits = metrics.class_thresholds(thresholds, classes)
+    title = f"Fold {fold}: counts, and percentages of the row"
+    labels = dict(x_label="predicted", y_label="true")
+    figure, cells = figure_of_cells(len(classes), title=title, cell_height=1.45, gaps=(0.45, 0.6), **labels)
+    for i, axes in enumerate(cells):
+        _draw_matrix(axes, scores.y_true[:, i], scores.prob[:, i] >= limits[i], classes[i], font=9)
+        axes.set_title(f"{classes[i]} (at {limits[i]:.3f})", fontsize=10)
+    return figure
+
+
+def _draw_matrix(
+    axes: Axes, truth: NDArray[np.bool_], decided: NDArray[np.bool_], class_name: str, *, font: float
+) -> None:
+    """Draw a two by two matrix: rows are the truth, columns the decision, without the class first."""
+    counts = np.zeros((2, 2), dtype=np.int64)
+    np.add.at(counts, (truth.astype(int), decided.astype(int)), 1)
+    total = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    for (row, column), count in np.ndenumerate(counts):
+        percentage = f"{share[row, column]:.1%}" if total[row, 0] else "none"
+        color = "white" if share[row, column] > 0.6 else "black"
+        axes.text(column, row, f"{count:,}\n{percentage}", ha="center", va="center", color=color, fontsize=font)
+    ticks = [f"not {class_name}", class_name] if len(class_name) <= 5 else ["no", "yes"]
+    axes.set_xticks([0, 1], ticks, fontsize=font)
+    axes.set_yticks([0, 1], ticks, fontsize=font, rotation=90, va="center")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def score_histograms(
+    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
+) -> Figure:
+    """Draw for each class how the probabilities lie of records that carry it and of those that do not.
+
+    Parameters and what is raised are those of `roc_curves`.
+
+    Returns
+    -------
+    Figure
+        One histogram a class, with its threshold.
+    """
+    scores = metrics.fold_scores(predictions, classes, fold)
+    limits = metrics.class_thresholds(thresholds, classes)
+    labels = dict(x_label="probability, as the network gives it", y_label="records")
+    figure, cells = figure_of_cells(len(classes), title=f"Fold {fold}", cell_height=1.4, gaps=(0.45, 0.55), **labels)
+    edges = np.linspace(0, 1, 26)
+    for i, axes in enumerate(cells):
+        truth, prob = scores.y_true[:, i], scores.prob[:, i]
+        for chosen, name, color in ((~truth, "without the class", COLORS[0]), (truth, "with the class", COLORS[1])):
+            counts = np.histogram(prob[chosen], bins=edges)[0]
+            axes.stairs(counts, edges, fill=True, color=color, alpha=0.25)
+            axes.stairs(counts, edges, color=color, linewidth=1.3, label=name)
+        axes.axvline(limits[i], color="black", linewidth=1.0, linestyle="--", label="threshold chosen on fold 9")
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set(xlim=(0, 1), ylim=(0.7, None))
+        axes.set_title(classes[i], fontsize=10)
+    figure.legend(*cells[0].get_legend_handles_labels(), loc="upper right", ncols=3)
+    return figure
+
+
+def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int = 10) -> Figure:
+    """Draw for each class the observed frequency over the predicted probability, before and after calibration.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        The table of predictions, with or without the calibrated probabilities.
+    classes : sequence of str
+        The classes.
+    fold : int, default 10
+        The fold to draw.
+
+    Returns
+    -------
+    Figure
+        One diagram a class with 15 bins of equal width, those with fewer than ten records left out, and the expected
+        calibration error (ECE) of all. A calibrated model lies on the diagonal.
+
+    Raises
+    ------
+    EcgkitError
+        If the fold or a column is missing, or a probability is NaN.
+    """
+    scores = metrics.fold_scores(predictions, classes, fold)
+    kinds = [("as the network gives it", scores.prob, GREY, "o")]
+    if scores.calibrated is not None:
+        kinds.append(("calibrated on fold 9", scores.calibrated, COLORS[0], "s"))
+    labels = dict(x_label="predicted probability", y_label="observed frequency")
+    figure, cells = figure_of_cells(len(classes), title=f"Fold {fold}", cell_height=1.45, gaps=(0.45, 0.75), **labels)
+    for i, axes in enumerate(cells):
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
+        errors = []
+        for name, prob, color, marker in kinds:
+            table = metrics.reliability(scores.y_true[:, i], prob[:, i])
+            shown = table[table["count"] >= 10]
+            style: dict[str, Any] = dict(marker=marker, markersize=3.5, linewidth=1.0, color=color, label=name)
+            axes.plot(shown["predicted"], shown["observed"], **style)
+            errors.append(f"{float(metrics.ece(scores.y_true[:, i], prob[:, i])):.3f}")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_title(f"{classes[i]}\nECE {' → '.join(errors)}", fontsize=9)
+        axes.grid(visible=True)
+    figure.legend(*cells[0].get_legend_handles_labels(), loc="upper right", ncols=2)
+    return figure
+
+
+def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figure:
+    """Draw one metric of every class and of their mean, on folds 9 and 10.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``metrics.json`` holds.
+    metric : str, default "auc"
+        The metric.
+
+    Returns
+    -------
+    Figure
+        One row a class. Intervals are drawn where the results have them; a metric that is not defined has no mark.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such metric.
+    """
+    groups = [name for name in results["fold_10"] if name not in ("micro", "samples")]
+    check_choice("metric", metric, results["fold_10"]["macro"])
+    figure = new_figure(WIDTH, 1.2 + (0.28 if len(groups) <= 30 else 0.2) * len(groups))
+    axes = figure.add_subplot()
+    positions = np.arange(len(groups))
+    for fold, marker, color, shift in (("fold_9", "D", GREY, -0.13), ("fold_10", "o", COLORS[0], 0.13)):
+        entries = pd.DataFrame([results[fold][name][metric] for name in groups]).astype(float)
+        axes.hlines(positions + shift, entries["low"], entries["high"], colors=color, linewidths=1.5)
+        label = "fold 9 (chosen on)" if fold == "fold_9" else "fold 10 (test)"
+        axes.plot(entries["value"], positions + shift, marker, color=color, markersize=5, linestyle="", label=label)
+    axes.set_yticks(positions, groups)
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+    axes.axhline(len(groups) - 1.5, color="black", linewidth=0.6)
+    axes.set(xlabel=metric.replace("_", " ") if metric != "auc" else "AUC")
+    axes.grid(visible=True)
+    legend_beside(axes)
+    return figure

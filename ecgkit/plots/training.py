@@ -1,0 +1,67 @@
+"""How a training went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ecgkit.errors import EcgkitError
+from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
+
+COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_macro_auc", "learning_rate")
+
+
+def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
+    """Draw the losses, the macro AUC on fold 9 and the learning rate over the epochs, with the best epoch marked.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row an epoch, as in ``history.csv``: ``epoch``, ``train_loss``, ``validation_loss``,
+        ``validation_macro_auc``, ``learning_rate``.
+    best_epoch : int, optional
+        The epoch whose weights were kept; by default the first with the highest macro AUC.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    EcgkitError
+        If a column is missing, there is no epoch, or ``best_epoch`` is none of them.
+    """
+    missing = [name for name in COLUMNS if name not in table]
+    if missing or table.empty:
+        what = f"no column {missing[0]!r}" if missing else "no epoch"
+        raise EcgkitError(f"the history has {what}: give the history.csv of a training")
+    table = table.reset_index(drop=True)
+    known = table["validation_macro_auc"].fillna(-np.inf)
+    best = table.loc[table["epoch"] == best_epoch] if best_epoch is not None else table.loc[[known.idxmax()]]
+    if best.empty:
+        first, last = table["epoch"].min(), table["epoch"].max()
+        raise EcgkitError(f"epoch {best_epoch} is not in the history: give one from {first} to {last}")
+    epoch = int(best["epoch"].iloc[0])
+
+    figure = new_figure(WIDTH, 3.6)
+    loss, auc, rate = figure.subplots(1, 3)
+    style: dict[str, Any] = dict(marker="o" if len(table) <= 30 else None, markersize=3)
+    loss.plot(table["epoch"], table["train_loss"], color=COLORS[0], label="training", **style)
+    loss.plot(table["epoch"], table["validation_loss"], color=COLORS[1], label="validation", **style)
+    loss.set(title="Loss", ylabel="binary cross-entropy (nats)")
+    auc.plot(table["epoch"], table["validation_macro_auc"], color=COLORS[1], **style)
+    auc.plot(epoch, best["validation_macro_auc"].iloc[0], "*", color="black", markersize=11, gid="best")
+    auc.set(title=f"Fold 9: best {best['validation_macro_auc'].iloc[0]:.4f}", ylabel="macro AUC")
+    rate.plot(table["epoch"], table["learning_rate"], color=GREY, **style)
+    rate.set(title="Schedule", ylabel="learning rate")
+    for axes in (loss, auc, rate):
+        axes.axvline(epoch, color="black", linewidth=0.8, linestyle=":", label=f"best epoch ({epoch})")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(visible=True)
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure

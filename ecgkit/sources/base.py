@@ -1,0 +1,116 @@
+"""What a source of ECGs is: a table of records, a table of labels for each label set, and ``read(record_id)``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgkit.ecg import ECG
+
+RECORD_COLUMNS = {
+    "record_id": "int64",
+    "patient_id": "int64",
+    "fold": "int64",
+    "age": "float64",  # years, NaN where unknown; "over 89" is 90 with age_over_89 true
+    "age_over_89": "bool",
+    "sex": "string",  # "male", "female" or missing
+    "height": "float64",  # cm
+    "weight": "float64",  # kg
+    "device": "string",
+    "site": "string",
+    "recording_date": "string",
+    "heart_axis": "string",
+    "infarction_stadium1": "string",
+    "infarction_stadium2": "string",
+    "validated_by_human": "boolean",
+    "baseline_drift": "string",
+    "static_noise": "string",
+    "burst_noise": "string",
+    "electrodes_problems": "string",
+    "extra_beats": "string",
+    "pacemaker": "string",
+    "report": "string",
+    "scp_codes": "string",  # JSON: SCP code -> likelihood
+}
+"""Columns and types of ``Source.records``, the same for every source; text that is blank is missing (`pandas.NA`)."""
+
+
+class Source(ABC):
+    """A set of 12-lead ECGs with metadata, folds and labels; picklable, so that worker processes can read from it.
+
+    Attributes
+    ----------
+    name : str
+        The word that names the source on the command line and in folder names.
+    version : str
+        The version of the data.
+    sampling_rate : int
+        Samples per second of every record, in Hz.
+    n_samples : int
+        Samples a lead of every record.
+    records : DataFrame
+        One row a record, a fresh index ``0..n-1``, the columns of `RECORD_COLUMNS`.
+    labels : dict of str to DataFrame
+        For each label set one boolean column a class, the rows as in ``records``.
+    """
+
+    name: str
+    version: str
+    sampling_rate: int
+    n_samples: int
+    records: pd.DataFrame
+    labels: dict[str, pd.DataFrame]
+
+    @abstractmethod
+    def read(self, record_id: int) -> ECG:
+        """Read one record.
+
+        Parameters
+        ----------
+        record_id : int
+            A value of ``records["record_id"]``.
+
+        Returns
+        -------
+        ECG
+            Twelve leads in mV; NaN where the source has no value.
+
+        Raises
+        ------
+        UnreadableRecordError
+            If the record is truncated, fails its checksum, or lacks leads.
+        """
+
+    @abstractmethod
+    def identity(self) -> dict[str, object]:
+        """Everything that decides what the records contain, as JSON data: equal identities give equal data sets."""
+
+    def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
+        """Read one record as integers of microvolts if the source stores exactly these, without a detour over floats.
+
+        Parameters
+        ----------
+        record_id : int
+            A value of ``records["record_id"]``.
+
+        Returns
+        -------
+        ndarray of int16, shape (12, samples), or None
+            None where the source has no such short cut: `read` then serves.
+        """
+        del record_id
+        return None
+
+
+def record_table(columns: dict[str, Sequence[object]] | pd.DataFrame) -> pd.DataFrame:
+    """Make a table with the columns, order and types of `RECORD_COLUMNS`; columns that are not given are missing."""
+    table = pd.DataFrame(columns).reset_index(drop=True)
+    defaults = {"age_over_89": False}
+    for name in RECORD_COLUMNS:
+        if name not in table:
+            table[name] = defaults.get(name, pd.NA if RECORD_COLUMNS[name] in ("string", "boolean") else np.nan)
+    return table[list(RECORD_COLUMNS)].astype(RECORD_COLUMNS)

@@ -1,0 +1,370 @@
+"""The moving heart dipole: a healthy heart as a handful of waves, and what each disease does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ecgkit.sources.demo.anatomy import FloatArray, direction, rotate_frontal
+
+
+@dataclass(frozen=True)
+class Wave:
+    """One stretch of the heart cycle in which the dipole points in one direction.
+
+    Attributes
+    ----------
+    segment : str
+        ``"P"``, ``"QRS"``, ``"ST"`` or ``"T"``.
+    peak : float
+        Time of the peak in ms after the onset of the QRS complex; negative for P waves.
+    rise, fall : float
+        Standard deviations of the Gaussian before and after the peak, in ms.
+    amplitude : float
+        Strength of the dipole in mV: about what an electrode sees 10 cm away, straight ahead.
+    towards : ndarray, shape (3,)
+        Where the dipole points: left, feet, front.
+    place : ndarray, shape (3,)
+        Where it sits, in cm from the centre of the heart.
+    """
+
+    segment: str
+    peak: float
+    rise: float
+    fall: float
+    amplitude: float
+    towards: FloatArray
+    place: FloatArray
+
+
+Heart = dict[str, Wave]
+
+
+@dataclass(frozen=True)
+class Physiology:
+    """The measures of one healthy heart, before disease.
+
+    Attributes
+    ----------
+    axis : float
+        Electrical axis of the QRS complex in the frontal plane, in degrees.
+    qrs, pr, qt : float
+        Intervals in ms.
+    voltage, p_voltage, t_voltage : float
+        Strength of QRS, P and T relative to the average.
+    early_repolarisation : float
+        Lift of the J point in mV, as young men show it.
+    t_front : float
+        How far the T wave points to the front, in degrees.
+    """
+
+    axis: float
+    qrs: float
+    pr: float
+    qt: float
+    voltage: float
+    p_voltage: float
+    t_voltage: float
+    early_repolarisation: float
+    t_front: float
+
+
+def _at(left: float, feet: float, front: float) -> FloatArray:
+    return np.array([left, feet, front])
+
+
+ATRIA = _at(-1.0, -4.0, -1.0)
+SEPTUM = _at(-1.0, 0.0, 2.0)
+APEX = _at(2.0, 1.0, 1.0)
+FREE_WALL = _at(2.5, 0.0, -1.0)
+REPOLARISATION = _at(1.0, 0.5, 0.0)
+BASE = _at(0.0, -3.0, -3.0)
+RIGHT_VENTRICLE = _at(-2.5, 0.5, 3.0)
+
+
+def healthy_heart(body: Physiology) -> Heart:
+    """Waves of a heart without disease: atria, septum, apex, left free wall, base, and repolarisation."""
+    unit = body.qrs / 90
+    v, p, t = body.voltage, body.p_voltage, body.t_voltage
+    turn = body.axis - 58
+    heart = {
+        "right atrium": Wave("P", 45 - body.pr, 16, 16, 0.09 * p, direction(68, 25), ATRIA),
+        "left atrium": Wave("P", 75 - body.pr, 16, 16, 0.075 * p, direction(40, -35), ATRIA),
+        "septum": Wave("QRS", 16 * unit, 6 * unit, 7 * unit, 0.24 * v, direction(-165, 55), SEPTUM),
+        "apex": Wave("QRS", 35 * unit, 8 * unit, 8 * unit, 0.85 * v, direction(46, 40), APEX),
+        "free wall": Wave("QRS", 46 * unit, 8.5 * unit, 9.5 * unit, 1.25 * v, direction(40, -30), FREE_WALL),
+        "base": Wave("QRS", 66 * unit, 10 * unit, 9 * unit, 0.42 * v, direction(-125, -62), BASE),
+        "J point": Wave("ST", body.qrs + 30, 20, 75, body.early_repolarisation, direction(40, 55), APEX),
+        "T": Wave("T", body.qt - 85, 52, 34, 0.36 * t, direction(42 + 0.25 * turn, body.t_front), REPOLARISATION),
+    }
+    for name in ("septum", "apex", "free wall", "base"):
+        heart[name] = replace(heart[name], towards=rotate_frontal(heart[name].towards, turn))
+    return heart
+
+
+def _scale(heart: Heart, factors: dict[str, float]) -> Heart:
+    """Multiply the amplitudes of some waves."""
+    return heart | {name: replace(heart[name], amplitude=heart[name].amplitude * f) for name, f in factors.items()}
+
+
+def _stretch_qrs(heart: Heart, factor: float) -> Heart:
+    """Slow the ventricles: peaks and widths of the QRS waves, and the ST segment after them."""
+    stretched = {}
+    for name, wave in heart.items():
+        slow = factor if wave.segment == "QRS" else 1.0
+        stretched[name] = replace(wave, peak=wave.peak * slow, rise=wave.rise * slow, fall=wave.fall * slow)
+    return _delay_repolarisation(stretched, 90 * (factor - 1))
+
+
+def _delay_repolarisation(heart: Heart, by: float) -> Heart:
+    """Move ST and T behind a QRS complex that ends ``by`` ms later; T follows only in part."""
+    share = {"ST": 1.0, "T": 0.6}
+    return {name: replace(w, peak=w.peak + share.get(w.segment, 0.0) * by) for name, w in heart.items()}
+
+
+# Infarction
+
+
+@dataclass(frozen=True)
+class Territory:
+    """A region of the left ventricle: the direction that faces it from inside, and where it lies."""
+
+    faces: FloatArray
+    place: FloatArray
+    lost: dict[str, float]
+
+
+TERRITORIES = {
+    "ASMI": Territory(direction(-35, 68), _at(0.0, 0.0, 3.5), {"septum": 0.8, "apex": 0.45}),
+    "AMI": Territory(direction(10, 58), _at(2.5, 0.5, 3.5), {"septum": 0.3, "apex": 0.8}),
+    "ALMI": Territory(direction(-10, 30), _at(4.0, 0.0, 2.0), {"apex": 0.6, "free wall": 0.2}),
+    "LMI": Territory(direction(-18, -5), _at(4.5, -0.5, -0.5), {"free wall": 0.25}),
+    "IMI": Territory(direction(96, 0), _at(0.0, 4.0, -1.0), {"apex": 0.15}),
+    "ILMI": Territory(direction(58, -12), _at(3.0, 3.0, -1.5), {"apex": 0.2, "free wall": 0.2}),
+}
+"""SCP code of an infarction to its territory, with the share of each wave that a full infarction takes away."""
+
+
+def infarct(heart: Heart, code: str, severity: float, stage: float) -> Heart:
+    """Take a territory out of the heart: Q wave, injury current and the T wave that follows.
+
+    Parameters
+    ----------
+    heart : dict of str to Wave
+        The heart before.
+    code : str
+        A key of `TERRITORIES`.
+    severity : float
+        0 to 1.
+    stage : float
+        0 is fresh (ST elevation, T still upright), 0.5 some days (Q wave, inverted T), 1 old (a scar).
+
+    Returns
+    -------
+    dict of str to Wave
+    """
+    territory = TERRITORIES[code]
+    apex, t_wave, j_point = heart["apex"], heart["T"], heart["J point"]
+    scar = severity * (0.55 + 0.45 * min(1.0, 2 * stage))
+    heart = _scale(heart, {name: 1 - share * scar for name, share in territory.lost.items()})
+    injury = (0.05 + 0.3 * severity) * (1 - stage) ** 1.5 + 0.02 + 0.05 * severity
+    inversion = (0.03 + 0.33 * severity) * (np.sin(np.pi * min(1.0, stage / 0.9)) - 0.45 * max(0.0, 1 - 4 * stage))
+    q_wave = 0.08 + 0.85 * scar
+    away, place = -territory.faces, territory.place
+    return heart | {
+        f"{code} Q": Wave("QRS", 0.78 * apex.peak, 1.05 * apex.rise, 1.25 * apex.fall, q_wave, away, place),
+        f"{code} ST": Wave("ST", j_point.peak + 10, 16, 85, injury, territory.faces, place),
+        f"{code} T": Wave("T", t_wave.peak + 8, 45, 36, inversion, away, place),
+    }
+
+
+# Repolarisation
+
+
+def depress_st(heart: Heart, amount: float, frontal: float = 35, front: float = 15) -> Heart:
+    """Add a horizontal ST depression of ``amount`` mV in the leads that face a direction."""
+    peak = heart["J point"].peak + 30
+    return heart | {"ST depression": Wave("ST", peak, 24, 75, amount, -direction(frontal, front), APEX)}
+
+
+def invert_t(heart: Heart, amount: float, frontal: float, front: float, *, keep: float) -> Heart:
+    """Keep a share of the T wave, and add one of ``amount`` mV that points away from a direction."""
+    heart = _scale(heart, {"T": keep})
+    wave = heart["T"]
+    return heart | {
+        "T inversion": replace(wave, rise=48, fall=36, amplitude=amount, towards=-direction(frontal, front))
+    }
+
+
+def _nondiagnostic_t(heart: Heart, s: float) -> Heart:
+    return invert_t(heart, 0.01 + 0.09 * s, 20, 10, keep=0.75 - 0.6 * s)
+
+
+def _nonspecific_st(heart: Heart, s: float) -> Heart:
+    return _scale(depress_st(heart, 0.02 + 0.12 * s), {"T": 0.9 - 0.4 * s, "J point": 0.6 - 0.5 * s})
+
+
+def _ischaemia(heart: Heart, s: float) -> Heart:
+    heart = _scale(depress_st(heart, 0.02 + 0.17 * s, 35, 20), {"J point": 0.5 - 0.4 * s})
+    return invert_t(heart, 0.02 + 0.26 * s, 30, 15, keep=0.7 - 0.6 * s)
+
+
+def _anterolateral_ischaemia(heart: Heart, s: float) -> Heart:
+    heart = _scale(depress_st(heart, 0.02 + 0.06 * s, 0, 40), {"J point": 0.3})
+    return invert_t(heart, 0.03 + 0.45 * s, 0, 42, keep=0.7 - 0.6 * s)
+
+
+def _inferior_ischaemia(heart: Heart, s: float) -> Heart:
+    heart = depress_st(heart, 0.01 + 0.1 * s, 92, 0)
+    return invert_t(heart, 0.06 + 0.33 * s, 95, -5, keep=0.8)
+
+
+# Hypertrophy
+
+
+def _left_ventricular_hypertrophy(heart: Heart, s: float) -> Heart:
+    # The factor is taken against the heart's own strength, so that voltage, and not the label, says how large it is.
+    grown = max(1.0, (1.55 + 1.2 * s) / max(heart["free wall"].amplitude, 0.3))
+    heart = _scale(heart, {"free wall": grown, "apex": 1 + 0.35 * s, "septum": 1.1, "left atrium": 1.15 + 0.35 * s})
+    heart = _stretch_qrs(heart, 1.0 + 0.08 * s)
+    return strain(heart, max(0.0, 1.2 * s - 0.45))
+
+
+def strain(heart: Heart, s: float) -> Heart:
+    """Left ventricular strain: ST and T point away from the thick wall, T falls slowly and returns fast."""
+    if s <= 0:
+        return heart
+    wall = heart["free wall"].towards
+    heart = _scale(heart, {"T": 1 - 0.85 * min(1.0, 1.3 * s), "J point": 0.4})
+    peak, t_peak = heart["J point"].peak + 45, heart["T"].peak - 8
+    return heart | {
+        "strain ST": Wave("ST", peak, 28, 70, 0.05 + 0.13 * s, -wall, FREE_WALL),
+        "strain T": Wave("T", t_peak, 62, 28, 0.08 + 0.32 * s, -wall, FREE_WALL),
+    }
+
+
+def _left_atrial_enlargement(heart: Heart, s: float) -> Heart:
+    wave = heart["left atrium"]
+    late = replace(wave, peak=wave.peak + 14 + 14 * s, amplitude=wave.amplitude * (1.35 + 0.5 * s))
+    return heart | {"left atrium": late}
+
+
+# Conduction
+
+
+def _right_bundle(heart: Heart, s: float) -> Heart:
+    end = 122 + 26 * s
+    heart = _scale(heart, {"base": 0.5})
+    extra = end - 90
+    heart = _delay_repolarisation(heart, extra)
+    late = heart["free wall"].amplitude * (0.42 + 0.2 * s)
+    t_peak = heart["T"].peak
+    return heart | {
+        "late right ventricle": Wave("QRS", end - 36, 12, 14.5, late, direction(172, 40), RIGHT_VENTRICLE),
+        "secondary T": Wave("T", t_peak, 48, 34, 0.10 + 0.1 * s, direction(-10, -60), RIGHT_VENTRICLE),
+    }
+
+
+def _incomplete_right_bundle(heart: Heart, s: float) -> Heart:
+    heart = _scale(heart, {"base": 0.55})
+    late = heart["free wall"].amplitude * (0.1 + 0.22 * s)
+    peak = heart["base"].peak + 6 + 6 * s
+    return heart | {"late right ventricle": Wave("QRS", peak, 8.5, 9.5, late, direction(175, 48), RIGHT_VENTRICLE)}
+
+
+def _left_bundle(heart: Heart, s: float) -> Heart:
+    scale = (132 + 26 * s) / 140
+    strength = 0.55 + 0.45 * heart["free wall"].amplitude
+    wall = heart["free wall"].towards
+    axis = float(np.rad2deg(np.arctan2(wall[1], wall[0]))) - 15
+    heart = _scale(heart, {"septum": 0.0, "apex": 0.12, "free wall": 0.0, "base": 0.0, "T": 0.15, "J point": 0.0})
+    heart = _delay_repolarisation(heart, 140 * scale - 90)
+    st_peak, t_peak = heart["J point"].peak + 10, heart["T"].peak
+    across = direction(axis, -35)
+    return heart | {
+        "right septum": Wave("QRS", 22 * scale, 9 * scale, 10 * scale, 0.3 * strength, direction(20, 5), SEPTUM),
+        "slow septum": Wave("QRS", 48 * scale, 13 * scale, 13 * scale, 1.0 * strength, direction(axis, -30), SEPTUM),
+        "slow wall": Wave("QRS", 90 * scale, 17 * scale, 16 * scale, 1.15 * strength, across, FREE_WALL),
+        "discordant ST": Wave("ST", st_peak, 24, 80, 0.16 * strength, -across, FREE_WALL),
+        "discordant T": Wave("T", t_peak, 58, 34, 0.36 * strength, -across, FREE_WALL),
+    }
+
+
+def _left_anterior_fascicle(heart: Heart, s: float) -> Heart:
+    # Down and to the right first, then up and to the left: qR in aVL, rS in II, III and aVF.
+    upwards = -34 - 30 * s
+    turned = {
+        "septum": direction(120, 25),
+        "apex": direction(upwards + 45, 25),
+        "free wall": direction(upwards, -30),
+        "base": direction(upwards - 20, -30),
+    }
+    heart = heart | {name: replace(heart[name], towards=towards) for name, towards in turned.items()}
+    return _stretch_qrs(heart, 1 + 0.08 * s)
+
+
+def _slow_ventricles(heart: Heart, s: float) -> Heart:
+    return _stretch_qrs(heart, (108 + 26 * s) / max(heart["base"].peak / 66 * 90, 80))
+
+
+def _slow_av_node(heart: Heart, s: float) -> Heart:
+    atria = {name: w for name, w in heart.items() if w.segment == "P"}
+    pr = 45 - heart["right atrium"].peak
+    longer = max(203 + 105 * s - pr, 0)
+    return heart | {name: replace(w, peak=w.peak - longer) for name, w in atria.items()}
+
+
+EFFECTS: dict[str, Callable[[Heart, float], Heart]] = {
+    "LVH": _left_ventricular_hypertrophy,
+    "LAO/LAE": _left_atrial_enlargement,
+    "LAFB": _left_anterior_fascicle,
+    "IVCD": _slow_ventricles,
+    "IRBBB": _incomplete_right_bundle,
+    "CRBBB": _right_bundle,
+    "CLBBB": _left_bundle,
+    "1AVB": _slow_av_node,
+    "NDT": _nondiagnostic_t,
+    "NST_": _nonspecific_st,
+    "ISC_": _ischaemia,
+    "ISCAL": _anterolateral_ischaemia,
+    "ISCIN": _inferior_ischaemia,
+}
+"""What each SCP code other than an infarction does to a heart at a severity of 0 to 1."""
+
+
+def diseased_heart(heart: Heart, findings: dict[str, float], stage: float) -> Heart:
+    """Let the findings act on a healthy heart, muscle before conduction before repolarisation.
+
+    Parameters
+    ----------
+    heart : dict of str to Wave
+        From `healthy_heart`.
+    findings : dict of str to float
+        SCP code to severity, 0 to 1.
+    stage : float
+        Age of the infarction, see `infarct`.
+
+    Returns
+    -------
+    dict of str to Wave
+    """
+    muscle = ("LVH", "LAO/LAE", "LAFB")
+    order = [code for code in muscle if code in findings]
+    order += [code for code in TERRITORIES if code in findings]
+    order += [code for code in EFFECTS if code in findings and code not in muscle]
+    for code in order:
+        severity = findings[code]
+        heart = infarct(heart, code, severity, stage) if code in TERRITORIES else EFFECTS[code](heart, severity)
+    return heart
+
+
+def extrasystole(heart: Heart) -> Heart:
+    """Waves of a ventricular extrasystole: no P wave, a wide QRS complex, and a T wave against it."""
+    strength = 0.8 + 0.5 * heart["free wall"].amplitude
+    return {
+        "early": Wave("QRS", 40, 16, 16, strength, direction(75, -10), RIGHT_VENTRICLE),
+        "late": Wave("QRS", 85, 18, 20, 1.1 * strength, direction(60, -45), FREE_WALL),
+        "T": Wave("T", 300, 60, 45, 0.4 * strength, -direction(65, -30), FREE_WALL),
+    }

@@ -1,0 +1,173 @@
+"""What a training is: a frozen dataclass, filled from a model's recipe and from what the user sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.models import MODELS
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Every parameter of a training, as resolved; ``config.json`` holds exactly this.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of a processed dataset.
+    model : str
+        Name of an architecture.
+    label_set : str
+        Name of a label set of the dataset.
+    epochs : int
+        Passes over folds 1-8.
+    batch_size : int
+        Records a step (on several GPUs: on each).
+    learning_rate : float
+        Peak of the one-cycle schedule.
+    weight_decay : float
+        AdamW's, on weights; biases and normalisation are left alone.
+    warm_up : float
+        Share of the steps in which the learning rate rises.
+    gradient_clip : float
+        Largest norm of the gradient.
+    patience : int
+        Epochs without a better macro AUC on fold 9 after which training stops.
+    seed : int
+        What everything random follows from.
+    min_records : int
+        Classes with fewer records are left out.
+    metadata : bool
+        Whether the model also sees age and sex.
+    precision : str
+        ``"auto"`` (bfloat16 autocast where the machine has it), ``"float32"`` or ``"bfloat16"``.
+    time_shift : float
+        Largest circular shift, in seconds.
+    amplitude : float
+        Largest relative change of the amplitude.
+    lead_dropout : float
+        Probability that a lead is silenced.
+    noise : float
+        Standard deviation of added white noise, in standard deviations of the lead.
+    baseline : float
+        Amplitude of an added slow sine wave, in standard deviations of the lead.
+    model_options : dict
+        The architecture's own keywords.
+
+    Raises
+    ------
+    EcgkitError
+        If a value has the wrong type or lies outside what is allowed.
+    """
+
+    dataset: str
+    model: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    label_set: str = "superclass"
+    weight_decay: float = 0.01
+    warm_up: float = 0.25
+    gradient_clip: float = 1.0
+    patience: int = 5
+    seed: int = 0
+    min_records: int = 0
+    metadata: bool = False
+    precision: str = "auto"
+    time_shift: float = 10.0
+    amplitude: float = 0.1
+    lead_dropout: float = 0.0
+    noise: float = 0.0
+    baseline: float = 0.0
+    model_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_choice("model", self.model, MODELS)
+        check_choice("precision", self.precision, PRECISIONS)
+        for name in ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise EcgkitError(f"{name} is {getattr(self, name)}: give a positive number")
+        for name in ("weight_decay", "seed", "min_records", "time_shift", "amplitude", "noise", "baseline"):
+            if not getattr(self, name) >= 0:
+                raise EcgkitError(f"{name} is {getattr(self, name)}: give zero or a positive number")
+        for name in ("warm_up", "lead_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise EcgkitError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
+
+
+def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | None = None) -> dict[str, Any]:
+    """Read a model's recipe.
+
+    Parameters
+    ----------
+    model : str
+        Name of an architecture.
+    source : str, optional
+        Name of the data's source, such as ``"demo"``; what the recipe says under ``[source.NAME]`` then comes on top.
+    recipe : str or Path, optional
+        Another recipe file than the one that ships.
+
+    Returns
+    -------
+    dict
+        Fields of `TrainingConfig`, ``model_options`` among them.
+
+    Raises
+    ------
+    EcgkitError
+        If the model is unknown, or the file is missing, is no TOML, or has a key that is no field.
+    """
+    check_choice("model", model, MODELS)
+    path = Path(recipe).expanduser() if recipe else RECIPES / f"{model}.toml"
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise EcgkitError(f"cannot read the recipe {path}: {error}") from error
+    by_source = values.pop("source", {})
+    values |= by_source.get(source, {})
+    known = {item.name for item in dataclasses.fields(TrainingConfig)}
+    if unknown := sorted(values.keys() - known):
+        raise EcgkitError(f"the recipe {path} has the unknown key {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+    return values
+
+
+def configure(
+    *, dataset: str, model: str, source: str | None = None, recipe: str | Path | None = None, **settings: Any
+) -> TrainingConfig:
+    """Fill a configuration: defaults, then the recipe, then what is set (None sets nothing).
+
+    Parameters
+    ----------
+    dataset, model : str
+        As of `TrainingConfig`.
+    source : str, optional
+        Name of the dataset's source, which may have its own part of the recipe.
+    recipe : str or Path, optional
+        Another recipe file than the one that ships.
+    **settings
+        Fields of `TrainingConfig`; None leaves the recipe's value.
+
+    Returns
+    -------
+    TrainingConfig
+
+    Raises
+    ------
+    EcgkitError
+        If a name is unknown or a value does not fit.
+    """
+    known = {item.name for item in dataclasses.fields(TrainingConfig)}
+    if unknown := sorted(settings.keys() - known):
+        raise EcgkitError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    values = read_recipe(model, source=source, recipe=recipe) | given | {"dataset": dataset, "model": model}
+    return TrainingConfig(**values)

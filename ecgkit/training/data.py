@@ -1,0 +1,149 @@
+"""Batches of a processed dataset: standardised with the training folds' statistics, in an order that a seed decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler
+
+from ecgkit.errors import EcgkitError
+from ecgkit.store import TRAIN_FOLDS, Dataset
+
+Batch = tuple[Tensor, Tensor, Tensor | None]
+
+
+@dataclass(frozen=True)
+class MetadataScaler:
+    """Age and sex as numbers for a model: scaled age, unknown age, male, female.
+
+    Attributes
+    ----------
+    age_mean, age_std : float
+        Years, of the training folds; an unknown age becomes the mean.
+    """
+
+    age_mean: float
+    age_std: float
+
+    n_columns = 4
+
+    @classmethod
+    def fit(cls, records: pd.DataFrame) -> MetadataScaler:
+        """Fit on the records of the training folds."""
+        age = records["age"].dropna()
+        if len(age) < 2:
+            raise EcgkitError("fewer than two ages are known in folds 1-8: train without metadata")
+        return cls(float(age.mean()), float(age.std()))
+
+    def __call__(self, records: pd.DataFrame) -> NDArray[np.float32]:
+        """Turn the columns ``age`` (years) and ``sex`` (words) into ``(records, 4)``."""
+        age = records["age"].to_numpy(np.float64, na_value=np.nan)
+        unknown = np.isnan(age)
+        scaled = np.where(unknown, 0.0, (age - self.age_mean) / self.age_std)
+        sex = records["sex"].astype("object")
+        columns = [scaled, unknown, (sex == "male").to_numpy(bool), (sex == "female").to_numpy(bool)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+
+class Batches(TorchDataset[Batch]):
+    """A dataset that is asked for a list of positions and gives the whole batch, straight from the memory map.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Opened with a label set.
+    scaler : MetadataScaler, optional
+        Makes the metadata columns; without it a batch has none.
+    """
+
+    def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
+        self.dataset = dataset
+        self.labels = dataset.labels.to_numpy(np.float32)
+        self.metadata = scaler(dataset.records) if scaler else None
+        # int16 microvolts to standardised float32 in one multiplication and one addition
+        std = dataset.std[:, None].astype(np.float32)
+        self.scale = np.float32(1e-3) / std
+        self.offset = dataset.mean[:, None].astype(np.float32) / std
+
+    def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
+        """Read the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None."""
+        rows = self.dataset.rows[positions]
+        signal = self.dataset.signals[rows].astype(np.float32)
+        signal *= self.scale
+        signal -= self.offset
+        metadata = torch.from_numpy(self.metadata[positions]) if self.metadata is not None else None
+        return torch.from_numpy(signal), torch.from_numpy(self.labels[positions]), metadata
+
+    def __len__(self) -> int:
+        """Count the records."""
+        return len(self.labels)
+
+
+class ShuffledBatches(Sampler[NDArray[np.int64]]):
+    """Lists of positions in an order that follows from seed and epoch alone, so that a resumed run sees the same.
+
+    Parameters
+    ----------
+    positions : ndarray of int64
+        The records to draw from.
+    batch_size : int
+        Records a batch; the last batch of an epoch, if smaller, is left out (other records each epoch).
+    seed : int
+        What the order follows from.
+    rank, world_size : int
+        This process among those that train together; each takes every ``world_size``-th batch.
+    """
+
+    def __init__(
+        self, positions: NDArray[np.int64], *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.positions, self.batch_size, self.seed = positions, min(batch_size, len(positions)), seed
+        self.rank, self.world_size, self.epoch = rank, world_size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Count the batches of one process."""
+        return max(1, len(self.positions) // self.batch_size // self.world_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """Give the batches of the epoch."""
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.positions)
+        for step in range(len(self)):
+            start = (step * self.world_size + self.rank) * self.batch_size % len(order)
+            yield order[start : start + self.batch_size]
+
+
+class OrderedBatches(Sampler[NDArray[np.int64]]):
+    """Lists of positions in their given order, all of them."""
+
+    def __init__(self, positions: NDArray[np.int64], *, batch_size: int) -> None:
+        self.positions, self.batch_size = positions, batch_size
+
+    def __len__(self) -> int:
+        """Count the batches."""
+        return -(-len(self.positions) // self.batch_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        """Give the batches."""
+        for start in range(0, len(self.positions), self.batch_size):
+            yield self.positions[start : start + self.batch_size]
+
+
+def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:
+    """Make a loader whose batches are what the sampler says; reading from a memory map needs no worker processes."""
+    return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+
+def fit_metadata_scaler(dataset: Dataset) -> MetadataScaler:
+    """Fit the scaler of age on folds 1-8 of a dataset."""
+    return MetadataScaler.fit(dataset.records.iloc[dataset.folds(*TRAIN_FOLDS)])

@@ -1,0 +1,239 @@
+"""Fit a model into a session: Lightning's loop, the best checkpoint by fold 9, and a place to go on from."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import lightning.pytorch as pl
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from ecgkit.errors import EcgkitError
+from ecgkit.sessions import Session, write_atomically
+from ecgkit.store import TRAIN_FOLDS, VALIDATION_FOLD, Dataset
+from ecgkit.training.config import TrainingConfig
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
+from ecgkit.training.module import Classifier, mean_loss
+from ecgkit.training.weights import TrainedModel, load_weights, new_model
+
+MONITOR = "validation_macro_auc"
+HISTORY = "history.csv"
+VALIDATION_BATCH = 256
+
+
+class SessionWriter(Callback):
+    """Write the session's files as training goes: a line an epoch, the history, and the best weights.
+
+    Parameters
+    ----------
+    session : Session
+        Where to write.
+    trained : TrainedModel
+        The model in training with its facts.
+    epochs : int
+        How many epochs there will be at most.
+    """
+
+    def __init__(self, session: Session, trained: TrainedModel, epochs: int) -> None:
+        self.session, self.trained, self.epochs = session, trained, epochs
+        self.best_auc, self.best_epoch = float("-inf"), 0
+        self.started = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what ``last.ckpt`` keeps of this object."""
+        return {"best_auc": self.best_auc, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up what ``last.ckpt`` kept."""
+        self.best_auc, self.best_epoch = state_dict["best_auc"], state_dict["best_epoch"]
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock of the epoch."""
+        del trainer, pl_module
+        self.started = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights if fold 9 says that they are the best so far."""
+        del pl_module
+        auc = float(trainer.callback_metrics[MONITOR])
+        if auc > self.best_auc:
+            self.best_auc, self.best_epoch = auc, trainer.current_epoch + 1
+            if trainer.is_global_zero:
+                self.trained.save(self.session.path / "weights" / "best.safetensors")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch's line and its row of the history."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, Classifier)  # noqa: S101 - for the type checker
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": mean_loss(pl_module.train_losses),
+            "validation_loss": float(trainer.callback_metrics["validation_loss"]),
+            MONITOR: float(trainer.callback_metrics[MONITOR]),
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "seconds": round(time.monotonic() - self.started, 2),
+        }
+        history = pd.concat([read_history(self.session, before=row["epoch"]), pd.DataFrame([row])])
+        write_atomically(self.session.path / HISTORY, history.to_csv(index=False).encode())
+        left = timedelta(seconds=round(history["seconds"].mean() * (self.epochs - row["epoch"])))
+        best = "  best so far" if self.best_epoch == row["epoch"] else ""
+        self.session.log(
+            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['train_loss']:.4f}  fold 9: loss {row['validation_loss']:.4f}"
+            f"  macro AUC {row[MONITOR]:.4f}  {row['seconds']:.0f} s, {left} left{best}"
+        )
+
+
+def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFrame:
+    """Read ``history.csv``, one row an epoch, up to an epoch; empty if there is none.
+
+    Parameters
+    ----------
+    session : Session
+        The session.
+    before : float
+        Rows of this epoch and later ones are left out.
+
+    Returns
+    -------
+    DataFrame
+        ``epoch`` (from 1), ``train_loss``, ``validation_loss``, ``validation_macro_auc``, ``learning_rate``, ``seconds``.
+    """
+    path = session.path / HISTORY
+    if not path.is_file():
+        return pd.DataFrame()
+    history = pd.read_csv(path)
+    return history[history["epoch"] < before]
+
+
+def choose_precision(name: str) -> str:
+    """Turn ``"auto"``, ``"float32"`` or ``"bfloat16"`` into Lightning's word; auto is bfloat16 where it is native."""
+    if name == "auto":
+        native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bfloat16()
+        name = "bfloat16" if native else "float32"
+    return {"float32": "32-true", "bfloat16": "bf16-mixed"}[name]
+
+
+def cpu_has_bfloat16() -> bool:
+    """Tell whether the processor multiplies in bfloat16 itself (AVX512-BF16 or AMX)."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says of its own set-up; the session's log says what a user wants to know."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Batches come from a memory map in the main process: worker processes would only copy them.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            # Lightning's own use of torch's pytrees, which newer versions of torch call deprecated
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter) -> pl.Trainer:
+    """Set up Lightning for one CPU, one GPU, or as many as a launcher such as torchrun gives."""
+    last = ModelCheckpoint(
+        dirpath=session.path / "weights", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return pl.Trainer(
+        accelerator="auto",
+        devices="auto" if torch.cuda.is_available() else 1,
+        precision=choose_precision(config.precision),
+        max_epochs=config.epochs,
+        gradient_clip_val=config.gradient_clip,
+        # On a GPU some operations have no deterministic form: there the run goes on and says which.
+        deterministic="warn" if torch.cuda.is_available() else True,
+        callbacks=[writer, EarlyStopping(MONITOR, mode="max", patience=config.patience), last],
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=session.path,
+    )
+
+
+def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedModel:
+    """Train a model on folds 1-8, keep the epoch that is best on fold 9, and go on where an earlier call was cut off.
+
+    Parameters
+    ----------
+    session : Session
+        Takes ``history.csv``, ``training_log.txt``, ``weights/best.safetensors`` and ``weights/last.ckpt``.
+    config : TrainingConfig
+        The recipe.
+    dataset : Dataset
+        Opened with ``config.label_set``.
+
+    Returns
+    -------
+    TrainedModel
+        The best checkpoint, as read back from its file.
+
+    Raises
+    ------
+    EcgkitError
+        If a fold is empty, a patient is in two parts, or the network's loss is no number any more.
+    """
+    dataset.check_splits()
+    trained = new_model(config, dataset)
+    writer = SessionWriter(session, trained, config.epochs)
+    last = session.path / "weights" / "last.ckpt"
+    with quiet_lightning():
+        trainer = make_trainer(session, config, writer)
+        batches = Batches(dataset, trained.scaler)
+        train = ShuffledBatches(
+            dataset.folds(*TRAIN_FOLDS),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        validation = OrderedBatches(dataset.folds(VALIDATION_FOLD), batch_size=VALIDATION_BATCH)
+        session.log(describe(trained, config, trainer, n_train=len(train.positions), resumed=last.is_file()))
+        trainer.fit(
+            Classifier(trained.model, config),
+            train_dataloaders=loader(batches, train),
+            val_dataloaders=loader(batches, validation),
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    best = session.path / "weights" / "best.safetensors"
+    if not best.is_file():
+        raise EcgkitError(f"no epoch of {session.path} had a macro AUC on fold 9: lower learning_rate {config.learning_rate}")
+    session.log(f"best epoch {writer.best_epoch}: macro AUC {writer.best_auc:.4f} on fold 9")
+    return load_weights(best)
+
+
+def describe(
+    trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool
+) -> str:
+    """Write the log's first line: what is trained, on what, where."""
+    how = "going on with" if resumed else "training"
+    device = "GPU" if trainer.accelerator.__class__.__name__ == "CUDAAccelerator" else "CPU"
+    return (
+        f"{how} {trained.name}, {trained.n_parameters:,} parameters, on {n_train:,} records of {config.dataset}, "
+        f"{trainer.world_size} {device} process{'es' if trainer.world_size > 1 else ''}, {trainer.precision}"
+    )
+
+
+__all__ = ["choose_precision", "fit", "read_history"]

@@ -1,0 +1,170 @@
+"""What a trained model says of a dataset's records: probabilities and embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ecgkit import paths
+from ecgkit.errors import EcgkitError
+from ecgkit.sessions import Session
+from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset, open_dataset
+from ecgkit.training.config import TrainingConfig
+from ecgkit.training.data import Batches, OrderedBatches, loader
+from ecgkit.training.weights import TrainedModel, load_weights
+
+BATCH = 256
+
+
+def run_batches(
+    trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64], call: Callable[[Tensor, Tensor | None], Tensor]
+) -> NDArray[np.float32]:
+    """Call a function of (signal, metadata) on batches of records in float32 and stack what it gives."""
+    trained.model.eval()
+    device = next(trained.model.parameters()).device
+    batches = loader(Batches(dataset, trained.scaler), OrderedBatches(positions, batch_size=BATCH))
+    with torch.inference_mode():
+        parts = [
+            call(signal.to(device), metadata if metadata is None else metadata.to(device)).cpu().numpy()
+            for signal, _, metadata in batches
+        ]
+    return np.concatenate(parts)
+
+
+def check_match(trained: TrainedModel, dataset: Dataset) -> None:
+    """Check that a model and a dataset speak of the same: sampling rate, length, classes.
+
+    Raises
+    ------
+    EcgkitError
+        Naming what differs.
+    """
+    pairs = {
+        "sampling rate in Hz": (trained.keywords["sampling_rate"], dataset.sampling_rate),
+        "number of samples": (trained.keywords["n_samples"], dataset.n_samples),
+    }
+    if dataset.classes:
+        pairs["classes"] = (trained.classes, dataset.classes)
+    for what, (model_has, dataset_has) in pairs.items():
+        if model_has != dataset_has:
+            raise EcgkitError(f"the model's {what} is {model_has}, that of {dataset.path} is {dataset_has}: give its own dataset")
+
+
+def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Give the probability of each class.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model.
+    dataset : Dataset
+        Opened with the model's label set.
+    positions : ndarray of int64
+        Which records, as ``dataset.folds`` gives them.
+
+    Returns
+    -------
+    ndarray of float32, shape (records, classes)
+        As the network gives them, not calibrated.
+
+    Raises
+    ------
+    EcgkitError
+        If model and dataset do not match.
+    """
+    check_match(trained, dataset)
+    return run_batches(trained, dataset, positions, lambda signal, metadata: trained.model(signal, metadata).sigmoid())
+
+
+def predict_folds(trained: TrainedModel, dataset: Dataset) -> pd.DataFrame:
+    """Predict folds 9 and 10 with a finished model.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model.
+    dataset : Dataset
+        Opened with the model's label set.
+
+    Returns
+    -------
+    DataFrame
+        ``record_id``, ``patient_id``, ``fold``, and for each class ``true_CLASS`` and ``prob_CLASS``.
+    """
+    positions = dataset.folds(VALIDATION_FOLD, TEST_FOLD)
+    probabilities = predict(trained, dataset, positions)
+    table = dataset.records.loc[positions, ["record_id", "patient_id", "fold"]].reset_index(drop=True)
+    truth = dataset.labels.iloc[positions].reset_index(drop=True).add_prefix("true_")
+    columns = [f"prob_{name}" for name in dataset.classes]
+    return pd.concat([table, truth, pd.DataFrame(probabilities, columns=columns)], axis=1)
+
+
+def embed(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Give the features before the head, before age and sex come in.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model.
+    dataset : Dataset
+        Any dataset with the model's sampling rate and length.
+    positions : ndarray of int64
+        Which records.
+
+    Returns
+    -------
+    ndarray of float32, shape (records, features)
+
+    Raises
+    ------
+    EcgkitError
+        If model and dataset do not match.
+    """
+    check_match(trained, dataset)
+    return run_batches(trained, dataset, positions, lambda signal, _: trained.model.embed(signal))
+
+
+@dataclass(frozen=True)
+class TrainedSession:
+    """A finished training, opened: its model, its dataset and its configuration."""
+
+    session: Session
+    config: TrainingConfig
+    trained: TrainedModel
+    dataset: Dataset
+
+
+def open_trained(session: Session, root: Path) -> TrainedSession:
+    """Open the best checkpoint of a training session together with the dataset that it was trained on.
+
+    Parameters
+    ----------
+    session : Session
+        With ``config.json`` and ``weights/best.safetensors``.
+    root : Path
+        The folder that holds the datasets' folder.
+
+    Returns
+    -------
+    TrainedSession
+
+    Raises
+    ------
+    EcgkitError
+        If weights or dataset are missing, or the dataset is no longer the one that the session was trained on.
+    """
+    recorded = dict(session.config)
+    fingerprint = recorded.pop("dataset_fingerprint", None)
+    config = TrainingConfig(**recorded)
+    folder = root / paths.PROCESSED / config.dataset
+    dataset = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
+    if dataset.fingerprint != fingerprint:
+        raise EcgkitError(f"{folder} is not the dataset that {session.name} was trained on: preprocess it as it was, or train again")
+    return TrainedSession(session, config, load_weights(session.path / "weights" / "best.safetensors"), dataset)

@@ -1,0 +1,111 @@
+"""The training and validation step, for Lightning to loop over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ecgkit.errors import EcgkitError
+from ecgkit.metrics import macro_auc
+from ecgkit.models import ECGModel
+from ecgkit.training.augmentation import Augmentation
+from ecgkit.training.config import TrainingConfig
+from ecgkit.training.data import Batch
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split parameters into weights, which decay, and biases and normalisation, which do not."""
+
+    def choose(*, decaying: bool) -> list[nn.Parameter]:
+        return [p for p in model.parameters() if p.requires_grad and (p.ndim > 1) == decaying]
+
+    return [
+        {"params": choose(decaying=True), "weight_decay": weight_decay},
+        {"params": choose(decaying=False), "weight_decay": 0.0},
+    ]
+
+
+class Classifier(pl.LightningModule):
+    """Multilabel training with binary cross-entropy, AdamW and a one-cycle schedule.
+
+    Parameters
+    ----------
+    model : ECGModel
+        The network to train, in place.
+    config : TrainingConfig
+        Recipe and seed.
+
+    References
+    ----------
+    Loshchilov and Hutter (2019), arXiv:1711.05101 (AdamW); Smith and Topin (2018), arXiv:1708.07120 (one cycle).
+    """
+
+    def __init__(self, model: ECGModel, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        self.augment = Augmentation(
+            sampling_rate=model.sampling_rate,
+            time_shift=config.time_shift,
+            amplitude=config.amplitude,
+            lead_dropout=config.lead_dropout,
+            noise=config.noise,
+            baseline=config.baseline,
+        )
+        self.generator = torch.Generator()
+        self.train_losses: list[Tensor] = []
+        self.outputs: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Draw everything random of an epoch from (seed, epoch, rank), so that a resumed run is the run itself."""
+        seeds = np.random.SeedSequence([self.config.seed, self.current_epoch, self.global_rank]).generate_state(2)
+        self.generator.manual_seed(int(seeds[0]))
+        torch.manual_seed(int(seeds[1]))
+        self.train_losses.clear()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Give the loss of an augmented batch."""
+        signal, labels, metadata = batch
+        logits = self.model(self.augment(signal, self.generator), metadata)
+        loss = functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        self.train_losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Collect the logits of a batch in float32, as the finished model will be evaluated."""
+        signal, labels, metadata = batch
+        with torch.autocast(self.device.type, enabled=False):
+            self.outputs.append((self.model(signal, metadata).float(), labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and macro AUC of the whole fold 9; every process of several sees all of it."""
+        logits, labels = (torch.cat(part) for part in zip(*self.outputs, strict=True))
+        self.outputs.clear()
+        if not torch.isfinite(logits).all():
+            rate = self.config.learning_rate
+            raise EcgkitError(f"epoch {self.current_epoch + 1} gave logits that are no numbers: lower learning_rate {rate}")
+        loss = functional.binary_cross_entropy_with_logits(logits, labels)
+        auc = macro_auc(labels.cpu().numpy() > 0, logits.sigmoid().cpu().numpy())
+        self.log("validation_loss", loss)
+        self.log("validation_macro_auc", torch.tensor(auc, dtype=torch.float32))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Make AdamW and its schedule."""
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=self.config.learning_rate,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            pct_start=self.config.warm_up,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def mean_loss(losses: Iterable[Tensor]) -> float:
+    """Average the losses of an epoch's steps."""
+    return float(torch.stack(list(losses)).mean())

@@ -1,0 +1,42 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ecgkit import paths
+from ecgkit.sources import Demo
+from ecgkit.store import Dataset, build, open_dataset
+
+
+def real_ptbxl() -> Path | None:
+    """Find a PTB-XL folder: the one that ECGKIT_PTBXL names, or the project's."""
+    named = os.environ.get("ECGKIT_PTBXL")
+    folder = Path(named) if named else paths.project_root() / paths.RAW / "ptbxl"
+    return folder if (folder / "ptbxl_database.csv").is_file() else None
+
+
+@pytest.fixture(scope="session")
+def ptbxl_folder() -> Path:
+    """Give the folder of the real PTB-XL, or skip."""
+    folder = real_ptbxl()
+    if folder is None:
+        pytest.skip("no PTB-XL: set ECGKIT_PTBXL to its folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a project's folder that holds a small processed demo dataset called ``demo``."""
+    root = tmp_path_factory.mktemp("project")
+    build(Demo(n_records=300, seed=3), root / paths.PROCESSED / "demo", progress=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def demo_dataset(demo_root: Path) -> Dataset:
+    """Give the small demo dataset with its superclass labels."""
+    return open_dataset(demo_root / paths.PROCESSED / "demo", label_set="superclass")

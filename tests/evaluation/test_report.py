@@ -1,0 +1,248 @@
+"""The report of a session: its files, its numbers, and what it does with folds and classes that are not there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+from scipy.special import expit
+
+from ecgkit import metrics
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation import (
+    add_calibration,
+    evaluate,
+    evaluate_session,
+    fit_calibration,
+    fit_thresholds,
+    fold_metrics,
+    metrics_table,
+)
+
+CLASSES = ("NORM", "MI", "STTC")
+OF_DECISIONS = ("sensitivity", "specificity", "precision", "f1", "accuracy")
+OF_CLASSES = [
+    "auc",
+    "average_precision",
+    *OF_DECISIONS,
+    *(f"{name}_at_half" for name in OF_DECISIONS),
+    "brier",
+    "ece",
+]
+
+
+@dataclass
+class Folder:
+    """As much of a session as a report needs."""
+
+    path: Path
+
+    def write_json(self, name: str, data: object) -> Path:
+        (self.path / name).write_text(json.dumps(data, allow_nan=False))
+        return self.path / name
+
+    def write_text(self, name: str, text: str) -> Path:
+        (self.path / name).write_text(text)
+        return self.path / name
+
+    def write_table(self, name: str, table: pd.DataFrame) -> Path:
+        table.to_parquet(self.path / name, index=False)
+        return self.path / name
+
+
+def make_predictions(n_records: int = 400, seed: int = 0, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    table = {"record_id": np.arange(n_records), "patient_id": np.arange(n_records) // 2}
+    table["fold"] = np.where(np.arange(n_records) < n_records // 2, 9, 10)
+    for name in classes:
+        score = rng.normal(-1, 1.5, n_records)
+        table |= {f"true_{name}": rng.random(n_records) < expit(score), f"prob_{name}": expit(score).astype(np.float32)}
+    return pd.DataFrame(table)
+
+
+def test_a_session_gets_its_files(tmp_path: Path) -> None:
+    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "calibration.json",
+        "classification_report.txt",
+        "metrics.json",
+        "predictions.parquet",
+        "thresholds.json",
+    ]
+    assert json.loads((tmp_path / "metrics.json").read_text()) == results
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    of_classes = [f"{kind}_{name}" for name in CLASSES for kind in ("true", "prob", "calibrated")]
+    assert list(table) == ["record_id", "patient_id", "fold", *of_classes]
+    assert set(table[[f"true_{name}" for name in CLASSES]].dtypes.astype(str)) == {"bool"}
+    assert set(table[[f"calibrated_{name}" for name in CLASSES]].dtypes.astype(str)) == {"float32"}
+
+
+def test_what_was_written_can_be_evaluated_again_with_equal_numbers(tmp_path: Path) -> None:
+    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    thresholds = json.loads((tmp_path / "thresholds.json").read_text())
+    assert evaluate(table, CLASSES, thresholds) == results
+    assert evaluate_session(Folder(tmp_path), table, CLASSES) == results
+
+
+def test_the_layout_of_metrics_json(tmp_path: Path) -> None:
+    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+
+    assert list(results) == ["version", "fold_9", "fold_10"]
+    assert results["version"] == 1
+    for fold in ("fold_9", "fold_10"):
+        assert list(results[fold]) == [*CLASSES, "macro", "micro", "samples"]
+        for group in (*CLASSES, "macro"):
+            assert list(results[fold][group]) == OF_CLASSES
+        assert list(results[fold]["micro"]) == ["f1", "f1_at_half"]
+        assert list(results[fold]["samples"]) == ["subset_accuracy", "hamming_loss", "f_max"]
+        entries = [entry for group in results[fold].values() for entry in group.values()]
+        assert all(list(entry) == ["value", "low", "high"] for entry in entries)
+        assert all(0 <= entry["value"] <= 1 and entry["low"] is None and entry["high"] is None for entry in entries)
+
+
+def test_the_numbers_are_those_of_scikit_learn_at_the_thresholds_of_fold_9() -> None:
+    predictions = make_predictions()
+    thresholds = fit_thresholds(predictions, CLASSES)
+    predictions = add_calibration(predictions, fit_calibration(predictions, CLASSES), CLASSES)
+    results = evaluate(predictions, CLASSES, thresholds)["fold_10"]
+
+    test = predictions[predictions["fold"] == 10]
+    truth = test[[f"true_{name}" for name in CLASSES]].to_numpy()
+    prob = test[[f"prob_{name}" for name in CLASSES]].to_numpy()
+    calibrated = test[[f"calibrated_{name}" for name in CLASSES]].to_numpy(np.float64)
+    decided = prob >= [thresholds["thresholds"][name] for name in CLASSES]
+    expected = {
+        "auc": sklearn.metrics.roc_auc_score(truth, prob),
+        "average_precision": sklearn.metrics.average_precision_score(truth, prob),
+        "f1": sklearn.metrics.f1_score(truth, decided, average="macro"),
+        "f1_at_half": sklearn.metrics.f1_score(truth, prob >= 0.5, average="macro"),
+        "brier": np.mean([sklearn.metrics.brier_score_loss(truth[:, i], calibrated[:, i]) for i in range(3)]),
+    }
+    for name, value in expected.items():
+        assert results["macro"][name]["value"] == pytest.approx(value, abs=1e-12), name
+    assert results["micro"]["f1"]["value"] == pytest.approx(sklearn.metrics.f1_score(truth, decided, average="micro"))
+    assert results["samples"]["subset_accuracy"]["value"] == sklearn.metrics.accuracy_score(truth, decided)
+    assert results["samples"]["hamming_loss"]["value"] == pytest.approx(sklearn.metrics.hamming_loss(truth, decided))
+    f_max = metrics.f_max(truth, prob, threshold=thresholds["f_max_threshold"])
+    assert results["samples"]["f_max"]["value"] == f_max
+
+
+def test_fold_10_chooses_nothing() -> None:
+    predictions = make_predictions()
+    changed = predictions.copy()
+    is_test = changed["fold"] == 10
+    for name in CLASSES:
+        changed.loc[is_test, f"true_{name}"] = ~changed.loc[is_test, f"true_{name}"]
+        changed.loc[is_test, f"prob_{name}"] = np.float32(0.01)
+    assert fit_thresholds(changed, CLASSES) == fit_thresholds(predictions, CLASSES)
+    assert fit_calibration(changed, CLASSES) == fit_calibration(predictions, CLASSES)
+
+
+def test_a_class_that_is_not_in_a_fold_is_null_and_out_of_the_macro_mean(tmp_path: Path) -> None:
+    predictions = make_predictions()
+    predictions.loc[predictions["fold"] == 10, "true_MI"] = False
+    predictions.loc[predictions["fold"] == 9, "true_STTC"] = False
+
+    results = evaluate_session(Folder(tmp_path), predictions, CLASSES)
+
+    test = results["fold_10"]
+    for name in ("auc", "average_precision", "sensitivity", "precision", "f1", "f1_at_half"):
+        assert test["MI"][name]["value"] is None
+        both = np.mean([test["NORM"][name]["value"], test["STTC"][name]["value"]])
+        assert test["macro"][name]["value"] == pytest.approx(both)
+    assert test["MI"]["specificity"]["value"] is not None
+    thresholds = json.loads((tmp_path / "thresholds.json").read_text())
+    assert thresholds["not_fitted"] == ["STTC"]
+    assert thresholds["thresholds"]["STTC"] == 0.5
+    assert json.loads((tmp_path / "calibration.json").read_text())["classes"]["STTC"]["method"] == "identity"
+    report = (tmp_path / "classification_report.txt").read_text()
+    assert "Not in this fold, counted as 0 in the averages below and left out of metrics.json: MI\n" in report
+    assert "(not fitted: fold 9 lacks an outcome)" in report
+    assert np.isnan(metrics_table(results)["auc"]["MI"])
+
+
+def test_no_class_at_all_gives_nulls_and_no_warning(tmp_path: Path) -> None:
+    predictions = make_predictions()
+    for name in CLASSES:
+        predictions[f"true_{name}"] = False
+    results = evaluate_session(Folder(tmp_path), predictions, CLASSES)
+    assert results["fold_10"]["macro"]["auc"]["value"] is None
+    assert results["fold_10"]["samples"]["f_max"]["value"] is None
+    assert results["fold_10"]["micro"]["f1"]["value"] is None
+
+
+def test_the_classification_report_says_what_it_describes(tmp_path: Path) -> None:
+    evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    lines = (tmp_path / "classification_report.txt").read_text().splitlines()
+    assert lines[0] == "fold 10, 200 records; best checkpoint (by macro AUC on fold 9)"
+    threshold = json.loads((tmp_path / "thresholds.json").read_text())["thresholds"]["MI"]
+    assert f"  MI    {threshold:.4f}" in lines
+    assert any(line.split() == ["precision", "recall", "f1-score", "support"] for line in lines)
+
+
+def test_one_class_alone_has_a_report(tmp_path: Path) -> None:
+    evaluate_session(Folder(tmp_path), make_predictions(classes=("MI",)), ["MI"])
+    assert "MI" in (tmp_path / "classification_report.txt").read_text()
+
+
+@pytest.mark.parametrize("fold", [9, 10])
+def test_a_table_without_a_fold_is_refused_and_nothing_is_written(tmp_path: Path, fold: int) -> None:
+    predictions = make_predictions()
+    with pytest.raises(EcgkitError, match=f"no record of fold {fold}") as error:
+        evaluate_session(Folder(tmp_path), predictions[predictions["fold"] != fold], CLASSES)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nan_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    predictions = make_predictions()
+    predictions.loc[399, "prob_MI"] = np.nan
+    with pytest.raises(EcgkitError, match="NaN"):
+        evaluate_session(Folder(tmp_path), predictions, CLASSES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_metric_can_be_computed_on_a_resample_of_the_records() -> None:
+    predictions = make_predictions()
+    thresholds = fit_thresholds(predictions, CLASSES)
+    predictions = add_calibration(predictions, fit_calibration(predictions, CLASSES), CLASSES)
+    scores = metrics.fold_scores(predictions, CLASSES, 10)
+
+    whole = fold_metrics(scores.take(np.arange(200)), thresholds)
+    resampled = fold_metrics(scores.take(np.random.default_rng(0).integers(0, 200, 200)), thresholds)
+
+    assert whole == fold_metrics(scores, thresholds)
+    assert resampled["macro"]["auc"] != whole["macro"]["auc"]
+
+
+def test_without_calibrated_probabilities_the_way_out_is_named() -> None:
+    with pytest.raises(EcgkitError, match="add_calibration"):
+        fold_metrics(metrics.fold_scores(make_predictions(), CLASSES, 10), {})
+
+
+def test_the_table_has_a_row_a_class_and_one_for_the_mean(tmp_path: Path) -> None:
+    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    table = metrics_table(results, fold="fold_9")
+    assert list(table.index) == [*CLASSES, "macro"]
+    assert list(table) == OF_CLASSES
+    assert table.loc["macro", "auc"] == pytest.approx(table.loc[list(CLASSES), "auc"].mean())
+    with pytest.raises(EcgkitError, match="unknown fold 'fold_8': choose one of fold_9, fold_10"):
+        metrics_table(results, fold="fold_8")
+
+
+def test_seventy_one_classes_with_rare_ones(tmp_path: Path) -> None:
+    classes = tuple(f"C{i:02d}" for i in range(71))
+    predictions = make_predictions(300, classes=classes)
+    for i, name in enumerate(classes):
+        predictions[f"true_{name}"] &= np.random.default_rng(i).random(300) < 0.02
+    results = evaluate_session(Folder(tmp_path), predictions, classes)
+    values = [results["fold_10"][name]["auc"]["value"] for name in classes]
+    assert None in values
+    assert results["fold_10"]["macro"]["auc"]["value"] == pytest.approx(np.mean([v for v in values if v is not None]))

@@ -1,0 +1,179 @@
+"""Points lie on their curves, matrices hold the counts, and many classes stay readable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
+from scipy.special import expit
+
+from ecgkit import evaluation
+from ecgkit.errors import EcgkitError
+from ecgkit.plots.evaluation import (
+    confusion_matrices,
+    confusion_matrix,
+    metric_by_class,
+    precision_recall_curves,
+    reliability,
+    roc_curves,
+    score_histograms,
+)
+
+CLASSES = ("NORM", "MI", "STTC")
+MANY = tuple(f"C{i:02d}" for i in range(71))
+
+
+def make_predictions(classes: tuple[str, ...] = CLASSES, n_records: int = 600) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    table = {"record_id": np.arange(n_records), "patient_id": np.arange(n_records)}
+    table["fold"] = np.where(np.arange(n_records) < n_records // 2, 9, 10)
+    for name in classes:
+        score = rng.normal(-1, 1.5, n_records)
+        table |= {f"true_{name}": rng.random(n_records) < expit(score), f"prob_{name}": expit(score).astype(np.float32)}
+    predictions = pd.DataFrame(table)
+    return evaluation.add_calibration(predictions, evaluation.fit_calibration(predictions, classes), classes)
+
+
+def of_fold(predictions: pd.DataFrame, name: str, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    rows = predictions[predictions["fold"] == fold]
+    return rows[f"true_{name}"].to_numpy(), rows[f"prob_{name}"].to_numpy()
+
+
+def line_of(figure: Figure, gid: str) -> np.ndarray:
+    return np.asarray(next(line.get_xydata() for line in figure.axes[0].lines if line.get_gid() == gid))
+
+
+def legend_of(figure: Figure) -> list[str]:
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("fold", [9, 10])
+def test_roc_curves_are_those_of_scikit_learn_with_the_point_on_them(fold: int) -> None:
+    predictions = make_predictions()
+    thresholds = evaluation.fit_thresholds(predictions, CLASSES)
+    figure = roc_curves(predictions, CLASSES, thresholds, fold=fold)
+    for name in CLASSES:
+        truth, prob = of_fold(predictions, name, fold)
+        false_rate, true_rate, _ = sklearn.metrics.roc_curve(truth, prob, drop_intermediate=False)
+        curve = line_of(figure, f"curve {name}")
+        np.testing.assert_allclose(curve, np.column_stack([false_rate, true_rate]), atol=1e-12)
+        point = line_of(figure, f"point {name}")[0]
+        assert np.abs(curve - point).max(axis=1).min() < 1e-12
+        decided = prob >= thresholds["thresholds"][name]
+        assert point[1] == pytest.approx(sklearn.metrics.recall_score(truth, decided))
+        assert f"{name}  {sklearn.metrics.roc_auc_score(truth, prob):.3f}" in legend_of(figure)
+
+
+def test_precision_recall_points_lie_on_their_curves() -> None:
+    predictions = make_predictions()
+    thresholds = evaluation.fit_thresholds(predictions, CLASSES)
+    figure = precision_recall_curves(predictions, CLASSES, thresholds)
+    for name in CLASSES:
+        truth, prob = of_fold(predictions, name, 10)
+        curve, point = line_of(figure, f"curve {name}"), line_of(figure, f"point {name}")[0]
+        assert np.abs(curve - point).max(axis=1).min() < 1e-12
+        decided = prob >= thresholds["thresholds"][name]
+        assert point[1] == pytest.approx(sklearn.metrics.precision_score(truth, decided))
+        assert f"{name}  {sklearn.metrics.average_precision_score(truth, prob):.3f}" in legend_of(figure)
+
+
+def test_the_legend_stands_beside_the_data() -> None:
+    predictions = make_predictions()
+    figure = roc_curves(predictions, CLASSES, evaluation.fit_thresholds(predictions, CLASSES))
+    figure.draw_without_rendering()
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    box = legend.get_window_extent()
+    assert box.x0 > figure.axes[0].get_window_extent().x1
+    assert box.x1 <= figure.bbox.x1
+
+
+def test_a_class_that_is_not_in_the_fold_has_no_curve_and_is_named() -> None:
+    predictions = make_predictions()
+    thresholds = evaluation.fit_thresholds(predictions, CLASSES)
+    predictions.loc[predictions["fold"] == 10, "true_MI"] = False
+    for draw in (roc_curves, precision_recall_curves):
+        figure = draw(predictions, CLASSES, thresholds)
+        assert "curve MI" not in [line.get_gid() for line in figure.axes[0].lines]
+        assert "without both outcomes: MI" in legend_of(figure)
+    for draw in (confusion_matrices, score_histograms):
+        draw(predictions, CLASSES, thresholds).draw_without_rendering()
+    reliability(predictions, CLASSES).draw_without_rendering()
+
+
+def test_of_many_classes_the_best_and_the_worst_are_named() -> None:
+    predictions = make_predictions(MANY, n_records=300)
+    thresholds = evaluation.fit_thresholds(predictions, MANY)
+    figure = roc_curves(predictions, MANY, thresholds)
+    assert len(legend_of(figure)) == 12
+    assert "61 other classes" in legend_of(figure)
+    aucs = {name: sklearn.metrics.roc_auc_score(*of_fold(predictions, name, 10)) for name in MANY}
+    ranked = sorted(MANY, key=lambda name: -aucs[name])
+    assert legend_of(figure)[0].startswith(ranked[0])
+    assert any(text.startswith(ranked[-1]) for text in legend_of(figure))
+
+
+def test_confusion_matrices_count_with_percentages_of_the_row() -> None:
+    predictions = make_predictions()
+    thresholds = evaluation.fit_thresholds(predictions, CLASSES)
+    truth, prob = of_fold(predictions, "MI", 10)
+    counts = sklearn.metrics.confusion_matrix(truth, prob >= thresholds["thresholds"]["MI"])
+    share = counts / counts.sum(axis=1, keepdims=True)
+    expected = [f"{counts[i, j]:,}\n{share[i, j]:.1%}" for i in (0, 1) for j in (0, 1)]
+
+    alone = confusion_matrix(predictions, "MI", thresholds)
+    together = confusion_matrices(predictions, CLASSES, thresholds)
+
+    assert [text.get_text() for text in alone.axes[0].texts] == expected
+    assert [text.get_text() for text in together.axes[1].texts] == expected
+    assert alone.axes[0].get_xlabel() == "predicted"
+    assert alone.axes[0].get_ylabel() == "true"
+
+
+def test_a_class_without_positives_has_an_empty_row() -> None:
+    predictions = make_predictions()
+    predictions["true_MI"] = False
+    figure = confusion_matrix(predictions, "MI", {"MI": 0.5})
+    assert [text.get_text() for text in figure.axes[0].texts][2:] == ["0\nnone", "0\nnone"]
+
+
+def test_histograms_hold_every_record_and_the_threshold() -> None:
+    predictions = make_predictions()
+    figure = score_histograms(predictions, CLASSES, {"NORM": 0.3, "MI": 0.4, "STTC": 0.5})
+    assert len(figure.axes) == 3
+    for axes, limit in zip(figure.axes, (0.3, 0.4, 0.5), strict=True):
+        outlines = [patch for patch in axes.patches if isinstance(patch, StepPatch) and not patch.get_fill()]
+        assert sum(np.sum(patch.get_data()[0]) for patch in outlines) == 300
+        assert np.asarray(axes.lines[0].get_xdata()).tolist() == [limit, limit]
+
+
+def test_reliability_is_drawn_before_and_after_calibration() -> None:
+    predictions = make_predictions()
+    figure = reliability(predictions, CLASSES)
+    assert all(len(axes.lines) == 3 for axes in figure.axes)
+    raw = reliability(predictions.drop(columns=[f"calibrated_{name}" for name in CLASSES]), CLASSES)
+    assert all(len(axes.lines) == 2 for axes in raw.axes)
+
+
+def test_a_metric_of_every_class_on_both_folds() -> None:
+    predictions = make_predictions()
+    predictions.loc[predictions["fold"] == 10, "true_MI"] = False
+    results = evaluation.evaluate(predictions, CLASSES, evaluation.fit_thresholds(predictions, CLASSES))
+    axes = metric_by_class(results).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [*CLASSES, "macro"]
+    values = [np.asarray(line.get_xdata()) for line in axes.lines[:2]]
+    assert values[1][0] == results["fold_10"]["NORM"]["auc"]["value"]
+    assert np.isnan(values[1][1])
+    with pytest.raises(EcgkitError, match="unknown metric 'AUC': choose one of auc"):
+        metric_by_class(results, metric="AUC")
+
+
+def test_a_fold_that_is_not_there_is_refused() -> None:
+    predictions = make_predictions()
+    with pytest.raises(EcgkitError, match="no record of fold 3"):
+        roc_curves(predictions, CLASSES, dict.fromkeys(CLASSES, 0.5), fold=3)

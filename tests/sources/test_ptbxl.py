@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgkit.errors import EcgkitError
+from ecgkit.sources.base import RECORD_COLUMNS
+from ecgkit.sources.ptbxl import LABEL_SETS, PUBLISHED_ROWS, PtbXl
+
+TinyPtbXl = Callable[..., Path]
+
+
+def edit_table(folder: Path, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:
+    path = folder / "ptbxl_database.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    changed = edit(table)
+    (table if changed is None else changed).to_csv(path, index=False)
+
+
+def refused(folder: Path, *, sampling_rate: int = 100) -> str:
+    with pytest.raises(EcgkitError) as caught:
+        PtbXl(folder, sampling_rate=sampling_rate)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_columns_and_types_are_those_of_every_source(tiny_ptbxl: TinyPtbXl):
+    records = PtbXl(tiny_ptbxl()).records
+    assert {name: str(dtype) for name, dtype in records.dtypes.items()} == RECORD_COLUMNS
+    assert list(records.index) == list(range(40))
+
+
+def test_metadata_are_in_words_and_units(tiny_ptbxl: TinyPtbXl):
+    records = PtbXl(tiny_ptbxl()).records.set_index("record_id")
+    assert records.loc[2, "sex"] == "male"
+    assert records.loc[1, "sex"] == "female"
+    assert records.loc[13, "age"] == 90
+    assert records.loc[13, "age_over_89"]
+    assert np.isnan(records.loc[11, "age"])
+    assert not records.loc[11, "age_over_89"]
+    assert records.loc[2, "device"] == "CS-12 E"
+    assert records.loc[1, "device"] == "AT-6 6"
+    assert records.loc[1, "site"] == "2"
+    assert pd.isna(records.loc[5, "site"])
+    assert records["pacemaker"].isna().all()
+    assert bool(records.loc[2, "validated_by_human"])
+    assert json.loads(records.loc[2, "scp_codes"]) == {"INVA": 100.0}
+
+
+def test_a_blank_sex_is_unknown_and_another_number_is_refused(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl()
+    edit_table(folder, lambda table: table.assign(sex=["", *table["sex"][1:]]))
+    assert pd.isna(PtbXl(folder).records.loc[0, "sex"])
+    edit_table(folder, lambda table: table.assign(sex=["2", *table["sex"][1:]]))
+    assert "sex is 2" in refused(folder)
+
+
+def test_a_record_has_every_class_that_its_codes_map_to_whatever_the_likelihood(tiny_ptbxl: TinyPtbXl):
+    source = PtbXl(tiny_ptbxl())
+    assert tuple(source.labels) == LABEL_SETS
+    assert list(source.labels["superclass"]) == ["NORM", "MI", "STTC", "CD", "HYP"]
+    assert list(source.labels["subclass"]) == ["STX", "NORM", "MIX", "CDX", "HYX"]
+    assert list(source.labels["diagnostic"]) == ["INVA", "NORM", "INFA", "INFB", "BLOC", "HYPA"]
+    assert list(source.labels["form"]) == ["INVA", "FORM"]
+    assert list(source.labels["rhythm"]) == ["SINU"]
+    assert len(source.labels["all"].columns) == 8
+    of_third = {name: set(table.columns[table.iloc[2]]) for name, table in source.labels.items()}
+    assert of_third["superclass"] == {"MI", "HYP"}
+    assert of_third["all"] == {"HYPA", "INFA", "INFB"}
+    assert of_third["form"] == set()
+    assert not source.labels["superclass"].iloc[3].any()
+
+
+def test_both_ways_of_reading_agree(tiny_ptbxl: TinyPtbXl):
+    source = PtbXl(tiny_ptbxl(3, rates=(100, 500)), sampling_rate=500)
+    microvolts, ecg = source.read_microvolts(2), source.read(2)
+    assert microvolts is not None
+    assert microvolts.shape == (12, 5000)
+    np.testing.assert_allclose(ecg.signal, microvolts / 1000, atol=1e-6)
+    assert (ecg.record_id, ecg.sampling_rate) == (2, 500)
+    np.testing.assert_array_equal(source.reader([2]).read_microvolts(2), microvolts)
+    with pytest.raises(EcgkitError, match="no record 99"):
+        source.read(99)
+
+
+def test_a_short_table_whose_files_are_there_is_a_part(tiny_ptbxl: TinyPtbXl):
+    source = PtbXl(tiny_ptbxl())
+    assert source.part is not None
+    assert source.version == "unknown"
+
+
+def test_missing_files_are_counted_and_refused(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl()
+    (folder / "records100/00000/00007_lr.dat").unlink()
+    (folder / "records100/00000/00009_lr.hea").unlink()
+    message = refused(folder)
+    assert "2 of 40 records" in message
+    assert "records100/00000/00007_lr" in message
+    assert "ecgkit_part.json" in message
+
+
+def test_a_folder_without_the_rate_asked_for_is_refused(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl()
+    assert "40 of 40 records" in refused(folder, sampling_rate=500)
+    (folder / "ecgkit_part.json").write_text('{"part": true}')
+    assert "0 records" in refused(folder, sampling_rate=500)
+    assert "100 or 500" in refused(folder, sampling_rate=250)
+
+
+def test_a_folder_that_says_so_may_lack_records(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl()
+    (folder / "records100/00000/00007_lr.dat").unlink()
+    manifest = {"part": True, "reason": "a lesson", "version": "1.0.2", "records": {"100": 39}}
+    (folder / "ecgkit_part.json").write_text(json.dumps(manifest))
+    source = PtbXl(folder)
+    assert 7 not in set(source.records["record_id"])
+    assert len(source.records) == len(source.labels["all"]) == 39
+    assert source.version == "1.0.2"
+    assert source.part == manifest
+    (folder / "records100/00000/00008_lr.dat").unlink()
+    assert "39 are needed" in refused(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"part": "yes"}'])
+def test_a_part_file_that_says_nothing_is_refused(tiny_ptbxl: TinyPtbXl, content: str):
+    folder = tiny_ptbxl(3)
+    (folder / "ecgkit_part.json").write_text(content)
+    assert "ecgkit_part.json" in refused(folder)
+
+
+def test_a_part_names_its_version_in_the_licence(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl(3)
+    (folder / "LICENSE.txt").write_text("PTB-XL, version 1.0.3\n")
+    assert PtbXl(folder).version == "1.0.3"
+    assert PUBLISHED_ROWS == {21837: "1.0.1", 21801: "1.0.2", 21799: "1.0.3"}
+
+
+def test_a_missing_folder_names_the_way_out(tmp_path: Path, tiny_ptbxl: TinyPtbXl):
+    message = refused(tmp_path / "nothing")
+    assert "--raw DIR" in message
+    assert "--dataset demo" in message
+    inner = tiny_ptbxl(3, name="outer/ptb-xl-1.0.3")
+    assert f"--raw {inner}" in refused(inner.parent)
+    (inner / "scp_statements.csv").unlink()
+    assert "scp_statements.csv is missing" in refused(inner)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("scp_codes", "{'NORM': ", "SCP codes of record 1"),
+        ("scp_codes", "{'WHAT': 0.0}", "'WHAT' is not in scp_statements.csv"),
+        ("scp_codes", "7", "SCP codes"),
+        ("strat_fold", "11", "strat_fold"),
+        ("patient_id", "", "cannot be read"),
+        ("age", "old", "cannot be read"),
+        ("ecg_id", "2", "record 2 twice"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(tiny_ptbxl: TinyPtbXl, column: str, value: str, words: str):
+    folder = tiny_ptbxl(3)
+    edit_table(folder, lambda table: table.assign(**{column: [value, *table[column][1:]]}))
+    assert words in refused(folder)
+
+
+def test_a_missing_column_is_named(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl(3)
+    edit_table(folder, lambda table: table.drop(columns="height"))
+    assert "'height'" in refused(folder)
+
+
+def test_equal_folders_have_equal_identities_and_others_have_not(tiny_ptbxl: TinyPtbXl):
+    first, second = tiny_ptbxl(4, name="a", rates=(100, 500)), tiny_ptbxl(4, name="b", rates=(100, 500))
+    identity = PtbXl(first).identity()
+    assert json.loads(json.dumps(identity)) == identity == PtbXl(second).identity()
+    assert PtbXl(first, sampling_rate=500).identity() != identity
+    edit_table(second, lambda table: table.assign(age="50"))
+    assert PtbXl(second).identity() != identity
+
+
+def test_what_travels_to_a_worker_is_small(tiny_ptbxl: TinyPtbXl):
+    source = PtbXl(tiny_ptbxl(40))
+    assert len(pickle.dumps(source.reader([1, 2, 3]))) < 1000
+
+
+@pytest.mark.real
+def test_the_counts_of_ptbxl_103(ptbxl_folder: Path):
+    source = PtbXl(ptbxl_folder)
+    superclass = source.labels["superclass"]
+    assert (source.version, source.part) == ("1.0.3", None)
+    assert len(source.records) == 21799
+    assert superclass.any(axis=1).sum() == 21388
+    assert superclass.sum().to_dict() == {"NORM": 9514, "MI": 5469, "STTC": 5235, "CD": 4898, "HYP": 2649}
+    classes = {name: len(table.columns) for name, table in source.labels.items()}
+    assert classes == {"superclass": 5, "subclass": 23, "diagnostic": 44, "form": 19, "rhythm": 12, "all": 71}
+    assert (source.records.groupby("patient_id")["fold"].nunique() == 1).all()
+    assert source.records["age"].max() == 90
+    assert source.records["age_over_89"].sum() == 293
+    assert not source.records["device"].dropna().str.contains("  | $", regex=True).any()
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+def test_a_record_of_ptbxl_is_what_wfdb_reads(ptbxl_folder: Path):
+    import wfdb
+
+    source = PtbXl(ptbxl_folder)
+    expected = wfdb.rdsamp(str(ptbxl_folder / "records100/21000/21837_lr"))[0].T
+    np.testing.assert_allclose(source.read(21837).signal, expected, atol=1e-6)
+    microvolts = source.read_microvolts(21837)
+    assert microvolts is not None
+    np.testing.assert_allclose(microvolts / 1000, expected, atol=1e-6)
+
+
+@pytest.mark.real
+def test_ptbxl_at_500_hz_is_refused_where_records_are_missing(ptbxl_folder: Path):
+    if len(list((ptbxl_folder / "records500").glob("*/*.dat"))) == 21799:
+        pytest.skip("this PTB-XL is whole at 500 Hz")
+    assert "have no files at 500 Hz" in refused(ptbxl_folder, sampling_rate=500)
