@@ -210,6 +210,25 @@ def build(
     return dataset
 
 
+def is_current(directory: Path | str, source: Source, filters: Filters = NO_FILTERS) -> bool:
+    """Tell whether a dataset is there already, complete, from the same source through the same filters.
+
+    Parameters
+    ----------
+    directory : Path or str
+        The folder that `build` would make.
+    source : Source
+        The records.
+    filters : Filters
+        What the signals go through.
+    """
+    try:
+        manifest = json.loads((Path(directory) / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(manifest.get("request") == _request(source, filters))
+
+
 def open_dataset(directory: Path | str, *, label_set: str | None = None, min_records: int = 0) -> Dataset:
     """Open a processed dataset.
 

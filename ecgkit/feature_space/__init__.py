@@ -8,10 +8,11 @@ from ecgkit.feature_space.clusters import (
     cluster_composition,
     fit_clusters,
     k_selection,
+    metadata_agreement,
 )
 from ecgkit.feature_space.probes import TARGETS, ProbeResult, Target, fit_probes
 from ecgkit.feature_space.projections import Projection, explained_variance, project_pca, project_umap
-from ecgkit.feature_space.report import probe_table, write_probe_session
+from ecgkit.feature_space.report import figures, probe_table, write_probe_session
 from ecgkit.feature_space.run import NOTEBOOK, FeatureSpaceConfig, FeatureSpaceRun, begin, plan
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "cluster_agreement",
     "cluster_composition",
     "explained_variance",
+    "figures",
     "fit_clusters",
     "fit_probes",
     "k_selection",
+    "metadata_agreement",
     "plan",
     "probe_table",
     "project_pca",

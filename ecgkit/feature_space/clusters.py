@@ -292,6 +292,50 @@ def cluster_agreement(
     return pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "positives": int})
 
 
+def metadata_agreement(
+    clusters: Clusters,
+    records: pd.DataFrame,
+    columns: Sequence[str] = ("device", "sex"),
+    *,
+    folds: tuple[int, ...] | None = (TEST_FOLD,),
+    n_permutations: int = 200,
+) -> pd.DataFrame:
+    """Compare clusters with columns of words, such as the recording device: is it the diagnosis or the hardware?
+
+    Parameters
+    ----------
+    clusters : Clusters
+        What `fit_clusters` gave for these records.
+    records : DataFrame
+        The records, in the same order; ``fold`` and the columns asked for. Unknown values are left out.
+    columns : sequence of str, default device and sex
+        The columns.
+    folds : tuple of int or None, default (10,)
+        The folds to read; None for all.
+    n_permutations : int, default 200
+        As `agreement`.
+
+    Returns
+    -------
+    DataFrame
+        Index: the columns. Columns: ``records`` with a known value, ``kinds`` among them, then those of `agreement`.
+
+    Raises
+    ------
+    EcgkitError
+        If no record is in the folds.
+    """
+    rows = fold_rows(records, folds)
+    table = {}
+    for column in columns:
+        values = records[column].iloc[rows]
+        known = values.notna().to_numpy()
+        codes, kinds = pd.factorize(values[known], sort=True)
+        compared = agreement(clusters.assigned[rows][known], codes, seed=clusters.seed, n_permutations=n_permutations)
+        table[column] = {"records": int(known.sum()), "kinds": len(kinds), **compared}
+    return pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "kinds": int})
+
+
 def cluster_composition(
     clusters: Clusters,
     records: pd.DataFrame,

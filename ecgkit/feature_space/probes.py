@@ -167,10 +167,12 @@ class _Task:
                 f"{self.target.name} is known for {n_training} records of folds 1-8 and {n_test} of fold 10; "
                 f"at least {MIN_TRAINING} and {MIN_TEST} are needed"
             )
-        if self.counts["training_patients"] < 2 or len(np.unique(self.known[self.training])) < 2:
-            return f"{self.target.name} is the same in all records of folds 1-8, or they are of one patient"
+        if self.counts["training_patients"] < 2:
+            return f"{self.target.name} is known for one patient of folds 1-8 only"
         if self.target.kind == "binary":
             return self._why_binary_skipped()
+        if len(np.unique(self.known[self.training])) < 2:
+            return f"{self.target.name} is the same in all records of folds 1-8"
         return ""
 
     def _why_binary_skipped(self) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -157,9 +159,8 @@ def project_umap(
     if len(positions) < 4:
         raise EcgkitError(f"{len(positions)} records are too few for UMAP: give more folds, or a larger max_records")
     points = standardise(embeddings, records)[positions]
-    from umap import UMAP  # its import compiles for seconds
-
-    model = UMAP(
+    umap = _import_umap()
+    model = umap.UMAP(
         n_neighbors=min(n_neighbors, len(points) - 1),
         min_dist=min_dist,
         init="pca",
@@ -167,6 +168,14 @@ def project_umap(
         n_jobs=1,  # a seeded layout is made by one thread anyway; to ask for more is a warning
     )
     return Projection(np.asarray(model.fit_transform(points), np.float32), positions, ("UMAP 1", "UMAP 2"))
+
+
+def _import_umap() -> Any:
+    """Import umap, which takes seconds, without its warning that the part of it that needs TensorFlow is not there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)
+        import umap
+    return umap
 
 
 def choose(positions: NDArray[np.int64], max_records: int | None, seed: int) -> NDArray[np.int64]:

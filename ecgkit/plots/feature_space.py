@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -30,6 +32,9 @@ NAMED_CATEGORIES = 7
 DENSE = 800
 """From so many points on `probe_regression` shows their density."""
 
+DENSITY = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.2, 1.0, 256)))
+"""Blues without the palest, in which a single record could not be seen."""
+
 METRIC_NAMES = {"r2": "R²", "auc": "AUC", "accuracy": "accuracy", "f1": "macro F1"}
 ENCODER_COLORS = {"probe": COLORS[0], "untrained": COLORS[4], "baseline": GREY}
 ENCODER_NAMES = {
@@ -52,7 +57,7 @@ def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
 
 def _point_size(number: int) -> float:
     """Give the area of a point, in points squared, that suits so many of them."""
-    return float(np.clip(9000 / max(number, 1), 1.5, 14.0))
+    return float(np.clip(16000 / max(number, 1), 1.5, 14.0))
 
 
 def _check_rows(coordinates: NDArray[np.floating], number: int) -> None:
@@ -221,12 +226,12 @@ def _draw_words(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> 
     colors = {word: SEX_COLORS.get(word, COLORS[i % len(COLORS)]) for i, word in enumerate(named)}
     names = {word: f"{word} ({counts[word]:,})" for word in named}
     words = values.astype("string").fillna("")
-    of_point = [colors.get(word, COLORS[-1]) if word else LIGHT_GREY for word in words]
+    of_point = [colors.get(word, GREY) if word else LIGHT_GREY for word in words]
     axes.scatter(points[:, 0], points[:, 1], s=_point_size(len(points)), c=of_point, linewidths=0, rasterized=True)
     handles = [_dot(colors[word], names[word]) for word in named]
     if len(named) < len(counts):
         rest = counts.iloc[len(named) :]
-        handles.append(_dot(COLORS[-1], f"other, {len(rest)} kinds ({rest.sum():,})"))
+        handles.append(_dot(GREY, f"other, {len(rest)} kinds ({rest.sum():,})"))
     if values.isna().any():
         handles.append(_dot(LIGHT_GREY, f"unknown ({values.isna().sum():,})"))
     legend_beside(axes, handles=handles, title=values.name)
@@ -294,7 +299,8 @@ def k_selection(table: pd.DataFrame, *, chosen: int | None = None) -> Figure:
     left, right = figure.subplots(1, 2)
     left.plot(table["k"], table["inertia"], marker="o", color=COLORS[0])
     left.set(title="Inertia: falls with every cluster", ylabel="inertia (standard deviations²)")
-    left.set_ylim(bottom=0)
+    left.set_ylim(0, 1.08 * table["inertia"].max())
+    left.yaxis.set_major_formatter("{x:,.0f}")
     right.plot(table["k"], table["silhouette"], marker="o", color=COLORS[0])
     right.set(title="Silhouette: 1 apart, 0 overlapping", ylabel="silhouette")
     right.set_ylim(min(0.0, 1.1 * table["silhouette"].min()), max(0.25, 1.15 * table["silhouette"].max()))
@@ -358,7 +364,8 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     -------
     Figure
         Points, or from 800 on their density, with the identity line; beside it the error against the true value, with
-        its mean in ten groups of about equal size.
+        its mean in ten groups of about equal size. A falling line is the pull towards the mean that every probe has
+        that explains a part of the variance only.
     """
     figure = new_figure(WIDTH, 4.6)
     left, right = figure.subplots(1, 2)
@@ -367,19 +374,18 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     limits = (low - margin, high + margin)
     _cloud(figure, left, true, predicted, (*limits, *limits))
     left.plot(limits, limits, color="black", linewidth=1, linestyle="--")
-    left.annotate("predicted = true", limits[1:] * 2, (-4, -14), textcoords="offset points", ha="right", rotation=0)
     left.set(xlim=limits, ylim=limits, xlabel=f"true {name} ({unit})", ylabel=f"predicted {name} ({unit})")
     left.set_aspect("equal")
     residual = predicted - true
     span = 1.05 * float(np.abs(residual).max()) or 1.0
     mae = np.abs(residual).mean()
-    left.set_title(f"{name.capitalize()} of {len(true):,} records")
+    left.set_title(f"{name.capitalize()} of {len(true):,} records; dashed: predicted = true")
     _cloud(figure, right, true, residual, (*limits, -span, span), colorbar=True)
     right.axhline(0, color="black", linewidth=1, linestyle="--")
     centres, means = _grouped_means(true, residual)
     right.plot(centres, means, color=COLORS[1], marker="o", markersize=4)
     right.set(xlim=limits, ylim=(-span, span), xlabel=f"true {name} ({unit})", ylabel=f"predicted - true ({unit})")
-    right.set_title(f"Mean absolute error {mae:.1f} {unit}; in red the mean error")
+    right.set_title(f"Mean absolute error {mae:.1f} {unit}; orange: mean error")
     return figure
 
 
@@ -396,9 +402,9 @@ def _cloud(
     if len(x) < DENSE:
         axes.scatter(x, y, s=14, color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
         return
-    drawn = axes.hexbin(x, y, gridsize=45, extent=extent, mincnt=1, cmap="Blues", bins="log", linewidths=0.1)
+    drawn = axes.hexbin(x, y, gridsize=45, extent=extent, mincnt=1, cmap=DENSITY, bins="log", linewidths=0.1)
     if colorbar:
-        figure.colorbar(drawn, ax=axes, label="records", shrink=0.8)
+        figure.colorbar(drawn, ax=axes, label="records", shrink=0.8, format="%d")
 
 
 def _grouped_means(
@@ -518,12 +524,18 @@ def _draw_bars(axes: Axes, values: pd.Series, encoders: Sequence[str], metric: s
             value, x = float(values[target, encoder]), group + (i - (len(encoders) - 1) / 2) * width
             axes.bar(x, value, width=0.92 * width, color=ENCODER_COLORS[encoder])
             axes.annotate(
-                f"{value:.2f}", (x, max(value, 0.0)), (0, 2), textcoords="offset points", ha="center", fontsize=8.5
+                f"{round(value, 2) + 0.0:.2f}",
+                (x, max(value, 0.0)),
+                (0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8.5,
             )
     axes.set_xticks(np.arange(len(targets)), targets)
     axes.set(ylabel=METRIC_NAMES[metric], ylim=(min(0.0, 1.15 * values.min() if len(values) else 0.0), 1.05))
     where = {"r2": "Numbers", "auc": "Sex", "accuracy": "In bins, and sex", "f1": "In bins, and sex"}
     axes.set_title(f"{where[metric]}: {METRIC_NAMES[metric]}")
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xlim(-0.6, max(len(targets), 2) - 0.4)
+    margin = 1.0 if len(targets) < 2 else 0.6
+    axes.set_xlim(-margin, max(len(targets), 1) - 1 + margin)
     axes.grid(visible=True, axis="y")

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space import cluster_agreement, cluster_composition, fit_clusters, k_selection
+from ecgkit.feature_space.clusters import EXACTLY_ONE, agreement, purity
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Three groups far apart, one of them twice as large; the labels follow them but for some records."""
+    random = np.random.default_rng(0)
+    group = random.choice(3, 600, p=[0.25, 0.5, 0.25])
+    embeddings = random.standard_normal((600, 5)) + 8 * np.eye(3, 5)[group]
+    records = pd.DataFrame({"patient_id": np.arange(600), "fold": np.arange(600) % 10 + 1})
+    labels = pd.DataFrame({name: group == i for i, name in enumerate(("A", "B", "C"))})
+    labels.loc[::7, "A"] = True
+    return embeddings.astype(np.float32), records, labels, group
+
+
+def test_groups_are_found_and_the_largest_is_cluster_0(blobs) -> None:
+    embeddings, records, _, group = blobs
+    clusters = fit_clusters(embeddings, records, k=3, seed=0)
+    assert adjusted_rand_score(group, clusters.assigned) > 0.99
+    assert set(clusters.assigned[group == 1]) == {0}
+    assert clusters.k == 3
+    again = fit_clusters(embeddings, records, k=3, seed=0)
+    np.testing.assert_array_equal(again.assigned, clusters.assigned)
+
+
+def test_fold_10_changes_nothing_in_the_clusters(blobs) -> None:
+    embeddings, records, _, _ = blobs
+    before = fit_clusters(embeddings, records, k=3, seed=0)
+    changed = embeddings.copy()
+    changed[records["fold"] > 8] *= -30
+    after = fit_clusters(changed, records, k=3, seed=0)
+    np.testing.assert_array_equal(after.centres, before.centres)
+    np.testing.assert_array_equal(after.scaler.mean, before.scaler.mean)
+    training = embeddings[records["fold"] <= 8].astype(np.float64)
+    np.testing.assert_allclose(before.scaler.mean, training.mean(axis=0))
+    np.testing.assert_allclose(before.scaler.scale, training.std(axis=0))
+    pd.testing.assert_frame_equal(
+        k_selection(changed, records, ks=(2, 3), seed=0), k_selection(embeddings, records, ks=(2, 3), seed=0)
+    )
+
+
+def test_agreement_is_scikit_learns_class_by_class_and_on_single_label_records(blobs) -> None:
+    embeddings, records, labels, _ = blobs
+    clusters = fit_clusters(embeddings, records, k=3, seed=0)
+    table = cluster_agreement(clusters, records, labels, folds=(9, 10))
+    assert list(table.index) == ["A", "B", "C", EXACTLY_ONE]
+    rows = records["fold"].isin((9, 10)).to_numpy()
+    assigned, truth = clusters.assigned[rows], labels[rows]
+    for name in labels:
+        assert table["ari"][name] == pytest.approx(adjusted_rand_score(truth[name], assigned))
+        assert table["ami"][name] == pytest.approx(adjusted_mutual_info_score(truth[name], assigned))
+        assert table["positives"][name] == truth[name].sum()
+        assert table["records"][name] == 120
+    single = (truth.sum(axis=1) == 1).to_numpy()
+    only = truth.to_numpy()[single].argmax(axis=1)
+    assert 0 < table["records"][EXACTLY_ONE] == single.sum() < 120
+    assert table["ari"][EXACTLY_ONE] == pytest.approx(adjusted_rand_score(only, assigned[single]))
+    assert table["purity_majority"][EXACTLY_ONE] == pytest.approx(np.bincount(only).max() / single.sum())
+
+
+def test_purity_by_hand() -> None:
+    assigned, truth = np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 2, 2, 1, 0])
+    assert purity(assigned, truth) == pytest.approx((2 + 2) / 7)
+    assert purity(np.arange(7), truth) == 1.0
+    assert purity(np.zeros(7, int), truth) == pytest.approx(3 / 7)
+    assert np.isnan(purity(np.array([], int), np.array([], int)))
+
+
+def test_clusters_that_know_nothing_agree_as_chance_does() -> None:
+    random = np.random.default_rng(0)
+    assigned, truth = random.integers(0, 8, 2000), random.choice(3, 2000, p=[0.5, 0.3, 0.2])
+    found = agreement(assigned, truth, seed=0)
+    assert abs(found["ari"]) < 0.01
+    assert abs(found["ami"]) < 0.01
+    assert found["purity"] == pytest.approx(found["purity_permuted"], abs=0.01)
+    assert found["purity"] >= found["purity_majority"]
+
+
+def test_agreement_with_a_class_that_nobody_has_is_unknown(blobs) -> None:
+    embeddings, records, labels, _ = blobs
+    clusters = fit_clusters(embeddings, records, k=2, seed=0)
+    table = cluster_agreement(clusters, records, labels.assign(D=False), n_permutations=5)
+    assert table.loc["D", ["ari", "ami", "purity"]].isna().all()
+    assert table["positives"]["D"] == 0
+
+
+def test_composition_counts_every_class_of_a_record(blobs) -> None:
+    embeddings, records, labels, _ = blobs
+    clusters = fit_clusters(embeddings, records, k=3, seed=0)
+    table = cluster_composition(clusters, records, labels, folds=None)
+    assert list(table.index) == [0, 1, 2, "all"]
+    assert table.loc["all"].tolist() == [600, *labels.sum()]
+    assert table["B"][1] == labels["B"][clusters.assigned == 1].sum()
+
+
+def test_silhouette_peaks_at_the_number_of_groups(blobs) -> None:
+    embeddings, records, _, _ = blobs
+    table = k_selection(embeddings, records, ks=(2, 3, 4, 5), seed=0, max_records=300)
+    assert table["k"][table["silhouette"].idxmax()] == 3
+    assert (table["inertia"].diff().dropna() < 0).all()
+
+
+def test_numbers_of_clusters_that_cannot_be_had_are_refused(blobs) -> None:
+    embeddings, records, labels, _ = blobs
+    for k in (1, 481):
+        with pytest.raises(EcgkitError, match=f"k is {k}: give a number of clusters from 2 to 480"):
+            fit_clusters(embeddings, records, k=k, seed=0)
+    clusters = fit_clusters(embeddings, records, k=2, seed=0, n_init=1)
+    with pytest.raises(EcgkitError, match="no record of fold 11"):
+        cluster_agreement(clusters, records, labels, folds=(11,))

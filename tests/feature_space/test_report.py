@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors import safe_open
+from scipy.special import expit
+
+from ecgkit.feature_space import TARGETS, fit_probes, probe_table, write_probe_session
+from ecgkit.sessions import Session
+
+
+@pytest.fixture(scope="module")
+def results(world):
+    records = world.records.assign(height=np.nan)
+    return fit_probes(world.embeddings, records, seed=1, untrained=world.noise, targets=TARGETS[:3])
+
+
+@pytest.fixture(scope="module")
+def session(results, tmp_path_factory) -> Session:
+    folder = Session(tmp_path_factory.mktemp("probe_training_sessions") / "session_1")
+    write_probe_session(folder, results)
+    return folder
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_each_target_has_its_folder(session: Session) -> None:
+    assert files(session.path / "age") == [
+        "classification_report.txt",
+        "figures/classes.png",
+        "figures/predicted.png",
+        "metrics.json",
+        "predictions.parquet",
+        "training_log.txt",
+        "weights/probe.safetensors",
+    ]
+    assert "figures/probability.png" in files(session.path / "sex")
+    assert files(session.path / "height") == ["classification_report.txt", "metrics.json", "training_log.txt"]
+
+
+def test_metrics_have_the_layout_of_every_session(session: Session, results) -> None:
+    data = json.loads((session.path / "age" / "metrics.json").read_text())
+    assert data["version"] == 1
+    assert set(data) == {"version", "fold_10"}
+    assert set(data["fold_10"]) == {"probe", "baseline", "untrained"}
+    assert list(data["fold_10"]["probe"]) == ["r2", "mae", "accuracy", "f1"]
+    assert data["fold_10"]["probe"]["r2"] == {"value": results["age"].metrics["probe"]["r2"], "low": None, "high": None}
+    sex = json.loads((session.path / "sex" / "metrics.json").read_text())
+    assert list(sex["fold_10"]["baseline"]) == ["auc", "accuracy", "f1"]
+
+
+def test_a_skipped_target_says_why_in_every_file(session: Session, results) -> None:
+    data = json.loads((session.path / "height" / "metrics.json").read_text())
+    assert data == {"version": 1, "fold_10": {}, "skipped": results["height"].skipped}
+    for name in ("training_log.txt", "classification_report.txt"):
+        assert results["height"].skipped in (session.path / "height" / name).read_text()
+
+
+def test_the_weights_alone_give_the_predictions(session: Session, results, world) -> None:
+    test = (world.records["fold"] == 10).to_numpy()
+    for name, part in (("age", "value"), ("sex", "value"), ("age", "bins")):
+        with safe_open(session.path / name / "weights" / "probe.safetensors", framework="numpy") as file:
+            mean, scale, coefficients, intercepts = (
+                file.get_tensor(f"{part}.{tensor}") for tensor in ("mean", "scale", "coefficients", "intercepts")
+            )
+            facts = file.metadata()
+        outputs = (world.embeddings[test] - mean) / scale @ coefficients.T + intercepts
+        table = results[name].predictions
+        if part == "bins":
+            words = np.array(json.loads(facts["bins.classes"]))[outputs.argmax(axis=1)]
+            assert (words == table["probe_class"]).all()
+        else:
+            predicted = expit(outputs[:, 0]) if name == "sex" else outputs[:, 0]
+            np.testing.assert_allclose(predicted, table["probe"], rtol=1e-4)
+    with safe_open(session.path / "sex" / "weights" / "probe.safetensors", framework="numpy") as file:
+        assert file.metadata()["positive"] == "female"
+        assert json.loads(file.metadata()["value.classes"]) == ["male", "female"]
+
+
+def test_predictions_are_those_of_fold_10_and_can_be_scored_again(session: Session, world) -> None:
+    table = pd.read_parquet(session.path / "age" / "predictions.parquet")
+    test = world.records[world.records["fold"] == 10]
+    assert table["record_id"].tolist() == test["record_id"].tolist()
+    assert table["true"].tolist() == test["age"].tolist()
+    assert {"probe", "untrained", "baseline", "probe_class", "true_class"} <= set(table)
+
+
+def test_report_begins_with_the_numbers_and_their_units(session: Session, results) -> None:
+    report = (session.path / "age" / "classification_report.txt").read_text()
+    mae = results["age"].metrics["probe"]["mae"]
+    assert f"mean absolute error {mae:.2f} years" in report
+    assert report.index("baseline") < report.index("precision")
+    assert "macro avg" in report
+    assert '"female" is the positive class' in (session.path / "sex" / "classification_report.txt").read_text()
+
+
+def test_log_says_what_was_tried_and_chosen(session: Session, results) -> None:
+    log = (session.path / "age" / "training_log.txt").read_text()
+    assert log.count("<- chosen") == 4  # number and bins, of two encoders
+    assert "alpha 0.1 " in log
+    assert f"{results['age'].counts['training']:,} records" in log
+
+
+def test_writing_again_replaces(session: Session, results) -> None:
+    before = (session.path / "sex" / "training_log.txt").read_bytes()
+    write_probe_session(session, {"sex": results["sex"]})
+    assert (session.path / "sex" / "training_log.txt").read_bytes() == before
+
+
+def test_table_has_a_row_for_each_target_and_encoder(results) -> None:
+    table = probe_table(results)
+    assert list(table.loc["age"].index) == ["probe", "untrained", "baseline"]
+    assert table["r2"]["age", "probe"] == results["age"].metrics["probe"]["r2"]
+    assert np.isnan(table["auc"]["age", "probe"])
+    assert table["unit"]["age", "probe"] == "years"
+    assert "height is known for 0 records" in table["skipped"]["height", "probe"]
+    assert table.loc["height", ["r2", "mae"]].isna().all(axis=None)
