@@ -1,9 +1,9 @@
-"""Measure preprocessing: PTB-XL at 100 Hz from its files to the finished store, against a plain loop over `wfdb.rdsamp`.
+"""Measure preprocessing: PTB-XL at 100 Hz from its files to the finished store, against a loop over `wfdb.rdsamp`.
 
     python benchmarks/preprocessing.py [PTBXL_FOLDER] [--jobs N] [--sample N]
 
-Each store is built in a process of its own. The files are read once before anything is measured, so that every time is one
-with the files in the operating system's cache; the time of that first read is printed too.
+Each store is built in a process of its own. The files are read once before anything is measured, so that every time is
+one with the files in the operating system's cache; the time of that first read is printed too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "raw_datasets" / "ptbxl")
     parser.add_argument("--jobs", type=int, default=2, help="processes that read (default: 2)")
     parser.add_argument("--sample", type=int, default=1000, help="records of the loop over wfdb.rdsamp (default: 1000)")
-    parser.add_argument("--work", type=Path, help="folder for the stores, removed afterwards (default: a temporary one)")
+    parser.add_argument(
+        "--work", type=Path, help="folder for the stores, removed afterwards (default: a temporary one)"
+    )
     parser.add_argument("--build", choices=("plain", "bandpass"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build:
@@ -45,26 +47,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.work) as work:
         plain = measure_build(arguments.folder, Path(work), "plain", arguments.jobs)
         bandpass = measure_build(arguments.folder, Path(work), "bandpass", arguments.jobs)
-    print_table(len(records), n_bytes, (first_read, again, loop), plain, bandpass, arguments)
-
-
-def print_table(
-    n_records: int,
-    n_bytes: int,
-    times: tuple[float, float, float],
-    plain: dict[str, float],
-    bandpass: dict[str, float],
-    arguments: argparse.Namespace,
-) -> None:
-    """Print what was measured and whether it meets the targets."""
-    first_read, again, loop = times
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-    print(f"{n_records:,} records, {2 * n_records:,} files, {n_bytes / 1e6:,.0f} MB; {arguments.jobs} processes; load {load}\n")
-    print(f"{'what':<58}{'seconds':>9}")
-    print(f"{f'plain loop over wfdb.rdsamp ({arguments.sample:,} records, scaled)':<58}{loop:>9.2f}")
-    print(f"{'reading the same bytes, 1 process (first time: ' + f'{first_read:.1f} s)':<58}{again:>9.2f}")
-    print(f"{'files to finished store':<58}{plain['seconds']:>9.2f}")
-    print(f"{'files to finished store, band-pass 0.5-40 Hz':<58}{bandpass['seconds']:>9.2f}\n")
+    size = f"{2 * len(records):,} files, {n_bytes / 1e6:,.0f} MB"
+    print(f"{len(records):,} records, {size}; {arguments.jobs} processes; load {load}")
+    print(
+        f"wfdb.rdsamp measured on {arguments.sample:,} records and scaled; first read of the files {first_read:.1f} s\n"
+    )
+    print_table(again, loop, plain, bandpass)
+
+
+def print_table(reading: float, loop: float, plain: dict[str, float], bandpass: dict[str, float]) -> None:
+    """Print what was measured and whether it meets the targets."""
+    print(f"{'what':<46}{'seconds':>12}")
+    for what, seconds in (
+        ("plain loop over wfdb.rdsamp", loop),
+        ("reading the same bytes, 1 process", reading),
+        ("files to finished store", plain["seconds"]),
+        ("the same with the band-pass 0.5-40 Hz", bandpass["seconds"]),
+    ):
+        print(f"{what:<46}{seconds:>12.2f}")
+    print()
     print(f"{'target':<46}{'measured':>12}{'':>4}met")
     speed, ratio = loop / plain["seconds"], bandpass["seconds"] / plain["seconds"]
     memory = max(plain["peak_bytes"], bandpass["peak_bytes"])

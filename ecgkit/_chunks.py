@@ -13,6 +13,7 @@ import signal as signals_of_the_system
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from ecgkit.filters import Filters
 
 LARGEST = 32767
 BLOCK = 4
-"""Records that are filtered together: few, so that temporary arrays stay in the cache and in memory that malloc keeps."""
+"""Records that are filtered together: few, so that temporary arrays stay in the cache and malloc keeps their pages."""
 
 
 class RecordReader(Protocol):
@@ -132,11 +133,11 @@ def write_chunk(chunk: Chunk) -> int:
         _fill(chunk, rows, range(first, min(first + BLOCK, n_records)), notes)
     readable = [str(chunk.first_row + row) not in notes.quarantined for row in range(n_records)]
     _add_statistics(rows, np.logical_and(readable, chunk.training), notes)
-    notes.sha256 = hashlib.sha256(rows if all(readable) else rows[np.array(readable)]).hexdigest()
+    notes.sha256 = hashlib.sha256((rows if all(readable) else rows[np.array(readable)]).data).hexdigest()
     with (Path(chunk.folder) / "signals.npy").open("r+b") as file:
         # Written, not mapped: on a full disk a write fails with an error, where a mapped page kills the process.
         file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)
-        file.write(rows)
+        file.write(rows.data)
     path = notes_path(chunk.folder, chunk.index)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(asdict(notes)), encoding="utf-8")
@@ -149,7 +150,12 @@ def start_worker() -> None:
     signals_of_the_system.signal(signals_of_the_system.SIGINT, signals_of_the_system.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -177,7 +183,7 @@ def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], notes: ChunkNotes) -> None:
     """Read the records at these positions of the chunk into their rows."""
-    pending: dict[int, NDArray[np.floating]] = {}
+    pending: dict[int, NDArray[np.float64]] = {}
     for position in positions:
         key = str(chunk.first_row + position)
         try:
@@ -186,7 +192,7 @@ def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], notes
             notes.quarantined[key] = " ".join(str(error).split())
             continue
         if signal.dtype != np.int16:
-            pending[position] = signal
+            pending[position] = np.asarray(signal, np.float64)
         elif chunk.filters:
             pending[position] = signal.astype(np.float64)
         else:
@@ -210,7 +216,7 @@ def _read(chunk: Chunk, record_id: int, key: str, notes: ChunkNotes) -> NDArray[
     if ecg.sampling_rate != chunk.sampling_rate:
         raise UnreadableRecordError(f"sampled at {ecg.sampling_rate:g} Hz, not at {chunk.sampling_rate} Hz")
     _check_shape(ecg.signal, wanted)
-    signal = ecg.signal.astype(np.float64)
+    signal: NDArray[np.floating] = ecg.signal.astype(np.float64)
     n_missing = int(signal.size - np.isfinite(signal).sum())
     if n_missing == signal.size:
         raise UnreadableRecordError("every sample is NaN")

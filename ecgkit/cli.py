@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ecgkit import __version__, paths, sessions
 from ecgkit.errors import EcgkitError
@@ -21,22 +21,36 @@ def say(line: str | Path) -> None:
     print(line, flush=True)  # noqa: T201 - a command line prints
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with the code of bad input."""
+        sys.exit(fail(f"{message}: see {self.prog} --help"))
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Describe every command and its arguments."""
-    parser = argparse.ArgumentParser(prog="ecgkit", description="From 12-lead ECGs to a multilabel model and what it has learned.")
+    parser = OneLineParser(
+        prog="ecgkit", description="From 12-lead ECGs to a multilabel model and what it has learned."
+    )
     parser.add_argument("--version", action="version", version=f"ecgkit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, function: Callable[[argparse.Namespace, Path], None], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(function=function)
-        added.add_argument("--root", metavar="DIR", help="folder of data sets and sessions (default: the project's folder)")
+        added.add_argument(
+            "--root", metavar="DIR", help="folder of data sets and sessions (default: the project's folder)"
+        )
         return added
 
     add_run(command("run", run, "Run the whole chain: preprocess, train each model, probe each training."))
     add_preprocess(command("preprocess", preprocess, "Make a processed dataset from a source of ECGs."))
     add_train(command("train", train, "Train one model on a processed dataset."))
-    added = command("probe", probe, "Look into a trained model: clusters, maps, and probes for age, sex, height and weight.")
+    added = command(
+        "probe", probe, "Look into a trained model: clusters, maps, and probes for age, sex, height and weight."
+    )
     added.add_argument("session", metavar="SESSION", help="a training session: session_3, 3, or its folder")
     added.add_argument("--seed", type=int, metavar="N")
     added = command("export-npz", export_npz, "Write a processed dataset as one .npz file without pickles.")
@@ -49,7 +63,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``run``."""
-    parser.add_argument("--dataset", default="demo", metavar="NAME", help="demo, ptbxl, or a processed dataset (default: demo)")
+    parser.add_argument(
+        "--dataset", default="demo", metavar="NAME", help="demo, ptbxl, or a processed dataset (default: demo)"
+    )
     parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
     parser.add_argument("--models", default=DEFAULT_MODELS, metavar="A,B", help=f"default: {DEFAULT_MODELS}")
     parser.add_argument("--label-set", metavar="SET", help="default: superclass")
@@ -63,7 +79,9 @@ def add_preprocess(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``preprocess``."""
     parser.add_argument("source", metavar="SOURCE", help="demo or ptbxl")
     parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
-    parser.add_argument("--name", metavar="NAME", help="name of the processed dataset (default: after source, rate and filters)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="name of the processed dataset (default: after source, rate and filters)"
+    )
     parser.add_argument("--rate", type=int, choices=(100, 500), metavar="100|500", help="Hz (default: 100)")
     parser.add_argument("--bandpass", type=float, nargs=2, metavar=("LOW", "HIGH"), help="band-pass edges in Hz")
     parser.add_argument("--notch", type=float, metavar="HZ", help="mains frequency to take out, 50 or 60")
@@ -164,7 +182,11 @@ def export_npz(arguments: argparse.Namespace, root: Path) -> None:
 
 def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
     """List all sessions, as lines or as JSON."""
-    rows = [describe(session, kind) for kind in (paths.TRAINING, paths.PROBES) for session in sessions.list_sessions(kind, root)]
+    rows = [
+        describe(session, kind)
+        for kind in (paths.TRAINING, paths.PROBES)
+        for session in sessions.list_sessions(kind, root)
+    ]
     if arguments.json:
         say(json.dumps(rows, indent=2))
         return
@@ -174,7 +196,9 @@ def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
         state = "done" if row["done"] else "unfinished"
         auc = row["fold_10_macro_auc"]
         score = f"fold 10 macro AUC {auc:.4f}" if auc is not None else ""
-        what = " ".join(str(row[key]) for key in ("model", "dataset", "label_set", "training_session") if row[key] is not None)
+        what = " ".join(
+            str(row[key]) for key in ("model", "dataset", "label_set", "training_session") if row[key] is not None
+        )
         say(f"{row['kind']}/{row['name']}  {state}  {what}  {score}".rstrip())
 
 
@@ -182,7 +206,11 @@ def describe(session: sessions.Session, kind: str) -> dict[str, Any]:
     """Say what a session is, as JSON data."""
     config = sessions.read_config(session)
     metrics = session.path / "metrics.json"
-    macro = session.read_json("metrics.json")["fold_10"]["macro"]["auc"]["value"] if kind == paths.TRAINING and metrics.is_file() else None
+    macro = (
+        session.read_json("metrics.json")["fold_10"]["macro"]["auc"]["value"]
+        if kind == paths.TRAINING and metrics.is_file()
+        else None
+    )
     keys = ("model", "dataset", "label_set", "seed", "training_session")
     return {
         "kind": kind,
@@ -218,7 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        return fail(f"{error.strerror}: {error.filename or 'while writing'}; free space or choose another --root, then run it again")
+        where = error.filename or "while writing"
+        return fail(f"{error.strerror}: {where}; free space or choose another --root, then run it again")
     return 0
 
 

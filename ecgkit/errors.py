@@ -1,4 +1,4 @@
-"""The errors that ecgkit raises on bad input; each message is one line that names the thing, the value and the way out."""
+"""Errors on bad input: each message is one line that names the thing, the value and the way out."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def bandpass(
     """Butterworth band-pass without phase shift.
 
     The filter runs forwards and backwards in second-order sections, so its gain is the square of the designed
-    Butterworth's (-6 dB at both edges). The ends are continued by odd reflection over one period of ``low``, which keeps
-    the baseline at the ends from ringing.
+    Butterworth's (-6 dB at both edges). The ends are continued by odd reflection over one period of ``low``, which
+    keeps the baseline at the ends from ringing.
 
     Parameters
     ----------
@@ -45,11 +45,12 @@ def bandpass(
     Raises
     ------
     EcgkitError
-        If an edge is not between 0 and half the sampling rate, ``low`` is not below ``high``, or a sample is not finite.
+        If an edge is not between 0 and half the sampling rate, ``low`` is not below ``high``, or a sample is not
+        finite.
 
     References
     ----------
-    Gustafsson, F. (1996). Determining the initial states in forward-backward filtering. IEEE Trans. Signal Process. 44.
+    Gustafsson, F. (1996). Determining the initial states in forward-backward filtering. IEEE Trans. Signal Process.
     """
     _check_band(low, high, order, sampling_rate)
     sections = _butterworth(low, high, order, sampling_rate)
@@ -228,7 +229,7 @@ class Filters:
         return result
 
     def name_suffix(self) -> str:
-        """Name the filters as in a dataset's name: ``""``, ``"bandpass"``, ``"bandpass1-30"``, ``"bandpass_notch50"``."""
+        """Name the filters as a dataset's name does, such as ``""``, ``"bandpass1-30"`` and ``"bandpass_notch50"``."""
         words = []
         if self.bandpass is not None:
             edges = "" if self.bandpass == DEFAULT_BAND else f"{self.bandpass[0]:g}-{self.bandpass[1]:g}"
@@ -304,7 +305,7 @@ def _notch(frequency: float, q: float, sampling_rate: float) -> tuple[NDArray[np
 
 
 def _zero_phase(signal: ArrayLike, sections: tuple[NDArray[np.float64], ...], *, pad: int) -> NDArray[np.floating]:
-    """Filter as `scipy.signal.sosfiltfilt` does with odd padding; written out, since that solves for ``zi`` in every call."""
+    """Filter as `scipy.signal.sosfiltfilt` does with odd padding, but without solving for ``zi`` in every call."""
     from scipy.signal import sosfilt
 
     coefficients, steady = sections

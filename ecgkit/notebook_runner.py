@@ -68,7 +68,9 @@ def declared_parameters(notebook: Path) -> dict[str, Declared]:
         name, annotation, value = split_assignment(statement, notebook)
         kind = ANNOTATIONS.get(annotation) if annotation else type(value)
         if kind is None or kind is type(None):
-            raise EcgkitError(f"{notebook} declares {name} without a type: write '{name}: int = None', or another literal")
+            raise EcgkitError(
+                f"{notebook} declares {name} without a type: write '{name}: int = None', or another literal"
+            )
         declared[name] = Declared(value, kind)
     return declared
 
@@ -84,7 +86,9 @@ def split_assignment(statement: ast.stmt, notebook: Path) -> tuple[str, str, obj
             return target.id, annotation, ast.literal_eval(statement.value)
     except ValueError:
         pass  # no literal: the message below says so
-    raise EcgkitError(f"{notebook}: the parameters cell holds {ast.unparse(statement)!r}: assign literals there, nothing else")
+    raise EcgkitError(
+        f"{notebook}: the parameters cell holds {ast.unparse(statement)!r}: assign literals there, nothing else"
+    )
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -127,9 +131,8 @@ def to_kind(name: str, value: Any, declared: Declared, notebook: Path) -> Any:
             pass  # the message below says so
     elif isinstance(value, declared.kind) and not (declared.kind is int and isinstance(value, bool)):
         return value
-    raise EcgkitError(
-        f"{name} of {notebook.name} is {value!r}, a {type(value).__name__}: give a value of type {declared.kind.__name__}"
-    )
+    given, wanted = type(value).__name__, declared.kind.__name__
+    raise EcgkitError(f"{name} of {notebook.name} is {value!r}, a {given}: give a value of type {wanted}")
 
 
 @contextmanager

@@ -75,7 +75,8 @@ def preprocess(root: Path, *, force: bool = False, **parameters: Any) -> Step:
             say(f"{folder.path}: unchanged, skipped")
             return Step(folder.path, skipped=True)
         say(f"{folder.path}: preprocessing {source.name}, {len(source.records):,} records")
-        run_notebook(notebook, parameters | {"overwrite": not current or force, "root": str(root)}, folder)
+        replace = folder.path.exists() and (force or not current)
+        run_notebook(notebook, parameters | {"overwrite": replace, "root": str(root)}, folder)
     return Step(folder.path, skipped=False)
 
 
@@ -229,10 +230,15 @@ def run(
         folder = root / paths.PROCESSED / dataset
         store.open_dataset(folder)
     with notebook_executor(min(jobs, len(models))) as each:
-        training = each(train, [{"root": root, "force": force, "dataset": folder.name, "model": m} | settings for m in models])
+        training = each(
+            train, [{"root": root, "force": force, "dataset": folder.name, "model": m} | settings for m in models]
+        )
         probes = each(
             probe,
-            [{"root": root, "force": force, "training_session": step.path.name} | given(seed=seed) for step in training],
+            [
+                {"root": root, "force": force, "training_session": step.path.name} | given(seed=seed)
+                for step in training
+            ],
         )
     return Chain(folder, [step.path for step in training], [step.path for step in probes])
 
@@ -258,11 +264,15 @@ def check_arguments(
         source = dataset
     else:
         if raw is not None:
-            raise EcgkitError(f"--raw goes with a source ({', '.join(known)}), not with the processed dataset {dataset!r}")
-        if not (root / paths.PROCESSED / dataset).is_dir():
-            made = sorted(p.name for p in (root / paths.PROCESSED).glob("[!.]*")) if (root / paths.PROCESSED).is_dir() else []
-            raise EcgkitError(f"unknown dataset {dataset!r}: choose one of {', '.join([*known, *(m for m in made if m not in known)])}")
-        opened = store.open_dataset(root / paths.PROCESSED / dataset)
+            raise EcgkitError(
+                f"--raw goes with a source ({', '.join(known)}), not with the processed dataset {dataset!r}"
+            )
+        folder = root / paths.PROCESSED
+        if not (folder / dataset).is_dir():
+            made = sorted(path.parent.name for path in folder.glob("[!.]*/dataset.json"))
+            choices = ", ".join(dict.fromkeys([*known, *made]))
+            raise EcgkitError(f"unknown dataset {dataset!r}: choose one of {choices}")
+        opened = store.open_dataset(folder / dataset)
         label_sets, source = opened.manifest["labels"], opened.manifest["source"]["name"]
     if (wanted := settings.get("label_set")) and wanted not in label_sets:
         raise EcgkitError(f"unknown label set {wanted!r}: {dataset} has {', '.join(label_sets)}")

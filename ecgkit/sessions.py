@@ -36,7 +36,7 @@ SESSION_VARIABLE = "ECGKIT_SESSION"
 """The environment variable by which the runner names the session that it made for a notebook, and will close."""
 
 CLOSED = ".closed"
-"""What a notebook's last cell leaves under the runner, which then puts the executed notebook in place and writes DONE."""
+"""What a notebook's last cell leaves for the runner, which puts the executed notebook in place and writes DONE."""
 
 LOCK = ".lock"
 """Held by whoever runs a session, so that a second run does not go on with it as if it had been cut off."""
@@ -169,7 +169,9 @@ class Session:
         try:
             lock.acquire()
         except Timeout as error:
-            raise EcgkitError(f"{self.path} is being run by another process: wait for it, or start a new session") from error
+            raise EcgkitError(
+                f"{self.path} is being run by another process: wait for it, or start a new session"
+            ) from error
         return lock
 
     def mark_done(self) -> None:
@@ -213,7 +215,9 @@ def session_number(name: str) -> int:
 def list_sessions(kind: str, root: Path) -> list[Session]:
     """List the sessions of a kind in the order of their numbers, finished or not."""
     folder = root / kind
-    found = [path for path in folder.iterdir() if path.is_dir() and session_number(path.name)] if folder.is_dir() else []
+    found = (
+        [path for path in folder.iterdir() if path.is_dir() and session_number(path.name)] if folder.is_dir() else []
+    )
     return [Session(path) for path in sorted(found, key=lambda path: session_number(path.name))]
 
 
@@ -262,7 +266,9 @@ def open_finished(name: str | Path, kind: str, root: Path) -> Session:
         return finished[-1]
     session = open_session(name, kind, root)
     if not session.is_done:
-        raise EcgkitError(f'{session.path} is not finished: go on with it by "ecgkit train ... --resume", or give another')
+        raise EcgkitError(
+            f'{session.path} is not finished: go on with it by "ecgkit train ... --resume", or give another'
+        )
     return session
 
 
@@ -413,7 +419,9 @@ def environment() -> dict[str, Any]:
 def describe_environment() -> str:
     """Say in one line what the run runs on: versions, processor and GPU."""
     facts = environment()
-    packages = ", ".join(f"{name} {facts['packages'][name]}" for name in ("ecgkit", "torch") if name in facts["packages"])
+    packages = ", ".join(
+        f"{name} {facts['packages'][name]}" for name in ("ecgkit", "torch") if name in facts["packages"]
+    )
     gpus = ", ".join(facts["gpus"]) or "no GPU"
     return f"Python {facts['python']}, {packages}, {facts['cpu_count']} cores of {facts['processor']}, {gpus}"
 
@@ -433,7 +441,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def commit() -> str | None:
@@ -443,7 +453,8 @@ def commit() -> str | None:
         return None
 
     def ask(*arguments: str) -> str | None:
-        result = subprocess.run([git, "-C", str(paths.PACKAGE), *arguments], capture_output=True, text=True, check=False)  # noqa: S603
+        command = [git, "-C", str(paths.PACKAGE), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         return result.stdout.strip() if result.returncode == 0 else None
 
     head = ask("rev-parse", "HEAD")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +40,8 @@ _CHUNK_RECORDS = 128
 _CHUNK_BYTES = 16 * 2**20
 _SPARE_BYTES = 64 * 2**20
 _REPAIR = (
-    "a stretch of NaN is interpolated linearly along its lead and held at the ends; a lead that is NaN throughout is 0 and "
-    "counts as flat; a record that is NaN throughout is quarantined; values beyond int16 are clipped"
+    "a stretch of NaN is interpolated linearly along its lead and held at the ends; a lead that is NaN throughout is 0 "
+    "and counts as flat; a record that is NaN throughout is quarantined; values beyond int16 are clipped"
 )
 
 
@@ -56,8 +58,8 @@ class Dataset:
     manifest : dict
         ``dataset.json``.
     records : DataFrame
-        One row a record that is kept, index ``0..n-1``: `ecgkit.sources.base.RECORD_COLUMNS`, then ``flat_leads`` (such as
-        ``"V3,V4"``, missing if there are none) and ``nan_samples`` (samples that were NaN and were repaired).
+        One row a record that is kept, index ``0..n-1``: `ecgkit.sources.base.RECORD_COLUMNS`, then ``flat_leads`` (such
+        as ``"V3,V4"``, missing if there are none) and ``nan_samples`` (samples that were NaN and were repaired).
     labels : DataFrame of bool
         One column a class, the rows as in ``records``; no columns without a label set.
     label_set : str or None
@@ -162,13 +164,13 @@ def build(
     source : Source
         The records.
     directory : Path or str
-        The folder to make, ``processed_datasets/NAME``. It appears when all is done; until then the work lies in the hidden
-        folder ``.NAME.partial`` beside it, and the next call for the same source and filters goes on with it.
+        The folder to make, ``processed_datasets/NAME``. It appears when all is done; until then the work lies in the
+        hidden folder ``.NAME.partial`` beside it, and the next call for the same source and filters goes on with it.
     filters : Filters
         What the signals go through.
     executor : Executor, optional
-        Where the records are read: any `concurrent.futures.Executor` whose workers see the same files. By default a pool of
-        processes on this machine.
+        Where the records are read: any `concurrent.futures.Executor` whose workers see the same files. By default a
+        pool of processes on this machine.
     jobs : int, optional
         Number of processes of the default pool; by default one for each core.
     progress : bool
@@ -176,7 +178,7 @@ def build(
     settings : mapping, optional
         JSON data to note in the manifest.
     overwrite : bool
-        Whether a dataset of other contents may be replaced. One of the same contents is kept in any case.
+        Build anew and replace the dataset in the place, whatever it holds. It stays until the new one is complete.
 
     Returns
     -------
@@ -222,11 +224,7 @@ def is_current(directory: Path | str, source: Source, filters: Filters = NO_FILT
     filters : Filters
         What the signals go through.
     """
-    try:
-        manifest = json.loads((Path(directory) / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(manifest.get("request") == _request(source, filters))
+    return _request_of(Path(directory)) == _request(source, filters)
 
 
 def open_dataset(directory: Path | str, *, label_set: str | None = None, min_records: int = 0) -> Dataset:
@@ -259,7 +257,9 @@ def open_dataset(directory: Path | str, *, label_set: str | None = None, min_rec
     except (OSError, ValueError, EOFError) as error:
         raise EcgkitError(f"dataset {directory} is damaged ({error}): remove it and build it again") from error
     if signals.shape != (len(records), len(LEADS), manifest["n_samples"]):
-        raise EcgkitError(f"dataset {directory} is damaged: signals {signals.shape} for {len(records)} records; build it again")
+        raise EcgkitError(
+            f"dataset {directory} is damaged: signals {signals.shape} for {len(records)} records; build it again"
+        )
     labels = pd.DataFrame(index=records.index)
     keep = np.ones(len(records), bool)
     if label_set is not None:
@@ -268,7 +268,9 @@ def open_dataset(directory: Path | str, *, label_set: str | None = None, min_rec
         labels = labels.loc[:, labels.sum() >= max(min_records, 0)]
         keep = labels.any(axis=1).to_numpy(bool)
         if not keep.any():
-            raise EcgkitError(f"no class of {label_set} in dataset {directory.name} has {min_records} records: ask for fewer")
+            raise EcgkitError(
+                f"no class of {label_set} in dataset {directory.name} has {min_records} records: ask for fewer"
+            )
     statistics = manifest["standardisation"]
     return Dataset(
         path=directory,
@@ -293,9 +295,9 @@ def export_npz(dataset: Dataset, path: Path | str, *, standardised: bool = False
     """Write a dataset as one ``.npz`` file without pickles, as other projects expect it.
 
     Its arrays are ``X`` (records, samples, 12) in mV, ``y`` (records, classes) of 0 and 1, ``classes``, ``leads``,
-    ``sampling_rate`` in Hz, ``record_id``, ``patient_id``, ``fold``, ``age`` in years, ``sex`` ("male", "female" or ""),
-    ``height`` in cm, ``weight`` in kg, ``device``, ``mean`` and ``std`` (of each lead over folds 1-8, in mV), ``units`` and
-    ``about``, a text that says all this.
+    ``sampling_rate`` in Hz, ``record_id``, ``patient_id``, ``fold``, ``age`` in years, ``sex`` ("male", "female" or
+    ""), ``height`` in cm, ``weight`` in kg, ``device``, ``mean`` and ``std`` (of each lead over folds 1-8, in mV),
+    ``units`` and ``about``, a text that says all this.
 
     Parameters
     ----------
@@ -360,8 +362,8 @@ def progress_bar(*, total: int, description: str, unit: str, shown: bool = True)
     interval = 0.2 if alive else 30.0
     # maxinterval would bring lines sooner than mininterval on a slow machine
     return tqdm(
-        total=total, desc=description, unit=f" {unit}", disable=not shown, file=file, mininterval=interval, ascii=not alive,
-        maxinterval=interval, ncols=None if alive else 90, dynamic_ncols=alive,
+        total=total, desc=description, unit=f" {unit}", disable=not shown, file=file, ascii=not alive,
+        mininterval=interval, maxinterval=interval, ncols=None if alive else 90, dynamic_ncols=alive,
     )  # fmt: skip
 
 
@@ -406,18 +408,26 @@ def _request(source: Source, filters: Filters) -> dict[str, Any]:
 
 
 def _is_there(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
-    """Whether the dataset asked for is there; an error if another thing is and may not be replaced."""
+    """Whether the dataset asked for is there and is to be kept; an error if what is there may not be replaced."""
     if not directory.exists():
         return False
-    try:
-        there = json.loads((directory / "dataset.json").read_text(encoding="utf-8")).get("request")
-    except (OSError, ValueError, AttributeError):
-        there = None
-    if there == request:
+    if not (directory / "dataset.json").is_file():
+        if directory.is_dir() and not any(directory.iterdir()):
+            return False
+        raise EcgkitError(f"{directory} is there and is no processed dataset: choose another name, or remove it")
+    if overwrite:
+        return False
+    if _request_of(directory) == request:
         return True
-    if not overwrite:
-        raise EcgkitError(f"{directory} holds another dataset: choose another name, or remove it, or allow to overwrite it")
-    return False
+    raise EcgkitError(f"{directory} holds another dataset: choose another name, or remove it, or allow to overwrite it")
+
+
+def _request_of(directory: Path) -> object:
+    """Read what the dataset in a folder was built from; None if there is none, or it is damaged."""
+    try:
+        return json.loads((directory / "dataset.json").read_text(encoding="utf-8")).get("request")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _chunk_records(source: Source) -> int:
@@ -511,9 +521,7 @@ def _chunk(partial: Path, source: Source, filters: Filters, index: int, offset: 
 
 def _reader(source: Source, record_ids: Sequence[int]) -> RecordReader:
     """Give the source's light stand-in for these records if it has one, so that its tables stay in this process."""
-    light = getattr(source, "reader", None)
-    reader: RecordReader = source if light is None else light(record_ids)
-    return reader
+    return source.reader(record_ids)
 
 
 def _empty(folder: Path) -> None:
@@ -525,7 +533,8 @@ def _check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
         raise EcgkitError(
-            f"{needed / 1e9:.2f} GB are needed in {folder.parent} and {free / 1e9:.2f} GB are free: make room and run again"
+            f"{needed / 1e9:.2f} GB are needed in {folder.parent} and {free / 1e9:.2f} GB are free: "
+            "make room and run again"
         )
 
 
@@ -545,14 +554,14 @@ def _run_chunks(
     """Have all chunks written; whatever ends this early leaves the finished ones in place."""
     if not chunks:
         return
-    own = None if executor is not None else _pool(len(chunks), jobs)
+    own = None if executor is not None else _pool(chunks[0], len(chunks), jobs)
     futures: list[Future[int]] = []
     n_records = sum(len(chunk.record_ids) for chunk in chunks)
     bar = progress_bar(total=n_records, description=f"reading {name}", unit="records", shown=progress)
     try:
         for chunk in chunks:
             future = (executor or own or _InPlace()).submit(write_chunk, chunk)
-            future.add_done_callback(lambda _, done=len(chunk.record_ids): bar.update(done))
+            future.add_done_callback(functools.partial(_count, bar, len(chunk.record_ids)))
             futures.append(future)
             if future.done():
                 future.result()
@@ -568,12 +577,22 @@ def _run_chunks(
         bar.close()
 
 
-def _pool(n_chunks: int, jobs: int | None) -> Executor:
+def _count(bar: tqdm[Any], n_records: int, future: Future[int]) -> None:
+    if not future.cancelled():
+        bar.update(n_records)
+
+
+def _pool(chunk: Chunk, n_chunks: int, jobs: int | None) -> Executor:
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give 1 or more")
     workers = min(n_chunks, jobs or _n_cores())
     if workers == 1 or n_chunks <= 2:
         return _InPlace()
+    try:
+        pickle.dumps(chunk)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        # A pool does not only fail on this: before Python 3.12 it may wait for ever.
+        raise EcgkitError(f"the source cannot be sent to other processes ({error}): pass jobs=1") from error
     # Not forked: the caller may hold the threads of torch, which a fork leaves in pieces.
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
 
@@ -607,7 +626,7 @@ def _finish(
     (partial / "labels").mkdir(exist_ok=True)
     for name, table in labels.items():
         table.to_parquet(partial / "labels" / f"{name}.parquet", index=False)
-    manifest = _manifest(directory.name, source, request, notes, records, labels)
+    manifest = {"version": FORMAT_VERSION, "name": directory.name} | _manifest(source, request, notes, records, labels)
     manifest["fingerprint"] = _fingerprint(manifest, notes, records, labels)
     manifest["settings"] = dict(settings or {})
     manifest["request"] = request
@@ -628,7 +647,7 @@ def _remove_rows(partial: Path, keep: NDArray[np.bool_], n_samples: int, *, chun
         return
     first = int(np.argmin(keep))
     for index in range(first // chunk_records, -(-len(keep) // chunk_records)):
-        # From here on rows move, so these chunks are no longer what their notes say: a resumed build must write them anew.
+        # From here on rows move and these chunks are not what their notes say: a resumed build must write them anew.
         notes_path(partial, index).unlink(missing_ok=True)
     path = partial / "signals.npy"
     signals = np.lib.format.open_memmap(path, mode="r+")
@@ -642,13 +661,14 @@ def _remove_rows(partial: Path, keep: NDArray[np.bool_], n_samples: int, *, chun
 def _record_table(source: Source, notes: Sequence[ChunkNotes]) -> pd.DataFrame:
     records = source.records.copy()
     flat, missing = _merged(notes, "flat_leads"), _merged(notes, "nan_samples")
-    records["flat_leads"] = pd.Series({int(row): text for row, text in flat.items()}, dtype="string").reindex(records.index)
+    records["flat_leads"] = pd.Series({int(row): text for row, text in flat.items()}, dtype="string").reindex(
+        records.index
+    )
     records["nan_samples"] = [missing.get(str(row), 0) for row in range(len(records))]
     return records.astype({"nan_samples": "int64"})
 
 
 def _manifest(
-    name: str,
     source: Source,
     request: dict[str, Any],
     notes: Sequence[ChunkNotes],
@@ -658,8 +678,6 @@ def _manifest(
     quarantined, clipped = _merged(notes, "quarantined"), _merged(notes, "clipped_samples")
     ids = source.records["record_id"]
     return {
-        "version": FORMAT_VERSION,
-        "name": name,
         "source": {"name": source.name, "version": source.version, "identity": request["source"]},
         "n_records": len(records),
         "sampling_rate": source.sampling_rate,
@@ -692,9 +710,15 @@ def _manifest(
 
 
 def _standardisation(notes: Sequence[ChunkNotes]) -> dict[str, Any]:
-    """Give mean and deviation of each lead over the training folds; the sums are integers, so that nothing is rounded."""
+    """Give mean and deviation of each lead over the training folds; the sums are integers, so nothing is rounded."""
     n_records = sum(chunk_notes.n_training for chunk_notes in notes)
-    result: dict[str, Any] = {"folds": list(TRAIN_FOLDS), "n_records": n_records, "units": "mV", "mean": None, "std": None}
+    result: dict[str, Any] = {
+        "folds": list(TRAIN_FOLDS),
+        "n_records": n_records,
+        "units": "mV",
+        "mean": None,
+        "std": None,
+    }
     return result if not n_records else result | _exact_statistics(notes)
 
 
@@ -773,9 +797,10 @@ def _statistic(values: Sequence[float] | None) -> NDArray[np.float32]:
 def _export_arrays(dataset: Dataset, *, standardised: bool) -> dict[str, NDArray[Any]]:
     records, units = dataset.records, "none (standardised)" if standardised else "mV"
     about = (
-        f"{dataset.name}, ecgkit fingerprint {dataset.fingerprint}. X: (records, samples, leads), units {units}; y: (records, "
-        f"classes), label set {dataset.label_set}; age in years (90 means 90 or older than 89), height in cm, weight in kg, NaN "
-        "where unknown; sex is male, female or empty; fold: 1-8 train, 9 validates, 10 tests; mean and std: mV, folds 1-8."
+        f"{dataset.name}, ecgkit fingerprint {dataset.fingerprint}. X: (records, samples, leads), units {units}; "
+        f"y: (records, classes), label set {dataset.label_set}; age in years (PTB-XL: 90 means over 89), height in cm, "
+        "weight in kg, NaN where unknown; sex is male, female or empty; fold: 1-8 train, 9 validates, 10 tests; "
+        "mean and std: mV, folds 1-8."
     )
     arrays: dict[str, NDArray[Any]] = {
         name: records[name].to_numpy() for name in ("record_id", "patient_id", "fold", "age", "height", "weight")

@@ -11,6 +11,8 @@ from ecgkit import paths
 from ecgkit.sources import Demo
 from ecgkit.store import Dataset, build, open_dataset
 
+pytest_plugins = ["conftest_ptbxl"]
+
 
 def real_ptbxl() -> Path | None:
     """Find a PTB-XL folder: the one that ECGKIT_PTBXL names, or the project's."""

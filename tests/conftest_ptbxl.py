@@ -45,7 +45,9 @@ def write_tiny_record(path: Path, signal: np.ndarray, rate: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{path.name} 12 {rate} {signal.shape[1]}"]
     for lead, row in zip(LEADS, signal, strict=True):
-        lines.append(f"{path.name}.dat 16 1000.0(0)/mV 16 0 {row[0]} {int(row.astype(np.int64).sum()) % 65536} 0 {lead}")
+        lines.append(
+            f"{path.name}.dat 16 1000.0(0)/mV 16 0 {row[0]} {int(row.astype(np.int64).sum()) % 65536} 0 {lead}"
+        )
     path.with_name(f"{path.name}.hea").write_text("\n".join(lines) + "\n")
     path.with_name(f"{path.name}.dat").write_bytes(signal.T.astype("<i2").tobytes())
 
@@ -66,7 +68,14 @@ def make_ptbxl(folder: Path, n_records: int = 40, *, rates: tuple[int, ...] = (1
     table["report"] = "an invented report, of no patient"
     table["scp_codes"] = [CODES[i % len(CODES)] for i in ids]
     table["validated_by_human"] = np.where(ids % 2 == 0, "True", "False")
-    blank = ("heart_axis", "infarction_stadium1", "infarction_stadium2", "baseline_drift", "static_noise", "burst_noise")
+    blank = (
+        "heart_axis",
+        "infarction_stadium1",
+        "infarction_stadium2",
+        "baseline_drift",
+        "static_noise",
+        "burst_noise",
+    )
     for name in (*blank, "electrodes_problems", "extra_beats", "pacemaker"):
         table[name] = ""
     table["strat_fold"] = ids // 2 % 10 + 1

@@ -59,7 +59,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quiet(source: Source, directory: Path, **keywords) -> store.Dataset:
-    return build(source, directory, progress=False, **keywords)
+    return build(source, directory, progress=False, **{"jobs": 1, **keywords})
 
 
 def hidden(folder: Path) -> list[str]:
@@ -84,7 +84,7 @@ def test_a_store_holds_the_published_microvolts_and_nothing_else(tiny_ptbxl: Tin
 
 
 def test_the_manifest_says_what_the_design_asks_for(tiny_ptbxl: TinyPtbXl, tmp_path: Path):
-    dataset = quiet(PtbXl(tiny_ptbxl()), tmp_path / "ptbxl", filters=BANDPASS, settings={"note": "a lesson"})
+    dataset = quiet(PtbXl(tiny_ptbxl()), tmp_path / "filtered", filters=BANDPASS, settings={"note": "a lesson"})
     manifest = json.loads((dataset.path / "dataset.json").read_text())
     assert manifest["source"]["name"] == "ptbxl"
     assert manifest["source"]["version"] == "unknown"
@@ -126,7 +126,7 @@ def test_filters_are_applied_as_scipy_would(tmp_path: Path, tiny_ptbxl: TinyPtbX
 @pytest.mark.parametrize("kind", ["threads", "processes"])
 def test_every_executor_makes_the_same_dataset(tmp_path: Path, tiny_ptbxl: TinyPtbXl, kind: str):
     source = PtbXl(tiny_ptbxl())
-    alone = quiet(source, tmp_path / "alone", jobs=1)
+    alone = quiet(source, tmp_path / "alone")
     pools = {
         "threads": lambda: ThreadPoolExecutor(3),
         "processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
@@ -141,7 +141,7 @@ def test_every_executor_makes_the_same_dataset(tmp_path: Path, tiny_ptbxl: TinyP
 @pytest.mark.usefixtures("small_chunks")
 def test_the_default_pool_makes_the_same_dataset(tmp_path: Path, tiny_ptbxl: TinyPtbXl):
     source = PtbXl(tiny_ptbxl())
-    assert quiet(source, tmp_path / "a", jobs=2).fingerprint == quiet(source, tmp_path / "b", jobs=1).fingerprint
+    assert quiet(source, tmp_path / "a", jobs=2).fingerprint == quiet(source, tmp_path / "b").fingerprint
 
 
 def bad(record_id: int, signal: NDArray) -> NDArray:
@@ -230,7 +230,7 @@ def test_only_a_source_without_a_readable_record_fails(tmp_path: Path):
     def spoil(record_id: int, signal: NDArray) -> NDArray:
         raise UnreadableRecordError(f"record {record_id} is gone {signal.shape}")
 
-    with pytest.raises(EcgkitError, match="no record of invented can be read.*record 100 is gone"):
+    with pytest.raises(EcgkitError, match=r"no record of invented can be read.*record 100 is gone"):
         quiet(Invented(20, spoil=spoil), tmp_path / "d")
     assert list(tmp_path.iterdir()) == []
 
@@ -252,12 +252,12 @@ class Cut:
 def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path):
     whole = quiet(Invented(40), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        quiet(Invented(40, spoil=Cut(KeyboardInterrupt())), tmp_path / "d", jobs=1)
+        quiet(Invented(40, spoil=Cut(KeyboardInterrupt())), tmp_path / "d")
     assert not (tmp_path / "d").exists()
     with pytest.raises(EcgkitError, match="not finished"):
         open_dataset(tmp_path / "d")
     rest = Cut(None)
-    dataset = quiet(Invented(40, spoil=rest), tmp_path / "d", jobs=1)
+    dataset = quiet(Invented(40, spoil=rest), tmp_path / "d")
     assert rest.read == 40 - 18
     assert dataset.fingerprint == whole.fingerprint
     assert hidden(tmp_path) == []
@@ -265,7 +265,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path):
 
 @pytest.mark.usefixtures("small_chunks")
 def test_a_build_cut_off_while_rows_are_removed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    expected = quiet(Invented(40, spoil=bad), tmp_path / "whole", jobs=1)
+    expected = quiet(Invented(40, spoil=bad), tmp_path / "whole")
 
     def cut(*_: object) -> None:
         raise KeyboardInterrupt
@@ -273,8 +273,8 @@ def test_a_build_cut_off_while_rows_are_removed_goes_on(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(store, "_manifest", cut)
         with pytest.raises(KeyboardInterrupt):
-            quiet(Invented(40, spoil=bad), tmp_path / "d", jobs=1)
-    dataset = quiet(Invented(40, spoil=bad), tmp_path / "d", jobs=1)
+            quiet(Invented(40, spoil=bad), tmp_path / "d")
+    dataset = quiet(Invented(40, spoil=bad), tmp_path / "d")
     assert dataset.fingerprint == expected.fingerprint
     np.testing.assert_array_equal(dataset.signals, expected.signals)
 
@@ -282,9 +282,9 @@ def test_a_build_cut_off_while_rows_are_removed_goes_on(tmp_path: Path, monkeypa
 @pytest.mark.usefixtures("small_chunks")
 def test_the_remains_of_another_request_are_discarded(tmp_path: Path):
     with pytest.raises(KeyboardInterrupt):
-        quiet(Invented(40, spoil=Cut(KeyboardInterrupt())), tmp_path / "d", jobs=1)
+        quiet(Invented(40, spoil=Cut(KeyboardInterrupt())), tmp_path / "d")
     rest = Cut(None)
-    dataset = quiet(Invented(40, spoil=rest), tmp_path / "d", jobs=1, filters=BANDPASS)
+    dataset = quiet(Invented(40, spoil=rest), tmp_path / "d", filters=BANDPASS)
     assert rest.read == 40
     assert dataset.fingerprint == quiet(Invented(40), tmp_path / "e", filters=BANDPASS).fingerprint
 
@@ -296,11 +296,11 @@ def test_a_full_disk_says_so_and_keeps_what_is_finished(tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(store, "_record_table", fill)
-        with pytest.raises(EcgkitError, match="no space left.*run again to go on") as caught:
-            quiet(Invented(40), tmp_path / "d", jobs=1)
+        with pytest.raises(EcgkitError, match=r"no space left.*run again to go on") as caught:
+            quiet(Invented(40), tmp_path / "d")
     assert "\n" not in str(caught.value)
     rest = Cut(None)
-    quiet(Invented(40, spoil=rest), tmp_path / "d", jobs=1)
+    quiet(Invented(40, spoil=rest), tmp_path / "d")
     assert rest.read == 0
     with monkeypatch.context() as patch:
         patch.setattr(store.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
@@ -314,7 +314,7 @@ def test_a_write_that_meets_a_full_disk_ends_the_build_with_one_line(tmp_path: P
 
     monkeypatch.setattr(store, "write_chunk", fill)
     with pytest.raises(EcgkitError, match="no space left"):
-        quiet(Invented(10), tmp_path / "d", jobs=1)
+        quiet(Invented(10), tmp_path / "d")
 
 
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path):
@@ -355,7 +355,23 @@ def test_an_identical_dataset_is_kept_and_another_is_not_replaced_unasked(
     with pytest.raises(EcgkitError, match="holds another dataset"):
         quiet(Invented(21), tmp_path / "d")
     assert len(quiet(Invented(21), tmp_path / "d", overwrite=True)) == 21
+    stamp = (first.path / "signals.npy").stat().st_mtime_ns
+    quiet(Invented(21), tmp_path / "d", overwrite=True)
+    assert (first.path / "signals.npy").stat().st_mtime_ns > stamp
     assert hidden(tmp_path) == []
+
+
+def test_a_folder_that_is_no_dataset_is_never_replaced(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl(3)
+    with pytest.raises(EcgkitError, match="is no processed dataset"):
+        quiet(PtbXl(folder), folder, overwrite=True)
+    assert (folder / "ptbxl_database.csv").exists()
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_source_that_cannot_be_sent_to_other_processes_says_so(tmp_path: Path):
+    with pytest.raises(EcgkitError, match="pass jobs=1"):
+        quiet(Invented(40, spoil=lambda _, signal: signal), tmp_path / "d", jobs=2)
 
 
 def test_two_builds_of_one_dataset_do_not_meet(tmp_path: Path):
@@ -436,7 +452,7 @@ def test_no_patient_may_be_in_two_parts_and_every_part_is_needed(tmp_path: Path)
     source.records["patient_id"] = np.where(source.records["fold"].isin([1, 2]), 1, source.records["patient_id"])
     quiet(source, tmp_path / "two_training_folds").check_splits()
     source.records["patient_id"] = np.where(source.records["fold"].isin([1, 10]), 1, source.records["patient_id"])
-    with pytest.raises(EcgkitError, match="1 patients .* in two parts, the first is patient 1"):
+    with pytest.raises(EcgkitError, match=r"1 patients .* in two parts, the first is patient 1"):
         quiet(source, tmp_path / "leak").check_splits()
     source = Invented(20)
     source.records["fold"] = source.records["fold"].replace({9: 8})

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, silhouette_score
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.parts import Scaler, check_embeddings, fit_scaler, fold_rows, standardise, training_rows
@@ -300,7 +300,7 @@ def metadata_agreement(
     folds: tuple[int, ...] | None = (TEST_FOLD,),
     n_permutations: int = 200,
 ) -> pd.DataFrame:
-    """Compare clusters with columns of words, such as the recording device: is it the diagnosis or the hardware?
+    """Compare clusters with columns of words, such as the recording device, which may be what they follow instead.
 
     Parameters
     ----------

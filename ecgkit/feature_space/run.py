@@ -1,4 +1,4 @@
-"""A look into a training session from the parameters of a notebook: what is probed, and the embeddings that it takes."""
+"""A look into a training session, from the parameters of a notebook to the embeddings that it takes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,10 @@ class FeatureSpacePlan:
     def recorded(self) -> dict[str, Any]:
         """What ``config.json`` holds: the parameters, the weights' checksum and the dataset's fingerprint."""
         weights = (self.source.session.path / "weights" / "best.safetensors").read_bytes()
-        facts = {"weights_sha256": hashlib.sha256(weights).hexdigest(), "dataset_fingerprint": self.source.dataset.fingerprint}
+        facts = {
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+            "dataset_fingerprint": self.source.dataset.fingerprint,
+        }
         return asdict(self.config) | facts
 
 

@@ -32,7 +32,9 @@ class ECGModel(nn.Module, ABC):
     gradcam_layer: str
     """Name of the submodule whose output, ``(records, channels, time)``, Grad-CAM reads."""
 
-    def __init__(self, *, n_leads: int, n_classes: int, n_samples: int, sampling_rate: int, n_metadata: int = 0) -> None:
+    def __init__(
+        self, *, n_leads: int, n_classes: int, n_samples: int, sampling_rate: int, n_metadata: int = 0
+    ) -> None:
         super().__init__()
         self.n_leads, self.n_classes, self.n_samples = n_leads, n_classes, n_samples
         self.sampling_rate, self.n_metadata = sampling_rate, n_metadata
@@ -108,7 +110,9 @@ class AttentionPooling(nn.Module):
     def __init__(self, n_channels: int, n_heads: int = 4) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.score = nn.Sequential(nn.Conv1d(n_channels, n_channels // 2, 1), nn.Tanh(), nn.Conv1d(n_channels // 2, n_heads, 1))
+        self.score = nn.Sequential(
+            nn.Conv1d(n_channels, n_channels // 2, 1), nn.Tanh(), nn.Conv1d(n_channels // 2, n_heads, 1)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool over the last axis."""

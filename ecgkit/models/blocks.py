@@ -6,8 +6,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from xlstm import FeedForwardConfig, mLSTMBlock, mLSTMBlockConfig, mLSTMLayerConfig
-from xlstm import sLSTMBlock, sLSTMBlockConfig, sLSTMLayerConfig
+from xlstm import (
+    FeedForwardConfig,
+    mLSTMBlock,
+    mLSTMBlockConfig,
+    mLSTMLayerConfig,
+    sLSTMBlock,
+    sLSTMBlockConfig,
+    sLSTMLayerConfig,
+)
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import use_linear_scan

@@ -53,7 +53,11 @@ class Hybrid(ECGModel):
         dropout: float = 0.2,
     ) -> None:
         super().__init__(
-            n_leads=n_leads, n_classes=n_classes, n_samples=n_samples, sampling_rate=sampling_rate, n_metadata=n_metadata
+            n_leads=n_leads,
+            n_classes=n_classes,
+            n_samples=n_samples,
+            sampling_rate=sampling_rate,
+            n_metadata=n_metadata,
         )
         self.trunk = ResidualTrunk(
             n_leads=n_leads, sampling_rate=sampling_rate, widths=widths, blocks=blocks, kernel_size=kernel_size

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from ecgkit.models.base import ECGModel, make_pooling
 
-
 FRAME_RATE = 25
 """Frames a second behind the stem: enough to place a wave, few enough for a laptop."""
 
@@ -21,8 +20,8 @@ def stem_stride(sampling_rate: int) -> int:
 class ResidualBlock(nn.Module):
     """Two convolutions with batch normalisation around a shortcut (He et al., 2016, doi:10.1109/CVPR.2016.90).
 
-    Where the block halves the time axis, its shortcut averages neighbours before the 1x1 convolution, so that no sample is
-    thrown away (He et al., 2019, doi:10.1109/CVPR.2019.00065, the "ResNet-D" tweak).
+    Where the block halves the time axis, its shortcut averages neighbours before the 1x1 convolution, so that no sample
+    is thrown away (He et al., 2019, doi:10.1109/CVPR.2019.00065, the "ResNet-D" tweak).
 
     Parameters
     ----------
@@ -131,7 +130,11 @@ class ResNet1d(ECGModel):
         dropout: float = 0.3,
     ) -> None:
         super().__init__(
-            n_leads=n_leads, n_classes=n_classes, n_samples=n_samples, sampling_rate=sampling_rate, n_metadata=n_metadata
+            n_leads=n_leads,
+            n_classes=n_classes,
+            n_samples=n_samples,
+            sampling_rate=sampling_rate,
+            n_metadata=n_metadata,
         )
         self.trunk = ResidualTrunk(
             n_leads=n_leads, sampling_rate=sampling_rate, widths=widths, blocks=blocks, kernel_size=kernel_size

@@ -30,7 +30,11 @@ class PatchEmbedding(nn.Sequential):
         strides, kernels = (first, 2, 5), (7 * first // 2 * 2 + 1, 7, 9)
         layers: list[nn.Module] = []
         for n_in, n_out, stride, kernel in zip(channels[:-1], channels[1:], strides, kernels, strict=True):
-            layers += [nn.Conv1d(n_in, n_out, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(n_out), nn.GELU()]
+            layers += [
+                nn.Conv1d(n_in, n_out, kernel, stride, kernel // 2, bias=False),
+                nn.BatchNorm1d(n_out),
+                nn.GELU(),
+            ]
         super().__init__(*layers)
 
 
@@ -74,7 +78,11 @@ class XLSTM(ECGModel):
         dropout: float = 0.2,
     ) -> None:
         super().__init__(
-            n_leads=n_leads, n_classes=n_classes, n_samples=n_samples, sampling_rate=sampling_rate, n_metadata=n_metadata
+            n_leads=n_leads,
+            n_classes=n_classes,
+            n_samples=n_samples,
+            sampling_rate=sampling_rate,
+            n_metadata=n_metadata,
         )
         self.patches = PatchEmbedding(n_leads=n_leads, sampling_rate=sampling_rate, width=width)
         n_tokens = -(-n_samples // (10 * max(1, round(sampling_rate / 50))))

@@ -57,7 +57,7 @@ def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
 
 def _point_size(number: int) -> float:
     """Give the area of a point, in points squared, that suits so many of them."""
-    return float(np.clip(16000 / max(number, 1), 1.5, 14.0))
+    return float(np.clip(16000 / max(number, 1), 1.5, 24.0))
 
 
 def _check_rows(coordinates: NDArray[np.floating], number: int) -> None:
@@ -364,8 +364,8 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     -------
     Figure
         Points, or from 800 on their density, with the identity line; beside it the error against the true value, with
-        its mean in ten groups of about equal size. A falling line is the pull towards the mean that every probe has
-        that explains a part of the variance only.
+        its mean in up to ten groups of about equal size. A falling line is the pull towards the mean of every probe
+        that explains only a part of the variance.
     """
     figure = new_figure(WIDTH, 4.6)
     left, right = figure.subplots(1, 2)
@@ -382,7 +382,7 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     left.set_title(f"{name.capitalize()} of {len(true):,} records; dashed: predicted = true")
     _cloud(figure, right, true, residual, (*limits, -span, span), colorbar=True)
     right.axhline(0, color="black", linewidth=1, linestyle="--")
-    centres, means = _grouped_means(true, residual)
+    centres, means = _grouped_means(true, residual, groups=min(10, len(true) // 8))
     right.plot(centres, means, color=COLORS[1], marker="o", markersize=4)
     right.set(xlim=limits, ylim=(-span, span), xlabel=f"true {name} ({unit})", ylabel=f"predicted - true ({unit})")
     right.set_title(f"Mean absolute error {mae:.1f} {unit}; orange: mean error")
@@ -400,18 +400,16 @@ def _cloud(
 ) -> None:
     """Draw points, or their density where they are many."""
     if len(x) < DENSE:
-        axes.scatter(x, y, s=14, color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
+        axes.scatter(x, y, s=max(14.0, _point_size(len(x))), color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
         return
     drawn = axes.hexbin(x, y, gridsize=45, extent=extent, mincnt=1, cmap=DENSITY, bins="log", linewidths=0.1)
     if colorbar:
         figure.colorbar(drawn, ax=axes, label="records", shrink=0.8, format="%d")
 
 
-def _grouped_means(
-    x: NDArray[np.floating], y: NDArray[np.floating], groups: int = 10
-) -> tuple[list[float], list[float]]:
+def _grouped_means(x: NDArray[np.floating], y: NDArray[np.floating], groups: int) -> tuple[list[float], list[float]]:
     """Cut the values of x into groups of about equal size, and average x and y in each."""
-    parts = [part for part in np.array_split(np.argsort(x, kind="stable"), groups) if len(part)]
+    parts = [part for part in np.array_split(np.argsort(x, kind="stable"), max(groups, 1)) if len(part)]
     return [float(x[part].mean()) for part in parts], [float(y[part].mean()) for part in parts]
 
 

@@ -93,7 +93,8 @@ def read_record(path: Path | str) -> ECG:
     Returns
     -------
     ECG
-        In mV, leads in the standard order, NaN where WFDB marks a sample as invalid. Leads beyond the twelve are left out.
+        In mV, leads in the standard order, NaN where WFDB marks a sample as invalid. Leads beyond the twelve are left
+        out.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def read_header(path: Path | str) -> Header:
 def read_microvolts(path: str, *, sampling_rate: int, n_samples: int) -> NDArray[np.int16] | None:
     """Read a record whose file holds microvolts already, without a detour over floats.
 
-    Format, gain, unit, leads, length and checksums are checked as `read_record` checks them; they are only checked faster.
+    Format, gain, unit, leads, length and checksums are checked as `read_record` checks them, only faster.
 
     Parameters
     ----------
@@ -171,7 +172,9 @@ def read_microvolts(path: str, *, sampling_rate: int, n_samples: int) -> NDArray
         return None
     lines = rest.rstrip().count(b"\n") + 1
     shape = (fields[0::9], fields[1::9], fields[2::9], fields[4::9], fields[8::9])
-    if lines != len(LEADS) or not _holds_microvolts(b"\n".join(b" ".join(line) for line in zip(*shape[1:], strict=True))):
+    if lines != len(LEADS) or not _holds_microvolts(
+        b"\n".join(b" ".join(line) for line in zip(*shape[1:], strict=True))
+    ):
         return None
     if shape[0].count(shape[0][0]) != len(LEADS):
         return None
@@ -295,7 +298,9 @@ def _is_direct(header: Header) -> bool:
     return len(where) == 1 and signals[0].storage in BYTE_ORDERS and all(line.is_plain for line in signals)
 
 
-def _samples(path: str, n_signals: int, n_samples: int | None, *, kind: str = "<i2", offset: int = 0) -> NDArray[np.int16]:
+def _samples(
+    path: str, n_signals: int, n_samples: int | None, *, kind: str = "<i2", offset: int = 0
+) -> NDArray[np.int16]:
     """Read the samples of a signal file, shape (samples, signals), and check that all are there."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # a Path costs as much as the read

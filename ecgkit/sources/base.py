@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ecgkit._chunks import RecordReader
 from ecgkit.ecg import ECG
 
 RECORD_COLUMNS = {
@@ -89,6 +90,21 @@ class Source(ABC):
     def identity(self) -> dict[str, object]:
         """Everything that decides what the records contain, as JSON data: equal identities give equal data sets."""
 
+    def reader(self, record_ids: Sequence[int]) -> RecordReader:
+        """Give what a worker process needs to read these records; a source with large tables gives less than itself.
+
+        Parameters
+        ----------
+        record_ids : sequence of int
+            The records that the worker will read.
+
+        Returns
+        -------
+        RecordReader
+        """
+        del record_ids
+        return self
+
     def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
         """Read one record as integers of microvolts if the source stores exactly these, without a detour over floats.
 
@@ -110,7 +126,7 @@ def record_table(columns: dict[str, Sequence[object]] | pd.DataFrame) -> pd.Data
     """Make a table with the columns, order and types of `RECORD_COLUMNS`; columns that are not given are missing."""
     table = pd.DataFrame(columns).reset_index(drop=True)
     defaults = {"age_over_89": False}
-    for name in RECORD_COLUMNS:
+    for name, kind in RECORD_COLUMNS.items():
         if name not in table:
-            table[name] = defaults.get(name, pd.NA if RECORD_COLUMNS[name] in ("string", "boolean") else np.nan)
+            table[name] = defaults.get(name, pd.NA if kind in ("string", "boolean") else np.nan)
     return table[list(RECORD_COLUMNS)].astype(RECORD_COLUMNS)

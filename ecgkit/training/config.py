@@ -136,7 +136,9 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     values |= by_source.get(source, {})
     known = {item.name for item in dataclasses.fields(TrainingConfig)}
     if unknown := sorted(values.keys() - known):
-        raise EcgkitError(f"the recipe {path} has the unknown key {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+        raise EcgkitError(
+            f"the recipe {path} has the unknown key {unknown[0]!r}: choose from {', '.join(sorted(known))}"
+        )
     return values
 
 

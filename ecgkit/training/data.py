@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset as TorchDataset, Sampler
+from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Dataset as TorchDataset
 
 from ecgkit.errors import EcgkitError
 from ecgkit.store import TRAIN_FOLDS, Dataset
@@ -131,7 +133,7 @@ class OrderedBatches(Sampler[NDArray[np.int64]]):
 
     def __len__(self) -> int:
         """Count the batches."""
-        return -(-len(self.positions) // self.batch_size)
+        return math.ceil(len(self.positions) / self.batch_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Give the batches."""
@@ -141,7 +143,7 @@ class OrderedBatches(Sampler[NDArray[np.int64]]):
 
 def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:
     """Make a loader whose batches are what the sampler says; reading from a memory map needs no worker processes."""
-    return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+    return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)
 
 
 def fit_metadata_scaler(dataset: Dataset) -> MetadataScaler:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import pandas as pd
@@ -22,6 +22,8 @@ from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
 from ecgkit.training.module import Classifier, mean_loss
 from ecgkit.training.weights import TrainedModel, load_weights, new_model
+
+Precision = Literal["32-true", "bf16-mixed"]
 
 MONITOR = "validation_macro_auc"
 HISTORY = "history.csv"
@@ -86,8 +88,9 @@ class SessionWriter(Callback):
         left = timedelta(seconds=round(history["seconds"].mean() * (self.epochs - row["epoch"])))
         best = "  best so far" if self.best_epoch == row["epoch"] else ""
         self.session.log(
-            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['train_loss']:.4f}  fold 9: loss {row['validation_loss']:.4f}"
-            f"  macro AUC {row[MONITOR]:.4f}  {row['seconds']:.0f} s, {left} left{best}"
+            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['train_loss']:.4f}"
+            f"  fold 9: loss {row['validation_loss']:.4f}, macro AUC {row[MONITOR]:.4f}"
+            f"  {row['seconds']:.0f} s, {left} left{best}"
         )
 
 
@@ -104,7 +107,8 @@ def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFr
     Returns
     -------
     DataFrame
-        ``epoch`` (from 1), ``train_loss``, ``validation_loss``, ``validation_macro_auc``, ``learning_rate``, ``seconds``.
+        ``epoch`` (from 1), ``train_loss``, ``validation_loss``, ``validation_macro_auc``, ``learning_rate`` and
+        ``seconds``.
     """
     path = session.path / HISTORY
     if not path.is_file():
@@ -113,12 +117,12 @@ def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFr
     return history[history["epoch"] < before]
 
 
-def choose_precision(name: str) -> str:
+def choose_precision(name: str) -> Precision:
     """Turn ``"auto"``, ``"float32"`` or ``"bfloat16"`` into Lightning's word; auto is bfloat16 where it is native."""
     if name == "auto":
         native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bfloat16()
         name = "bfloat16" if native else "float32"
-    return {"float32": "32-true", "bfloat16": "bf16-mixed"}[name]
+    return "bf16-mixed" if name == "bfloat16" else "32-true"
 
 
 def cpu_has_bfloat16() -> bool:
@@ -219,14 +223,14 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedMo
         raise KeyboardInterrupt
     best = session.path / "weights" / "best.safetensors"
     if not best.is_file():
-        raise EcgkitError(f"no epoch of {session.path} had a macro AUC on fold 9: lower learning_rate {config.learning_rate}")
+        raise EcgkitError(
+            f"no epoch of {session.path} had a macro AUC on fold 9: lower learning_rate {config.learning_rate}"
+        )
     session.log(f"best epoch {writer.best_epoch}: macro AUC {writer.best_auc:.4f} on fold 9")
     return load_weights(best)
 
 
-def describe(
-    trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool
-) -> str:
+def describe(trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool) -> str:
     """Write the log's first line: what is trained, on what, where."""
     how = "going on with" if resumed else "training"
     device = "GPU" if trainer.accelerator.__class__.__name__ == "CUDAAccelerator" else "CPU"

@@ -24,7 +24,10 @@ BATCH = 256
 
 
 def run_batches(
-    trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64], call: Callable[[Tensor, Tensor | None], Tensor]
+    trained: TrainedModel,
+    dataset: Dataset,
+    positions: NDArray[np.int64],
+    call: Callable[[Tensor, Tensor | None], Tensor],
 ) -> NDArray[np.float32]:
     """Call a function of (signal, metadata) on batches of records in float32 and stack what it gives."""
     trained.model.eval()
@@ -46,7 +49,7 @@ def check_match(trained: TrainedModel, dataset: Dataset) -> None:
     EcgkitError
         Naming what differs.
     """
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         "sampling rate in Hz": (trained.keywords["sampling_rate"], dataset.sampling_rate),
         "number of samples": (trained.keywords["n_samples"], dataset.n_samples),
     }
@@ -54,7 +57,9 @@ def check_match(trained: TrainedModel, dataset: Dataset) -> None:
         pairs["classes"] = (trained.classes, dataset.classes)
     for what, (model_has, dataset_has) in pairs.items():
         if model_has != dataset_has:
-            raise EcgkitError(f"the model's {what} is {model_has}, that of {dataset.path} is {dataset_has}: give its own dataset")
+            raise EcgkitError(
+                f"the model's {what} is {model_has}, that of {dataset.path} is {dataset_has}: give its own dataset"
+            )
 
 
 def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -166,5 +171,7 @@ def open_trained(session: Session, root: Path) -> TrainedSession:
     folder = root / paths.PROCESSED / config.dataset
     dataset = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
     if dataset.fingerprint != fingerprint:
-        raise EcgkitError(f"{folder} is not the dataset that {session.name} was trained on: preprocess it as it was, or train again")
+        raise EcgkitError(
+            f"{folder} is not the dataset that {session.name} was trained on: preprocess it as it was, or train again"
+        )
     return TrainedSession(session, config, load_weights(session.path / "weights" / "best.safetensors"), dataset)

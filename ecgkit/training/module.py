@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -88,15 +89,19 @@ class Classifier(pl.LightningModule):
         self.outputs.clear()
         if not torch.isfinite(logits).all():
             rate = self.config.learning_rate
-            raise EcgkitError(f"epoch {self.current_epoch + 1} gave logits that are no numbers: lower learning_rate {rate}")
+            raise EcgkitError(
+                f"epoch {self.current_epoch + 1} gave logits that are no numbers: lower learning_rate {rate}"
+            )
         loss = functional.binary_cross_entropy_with_logits(logits, labels)
         auc = macro_auc(labels.cpu().numpy() > 0, logits.sigmoid().cpu().numpy())
         self.log("validation_loss", loss)
         self.log("validation_macro_auc", torch.tensor(auc, dtype=torch.float32))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make AdamW and its schedule."""
-        optimizer = torch.optim.AdamW(parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate)
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=self.config.learning_rate,

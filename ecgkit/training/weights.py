@@ -125,7 +125,9 @@ def load_weights(path: Path) -> TrainedModel:
     except (OSError, safetensors.SafetensorError) as error:
         raise EcgkitError(f"cannot read the weights {path}: {error}; train the model again") from error
     if facts.get("format") != FORMAT:
-        raise EcgkitError(f"{path} does not hold weights of ecgkit (its format is {facts.get('format')!r}, not {FORMAT!r})")
+        raise EcgkitError(
+            f"{path} does not hold weights of ecgkit (its format is {facts.get('format')!r}, not {FORMAT!r})"
+        )
     keywords = json.loads(facts["keywords"])
     model = create_model(facts["model"], **keywords)
     expected = model.state_dict().keys()

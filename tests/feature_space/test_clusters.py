@@ -6,7 +6,13 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space import cluster_agreement, cluster_composition, fit_clusters, k_selection
+from ecgkit.feature_space import (
+    cluster_agreement,
+    cluster_composition,
+    fit_clusters,
+    k_selection,
+    metadata_agreement,
+)
 from ecgkit.feature_space.clusters import EXACTLY_ONE, agreement, purity
 
 
@@ -91,6 +97,19 @@ def test_agreement_with_a_class_that_nobody_has_is_unknown(blobs) -> None:
     table = cluster_agreement(clusters, records, labels.assign(D=False), n_permutations=5)
     assert table.loc["D", ["ari", "ami", "purity"]].isna().all()
     assert table["positives"]["D"] == 0
+
+
+def test_clusters_that_follow_the_device_are_found_out(blobs) -> None:
+    embeddings, records, _, group = blobs
+    device = pd.array(np.array(["AT-6", "CS-12", "CS-100"])[group], dtype="string")
+    device[:100] = pd.NA
+    clusters = fit_clusters(embeddings, records, k=3, seed=0)
+    sex = np.where(np.random.default_rng(1).random(len(group)) < 0.5, "female", "male")
+    table = metadata_agreement(clusters, records.assign(device=device, sex=sex), folds=None)
+    assert table["ami"]["device"] > 0.97
+    assert abs(table["ami"]["sex"]) < 0.02
+    assert table["records"].tolist() == [500, 600]
+    assert table["kinds"].tolist() == [3, 2]
 
 
 def test_composition_counts_every_class_of_a_record(blobs) -> None:

@@ -1,13 +1,14 @@
 """sLSTM as a scan in plain PyTorch whose backward is linear in the length.
 
-The vanilla cell of the ``xlstm`` package writes every step into one tensor in place; its backward then copies that whole
-tensor once a step. Here the steps are kept in a list and stacked once. The recurrence is the package's own, equations 8 to
-19 of Beck et al. (2024), arXiv:2405.04517.
+The vanilla cell of the ``xlstm`` package writes every step into one tensor in place; its backward then copies that
+whole tensor once a step. Here the steps are kept in a list and stacked once. The recurrence is the package's own: the
+stabilised sLSTM of Beck et al. (2024), arXiv:2405.04517.
 """
 
 from __future__ import annotations
 
 from types import MethodType
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def slstm_scan(inputs: Tensor, states: Tensor, recurrent: Tensor, bias: Tensor) 
 def scan_of_cell(cell: nn.Module, training: bool, inputs: Tensor, states: Tensor) -> Tensor:  # noqa: FBT001 - upstream's
     """Stand in for the cell's own ``_impl``, with the same arguments and result."""
     del training
-    return slstm_scan(inputs, states, cell._recurrent_kernel, cell._bias)
+    return slstm_scan(inputs, states, cast("Tensor", cell._recurrent_kernel), cast("Tensor", cell._bias))
 
 
 def use_linear_scan(model: nn.Module) -> nn.Module:
@@ -78,5 +79,5 @@ def use_linear_scan(model: nn.Module) -> nn.Module:
     """
     for module in model.modules():
         if type(module).__name__ == "sLSTMCell_vanilla":
-            module._impl = MethodType(scan_of_cell, module)
+            setattr(module, "_impl", MethodType(scan_of_cell, module))  # noqa: B010 - no parameter of a Module
     return model

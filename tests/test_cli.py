@@ -1,0 +1,139 @@
+"""The command line: one line and exit code 2 for bad input, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgkit import paths, pipeline, sessions
+from ecgkit.cli import main, make_parser
+from ecgkit.errors import EcgkitError
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert error.startswith("ecgkit: ")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--dataset", "ptbxl"], "no PTB-XL in .*--dataset demo"),
+        (["run", "--dataset", "mimic"], "unknown dataset 'mimic': choose one of demo, ptbxl"),
+        (["run", "--models", "resnet1d,vit"], "unknown model 'vit': choose one of resnet1d, xlstm, hybrid"),
+        (["run", "--models", ""], "name each model once"),
+        (["run", "--models", "xlstm,xlstm"], "name each model once"),
+        (["run", "--label-set", "form"], "unknown label set 'form': demo has superclass"),
+        (["run", "--epochs", "0"], "epochs is 0"),
+        (["run", "--seed", "-1"], "seed is -1"),
+        (["run", "--jobs", "0"], "jobs is 0"),
+        (["preprocess", "mitbih"], "unknown source 'mitbih'"),
+        (["preprocess", "demo", "--bandpass", "0.5", "60"], "60.*Nyquist"),
+        (["preprocess", "demo", "--notch", "50"], "50.*Nyquist"),
+        (["preprocess", "demo", "--name", "a/b"], "name is 'a/b'"),
+        (["preprocess", "demo", "--records", "3"], "n_records"),
+        (["preprocess", "ptbxl"], "no PTB-XL in .*--raw"),
+        (["train", "nowhere", "--model", "resnet1d"], "nowhere"),
+        (["probe", "session_4"], "no session 'session_4'"),
+        (["export-npz", "nowhere"], "nowhere"),
+        (["sessions", "--root", "/nowhere/at/all"], "no folder /nowhere/at/all"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = [] if "--root" in arguments else ["--root", str(tmp_path)]
+    assert main([*arguments, *root]) == 2
+    assert __import__("re").search(message, one_line(capsys))
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+    assert made == []
+
+
+def test_a_session_that_is_not_finished_is_not_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sessions.create(paths.TRAINING, tmp_path)
+    assert main(["probe", "1", "--root", str(tmp_path)]) == 2
+    assert "not finished" in one_line(capsys)
+
+
+def test_a_processed_dataset_takes_no_raw_folder(
+    demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / paths.PROCESSED).mkdir()
+    (tmp_path / paths.PROCESSED / "mine").symlink_to(demo_root / paths.PROCESSED / "demo")
+    assert main(["run", "--dataset", "mine", "--raw", "x", "--root", str(tmp_path)]) == 2
+    assert "--raw goes with a source" in one_line(capsys)
+
+
+def test_unknown_words_exit_with_2() -> None:
+    for arguments in (["fly"], ["run", "--modles", "x"], ["preprocess", "demo", "--rate", "250"], []):
+        with pytest.raises(SystemExit) as exit_info:
+            main(arguments)
+        assert exit_info.value.code == 2
+
+
+def test_every_command_takes_a_root() -> None:
+    actions = next(action for action in make_parser()._actions if action.dest == "command")
+    commands = actions.choices
+    assert set(commands) == {"run", "preprocess", "train", "probe", "export-npz", "sessions"}
+    assert all("--root" in command.format_help() for command in commands.values())
+
+
+def test_an_interruption_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    assert main(["run", "--root", str(tmp_path)]) == 130
+    assert "goes on where it stopped" in one_line(capsys)
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "signals.npy")
+
+    monkeypatch.setattr(pipeline, "run", full)
+    assert main(["run", "--root", str(tmp_path)]) == 2
+    assert "No space left on device: signals.npy" in one_line(capsys)
+
+
+def test_sessions_as_json_is_nothing_but_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sessions", "--json", "--root", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    session = sessions.create(paths.TRAINING, tmp_path)
+    session.write_json("config.json", {"model": "xlstm", "dataset": "demo", "label_set": "superclass", "seed": 0})
+    assert main(["sessions", "--json", "--root", str(tmp_path)]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["model"], row["done"], row["fold_10_macro_auc"]) == ("session_1", "xlstm", False, None)
+    assert main(["sessions", "--root", str(tmp_path)]) == 0
+    assert "training_sessions/session_1  unfinished  xlstm demo superclass" in capsys.readouterr().out
+
+
+def test_export_prints_the_file_last(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export-npz", "demo", "--root", str(demo_root)]) == 0
+    path = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    with np.load(path, allow_pickle=False) as file:
+        assert file["X"].shape[1:] == (1000, 12)
+    path.unlink()
+
+
+def test_the_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("ecgkit")
+    result = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("ecgkit ")
+
+
+def test_arguments_of_the_chain_are_checked_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match="vit"):
+        pipeline.run(tmp_path, dataset="demo", models=["resnet1d", "vit"])
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,93 @@
+"""pyproject.toml, the lock and the conda environment agree; imports only go down; importing ecgkit is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FLOORS = [
+    {"errors", "ecg", "filters", "rhythm", "metrics", "plots"},
+    {"paths", "readers", "sources", "store", "sessions", "preprocessing", "_chunks"},
+    {"models"},
+    {"training", "evaluation", "feature_space", "explain"},
+    {"predict", "pretrained"},
+    {"notebook_runner", "pipeline", "cli", "serving"},
+]
+HEAVY = {"torch", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill"}
+
+
+def locked() -> dict[str, str]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line.split("==") for line in lines if line.strip() and not line.startswith("#")]
+    return {name.lower().replace("_", "-"): version for name, version in pins}
+
+
+def project() -> dict[str, object]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_every_line_of_the_lock_is_a_pin() -> None:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(line.count("==") == 1 for line in lines)
+    assert locked()["torch"] == "2.13.0"
+
+
+def test_the_lock_satisfies_what_the_project_asks_for() -> None:
+    wanted = project()["dependencies"] + project()["optional-dependencies"]["dev"]
+    for requirement in map(Requirement, wanted):
+        assert requirement.specifier.contains(locked()[requirement.name.lower()]), requirement
+
+
+def test_conda_installs_the_lock_and_the_project() -> None:
+    lines = [line.strip().removeprefix("- ") for line in (ROOT / "environment.yml").read_text().splitlines()]
+    python = next(line for line in lines if line.startswith("python=")).removeprefix("python=")
+    assert SpecifierSet(project()["requires-python"]).contains(python)
+    assert lines[lines.index("pip:") :] == ["pip:", "--requirement requirements.lock", "--editable ."]
+    assert f'python_version = "{python}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def room(module: str) -> str:
+    return module.removeprefix("ecgkit.").split(".")[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Give the modules of ecgkit that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "ecgkit":
+            found |= {f"ecgkit.{alias.name}" for alias in node.names if not alias.name.startswith("_")}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ecgkit."):
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ecgkit").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_only_go_down(path: Path) -> None:
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    here = path.relative_to(ROOT / "ecgkit").with_suffix("").parts[0]
+    if here in ("__init__", "__main__"):
+        return
+    for module in imports(path):
+        assert floor[room(module)] <= floor[here], f"{path} imports {module}"
+
+
+def test_importing_ecgkit_loads_nothing_heavy() -> None:
+    code = f"import ecgkit, sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_floor_of_files_loads_no_torch() -> None:
+    rooms = ("store", "sources", "sessions", "preprocessing", "cli")
+    code = f"import sys, {', '.join(f'ecgkit.{name}' for name in rooms)}; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

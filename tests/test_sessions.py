@@ -1,0 +1,136 @@
+"""Sessions: numbers of their own, nothing half-written, resumed only by one at a time."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ecgkit import paths, sessions
+from ecgkit.errors import EcgkitError
+
+KIND = paths.TRAINING
+
+
+def create_many(root: Path, count: int) -> list[str]:
+    return [sessions.create(KIND, root).name for _ in range(count)]
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Path:
+    path = tmp_path / "2_Training.ipynb"
+    path.write_text("{}")
+    return path
+
+
+def test_sessions_started_at_once_get_numbers_of_their_own(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(3, get_context("spawn")) as executor:
+        names = [name for part in executor.map(create_many, [tmp_path] * 3, [20] * 3) for name in part]
+    assert sorted(names, key=sessions.session_number) == [f"session_{i}" for i in range(1, 61)]
+
+
+def test_numbers_are_not_used_again_while_a_later_session_stands(tmp_path: Path) -> None:
+    create_many(tmp_path, 3)
+    (tmp_path / KIND / "session_2").rmdir()
+    (tmp_path / KIND / "notes").mkdir()
+    assert sessions.create(KIND, tmp_path).name == "session_4"
+    assert [s.name for s in sessions.list_sessions(KIND, tmp_path)] == ["session_1", "session_3", "session_4"]
+
+
+def test_begin_writes_what_a_reader_needs(tmp_path: Path, notebook: Path) -> None:
+    first = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook)
+    second = sessions.begin(KIND, tmp_path, config={"epochs": 2}, notebook=notebook)
+    assert json.loads((second.path / "config.json").read_text()) == {"epochs": 2}
+    assert "epochs: 1 -> 2" in (second.path / "notes.txt").read_text()
+    assert "first session" in (first.path / "notes.txt").read_text()
+    assert (second.path / notebook.name).is_file()
+    environment = second.read_json("environment.json")
+    assert environment["packages"]["numpy"]
+    assert environment["cpu_count"] >= 1
+    assert not second.is_done
+    assert second.close() == f"{second.path}: done"
+    assert second.is_done
+
+
+def test_notes_of_the_user_survive_a_resume(tmp_path: Path, notebook: Path) -> None:
+    begun = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook)
+    (begun.path / "notes.txt").write_text("mine\n")
+    again = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook, session=begun.name)
+    assert (again.path / "notes.txt").read_text() == "mine\n"
+
+
+def test_a_session_is_not_begun_with_another_configuration(tmp_path: Path, notebook: Path) -> None:
+    begun = sessions.begin(KIND, tmp_path, config={"epochs": 1, "seed": 0}, notebook=notebook)
+    with pytest.raises(EcgkitError, match="another configuration.*epochs: 1 -> 2"):
+        sessions.begin(KIND, tmp_path, config={"epochs": 2, "seed": 0}, notebook=notebook, session=begun.name)
+    begun.close()
+    with pytest.raises(EcgkitError, match="is finished"):
+        sessions.begin(KIND, tmp_path, config={"epochs": 1, "seed": 0}, notebook=notebook, session=begun.name)
+
+
+def test_claim_goes_on_with_what_was_cut_off_and_leaves_running_sessions_alone(tmp_path: Path, notebook: Path) -> None:
+    config = {"epochs": 1}
+    with sessions.claim(KIND, tmp_path, config) as running:
+        running.write_json("config.json", config)
+        with sessions.claim(KIND, tmp_path, config) as other:  # the first is at work
+            other.write_json("config.json", config)
+            assert other.name == "session_2"
+    with sessions.claim(KIND, tmp_path, config) as again:
+        assert again.name == "session_2"
+    with sessions.claim(KIND, tmp_path, config, resume=False) as fresh:
+        assert fresh.name == "session_3"
+    with pytest.raises(EcgkitError, match="was cut off"), sessions.claim(KIND, tmp_path, {"epochs": 9}, resume=True):
+        pass
+
+
+def test_finished_sessions_are_found_by_their_configuration(tmp_path: Path, notebook: Path) -> None:
+    begun = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook)
+    assert sessions.find_finished(KIND, tmp_path, {"epochs": 1}) is None
+    begun.close()
+    assert sessions.find_finished(KIND, tmp_path, {"epochs": 1}) == begun
+    assert sessions.find_finished(KIND, tmp_path, {"epochs": 2}) is None
+
+
+def test_opening_names_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match="no finished session"):
+        sessions.open_finished("latest", KIND, tmp_path)
+    session = sessions.create(KIND, tmp_path)
+    for name in ("session_1", "1", str(session.path)):
+        assert sessions.open_session(name, KIND, tmp_path) == session
+    with pytest.raises(EcgkitError, match="no session 'session_7'.*session_1"):
+        sessions.open_session("session_7", KIND, tmp_path)
+    with pytest.raises(EcgkitError, match="not finished"):
+        sessions.open_finished("session_1", KIND, tmp_path)
+    session.mark_done()
+    assert sessions.open_finished("latest", KIND, tmp_path) == session
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    session = sessions.Session(tmp_path)
+    session.write_json("metrics.json", {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        session.write_json("metrics.json", {"a": float("nan")})
+    assert session.read_json("metrics.json") == {"a": 1}
+    table = pd.DataFrame({"record_id": [1, 2]})
+    session.write_table("predictions.parquet", table)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "predictions.parquet"), table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(EcgkitError, match="cannot read"):
+        session.read_json("metrics.json")
+
+
+def test_under_the_runner_the_notebook_leaves_done_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notebook: Path
+) -> None:
+    prepared = sessions.create(KIND, tmp_path)
+    monkeypatch.setenv(sessions.SESSION_VARIABLE, str(prepared.path))
+    begun = sessions.begin(KIND, tmp_path, config={}, notebook=notebook)
+    assert begun == prepared
+    begun.close()
+    assert not begun.is_done
+    assert (begun.path / sessions.CLOSED).is_file()

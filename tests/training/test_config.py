@@ -1,0 +1,66 @@
+"""Configurations: defaults, recipe, settings, in this order; what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ecgkit.errors import EcgkitError
+from ecgkit.models import MODELS
+from ecgkit.training.config import RECIPES, TrainingConfig, configure, read_recipe
+
+
+def test_every_model_has_a_recipe_and_every_recipe_a_model() -> None:
+    assert sorted(path.stem for path in RECIPES.glob("*.toml")) == sorted(MODELS)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("source", [None, "demo", "ptbxl"])
+def test_recipes_configure(model: str, source: str | None) -> None:
+    config = configure(dataset="x", model=model, source=source)
+    assert config.model == model
+    assert config.label_set == "superclass"
+
+
+def test_settings_win_over_the_recipe_and_none_sets_nothing() -> None:
+    recipe = tomllib.loads((RECIPES / "resnet1d.toml").read_text())
+    config = configure(dataset="x", model="resnet1d", epochs=3, batch_size=None)
+    assert (config.epochs, config.batch_size) == (3, recipe["batch_size"])
+    on_demo = configure(dataset="x", model="resnet1d", source="demo")
+    assert on_demo.batch_size == recipe["source"]["demo"]["batch_size"]
+
+
+def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("epochs = 1\nlearning_rat = 1e-3\n")
+    with pytest.raises(EcgkitError, match=r"mine\.toml has the unknown key 'learning_rat'"):
+        read_recipe("resnet1d", recipe=path)
+    path.write_text("epochs = \n")
+    with pytest.raises(EcgkitError, match=r"cannot read the recipe .*mine\.toml"):
+        read_recipe("resnet1d", recipe=path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "vit"}, "unknown model 'vit': choose one of resnet1d"),
+        ({"epochs": 0}, "epochs is 0: give a positive number"),
+        ({"epochs": 2.5}, "epochs is 2.5, a float: give a value of type int"),
+        ({"metadata": 1}, "metadata is 1, a int: give a value of type bool"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"lead_dropout": 1.0}, "lead_dropout is 1.0"),
+        ({"precision": "half"}, "unknown precision 'half'"),
+        ({"optimiser": "sgd"}, "unknown parameter 'optimiser'"),
+    ],
+)
+def test_what_does_not_fit_is_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(EcgkitError, match=message):
+        configure(**({"dataset": "x", "model": "resnet1d"} | settings))
+
+
+def test_configurations_are_frozen() -> None:
+    config = TrainingConfig(dataset="x", model="xlstm", epochs=1, batch_size=8, learning_rate=1e-3)
+    with pytest.raises(AttributeError):
+        config.epochs = 2

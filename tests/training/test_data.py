@@ -1,0 +1,84 @@
+"""Batches: standardised by folds 1-8 alone, in an order that seed and epoch decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgkit.errors import EcgkitError
+from ecgkit.store import TRAIN_FOLDS, Dataset
+from ecgkit.training.data import Batches, MetadataScaler, OrderedBatches, ShuffledBatches, fit_metadata_scaler
+
+
+def test_training_records_are_standardised_and_only_they_decide_how(demo_dataset: Dataset) -> None:
+    records = demo_dataset.manifest["n_records"]
+    folds = pd.read_parquet(demo_dataset.path / "records.parquet")["fold"]
+    assert records == len(folds)
+    training = demo_dataset.signals[np.flatnonzero(folds.isin(TRAIN_FOLDS))].astype(np.float64) / 1000
+    np.testing.assert_allclose(demo_dataset.mean, training.mean(axis=(0, 2)), atol=1e-6)
+    np.testing.assert_allclose(demo_dataset.std, training.std(axis=(0, 2)), rtol=1e-5)
+
+
+def test_a_batch_is_the_standardised_signal_with_its_labels(demo_dataset: Dataset) -> None:
+    positions = demo_dataset.folds(9)[:5]
+    signal, labels, metadata = Batches(demo_dataset)[positions]
+    expected = [(demo_dataset.signal(p) - demo_dataset.mean[:, None]) / demo_dataset.std[:, None] for p in positions]
+    np.testing.assert_allclose(signal.numpy(), np.stack(expected), rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(labels.numpy(), demo_dataset.labels.iloc[positions].to_numpy())
+    assert metadata is None
+
+
+def test_no_patient_is_in_two_parts(demo_dataset: Dataset) -> None:
+    patients = [
+        set(demo_dataset.records["patient_id"].iloc[demo_dataset.folds(*folds)]) for folds in (TRAIN_FOLDS, (9,), (10,))
+    ]
+    assert not patients[0] & patients[1]
+    assert not patients[0] & patients[2]
+    assert not patients[1] & patients[2]
+
+
+def test_shuffled_batches_follow_from_seed_and_epoch() -> None:
+    positions = np.arange(100)
+    sampler = ShuffledBatches(positions, batch_size=30, seed=1)
+    first = np.concatenate(list(sampler))
+    assert len(first) == 90
+    assert len(set(first)) == 90
+    np.testing.assert_array_equal(first, np.concatenate(list(sampler)))
+    sampler.set_epoch(1)
+    assert not np.array_equal(first, np.concatenate(list(sampler)))
+
+
+def test_processes_share_an_epoch_without_overlap() -> None:
+    parts = [ShuffledBatches(np.arange(100), batch_size=10, seed=1, rank=rank, world_size=2) for rank in range(2)]
+    seen = [set(np.concatenate(list(part))) for part in parts]
+    assert not seen[0] & seen[1]
+    assert len(seen[0] | seen[1]) == 100
+
+
+def test_fewer_records_than_a_batch_still_train() -> None:
+    sampler = ShuffledBatches(np.arange(7), batch_size=32, seed=0)
+    assert [len(batch) for batch in sampler] == [7]
+
+
+def test_ordered_batches_miss_nobody() -> None:
+    sampler = OrderedBatches(np.arange(10), batch_size=4)
+    assert [len(batch) for batch in sampler] == [4, 4, 2]
+    np.testing.assert_array_equal(np.concatenate(list(sampler)), np.arange(10))
+
+
+def test_age_is_scaled_and_imputed_and_sex_goes_by_words() -> None:
+    training = pd.DataFrame({"age": [40.0, 60.0, np.nan], "sex": pd.array(["male", "female", pd.NA], dtype="string")})
+    scaler = MetadataScaler.fit(training)
+    columns = scaler(training)
+    np.testing.assert_allclose(columns[:, 0], [-np.sqrt(0.5), np.sqrt(0.5), 0], rtol=1e-6)
+    np.testing.assert_array_equal(columns[:, 1], [0, 0, 1])  # unknown age
+    np.testing.assert_array_equal(columns[:, 2:], [[1, 0], [0, 1], [0, 0]])  # male, female
+    with pytest.raises(EcgkitError, match="fewer than two ages"):
+        MetadataScaler.fit(training.iloc[2:])
+
+
+def test_the_scaler_of_age_knows_folds_1_to_8_only(demo_dataset: Dataset) -> None:
+    records = demo_dataset.records
+    known = records.loc[records["fold"].isin(TRAIN_FOLDS), "age"].dropna()
+    assert fit_metadata_scaler(demo_dataset).age_mean == pytest.approx(known.mean())

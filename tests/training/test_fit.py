@@ -1,0 +1,206 @@
+"""Training: deterministic, resumable to the same result, the best checkpoint kept, for every model."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.torch
+import torch
+
+from ecgkit import paths, sessions, training
+from ecgkit.errors import EcgkitError
+from ecgkit.metrics import macro_auc
+from ecgkit.models import MODELS
+from ecgkit.sessions import Session
+from ecgkit.store import Dataset
+from ecgkit.training.config import TrainingConfig
+from ecgkit.training.fit import HISTORY, SessionWriter, fit, read_history
+from ecgkit.training.inference import open_trained, predict, predict_folds
+from ecgkit.training.module import parameter_groups
+from ecgkit.training.weights import load_weights
+
+# Toy sizes: they only have to run.
+TINY = {
+    "resnet1d": {"widths": [8, 8], "blocks": 1},
+    "xlstm": {"width": 16, "layout": "ms", "n_heads": 2},
+    "hybrid": {"widths": [8, 8], "blocks": 1, "layout": "s", "n_heads": 2},
+}
+
+
+def make_config(model: str, **settings: object) -> TrainingConfig:
+    given = {"epochs": 2, "batch_size": 64, "learning_rate": 1e-3, "precision": "float32", "noise": 0.1} | settings
+    return TrainingConfig(dataset="demo", model=model, model_options=TINY[model], **given)
+
+
+def new_session(tmp_path: Path) -> Session:
+    return sessions.create(paths.TRAINING, tmp_path)
+
+
+def test_every_model_has_a_toy_size() -> None:
+    assert TINY.keys() == MODELS.keys()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_runs_give_equal_predictions(model: str, demo_dataset: Dataset, tmp_path: Path) -> None:
+    results = []
+    for _ in range(2):
+        trained = fit(new_session(tmp_path), make_config(model), demo_dataset)
+        results.append(predict_folds(trained, demo_dataset))
+    pd.testing.assert_frame_equal(*results, check_exact=True)
+
+
+def test_another_seed_gives_another_model(demo_dataset: Dataset, tmp_path: Path) -> None:
+    results = [
+        predict_folds(
+            fit(new_session(tmp_path), make_config("resnet1d", seed=seed, epochs=1), demo_dataset), demo_dataset
+        )
+        for seed in (0, 1)
+    ]
+    assert not np.allclose(results[0]["prob_NORM"], results[1]["prob_NORM"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_killed_training_resumes_to_the_same_result(
+    model: str, demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(model, epochs=3, metadata=True)
+    whole, cut = new_session(tmp_path), new_session(tmp_path)
+    expected = fit(whole, config, demo_dataset)
+
+    class Killed(BaseException):
+        pass
+
+    started = SessionWriter.on_train_epoch_start
+
+    def die_in_the_third_epoch(self: SessionWriter, trainer: object, pl_module: object) -> None:
+        started(self, trainer, pl_module)
+        if trainer.current_epoch == 2:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SessionWriter, "on_train_epoch_start", die_in_the_third_epoch)
+        with pytest.raises(Killed):
+            fit(cut, config, demo_dataset)
+    assert len(read_history(cut)) == 2
+    resumed = fit(cut, config, demo_dataset)
+    for name, tensor in expected.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    pd.testing.assert_frame_equal(
+        read_history(cut).drop(columns="seconds"), read_history(whole).drop(columns="seconds"), check_exact=True
+    )
+
+
+def test_the_best_epoch_is_kept_not_the_last(demo_dataset: Dataset, tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    trained = fit(session, make_config("resnet1d", epochs=4, learning_rate=3e-2), demo_dataset)
+    history = read_history(session)
+    assert list(history["epoch"]) == [1, 2, 3, 4]
+    table = predict_folds(trained, demo_dataset)
+    fold_9 = table[table["fold"] == 9]
+    classes = demo_dataset.classes
+    truth, prob = (fold_9[[f"{kind}_{name}" for name in classes]].to_numpy() for kind in ("true", "prob"))
+    assert macro_auc(truth.astype(bool), prob) == pytest.approx(history["validation_macro_auc"].max(), abs=1e-6)
+
+
+def test_training_stops_early_when_fold_9_no_longer_improves(demo_dataset: Dataset, tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    fit(session, make_config("resnet1d", epochs=40, patience=1, learning_rate=3e-2), demo_dataset)
+    history = read_history(session)
+    assert len(history) < 40
+    assert history["validation_macro_auc"].idxmax() == len(history) - 2
+
+
+def test_the_session_holds_plain_files(demo_dataset: Dataset, tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    fit(session, make_config("resnet1d"), demo_dataset)
+    assert sorted(path.name for path in (session.path / "weights").iterdir()) == ["best.safetensors", "last.ckpt"]
+    torch.load(session.path / "weights" / "last.ckpt", weights_only=True)
+    with (session.path / HISTORY).open() as file:
+        assert len(list(csv.DictReader(file))) == 2
+    log = (session.path / "training_log.txt").read_text()
+    assert log.count("\nepoch ") == 2
+    assert "left" in log
+
+
+def test_only_folds_1_to_8_are_trained_on(
+    demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[int] = set()
+    step = training.module.Classifier.training_step
+    read = training.data.Batches.__getitem__
+    last: list[np.ndarray] = []
+
+    def remember(self: object, positions: np.ndarray) -> object:
+        last[:] = [positions]
+        return read(self, positions)
+
+    def check(self: object, batch: object, index: int) -> object:
+        seen.update(demo_dataset.records["fold"].iloc[last[0]])
+        return step(self, batch, index)
+
+    monkeypatch.setattr(training.data.Batches, "__getitem__", remember)
+    monkeypatch.setattr(training.module.Classifier, "training_step", check)
+    fit(new_session(tmp_path), make_config("resnet1d"), demo_dataset)
+    assert seen == set(range(1, 9))
+
+
+def test_an_exploding_training_says_so(demo_dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match="lower learning_rate"):
+        fit(new_session(tmp_path), make_config("resnet1d", learning_rate=1e30, gradient_clip=1e30), demo_dataset)
+
+
+def test_biases_and_normalisation_do_not_decay() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    decaying, free = parameter_groups(model, 0.1)
+    assert [p.shape for p in decaying["params"]] == [(2, 3)]
+    assert len(free["params"]) == 3
+    assert (decaying["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(demo_dataset: Dataset, tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    trained = fit(session, make_config("resnet1d", epochs=1), demo_dataset)
+    path = session.path / "weights" / "best.safetensors"
+    with safetensors.safe_open(path, framework="pt") as file:
+        facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for change, message in (
+        (lambda t: t.pop("head.bias"), "lacks tensor 'head.bias'"),
+        (lambda t: t.update(extra=torch.zeros(1)), "has the surplus tensor 'extra'"),
+    ):
+        changed = dict(tensors)
+        change(changed)
+        safetensors.torch.save_file(changed, tmp_path / "changed.safetensors", facts)
+        with pytest.raises(EcgkitError, match=message):
+            load_weights(tmp_path / "changed.safetensors")
+    safetensors.torch.save_file(tensors, tmp_path / "foreign.safetensors", {"format": "pt"})
+    with pytest.raises(EcgkitError, match="does not hold weights of ecgkit"):
+        load_weights(tmp_path / "foreign.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(path.read_bytes()[:100])
+    with pytest.raises(EcgkitError, match="cannot read the weights"):
+        load_weights(tmp_path / "broken.safetensors")
+    other = type(trained)(**(trained.__dict__ | {"classes": ("A", "B", "C", "D", "E")}))
+    with pytest.raises(EcgkitError, match="classes"):
+        predict(other, demo_dataset, demo_dataset.folds(9))
+
+
+def test_a_session_is_bound_to_its_dataset(demo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(sessions.SESSION_VARIABLE, raising=False)
+    run = training.begin(root=demo_root, dataset="demo", model="resnet1d", epochs=1, batch_size=64)
+    run.train()
+    with pytest.raises(EcgkitError, match="not finished"):
+        training.begin(root=demo_root, dataset="demo", model="resnet1d", session=run.session.name, evaluate_only=True)
+    run.session.close()
+    again = training.begin(root=demo_root, dataset="", model="", session=run.session.name, evaluate_only=True)
+    assert again.config == run.config
+    pd.testing.assert_frame_equal(
+        predict_folds(again.train(), again.dataset), predict_folds(run.train(), run.dataset), check_exact=True
+    )
+    config = run.session.config
+    run.session.write_json("config.json", config | {"dataset_fingerprint": "other"})
+    with pytest.raises(EcgkitError, match="is not the dataset that session_1 was trained on"):
+        open_trained(run.session, demo_root)
+    run.session.write_json("config.json", config)
