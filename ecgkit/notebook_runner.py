@@ -207,6 +207,8 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
+                # the kernel's word on its own transport, which is this machine's loopback
+                extra_arguments=["--log-level=ERROR"],
             )
         except papermill.PapermillExecutionError as error:
             message = strip_colours(error.evalue).strip()

@@ -17,24 +17,22 @@ import pytest
 from ecgkit import paths, pipeline, sessions
 from ecgkit.sessions import Session
 
-SESSION_FILES = set(
-    [
-        "2_Training.ipynb",
-        "DONE",
-        "calibration.json",
-        "classification_report.txt",
-        "config.json",
-        "environment.json",
-        "figures",
-        "history.csv",
-        "metrics.json",
-        "notes.txt",
-        "predictions.parquet",
-        "thresholds.json",
-        "training_log.txt",
-        "weights",
-    ]
-)
+SESSION_FILES = {
+    "2_Training.ipynb",
+    "DONE",
+    "calibration.json",
+    "classification_report.txt",
+    "config.json",
+    "environment.json",
+    "figures",
+    "history.csv",
+    "metrics.json",
+    "notes.txt",
+    "predictions.parquet",
+    "thresholds.json",
+    "training_log.txt",
+    "weights",
+}
 
 
 @pytest.fixture(scope="module")
