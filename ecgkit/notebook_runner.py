@@ -196,6 +196,8 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
         # papermill's own imports; nothing that a user could act on
         warnings.simplefilter("ignore", DeprecationWarning)
         import papermill
+        from jupyter_client.kernelspec import NoSuchKernel
+        from nbclient.exceptions import DeadKernelError
 
         try:
             papermill.execute_notebook(
@@ -214,6 +216,12 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
             message = strip_colours(error.evalue).strip()
             what = message if error.ename == EcgkitError.__name__ else f"{error.ename}: {message}"
             raise EcgkitError(f"{notebook.name}, cell {error.exec_count}: {' '.join(what.split())}") from error
+        except DeadKernelError as error:
+            raise EcgkitError(
+                f"{notebook.name}: its kernel died; free memory (or lower batch_size) and go on"
+            ) from error
+        except NoSuchKernel as error:
+            raise EcgkitError(f"no Jupyter kernel {KERNEL!r}: pip install ipykernel beside ecgkit") from error
 
 
 def strip_colours(text: str) -> str:

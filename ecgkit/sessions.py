@@ -329,7 +329,15 @@ def read_config(session: Session) -> dict[str, Any]:
         return {}
 
 
-def begin(kind: str, root: Path, *, config: dict[str, Any], notebook: Path, session: str = NEW) -> Session:
+def begin(
+    kind: str,
+    root: Path,
+    *,
+    config: dict[str, Any],
+    notebook: Path,
+    session: str = NEW,
+    kernel_backend: str | None = None,
+) -> Session:
     """Begin a session, or go on with one, and write down what it is going to do.
 
     Parameters
@@ -344,6 +352,8 @@ def begin(kind: str, root: Path, *, config: dict[str, Any], notebook: Path, sess
         The source notebook; a copy goes into the session.
     session : str, default "new"
         ``"new"``, or the name of an unfinished session with this very configuration.
+    kernel_backend : str, optional
+        What runs the recurrent cells, for ``environment.json``.
 
     Returns
     -------
@@ -371,7 +381,7 @@ def begin(kind: str, root: Path, *, config: dict[str, Any], notebook: Path, sess
     if not before:
         begun.write_text("notes.txt", notes(begun, kind, root, config))
         begun.write_json("config.json", config)
-    begun.write_json("environment.json", environment())
+    begun.write_json("environment.json", environment(kernel_backend))
     begun.keep_notebook(notebook)
     return begun
 
@@ -393,8 +403,13 @@ def notes(session: Session, kind: str, root: Path, config: dict[str, Any]) -> st
     return "\n".join([session.name, "", *changed, "", "Your own notes:", ""])
 
 
-def environment() -> dict[str, Any]:
+def environment(kernel_backend: str | None = None) -> dict[str, Any]:
     """Say what the run runs on: versions, the commit, the hardware and the kernel backend.
+
+    Parameters
+    ----------
+    kernel_backend : str, optional
+        What runs the recurrent cells.
 
     Returns
     -------
@@ -412,7 +427,7 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads() if torch else None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch and cuda else [],
-        "kernel_backend": "xlstm: vanilla sLSTM, parallel mLSTM",
+        "kernel_backend": kernel_backend,
     }
 
 

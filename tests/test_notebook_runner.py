@@ -111,3 +111,11 @@ def test_an_error_in_a_cell_becomes_one_line(tmp_path: Path) -> None:
     with pytest.raises(EcgkitError, match="cell 3: ZeroDivisionError: division by zero"):
         run_notebook(write(tmp_path / "n.ipynb", "seed = 0", "1 / 0", CLOSE), {"seed": 1}, session)
     assert not session.is_done
+
+
+def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
+    session = make_session(tmp_path)
+    notebook = write(tmp_path / "n.ipynb", "seed = 0", "import os\nos._exit(1)", CLOSE)
+    with pytest.raises(EcgkitError, match="its kernel died"):
+        run_notebook(notebook, {}, session)
+    assert not session.is_done

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_types
+from ecgkit.models.kernels import BACKEND
 from ecgkit.sessions import NEW, Session, write_atomically
 from ecgkit.store import Dataset
 from ecgkit.training import TrainedSession, embed, open_trained
@@ -182,6 +183,11 @@ def begin(*, root: Path, session: str = NEW, **parameters: Any) -> FeatureSpaceR
     """
     planned = plan(root=root, **parameters)
     begun = sessions.begin(
-        paths.PROBES, root, config=planned.recorded, notebook=paths.notebook_path(NOTEBOOK), session=session
+        paths.PROBES,
+        root,
+        config=planned.recorded,
+        notebook=paths.notebook_path(NOTEBOOK),
+        session=session,
+        kernel_backend=BACKEND,
     )
     return FeatureSpaceRun(begun, planned)

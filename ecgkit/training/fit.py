@@ -56,10 +56,13 @@ class SessionWriter(Callback):
         """Take up what ``last.ckpt`` kept."""
         self.best_auc, self.best_epoch = state_dict["best_auc"], state_dict["best_epoch"]
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
+    ) -> None:
         """Start the clock of the epoch."""
-        del trainer, pl_module
-        self.started = time.monotonic()
+        del trainer, pl_module, batch
+        if batch_idx == 0:
+            self.started = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if fold 9 says that they are the best so far."""

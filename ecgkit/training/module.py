@@ -62,8 +62,11 @@ class Classifier(pl.LightningModule):
         self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Draw everything random of an epoch from (seed, epoch, rank), so that a resumed run is the run itself."""
+        del batch
+        if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
+            return
         seeds = np.random.SeedSequence([self.config.seed, self.current_epoch, self.global_rank]).generate_state(2)
         self.generator.manual_seed(int(seeds[0]))
         torch.manual_seed(int(seeds[1]))

@@ -8,6 +8,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.models.kernels import BACKEND
 from ecgkit.sessions import NEW, Session
 from ecgkit.store import Dataset, open_dataset
 from ecgkit.training.config import TrainingConfig, configure
@@ -136,6 +137,11 @@ def begin(*, root: Path, session: str = NEW, evaluate_only: bool = False, **para
         return TrainingRun(opened.session, TrainingPlan(opened.config, opened.dataset), evaluate_only=True)
     planned = plan(root=root, **parameters)
     begun = sessions.begin(
-        paths.TRAINING, root, config=planned.recorded, notebook=paths.notebook_path(NOTEBOOK), session=session
+        paths.TRAINING,
+        root,
+        config=planned.recorded,
+        notebook=paths.notebook_path(NOTEBOOK),
+        session=session,
+        kernel_backend=BACKEND,
     )
     return TrainingRun(begun, planned, evaluate_only=False)

@@ -74,15 +74,12 @@ def test_a_killed_training_resumes_to_the_same_result(
     class Killed(BaseException):
         pass
 
-    started = SessionWriter.on_train_epoch_start
-
-    def die_in_the_third_epoch(self: SessionWriter, trainer: object, pl_module: object) -> None:
-        started(self, trainer, pl_module)
+    def die_in_the_third_epoch(self: SessionWriter, trainer: object, *_: object) -> None:
         if trainer.current_epoch == 2:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(SessionWriter, "on_train_epoch_start", die_in_the_third_epoch)
+        patch.setattr(SessionWriter, "on_train_batch_end", die_in_the_third_epoch)
         with pytest.raises(Killed):
             fit(cut, config, demo_dataset)
     assert len(read_history(cut)) == 2
