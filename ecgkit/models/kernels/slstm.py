@@ -39,15 +39,17 @@ def slstm_scan(inputs: Tensor, states: Tensor, recurrent: Tensor, bias: Tensor) 
     weights = recurrent.transpose(1, 2)
     inputs = inputs + bias
     output, cell, normaliser, stabiliser = states.unbind()
-    fresh = bool((normaliser == 0).all())
+    # As upstream: before anything was read, the stabiliser does not count. A tensor, so that export can trace it.
+    fresh = (normaliser == 0).all()
     steps = [states]
-    for step in inputs.unbind():
+    for index, step in enumerate(inputs.unbind()):
         by_head = torch.bmm(output.reshape(records, heads, head_width).transpose(0, 1), weights)
         mixed = by_head.reshape(heads, records, 4, head_width).permute(1, 2, 0, 3).reshape(records, 4 * width)
         gate_in, gate_forget, cell_in, gate_out = (step + mixed).chunk(4, dim=1)
         log_forget = stabiliser + logsigmoid(gate_forget)
-        stabiliser = gate_in if fresh else torch.maximum(gate_in, log_forget)
-        fresh = False
+        stabiliser = torch.maximum(gate_in, log_forget)
+        if index == 0:
+            stabiliser = torch.where(fresh, gate_in, stabiliser)
         # Upstream bounds both gates by one; after the very first step only the forget gate can exceed it.
         gate_in = torch.exp(gate_in - stabiliser)
         forget = torch.exp(log_forget - stabiliser).clamp(max=1.0)
