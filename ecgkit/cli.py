@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,7 +72,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="default: as each model's recipe says")
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument("--force", action="store_true", help="run every step though nothing changed")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="notebooks at once (default: 1)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="notebooks at once (default: 1)")
 
 
 def add_preprocess(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +146,8 @@ def train(arguments: argparse.Namespace, root: Path) -> None:
     """Train a model and print its session's folder."""
     from ecgkit import pipeline
 
+    if arguments.force and arguments.resume:
+        raise EcgkitError("--force starts anew and --resume goes on: give one of them")
     parameters = pipeline.given(
         label_set=arguments.label_set,
         epochs=arguments.epochs,
@@ -241,13 +243,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EcgkitError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted: the same command goes on where it stopped")
+        fail("interrupted: the same command, without --force, goes on where it stopped")
         return 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
         where = error.filename or "while writing"
-        return fail(f"{error.strerror}: {where}; free space or choose another --root, then run it again")
+        return fail(f"{error.strerror or error}: {where}; make room or choose another --root, then run it again")
+    except BrokenExecutor:
+        return fail("a worker process ended before its time: free memory or lower --jobs, then run it again")
     return 0
 
 

@@ -216,7 +216,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
             message = strip_colours(error.evalue).strip()
             what = message if error.ename == EcgkitError.__name__ else f"{error.ename}: {message}"
             raise EcgkitError(f"{notebook.name}, cell {error.exec_count}: {' '.join(what.split())}") from error
-        except DeadKernelError as error:
+        except (DeadKernelError, RuntimeError) as error:  # a RuntimeError where it died before its first answer
             raise EcgkitError(
                 f"{notebook.name}: its kernel died; free memory (or lower batch_size) and go on"
             ) from error

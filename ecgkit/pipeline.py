@@ -62,6 +62,7 @@ def preprocess(root: Path, *, force: bool = False, **parameters: Any) -> Step:
     EcgkitError
         If a parameter does not fit or the notebook fails.
     """
+    root = paths.resolve_root(root)
     notebook = paths.notebook_path(preprocessing.NOTEBOOK)
     parameters = check_parameters(notebook, parameters)
     config = PreprocessingConfig(**{name: value for name, value in parameters.items() if name != "jobs"})
@@ -75,7 +76,8 @@ def preprocess(root: Path, *, force: bool = False, **parameters: Any) -> Step:
             say(f"{folder.path}: unchanged, skipped")
             return Step(folder.path, skipped=True)
         say(f"{folder.path}: preprocessing {source.name}, {len(source.records):,} records")
-        replace = folder.path.exists() and (force or not current)
+        # A dataset under its own name follows its source; one that the user named is not replaced unasked.
+        replace = folder.path.exists() and (force or (not current and config.name is None))
         run_notebook(notebook, parameters | {"overwrite": replace, "root": str(root)}, folder)
     return Step(folder.path, skipped=False)
 
@@ -105,6 +107,7 @@ def train(root: Path, *, force: bool = False, resume: bool | None = None, **para
     """
     from ecgkit import training  # loads torch
 
+    root = paths.resolve_root(root)
     notebook = paths.notebook_path(training.NOTEBOOK)
     parameters = check_parameters(notebook, parameters)
     config = training.plan(root=root, **parameters).recorded
@@ -134,6 +137,7 @@ def probe(root: Path, *, force: bool = False, **parameters: Any) -> Step:
     """
     from ecgkit import feature_space  # loads torch
 
+    root = paths.resolve_root(root)
     notebook = paths.notebook_path(feature_space.NOTEBOOK)
     parameters = check_parameters(notebook, parameters)
     config = feature_space.plan(root=root, **parameters).recorded
@@ -190,7 +194,7 @@ def run(
     epochs: int | None = None,
     seed: int | None = None,
     force: bool = False,
-    jobs: int = 1,
+    jobs: int | None = None,
 ) -> Chain:
     """Run the whole chain: a processed dataset, a training session a model, and a probe session for each of these.
 
@@ -210,8 +214,8 @@ def run(
         The recipe's and the notebook's if None.
     force : bool, default False
         Run every step though nothing changed.
-    jobs : int, default 1
-        Processes: of preprocessing, and of notebooks that run at once.
+    jobs : int, optional
+        Notebooks that run at once (by default one), and processes of the preprocessing (by default one a core).
 
     Returns
     -------
@@ -222,14 +226,15 @@ def run(
     EcgkitError
         If an argument does not fit (before the first step starts), or a step fails.
     """
+    root = paths.resolve_root(root)
     settings = given(label_set=label_set, epochs=epochs, seed=seed)
     check_arguments(root, dataset=dataset, models=models, raw=raw, settings=settings, jobs=jobs)
     if dataset in preprocessing.SOURCES:
-        folder = preprocess(root, force=force, source=dataset, jobs=jobs, **given(raw=raw)).path
+        folder = preprocess(root, force=force, source=dataset, **given(raw=raw, jobs=jobs)).path
     else:
         folder = root / paths.PROCESSED / dataset
         store.open_dataset(folder)
-    with notebook_executor(min(jobs, len(models))) as each:
+    with notebook_executor(min(jobs or 1, len(models))) as each:
         training = each(
             train, [{"root": root, "force": force, "dataset": folder.name, "model": m} | settings for m in models]
         )
@@ -249,12 +254,12 @@ def given(**values: Any) -> dict[str, Any]:
 
 
 def check_arguments(
-    root: Path, *, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any], jobs: int
+    root: Path, *, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any], jobs: int | None
 ) -> None:
     """Check all arguments of the chain before anything is read or written."""
     from ecgkit import training
 
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give a positive number")
     if not models or len(set(models)) != len(models):
         raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
@@ -286,7 +291,7 @@ def notebook_executor(jobs: int) -> Iterator[Callable[[Callable[..., Step], list
     if jobs == 1:
         yield lambda function, calls: [function(**keywords) for keywords in calls]
         return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, store.n_cores() // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=limit_threads, initargs=(threads,)) as executor:
         yield lambda function, calls: submit_all(executor, function, calls)
 

@@ -15,6 +15,8 @@ NOTEBOOK = "1_Preprocessing.ipynb"
 
 __all__ = ["NOTEBOOK", "SOURCES", "PreprocessingConfig"]
 
+DEMO_RECORDS = 1000
+
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
@@ -52,12 +54,16 @@ class PreprocessingConfig:
     bandpass_low: float | None = None
     bandpass_high: float | None = None
     notch: float | None = None
-    n_records: int = 1000
+    n_records: int = DEMO_RECORDS
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_types(self)
         check_choice("source", self.source, SOURCES)
+        if self.source == "demo" and self.raw is not None:
+            raise EcgkitError(f"the demo makes its records and takes no raw folder ({self.raw}): did you mean ptbxl?")
+        if self.source != "demo" and (self.n_records, self.seed) != (DEMO_RECORDS, 0):
+            raise EcgkitError(f"n_records and seed are of the demo: leave them out for {self.source}")
         if self.rate not in (100, 500):
             raise EcgkitError(f"rate is {self.rate} Hz: choose 100 or 500")
         if (self.bandpass_low is None) != (self.bandpass_high is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -124,11 +125,9 @@ class Session:
 
     def save_figure(self, figure: Figure, name: str, folder: str = "figures") -> Figure:
         """Save a figure as ``folder/name.png`` and hand it back, so that a notebook's cell shows it."""
-        path = self.path / folder / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        figure.savefig(temporary, format="png", dpi=150)
-        temporary.replace(path)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150)
+        write_atomically(self.path / folder / f"{name}.png", picture.getvalue())
         return figure
 
     def log(self, line: str) -> None:
@@ -245,7 +244,7 @@ def open_session(name: str | Path, kind: str, root: Path) -> Session:
     text = str(name)
     inside = root / kind / (f"session_{text}" if text.isdecimal() else text)
     for path in (inside, Path(text).expanduser().resolve()):
-        if path.is_dir() and session_number(path.name):
+        if path.is_dir() and session_number(path.name) and path.parent == (root / kind).resolve():
             return Session(path)
     known = ", ".join(session.name for session in list_sessions(kind, root)) or "none yet"
     raise EcgkitError(f"no session {text!r} in {root / kind}: give one of those there ({known})")
@@ -309,7 +308,9 @@ def claim(kind: str, root: Path, config: dict[str, Any], *, resume: bool | None 
             lock = session.lock()
         except EcgkitError:
             continue  # somebody is at work in it
-        break
+        if not session.is_done:
+            break
+        lock.release()  # somebody has just finished it
     else:
         if resume:
             raise EcgkitError(f"no session in {root / kind} with this configuration was cut off: leave --resume out")
@@ -384,6 +385,18 @@ def begin(
     begun.write_json("environment.json", environment(kernel_backend))
     begun.keep_notebook(notebook)
     return begun
+
+
+def reopen(session: Session) -> None:
+    """Take a finished session to work on it again: it is not finished until it is closed again.
+
+    Raises
+    ------
+    EcgkitError
+        If another process runs the session.
+    """
+    HELD_LOCKS[session.path] = HELD_LOCKS.get(session.path) or session.lock()
+    (session.path / "DONE").unlink(missing_ok=True)
 
 
 def difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -33,6 +34,7 @@ from ecgkit.sources.base import Source
 TRAIN_FOLDS = tuple(range(1, 9))
 VALIDATION_FOLD = 9
 TEST_FOLD = 10
+PARTS = {"training folds 1-8": TRAIN_FOLDS, "fold 9": (VALIDATION_FOLD,), "fold 10": (TEST_FOLD,)}
 FORMAT_VERSION = 1
 DEFAULT_RATE = 100
 NO_FILTERS = Filters()
@@ -118,11 +120,20 @@ class Dataset:
         EcgkitError
             If a patient is in two parts, or folds 1-8 together, fold 9 or fold 10 hold no record.
         """
-        parts = {"training folds 1-8": TRAIN_FOLDS, "fold 9": (VALIDATION_FOLD,), "fold 10": (TEST_FOLD,)}
-        for words, folds in parts.items():
+        for words, folds in PARTS.items():
             if not len(self.folds(*folds)):
                 raise EcgkitError(f"dataset {self.name} has no record in {words}: use a dataset with all ten folds")
-        part_of_fold = {fold: words for words, folds in parts.items() for fold in folds}
+        self.check_patients()
+
+    def check_patients(self) -> None:
+        """Make sure that no patient is in two of the parts folds 1-8, fold 9 and fold 10.
+
+        Raises
+        ------
+        EcgkitError
+            If one is.
+        """
+        part_of_fold = {fold: words for words, folds in PARTS.items() for fold in folds}
         per_patient = self.records["fold"].map(part_of_fold).groupby(self.records["patient_id"]).nunique()
         shared = per_patient.index[per_patient > 1]
         if len(shared):
@@ -154,7 +165,6 @@ def build(
     executor: Executor | None = None,
     jobs: int | None = None,
     progress: bool = True,
-    settings: Mapping[str, object] | None = None,
     overwrite: bool = False,
 ) -> Dataset:
     """Build a processed dataset, or go on with one that was cut off, or keep the one that is there.
@@ -175,8 +185,6 @@ def build(
         Number of processes of the default pool; by default one for each core.
     progress : bool
         Whether to say how far it is.
-    settings : mapping, optional
-        JSON data to note in the manifest.
     overwrite : bool
         Build anew and replace the dataset in the place, whatever it holds. It stays until the new one is complete.
 
@@ -193,16 +201,17 @@ def build(
     filters.check(source.sampling_rate)
     directory = Path(directory).absolute()
     request = _request(source, filters)
-    if _is_there(directory, request, overwrite=overwrite):
-        _say(f"{directory.name}: nothing has changed, the dataset is kept", progress=progress)
-        return open_dataset(directory)
     partial = directory.with_name(f".{directory.name}.partial")
     with _disk_errors(partial):
-        partial.mkdir(parents=True, exist_ok=True)
+        directory.parent.mkdir(parents=True, exist_ok=True)
         with _locked(partial, directory.name):
+            if _is_there(directory, request, overwrite=overwrite):
+                _say(f"{directory.name}: nothing has changed, the dataset is kept", progress=progress)
+                return open_dataset(directory)
+            partial.mkdir(exist_ok=True)
             chunks = _prepare(partial, source, filters, request)
             _run_chunks(chunks, executor, jobs=jobs, progress=progress, name=directory.name)
-            _finish(partial, directory, source, request, n_chunks=_n_chunks(source), settings=settings)
+            _finish(partial, directory, source, request, n_chunks=_n_chunks(source))
     dataset = open_dataset(directory)
     quarantined = dataset.manifest["quarantined"]["count"]
     _say(
@@ -460,25 +469,18 @@ def _disk_errors(folder: Path, *, keeps_chunks: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path, name: str) -> Iterator[None]:
-    """Keep a second process from building in the same folder; the lock goes with the process that holds it."""
+def _locked(partial: Path, name: str) -> Iterator[None]:
+    """Keep a second process from building the same dataset; the lock goes with the process that holds it."""
+    lock = FileLock(partial.with_suffix(".lock"), timeout=0)
     try:
-        import fcntl
-    except ImportError:  # Windows has no such locks: there two builds at once write the same bytes twice
-        with nullcontext():
-            yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
+        lock.acquire()
+    except Timeout as error:
+        raise EcgkitError(f"another process is building {name}: wait until it is done, or end it") from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EcgkitError(f"another process is building {name}: wait until it is done, or end it") from error
-        except OSError:
-            pass  # some network file systems have no locks
         yield
     finally:
-        os.close(handle)
+        lock.release()
+        partial.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _prepare(partial: Path, source: Source, filters: Filters, request: dict[str, Any]) -> list[Chunk]:
@@ -585,7 +587,7 @@ def _count(bar: tqdm[Any], n_records: int, future: Future[int]) -> None:
 def _pool(chunk: Chunk, n_chunks: int, jobs: int | None) -> Executor:
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give 1 or more")
-    workers = min(n_chunks, jobs or _n_cores())
+    workers = min(n_chunks, jobs or n_cores())
     if workers == 1 or n_chunks <= 2:
         return _InPlace()
     try:
@@ -597,7 +599,8 @@ def _pool(chunk: Chunk, n_chunks: int, jobs: int | None) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
 
 
-def _n_cores() -> int:
+def n_cores() -> int:
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -608,7 +611,6 @@ def _finish(
     request: dict[str, Any],
     *,
     n_chunks: int,
-    settings: Mapping[str, object] | None,
 ) -> None:
     """Add tables and manifest to the finished signals and move the folder into its place."""
     notes = [read_notes(partial, index) for index in range(n_chunks)]
@@ -628,7 +630,6 @@ def _finish(
         table.to_parquet(partial / "labels" / f"{name}.parquet", index=False)
     manifest = {"version": FORMAT_VERSION, "name": directory.name} | _manifest(source, request, notes, records, labels)
     manifest["fingerprint"] = _fingerprint(manifest, notes, records, labels)
-    manifest["settings"] = dict(settings or {})
     manifest["request"] = request
     _write_json(partial / "dataset.json", manifest)
     shutil.rmtree(partial / "chunks")
@@ -736,7 +737,11 @@ def _exact_statistics(notes: Sequence[ChunkNotes]) -> dict[str, list[float]]:
 def _fingerprint(
     manifest: Mapping[str, Any], notes: Sequence[ChunkNotes], records: pd.DataFrame, labels: Mapping[str, pd.DataFrame]
 ) -> str:
-    digest = hashlib.sha256(json.dumps({**manifest, "name": None}, sort_keys=True).encode())
+    """Hash what the dataset holds; where its source lay, and when it was written, is no part of that."""
+    facts = {key: manifest[key] for key in ("version", "sampling_rate", "leads", "units", "filters", "standardisation")}
+    facts["source"] = [manifest["source"]["name"], manifest["source"]["version"]]
+    facts["quarantined"] = [entry["record_id"] for entry in manifest["quarantined"]["records"]]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for chunk_notes in notes:
         digest.update(chunk_notes.sha256.encode())
     for table in (records, *labels.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,9 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--epochs", "0"], "epochs is 0"),
         (["run", "--seed", "-1"], "seed is -1"),
         (["run", "--jobs", "0"], "jobs is 0"),
+        (["run", "--raw", "/data/ptb-xl"], "takes no raw folder .*did you mean ptbxl"),
+        (["preprocess", "ptbxl", "--records", "10"], "n_records and seed are of the demo"),
+        (["train", "demo", "--model", "resnet1d", "--force", "--resume"], "give one of them"),
         (["preprocess", "mitbih"], "unknown source 'mitbih'"),
         (["preprocess", "demo", "--bandpass", "0.5", "60"], "60.*Nyquist"),
         (["preprocess", "demo", "--notch", "50"], "50.*Nyquist"),
@@ -51,7 +55,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     root = [] if "--root" in arguments else ["--root", str(tmp_path)]
     assert main([*arguments, *root]) == 2
-    assert __import__("re").search(message, one_line(capsys))
+    assert re.search(message, one_line(capsys))
     made = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
     assert made == []
 
@@ -137,3 +141,24 @@ def test_arguments_of_the_chain_are_checked_before_the_first_step(tmp_path: Path
     with pytest.raises(EcgkitError, match="vit"):
         pipeline.run(tmp_path, dataset="demo", models=["resnet1d", "vit"])
     assert list(tmp_path.iterdir()) == []
+
+
+def readme_commands() -> list[str]:
+    """Give the lines of README's code blocks that call ecgkit with arguments that stand for themselves."""
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    lines = [line.strip() for block in readme.split("```")[1::2] for line in block.splitlines()]
+    calls = [line for line in lines if re.match(r"(\S*[/\\])?ecgkit ", line) and "[" not in line]
+    return [
+        re.sub(r"^\S*ecgkit ", "", line).split("#")[0].strip()
+        for line in calls
+        if not re.search(r"\b[A-Z]{3,}\b", line)
+    ]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_commands_of_the_readme_can_be_parsed(command: str) -> None:
+    assert make_parser().parse_args(command.split()).command in command
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(readme_commands()) >= 3

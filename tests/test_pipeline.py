@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from ecgkit import paths, pipeline, sessions
+from ecgkit.cli import main
 from ecgkit.sessions import Session
 
 SESSION_FILES = {
@@ -96,34 +97,40 @@ def test_again_skips_everything(chain: pipeline.Chain, root: Path, capsys: pytes
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_in_the_same_session(chain: pipeline.Chain, root: Path) -> None:
-    arguments = [
-        sys.executable,
-        "-m",
-        "ecgkit.cli",
-        "train",
-        "small",
-        "--model",
-        "resnet1d",
-        "--epochs",
-        "30",
-        "--root",
-        str(root),
-    ]
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        expected = Session(root / paths.TRAINING / "session_2")
-        last = expected.path / "weights" / "last.ckpt"
+    words = ["train", "small", "--model", "resnet1d", "--epochs", "8", "--root", str(root)]
+    killed = Session(chain.training[0].with_name("session_2"))
+    with subprocess.Popen([sys.executable, "-m", "ecgkit.cli", *words], stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not last.is_file() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        while not (killed.path / "weights" / "last.ckpt").is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
-    assert last.is_file()
-    assert not expected.is_done
-    # The kernel notices that its parent is gone and ends; until then the lock of the session may be held.
-    config = expected.config
-    done_before = len(pd.read_csv(expected.path / "history.csv"))
-    with sessions.claim(paths.TRAINING, root, config) as session:
-        assert session == expected
-    assert 1 <= done_before < 30
+    assert 1 <= len(pd.read_csv(killed.path / "history.csv")) < 8
+    assert not killed.is_done
+    time.sleep(2)  # the kernel that lost its parent looks for it once a second
+    again = subprocess.run(
+        [sys.executable, "-m", "ecgkit.cli", *words, "--resume"], capture_output=True, text=True, check=True
+    )
+    assert again.stdout.splitlines()[-1] == str(killed.path)
+    assert killed.is_done
+    assert "going on with resnet1d" in (killed.path / "training_log.txt").read_text()
+    assert list(pd.read_csv(killed.path / "history.csv")["epoch"]) == list(range(1, 9))
+
+
+@pytest.mark.slow
+def test_commands_print_their_folder_last_and_obey_force(
+    chain: pipeline.Chain, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--dataset", "small", "--models", "resnet1d", "--epochs", "1", "--root", str(root)]
+    assert main(["run", *words]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(chain.probes[0])
+    assert main(["preprocess", "demo", "--name", "small", "--records", "250", "--root", str(root)]) == 2
+    assert "holds another dataset" in capsys.readouterr().err
+    assert main(["train", "small", "--model", "resnet1d", "--epochs", "1", "--force", "--root", str(root)]) == 0
+    newest = sessions.list_sessions(paths.TRAINING, root)[-1]
+    assert capsys.readouterr().out.splitlines()[-1] == str(newest.path)
+    assert newest.path not in chain.training
+    first, second = (pd.read_parquet(path / "predictions.parquet") for path in (chain.training[0], newest.path))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 @pytest.mark.slow

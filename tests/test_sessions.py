@@ -101,6 +101,9 @@ def test_opening_names_what_there_is(tmp_path: Path) -> None:
     session = sessions.create(KIND, tmp_path)
     for name in ("session_1", "1", str(session.path)):
         assert sessions.open_session(name, KIND, tmp_path) == session
+    elsewhere = sessions.create(paths.PROBES, tmp_path)
+    with pytest.raises(EcgkitError, match="no session"):
+        sessions.open_session(elsewhere.path, KIND, tmp_path)
     with pytest.raises(EcgkitError, match="no session 'session_7'.*session_1"):
         sessions.open_session("session_7", KIND, tmp_path)
     with pytest.raises(EcgkitError, match="not finished"):

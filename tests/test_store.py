@@ -84,7 +84,7 @@ def test_a_store_holds_the_published_microvolts_and_nothing_else(tiny_ptbxl: Tin
 
 
 def test_the_manifest_says_what_the_design_asks_for(tiny_ptbxl: TinyPtbXl, tmp_path: Path):
-    dataset = quiet(PtbXl(tiny_ptbxl()), tmp_path / "filtered", filters=BANDPASS, settings={"note": "a lesson"})
+    dataset = quiet(PtbXl(tiny_ptbxl()), tmp_path / "filtered", filters=BANDPASS)
     manifest = json.loads((dataset.path / "dataset.json").read_text())
     assert manifest["source"]["name"] == "ptbxl"
     assert manifest["source"]["version"] == "unknown"
@@ -95,7 +95,6 @@ def test_the_manifest_says_what_the_design_asks_for(tiny_ptbxl: TinyPtbXl, tmp_p
     assert manifest["quarantined"] == {"count": 0, "records": []}
     assert manifest["labels"]["superclass"]["n_unlabelled"] == 8
     assert manifest["standardisation"]["folds"] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert manifest["settings"] == {"note": "a lesson"}
     assert len(manifest["fingerprint"]) == 64
 
 

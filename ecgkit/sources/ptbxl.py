@@ -84,15 +84,16 @@ class PtbXl(Source):
         short = {"part": True, "reason": f"ptbxl_database.csv names {len(table)} records"}
         self.part = manifest or (None if len(table) in PUBLISHED_ROWS else short)
         self.version = _version(self.folder, len(table), self.part)
-        sizes = _data_sizes(self.folder, sampling_rate)
-        table = self._present(table, sizes, manifest)
+        files_there = _record_files(self.folder, sampling_rate)
+        table = self._present(table, files_there, manifest)
         table["scp_codes"] = table["scp_codes"].fillna("{}").str.replace("'", '"', regex=False)
         codes = _parse_codes(table)
         self.records = _records(table)
         self.labels = _labels(codes, statements)
         files = dict(zip(self.records["record_id"].tolist(), table[FILE_COLUMNS[sampling_rate]], strict=True))
         self._files = WfdbFiles(str(self.folder), files, sampling_rate, self.n_samples)
-        self._bytes = sum(sizes[file] for file in files.values())
+        states = "\n".join(f"{file} {files_there[file]}" for file in files.values())
+        self._files_sha256 = hashlib.sha256(states.encode()).hexdigest()
 
     def read(self, record_id: int) -> ECG:
         """Read one record; see `Source.read`."""
@@ -119,7 +120,7 @@ class PtbXl(Source):
             "sampling_rate": self.sampling_rate,
             "n_records": len(self.records),
             "tables_sha256": digest.hexdigest(),
-            "signal_bytes": self._bytes,
+            "files_sha256": self._files_sha256,
         }
 
     def _known(self, record_id: int) -> int:
@@ -128,10 +129,10 @@ class PtbXl(Source):
         return record_id
 
     def _present(
-        self, table: pd.DataFrame, sizes: Mapping[str, int], manifest: Mapping[str, object] | None
+        self, table: pd.DataFrame, files: Mapping[str, str], manifest: Mapping[str, object] | None
     ) -> pd.DataFrame:
         """Keep the rows whose files are there; refuse if others are missing and no manifest says that this is meant."""
-        there = table[FILE_COLUMNS[self.sampling_rate]].isin(sizes.keys())
+        there = table[FILE_COLUMNS[self.sampling_rate]].isin(files.keys())
         missing, rate = int((~there).sum()), self.sampling_rate
         if missing and manifest is None:
             first = table.loc[~there, FILE_COLUMNS[rate]].iloc[0]
@@ -205,17 +206,19 @@ def _version(folder: Path, n_rows: int, part: Mapping[str, object] | None) -> st
     return "unknown"
 
 
-def _data_sizes(folder: Path, rate: int) -> dict[str, int]:
-    """Give for each record that has a header and a signal file its path without suffix and the size of the latter."""
-    sizes: dict[str, int] = {}
+def _record_files(folder: Path, rate: int) -> dict[str, str]:
+    """Give for each record that has both its files its path without suffix and their sizes and times of change."""
+    found: dict[str, str] = {}
     top = f"records{rate}"
     for directory, _, names in os.walk(folder / top):
         inside = Path(directory).relative_to(folder).as_posix()
         headers = {name[:-4] for name in names if name.endswith(".hea")}
         stems = [name[:-4] for name in names if name.endswith(".dat") and name[:-4] in headers]
-        # A Path for each of 21,799 files would take longer than all else here.
-        sizes |= {f"{inside}/{stem}": os.stat(f"{directory}/{stem}.dat").st_size for stem in stems}  # noqa: PTH116
-    return sizes
+        for stem in stems:
+            # A Path for each of 43,598 files would take longer than all else here.
+            states = [os.stat(f"{directory}/{stem}{suffix}") for suffix in (".hea", ".dat")]  # noqa: PTH116
+            found[f"{inside}/{stem}"] = " ".join(f"{state.st_size} {state.st_mtime_ns}" for state in states)
+    return found
 
 
 def _parse_codes(table: pd.DataFrame) -> list[dict[str, float]]:

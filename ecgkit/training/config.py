@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.models import MODELS
+from ecgkit.models import MODELS, ECGModel
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-PRECISIONS = ("auto", "float32", "bfloat16")
+AUTO = "auto"
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class TrainingConfig:
     metadata : bool
         Whether the model also sees age and sex.
     precision : str
-        ``"auto"`` (bfloat16 autocast where the machine has it), ``"float32"`` or ``"bfloat16"``.
+        ``"bfloat16"`` (autocast) or ``"float32"``; `configure` resolves ``"auto"`` to what the machine has.
+    save_every_epoch : bool
+        Whether the weights of each epoch are kept, besides the best.
     time_shift : float
         Largest circular shift, in seconds.
     amplitude : float
@@ -81,7 +87,8 @@ class TrainingConfig:
     seed: int = 0
     min_records: int = 0
     metadata: bool = False
-    precision: str = "auto"
+    precision: str = "float32"
+    save_every_epoch: bool = False
     time_shift: float = 10.0
     amplitude: float = 0.1
     lead_dropout: float = 0.0
@@ -171,5 +178,32 @@ def configure(
     if unknown := sorted(settings.keys() - known):
         raise EcgkitError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(sorted(known))}")
     given = {name: value for name, value in settings.items() if value is not None}
-    values = read_recipe(model, source=source, recipe=recipe) | given | {"dataset": dataset, "model": model}
-    return TrainingConfig(**values)
+    values = {"precision": AUTO} | read_recipe(model, source=source, recipe=recipe) | given
+    if values["precision"] == AUTO:
+        values["precision"] = "bfloat16" if has_bfloat16() else "float32"
+    values["model_options"] = model_options(model, values.get("model_options", {}))
+    return TrainingConfig(**(values | {"dataset": dataset, "model": model}))
+
+
+def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Resolve an architecture's own keywords: its defaults, then what is given; sequences as JSON has them.
+
+    Raises
+    ------
+    EcgkitError
+        If the architecture has no keyword of this name.
+    """
+    shared = inspect.signature(ECGModel).parameters
+    parameters = inspect.signature(MODELS[model]).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items() if name not in shared}
+    if unknown := sorted(given.keys() - defaults.keys()):
+        raise EcgkitError(f"{model} has no option {unknown[0]!r}: choose from {', '.join(defaults)}")
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in (defaults | given).items()}
+
+
+def has_bfloat16() -> bool:
+    """Tell whether the GPU, or else the processor (by AVX512-BF16 or AMX), multiplies in bfloat16 itself."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

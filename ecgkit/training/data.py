@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from ecgkit.errors import EcgkitError
+from ecgkit.filters import standardize
 from ecgkit.store import TRAIN_FOLDS, Dataset
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
@@ -69,17 +70,12 @@ class Batches(TorchDataset[Batch]):
         self.dataset = dataset
         self.labels = dataset.labels.to_numpy(np.float32)
         self.metadata = scaler(dataset.records) if scaler else None
-        # int16 microvolts to standardised float32 in one multiplication and one addition
-        std = dataset.std[:, None].astype(np.float32)
-        self.scale = np.float32(1e-3) / std
-        self.offset = dataset.mean[:, None].astype(np.float32) / std
 
     def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
         """Read the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None."""
         rows = self.dataset.rows[positions]
-        signal = self.dataset.signals[rows].astype(np.float32)
-        signal *= self.scale
-        signal -= self.offset
+        millivolts = self.dataset.signals[rows] * np.float32(1e-3)
+        signal = standardize(millivolts, self.dataset.mean, self.dataset.std)
         metadata = torch.from_numpy(self.metadata[positions]) if self.metadata is not None else None
         return torch.from_numpy(signal), torch.from_numpy(self.labels[positions]), metadata
 

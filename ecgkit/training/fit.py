@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import pandas as pd
@@ -22,8 +25,6 @@ from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
 from ecgkit.training.module import Classifier, mean_loss
 from ecgkit.training.weights import TrainedModel, load_weights, new_model
-
-Precision = Literal["32-true", "bf16-mixed"]
 
 MONITOR = "validation_macro_auc"
 HISTORY = "history.csv"
@@ -39,12 +40,13 @@ class SessionWriter(Callback):
         Where to write.
     trained : TrainedModel
         The model in training with its facts.
-    epochs : int
-        How many epochs there will be at most.
+    config : TrainingConfig
+        How many epochs there will be at most, and whether each one's weights are kept.
     """
 
-    def __init__(self, session: Session, trained: TrainedModel, epochs: int) -> None:
-        self.session, self.trained, self.epochs = session, trained, epochs
+    def __init__(self, session: Session, trained: TrainedModel, config: TrainingConfig) -> None:
+        self.session, self.trained = session, trained
+        self.epochs, self.save_every_epoch = config.epochs, config.save_every_epoch
         self.best_auc, self.best_epoch = float("-inf"), 0
         self.started = time.monotonic()
 
@@ -68,10 +70,14 @@ class SessionWriter(Callback):
         """Keep the weights if fold 9 says that they are the best so far."""
         del pl_module
         auc = float(trainer.callback_metrics[MONITOR])
-        if auc > self.best_auc:
-            self.best_auc, self.best_epoch = auc, trainer.current_epoch + 1
-            if trainer.is_global_zero:
-                self.trained.save(self.session.path / "weights" / "best.safetensors")
+        weights, epoch = self.session.path / "weights", trainer.current_epoch + 1
+        is_best = auc > self.best_auc
+        if is_best:
+            self.best_auc, self.best_epoch = auc, epoch
+        if is_best and trainer.is_global_zero:
+            self.trained.save(weights / "best.safetensors")
+        if self.save_every_epoch and trainer.is_global_zero:
+            self.trained.save(weights / f"epoch_{epoch:03d}.safetensors")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's line and its row of the history."""
@@ -120,20 +126,6 @@ def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFr
     return history[history["epoch"] < before]
 
 
-def choose_precision(name: str) -> Precision:
-    """Turn ``"auto"``, ``"float32"`` or ``"bfloat16"`` into Lightning's word; auto is bfloat16 where it is native."""
-    if name == "auto":
-        native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bfloat16()
-        name = "bfloat16" if native else "float32"
-    return "bf16-mixed" if name == "bfloat16" else "32-true"
-
-
-def cpu_has_bfloat16() -> bool:
-    """Tell whether the processor multiplies in bfloat16 itself (AVX512-BF16 or AMX)."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
-
-
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says of its own set-up; the session's log says what a user wants to know."""
@@ -154,6 +146,27 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C be a KeyboardInterrupt: Lightning makes it an exit and leaves the signal ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
+def is_complete(history: pd.DataFrame, config: TrainingConfig) -> bool:
+    """Tell from the history whether a training has had all its epochs, or was stopped early."""
+    if history.empty:
+        return False
+    since_best = len(history) - 1 - int(history[MONITOR].to_numpy().argmax())
+    return len(history) >= config.epochs or since_best >= config.patience
+
+
 def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter) -> pl.Trainer:
     """Set up Lightning for one CPU, one GPU, or as many as a launcher such as torchrun gives."""
     last = ModelCheckpoint(
@@ -161,8 +174,9 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
     )
     return pl.Trainer(
         accelerator="auto",
-        devices="auto" if torch.cuda.is_available() else 1,
-        precision=choose_precision(config.precision),
+        # Several GPUs need a launcher, such as torchrun: from inside a notebook's kernel they cannot be started.
+        devices="auto" if "WORLD_SIZE" in os.environ else 1,
+        precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip,
         # On a GPU some operations have no deterministic form: there the run goes on and says which.
@@ -200,8 +214,12 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedMo
         If a fold is empty, a patient is in two parts, or the network's loss is no number any more.
     """
     dataset.check_splits()
+    best = session.path / "weights" / "best.safetensors"
+    if best.is_file() and is_complete(read_history(session), config):
+        session.log(f"the training of {session.name} is complete; its best epoch is read back")
+        return load_weights(best)
     trained = new_model(config, dataset)
-    writer = SessionWriter(session, trained, config.epochs)
+    writer = SessionWriter(session, trained, config)
     last = session.path / "weights" / "last.ckpt"
     with quiet_lightning():
         trainer = make_trainer(session, config, writer)
@@ -215,16 +233,14 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedMo
         )
         validation = OrderedBatches(dataset.folds(VALIDATION_FOLD), batch_size=VALIDATION_BATCH)
         session.log(describe(trained, config, trainer, n_train=len(train.positions), resumed=last.is_file()))
-        trainer.fit(
-            Classifier(trained.model, config),
-            train_dataloaders=loader(batches, train),
-            val_dataloaders=loader(batches, validation),
-            ckpt_path=last if last.is_file() else None,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    best = session.path / "weights" / "best.safetensors"
+        with interruptible():
+            trainer.fit(
+                Classifier(trained.model, config),
+                train_dataloaders=loader(batches, train),
+                val_dataloaders=loader(batches, validation),
+                ckpt_path=last if last.is_file() else None,
+                weights_only=True,
+            )
     if not best.is_file():
         raise EcgkitError(
             f"no epoch of {session.path} had a macro AUC on fold 9: lower learning_rate {config.learning_rate}"
@@ -241,6 +257,3 @@ def describe(trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer,
         f"{how} {trained.name}, {trained.n_parameters:,} parameters, on {n_train:,} records of {config.dataset}, "
         f"{trainer.world_size} {device} process{'es' if trainer.world_size > 1 else ''}, {trainer.precision}"
     )
-
-
-__all__ = ["choose_precision", "fit", "read_history"]

@@ -31,7 +31,8 @@ def run_batches(
 ) -> NDArray[np.float32]:
     """Call a function of (signal, metadata) on batches of records in float32 and stack what it gives."""
     trained.model.eval()
-    device = next(trained.model.parameters()).device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained.model.to(device)
     batches = loader(Batches(dataset, trained.scaler), OrderedBatches(positions, batch_size=BATCH))
     with torch.inference_mode():
         parts = [
@@ -167,7 +168,12 @@ def open_trained(session: Session, root: Path) -> TrainedSession:
     """
     recorded = dict(session.config)
     fingerprint = recorded.pop("dataset_fingerprint", None)
-    config = TrainingConfig(**recorded)
+    try:
+        config = TrainingConfig(**recorded)
+    except TypeError as error:
+        raise EcgkitError(
+            f"{session.path / 'config.json'} is of another version of ecgkit ({error}): train again"
+        ) from error
     folder = root / paths.PROCESSED / config.dataset
     dataset = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
     if dataset.fingerprint != fingerprint:

@@ -14,7 +14,7 @@ from ecgkit.store import Dataset, open_dataset
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import open_trained
-from ecgkit.training.weights import TrainedModel
+from ecgkit.training.weights import TrainedModel, load_weights
 
 NOTEBOOK = "2_Training.ipynb"
 
@@ -71,7 +71,7 @@ class TrainingRun:
     def train(self) -> TrainedModel:
         """Train, or go on; of a finished session only read the best checkpoint."""
         if self.evaluate_only:
-            return open_trained(self.session, self.session.path.parents[1]).trained
+            return load_weights(self.session.path / "weights" / "best.safetensors")
         return fit(self.session, self.config, self.dataset)
 
 
@@ -134,6 +134,7 @@ def begin(*, root: Path, session: str = NEW, evaluate_only: bool = False, **para
         if session == NEW:
             raise EcgkitError('evaluate_only needs the name of a finished session: set session, such as "session_1"')
         opened = open_trained(sessions.open_finished(session, paths.TRAINING, root), root)
+        sessions.reopen(opened.session)
         return TrainingRun(opened.session, TrainingPlan(opened.config, opened.dataset), evaluate_only=True)
     planned = plan(root=root, **parameters)
     begun = sessions.begin(

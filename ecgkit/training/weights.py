@@ -75,6 +75,10 @@ class TrainedModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = create_model(self.name, **self.keywords).eval()
+        # Residual branches begin as zero, which helps training; a control whose branches are silent would be too weak.
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                torch.nn.init.ones_(module.weight)
         return TrainedModel(model, self.name, self.keywords, self.classes, self.mean, self.std, self.scaler)
 
 
@@ -135,7 +139,10 @@ def load_weights(path: Path) -> TrainedModel:
         odd = sorted(expected ^ tensors.keys())[0]
         what = "lacks" if odd in expected else "has the surplus"
         raise EcgkitError(f"{path} {what} tensor {odd!r} of a {facts['model']}: it was written by another version")
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise EcgkitError(f"{path} does not fit {facts['model']}: {' '.join(str(error).split())}") from error
     scaler = json.loads(facts["metadata_scaler"])
     return TrainedModel(
         model=model.eval(),

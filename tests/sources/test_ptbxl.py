@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -175,13 +176,17 @@ def test_a_missing_column_is_named(tiny_ptbxl: TinyPtbXl):
     assert "'height'" in refused(folder)
 
 
-def test_equal_folders_have_equal_identities_and_others_have_not(tiny_ptbxl: TinyPtbXl):
-    first, second = tiny_ptbxl(4, name="a", rates=(100, 500)), tiny_ptbxl(4, name="b", rates=(100, 500))
-    identity = PtbXl(first).identity()
-    assert json.loads(json.dumps(identity)) == identity == PtbXl(second).identity()
-    assert PtbXl(first, sampling_rate=500).identity() != identity
-    edit_table(second, lambda table: table.assign(age="50"))
-    assert PtbXl(second).identity() != identity
+def test_the_identity_changes_with_tables_rate_and_files(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl(4, rates=(100, 500))
+    identity = PtbXl(folder).identity()
+    assert json.loads(json.dumps(identity)) == identity == PtbXl(folder).identity()
+    assert PtbXl(folder, sampling_rate=500).identity() != identity
+    signal = next(folder.glob("records100/**/*.dat"))  # a repaired file has the size of the broken one
+    os.utime(signal, ns=(0, signal.stat().st_mtime_ns + 1))
+    repaired = PtbXl(folder).identity()
+    assert repaired != identity
+    edit_table(folder, lambda table: table.assign(age="50"))
+    assert PtbXl(folder).identity() != repaired
 
 
 def test_what_travels_to_a_worker_is_small(tiny_ptbxl: TinyPtbXl):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models import MODELS
+from ecgkit.models import MODELS, ECGModel
 from ecgkit.training.config import RECIPES, TrainingConfig, configure, read_recipe
 
 
@@ -30,6 +32,18 @@ def test_settings_win_over_the_recipe_and_none_sets_nothing() -> None:
     assert (config.epochs, config.batch_size) == (3, recipe["batch_size"])
     on_demo = configure(dataset="x", model="resnet1d", source="demo")
     assert on_demo.batch_size == recipe["source"]["demo"]["batch_size"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_configuration_names_every_option_of_the_architecture(model: str) -> None:
+    config = configure(dataset="x", model=model, model_options={"dropout": 0.5})
+    assert config.model_options["dropout"] == 0.5
+    assert json.loads(json.dumps(config.model_options)) == config.model_options
+    known = inspect.signature(MODELS[model]).parameters
+    assert config.model_options.keys() == known.keys() - inspect.signature(ECGModel).parameters.keys()
+    assert config.precision in ("float32", "bfloat16")
+    with pytest.raises(EcgkitError, match=f"{model} has no option 'depth'"):
+        configure(dataset="x", model=model, model_options={"depth": 3})
 
 
 def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,6 +29,13 @@ def test_a_batch_is_the_standardised_signal_with_its_labels(demo_dataset: Datase
     np.testing.assert_allclose(signal.numpy(), np.stack(expected), rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(labels.numpy(), demo_dataset.labels.iloc[positions].to_numpy())
     assert metadata is None
+
+
+def test_a_lead_that_is_flat_throughout_stays_a_number(demo_dataset: Dataset) -> None:
+    std = demo_dataset.std.copy()
+    std[3] = 0
+    signal, _, _ = Batches(dataclasses.replace(demo_dataset, std=std))[demo_dataset.folds(9)[:2]]
+    assert np.isfinite(signal.numpy()).all()
 
 
 def test_no_patient_is_in_two_parts(demo_dataset: Dataset) -> None:

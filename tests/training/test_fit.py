@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,38 @@ def test_training_stops_early_when_fold_9_no_longer_improves(demo_dataset: Datas
     assert history["validation_macro_auc"].idxmax() == len(history) - 2
 
 
+def test_a_training_that_stopped_early_does_not_train_on(demo_dataset: Dataset, tmp_path: Path) -> None:
+    session, config = new_session(tmp_path), make_config("resnet1d", epochs=40, patience=1, learning_rate=3e-2)
+    first = fit(session, config, demo_dataset)
+    history = read_history(session)
+    again = fit(session, config, demo_dataset)
+    pd.testing.assert_frame_equal(read_history(session), history)
+    assert all(torch.equal(a, b) for a, b in zip(first.model.parameters(), again.model.parameters(), strict=True))
+
+
+def test_every_epoch_can_be_kept(demo_dataset: Dataset, tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    best = fit(session, make_config("resnet1d", save_every_epoch=True), demo_dataset)
+    kept = sorted((session.path / "weights").glob("epoch_*.safetensors"))
+    assert [path.name for path in kept] == ["epoch_001.safetensors", "epoch_002.safetensors"]
+    number = int(read_history(session)["validation_macro_auc"].argmax())
+    for name, tensor in load_weights(kept[number]).model.state_dict().items():
+        assert torch.equal(tensor, best.model.state_dict()[name])
+
+
+def test_ctrl_c_is_an_interruption_and_stays_one(
+    demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(SessionWriter, "on_train_batch_end", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_session(tmp_path), make_config("resnet1d"), demo_dataset)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def test_the_session_holds_plain_files(demo_dataset: Dataset, tmp_path: Path) -> None:
     session = new_session(tmp_path)
     fit(session, make_config("resnet1d"), demo_dataset)
@@ -193,9 +226,11 @@ def test_a_session_is_bound_to_its_dataset(demo_root: Path, monkeypatch: pytest.
     run.session.close()
     again = training.begin(root=demo_root, dataset="", model="", session=run.session.name, evaluate_only=True)
     assert again.config == run.config
+    assert not run.session.is_done  # while it is evaluated again
     pd.testing.assert_frame_equal(
         predict_folds(again.train(), again.dataset), predict_folds(run.train(), run.dataset), check_exact=True
     )
+    again.session.close()
     config = run.session.config
     run.session.write_json("config.json", config | {"dataset_fingerprint": "other"})
     with pytest.raises(EcgkitError, match="is not the dataset that session_1 was trained on"):
