@@ -471,7 +471,7 @@ def _disk_errors(folder: Path, *, keeps_chunks: bool = True) -> Iterator[None]:
 @contextmanager
 def _locked(partial: Path, name: str) -> Iterator[None]:
     """Keep a second process from building the same dataset; the lock goes with the process that holds it."""
-    lock = FileLock(partial.with_suffix(".lock"), timeout=0)
+    lock = FileLock(partial.with_name(f"{partial.name}.lock"), timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -479,8 +479,7 @@ def _locked(partial: Path, name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
-        partial.with_suffix(".lock").unlink(missing_ok=True)
+        lock.release()  # the file stays: to remove it would let two others lock two files of one name
 
 
 def _prepare(partial: Path, source: Source, filters: Filters, request: dict[str, Any]) -> list[Chunk]:

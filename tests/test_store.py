@@ -63,7 +63,7 @@ def quiet(source: Source, directory: Path, **keywords) -> store.Dataset:
 
 
 def hidden(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name.startswith(".")]
+    return [path.name for path in folder.iterdir() if path.name.startswith(".") and path.suffix != ".lock"]
 
 
 def test_a_store_holds_the_published_microvolts_and_nothing_else(tiny_ptbxl: TinyPtbXl, tmp_path: Path):
