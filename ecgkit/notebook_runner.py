@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, fits
 from ecgkit.sessions import CLOSED, SESSION_VARIABLE, Session
 
 KERNEL = "python3"
@@ -129,7 +129,7 @@ def to_kind(name: str, value: Any, declared: Declared, notebook: Path) -> Any:
             return float(value)
         except ValueError:
             pass  # the message below says so
-    elif isinstance(value, declared.kind) and not (declared.kind is int and isinstance(value, bool)):
+    elif fits(value, declared.kind):
         return value
     given, wanted = type(value).__name__, declared.kind.__name__
     raise EcgkitError(f"{name} of {notebook.name} is {value!r}, a {given}: give a value of type {wanted}")

@@ -233,7 +233,6 @@ def run(
         folder = preprocess(root, force=force, source=dataset, **given(raw=raw, jobs=jobs)).path
     else:
         folder = root / paths.PROCESSED / dataset
-        store.open_dataset(folder)
     with notebook_executor(min(jobs or 1, len(models))) as each:
         training = each(
             train, [{"root": root, "force": force, "dataset": folder.name, "model": m} | settings for m in models]

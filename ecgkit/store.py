@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ecgkit._chunks import Chunk, ChunkNotes, RecordReader, notes_path, read_notes, start_worker, write_chunk
+from ecgkit._chunks import Chunk, ChunkNotes, notes_path, read_notes, start_worker, write_chunk
 from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.filters import Filters
@@ -35,6 +35,7 @@ TRAIN_FOLDS = tuple(range(1, 9))
 VALIDATION_FOLD = 9
 TEST_FOLD = 10
 PARTS = {"training folds 1-8": TRAIN_FOLDS, "fold 9": (VALIDATION_FOLD,), "fold 10": (TEST_FOLD,)}
+PART_OF_FOLD = {fold: part for part, folds in PARTS.items() for fold in folds}
 FORMAT_VERSION = 1
 DEFAULT_RATE = 100
 NO_FILTERS = Filters()
@@ -133,9 +134,7 @@ class Dataset:
         EcgkitError
             If one is.
         """
-        part_of_fold = {fold: words for words, folds in PARTS.items() for fold in folds}
-        per_patient = self.records["fold"].map(part_of_fold).groupby(self.records["patient_id"]).nunique()
-        shared = per_patient.index[per_patient > 1]
+        shared = patients_in_two_parts(self.records)
         if len(shared):
             raise EcgkitError(
                 f"{len(shared)} patients of dataset {self.name} are in two parts, the first is patient {shared[0]}: "
@@ -149,6 +148,18 @@ class Dataset:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         object.__setattr__(self, "signals", _open_signals(self.path))
+
+
+def patients_in_two_parts(records: pd.DataFrame) -> pd.Index:
+    """Give the patients that are in more than one of the parts folds 1-8, fold 9 and fold 10; there must be none.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Columns ``patient_id`` and ``fold``.
+    """
+    parts_of = records["fold"].map(PART_OF_FOLD).groupby(records["patient_id"].to_numpy()).nunique()
+    return parts_of.index[parts_of > 1]
 
 
 def dataset_name(source: Source, filters: Filters = NO_FILTERS) -> str:
@@ -259,7 +270,7 @@ def open_dataset(directory: Path | str, *, label_set: str | None = None, min_rec
         If there is no dataset, it is damaged, it has no such label set, or no class or record remains.
     """
     directory = Path(directory).absolute()
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     try:
         records = pd.read_parquet(directory / "records.parquet")
         signals = _open_signals(directory)
@@ -512,17 +523,12 @@ def _chunk(partial: Path, source: Source, filters: Filters, index: int, offset: 
         first_row=first,
         record_ids=record_ids,
         training=tuple(records["fold"].isin(TRAIN_FOLDS).tolist()),
-        reader=_reader(source, record_ids),
+        reader=source.reader(record_ids),
         filters=filters,
         sampling_rate=source.sampling_rate,
         n_samples=source.n_samples,
         data_offset=offset,
     )
-
-
-def _reader(source: Source, record_ids: Sequence[int]) -> RecordReader:
-    """Give the source's light stand-in for these records if it has one, so that its tables stay in this process."""
-    return source.reader(record_ids)
 
 
 def _empty(folder: Path) -> None:
@@ -765,7 +771,14 @@ def _write_json(path: Path, data: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
-def _read_manifest(directory: Path) -> dict[str, Any]:
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Read what ``dataset.json`` says, without opening the dataset.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no dataset, or its manifest is damaged or of another version.
+    """
     try:
         manifest: dict[str, Any] = json.loads((directory / "dataset.json").read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.store import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
-
-PARTS = {**dict.fromkeys(TRAIN_FOLDS, "folds 1-8"), VALIDATION_FOLD: "fold 9", TEST_FOLD: "fold 10"}
-"""The part that each fold belongs to."""
+from ecgkit.store import PART_OF_FOLD, TRAIN_FOLDS, patients_in_two_parts
 
 MIN_STD = 1e-6
 """A feature that varies less than this share of the typical feature is constant: rounding must not be blown up."""
@@ -103,13 +100,10 @@ def check_patients(records: pd.DataFrame) -> None:
     EcgkitError
         If a patient is in two parts, or a fold is none of 1 to 10.
     """
-    parts = records["fold"].map(PARTS)
-    if parts.isna().any():
-        raise EcgkitError(
-            f"fold {records.loc[parts.isna(), 'fold'].iloc[0]} is none of 1 to 10: assign folds by patient"
-        )
-    parts_of = parts.groupby(records["patient_id"].to_numpy()).nunique()
-    shared = parts_of.index[parts_of > 1]
+    strange = ~records["fold"].isin(PART_OF_FOLD.keys())
+    if strange.any():
+        raise EcgkitError(f"fold {records.loc[strange, 'fold'].iloc[0]} is none of 1 to 10: assign folds by patient")
+    shared = patients_in_two_parts(records)
     if len(shared):
         raise EcgkitError(
             f"{len(shared)} patients are in two parts, the first is patient {shared[0]}: assign folds by patient"

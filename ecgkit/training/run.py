@@ -10,7 +10,7 @@ from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import BACKEND
 from ecgkit.sessions import NEW, Session
-from ecgkit.store import Dataset, open_dataset
+from ecgkit.store import Dataset, open_dataset, read_manifest
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import open_trained
@@ -100,7 +100,7 @@ def plan(*, root: Path, dataset: str, model: str, **settings: Any) -> TrainingPl
     """
     folder = root / paths.PROCESSED / dataset
     # First without labels: which recipe holds depends on the source, and the label set on the recipe.
-    source = open_dataset(folder).manifest["source"]["name"]
+    source = read_manifest(folder)["source"]["name"]
     config = configure(dataset=dataset, model=model, source=source, **settings)
     opened = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
     opened.check_splits()
