@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgkit._files import json_bytes, write_atomically
 from ecgkit.ecg import ECG, LEADS
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.filters import Filters
@@ -138,10 +139,7 @@ def write_chunk(chunk: Chunk) -> int:
         # Written, not mapped: on a full disk a write fails with an error, where a mapped page kills the process.
         file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)
         file.write(rows.data)
-    path = notes_path(chunk.folder, chunk.index)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(asdict(notes)), encoding="utf-8")
-    draft.replace(path)
+    write_atomically(notes_path(chunk.folder, chunk.index), json_bytes(asdict(notes)))
     return chunk.index
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ecgkit import __version__, paths, sessions
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_choice
 
+RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
 
 
@@ -45,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         )
         return added
 
+    add_download(command("download", download, "Download a data set, or go on with a download that was cut off."))
     add_run(command("run", run, "Run the whole chain: preprocess, train each model, probe each training."))
     add_preprocess(command("preprocess", preprocess, "Make a processed dataset from a source of ECGs."))
     add_train(command("train", train, "Train one model on a processed dataset."))
@@ -59,6 +61,17 @@ def make_parser() -> argparse.ArgumentParser:
     added = command("sessions", list_sessions, "List training and probe sessions.")
     added.add_argument("--json", action="store_true", help="nothing but JSON on standard output")
     return parser
+
+
+def add_download(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``download``."""
+    parser.add_argument("source", metavar="ptbxl", help="PTB-XL, into raw_datasets/ptbxl")
+    parser.add_argument("--rate", choices=tuple(RATES), default="100", metavar="100|500|both", help="Hz (default: 100)")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N records of the table")
+    parser.add_argument(
+        "--mirror", metavar="URL", help="another folder laid out as PhysioNet's: https://, http:// or file://"
+    )
+    parser.add_argument("--zip", metavar="FILE", help="the zip that PhysioNet publishes, instead of an address")
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -104,10 +117,42 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="insist on going on with a session that was cut off")
 
 
+def download(arguments: argparse.Namespace, root: Path) -> None:
+    """Download PTB-XL and print its folder."""
+    from ecgkit.download import download_ptbxl
+
+    check_choice("data set to download", arguments.source, ("ptbxl",))
+    downloaded = download_ptbxl(
+        root / paths.RAW / arguments.source,
+        rates=RATES[arguments.rate],
+        limit=arguments.limit,
+        mirror=arguments.mirror,
+        zip_file=arguments.zip,
+    )
+    say(str(downloaded))
+    say(downloaded.folder)
+
+
+def offer_download(arguments: argparse.Namespace, root: Path) -> None:
+    """Ask, on a terminal and there only, whether to download a PTB-XL that is not there."""
+    folder = root / paths.RAW / "ptbxl"
+    is_missing = not folder.is_dir() or not any(folder.iterdir())
+    if arguments.dataset != "ptbxl" or arguments.raw is not None or not is_missing:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return
+    from ecgkit.download import download_ptbxl
+
+    answer = input(f"There is no PTB-XL in {folder}. Download it from PhysioNet now (550 MB at 100 Hz)? [y/N] ")
+    if answer.strip().lower() in ("y", "yes"):
+        say(str(download_ptbxl(folder)))
+
+
 def run(arguments: argparse.Namespace, root: Path) -> None:
     """Run the chain and print where everything is, the last probe session last."""
     from ecgkit import pipeline
 
+    offer_download(arguments, root)
     chain = pipeline.run(
         root,
         dataset=arguments.dataset,

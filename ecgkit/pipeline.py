@@ -75,7 +75,7 @@ def preprocess(root: Path, *, force: bool = False, **parameters: Any) -> Step:
         if current and folder.is_done and not force:
             say(f"{folder.path}: unchanged, skipped")
             return Step(folder.path, skipped=True)
-        say(f"{folder.path}: preprocessing {source.name}, {len(source.records):,} records")
+        say(f"{folder.path}: preprocessing {source.describe()}")
         # A dataset under its own name follows its source; one that the user named is not replaced unasked.
         replace = folder.path.exists() and (force or (not current and config.name is None))
         run_notebook(notebook, parameters | {"overwrite": replace, "root": str(root)}, folder)

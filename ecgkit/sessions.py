@@ -22,6 +22,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ecgkit import paths
+from ecgkit._files import json_bytes, write_atomically
 from ecgkit.errors import EcgkitError
 
 if TYPE_CHECKING:
@@ -46,23 +47,6 @@ HELD_LOCKS: dict[Path, FileLock] = {}
 """The sessions that a notebook's kernel began by itself; their locks end with the process."""
 
 RECORDED_PACKAGES = ("ecgkit", "torch", "lightning", "xlstm", "numpy", "scipy", "pandas", "scikit-learn", "umap-learn")
-
-
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Write a file under a temporary name and move it into place, so that nobody ever sees a half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def json_bytes(data: object) -> bytes:
-    """Write JSON as people read it; NaN is refused, since it is no JSON."""
-    return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode()
 
 
 @dataclass(frozen=True)

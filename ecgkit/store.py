@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
 import os
 import pickle
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,11 +19,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ecgkit._chunks import Chunk, ChunkNotes, notes_path, read_notes, start_worker, write_chunk
+from ecgkit._files import check_space, disk_errors, json_bytes, locked, write_atomically
+from ecgkit._progress import progress_bar, say
 from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.filters import Filters
@@ -41,7 +40,6 @@ DEFAULT_RATE = 100
 NO_FILTERS = Filters()
 _CHUNK_RECORDS = 128
 _CHUNK_BYTES = 16 * 2**20
-_SPARE_BYTES = 64 * 2**20
 _REPAIR = (
     "a stretch of NaN is interpolated linearly along its lead and held at the ends; a lead that is NaN throughout is 0 "
     "and counts as flat; a record that is NaN throughout is quarantined; values beyond int16 are clipped"
@@ -215,9 +213,12 @@ def build(
     partial = directory.with_name(f".{directory.name}.partial")
     with _disk_errors(partial):
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(partial, directory.name):
+        with locked(
+            partial.with_name(f"{partial.name}.lock"),
+            f"another process is building {directory.name}: wait until it is done, or end it",
+        ):
             if _is_there(directory, request, overwrite=overwrite):
-                _say(f"{directory.name}: nothing has changed, the dataset is kept", progress=progress)
+                say(f"{directory.name}: nothing has changed, the dataset is kept", shown=progress)
                 return open_dataset(directory)
             partial.mkdir(exist_ok=True)
             chunks = _prepare(partial, source, filters, request)
@@ -225,9 +226,9 @@ def build(
             _finish(partial, directory, source, request, n_chunks=_n_chunks(source))
     dataset = open_dataset(directory)
     quarantined = dataset.manifest["quarantined"]["count"]
-    _say(
+    say(
         f"{directory.name}: {len(dataset):,} records" + (f", {quarantined:,} quarantined" if quarantined else ""),
-        progress=progress,
+        shown=progress,
     )
     return dataset
 
@@ -360,44 +361,6 @@ def export_npz(dataset: Dataset, path: Path | str, *, standardised: bool = False
     return path
 
 
-def progress_bar(*, total: int, description: str, unit: str, shown: bool = True) -> tqdm[Any]:
-    """Make a progress bar: alive on a terminal, elsewhere plain lines, at most one every 30 s.
-
-    Parameters
-    ----------
-    total : int
-        Number of units to do.
-    description, unit : str
-        What is done, in which unit.
-    shown : bool
-        Whether it is shown at all.
-
-    Returns
-    -------
-    tqdm
-        To be updated and closed.
-    """
-    alive = sys.stderr.isatty()
-    file = sys.stderr if alive else _Lines()
-    interval = 0.2 if alive else 30.0
-    # maxinterval would bring lines sooner than mininterval on a slow machine
-    return tqdm(
-        total=total, desc=description, unit=f" {unit}", disable=not shown, file=file, ascii=not alive,
-        mininterval=interval, maxinterval=interval, ncols=None if alive else 90, dynamic_ncols=alive,
-    )  # fmt: skip
-
-
-class _Lines:
-    """A text file that turns the carriage returns of a progress bar into lines."""
-
-    def write(self, text: str) -> int:
-        line = text.strip("\r\n")
-        return sys.stderr.write(f"{line}\n") if line.strip() else 0
-
-    def flush(self) -> None:
-        sys.stderr.flush()
-
-
 class _InPlace(Executor):
     """Runs each task when it is submitted, in this process."""
 
@@ -408,11 +371,6 @@ class _InPlace(Executor):
         except Exception as error:  # it belongs to the future, whatever it is
             future.set_exception(error)
         return future
-
-
-def _say(text: str, *, progress: bool) -> None:
-    if progress:
-        tqdm.write(text, file=sys.stderr)
 
 
 def _request(source: Source, filters: Filters) -> dict[str, Any]:
@@ -465,32 +423,15 @@ def _record_bytes(source: Source) -> int:
 @contextmanager
 def _disk_errors(folder: Path, *, keeps_chunks: bool = True) -> Iterator[None]:
     """Turn a full disk and a lost worker into one line that says what is kept."""
-    kept = f"; what is finished is kept in {folder}, run again to go on" if keeps_chunks else ""
+    kept = f"what is finished is kept in {folder}, run again to go on" if keeps_chunks else "then run again"
     try:
-        yield
+        with disk_errors(folder.parent, kept):
+            yield
     except BrokenProcessPool as error:
         raise EcgkitError(
             f"a worker process ended before its time (out of memory, killed, or a script without "
-            f'`if __name__ == "__main__":`){kept}'
+            f'`if __name__ == "__main__":`); {kept}'
         ) from error
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise EcgkitError(f"no space left on the disk of {folder.parent}: free some{kept}") from error
-        raise EcgkitError(f"{folder.parent} cannot be written: {error}") from error
-
-
-@contextmanager
-def _locked(partial: Path, name: str) -> Iterator[None]:
-    """Keep a second process from building the same dataset; the lock goes with the process that holds it."""
-    lock = FileLock(partial.with_name(f"{partial.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise EcgkitError(f"another process is building {name}: wait until it is done, or end it") from error
-    try:
-        yield
-    finally:
-        lock.release()  # the file stays: to remove it would let two others lock two files of one name
 
 
 def _prepare(partial: Path, source: Source, filters: Filters, request: dict[str, Any]) -> list[Chunk]:
@@ -502,14 +443,14 @@ def _prepare(partial: Path, source: Source, filters: Filters, request: dict[str,
         is_same = False
     if not is_same:
         _empty(partial)
-        _check_space(partial, len(source.records) * _record_bytes(source))
+        check_space(partial, len(source.records) * _record_bytes(source))
         (partial / "chunks").mkdir()
     n_records = len(source.records)
     offset = _write_header(partial / "signals.npy", n_records, source.n_samples)
-    _write_json(request_path, request)
+    write_atomically(request_path, json_bytes(request))
     todo = [index for index in range(_n_chunks(source)) if not notes_path(partial, index).exists()]
     if is_same:
-        _check_space(partial, len(todo) * _chunk_records(source) * _record_bytes(source))
+        check_space(partial, len(todo) * _chunk_records(source) * _record_bytes(source))
     return [_chunk(partial, source, filters, index, offset) for index in todo]
 
 
@@ -534,15 +475,6 @@ def _chunk(partial: Path, source: Source, filters: Filters, index: int, offset: 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed + _SPARE_BYTES:
-        raise EcgkitError(
-            f"{needed / 1e9:.2f} GB are needed in {folder.parent} and {free / 1e9:.2f} GB are free: "
-            "make room and run again"
-        )
 
 
 def _write_header(path: Path, n_records: int, n_samples: int) -> int:
@@ -636,7 +568,7 @@ def _finish(
     manifest = {"version": FORMAT_VERSION, "name": directory.name} | _manifest(source, request, notes, records, labels)
     manifest["fingerprint"] = _fingerprint(manifest, notes, records, labels)
     manifest["request"] = request
-    _write_json(partial / "dataset.json", manifest)
+    write_atomically(partial / "dataset.json", json_bytes(manifest))
     shutil.rmtree(partial / "chunks")
     (partial / "request.json").unlink()
     _move(partial, directory)
@@ -763,12 +695,6 @@ def _move(partial: Path, directory: Path) -> None:
         directory.rename(old)
     partial.rename(directory)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_json(path: Path, data: Mapping[str, Any]) -> None:
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

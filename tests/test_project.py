@@ -15,8 +15,8 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    {"errors", "ecg", "filters", "rhythm", "metrics", "plots"},
-    {"paths", "readers", "sources", "store", "sessions", "preprocessing", "_chunks"},
+    {"errors", "_files", "_progress", "ecg", "filters", "rhythm", "metrics", "plots"},
+    {"paths", "readers", "sources", "store", "sessions", "preprocessing", "_chunks", "download"},
     {"models"},
     {"training", "evaluation", "feature_space", "explain"},
     {"predict", "pretrained"},

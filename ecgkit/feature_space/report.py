@@ -14,9 +14,9 @@ import safetensors.numpy
 from matplotlib.figure import Figure
 from sklearn.metrics import classification_report
 
+from ecgkit._files import write_atomically
 from ecgkit.feature_space.probes import BASELINE, PROBE, ProbeResult
 from ecgkit.plots import feature_space as plots
-from ecgkit.sessions import write_atomically
 from ecgkit.store import TEST_FOLD
 
 METRICS_VERSION = 1

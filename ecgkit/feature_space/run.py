@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
+from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.models.kernels import BACKEND
-from ecgkit.sessions import NEW, Session, write_atomically
+from ecgkit.sessions import NEW, Session
 from ecgkit.store import Dataset
 from ecgkit.training import TrainedSession, embed, open_trained
 

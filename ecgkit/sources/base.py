@@ -90,6 +90,18 @@ class Source(ABC):
     def identity(self) -> dict[str, object]:
         """Everything that decides what the records contain, as JSON data: equal identities give equal data sets."""
 
+    def describe(self) -> str:
+        """Say what this is in one line: name, version, records, patients, sampling rate, and what part of the whole.
+
+        Returns
+        -------
+        str
+        """
+        n_records, n_patients = len(self.records), self.records["patient_id"].nunique()
+        return (
+            f"{self.name} {self.version}: {n_records:,} records of {n_patients:,} patients at {self.sampling_rate} Hz"
+        )
+
     def reader(self, record_ids: Sequence[int]) -> RecordReader:
         """Give what a worker process needs to read these records; a source with large tables gives less than itself.
 

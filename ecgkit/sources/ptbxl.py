@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,9 @@ FILE_COLUMNS = {100: "filename_lr", 500: "filename_hr"}
 LABEL_SETS = ("superclass", "subclass", "diagnostic", "form", "rhythm", "all")
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 PUBLISHED_ROWS = {21837: "1.0.1", 21801: "1.0.2", 21799: "1.0.3"}
-PART_FILE = "ecgkit_part.json"
+TABLES = ("ptbxl_database.csv", "scp_statements.csv")
+MANIFEST = "ecgkit_manifest.json"
+DOWNLOAD = "`ecgkit download ptbxl`"
 OVER_89 = 300
 SEXES = {0: "male", 1: "female"}
 TEXT_COLUMNS = (
@@ -44,19 +47,18 @@ TEXT_COLUMNS = (
 class PtbXl(Source):
     """PTB-XL 1.0.1 to 1.0.3, read from a folder laid out as PhysioNet publishes it.
 
-    A folder may hold a part of PTB-XL if it says so, in one of two ways. Its ``ptbxl_database.csv`` names only the
-    records that are there. Or it has a file ``ecgkit_part.json`` beside the whole table, ``{"part": true}``, with three
-    optional keys: ``reason`` (text), ``version`` (of PTB-XL) and ``records`` (how many records there are at each rate,
-    such as ``{"100": 1000, "500": 240}``; fewer is then an error). Records of the table whose files are not there are
-    then left out.
+    A folder may hold a part of PTB-XL if it says so, in one of three ways. Its ``ptbxl_database.csv`` names only the
+    records that are there. Or a file ``ecgkit_manifest.json`` lies beside the whole table. The one that
+    `ecgkit.download` writes has a key ``first``, such as ``{"100": 21799, "500": 500}``: so many records of the table,
+    from its first on, are there at each rate, and no others are read. One written by hand, ``{"part": true}``, with
+    ``reason`` and ``version`` (of PTB-XL) if you like, leaves out the records whose files are not there.
 
     Attributes
     ----------
     folder : Path
         The folder, absolute.
     part : dict or None
-        What ``ecgkit_part.json`` says, or ``{"part": True, "reason": ...}`` where the table is not as long as a
-        published one; None for a whole PTB-XL.
+        ``{"part": True, "reason": ...}``, or what a manifest written by hand says; None for a whole PTB-XL.
 
     Raises
     ------
@@ -80,11 +82,10 @@ class PtbXl(Source):
         _check_folder(Path(folder))
         table = _read_table(self.folder / "ptbxl_database.csv")
         statements = _read_table(self.folder / "scp_statements.csv")
-        manifest = _read_manifest(self.folder)
-        short = {"part": True, "reason": f"ptbxl_database.csv names {len(table)} records"}
-        self.part = manifest or (None if len(table) in PUBLISHED_ROWS else short)
-        self.version = _version(self.folder, len(table), self.part)
+        manifest = read_manifest(self.folder) or {}
+        self.version = _version(self.folder, len(table), manifest)
         files_there = _record_files(self.folder, sampling_rate)
+        self.part = _part(manifest, len(table), sampling_rate)
         table = self._present(table, files_there, manifest)
         table["scp_codes"] = table["scp_codes"].fillna("{}").str.replace("'", '"', regex=False)
         codes = _parse_codes(table)
@@ -123,43 +124,42 @@ class PtbXl(Source):
             "files_sha256": self._files_sha256,
         }
 
+    def describe(self) -> str:
+        """Say what this is in one line; see `Source.describe`."""
+        return super().describe() + (
+            f"; a part: {self.part.get('reason', 'as its manifest says')}" if self.part else ""
+        )
+
     def _known(self, record_id: int) -> int:
         if record_id not in self._files.files:
             raise EcgkitError(f"no record {record_id} in {self.folder}: it has {len(self._files.files)} records")
         return record_id
 
-    def _present(
-        self, table: pd.DataFrame, files: Mapping[str, str], manifest: Mapping[str, object] | None
-    ) -> pd.DataFrame:
-        """Keep the rows whose files are there; refuse if others are missing and no manifest says that this is meant."""
-        there = table[FILE_COLUMNS[self.sampling_rate]].isin(files.keys())
-        missing, rate = int((~there).sum()), self.sampling_rate
-        if missing and manifest is None:
-            first = table.loc[~there, FILE_COLUMNS[rate]].iloc[0]
+    def _present(self, table: pd.DataFrame, files: Mapping[str, str], manifest: Mapping[str, Any]) -> pd.DataFrame:
+        """Keep the rows whose files are there; refuse if others are missing and nothing says that this is meant."""
+        rate = self.sampling_rate
+        table = table.head(_n_first(manifest, len(table), rate))
+        there = table[FILE_COLUMNS[rate]].isin(files.keys())
+        missing = int((~there).sum())
+        if (missing and not manifest.get("part")) or missing == len(table):
+            first = f", the first is {table.loc[~there, FILE_COLUMNS[rate]].iloc[0]}" if missing else ""
             raise EcgkitError(
-                f"{missing:,} of {len(table):,} records of {self.folder} have no files at {rate} Hz, "
-                f"the first is {first}: complete the folder, choose another rate, or, if it is meant to be a part, "
-                f'write {{"part": true}} to {PART_FILE} in it'
-            )
-        promised = max(_promised(manifest, rate), 1)
-        if there.sum() < promised:
-            raise EcgkitError(
-                f"{int(there.sum()):,} records of {self.folder} have files at {rate} Hz, {promised:,} are needed: "
-                "complete the folder or choose another rate"
+                f"{missing:,} of {len(table):,} records of {self.folder} have no files at {rate} Hz{first}: "
+                f"complete the folder, by {DOWNLOAD} or by hand, choose another rate, or, if it is meant to be a part, "
+                f'write {{"part": true}} to {MANIFEST} in it'
             )
         return table[there].reset_index(drop=True)
 
 
 def _check_folder(folder: Path) -> None:
-    tables = ("ptbxl_database.csv", "scp_statements.csv")
-    missing = [name for name in tables if not (folder / name).is_file()]
+    missing = [name for name in TABLES if not (folder / name).is_file()]
     if not missing:
         return
-    inner = sorted(folder.glob(f"*/{tables[0]}")) if folder.is_dir() else []
+    inner = sorted(folder.glob(f"*/{TABLES[0]}")) if folder.is_dir() else []
     if inner:
         raise EcgkitError(f"no PTB-XL in {folder}, but in {inner[0].parent}: pass --raw {inner[0].parent}")
     what = f" ({missing[0]} is missing)" if folder.is_dir() else ""
-    raise EcgkitError(f"no PTB-XL in {folder}{what}: pass its folder with --raw DIR, or pass --dataset demo")
+    raise EcgkitError(f"no PTB-XL in {folder}{what}: run {DOWNLOAD}, pass its folder with --raw DIR, or take the demo")
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -170,34 +170,69 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}") from error
 
 
-def _read_manifest(folder: Path) -> dict[str, object] | None:
-    """Read what says that the folder is a part; None where nothing does."""
-    path = folder / PART_FILE
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Read what a folder says about itself.
+
+    Parameters
+    ----------
+    folder : Path
+        Of PTB-XL or a part of it.
+
+    Returns
+    -------
+    dict or None
+        What ``ecgkit_manifest.json`` says; None where there is none.
+
+    Raises
+    ------
+    EcgkitError
+        If it cannot be understood.
+    """
+    path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EcgkitError(f"{path} is no JSON: {error}") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("part"), bool):
-        raise EcgkitError(f'{path} does not say whether this is a part: write {{"part": true}} to it')
-    return manifest if manifest["part"] else None
+    if isinstance(manifest, dict):
+        first = manifest.get("first")
+        if isinstance(first, dict) and all(isinstance(count, int) for count in first.values()):
+            return manifest
+        if first is None and isinstance(manifest.get("part"), bool):
+            return manifest
+    raise EcgkitError(f'{path} does not say whether this is a part: write {{"part": true}} to it, or run {DOWNLOAD}')
 
 
-def _promised(manifest: Mapping[str, object] | None, rate: int) -> int:
-    records = manifest.get("records") if manifest else None
-    count = records.get(str(rate), 0) if isinstance(records, Mapping) else 0
-    if not isinstance(count, int):
-        raise EcgkitError(f"{PART_FILE} promises {count!r} records at {rate} Hz: give a number")
-    return count
+def _n_first(manifest: Mapping[str, Any], n_rows: int, rate: int) -> int:
+    """Give how many rows of the table count, from the first on."""
+    if "first" not in manifest:
+        return n_rows
+    count = int(manifest["first"].get(str(rate), 0))
+    if count < 1:
+        raise EcgkitError(
+            f"no download of PTB-XL at {rate} Hz is complete: "
+            f"run `ecgkit download ptbxl --rate {rate}`, which goes on where it stopped"
+        )
+    return min(count, n_rows)
 
 
-def _version(folder: Path, n_rows: int, part: Mapping[str, object] | None) -> str:
-    """Find the version: what the part says, or the number of rows, which no two versions share, or a text beside it."""
-    if part and isinstance(part.get("version"), str):
-        return str(part["version"])
+def _part(manifest: Mapping[str, Any], n_rows: int, rate: int) -> dict[str, Any] | None:
+    """Say what part of PTB-XL this is; None for a whole one."""
+    if manifest.get("part"):
+        return dict(manifest)
+    count = _n_first(manifest, n_rows, rate)
+    if count < n_rows:
+        return {"part": True, "reason": f"the first {count:,} of {n_rows:,} records"}
+    return None if n_rows in PUBLISHED_ROWS else {"part": True, "reason": f"the table names {n_rows:,} records"}
+
+
+def _version(folder: Path, n_rows: int, manifest: Mapping[str, Any]) -> str:
+    """Find the version: by the number of rows, which no two share, or what the manifest or a text beside it says."""
     if n_rows in PUBLISHED_ROWS:
         return PUBLISHED_ROWS[n_rows]
+    if isinstance(manifest.get("version"), str):
+        return str(manifest["version"])
     for name in ("LICENSE.txt", "README.md", "README.txt"):
         path = folder / name
         text = path.read_bytes()[:10_000].decode("utf-8", "replace") if path.is_file() else ""

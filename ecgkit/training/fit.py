@@ -18,8 +18,9 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError
-from ecgkit.sessions import Session, write_atomically
+from ecgkit.sessions import Session
 from ecgkit.store import TRAIN_FOLDS, VALIDATION_FOLD, Dataset
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader

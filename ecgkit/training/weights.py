@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError
 from ecgkit.models import ECGModel, create_model
-from ecgkit.sessions import write_atomically
 from ecgkit.store import Dataset
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import MetadataScaler, fit_metadata_scaler

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
 
 from ecgkit.ecg import ECG
 from ecgkit.errors import EcgkitError
@@ -149,6 +148,8 @@ class Demo(Source):
         EcgkitError
             If there is no such record.
         """
+        from scipy.signal import resample_poly
+
         plan = self._plan(record_id)
         rng = np.random.default_rng([self.seed, 1, record_id])
         body = self._body(plan, rng)

@@ -1,0 +1,101 @@
+"""Writing files safely: never a half of one, never on a disk without room, never two processes at once."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ecgkit.errors import EcgkitError
+
+TEMPORARY_SUFFIX = ".ecgkit-tmp"
+"""How the names of unfinished files end; one that is still there belongs to a process that was killed."""
+
+_SPARE_BYTES = 64 * 2**20
+
+
+def write_atomically(path: Path, data: bytes) -> Path:
+    """Write a file under a temporary name and move it into place, so that nobody ever sees a half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY_SUFFIX}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def json_bytes(data: object) -> bytes:
+    """Write JSON as people read it; NaN is refused, since it is no JSON."""
+    return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Check that a disk has room.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder on the disk.
+    needed : int
+        Bytes that are going to be written.
+
+    Raises
+    ------
+    EcgkitError
+        If fewer are free, or hardly more.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE_BYTES:
+        raise EcgkitError(
+            f"{needed / 1e9:.2f} GB are needed in {folder.parent} and {free / 1e9:.2f} GB are free: "
+            "make room and run again"
+        )
+
+
+@contextmanager
+def locked(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock, which goes with the process that holds it; raise `EcgkitError` if another process has it."""
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise EcgkitError(otherwise) from error
+    try:
+        yield
+    finally:
+        lock.release()  # the file stays: to remove it would let two others lock two files of one name
+
+
+@contextmanager
+def disk_errors(folder: Path, kept: str) -> Iterator[None]:
+    """Turn a full disk, and a folder that cannot be written, into one line.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that is written into.
+    kept : str
+        What becomes of what is there already, and how to go on.
+
+    Raises
+    ------
+    EcgkitError
+        For every `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EcgkitError(f"no space left on the disk of {folder}: free some; {kept}") from error
+        raise EcgkitError(
+            f"{folder} cannot be written ({error.strerror or error}: {error.filename}); {kept}"
+        ) from error

@@ -1,0 +1,52 @@
+"""Progress that is alive on a terminal and quiet in a log."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(*, total: int, description: str, unit: str, shown: bool = True) -> tqdm[Any]:
+    """Make a progress bar: alive on a terminal, elsewhere plain lines, at most one every 30 s.
+
+    Parameters
+    ----------
+    total : int
+        Number of units to do.
+    description, unit : str
+        What is done, in which unit.
+    shown : bool
+        Whether it is shown at all.
+
+    Returns
+    -------
+    tqdm
+        To be updated and closed.
+    """
+    alive = sys.stderr.isatty()
+    file = sys.stderr if alive else _Lines()
+    interval = 0.2 if alive else 30.0
+    # maxinterval would bring lines sooner than mininterval on a slow machine
+    return tqdm(
+        total=total, desc=description, unit=f" {unit}", disable=not shown, file=file, ascii=not alive,
+        mininterval=interval, maxinterval=interval, ncols=None if alive else 90, dynamic_ncols=alive,
+    )  # fmt: skip
+
+
+def say(text: str, *, shown: bool = True) -> None:
+    """Write a line on standard error, above a progress bar if there is one."""
+    if shown:
+        tqdm.write(text, file=sys.stderr)
+
+
+class _Lines:
+    """A text file that turns the carriage returns of a progress bar into lines."""
+
+    def write(self, text: str) -> int:
+        line = text.strip("\r\n")
+        return sys.stderr.write(f"{line}\n") if line.strip() else 0
+
+    def flush(self) -> None:
+        sys.stderr.flush()

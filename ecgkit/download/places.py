@@ -1,0 +1,261 @@
+"""Places that hold the files of a data set: a web address, a folder, the published zip."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname
+
+import requests
+import urllib3
+
+from ecgkit import __version__
+from ecgkit.errors import EcgkitError
+
+BLOCK = 64 * 2**10
+LARGEST_FILE = 256 * 2**20
+SLOWEST = 1000
+"""Bytes a second; what is slower for `PATIENT_SECONDS` is given up, though each single byte may come in time."""
+PATIENT_SECONDS = 60
+LONGEST_PAUSE = 600
+PASSING_STATUS = (408, 425, 429)
+
+
+class PassingError(EcgkitError):
+    """A failure that may pass, such as a cut connection: try again."""
+
+
+class RefusedError(EcgkitError):
+    """A place that answers, but does not give this file: to ask again is of no use."""
+
+
+class Place(ABC):
+    """A place that files are read from, in several threads at once.
+
+    Attributes
+    ----------
+    name : str
+        What messages call it.
+    url : str
+        Its address, the same whenever it is the same place.
+    """
+
+    name: str
+    url: str
+
+    @abstractmethod
+    def get(self, file: str) -> bytes:
+        """Read a file whole.
+
+        Parameters
+        ----------
+        file : str
+            Its path below the place, with forward slashes.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        PassingError
+            If it may come when asked for again.
+        RefusedError
+            If it will not.
+        """
+
+    def pause(self) -> float:
+        """Say for how many seconds the place has asked not to be asked."""
+        return 0.0
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Give back what the place holds open; what is needed again is opened again."""
+
+
+class WebPlace(Place):
+    """A folder on a web server; each thread keeps one connection alive.
+
+    Proxies (``HTTPS_PROXY``, ``NO_PROXY``) and certificates (``REQUESTS_CA_BUNDLE``) are taken from the environment.
+
+    Parameters
+    ----------
+    url : str
+        Its address, http or https.
+    timeout : float
+        Seconds to wait for a connection, and for each further piece of an answer.
+    """
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self.url = url.rstrip("/") + "/"
+        self.name = urlsplit(self.url).netloc
+        self._timeout = timeout
+        self._threads = threading.local()
+        self._sessions: list[requests.Session] = []
+        self._not_before = 0.0
+
+    def get(self, file: str) -> bytes:
+        """Read a file; see `Place.get`."""
+        try:
+            with self._session().get(self.url + quote(file), stream=True, timeout=self._timeout) as response:
+                self._check_status(response)
+                return _read_body(response.raw)
+        except requests.TooManyRedirects as error:
+            raise RefusedError(f"{self.url + file} leads round in circles") from error
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._failure(error) from error
+
+    def pause(self) -> float:
+        """Say for how many seconds the server has asked to be left alone; see `Place.pause`."""
+        return max(0.0, self._not_before - time.monotonic())
+
+    def close(self) -> None:
+        """Close all connections; see `Place.close`."""
+        while self._sessions:
+            self._sessions.pop().close()
+        self._threads = threading.local()
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._threads, "session"):
+            session = requests.Session()
+            # What is served is checked byte by byte, so nothing may be packed on the way.
+            session.headers.update({"User-Agent": f"ecgkit/{__version__}", "Accept-Encoding": "identity"})
+            self._sessions.append(session)
+            self._threads.session = session
+        current: requests.Session = self._threads.session
+        return current
+
+    def _check_status(self, response: requests.Response) -> None:
+        status, where = response.status_code, response.url
+        if status == 200:
+            return
+        if status in PASSING_STATUS or status >= 500:
+            seconds = _retry_after(response.headers.get("Retry-After"))
+            if seconds > LONGEST_PAUSE:
+                raise RefusedError(f"{self.name} asks to come back in {seconds / 60:.0f} min (status {status})")
+            self._not_before = max(self._not_before, time.monotonic() + seconds)
+            raise PassingError(f"{self.name} answers with status {status}")
+        meaning = {401: "is not open to everyone", 403: "is forbidden", 404: "is not there"}.get(status, "is refused")
+        raise RefusedError(f"{where} {meaning} (status {status})")
+
+    def _failure(self, error: Exception) -> EcgkitError:
+        """Say in one line what the transport could not do."""
+        text = str(error)
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return RefusedError(
+                f"the certificate of {self.name} is not trusted here: "
+                "set REQUESTS_CA_BUNDLE to the file of your network's certificates"
+            )
+        meanings = (
+            ("resolve|getaddrinfo|Name or service", "has no address here: check the network"),
+            ("timed out", "does not answer in time"),
+            ("refused", "refuses the connection"),
+            ("[Pp]roxy", "cannot be reached through the proxy"),
+        )
+        found = [meaning for pattern, meaning in meanings if re.search(pattern, text)]
+        return PassingError(f"{self.name} {found[0] if found else 'breaks the connection'}")
+
+
+class FolderPlace(Place):
+    """A folder on a disk of this machine, such as a mounted drive."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = str(folder)
+        self.url = folder.as_uri()
+
+    def get(self, file: str) -> bytes:
+        """Read a file; see `Place.get`."""
+        try:
+            return (self.folder / file).read_bytes()
+        except FileNotFoundError as error:
+            raise RefusedError(f"{self.folder / file} is not there") from error
+        except OSError as error:
+            raise RefusedError(f"{self.folder / file} cannot be read ({error.strerror})") from error
+
+
+class ZipPlace(Place):
+    """A zip file that holds the files, in its top folder or in one below."""
+
+    def __init__(self, path: Path, landmark: str) -> None:
+        """Open the file; the ``landmark`` is a file whose folder in the zip is the data set's."""
+        self.name, self.url = str(path), path.as_uri()
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except FileNotFoundError as error:
+            raise EcgkitError(f"no file {path}: give the zip that PhysioNet publishes") from error
+        except (OSError, zipfile.BadZipFile) as error:
+            raise EcgkitError(f"{path} cannot be read as a zip ({error}): fetch it again") from error
+        tops = [name.removesuffix(landmark) for name in self._zip.namelist() if name.split("/")[-1] == landmark]
+        if not tops:
+            raise EcgkitError(f"{path} holds no {landmark}: give the zip that PhysioNet publishes")
+        self._top = min(tops, key=len)
+
+    def get(self, file: str) -> bytes:
+        """Read a file; see `Place.get`."""
+        try:
+            return self._zip.read(self._top + file)
+        except KeyError as error:
+            raise RefusedError(f"{self.name} holds no {file}") from error
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise RefusedError(f"{file} in {self.name} is damaged ({error}): fetch the zip again") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._zip.close()
+
+
+def place_at(url: str, *, timeout: float) -> Place:
+    """Give the place at an address.
+
+    Parameters
+    ----------
+    url : str
+        Of a folder: ``https:``, ``http:`` or ``file:``.
+    timeout : float
+        See `WebPlace`.
+
+    Returns
+    -------
+    Place
+
+    Raises
+    ------
+    EcgkitError
+        If it is no such address, or a folder that does not exist.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and parts.hostname:
+        return WebPlace(url, timeout=timeout)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise EcgkitError(f"{url!r} is no address of a mirror: give one like https://HOST/FOLDER/ or file:///FOLDER")
+    folder = Path(url2pathname(parts.path))
+    if not folder.is_dir():
+        raise EcgkitError(f"no folder {folder}: give the address of one that exists, such as file:///FOLDER")
+    return FolderPlace(folder)
+
+
+def _read_body(raw: urllib3.HTTPResponse) -> bytes:
+    """Read an answer as it comes; raise where it is cut, endless, or so slow that it will never be whole."""
+    body, start = bytearray(), time.monotonic()
+    while block := raw.read1(BLOCK, decode_content=True):
+        body += block
+        if len(body) > LARGEST_FILE:
+            raise RefusedError(f"an answer of more than {LARGEST_FILE / 1e6:.0f} MB is no file of this data set")
+        seconds = time.monotonic() - start
+        if seconds > PATIENT_SECONDS and len(body) < SLOWEST * seconds:
+            raise PassingError(f"slower than {SLOWEST / 1000:.0f} kB/s")
+    return bytes(body)
+
+
+def _retry_after(value: str | None) -> float:
+    """Read the header Retry-After, seconds or a date (RFC 9110, section 10.2.3); 0 where it says nothing."""
+    try:
+        return urllib3.Retry().parse_retry_after(value) if value else 0.0
+    except urllib3.exceptions.InvalidHeader:
+        return 0.0
