@@ -133,13 +133,16 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
     say(downloaded.folder)
 
 
+def on_terminal() -> bool:
+    """Tell whether there is somebody to ask."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     """Ask, on a terminal and there only, whether to download a PTB-XL that is not there."""
     folder = root / paths.RAW / "ptbxl"
     is_missing = not folder.is_dir() or not any(folder.iterdir())
-    if arguments.dataset != "ptbxl" or arguments.raw is not None or not is_missing:
-        return
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if arguments.dataset != "ptbxl" or arguments.raw is not None or not is_missing or not on_terminal():
         return
     from ecgkit.download import download_ptbxl
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,9 +90,13 @@ def make_ptbxl(folder: Path, n_records: int = 40, *, rates: tuple[int, ...] = (1
     return folder
 
 
-def say_part(folder: Path, **keys: object) -> None:
-    """Write the file that says that the folder is a part."""
-    (folder / "ecgkit_part.json").write_text(json.dumps({"part": True, **keys}))
+def publish(folder: Path) -> Path:
+    """Add what PhysioNet puts beside the records: the licence and the list of checksums."""
+    (folder / "LICENSE.txt").write_text("an invented licence\n")
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS.txt")
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.relative_to(folder).as_posix()}" for path in files]
+    (folder / "SHA256SUMS.txt").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 @pytest.fixture

@@ -72,6 +72,9 @@ class FileServer(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that have gone."""
+
     def counts(self) -> Counter[str]:
         return Counter(self.requests)
 
@@ -148,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, b"<html>Please log in to the network</html>")
 
     def redirect(self, body: bytes) -> None:
-        self.answer(302, headers={"Location": f"{self.server.prefix}moved{self.path}"})
+        self.answer(302, headers={"Location": self.path.replace(self.server.prefix, f"{self.server.prefix}moved/", 1)})
 
     def circle(self, body: bytes) -> None:
         self.answer(302, headers={"Location": self.path})

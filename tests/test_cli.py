@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest_ptbxl import make_ptbxl, publish
 
 from ecgkit import paths, pipeline, sessions
 from ecgkit.cli import main, make_parser
@@ -44,6 +46,12 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["preprocess", "demo", "--name", "a/b"], "name is 'a/b'"),
         (["preprocess", "demo", "--records", "3"], "n_records"),
         (["preprocess", "ptbxl"], "no PTB-XL in .*--raw"),
+        (["preprocess", "ptbxl"], "run `ecgkit download ptbxl`"),
+        (["download", "mimic"], "unknown data set to download 'mimic': choose one of ptbxl"),
+        (["download", "ptbxl", "--limit", "0"], "limit is 0"),
+        (["download", "ptbxl", "--mirror", "/data/ptb-xl"], "'/data/ptb-xl' is no address of a mirror"),
+        (["download", "ptbxl", "--mirror", "file:///a", "--zip", "b"], "give one of them"),
+        (["download", "ptbxl", "--zip", "nowhere.zip"], "no file .*nowhere.zip"),
         (["train", "nowhere", "--model", "resnet1d"], "nowhere"),
         (["probe", "session_4"], "no session 'session_4'"),
         (["export-npz", "nowhere"], "nowhere"),
@@ -76,7 +84,14 @@ def test_a_processed_dataset_takes_no_raw_folder(
 
 
 def test_unknown_words_exit_with_2() -> None:
-    for arguments in (["fly"], ["run", "--modles", "x"], ["preprocess", "demo", "--rate", "250"], []):
+    for arguments in (
+        ["fly"],
+        ["download"],
+        ["download", "ptbxl", "--rate", "250"],
+        ["run", "--modles", "x"],
+        ["preprocess", "demo", "--rate", "250"],
+        [],
+    ):
         with pytest.raises(SystemExit) as exit_info:
             main(arguments)
         assert exit_info.value.code == 2
@@ -85,8 +100,86 @@ def test_unknown_words_exit_with_2() -> None:
 def test_every_command_takes_a_root() -> None:
     actions = next(action for action in make_parser()._actions if action.dest == "command")
     commands = actions.choices
-    assert set(commands) == {"run", "preprocess", "train", "probe", "export-npz", "sessions"}
+    assert set(commands) == {"download", "run", "preprocess", "train", "probe", "export-npz", "sessions"}
     assert all("--root" in command.format_help() for command in commands.values())
+
+
+def test_a_download_prints_the_folder_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mirror = publish(make_ptbxl(tmp_path / "mirror", 20))
+    command = ["download", "ptbxl", "--mirror", mirror.as_uri(), "--root", str(tmp_path)]
+    assert main([*command, "--limit", "10"]) == 0
+    *summary, folder = capsys.readouterr().out.splitlines()
+    assert Path(folder) == tmp_path / paths.RAW / "ptbxl"
+    assert "23 files" in summary[0]
+    assert "the first 10 records at 100 Hz (of 20)" in summary[1]
+    assert main(["preprocess", "ptbxl", "--root", str(tmp_path)]) == 0
+    assert "10 records of 6 patients at 100 Hz; a part: the first 10 of 20 records" in capsys.readouterr().out
+
+
+class TestTheChainOffersTheDownload:
+    """On a terminal it asks; elsewhere it says the command, and never downloads unasked."""
+
+    @pytest.fixture
+    def downloads(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        made: list[Path] = []
+        monkeypatch.setattr("ecgkit.download.download_ptbxl", lambda folder: made.append(folder) or "done")
+        return made
+
+    @pytest.fixture
+    def terminal(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Give what was asked; the last element is the answer to the next question."""
+        asked = ["y"]
+        monkeypatch.setattr("ecgkit.cli.on_terminal", lambda: True)
+        monkeypatch.setattr("builtins.input", lambda text: asked.insert(0, text) or asked[-1])
+        return asked
+
+    def command(self, root: Path, *more: str) -> int:
+        return main(["run", "--dataset", "ptbxl", "--root", str(root), *more])
+
+    def test_elsewhere_it_says_the_command(self, tmp_path, downloads, capsys) -> None:
+        assert self.command(tmp_path) == 2
+        assert "run `ecgkit download ptbxl`" in one_line(capsys)
+        assert downloads == []
+
+    @pytest.mark.usefixtures("terminal")
+    def test_yes_downloads(self, tmp_path, downloads) -> None:
+        assert self.command(tmp_path) == 2  # what would be downloaded is not there in this test
+        assert downloads == [tmp_path / paths.RAW / "ptbxl"]
+
+    @pytest.mark.parametrize("answer", ["", "n", "no", "what?"])
+    def test_anything_else_does_not(self, answer, tmp_path, downloads, terminal, capsys) -> None:
+        terminal[-1] = answer
+        assert self.command(tmp_path) == 2
+        question, _ = terminal
+        assert "[y/N]" in question
+        assert "550 MB" in question
+        assert "run `ecgkit download ptbxl`" in one_line(capsys)
+        assert downloads == []
+
+    def test_a_real_terminal(self, tmp_path: Path) -> None:
+        pty = pytest.importorskip("pty")
+        ours, theirs = pty.openpty()
+        command = [Path(sys.executable).with_name("ecgkit"), "run", "--dataset", "ptbxl", "--root", tmp_path]
+        os.write(ours, b"n\n")
+        done = subprocess.run(command, check=False, stdin=theirs, stdout=theirs, stderr=theirs, timeout=60)
+        os.close(theirs)
+        shown = os.read(ours, 10_000).decode()
+        os.close(ours)
+        assert done.returncode == 2
+        assert "Download it from PhysioNet now (550 MB at 100 Hz)? [y/N]" in shown
+        assert "ecgkit: no PTB-XL in " in shown
+
+    def test_it_does_not_ask_where_a_folder_is_named(self, tmp_path, downloads, terminal) -> None:
+        assert self.command(tmp_path, "--raw", str(tmp_path / "x")) == 2
+        assert terminal == ["y"]
+        assert downloads == []
+
+    def test_it_does_not_ask_where_something_is_there(self, tmp_path, downloads, terminal) -> None:
+        make_ptbxl(tmp_path / paths.RAW / "ptbxl", 3)
+        (tmp_path / paths.RAW / "ptbxl" / "scp_statements.csv").unlink()
+        assert self.command(tmp_path) == 2
+        assert terminal == ["y"]
+        assert downloads == []
 
 
 def test_an_interruption_says_how_to_go_on(

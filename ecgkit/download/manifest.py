@@ -90,7 +90,7 @@ class Manifest:
         whole = {str(rate): n_table for rate, records in names.items() if self._all_there(records)}
         self._write(
             dataset="PTB-XL",
-            version=PUBLISHED_ROWS.get(n_table, "unknown"),
+            version=PUBLISHED_ROWS.get(n_table),
             sums_sha256=hashlib.sha256(sums.text).hexdigest(),
             n_table=n_table,
             first=known | whole,

@@ -180,18 +180,26 @@ class FolderPlace(Place):
 
 
 class ZipPlace(Place):
-    """A zip file that holds the files, in its top folder or in one below."""
+    """A zip file that holds the files, in its top folder or in one below.
+
+    Parameters
+    ----------
+    path : Path
+        Of the zip file.
+    landmark : str
+        A file of the data set; the folder in the zip that holds it is the place.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such file, or it is no zip of this data set.
+    """
 
     def __init__(self, path: Path, landmark: str) -> None:
-        """Open the file; the ``landmark`` is a file whose folder in the zip is the data set's."""
         self.name, self.url = str(path), path.as_uri()
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except FileNotFoundError as error:
-            raise EcgkitError(f"no file {path}: give the zip that PhysioNet publishes") from error
-        except (OSError, zipfile.BadZipFile) as error:
-            raise EcgkitError(f"{path} cannot be read as a zip ({error}): fetch it again") from error
-        tops = [name.removesuffix(landmark) for name in self._zip.namelist() if name.split("/")[-1] == landmark]
+        self._path, self._opening = path, threading.Lock()
+        self._zip: zipfile.ZipFile | None = None
+        tops = [name.removesuffix(landmark) for name in self._open().namelist() if name.split("/")[-1] == landmark]
         if not tops:
             raise EcgkitError(f"{path} holds no {landmark}: give the zip that PhysioNet publishes")
         self._top = min(tops, key=len)
@@ -199,15 +207,28 @@ class ZipPlace(Place):
     def get(self, file: str) -> bytes:
         """Read a file; see `Place.get`."""
         try:
-            return self._zip.read(self._top + file)
+            return self._open().read(self._top + file)
         except KeyError as error:
             raise RefusedError(f"{self.name} holds no {file}") from error
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise RefusedError(f"{file} in {self.name} is damaged ({error}): fetch the zip again") from error
 
     def close(self) -> None:
-        """Close the file."""
-        self._zip.close()
+        """Close the file; see `Place.close`."""
+        if self._zip is not None:
+            self._zip.close()
+            self._zip = None
+
+    def _open(self) -> zipfile.ZipFile:
+        with self._opening:
+            if self._zip is None:
+                try:
+                    self._zip = zipfile.ZipFile(self._path)
+                except FileNotFoundError as error:
+                    raise EcgkitError(f"no file {self._path}: give the zip that PhysioNet publishes") from error
+                except (OSError, zipfile.BadZipFile) as error:
+                    raise EcgkitError(f"{self._path} cannot be read as a zip ({error}): fetch it again") from error
+            return self._zip
 
 
 def place_at(url: str, *, timeout: float) -> Place:

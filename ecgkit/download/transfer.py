@@ -25,6 +25,7 @@ SUMS = "SHA256SUMS.txt"
 MOST_REFUSALS = 10
 """So many files that cannot be had end a transfer: the place is then not what it should be."""
 SECONDS_BETWEEN_NOTES = 10
+SECONDS_TO_END = 5
 
 FEWEST_SHOWN = 10
 
@@ -211,9 +212,12 @@ class Transfer:
     def _save(self, folder: Path, item: tuple[str, bytes]) -> RefusedError | None:
         file, sha256 = item
         try:
-            write_atomically(folder / file, self.get(file, sha256))
+            data = self.get(file, sha256)
         except RefusedError as error:
             return error
+        if self._stop.is_set():
+            raise _Stopped
+        write_atomically(folder / file, data)
         return None
 
     def _from_any_place(self, file: str, turn: int) -> bytes:
@@ -298,7 +302,7 @@ def unordered(
     items : iterable
         The items; no more are taken than there are threads to work on them.
     n_threads : int
-        Threads. They do not keep the program from ending, so that Ctrl-C ends it at once.
+        Threads. After an error they get `SECONDS_TO_END` to end; Ctrl-C does not wait for them.
     stop : Event
         Set when the caller takes no more results; the threads then end after their item.
 
@@ -328,12 +332,20 @@ def unordered(
             last = _Outcome(error=error, is_last=True)
         results.put(last)
 
-    for _ in range(n_threads):
-        threading.Thread(target=work, daemon=True).start()
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    patience = float(SECONDS_TO_END)
     try:
         yield from _take(results, n_threads)
+    except KeyboardInterrupt:
+        patience = 0
+        raise
     finally:
         stop.set()
+        until = time.monotonic() + patience
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,9 @@ def _check_folder(folder: Path) -> None:
     if inner:
         raise EcgkitError(f"no PTB-XL in {folder}, but in {inner[0].parent}: pass --raw {inner[0].parent}")
     what = f" ({missing[0]} is missing)" if folder.is_dir() else ""
-    raise EcgkitError(f"no PTB-XL in {folder}{what}: run {DOWNLOAD}, pass its folder with --raw DIR, or take the demo")
+    raise EcgkitError(
+        f"no PTB-XL in {folder}{what}: run {DOWNLOAD}, pass its folder with --raw DIR, or pass --dataset demo"
+    )
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -103,36 +103,44 @@ def test_missing_files_are_counted_and_refused(tiny_ptbxl: TinyPtbXl):
     message = refused(folder)
     assert "2 of 40 records" in message
     assert "records100/00000/00007_lr" in message
-    assert "ecgkit_part.json" in message
+    assert "ecgkit_manifest.json" in message
 
 
 def test_a_folder_without_the_rate_asked_for_is_refused(tiny_ptbxl: TinyPtbXl):
     folder = tiny_ptbxl()
     assert "40 of 40 records" in refused(folder, sampling_rate=500)
-    (folder / "ecgkit_part.json").write_text('{"part": true}')
-    assert "0 records" in refused(folder, sampling_rate=500)
+    (folder / "ecgkit_manifest.json").write_text('{"part": true}')
+    assert "40 of 40 records" in refused(folder, sampling_rate=500)
     assert "100 or 500" in refused(folder, sampling_rate=250)
 
 
 def test_a_folder_that_says_so_may_lack_records(tiny_ptbxl: TinyPtbXl):
     folder = tiny_ptbxl()
     (folder / "records100/00000/00007_lr.dat").unlink()
-    manifest = {"part": True, "reason": "a lesson", "version": "1.0.2", "records": {"100": 39}}
-    (folder / "ecgkit_part.json").write_text(json.dumps(manifest))
+    manifest = {"part": True, "reason": "a lesson", "version": "1.0.2"}
+    (folder / "ecgkit_manifest.json").write_text(json.dumps(manifest))
     source = PtbXl(folder)
     assert 7 not in set(source.records["record_id"])
     assert len(source.records) == len(source.labels["all"]) == 39
     assert source.version == "1.0.2"
     assert source.part == manifest
-    (folder / "records100/00000/00008_lr.dat").unlink()
-    assert "39 are needed" in refused(folder)
+    assert source.describe().endswith("; a part: a lesson")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"part": "yes"}'])
+def test_a_download_says_how_many_records_count(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl()
+    (folder / "ecgkit_manifest.json").write_text('{"first": {"100": 12}}')
+    assert PtbXl(folder).records["record_id"].tolist() == list(range(1, 13))
+    assert "ecgkit download ptbxl --rate 500" in refused(folder, sampling_rate=500)
+    (folder / "records100/00000/00007_lr.dat").unlink()
+    assert "1 of 12 records" in refused(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"part": "yes"}', '{"first": 12}', '{"first": {"100": "all"}}'])
 def test_a_part_file_that_says_nothing_is_refused(tiny_ptbxl: TinyPtbXl, content: str):
     folder = tiny_ptbxl(3)
-    (folder / "ecgkit_part.json").write_text(content)
-    assert "ecgkit_part.json" in refused(folder)
+    (folder / "ecgkit_manifest.json").write_text(content)
+    assert "ecgkit_manifest.json" in refused(folder)
 
 
 def test_a_part_names_its_version_in_the_licence(tiny_ptbxl: TinyPtbXl):
