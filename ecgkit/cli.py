@@ -291,7 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EcgkitError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        fail("interrupted: the same command, without --force, goes on where it stopped")
+        without = ", without --force," if getattr(parsed, "force", False) else ""
+        fail(f"interrupted: the same command{without} goes on where it stopped")
         return 130
     except OSError as error:
         where = error.filename or "while writing"
