@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 import sklearn.metrics
+from numpy.typing import ArrayLike
 
 from ecgkit import metrics
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.calibration import add_calibration, fit_calibration
+from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, interval, patient_weights
 from ecgkit.evaluation.thresholds import fit_thresholds
-from ecgkit.metrics import FoldScores
+from ecgkit.metrics import Floats, FoldScores
+from ecgkit.metrics.table import divide
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
 
 METRICS_VERSION = 1
@@ -34,11 +38,13 @@ class ReportFolder(Protocol):
         """Write a Parquet table."""
 
 
-def fold_metrics(scores: FoldScores, thresholds: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Compute every metric of one fold, or of any choice or resample of its records.
+def fold_metrics(
+    scores: FoldScores, thresholds: Mapping[str, Any], *, weights: Floats | None = None
+) -> dict[str, dict[str, Floats]]:
+    """Compute every metric of one fold, or of all bootstrap resamples of it at once.
 
-    Ranking and decisions are those of the probabilities as the network gives them; ``brier`` and ``ece`` are those of
-    the calibrated ones.
+    Ranking and decisions are those of the probabilities as the network gives them; ``brier``, ``ece`` and
+    ``ece_equal_mass`` are those of the calibrated ones.
 
     Parameters
     ----------
@@ -46,12 +52,14 @@ def fold_metrics(scores: FoldScores, thresholds: Mapping[str, Any]) -> dict[str,
         Outcomes and probabilities, with the calibrated ones.
     thresholds : mapping
         What `fit_thresholds` gave.
+    weights : ndarray of float64, shape (resamples, records), optional
+        How often each record counts; see `ecgkit.evaluation.resampling.patient_weights`.
 
     Returns
     -------
-    dict of str to dict of str to float
+    dict of str to dict of str to float or ndarray of shape (resamples,)
         Class, ``"macro"``, ``"micro"`` or ``"samples"``, then the metric. NaN where a metric is not defined; a macro
-        mean is over the classes where it is.
+        mean is over the classes where it is, in each resample by itself.
 
     Raises
     ------
@@ -63,34 +71,86 @@ def fold_metrics(scores: FoldScores, thresholds: Mapping[str, Any]) -> dict[str,
     truth, prob = scores.y_true, scores.prob
     decided = prob >= metrics.class_thresholds(thresholds, scores.classes)
     decided_at_half = prob >= 0.5
+    at_half = metrics.threshold_metrics(truth, decided_at_half, weights=weights)
     of_classes = {
-        "auc": metrics.auc(truth, prob),
-        "average_precision": metrics.average_precision(truth, prob),
-        **metrics.threshold_metrics(truth, decided),
-        **{f"{name}_at_half": value for name, value in metrics.threshold_metrics(truth, decided_at_half).items()},
-        "brier": metrics.brier(truth, scores.calibrated),
-        "ece": metrics.ece(truth, scores.calibrated),
+        "auc": metrics.auc(truth, prob, weights=weights),
+        "average_precision": metrics.average_precision(truth, prob, weights=weights),
+        **metrics.threshold_metrics(truth, decided, weights=weights),
+        **{f"{name}_at_half": value for name, value in at_half.items()},
+        "brier": metrics.brier(truth, scores.calibrated, weights=weights),
+        "ece": metrics.ece(truth, scores.calibrated, weights=weights),
+        "ece_equal_mass": metrics.ece(truth, scores.calibrated, bins="mass", weights=weights),
     }
     table = {
-        name: {metric: float(values[i]) for metric, values in of_classes.items()}
-        for i, name in enumerate(scores.classes)
+        name: {metric: values[..., i] for metric, values in of_classes.items()} for i, name in enumerate(scores.classes)
     }
     common = thresholds.get("f_max_threshold")
+    nothing = np.full(np.shape(of_classes["auc"])[:-1], np.nan)
     return table | {
-        "macro": {metric: metrics.macro(values) for metric, values in of_classes.items()},
+        "macro": {metric: _mean_of_classes(values) for metric, values in of_classes.items()},
         "micro": {
-            "f1": metrics.micro_f1(truth, decided),
-            "f1_at_half": metrics.micro_f1(truth, decided_at_half),
+            "f1": metrics.micro_f1(truth, decided, weights=weights),
+            "f1_at_half": metrics.micro_f1(truth, decided_at_half, weights=weights),
         },
         "samples": {
-            "subset_accuracy": metrics.subset_accuracy(truth, decided),
-            "hamming_loss": metrics.hamming_loss(truth, decided),
-            "f_max": math.nan if common is None else metrics.f_max(truth, prob, threshold=common),
+            "subset_accuracy": metrics.subset_accuracy(truth, decided, weights=weights),
+            "hamming_loss": metrics.hamming_loss(truth, decided, weights=weights),
+            "f_max": nothing if common is None else metrics.f_max(truth, prob, threshold=common, weights=weights),
+            "f_max_oracle": metrics.f_max_oracle(truth, prob, weights=weights),
         },
     }
 
 
-def evaluate(predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any]) -> dict[str, Any]:
+def _mean_of_classes(values: Floats) -> Floats:
+    """Average over the classes that have a value."""
+    known = ~np.isnan(values)
+    return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+
+
+def fold_report(
+    scores: FoldScores, thresholds: Mapping[str, Any], patient_ids: ArrayLike, *, resamples: int = RESAMPLES
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compute every metric of one fold with its interval.
+
+    Parameters
+    ----------
+    scores : FoldScores
+        Outcomes and probabilities, with the calibrated ones.
+    thresholds : mapping
+        What `fit_thresholds` gave.
+    patient_ids : array-like, shape (records,)
+        Whose record each is.
+    resamples : int, default 1000
+        Bootstrap resamples of patients.
+
+    Returns
+    -------
+    metrics : dict
+        ``{GROUP: {METRIC: {"value", "low", "high"}}}``: the 2.5 and 97.5 percentiles over the resamples in which the
+        metric is defined. None where it is not.
+    bootstrap : dict
+        How the intervals came about: ``resamples``, ``patients``, ``percentiles``, and under ``without_auc`` for each
+        class in how many resamples it lacked an outcome, so that it was left out of their macro mean.
+    """
+    weights = patient_weights(patient_ids, resamples=resamples)
+    values, drawn = fold_metrics(scores, thresholds), fold_metrics(scores, thresholds, weights=weights)
+    entries = {
+        group: {metric: _entry(float(value), *interval(drawn[group][metric])) for metric, value in of_group.items()}
+        for group, of_group in values.items()
+    }
+    bootstrap = {
+        "resamples": resamples,
+        "of": "patients",
+        "patients": len(np.unique(np.asarray(patient_ids))),
+        "percentiles": list(PERCENTILES),
+        "without_auc": {name: int(np.isnan(drawn[name]["auc"]).sum()) for name in scores.classes},
+    }
+    return entries, bootstrap
+
+
+def evaluate(
+    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, resamples: int = RESAMPLES
+) -> dict[str, Any]:
     """Compute what ``metrics.json`` holds.
 
     Parameters
@@ -101,12 +161,14 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapp
         The classes.
     thresholds : mapping
         What `fit_thresholds` gave.
+    resamples : int, default 1000
+        Bootstrap resamples of patients.
 
     Returns
     -------
     dict
-        ``{"version": 1, "fold_9": {GROUP: {METRIC: {"value", "low", "high"}}}, "fold_10": ...}``. A value is None
-        where the metric is not defined; ``low`` and ``high`` are None.
+        ``{"version": 1, "fold_9": {GROUP: {METRIC: {"value", "low", "high"}}}, "fold_10": ..., "bootstrap": {"fold_9":
+        ..., "fold_10": ...}}``; see `fold_report`. A value is None where the metric is not defined.
 
     Raises
     ------
@@ -114,18 +176,20 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapp
         If a fold, a column or a threshold is missing, or a probability is NaN or outside 0 to 1.
     """
     result: dict[str, Any] = {"version": METRICS_VERSION}
+    bootstrap = {}
     for fold in (VALIDATION_FOLD, TEST_FOLD):
-        values = fold_metrics(metrics.fold_scores(predictions, classes, fold), thresholds)
-        result[f"fold_{fold}"] = {
-            group: {metric: _entry(value) for metric, value in of_group.items()} for group, of_group in values.items()
-        }
-    return result
+        scores = metrics.fold_scores(predictions, classes, fold)
+        patients = predictions.loc[predictions["fold"] == fold, "patient_id"].to_numpy()
+        key = f"fold_{fold}"
+        result[key], bootstrap[key] = fold_report(scores, thresholds, patients, resamples=resamples)
+    return result | {"bootstrap": bootstrap}
 
 
-def _entry(value: float, low: float = math.nan, high: float = math.nan) -> dict[str, float | None]:
+def _entry(value: float, low: float, high: float) -> dict[str, float | None]:
     """Give one number of ``metrics.json`` with its interval; what is not known is None."""
-    numbers = {"value": value, "low": low, "high": high}
-    return {name: None if math.isnan(number) else number for name, number in numbers.items()}
+    if math.isnan(value):
+        return {"value": None, "low": None, "high": None}
+    return {"value": value, "low": None if math.isnan(low) else low, "high": None if math.isnan(high) else high}
 
 
 def metrics_table(results: Mapping[str, Any], fold: str = "fold_10") -> pd.DataFrame:
@@ -148,7 +212,7 @@ def metrics_table(results: Mapping[str, Any], fold: str = "fold_10") -> pd.DataF
     EcgkitError
         If there is no such fold.
     """
-    groups = results[check_choice("fold", fold, [key for key in results if key != "version"])]
+    groups = results[check_choice("fold", fold, [key for key in results if key.startswith("fold_")])]
     rows = {name: groups[name] for name in groups if name not in ("micro", "samples")}
     table = {name: {metric: entry["value"] for metric, entry in row.items()} for name, row in rows.items()}
     return pd.DataFrame.from_dict(table, orient="index").astype(float)

@@ -33,6 +33,7 @@ OF_CLASSES = [
     *(f"{name}_at_half" for name in OF_DECISIONS),
     "brier",
     "ece",
+    "ece_equal_mass",
 ]
 
 
@@ -94,17 +95,26 @@ def test_what_was_written_can_be_evaluated_again_with_equal_numbers(tmp_path: Pa
 def test_the_layout_of_metrics_json(tmp_path: Path) -> None:
     results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
 
-    assert list(results) == ["version", "fold_9", "fold_10"]
+    assert list(results) == ["version", "fold_9", "fold_10", "bootstrap"]
     assert results["version"] == 1
     for fold in ("fold_9", "fold_10"):
         assert list(results[fold]) == [*CLASSES, "macro", "micro", "samples"]
         for group in (*CLASSES, "macro"):
             assert list(results[fold][group]) == OF_CLASSES
         assert list(results[fold]["micro"]) == ["f1", "f1_at_half"]
-        assert list(results[fold]["samples"]) == ["subset_accuracy", "hamming_loss", "f_max"]
+        assert list(results[fold]["samples"]) == ["subset_accuracy", "hamming_loss", "f_max", "f_max_oracle"]
         entries = [entry for group in results[fold].values() for entry in group.values()]
         assert all(list(entry) == ["value", "low", "high"] for entry in entries)
-        assert all(0 <= entry["value"] <= 1 and entry["low"] is None and entry["high"] is None for entry in entries)
+        assert all(0 <= entry["low"] < entry["high"] <= 1 for entry in entries)
+        inside = [entry["low"] <= entry["value"] <= entry["high"] for entry in entries]
+        assert np.mean(inside) > 0.9
+        assert results["bootstrap"][fold] == {
+            "resamples": 1000,
+            "of": "patients",
+            "patients": 100,
+            "percentiles": [2.5, 97.5],
+            "without_auc": dict.fromkeys(CLASSES, 0),
+        }
 
 
 def test_the_numbers_are_those_of_scikit_learn_at_the_thresholds_of_fold_9() -> None:

@@ -1,0 +1,60 @@
+"""Intervals by resampling patients."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ecgkit.errors import EcgkitError
+from ecgkit.metrics import Floats
+
+RESAMPLES = 1000
+PERCENTILES = (2.5, 97.5)
+
+
+def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Draw bootstrap resamples of patients; each brings all of its records along.
+
+    Records of one patient resemble each other, so that resampling records would give intervals that are too narrow.
+
+    Parameters
+    ----------
+    patient_ids : array-like, shape (records,)
+        Whose record each is.
+    resamples : int, default 1000
+        How many resamples.
+    seed : int, default 0
+        Of the random numbers. Resamples of the same patients in the same order with the same seed are the same, so
+        that two models can be compared resample by resample.
+
+    Returns
+    -------
+    ndarray of float64, shape (resamples, records)
+        How often each record was drawn.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no record, or not at least one resample.
+
+    References
+    ----------
+    Efron and Tibshirani, "An introduction to the bootstrap" (1993), chapters 8 and 13.
+    """
+    patients, of_record = np.unique(np.asarray(patient_ids), return_inverse=True)
+    if not len(patients):
+        raise EcgkitError("there is no record to resample: give at least one")
+    if resamples < 1:
+        raise EcgkitError(f"resamples is {resamples}: give a positive number")
+    drawn = np.random.default_rng(seed).multinomial(len(patients), np.full(len(patients), 1 / len(patients)), resamples)
+    return drawn.astype(np.float64)[:, of_record]
+
+
+def interval(values: ArrayLike) -> tuple[float, float]:
+    """Give the 2.5 and 97.5 percentiles of a metric over the resamples that have it; NaN where none has."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, PERCENTILES)
+    return float(low), float(high)

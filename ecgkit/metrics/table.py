@@ -1,0 +1,220 @@
+"""The table of predictions as arrays, and what is checked of outcomes, scores and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import EcgkitError
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """The predictions for one fold, as arrays.
+
+    Attributes
+    ----------
+    fold : int
+        The fold.
+    classes : tuple of str
+        The names of the columns.
+    y_true : ndarray of bool, shape (records, classes)
+        What the records carry.
+    prob : ndarray of float64, shape (records, classes)
+        Probabilities as the network gives them.
+    calibrated : ndarray of float64, shape (records, classes), or None
+        Calibrated probabilities; None if the table has none.
+    """
+
+    fold: int
+    classes: tuple[str, ...]
+    y_true: Bools
+    prob: Floats
+    calibrated: Floats | None = None
+
+    def take(self, rows: NDArray[Any]) -> FoldScores:
+        """Give the same for some of the records: positions (a record may come more than once) or a mask."""
+        calibrated = None if self.calibrated is None else self.calibrated[rows]
+        return replace(self, y_true=self.y_true[rows], prob=self.prob[rows], calibrated=calibrated)
+
+
+def fold_scores(predictions: pd.DataFrame, classes: Sequence[str], fold: int) -> FoldScores:
+    """Read one fold out of a table of predictions.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Columns ``fold``, and for each class ``true_CLASS``, ``prob_CLASS`` and, if there already, ``calibrated_CLASS``.
+    classes : sequence of str
+        The classes to read.
+    fold : int
+        The fold to read.
+
+    Returns
+    -------
+    FoldScores
+
+    Raises
+    ------
+    EcgkitError
+        If a column or the fold is missing, or a score is NaN or outside 0 to 1.
+    """
+    kinds = ["true", "prob"]
+    if f"calibrated_{classes[0]}" in predictions:
+        kinds.append("calibrated")
+    wanted = ["fold", *(f"{kind}_{name}" for kind in kinds for name in classes)]
+    missing = [column for column in wanted if column not in predictions]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise EcgkitError(f"the predictions have no column {missing[0]!r}{more}: give a table with every class in it")
+    rows = predictions[predictions["fold"] == fold]
+    if rows.empty:
+        there = ", ".join(str(one) for one in sorted(predictions["fold"].unique())) or "none"
+        raise EcgkitError(f"the predictions have no record of fold {fold} (there: {there}): predict folds 9 and 10")
+    # One layout in memory, whatever the table's: sums in another order would differ in the last digit.
+    arrays = {kind: np.ascontiguousarray(rows[[f"{kind}_{name}" for name in classes]].to_numpy()) for kind in kinds}
+    y_true, prob = check_scores(arrays["true"], arrays["prob"])
+    check_probabilities(prob, "prob")
+    calibrated = None
+    if "calibrated" in arrays:
+        calibrated = check_scores(y_true, arrays["calibrated"])[1]
+        check_probabilities(calibrated, "calibrated")
+    return FoldScores(fold, tuple(classes), y_true, prob, calibrated)
+
+
+def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+    """Check that outcomes and scores can be compared.
+
+    Parameters
+    ----------
+    y_true : array-like of bool or of 0 and 1, shape (records,) or (records, classes)
+        Outcomes.
+    scores : array-like of float, of the same shape
+        Scores; float64 comes back, so that no comparison depends on the precision they were stored in.
+
+    Returns
+    -------
+    tuple of ndarray
+        Outcomes as bool, scores as float64.
+
+    Raises
+    ------
+    EcgkitError
+        If the shapes differ, there is no record, an outcome is neither 0 nor 1, or a score is NaN.
+    """
+    truth, values = np.asarray(y_true), np.asarray(scores, dtype=np.float64)
+    if truth.shape != values.shape:
+        raise EcgkitError(f"outcomes have the shape {truth.shape} and scores {values.shape}: give one score an outcome")
+    if len(truth) == 0:
+        raise EcgkitError("there is no record to evaluate: give at least one")
+    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
+        raise EcgkitError("an outcome is neither 0 nor 1: give booleans, without records of unknown outcome")
+    if n_nan := int(np.isnan(values).sum()):
+        raise EcgkitError(f"{n_nan} of {values.size} scores are NaN: the model has diverged; train it again")
+    return truth.astype(bool), values
+
+
+def check_probabilities(prob: Floats, name: str = "probability") -> None:
+    """Check that all values lie between 0 and 1.
+
+    Raises
+    ------
+    EcgkitError
+        If one does not, or is NaN.
+    """
+    if not ((prob >= 0) & (prob <= 1)).all():
+        span = f"{prob.min():g} to {prob.max():g}"
+        raise EcgkitError(f"a {name} is outside 0 to 1 ({span}): give probabilities, not logits")
+
+
+def class_thresholds(thresholds: Mapping[str, Any], classes: Sequence[str]) -> Floats:
+    """Bring thresholds into the order of the classes.
+
+    Parameters
+    ----------
+    thresholds : mapping
+        Class to threshold, or what ``thresholds.json`` holds, with that mapping under ``"thresholds"``.
+    classes : sequence of str
+        The classes.
+
+    Returns
+    -------
+    ndarray of float64, shape (classes,)
+
+    Raises
+    ------
+    EcgkitError
+        If a class has no threshold.
+    """
+    values = thresholds.get("thresholds", thresholds)
+    missing = [name for name in classes if name not in values]
+    if missing:
+        raise EcgkitError(f"no threshold for {', '.join(missing)}: fit the thresholds with these classes")
+    return np.array([values[name] for name in classes], dtype=np.float64)
+
+
+def divide(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
+    """Divide; NaN where the denominator is zero."""
+    top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    out = np.full(np.broadcast_shapes(top.shape, bottom.shape), np.nan)
+    return np.divide(top, bottom, out=out, where=bottom != 0)[()]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Outcomes and scores as columns, and weights as rows, whatever they came as.
+
+    Attributes
+    ----------
+    truth : ndarray of bool, shape (records, classes)
+        Outcomes.
+    scores : ndarray of float64, shape (records, classes)
+        Scores.
+    weights : ndarray of float64, shape (resamples, records)
+        How often each record counts; a single row of ones where none were given.
+    """
+
+    truth: Bools
+    scores: Floats
+    weights: Floats
+    is_one_class: bool
+    is_weighted: bool
+
+    def shaped(self, result: Floats) -> Floats:
+        """Give a result of shape (resamples, classes) the shape that belongs to what came in."""
+        if self.is_one_class:
+            result = result[..., 0]
+        return (result if self.is_weighted else result[0])[()]
+
+    def each(self, function: Callable[[Bools, Floats, Floats], Floats]) -> Floats:
+        """Call a function of outcomes, scores and weights on each class, and shape what it gives a resample."""
+        results = [function(self.truth[:, i], self.scores[:, i], self.weights) for i in range(self.truth.shape[1])]
+        return self.shaped(np.stack(results, axis=-1))
+
+
+def columns(y_true: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> Columns:
+    """Check outcomes, scores and weights, and lay them out.
+
+    Raises
+    ------
+    EcgkitError
+        As `check_scores`; or if a weight is negative or NaN, or there is not one for each record.
+    """
+    truth, values = check_scores(y_true, scores)
+    counts = np.ones((1, len(truth))) if weights is None else np.asarray(weights, dtype=np.float64)
+    if counts.ndim != 2 or counts.shape[1] != len(truth):
+        raise EcgkitError(f"weights have the shape {counts.shape}: give a row a resample, of {len(truth)} records")
+    if not (counts >= 0).all():
+        raise EcgkitError("a weight is negative or NaN: give how often each record counts")
+    is_one = truth.ndim == 1
+    if is_one:
+        truth, values = truth[:, None], values[:, None]
+    return Columns(truth, values, counts, is_one, weights is not None)
