@@ -31,8 +31,8 @@ class FileServer(ThreadingHTTPServer):
         The paths asked for, in order.
     times : dict of str to list of float
         When each path was asked for.
-    agents : set of str
-        The user agents seen.
+    agents, authorisations : set of str
+        The user agents, and what was said to be let in.
     open_connections, most_connections, all_connections : int
         Connections that are open now, that were open at most, and that were ever opened.
     """
@@ -54,6 +54,7 @@ class FileServer(ThreadingHTTPServer):
         self.requests: list[str] = []
         self.times: dict[str, list[float]] = {}
         self.agents: set[str] = set()
+        self.authorisations: set[str] = set()
         self.open_connections = self.most_connections = self.all_connections = 0
         self.lock = threading.Lock()
         self.closing = threading.Event()
@@ -115,6 +116,7 @@ class Handler(BaseHTTPRequestHandler):
         if not self.path.startswith(self.server.prefix):
             return self.answer(404)
         path = unquote(self.path).removeprefix(self.server.prefix).removeprefix("moved/")
+        self.server.authorisations.add(self.headers.get("Authorization", ""))
         fault = self.server.next_fault(path, self.headers.get("User-Agent", ""))
         file = self.server.folder / path
         if fault is not None and file.is_file():
@@ -173,6 +175,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
         else:
             self.close_connection = True
+
+    def late(self, body: bytes, seconds: str) -> None:
+        self.server.closing.wait(float(seconds))
+        self.answer(200, body)
 
     def drip(self, body: bytes) -> None:
         """Send a byte now and then, each well within any time-out."""

@@ -51,6 +51,11 @@ class Manifest:
     ----------
     data : dict
         What the file says.
+
+    Raises
+    ------
+    EcgkitError
+        If the folder says of itself that it is a part: it was made by hand, and is not ours to change.
     """
 
     def __init__(self, folder: Path, urls: list[str]) -> None:
@@ -59,6 +64,11 @@ class Manifest:
             self.data: dict[str, Any] = read_manifest(folder) or {}
         except EcgkitError:
             self.data = {}
+        if self.data.get("part"):
+            raise EcgkitError(
+                f"{folder} says in its {MANIFEST} that it is a part made by hand: "
+                "move it away, or choose another --root"
+            )
 
     @property
     def n_table(self) -> int:
@@ -85,42 +95,43 @@ class Manifest:
         """
         write_atomically(self.folder / SUMS, sums.text)
         n_table = len(names[100])
-        known = self.data.get("first", {}) if self.data.get("n_table") == n_table else {}
-        # A folder that was laid down by hand and is whole stays so, at each rate.
-        whole = {str(rate): n_table for rate, records in names.items() if self._all_there(records)}
+        # What an earlier call brought counts as far as it is still there; a folder laid down by hand may be whole.
+        known = {rate: min(self.data.get("first", {}).get(str(rate), 0), n_table) for rate in names}
+        first = {
+            str(rate): count
+            for rate, records in names.items()
+            for count in [n_table if self._all_there(records) else known[rate]]
+            if count and self._all_there(records[:count])
+        }
         self._write(
             dataset="PTB-XL",
             version=PUBLISHED_ROWS.get(n_table),
             sums_sha256=hashlib.sha256(sums.text).hexdigest(),
             n_table=n_table,
-            first=known | whole,
+            first=first,
             **{"from": self.urls},
         )
 
-    def forget_sums(self) -> None:
-        """Have the next call read the list of checksums again, since it may be what is wrong."""
-        self._write(**self.data | {"sums_sha256": None})
-
-    def finish(self, rates: Sequence[int], limit: int | None) -> dict[int, int]:
+    def finish(self, rate: int, limit: int | None) -> int:
         """Write down that the records asked for are there.
 
         Parameters
         ----------
-        rates : sequence of int
-            Sampling rates in Hz.
+        rate : int
+            Sampling rate in Hz.
         limit : int or None
             Records asked for, from the first of the table on; None for all.
 
         Returns
         -------
-        dict of int to int
-            For each of the rates, how many records are there, from the first on: no fewer than before.
+        int
+            How many records are there at this rate, from the first on: no fewer than before.
         """
         asked = min(limit or self.n_table, self.n_table)
-        first = self.data["first"]
-        first |= {str(rate): max(asked, first.get(str(rate), 0)) for rate in rates}
+        first = {**self.data["first"]}
+        first[str(rate)] = max(asked, first.get(str(rate), 0))
         self._write(**self.data | {"first": first})
-        return {rate: first[str(rate)] for rate in rates}
+        return int(first[str(rate)])
 
     def _write(self, **data: Any) -> None:
         self.data = data

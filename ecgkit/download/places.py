@@ -25,6 +25,20 @@ SLOWEST = 1000
 PATIENT_SECONDS = 60
 LONGEST_PAUSE = 600
 PASSING_STATUS = (408, 425, 429)
+HOPELESS = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not trusted here; set REQUESTS_CA_BUNDLE to the file of your network's certificates",
+    ),
+    ("CA certificate bundle", "REQUESTS_CA_BUNDLE names no file of certificates"),
+    ("InvalidURL|InvalidSchema|LocationParseError|UnicodeError", "the address, or that of the proxy, cannot be used"),
+)
+"""What no patience mends, by what the transport says."""
+PASSING = (
+    ("resolve|getaddrinfo|Name or service", "has no address here: check the network"),
+    ("timed out", "does not answer in time"),
+    ("refused", "refuses the connection"),
+)
 
 
 class PassingError(EcgkitError):
@@ -33,6 +47,14 @@ class PassingError(EcgkitError):
 
 class RefusedError(EcgkitError):
     """A place that answers, but does not give this file: to ask again is of no use."""
+
+
+class MissingError(RefusedError):
+    """A place that does not have this file."""
+
+
+class ClosedError(RefusedError):
+    """A place that gives no file at all."""
 
 
 class Place(ABC):
@@ -92,9 +114,11 @@ class WebPlace(Place):
     """
 
     def __init__(self, url: str, *, timeout: float) -> None:
-        self.url = url.rstrip("/") + "/"
-        self.name = urlsplit(self.url).netloc
-        self._timeout = timeout
+        parts = urlsplit(url.rstrip("/") + "/")
+        self._address, self._timeout = parts.geturl(), timeout
+        # A name and a password that the address may hold are for the server alone.
+        self.name = parts.netloc.rpartition("@")[2]
+        self.url = parts._replace(netloc=self.name).geturl()
         self._threads = threading.local()
         self._sessions: list[requests.Session] = []
         self._not_before = 0.0
@@ -102,11 +126,11 @@ class WebPlace(Place):
     def get(self, file: str) -> bytes:
         """Read a file; see `Place.get`."""
         try:
-            with self._session().get(self.url + quote(file), stream=True, timeout=self._timeout) as response:
-                self._check_status(response)
+            with self._session().get(self._address + quote(file), stream=True, timeout=self._timeout) as response:
+                self._check_status(response, file)
                 return _read_body(response.raw)
         except requests.TooManyRedirects as error:
-            raise RefusedError(f"{self.url + file} leads round in circles") from error
+            raise RefusedError(f"{self.url}{file} leads round in circles") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise self._failure(error) from error
 
@@ -130,34 +154,30 @@ class WebPlace(Place):
         current: requests.Session = self._threads.session
         return current
 
-    def _check_status(self, response: requests.Response) -> None:
-        status, where = response.status_code, response.url
+    def _check_status(self, response: requests.Response, file: str) -> None:
+        status = response.status_code
         if status == 200:
             return
         if status in PASSING_STATUS or status >= 500:
             seconds = _retry_after(response.headers.get("Retry-After"))
             if seconds > LONGEST_PAUSE:
-                raise RefusedError(f"{self.name} asks to come back in {seconds / 60:.0f} min (status {status})")
+                raise ClosedError(f"{self.name} asks to come back in {seconds / 60:.0f} min (status {status})")
             self._not_before = max(self._not_before, time.monotonic() + seconds)
             raise PassingError(f"{self.name} answers with status {status}")
-        meaning = {401: "is not open to everyone", 403: "is forbidden", 404: "is not there"}.get(status, "is refused")
-        raise RefusedError(f"{where} {meaning} (status {status})")
+        if status in (404, 410):
+            raise MissingError(f"{self.url}{file} is not there (status {status})")
+        meaning = {401: "is not open to everyone", 403: "is forbidden"}.get(status, "is refused")
+        raise RefusedError(f"{self.url}{file} {meaning} (status {status})")
 
     def _failure(self, error: Exception) -> EcgkitError:
         """Say in one line what the transport could not do."""
         text = str(error)
-        if "CERTIFICATE_VERIFY_FAILED" in text:
-            return RefusedError(
-                f"the certificate of {self.name} is not trusted here: "
-                "set REQUESTS_CA_BUNDLE to the file of your network's certificates"
-            )
-        meanings = (
-            ("resolve|getaddrinfo|Name or service", "has no address here: check the network"),
-            ("timed out", "does not answer in time"),
-            ("refused", "refuses the connection"),
-            ("[Pp]roxy", "cannot be reached through the proxy"),
-        )
-        found = [meaning for pattern, meaning in meanings if re.search(pattern, text)]
+        for pattern, meaning in HOPELESS:
+            if re.search(pattern, f"{type(error).__name__}: {text}"):
+                return ClosedError(f"{self.name} cannot be reached: {meaning}")
+        if isinstance(error, requests.exceptions.ProxyError):
+            return PassingError(f"the proxy to {self.name} does not answer: check HTTPS_PROXY and HTTP_PROXY")
+        found = [meaning for pattern, meaning in PASSING if re.search(pattern, text)]
         return PassingError(f"{self.name} {found[0] if found else 'breaks the connection'}")
 
 
@@ -174,7 +194,7 @@ class FolderPlace(Place):
         try:
             return (self.folder / file).read_bytes()
         except FileNotFoundError as error:
-            raise RefusedError(f"{self.folder / file} is not there") from error
+            raise MissingError(f"{self.folder / file} is not there") from error
         except OSError as error:
             raise RefusedError(f"{self.folder / file} cannot be read ({error.strerror})") from error
 
@@ -209,7 +229,7 @@ class ZipPlace(Place):
         try:
             return self._open().read(self._top + file)
         except KeyError as error:
-            raise RefusedError(f"{self.name} holds no {file}") from error
+            raise MissingError(f"{self.name} holds no {file}") from error
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise RefusedError(f"{file} in {self.name} is damaged ({error}): fetch the zip again") from error
 
@@ -250,12 +270,16 @@ def place_at(url: str, *, timeout: float) -> Place:
     EcgkitError
         If it is no such address, or a folder that does not exist.
     """
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https") and parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_web = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise EcgkitError(f"{url!r} is no address ({error}): give one like https://HOST/FOLDER/") from error
+    if is_web:
         return WebPlace(url, timeout=timeout)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise EcgkitError(f"{url!r} is no address of a mirror: give one like https://HOST/FOLDER/ or file:///FOLDER")
     folder = Path(url2pathname(parts.path))
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not folder.is_absolute():
+        raise EcgkitError(f"{url!r} is no address of a mirror: give one like https://HOST/FOLDER/ or file:///FOLDER")
     if not folder.is_dir():
         raise EcgkitError(f"no folder {folder}: give the address of one that exists, such as file:///FOLDER")
     return FolderPlace(folder)

@@ -7,17 +7,18 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ecgkit._files import TEMPORARY_SUFFIX, disk_errors, locked
+from ecgkit._progress import say
 from ecgkit.download.manifest import Manifest, Sums, parse_sums
-from ecgkit.download.places import PassingError, Place, RefusedError, ZipPlace, place_at
+from ecgkit.download.places import MissingError, PassingError, Place, RefusedError, ZipPlace, place_at
 from ecgkit.download.transfer import SUMS, Patience, Transfer
 from ecgkit.errors import EcgkitError
-from ecgkit.sources.ptbxl import FILE_COLUMNS, PUBLISHED_ROWS, TABLES
+from ecgkit.sources.ptbxl import FILE_COLUMNS, TABLES
 
 VERSION = "1.0.3"
 ADDRESSES = (
@@ -134,7 +135,7 @@ def download_ptbxl(
     Wagner, P. et al. (2022). PTB-XL, a large publicly available electrocardiography dataset (version 1.0.3).
     PhysioNet. https://doi.org/10.13026/kfzx-aw45
     """
-    patience, folder = patience or Patience(), Path(folder).absolute()
+    patience, folder = patience or Patience(), Path(folder).resolve()
     _check_arguments(rates, limit, mirror, zip_file)
     request = _Request(sorted(set(rates)), limit)
     places = _places(mirror, zip_file, patience)
@@ -178,23 +179,31 @@ def _nothing_lost() -> Iterator[None]:
 
 
 def _download(folder: Path, transfer: Transfer, request: _Request) -> Downloaded:
-    start = time.monotonic()
     for path in (*folder.glob(f".*{TEMPORARY_SUFFIX}"), *folder.glob(f"records*/*/.*{TEMPORARY_SUFFIX}")):
         path.unlink()  # of a download that was killed
     manifest = Manifest(folder, [place.url for place in transfer.places])
-    sums = manifest.known_sums() or _fetch_sums(transfer)
-    _check_not_another(folder, sums, transfer.places[0])
+    if known := manifest.known_sums():
+        try:
+            return _download_listed(folder, transfer, request, manifest, known)
+        except RefusedError:
+            say(f"{SUMS} of an earlier call may be out of date: reading it again", shown=transfer.progress)
+    return _download_listed(folder, transfer, request, manifest, _fetch_sums(transfer))
+
+
+def _download_listed(folder: Path, transfer: Transfer, request: _Request, manifest: Manifest, sums: Sums) -> Downloaded:
+    """Bring the tables, then the records that they name, one sampling rate after the other."""
+    start = time.monotonic()
     fixed = {name: sums.files[name] for name in (*TABLES, LICENCE) if name in sums.files}
+    _set_aside(folder, sums, transfer, is_ours="n_table" in manifest.data)
     states = transfer.bring(fixed, folder, "tables", _disk_bytes)
     table = folder / TABLES[0]
     names = _read_file_names(table.read_bytes(), table)
-    records = _record_files(names, request, sums)
+    records = {rate: _record_files(names[rate][: request.limit], sums) for rate in request.rates}
     manifest.begin(sums, names)
-    try:
-        states |= transfer.bring(records, folder, "records", _disk_bytes)
-    except RefusedError:
-        manifest.forget_sums()
-        raise
+    n_records = {}
+    for rate, files in records.items():
+        states |= transfer.bring(files, folder, f"records at {rate} Hz", _disk_bytes)
+        n_records[rate] = manifest.finish(rate, request.limit)
     return Downloaded(
         folder=folder,
         n_files=len(states),
@@ -204,7 +213,7 @@ def _download(folder: Path, transfer: Transfer, request: _Request) -> Downloaded
         fetched_bytes=transfer.n_bytes,
         n_failures=transfer.n_failures,
         seconds=time.monotonic() - start,
-        n_records=manifest.finish(request.rates, request.limit),
+        n_records=n_records,
         n_table=manifest.n_table,
     )
 
@@ -212,7 +221,7 @@ def _download(folder: Path, transfer: Transfer, request: _Request) -> Downloaded
 def _fetch_sums(transfer: Transfer) -> Sums:
     try:
         text = transfer.get(SUMS)
-    except RefusedError as error:
+    except MissingError as error:
         raise EcgkitError(f"no PTB-XL there: {error}; give the address of a folder like {ADDRESSES[0]}") from error
     return _check_sums(parse_sums(text), transfer.places[0].url)
 
@@ -227,56 +236,62 @@ def _check_sums(sums: Sums, origin: str) -> Sums:
     return sums
 
 
-def _check_not_another(folder: Path, sums: Sums, place: Place) -> None:
-    """Refuse to replace whole tables by others: a folder of another version, say, is not ours to change."""
+def _set_aside(folder: Path, sums: Sums, transfer: Transfer, *, is_ours: bool) -> None:
+    """Make room for the published tables: refuse where the folder's own are whole, and keep what is replaced."""
     own = parse_sums((folder / SUMS).read_bytes()).files if (folder / SUMS).is_file() else {}
     for name in TABLES:
-        data = (folder / name).read_bytes() if (folder / name).is_file() else b""
+        path = folder / name
+        data = path.read_bytes() if path.is_file() else b""
         digest = hashlib.sha256(data).digest()
         if not data or digest == sums.files[name]:
             continue
-        if own.get(name) == digest or (name == TABLES[0] and _version(data) not in (VERSION, None)):
+        # Another version, or a table that somebody has made shorter: not ours to change.
+        if own.get(name) == digest or (name == TABLES[0] and not is_ours and _is_whole(data)):
             raise EcgkitError(
-                f"{folder} holds another PTB-XL than {place.url} (its {name} is whole and differs): "
+                f"{folder} holds another PTB-XL than {transfer.places[0].url} (its {name} is whole and differs): "
                 "move it away, or choose another --root"
             )
+        path.replace(path.with_name(f"{name}.replaced"))
+        say(f"{path} differs from what is published: it is kept as {name}.replaced", shown=transfer.progress)
+
+
+def _is_whole(table: bytes) -> bool:
+    try:
+        return bool(_read_file_names(table, TABLES[0])[100])
+    except EcgkitError:
+        return False
 
 
 def _lines(table: bytes) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(table), "utf-8", "replace", newline="")
 
 
-def _version(table: bytes) -> str | None:
-    return PUBLISHED_ROWS.get(sum(1 for _ in csv.reader(_lines(table))) - 1)
-
-
 def _read_file_names(table: bytes, origin: Path | str) -> dict[int, list[str]]:
     """Read from the table the names of the records' files, for each sampling rate, in the order of the table."""
-    rows = csv.DictReader(_lines(table))
-    absent = [column for column in FILE_COLUMNS.values() if column not in (rows.fieldnames or ())]
-    if absent:
-        raise EcgkitError(f"{origin} is no table of PTB-XL: it has no column {absent[0]}")
     names: dict[int, list[str]] = {rate: [] for rate in FILE_COLUMNS}
-    for row in rows:
-        for rate, column in FILE_COLUMNS.items():
-            # Names come from outside and become paths here, so nothing but the expected form is taken.
-            if not re.fullmatch(RECORD_NAME, row[column] or ""):
-                raise EcgkitError(f"{origin} names a record {row[column]!r}, not one like records100/00000/00001_lr")
-            names[rate].append(row[column])
+    try:
+        for row in csv.DictReader(_lines(table)):
+            for rate, column in FILE_COLUMNS.items():
+                names[rate].append(row[column] or "")
+    except csv.Error as error:
+        raise EcgkitError(f"{origin} is no table ({error}): take the one that PhysioNet publishes") from error
+    except KeyError as error:
+        raise EcgkitError(f"{origin} is no table of PTB-XL: it has no column {error}") from error
+    if not names[100]:
+        raise EcgkitError(f"{origin} is no table of PTB-XL: it names no record")
+    for name in (name for of_rate in names.values() for name in of_rate):
+        # Names come from outside and become paths here, so nothing but the expected form is taken.
+        if not re.fullmatch(RECORD_NAME, name):
+            raise EcgkitError(f"{origin} names a record {name!r}, not one like records100/00000/00001_lr")
     return names
 
 
-def _record_files(names: Mapping[int, list[str]], request: _Request, sums: Sums) -> dict[str, bytes]:
-    """Give the files of the records asked for, with their checksums."""
-    files = [
-        f"{record}{suffix}"
-        for rate in request.rates
-        for record in names[rate][: request.limit]
-        for suffix in (".hea", ".dat")
-    ]
+def _record_files(records: Sequence[str], sums: Sums) -> dict[str, bytes]:
+    """Give the files of records, with their checksums."""
+    files = [f"{record}{suffix}" for record in records for suffix in (".hea", ".dat")]
     unknown = next((name for name in files if name not in sums.files), None)
     if unknown:
-        raise EcgkitError(f"{SUMS} does not name {unknown}, which {TABLES[0]} does: give another --mirror or --rate")
+        raise RefusedError(f"{SUMS} does not name {unknown}, which {TABLES[0]} does")
     return {name: sums.files[name] for name in files}
 
 

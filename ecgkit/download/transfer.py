@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from ecgkit._files import check_space, write_atomically
 from ecgkit._progress import progress_bar, say
-from ecgkit.download.places import PassingError, Place, RefusedError
+from ecgkit.download.places import ClosedError, PassingError, Place, RefusedError
+from ecgkit.errors import EcgkitError
 
 SUMS = "SHA256SUMS.txt"
 """The file that names all others with their checksums."""
@@ -26,6 +27,8 @@ MOST_REFUSALS = 10
 """So many files that cannot be had end a transfer: the place is then not what it should be."""
 SECONDS_BETWEEN_NOTES = 10
 SECONDS_TO_END = 5
+LONG_PAUSE = 3
+"""Seconds; a first failure is only spoken of where it costs more."""
 
 FEWEST_SHOWN = 10
 
@@ -91,7 +94,8 @@ class Transfer:
         self.places = list(places)
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._next_note = 0.0
+        self._next_note = self._last_success = 0.0
+        self._refusals: dict[Place, int] = {}
 
     def get(self, file: str, sha256: bytes | None = None) -> bytes:
         """Read a file, again and again if need be.
@@ -119,6 +123,7 @@ class Transfer:
             with self._lock:
                 self.n_bytes += len(data)
                 self.n_failures += turn > 0
+                self._last_success = time.monotonic()
             if sha256 is None or hashlib.sha256(data).digest() == sha256:
                 return data
         raise RefusedError(
@@ -211,10 +216,16 @@ class Transfer:
 
     def _save(self, folder: Path, item: tuple[str, bytes]) -> RefusedError | None:
         file, sha256 = item
+        start = time.monotonic()
         try:
             data = self.get(file, sha256)
         except RefusedError as error:
             return error
+        except PassingError as error:
+            # Where other files come meanwhile, it is this one that cannot be had, and not the place that is down.
+            if self._last_success > start:
+                return RefusedError(f"{file}: {error}")
+            raise
         if self._stop.is_set():
             raise _Stopped
         write_atomically(folder / file, data)
@@ -227,12 +238,15 @@ class Transfer:
         first = turn % len(places)
         for place in places[first:] + places[:first]:
             try:
-                return self._patiently(place, file)
+                data = self._patiently(place, file)
+                self._refusals[place] = 0
+                return data
             except PassingError as error:
                 failures.append(error)
                 self._leave(place, error)
             except RefusedError as error:
                 failures.append(error)
+                self._count_refusal(place, error)
         # That a place does not have a file says more than that another cannot be reached.
         raise next((error for error in failures if isinstance(error, RefusedError)), failures[0])
 
@@ -263,22 +277,30 @@ class Transfer:
         with self._lock:
             self.n_failures += 1
             now = time.monotonic()
-            if now < self._next_note or state.attempt_number < 2:
+            seconds = max(place.pause(), state.upcoming_sleep)
+            if now < self._next_note or (state.attempt_number < 2 and seconds < LONG_PAUSE):
                 return
             self._next_note = now + SECONDS_BETWEEN_NOTES
-        seconds = max(place.pause(), state.upcoming_sleep)
         say(
             f"{error} (attempt {state.attempt_number + 1} of {self.patience.attempts} in {seconds:.0f} s)",
             shown=self.progress,
         )
 
-    def _leave(self, place: Place, error: PassingError) -> None:
-        """Ask a place that no longer answers last from now on."""
+    def _leave(self, place: Place, error: EcgkitError) -> None:
+        """Ask a place last from now on."""
         with self._lock:
             if len(self.places) == 1 or self.places[0] is not place:
                 return
             self.places = [*self.places[1:], place]
         say(f"{error}: going on with {self.places[0].name}", shown=self.progress)
+
+    def _count_refusal(self, place: Place, error: RefusedError) -> None:
+        """Leave a place that gives nothing at all, or that has refused many files one after the other."""
+        with self._lock:
+            self._refusals[place] = self._refusals.get(place, 0) + 1
+            is_closed = isinstance(error, ClosedError) or self._refusals[place] >= MOST_REFUSALS
+        if is_closed:
+            self._leave(place, error)
 
 
 def _check_file(folder: str, item: tuple[str, bytes]) -> tuple[str, str]:

@@ -39,7 +39,7 @@ class ReportFolder(Protocol):
 
 
 def fold_metrics(
-    scores: FoldScores, thresholds: Mapping[str, Any], *, weights: Floats | None = None
+    scores: FoldScores, thresholds: Mapping[str, Any] | None, *, weights: Floats | None = None
 ) -> dict[str, dict[str, Floats]]:
     """Compute every metric of one fold, or of all bootstrap resamples of it at once.
 
@@ -50,8 +50,8 @@ def fold_metrics(
     ----------
     scores : FoldScores
         Outcomes and probabilities, with the calibrated ones.
-    thresholds : mapping
-        What `fit_thresholds` gave.
+    thresholds : mapping or None
+        What `fit_thresholds` gave; None leaves what needs them undefined.
     weights : ndarray of float64, shape (resamples, records), optional
         How often each record counts; see `ecgkit.evaluation.resampling.patient_weights`.
 
@@ -69,14 +69,10 @@ def fold_metrics(
     if scores.calibrated is None:
         raise EcgkitError('the predictions have no columns "calibrated_CLASS": add them with add_calibration')
     truth, prob = scores.y_true, scores.prob
-    decided = prob >= metrics.class_thresholds(thresholds, scores.classes)
-    decided_at_half = prob >= 0.5
-    at_half = metrics.threshold_metrics(truth, decided_at_half, weights=weights)
     of_classes = {
         "auc": metrics.auc(truth, prob, weights=weights),
         "average_precision": metrics.average_precision(truth, prob, weights=weights),
-        **metrics.threshold_metrics(truth, decided, weights=weights),
-        **{f"{name}_at_half": value for name, value in at_half.items()},
+        **_of_decisions(scores, thresholds, weights),
         "brier": metrics.brier(truth, scores.calibrated, weights=weights),
         "ece": metrics.ece(truth, scores.calibrated, weights=weights),
         "ece_equal_mass": metrics.ece(truth, scores.calibrated, bins="mass", weights=weights),
@@ -84,21 +80,42 @@ def fold_metrics(
     table = {
         name: {metric: values[..., i] for metric, values in of_classes.items()} for i, name in enumerate(scores.classes)
     }
-    common = thresholds.get("f_max_threshold")
-    nothing = np.full(np.shape(of_classes["auc"])[:-1], np.nan)
     return table | {
         "macro": {metric: _mean_of_classes(values) for metric, values in of_classes.items()},
-        "micro": {
-            "f1": metrics.micro_f1(truth, decided, weights=weights),
-            "f1_at_half": metrics.micro_f1(truth, decided_at_half, weights=weights),
-        },
-        "samples": {
-            "subset_accuracy": metrics.subset_accuracy(truth, decided, weights=weights),
-            "hamming_loss": metrics.hamming_loss(truth, decided, weights=weights),
-            "f_max": nothing if common is None else metrics.f_max(truth, prob, threshold=common, weights=weights),
-            "f_max_oracle": metrics.f_max_oracle(truth, prob, weights=weights),
-        },
+        **_of_all_classes(scores, thresholds, weights),
     }
+
+
+def _of_decisions(
+    scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
+) -> dict[str, Floats]:
+    """Compute what each class's decisions give, at the tuned thresholds and at 0.5."""
+    at_half = metrics.threshold_metrics(scores.y_true, scores.prob >= 0.5, weights=weights)
+    tuned = {name: np.full_like(values, np.nan) for name, values in at_half.items()}
+    if thresholds is not None:
+        decided = scores.prob >= metrics.class_thresholds(thresholds, scores.classes)
+        tuned = metrics.threshold_metrics(scores.y_true, decided, weights=weights)
+    return tuned | {f"{name}_at_half": values for name, values in at_half.items()}
+
+
+def _of_all_classes(
+    scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
+) -> dict[str, dict[str, Floats]]:
+    """Compute what is defined over all classes of a record together."""
+    truth, prob = scores.y_true, scores.prob
+    f1_at_half = metrics.micro_f1(truth, prob >= 0.5, weights=weights)
+    nothing = np.full_like(f1_at_half, np.nan)
+    micro = {"f1": nothing, "f1_at_half": f1_at_half}
+    samples = dict.fromkeys(("subset_accuracy", "hamming_loss", "f_max"), nothing)
+    if thresholds is not None:
+        decided = prob >= metrics.class_thresholds(thresholds, scores.classes)
+        micro["f1"] = metrics.micro_f1(truth, decided, weights=weights)
+        samples["subset_accuracy"] = metrics.subset_accuracy(truth, decided, weights=weights)
+        samples["hamming_loss"] = metrics.hamming_loss(truth, decided, weights=weights)
+        common = thresholds.get("f_max_threshold")
+        if common is not None:
+            samples["f_max"] = metrics.f_max(truth, prob, threshold=common, weights=weights)
+    return {"micro": micro, "samples": samples | {"f_max_oracle": metrics.f_max_oracle(truth, prob, weights=weights)}}
 
 
 def _mean_of_classes(values: Floats) -> Floats:
@@ -108,7 +125,7 @@ def _mean_of_classes(values: Floats) -> Floats:
 
 
 def fold_report(
-    scores: FoldScores, thresholds: Mapping[str, Any], patient_ids: ArrayLike, *, resamples: int = RESAMPLES
+    scores: FoldScores, thresholds: Mapping[str, Any] | None, patient_ids: ArrayLike, *, resamples: int = RESAMPLES
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Compute every metric of one fold with its interval.
 
@@ -149,7 +166,11 @@ def fold_report(
 
 
 def evaluate(
-    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, resamples: int = RESAMPLES
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    thresholds: Mapping[str, Any] | None,
+    *,
+    resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """Compute what ``metrics.json`` holds.
 
@@ -159,8 +180,8 @@ def evaluate(
         The table of predictions with folds 9 and 10, calibrated.
     classes : sequence of str
         The classes.
-    thresholds : mapping
-        What `fit_thresholds` gave.
+    thresholds : mapping or None
+        What `fit_thresholds` gave. None where there is no fold 9 to choose them on; the result then has fold 10 alone.
     resamples : int, default 1000
         Bootstrap resamples of patients.
 
@@ -177,7 +198,7 @@ def evaluate(
     """
     result: dict[str, Any] = {"version": METRICS_VERSION}
     bootstrap = {}
-    for fold in (VALIDATION_FOLD, TEST_FOLD):
+    for fold in (TEST_FOLD,) if thresholds is None else (VALIDATION_FOLD, TEST_FOLD):
         scores = metrics.fold_scores(predictions, classes, fold)
         patients = predictions.loc[predictions["fold"] == fold, "patient_id"].to_numpy()
         key = f"fold_{fold}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -89,8 +90,8 @@ def test_connections_are_few_and_kept_alive(tmp_path: Path, server: FileServer) 
     server.delay = 0.02
     get(tmp_path / "p", server, rates=(100, 500))
     assert 1 < server.most_connections <= 8
-    # One for the list, eight for the tables, eight for the records: not one a file.
-    assert server.all_connections <= 17 < len(server.requests)
+    # One for the list, eight for the tables, eight for the records at each rate: not one a file.
+    assert server.all_connections <= 25 < len(server.requests)
 
 
 def test_the_tables_come_before_the_records(tmp_path: Path, server: FileServer) -> None:
@@ -187,8 +188,7 @@ def test_a_checksum_that_stays_wrong(tmp_path: Path, published: Path, server: Fi
     server.faults = {}
     n_before = server.counts()
     get(tmp_path / "p", server)
-    # The list itself may have been wrong, so it is read again; of the records only the one that was missing.
-    assert server.counts() - n_before == {"SHA256SUMS.txt": 1, RECORD: 1}
+    assert server.counts() - n_before == {RECORD: 1}
     assert_same(tmp_path / "p", published)
 
 
@@ -219,6 +219,29 @@ def test_a_second_call_reads_nothing_again(tmp_path: Path, server: FileServer) -
     assert (done.n_there, done.fetched_bytes) == (N_FILES, 0)
     assert len(server.requests) == n_requests
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.dat")}
+
+
+def test_a_mirror_that_was_mended_is_read_anew(tmp_path: Path) -> None:
+    mirror = publish(make_ptbxl(tmp_path / "mirror", N_RECORDS))
+    good = (mirror / "SHA256SUMS.txt").read_text()
+    (mirror / "SHA256SUMS.txt").write_text("\n".join(line for line in good.splitlines() if "00020_lr" not in line))
+    with FileServer(mirror) as server:
+        get(tmp_path / "p", server, limit=5)
+        assert "does not name records100/00000/00020_lr.hea" in refusal(tmp_path / "p", server)
+        (mirror / "SHA256SUMS.txt").write_text(good)
+        assert get(tmp_path / "p", server).n_records == {100: N_RECORDS}
+
+
+def test_a_mirror_that_published_a_new_table_is_read_anew(tmp_path: Path) -> None:
+    mirror = publish(make_ptbxl(tmp_path / "mirror", N_RECORDS))
+    with FileServer(mirror) as server:
+        get(tmp_path / "p", server)
+        (tmp_path / "p" / "ptbxl_database.csv").unlink()
+        table = (mirror / "ptbxl_database.csv").read_bytes()
+        (mirror / "ptbxl_database.csv").write_bytes(table.replace(b"CS-12", b"CS-13"))
+        publish(mirror)
+        get(tmp_path / "p", server)
+        assert_same(tmp_path / "p", mirror)
 
 
 def test_only_what_the_checksum_refuses_is_read_again(tmp_path: Path, published: Path, server: FileServer) -> None:
@@ -310,6 +333,48 @@ def test_nobody_answers(tmp_path: Path, server: FileServer) -> None:
     assert contents(tmp_path / "p") == {}
 
 
+def test_one_file_that_fails_for_ever_does_not_stop_the_others(
+    tmp_path: Path, published: Path, server: FileServer
+) -> None:
+    server.delay = 0.05
+    server.faults = {RECORD: ["always", "500"]}
+    message = refusal(tmp_path / "p", server, patience=Patience(connections=2, first_wait=0.02, longest_wait=0.1))
+    assert message.startswith(f"{RECORD}: ")
+    assert expected(published).keys() - contents(tmp_path / "p").keys() == {RECORD}
+
+
+def test_a_password_in_the_address_stays_between_us(tmp_path: Path, server: FileServer) -> None:
+    address = server.url.replace("http://", "http://bob:secret@")
+    server.faults = {RECORD: ["always", "404"]}
+    assert "secret" not in refusal(tmp_path / "p", address)
+    server.faults = {}
+    get(tmp_path / "p", address)
+    assert "secret" not in (tmp_path / "p" / "ecgkit_manifest.json").read_text()
+    assert "Basic Ym9iOnNlY3JldA==" in server.authorisations
+
+
+@pytest.mark.parametrize(
+    ("variables", "words", "n_attempts"),
+    [
+        ({"http_proxy": "http://127.0.0.1:9"}, "the proxy to ecg.example does not answer", 8),
+        ({"http_proxy": "http://no.such.proxy.invalid:80"}, "the proxy to ecg.example does not answer", 8),
+        ({"REQUESTS_CA_BUNDLE": "/no/such/file"}, "REQUESTS_CA_BUNDLE names no file", 1),
+        ({"http_proxy": "socks5://127.0.0.1:9"}, "cannot be used", 1),
+    ],
+)
+def test_what_the_environment_has_wrong_is_named(
+    variables: dict[str, str], words: str, n_attempts: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    asked: list[str] = []
+    get_file = places.WebPlace.get
+    monkeypatch.setattr(places.WebPlace, "get", lambda self, file: asked.append(file) or get_file(self, file))
+    scheme = "https" if "REQUESTS_CA_BUNDLE" in variables else "http"
+    assert words in refusal(tmp_path / "p", f"{scheme}://ecg.example/ptb-xl/")
+    assert len(asked) == n_attempts
+
+
 def test_a_host_without_an_address(tmp_path: Path) -> None:
     assert "check the network" in refusal(tmp_path / "p", "http://nowhere.invalid/ptb-xl/")
 
@@ -361,6 +426,19 @@ class TestTwoAddresses:
         assert ptbxl.ADDRESSES[1].startswith("https://physionet-open.s3.amazonaws.com/")
         assert Patience() == Patience(connections=8, timeout=20.0, attempts=8, checksum_attempts=3)
 
+    def test_a_first_that_wants_to_be_left_alone_is(self, download, server, second, tmp_path, published) -> None:
+        server.faults = {"*": ["always", "429:7200"]}
+        download()
+        assert_same(tmp_path / "p", published)
+        assert len(server.requests) == 1
+        assert len(second.requests) == N_FILES + 1
+
+    def test_a_first_that_refuses_everything_is_left(self, download, server, tmp_path, published) -> None:
+        server.faults = {name: ["always", "403"] for name in expected(published)}
+        download()
+        assert_same(tmp_path / "p", published)
+        assert len(server.requests) <= transfer.MOST_REFUSALS + 8
+
 
 class TestParts:
     """A limited download is a valid smaller dataset, and says what it is."""
@@ -408,6 +486,17 @@ class TestParts:
         with pytest.raises(EcgkitError, match="run `ecgkit download ptbxl --rate 100`, which goes on"):
             PtbXl(tmp_path / "p")
 
+    def test_records_that_were_deleted_are_not_counted(self, tmp_path: Path, server: FileServer) -> None:
+        get(tmp_path / "p", server)
+        shutil.rmtree(tmp_path / "p" / "records100")
+        assert get(tmp_path / "p", server, limit=5).n_records == {100: 5}
+        assert len(PtbXl(tmp_path / "p").records) == 5
+
+    def test_a_finished_rate_counts_though_the_other_fails(self, tmp_path: Path, server: FileServer) -> None:
+        server.faults = {"records500/00000/00009_hr.dat": ["always", "404"]}
+        refusal(tmp_path / "p", server, rates=(100, 500))
+        assert len(PtbXl(tmp_path / "p").records) == N_RECORDS
+
     def test_each_rate_by_itself(self, tmp_path: Path, published: Path, server: FileServer) -> None:
         get(tmp_path / "p", server)
         done = get(tmp_path / "p", server, rates=(500,), limit=12)
@@ -435,31 +524,81 @@ class TestWhatIsThereIsSafe:
         assert "--root" in message
         assert contents(folder) == before
 
-    def test_another_version_is_not_replaced(
-        self, tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(ptbxl.PUBLISHED_ROWS, N_RECORDS + 1, "1.0.1")
-        folder = make_ptbxl(tmp_path / "p", N_RECORDS + 1)
+    @pytest.mark.parametrize("n_records", [N_RECORDS + 1, 10])
+    def test_a_table_that_is_not_ours_is_not_replaced(self, n_records: int, tmp_path: Path, server: FileServer) -> None:
+        """Another version, or a table that somebody has cut down to the records of a study."""
+        folder = make_ptbxl(tmp_path / "p", n_records)
         before = contents(folder)
         assert "holds another PTB-XL" in refusal(folder, server)
         assert contents(folder) == before
 
-    def test_a_damaged_table_is(self, tmp_path: Path, published: Path, server: FileServer) -> None:
+    def test_a_part_made_by_hand_is_not_touched(self, tmp_path: Path, server: FileServer) -> None:
+        folder = make_ptbxl(tmp_path / "p", N_RECORDS)
+        (folder / RECORD).unlink()
+        (folder / "ecgkit_manifest.json").write_text('{"part": true, "reason": "a lesson"}')
+        before = contents(folder)
+        assert "a part made by hand" in refusal(folder, server, rates=(500,), limit=5)
+        assert contents(folder) == before
+
+    @pytest.mark.parametrize("content", [bytes(300_000), b"", b'ecg_id,"filename_lr', b"ecg_id,age\n1,50\n"])
+    def test_a_damaged_table_is_replaced_and_kept(
+        self, content: bytes, tmp_path: Path, published: Path, server: FileServer
+    ) -> None:
+        for folder in (tmp_path / "by hand", tmp_path / "by us"):
+            if folder.name == "by us":
+                get(folder, server)
+            folder.mkdir(exist_ok=True)
+            (folder / "ptbxl_database.csv").write_bytes(content)
+            get(folder, server)
+            kept = folder / "ptbxl_database.csv.replaced"
+            assert not content or kept.read_bytes() == content
+            kept.unlink(missing_ok=True)
+            assert_same(folder, published)
+
+    def test_a_table_of_ours_that_was_changed_is_kept(
+        self, tmp_path: Path, published: Path, server: FileServer
+    ) -> None:
         get(tmp_path / "p", server)
         table = tmp_path / "p" / "ptbxl_database.csv"
-        table.write_bytes(table.read_bytes()[:-100])
-        assert get(tmp_path / "p", server).n_damaged == 1
+        table.write_bytes(mine := table.read_bytes().replace(b"CS-12", b"CS-13"))
+        get(tmp_path / "p", server)
+        kept = tmp_path / "p" / "ptbxl_database.csv.replaced"
+        assert kept.read_bytes() == mine
+        kept.unlink()
         assert_same(tmp_path / "p", published)
 
     def test_two_downloads_at_once(self, tmp_path: Path, server: FileServer) -> None:
+        (tmp_path / "p").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "p")
         with FileLock(tmp_path / ".p.lock"):
             assert "another download" in refusal(tmp_path / "p", server)
-        get(tmp_path / "p", server)
+            assert "another download" in refusal(tmp_path / "link", server)
+        get(tmp_path / "link", server)
 
-    def test_no_room(self, tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**6))
+    def test_a_file_that_comes_too_late_is_not_written(
+        self, tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The lock may have gone to somebody else by then."""
+        monkeypatch.setattr(transfer, "SECONDS_TO_END", 0)
+        monkeypatch.setattr(transfer, "MOST_REFUSALS", 1)
+        server.faults = {RECORD: ["late:0.5"], "records100/00000/00008_lr.dat": ["always", "404"]}
+        refusal(tmp_path / "p", server)
+        time.sleep(1)
+        assert RECORD in server.requests
+        assert not (tmp_path / "p" / RECORD).exists()
+
+    def test_the_room_for_the_records_is_asked_for_before_the_first(
+        self, tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Enough for the tables, and for all records but one, beside the reserve of 64 MiB."""
+        record = 7 * 4096
+        monkeypatch.setattr(ptbxl, "LARGEST_TABLE", 1000)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + N_RECORDS * record - 1))
         assert "make room" in refusal(tmp_path / "p", server)
+        assert "ptbxl_database.csv" in server.requests
         assert all(not path.startswith("records") for path in server.requests)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=64 * 2**20 + N_RECORDS * record))
+        get(tmp_path / "p", server)
 
     def test_a_disk_that_fills_up(
         self, tmp_path: Path, published: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
@@ -513,6 +652,9 @@ class TestOtherPlaces:
             ("https://", "no address of a mirror"),
             ("file:///nowhere/at/all", "no folder"),
             ("file://host/folder", "no address of a mirror"),
+            ("file:tests", "no address of a mirror"),
+            ("http://[::1", "is no address"),
+            ("http://host:99999/", "is no address"),
         ],
     )
     def test_what_is_no_address(self, url: str, words: str, tmp_path: Path) -> None:
@@ -528,6 +670,16 @@ class TestOtherPlaces:
         server.faults = {"SHA256SUMS.txt": ["always", "html"]}
         assert "does not name ptbxl_database.csv" in refusal(tmp_path / "p", server)
 
+    def test_a_host_name_that_cannot_be_one(self, tmp_path: Path) -> None:
+        assert "cannot be used" in refusal(tmp_path / "p", "http://a..b/")
+
+    @pytest.mark.parametrize("status", ["403", "429:7200"])
+    def test_a_server_that_refuses_the_list_may_well_have_ptbxl(
+        self, status: str, tmp_path: Path, server: FileServer
+    ) -> None:
+        server.faults = {"SHA256SUMS.txt": ["always", status]}
+        assert "no PTB-XL" not in refusal(tmp_path / "p", server)
+
     def test_an_address_that_leads_in_circles(self, tmp_path: Path, server: FileServer) -> None:
         server.faults = {"SHA256SUMS.txt": ["always", "circle"]}
         assert "round in circles" in refusal(tmp_path / "p", server)
@@ -537,7 +689,7 @@ class TestOtherPlaces:
         other.mkdir()
         (other / "ptbxl_database.csv").write_text("record,age\n1,50\n")
         (other / "scp_statements.csv").write_text("code\n")
-        assert "has no column filename_lr" in refusal(tmp_path / "p", publish(other).as_uri())
+        assert "has no column 'filename_lr'" in refusal(tmp_path / "p", publish(other).as_uri())
 
     @pytest.mark.parametrize("name", ["../../escape", "/etc/passwd", "records100/00000/../../../x", ""])
     def test_names_that_lead_out_of_the_folder(self, name: str, tmp_path: Path) -> None:
@@ -639,6 +791,15 @@ def test_progress_is_a_line_now_and_then(
     assert [line for line in lines if "60/60" in line and "MB/s" in line]
     assert [line for line in lines if "answers with status 500 (attempt 3 of 8 in 0 s)" in line]
     assert len(lines) == 3
+
+
+def test_a_long_pause_is_said_at_once(
+    tmp_path: Path, server: FileServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "LONG_PAUSE", 0.5)
+    server.faults = {"SHA256SUMS.txt": ["429:1"]}
+    get(tmp_path / "p", server, progress=True)
+    assert "status 429 (attempt 2 of 8 in 1 s)" in capsys.readouterr().err
 
 
 @pytest.mark.real

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
-from scipy.special import expit
+from made_predictions import make_predictions
 
 from ecgkit import metrics
 from ecgkit.errors import EcgkitError
@@ -54,16 +54,6 @@ class Folder:
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         table.to_parquet(self.path / name, index=False)
         return self.path / name
-
-
-def make_predictions(n_records: int = 400, seed: int = 0, classes: tuple[str, ...] = CLASSES) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    table = {"record_id": np.arange(n_records), "patient_id": np.arange(n_records) // 2}
-    table["fold"] = np.where(np.arange(n_records) < n_records // 2, 9, 10)
-    for name in classes:
-        score = rng.normal(-1, 1.5, n_records)
-        table |= {f"true_{name}": rng.random(n_records) < expit(score), f"prob_{name}": expit(score).astype(np.float32)}
-    return pd.DataFrame(table)
 
 
 def test_a_session_gets_its_files(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Evaluating a table of predictions from anywhere, with whatever of the protocol it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.calibration import add_calibration, fit_calibration
+from ecgkit.evaluation.report import evaluate
+from ecgkit.evaluation.resampling import RESAMPLES
+from ecgkit.evaluation.thresholds import fit_thresholds
+from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
+
+
+@dataclass(frozen=True)
+class ExternalPredictions:
+    """Predictions that were read from a file.
+
+    Attributes
+    ----------
+    table : DataFrame
+        As `ecgkit.evaluation.evaluate` takes it: with ``record_id``, ``patient_id`` and ``fold``, and calibrated.
+    classes : list of str
+        The classes, in the order of the file.
+    thresholds : dict or None
+        Chosen on fold 9; None without it.
+    notes : list of str
+        What the file lacks and what was done about it, a sentence each.
+    """
+
+    table: pd.DataFrame
+    classes: list[str]
+    thresholds: dict[str, Any] | None
+    notes: list[str]
+
+    def metrics(self, *, resamples: int = RESAMPLES) -> dict[str, Any]:
+        """Give what ``metrics.json`` would hold; fold 9 is not in it if it is not in the file."""
+        return evaluate(self.table, self.classes, self.thresholds, resamples=resamples)
+
+
+def read_predictions(path: Path | str) -> ExternalPredictions:
+    """Read a table of predictions, from this project or another.
+
+    Parameters
+    ----------
+    path : Path or str
+        A ``.parquet`` or ``.csv`` file with, for each class, ``true_CLASS`` (0 or 1) and ``prob_CLASS`` (0 to 1). More
+        is used if it is there: ``fold``, ``patient_id``, ``record_id``, ``calibrated_CLASS``.
+
+    Returns
+    -------
+    ExternalPredictions
+
+    Raises
+    ------
+    EcgkitError
+        If the file cannot be read, lacks a column of a class, or holds what is no outcome or no probability.
+    """
+    path = Path(path).expanduser()
+    table = _read(path)
+    classes = _classes(path, table)
+    notes: list[str] = []
+    if "fold" not in table:
+        table["fold"] = TEST_FOLD
+        notes.append(f"no column fold: all {len(table):,} records are taken as fold {TEST_FOLD}")
+    if TEST_FOLD not in set(table["fold"]):
+        raise EcgkitError(
+            f"{path} has no record of fold {TEST_FOLD}: predict fold {TEST_FOLD}, or leave out the column fold"
+        )
+    if "record_id" not in table:
+        table["record_id"] = range(len(table))
+    if "patient_id" not in table:
+        table["patient_id"] = table["record_id"]
+        notes.append(
+            "no column patient_id: each record counts as a patient; "
+            "the intervals are too narrow if patients have several records"
+        )
+    thresholds = None
+    if VALIDATION_FOLD in set(table["fold"]):
+        thresholds = fit_thresholds(table, classes)
+    else:
+        notes.append(
+            f"no fold {VALIDATION_FOLD}: no thresholds are tuned, and metrics at tuned thresholds are left out"
+        )
+    return ExternalPredictions(_calibrated(table, classes, notes), classes, thresholds, notes)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.suffix not in READERS:
+        raise EcgkitError(f"{path} is no table of predictions: give a .parquet or .csv file")
+    try:
+        return READERS[path.suffix](path)
+    except FileNotFoundError as error:
+        raise EcgkitError(f"no file {path}: give a .parquet or .csv file of predictions") from error
+    except (OSError, ValueError) as error:
+        raise EcgkitError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
+
+
+def _classes(path: Path, table: pd.DataFrame) -> list[str]:
+    columns = [str(column) for column in table.columns]
+    names = {
+        kind: [column.removeprefix(f"{kind}_") for column in columns if column.startswith(f"{kind}_")]
+        for kind in ("true", "prob")
+    }
+    if not names["true"]:
+        raise EcgkitError(f"{path} has no columns true_CLASS and prob_CLASS: name outcomes and probabilities like that")
+    alone = sorted(set(names["true"]) ^ set(names["prob"]))
+    if alone:
+        raise EcgkitError(f"{path} has only one of true_{alone[0]} and prob_{alone[0]}: give both for each class")
+    return names["true"]
+
+
+def _calibrated(table: pd.DataFrame, classes: list[str], notes: list[str]) -> pd.DataFrame:
+    """Make sure that there are calibrated probabilities: the file's own, else from fold 9, else the plain ones."""
+    own = [f"calibrated_{name}" for name in classes]
+    if set(own) <= set(table):
+        return table
+    if VALIDATION_FOLD in set(table["fold"]):
+        return add_calibration(table, fit_calibration(table, classes), classes)
+    notes.append("no calibrated probabilities and nothing to fit them on: brier and ece are of the plain probabilities")
+    return table.assign(**{f"calibrated_{name}": table[f"prob_{name}"] for name in classes})

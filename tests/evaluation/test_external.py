@@ -1,0 +1,117 @@
+"""Predictions from anywhere: what can be said is said, and what is missing is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+from made_predictions import make_predictions
+
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation import evaluate_session
+from ecgkit.evaluation.external import read_predictions
+from ecgkit.sessions import Session
+
+CLASSES = ["NORM", "MI"]
+
+
+def predictions() -> pd.DataFrame:
+    table = make_predictions(classes=("NORM", "MI"))
+    return table.astype({"prob_NORM": float, "prob_MI": float})
+
+
+def write(table: pd.DataFrame, folder: Path, name: str = "theirs.parquet") -> Path:
+    if name.endswith("csv"):
+        table.to_csv(folder / name, index=False)
+    else:
+        table.to_parquet(folder / name, index=False)
+    return folder / name
+
+
+def test_a_session_s_own_file_gives_its_own_metrics(tmp_path: Path) -> None:
+    results = evaluate_session(Session(tmp_path), predictions(), CLASSES)
+    read = read_predictions(tmp_path / "predictions.parquet")
+    assert read.metrics() == results
+    assert read.notes == []
+
+
+def test_a_csv_with_zeros_and_ones_gives_the_same(tmp_path: Path) -> None:
+    table = predictions()
+    from_parquet = read_predictions(write(table, tmp_path)).metrics(resamples=50)
+    plain = table.astype(dict.fromkeys(["true_NORM", "true_MI"], int))
+    assert read_predictions(write(plain, tmp_path, "theirs.csv")).metrics(resamples=50) == from_parquet
+
+
+def test_without_patients_each_record_counts_as_one_and_that_is_said(tmp_path: Path) -> None:
+    table = predictions()
+    read = read_predictions(write(table.drop(columns="patient_id"), tmp_path))
+    (note,) = read.notes
+    assert "each record counts as a patient" in note
+    found = read.metrics(resamples=50)
+    assert found["bootstrap"]["fold_10"]["patients"] == 200
+    assert found["fold_10"]["macro"]["auc"]["value"] == pytest.approx(
+        sklearn.metrics.roc_auc_score(
+            table.loc[table.fold == 10, ["true_NORM", "true_MI"]], table.loc[table.fold == 10, ["prob_NORM", "prob_MI"]]
+        ),
+        abs=1e-12,
+    )
+
+
+def test_without_fold_9_nothing_is_tuned_and_that_is_said(tmp_path: Path) -> None:
+    table = predictions()
+    read = read_predictions(write(table[table["fold"] == 10], tmp_path))
+    assert any("no thresholds are tuned" in note for note in read.notes)
+    assert any("nothing to fit them on" in note for note in read.notes)
+    assert read.thresholds is None
+    found = read.metrics(resamples=50)
+    assert "fold_9" not in found
+    fold = found["fold_10"]
+    assert fold["NORM"]["f1"] == {"value": None, "low": None, "high": None}
+    assert fold["samples"]["subset_accuracy"]["value"] is None
+    assert fold["NORM"]["f1_at_half"]["value"] is not None
+    assert fold["samples"]["f_max_oracle"]["value"] is not None
+    test = table[table["fold"] == 10]
+    expected = sklearn.metrics.brier_score_loss(test["true_NORM"], test["prob_NORM"])
+    assert fold["NORM"]["brier"]["value"] == pytest.approx(expected)
+
+
+def test_without_folds_all_records_are_the_test_and_that_is_said(tmp_path: Path) -> None:
+    read = read_predictions(write(predictions().drop(columns="fold"), tmp_path))
+    assert any("all 400 records are taken as fold 10" in note for note in read.notes)
+    assert read.metrics(resamples=20)["bootstrap"]["fold_10"]["patients"] == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="prob_MI"), "only one of true_MI and prob_MI"),
+        (lambda table: table[["record_id", "fold"]], "no columns true_CLASS and prob_CLASS"),
+        (lambda table: table.assign(prob_MI=np.nan), "scores are NaN"),
+        (lambda table: table.assign(prob_MI=3.0), "outside 0 to 1"),
+        (lambda table: table.assign(true_MI=2), "neither 0 nor 1"),
+        (lambda table: table[table["fold"] == 9], "no record of fold 10"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(change, message: str, tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match=message) as error_info:
+        read_predictions(write(change(predictions()), tmp_path)).metrics(resamples=5)
+    assert "\n" not in str(error_info.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.xlsx", b"", "give a .parquet or .csv"),
+        ("x.parquet", b"no parquet", "cannot be read as a table"),
+        ("x.csv", b"", "cannot be read as a table"),
+        ("none.csv", None, "no file"),
+    ],
+)
+def test_what_is_no_table_is_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EcgkitError, match=message):
+        read_predictions(tmp_path / name)

@@ -1,0 +1,94 @@
+"""The page of a session: one file, all of its numbers, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_predictions import make_predictions
+from matplotlib.figure import Figure
+
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation import evaluate_session
+from ecgkit.evaluation.page import write_page
+from ecgkit.sessions import Session
+
+CLASSES = ("NORM", "MI")
+
+
+class Collector(HTMLParser):
+    """Keeps the texts, the addresses and the tags that are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Session:
+    made = Session(tmp_path / "session_7")
+    made.path.mkdir()
+    table = make_predictions(classes=CLASSES)
+    # Two patients of fold 10 have an infarction: some resamples have none.
+    table.loc[table["fold"] == 10, "true_MI"] = table["record_id"].isin([300, 350])
+    evaluate_session(made, table, CLASSES)
+    made.write_json("config.json", {"model": "resnet1d", "dataset": "a <b>bold</b> name", "seed": 3})
+    made.write_json("environment.json", {"python": "3.11", "packages": {"ecgkit": "0.1.0"}})
+    figure = Figure()
+    figure.add_subplot().plot([0, 1])
+    made.save_figure(figure, "reliability")
+    made.save_figure(figure, "a_figure_of_my_own")
+    return made
+
+
+def test_it_needs_nothing_else(session: Session) -> None:
+    text = write_page(session).read_text()
+    page = Collector()
+    page.feed(text)
+    assert page.open == []
+    assert len(page.addresses) == 2
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    pictures = [base64.b64decode(address.split(",")[1]) for address in page.addresses]
+    assert pictures[0] == (session.path / "figures" / "reliability.png").read_bytes()
+    assert "http" not in text
+    assert 'name="viewport"' in text
+
+
+def test_it_says_what_metrics_json_says(session: Session) -> None:
+    text = write_page(session).read_text()
+    results = session.read_json("metrics.json")
+    for group in (*CLASSES, "macro"):
+        auc = results["fold_10"][group]["auc"]
+        assert f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})" in text
+    assert f"Macro AUC on fold 10: <b>{results['fold_10']['macro']['auc']['value']:.3f}" in text
+    assert "1,000 bootstrap resamples of the 100 patients" in text
+    without = results["bootstrap"]["fold_10"]["without_auc"]["MI"]
+    assert without > 0
+    assert f"MI in {without}" in text
+
+
+def test_what_a_user_named_is_text_and_not_markup(session: Session) -> None:
+    text = write_page(session).read_text()
+    assert "a &lt;b&gt;bold&lt;/b&gt; name" in text
+    assert not re.search("<b>bold", text)
+
+
+def test_a_session_without_metrics_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match="finish the session first"):
+        write_page(Session(tmp_path))
