@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ecgkit.errors import EcgkitError
 from ecgkit.metrics.ranking import operating_points
 from ecgkit.metrics.table import Bools, Floats, check_probabilities, check_scores, columns, divide
 
@@ -107,7 +108,8 @@ def best_f1_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
 
 def youden_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
     """Find the threshold with the highest sum of sensitivity and specificity (Youden 1950); see `best_f1_threshold`."""
-    return _best_threshold(y_true, prob, lambda hits, alarms: hits / hits[-1] - alarms / alarms[-1])
+    # Times positives and negatives, the sum is one of whole numbers: rounding cannot part what is equally good.
+    return _best_threshold(y_true, prob, lambda hits, alarms: hits * alarms[-1] - alarms * hits[-1])
 
 
 def sensitivity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float) -> float:
@@ -125,46 +127,66 @@ def sensitivity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
     Returns
     -------
     float
-        Between 0 and 1, in the middle of its gap as in `best_f1_threshold`; NaN if there are not both outcomes.
+        Between 0 and 1, in the middle of its gap as in `best_f1_threshold`; NaN if there are not both outcomes. Where
+        several thresholds have that specificity, the one among them with the highest sensitivity.
+
+    Raises
+    ------
+    EcgkitError
+        As `best_f1_threshold`, or if ``at_least`` is not above 0 and at most 1.
     """
-    return _best_threshold(
-        y_true, prob, lambda hits, alarms: np.where(hits >= at_least * hits[-1] - 1e-9, -alarms, -np.inf)
-    )
+    _check_share(at_least)
+
+    def merit(hits: Floats, alarms: Floats) -> Floats:
+        # One false alarm outweighs all hits together.
+        return np.where(hits >= at_least * hits[-1] - 1e-9, hits - alarms * (hits[-1] + 1), -np.inf)
+
+    return _best_threshold(y_true, prob, merit)
 
 
 def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float) -> float:
     """Find, of the thresholds with at least this specificity, the one with the highest sensitivity.
 
-    The arguments are those of `sensitivity_threshold`. Where even the highest probability alone has too many false
-    alarms, the threshold lies above all probabilities of the records at hand, or is 1.
+    The arguments, and what is raised, are those of `sensitivity_threshold`.
 
     Returns
     -------
     float
-        Between 0 and 1; NaN if there are not both outcomes.
+        Between 0 and 1, in the middle of its gap; NaN if there are not both outcomes. Where several thresholds have
+        that sensitivity, the one among them with the highest specificity. Where so few false alarms leave no hit, the
+        threshold lies above all probabilities of the records at hand, or is 1, which a probability of 1 still reaches.
     """
-    truth, values = check_scores(y_true, prob)
-    check_probabilities(values)
+    _check_share(at_least)
 
     def merit(hits: Floats, alarms: Floats) -> Floats:
-        return np.where(alarms <= (1 - at_least) * alarms[-1] + 1e-9, hits, -np.inf)
+        # One hit outweighs all false alarms together.
+        return np.where(alarms <= (1 - at_least) * alarms[-1] + 1e-9, hits * (alarms[-1] + 1) - alarms, -np.inf)
 
-    if truth.all() or not truth.any():
-        return float("nan")
-    thresholds, hits, alarms = operating_points(truth, values)
-    if np.isneginf(merit(hits, alarms)).all():
-        return float((1 + thresholds[0]) / 2)
-    return _midway(thresholds, merit(hits, alarms))
+    return _best_threshold(y_true, prob, merit, merit_of_nothing=0.0)
 
 
-def _best_threshold(y_true: ArrayLike, prob: ArrayLike, merit: Callable[[Floats, Floats], Floats]) -> float:
+def _check_share(at_least: float) -> None:
+    if not 0 < at_least <= 1:
+        raise EcgkitError(f"at_least is {at_least}: give a share above 0 and at most 1")
+
+
+def _best_threshold(
+    y_true: ArrayLike,
+    prob: ArrayLike,
+    merit: Callable[[Floats, Floats], Floats],
+    *,
+    merit_of_nothing: float = -np.inf,
+) -> float:
     """Find the threshold of the highest merit, a function of hits and false alarms; NaN without both outcomes."""
     truth, values = check_scores(y_true, prob)
     check_probabilities(values)
     if truth.all() or not truth.any():
         return float("nan")
     thresholds, hits, alarms = operating_points(truth, values)
-    return _midway(thresholds, merit(hits, alarms))
+    merits = merit(hits, alarms)
+    if merits.max() < merit_of_nothing:
+        return float((1 + thresholds[0]) / 2)
+    return _midway(thresholds, merits)
 
 
 def _midway(thresholds: Floats, merit: Floats) -> float:
