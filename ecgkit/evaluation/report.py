@@ -16,7 +16,7 @@ from ecgkit import metrics
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.calibration import add_calibration, fit_calibration
 from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, interval, patient_weights
-from ecgkit.evaluation.thresholds import fit_thresholds
+from ecgkit.evaluation.thresholds import IN_WORDS, fit_thresholds
 from ecgkit.metrics import Floats, FoldScores
 from ecgkit.metrics.table import divide
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
@@ -266,18 +266,19 @@ def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> 
         digits=3,
         zero_division=0,
     )
-    return _report_header(scores, values, set(thresholds.get("not_fitted", ()))) + "\n\n" + body
+    return _report_header(scores, values, thresholds) + "\n\n" + body
 
 
-def _report_header(scores: FoldScores, thresholds: metrics.Floats, not_fitted: set[str]) -> str:
+def _report_header(scores: FoldScores, values: metrics.Floats, thresholds: Mapping[str, Any]) -> str:
     """Say what a classification report describes: the fold, the checkpoint, the thresholds and what to know of them."""
+    policy, not_fitted = thresholds.get("policy", "best_f1"), thresholds.get("not_fitted", ())
     width = max(len(name) for name in scores.classes)
     lines = [
         f"fold {scores.fold}, {len(scores.prob):,} records; best checkpoint (by macro AUC on fold {VALIDATION_FOLD})",
         "A class is predicted where its probability, as the network gives it, is at least its threshold,",
-        f"which is the one with the highest F1 on fold {VALIDATION_FOLD}:",
+        f"which is {IN_WORDS[policy]} on fold {VALIDATION_FOLD}:",
     ]
-    for name, value in zip(scores.classes, thresholds, strict=True):
+    for name, value in zip(scores.classes, values, strict=True):
         reason = f"  (not fitted: fold {VALIDATION_FOLD} lacks an outcome)" if name in not_fitted else ""
         lines.append(f"  {name:<{width}}  {value:.4f}{reason}")
     absent = [name for i, name in enumerate(scores.classes) if not scores.y_true[:, i].any()]
