@@ -1,19 +1,64 @@
-"""What a session's report says: thresholds and calibration fitted on fold 9, metrics of folds 9 and 10, the files."""
+"""What a session's report says: choices from fold 9, metrics of folds 9 and 10 with intervals; and comparisons."""
 
 from __future__ import annotations
 
-from ecgkit.evaluation.calibration import add_calibration, apply_calibration, fit_calibration
-from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, fold_metrics, metrics_table
-from ecgkit.evaluation.thresholds import fit_thresholds
+from ecgkit.evaluation.calibration import (
+    add_calibration,
+    apply_calibration,
+    calibration_summary,
+    fit_calibration,
+)
+from ecgkit.evaluation.comparison import Comparison, compare, compare_sessions, delong, holm
+from ecgkit.evaluation.ensembles import METHODS as ENSEMBLE_METHODS
+from ecgkit.evaluation.ensembles import apply_ensemble, fit_ensemble, write_ensemble
+from ecgkit.evaluation.external import ExternalPredictions, read_predictions
+from ecgkit.evaluation.fold import fold_metrics, fold_report
+from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, standing
+from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
+from ecgkit.evaluation.page import write_page
+from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, metrics_table
+from ecgkit.evaluation.resampling import interval, patient_weights
+from ecgkit.evaluation.selective import selective_report
+from ecgkit.evaluation.subgroups import gap_sentence, subgroup_report, subgroup_table
+from ecgkit.evaluation.thresholds import POLICIES, fit_thresholds, policy_table
 
 __all__ = [
+    "ENSEMBLE_METHODS",
+    "POLICIES",
+    "Comparison",
+    "ExternalPredictions",
+    "Leaderboard",
     "add_calibration",
     "apply_calibration",
+    "apply_ensemble",
+    "calibration_summary",
     "classification_report",
+    "compare",
+    "compare_sessions",
+    "confident_mistakes",
+    "cooccurrence_tables",
+    "delong",
     "evaluate",
     "evaluate_session",
     "fit_calibration",
+    "fit_ensemble",
     "fit_thresholds",
     "fold_metrics",
+    "fold_report",
+    "gap_sentence",
+    "holm",
+    "interval",
+    "leaderboard",
     "metrics_table",
+    "patient_weights",
+    "policy_table",
+    "published",
+    "read_predictions",
+    "selective_report",
+    "standing",
+    "subgroup_report",
+    "subgroup_table",
+    "threshold_examples",
+    "write_ensemble",
+    "write_page",
 ]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 import sklearn.metrics
-from numpy.typing import ArrayLike
 
 from ecgkit import metrics
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import check_choice
 from ecgkit.evaluation.calibration import add_calibration, fit_calibration
-from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, interval, patient_weights
+from ecgkit.evaluation.fold import fold_report
+from ecgkit.evaluation.resampling import RESAMPLES
+from ecgkit.evaluation.selective import selective_report
+from ecgkit.evaluation.subgroups import subgroup_report
 from ecgkit.evaluation.thresholds import IN_WORDS, fit_thresholds
-from ecgkit.metrics import Floats, FoldScores
-from ecgkit.metrics.table import divide
+from ecgkit.metrics import FoldScores
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
 
 METRICS_VERSION = 1
@@ -36,133 +35,6 @@ class ReportFolder(Protocol):
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write a Parquet table."""
-
-
-def fold_metrics(
-    scores: FoldScores, thresholds: Mapping[str, Any] | None, *, weights: Floats | None = None
-) -> dict[str, dict[str, Floats]]:
-    """Compute every metric of one fold, or of all bootstrap resamples of it at once.
-
-    Ranking and decisions are those of the probabilities as the network gives them; ``brier``, ``ece`` and
-    ``ece_equal_mass`` are those of the calibrated ones.
-
-    Parameters
-    ----------
-    scores : FoldScores
-        Outcomes and probabilities, with the calibrated ones.
-    thresholds : mapping or None
-        What `fit_thresholds` gave; None leaves what needs them undefined.
-    weights : ndarray of float64, shape (resamples, records), optional
-        How often each record counts; see `ecgkit.evaluation.resampling.patient_weights`.
-
-    Returns
-    -------
-    dict of str to dict of str to float or ndarray of shape (resamples,)
-        Class, ``"macro"``, ``"micro"`` or ``"samples"``, then the metric. NaN where a metric is not defined; a macro
-        mean is over the classes where it is, in each resample by itself.
-
-    Raises
-    ------
-    EcgkitError
-        If the scores have no calibrated probabilities, or a class has no threshold.
-    """
-    if scores.calibrated is None:
-        raise EcgkitError('the predictions have no columns "calibrated_CLASS": add them with add_calibration')
-    truth, prob = scores.y_true, scores.prob
-    of_classes = {
-        "auc": metrics.auc(truth, prob, weights=weights),
-        "average_precision": metrics.average_precision(truth, prob, weights=weights),
-        **_of_decisions(scores, thresholds, weights),
-        "brier": metrics.brier(truth, scores.calibrated, weights=weights),
-        "ece": metrics.ece(truth, scores.calibrated, weights=weights),
-        "ece_equal_mass": metrics.ece(truth, scores.calibrated, bins="mass", weights=weights),
-    }
-    table = {
-        name: {metric: values[..., i] for metric, values in of_classes.items()} for i, name in enumerate(scores.classes)
-    }
-    return table | {
-        "macro": {metric: _mean_of_classes(values) for metric, values in of_classes.items()},
-        **_of_all_classes(scores, thresholds, weights),
-    }
-
-
-def _of_decisions(
-    scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
-) -> dict[str, Floats]:
-    """Compute what each class's decisions give, at the tuned thresholds and at 0.5."""
-    at_half = metrics.threshold_metrics(scores.y_true, scores.prob >= 0.5, weights=weights)
-    tuned = {name: np.full_like(values, np.nan) for name, values in at_half.items()}
-    if thresholds is not None:
-        decided = scores.prob >= metrics.class_thresholds(thresholds, scores.classes)
-        tuned = metrics.threshold_metrics(scores.y_true, decided, weights=weights)
-    return tuned | {f"{name}_at_half": values for name, values in at_half.items()}
-
-
-def _of_all_classes(
-    scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
-) -> dict[str, dict[str, Floats]]:
-    """Compute what is defined over all classes of a record together."""
-    truth, prob = scores.y_true, scores.prob
-    f1_at_half = metrics.micro_f1(truth, prob >= 0.5, weights=weights)
-    nothing = np.full_like(f1_at_half, np.nan)
-    micro = {"f1": nothing, "f1_at_half": f1_at_half}
-    samples = dict.fromkeys(("subset_accuracy", "hamming_loss", "f_max"), nothing)
-    if thresholds is not None:
-        decided = prob >= metrics.class_thresholds(thresholds, scores.classes)
-        micro["f1"] = metrics.micro_f1(truth, decided, weights=weights)
-        samples["subset_accuracy"] = metrics.subset_accuracy(truth, decided, weights=weights)
-        samples["hamming_loss"] = metrics.hamming_loss(truth, decided, weights=weights)
-        common = thresholds.get("f_max_threshold")
-        if common is not None:
-            samples["f_max"] = metrics.f_max(truth, prob, threshold=common, weights=weights)
-    return {"micro": micro, "samples": samples | {"f_max_oracle": metrics.f_max_oracle(truth, prob, weights=weights)}}
-
-
-def _mean_of_classes(values: Floats) -> Floats:
-    """Average over the classes that have a value."""
-    known = ~np.isnan(values)
-    return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
-
-
-def fold_report(
-    scores: FoldScores, thresholds: Mapping[str, Any] | None, patient_ids: ArrayLike, *, resamples: int = RESAMPLES
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compute every metric of one fold with its interval.
-
-    Parameters
-    ----------
-    scores : FoldScores
-        Outcomes and probabilities, with the calibrated ones.
-    thresholds : mapping
-        What `fit_thresholds` gave.
-    patient_ids : array-like, shape (records,)
-        Whose record each is.
-    resamples : int, default 1000
-        Bootstrap resamples of patients.
-
-    Returns
-    -------
-    metrics : dict
-        ``{GROUP: {METRIC: {"value", "low", "high"}}}``: the 2.5 and 97.5 percentiles over the resamples in which the
-        metric is defined. None where it is not.
-    bootstrap : dict
-        How the intervals came about: ``resamples``, ``patients``, ``percentiles``, and under ``without_auc`` for each
-        class in how many resamples it lacked an outcome, so that it was left out of their macro mean.
-    """
-    weights = patient_weights(patient_ids, resamples=resamples)
-    values, drawn = fold_metrics(scores, thresholds), fold_metrics(scores, thresholds, weights=weights)
-    entries = {
-        group: {metric: _entry(float(value), *interval(drawn[group][metric])) for metric, value in of_group.items()}
-        for group, of_group in values.items()
-    }
-    bootstrap = {
-        "resamples": resamples,
-        "of": "patients",
-        "patients": len(np.unique(np.asarray(patient_ids))),
-        "percentiles": list(PERCENTILES),
-        "without_auc": {name: int(np.isnan(drawn[name]["auc"]).sum()) for name in scores.classes},
-    }
-    return entries, bootstrap
 
 
 def evaluate(
@@ -204,13 +76,6 @@ def evaluate(
         key = f"fold_{fold}"
         result[key], bootstrap[key] = fold_report(scores, thresholds, patients, resamples=resamples)
     return result | {"bootstrap": bootstrap}
-
-
-def _entry(value: float, low: float, high: float) -> dict[str, float | None]:
-    """Give one number of ``metrics.json`` with its interval; what is not known is None."""
-    if math.isnan(value):
-        return {"value": None, "low": None, "high": None}
-    return {"value": value, "low": None if math.isnan(low) else low, "high": None if math.isnan(high) else high}
 
 
 def metrics_table(results: Mapping[str, Any], fold: str = "fold_10") -> pd.DataFrame:
@@ -288,11 +153,13 @@ def _report_header(scores: FoldScores, values: metrics.Floats, thresholds: Mappi
     return "\n".join(lines)
 
 
-def evaluate_session(session: ReportFolder, predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+def evaluate_session(
+    session: ReportFolder, predictions: pd.DataFrame, classes: Sequence[str], *, records: pd.DataFrame | None = None
+) -> dict[str, Any]:
     """Evaluate a finished training and write the report's files, after all of it has been computed.
 
     Writes ``predictions.parquet``, ``thresholds.json``, ``calibration.json``, ``metrics.json`` and, for fold 10,
-    ``classification_report.txt``.
+    ``classification_report.txt``; with ``records`` also ``subgroups.json`` and ``selective.json``.
 
     Parameters
     ----------
@@ -302,6 +169,8 @@ def evaluate_session(session: ReportFolder, predictions: pd.DataFrame, classes: 
         ``record_id``, ``patient_id``, ``fold`` (9 and 10), ``true_CLASS`` and ``prob_CLASS``, of the best checkpoint.
     classes : sequence of str
         The classes.
+    records : DataFrame, optional
+        The dataset's table of records, for the subgroups.
 
     Returns
     -------
@@ -317,10 +186,19 @@ def evaluate_session(session: ReportFolder, predictions: pd.DataFrame, classes: 
     calibration = fit_calibration(predictions, classes)
     calibrated = add_calibration(predictions, calibration, classes)
     results = evaluate(calibrated, classes, thresholds)
-    report = classification_report(metrics.fold_scores(calibrated, classes, TEST_FOLD), thresholds)
+    scores = metrics.fold_scores(calibrated, classes, TEST_FOLD)
+    report = classification_report(scores, thresholds)
+    more: dict[str, dict[str, Any]] = {}
+    if records is not None:
+        tested = calibrated[calibrated["fold"] == TEST_FOLD]
+        rows = records.set_index("record_id").loc[tested["record_id"]].reset_index()
+        more["subgroups.json"] = subgroup_report(scores, rows, thresholds, tested["patient_id"].to_numpy())
+        more["selective.json"] = selective_report(calibrated, classes, thresholds, calibration)
     session.write_table("predictions.parquet", calibrated)
     session.write_json("thresholds.json", thresholds)
     session.write_json("calibration.json", calibration)
     session.write_text("classification_report.txt", report)
+    for name, data in more.items():
+        session.write_json(name, data)
     session.write_json("metrics.json", results)
     return results

@@ -58,3 +58,24 @@ def interval(values: ArrayLike) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.percentile(known, PERCENTILES)
     return float(low), float(high)
+
+
+def with_interval(value: float, drawn: Floats) -> dict[str, float | None]:
+    """Give a number as the reports hold it: with the percentiles of its resamples, and None for what is not defined.
+
+    Parameters
+    ----------
+    value : float
+        Of the records themselves; NaN where it is not defined.
+    drawn : ndarray of float64, shape (resamples,)
+        The same of each bootstrap resample.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``value``, ``low`` and ``high``.
+    """
+    low, high = interval(drawn)
+    known = not np.isnan(value)
+    numbers = {"value": value, "low": low, "high": high}
+    return {name: float(number) if known and not np.isnan(number) else None for name, number in numbers.items()}

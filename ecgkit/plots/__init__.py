@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import plot_ecg, plot_filtering
 from ecgkit.plots.evaluation import (
@@ -25,6 +26,7 @@ from ecgkit.plots.feature_space import (
     probe_regression,
 )
 from ecgkit.plots.style import use_style
+from ecgkit.plots.subgroups import cooccurrence_compared, ecg_strips, mistakes, risk_coverage, subgroup_forest
 from ecgkit.plots.training import history
 
 __all__ = [
@@ -33,14 +35,19 @@ __all__ = [
     "confusion_matrices",
     "confusion_matrix",
     "cooccurrence",
+    "cooccurrence_compared",
+    "ecg_strips",
     "explained_variance",
     "fold_sizes",
     "history",
     "k_selection",
+    "leaderboard",
     "map_by",
     "map_grid",
     "metadata_by_sex",
     "metric_by_class",
+    "mistakes",
+    "paired_differences",
     "plot_ecg",
     "plot_filtering",
     "precision_recall_curves",
@@ -49,7 +56,9 @@ __all__ = [
     "probe_probability",
     "probe_regression",
     "reliability",
+    "risk_coverage",
     "roc_curves",
     "score_histograms",
+    "subgroup_forest",
     "use_style",
 ]

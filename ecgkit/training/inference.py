@@ -167,6 +167,9 @@ def open_trained(session: Session, root: Path) -> TrainedSession:
         If weights or dataset are missing, or the dataset is no longer the one that the session was trained on.
     """
     recorded = dict(session.config)
+    if recorded.get("model") == "ensemble":
+        members = ", ".join(recorded.get("members", ()))
+        raise EcgkitError(f"{session.name} is an ensemble and has no network of its own: give a member ({members})")
     fingerprint = recorded.pop("dataset_fingerprint", None)
     try:
         config = TrainingConfig(**recorded)

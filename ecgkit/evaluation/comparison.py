@@ -1,0 +1,517 @@
+"""Whether one session is better than another: differences on the same records, with intervals over the patients.
+
+Two sessions are compared on fold 10 to report a difference, never to choose one of them: what is chosen, is chosen on
+fold 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm, rankdata
+
+from ecgkit import metrics
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
+from ecgkit.metrics import Floats, FoldScores
+from ecgkit.metrics.table import divide
+from ecgkit.sessions import Session
+from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+
+Thresholds = Mapping[str, Any]
+
+ROUNDING = 1e-12
+"""A standard error below this is zero, and what is left of it the rounding of sums."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of one metric, the first less the second, on the same records.
+
+    Attributes
+    ----------
+    value : float
+        On the records as they are.
+    low, high : float
+        The 2.5 and 97.5 percentiles over the resamples that have the metric.
+    p : float
+        Two-sided p value; see `bootstrap_p`.
+    resamples : int
+        In how many resamples the metric is defined.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    resamples: int
+
+
+@dataclass(frozen=True)
+class DeLong:
+    """DeLong's test of two AUCs on the same records.
+
+    Attributes
+    ----------
+    first, second : float
+        The AUCs.
+    difference : float
+        The first less the second.
+    standard_error : float
+        Of the difference; NaN with fewer than two positives or negatives.
+    p : float
+        Two-sided p value; NaN where the standard error is not known, or is 0 although the AUCs differ.
+    """
+
+    first: float
+    second: float
+    difference: float
+    standard_error: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sessions on the same records of one fold.
+
+    Attributes
+    ----------
+    names : tuple of str
+        What the two are called.
+    fold : int
+        The fold.
+    n_records, n_patients : int
+        What they were compared on.
+    resamples : int
+        Bootstrap resamples of patients.
+    macro : DataFrame
+        One row a macro mean (``auc``, ``average_precision``, and ``f1`` where there were thresholds): ``first``,
+        ``second``, ``difference`` (first less second), ``difference_low``, ``difference_high``, ``p``, ``resamples``.
+    classes : DataFrame
+        One row a class, the same columns of its AUC; ``p_holm``, corrected over the classes; ``delong_p`` and
+        ``delong_p_holm`` of DeLong's test, which takes records as independent, whereas the bootstrap takes patients.
+    """
+
+    names: tuple[str, str]
+    fold: int
+    n_records: int
+    n_patients: int
+    resamples: int
+    macro: pd.DataFrame
+    classes: pd.DataFrame
+
+    @property
+    def verdict(self) -> str:
+        """One sentence; it says "better" only where the interval of the macro AUC's difference leaves zero out."""
+        columns = ["difference", "difference_low", "difference_high", "p"]
+        value, low, high, p = (float(number) for number in self.macro.loc["auc", columns].to_numpy())
+        first, second = self.names
+        if np.isnan(low):
+            return f"no difference shown between {first} and {second}: macro AUC is not defined on fold {self.fold}"
+        if not (low > 0 or high < 0):
+            return (
+                f"no difference shown between {first} and {second}: macro AUC on fold {self.fold} differs by "
+                f"{_signed(value)} (95 % interval {_signed(low)} to {_signed(high)}, p = {p:.3f})"
+            )
+        better, worse = (first, second) if low > 0 else (second, first)
+        near, far = sorted((abs(low), abs(high)))
+        return (
+            f"{better} is better than {worse}: macro AUC on fold {self.fold} is higher by {abs(value):.4f} "
+            f"(95 % interval {near:.4f} to {far:.4f}, p = {p:.3f})"
+        )
+
+
+def _signed(value: float) -> str:
+    """Write a difference with its sign, and zero without one."""
+    return f"{round(value, 4) + 0.0:+.4f}" if round(value, 4) else "0.0000"
+
+
+def compare(
+    first: FoldScores,
+    second: FoldScores,
+    patient_ids: ArrayLike,
+    *,
+    thresholds: tuple[Thresholds, Thresholds] | None = None,
+    names: tuple[str, str] = ("the first", "the second"),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two sets of predictions for the same records by a paired bootstrap of patients.
+
+    Each resample draws patients and takes the difference of both sets on the very same draw, so that what makes a draw
+    easy or hard for both drops out.
+
+    Parameters
+    ----------
+    first, second : FoldScores
+        Outcomes and probabilities of the same records in the same order; see `align`.
+    patient_ids : array-like, shape (records,)
+        Whose record each is.
+    thresholds : tuple of two mappings, optional
+        What `fit_thresholds` gave for each on fold 9; without them there is no F1.
+    names : tuple of str
+        What the verdict calls the two.
+    resamples : int, default 1000
+        Bootstrap resamples of patients.
+    seed : int, default 0
+        Of the random numbers.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    EcgkitError
+        If folds, classes, records or outcomes differ, or all records are of one patient.
+
+    References
+    ----------
+    Efron and Tibshirani, "An introduction to the bootstrap" (1993), chapters 10 and 13.
+    """
+    patients = _check_pair(first, second, np.asarray(patient_ids))
+    pairs = tuple(zip((first, second), thresholds or (None, None), strict=True))
+    weights = patient_weights(patients, resamples=resamples, seed=seed)
+    values, drawn = [_class_metrics(*pair) for pair in pairs], [_class_metrics(*pair, weights) for pair in pairs]
+    macro = {
+        # Both lack the same classes in a resample, since that hangs on the outcomes alone: the means stay paired.
+        metric: _row(*(over_classes(part[metric]) for part in (*values, *drawn)))
+        for metric in values[0]
+    }
+    return Comparison(
+        names=names,
+        fold=first.fold,
+        n_records=len(patients),
+        n_patients=len(np.unique(patients)),
+        resamples=resamples,
+        macro=pd.DataFrame.from_dict(macro, orient="index").rename_axis("metric").astype({"resamples": int}),
+        classes=_class_table(first, second, drawn[0]["auc"], drawn[1]["auc"]),
+    )
+
+
+def _check_pair(first: FoldScores, second: FoldScores, patients: NDArray[Any]) -> NDArray[Any]:
+    """Make sure that two sets of predictions are for the same records, of more than one patient."""
+    if (first.fold, first.classes) != (second.fold, second.classes):
+        raise EcgkitError(
+            f"fold {first.fold} with {', '.join(first.classes)} and fold {second.fold} with "
+            f"{', '.join(second.classes)} cannot be compared: give the same fold and the same classes in one order"
+        )
+    if not len(first.prob) == len(second.prob) == len(patients):
+        raise EcgkitError(
+            f"there are {len(first.prob)} and {len(second.prob)} records and {len(patients)} patient ids: "
+            "give the same records in one order, as align does"
+        )
+    if differing := int((first.y_true != second.y_true).any(axis=1).sum()):
+        raise EcgkitError(f"{differing} records have other true labels in the two: give the same records in one order")
+    if len(np.unique(patients)) < 2:
+        raise EcgkitError("all records are of one patient: an interval over patients needs at least two of them")
+    return patients
+
+
+def _class_metrics(
+    scores: FoldScores, thresholds: Thresholds | None, weights: Floats | None = None
+) -> dict[str, Floats]:
+    """Compute the metrics of each class that a comparison is made by; see `metrics.auc` for the shapes."""
+    truth, prob = scores.y_true, scores.prob
+    found = {
+        "auc": metrics.auc(truth, prob, weights=weights),
+        "average_precision": metrics.average_precision(truth, prob, weights=weights),
+    }
+    if thresholds is not None:
+        decided = prob >= metrics.class_thresholds(thresholds, scores.classes)
+        found["f1"] = metrics.threshold_metrics(truth, decided, weights=weights)["f1"]
+    return found
+
+
+def _class_table(first: FoldScores, second: FoldScores, drawn_first: Floats, drawn_second: Floats) -> pd.DataFrame:
+    """Compare the AUC of each class, by the bootstrap and by DeLong's test."""
+    rows = {}
+    for i, name in enumerate(first.classes):
+        test = delong(first.y_true[:, i], first.prob[:, i], second.prob[:, i])
+        rows[name] = _row(test.first, test.second, drawn_first[:, i], drawn_second[:, i]) | {"delong_p": test.p}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("class").astype({"resamples": int})
+    return table.assign(p_holm=holm(table["p"]), delong_p_holm=holm(table["delong_p"]))
+
+
+def _row(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats) -> dict[str, float]:
+    """Lay out the comparison of one metric as a row of a table."""
+    difference = paired_difference(first, second, drawn_first, drawn_second)
+    return {
+        "first": float(np.asarray(first)),
+        "second": float(np.asarray(second)),
+        "difference": difference.value,
+        "difference_low": difference.low,
+        "difference_high": difference.high,
+        "p": difference.p,
+        "resamples": difference.resamples,
+    }
+
+
+def over_classes(values: Floats) -> Floats:
+    """Average over the last axis, leaving out the classes that have no value; NaN where none has."""
+    known = ~np.isnan(values)
+    return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+
+
+def paired_difference(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats) -> Difference:
+    """Give the difference of a metric with its interval and p value.
+
+    Parameters
+    ----------
+    first, second : float
+        The metric of each on the records as they are.
+    drawn_first, drawn_second : ndarray of float64, shape (resamples,)
+        The metric of each on the same resamples; NaN where it is not defined.
+
+    Returns
+    -------
+    Difference
+        The first less the second.
+    """
+    draws = drawn_first - drawn_second
+    low, high = interval(draws)
+    value = float(np.asarray(first) - np.asarray(second))
+    return Difference(value, low, high, bootstrap_p(draws), int((~np.isnan(draws)).sum()))
+
+
+def bootstrap_p(draws: ArrayLike) -> float:
+    """Give the two-sided p value of "no difference" that belongs to the percentile interval.
+
+    Of B resampled differences d* it is ``min(1, 2 * min(1 + #(d* <= 0), 1 + #(d* >= 0)) / (B + 1))``, so that it falls
+    below 0.05 about where the 95 % interval leaves zero out. It cannot fall below 2 / (B + 1): with 1000 resamples a
+    Holm correction over more than 25 comparisons would find nothing, whatever the data say.
+
+    Parameters
+    ----------
+    draws : array-like of float, shape (resamples,)
+        Differences; NaN is left out.
+
+    Returns
+    -------
+    float
+        NaN if no resample has a difference.
+
+    References
+    ----------
+    Davison and Hinkley, "Bootstrap methods and their application" (1997), sections 4.2 and 5.5, for the added 1 and for
+    the test that inverts an interval.
+    """
+    known = np.asarray(draws, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return float("nan")
+    fewest = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
+    return min(1.0, 2 * (1 + fewest) / (known.size + 1))
+
+
+def delong(y_true: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
+    """Test whether two AUCs of one class on the same records differ.
+
+    The test takes records as independent. Where patients bring several records it says too much, and the bootstrap of
+    patients (`compare`) says what is right.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,)
+        Outcomes.
+    first, second : array-like of float, shape (records,)
+        Scores; ties count half.
+
+    Returns
+    -------
+    DeLong
+        All NaN without both outcomes.
+
+    Raises
+    ------
+    EcgkitError
+        If the shapes differ, or a score is NaN.
+
+    References
+    ----------
+    DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988), doi:10.2307/2531595; computed in O(n log n) from mid-ranks
+    as Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Process. Lett. 21 (2014),
+    doi:10.1109/LSP.2014.2337313, equations 9 to 12.
+    """
+    truth, scores_first = metrics.check_scores(y_true, first)
+    scores_second = metrics.check_scores(truth, second)[1]
+    n_positive, n_negative = int(truth.sum()), int((~truth).sum())
+    if not (n_positive and n_negative):
+        return DeLong(*[float("nan")] * 5)
+    # The share of negatives below each positive, and of positives above each negative.
+    below_first, above_first = _placements(truth, scores_first)
+    below_second, above_second = _placements(truth, scores_second)
+    auc_first, auc_second = float(below_first.mean()), float(below_second.mean())
+    if min(n_positive, n_negative) < 2:
+        return DeLong(auc_first, auc_second, auc_first - auc_second, float("nan"), float("nan"))
+    variance = np.var(below_first - below_second, ddof=1) / n_positive
+    variance += np.var(above_first - above_second, ddof=1) / n_negative
+    difference, error = auc_first - auc_second, float(np.sqrt(variance))
+    if error < ROUNDING:
+        return DeLong(auc_first, auc_second, difference, 0.0, 1.0 if abs(difference) < ROUNDING else float("nan"))
+    return DeLong(auc_first, auc_second, difference, error, 2 * float(norm.sf(abs(difference) / error)))
+
+
+def _placements(truth: NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats]:
+    """Give the structural components of an AUC: V10 of each positive, V01 of each negative."""
+    rank = rankdata(scores)
+    n_positive, n_negative = truth.sum(), (~truth).sum()
+    below = (rank[truth] - rankdata(scores[truth])) / n_negative
+    above = 1 - (rank[~truth] - rankdata(scores[~truth])) / n_positive
+    return below, above
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Correct p values for being several, so that the chance of any false alarm among them stays what it is for one.
+
+    Parameters
+    ----------
+    p_values : array-like of float, shape (tests,)
+        Between 0 and 1; NaN is no test and stays NaN.
+
+    Returns
+    -------
+    ndarray of float64, shape (tests,)
+        Compare these with the level asked for, such as 0.05.
+
+    Raises
+    ------
+    EcgkitError
+        If a value is outside 0 to 1.
+
+    References
+    ----------
+    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6 (1979).
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    known = np.flatnonzero(~np.isnan(values))
+    if not ((values[known] >= 0) & (values[known] <= 1)).all():
+        raise EcgkitError(f"a p value is outside 0 to 1 ({values[known].min():g} to {values[known].max():g})")
+    order = known[np.argsort(values[known], kind="stable")]
+    corrected = np.full(values.shape, np.nan)
+    stepped = values[order] * (len(order) - np.arange(len(order)))
+    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
+    return corrected
+
+
+def class_names(predictions: pd.DataFrame) -> tuple[str, ...]:
+    """Read the classes of a table of predictions off its columns, in their order."""
+    return tuple(str(name).removeprefix("true_") for name in predictions if str(name).startswith("true_"))
+
+
+def read_predictions(session: Session) -> pd.DataFrame:
+    """Read the predictions of a session for folds 9 and 10.
+
+    Raises
+    ------
+    EcgkitError
+        If the session is not finished, or its table is missing or damaged.
+    """
+    path = session.path / "predictions.parquet"
+    if not session.is_done:
+        raise EcgkitError(f"{session.path} is not finished: finish it, or leave it out of the comparison")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise EcgkitError(f"cannot read {path}: {' '.join(str(error).split())}; evaluate the session again") from error
+    return table[table["fold"].isin((VALIDATION_FOLD, TEST_FOLD))].reset_index(drop=True)
+
+
+def align(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Bring tables of predictions for the same records into one order, that of the first.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        What each is called, and its predictions: ``record_id``, ``patient_id``, ``fold``, ``true_CLASS``,
+        ``prob_CLASS``.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        The rows of each, in the first one's order.
+
+    Raises
+    ------
+    EcgkitError
+        If one has other records in a fold, other classes, other patients or other true labels than the first, or has a
+        record twice.
+    """
+    reference, *others = tables
+    for name, table in tables.items():
+        if table["record_id"].duplicated().any():
+            raise EcgkitError(f"{name} has a record twice: give one row a record")
+    aligned = {reference: tables[reference].reset_index(drop=True)}
+    for name in others:
+        aligned[name] = _align_one(aligned[reference], tables[name], names=(reference, name))
+    return aligned
+
+
+def _align_one(reference: pd.DataFrame, table: pd.DataFrame, *, names: tuple[str, str]) -> pd.DataFrame:
+    """Bring one table into another one's order, after making sure that it says the same of the same records."""
+    of_first, of_second = class_names(reference), class_names(table)
+    if set(of_first) != set(of_second):
+        odd = ", ".join(sorted(set(of_first) ^ set(of_second)))
+        raise EcgkitError(f"{names[0]} and {names[1]} do not have the same classes ({odd}): compare one label set")
+    for fold in sorted(set(reference["fold"]) | set(table["fold"])):
+        ids, others = (set(part.loc[part["fold"] == fold, "record_id"]) for part in (reference, table))
+        if ids != others:
+            raise EcgkitError(
+                f"of the {len(ids):,} records of fold {fold} in {names[0]}, {len(ids - others):,} are missing from "
+                f"{names[1]}, which has {len(others - ids):,} others: compare sessions of one dataset and label set"
+            )
+    ordered = table.iloc[pd.Index(table["record_id"]).get_indexer(reference["record_id"])].reset_index(drop=True)
+    facts = ["patient_id", *(f"true_{name}" for name in of_first)]
+    differing = (ordered[facts].to_numpy() != reference[facts].to_numpy()).any(axis=1)
+    if differing.any():
+        raise EcgkitError(
+            f"{int(differing.sum()):,} records have other true labels or patients in {names[1]} than in {names[0]}: "
+            "compare sessions of one dataset"
+        )
+    return ordered
+
+
+def compare_sessions(
+    first: Session, second: Session, *, fold: int = TEST_FOLD, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """Compare two finished sessions on the records of one fold, each at its own thresholds; see `compare`.
+
+    Parameters
+    ----------
+    first, second : Session
+        Finished training sessions of one dataset and label set.
+    fold : int, default 10
+        10 for reporting, 9 for choosing.
+    resamples : int, default 1000
+        Bootstrap resamples of patients.
+    seed : int, default 0
+        Of the random numbers.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    EcgkitError
+        If one is not finished, or they do not hold the same records with the same true labels.
+    """
+    if first.name == second.name:
+        raise EcgkitError(f"{first.name} cannot be compared with a session of the same name: give another")
+    tables = align({session.name: read_predictions(session) for session in (first, second)})
+    reference = tables[first.name]
+    classes = class_names(reference)
+    return compare(
+        metrics.fold_scores(reference, classes, fold),
+        metrics.fold_scores(tables[second.name], classes, fold),
+        reference.loc[reference["fold"] == fold, "patient_id"].to_numpy(),
+        thresholds=(first.read_json("thresholds.json"), second.read_json("thresholds.json")),
+        names=(first.name, second.name),
+        resamples=resamples,
+        seed=seed,
+    )

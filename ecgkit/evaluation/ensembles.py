@@ -1,0 +1,455 @@
+"""Ensembles: several finished sessions taken together, with what is fitted, fitted on fold 9.
+
+Each member's best checkpoint was chosen on fold 9 as well, so that fold 9 is a little kind to all of them; fold 10 was
+seen by none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GroupKFold
+
+from ecgkit import metrics, paths, sessions
+from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.evaluation.calibration import CLIP, MIN_RECORDS
+from ecgkit.evaluation.comparison import align, class_names, read_predictions
+from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, cost
+from ecgkit.evaluation.report import evaluate_session
+from ecgkit.metrics import Bools, Floats
+from ecgkit.sessions import Session
+from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+
+VERSION = 1
+"""The version of the layout of ``ensemble.json``."""
+
+SPLITS = 5
+"""Into so many parts the patients of fold 9 are divided, for what is chosen or predicted out of fold."""
+
+REGULARISATIONS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+"""The values of C, scikit-learn's inverse strength of the L2 penalty, among which stacking chooses for each class."""
+
+ROUNDS = 25
+"""So many members a greedy selection draws, the same one as often as it helps."""
+
+WEIGHTS_GAP = 1e-4
+"""So far above the lowest possible log loss weights may be."""
+
+FORMULAS = {
+    "mean_prob": "mean over members of prob",
+    "mean_logit": "expit(mean over members of logit(prob))",
+    "weights": "sum over members of weight * prob",
+    "stacking": "expit(intercept + sum over members of weight * logit(prob)), class by class",
+    "greedy": "sum over members of weight * prob",
+}
+"""The methods, and how each computes a probability from those of the members."""
+
+METHODS = tuple(FORMULAS)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several models taken together.
+
+    Attributes
+    ----------
+    description : dict
+        Plain JSON: ``version``, ``method``, ``formula``, ``members``, ``classes``, ``fitted_on`` (None where nothing
+        is), and ``weights`` (member to weight) or, of stacking, ``coefficients`` (class to ``intercept``, ``weights``,
+        ``regularisation`` and, where nothing was fitted, ``reason``). `apply_ensemble` computes probabilities from it.
+    predictions : DataFrame
+        ``record_id``, ``patient_id``, ``fold`` (9 and 10), and for each class ``true_CLASS`` and ``prob_CLASS``. Of a
+        method that is fitted, fold 9 is predicted out of fold: each part of its patients by a fit on the others.
+    """
+
+    description: dict[str, Any]
+    predictions: pd.DataFrame
+
+
+def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int = 0) -> Ensemble:
+    """Put models together by their predictions.
+
+    ``mean_prob`` and ``mean_logit`` fit nothing. ``weights`` finds weights of the probabilities, at least 0 and 1 in
+    sum, with the lowest log loss over all classes. ``stacking`` is a logistic regression for each class on the members'
+    logits, its regularisation chosen by cross-validation over patients. ``greedy`` picks members with replacement, each
+    time the one with which the mean of probabilities has the highest macro AUC, and stops where that was highest.
+
+    Parameters
+    ----------
+    members : mapping of str to DataFrame
+        What each model is called, and its predictions for folds 9 and 10, of the same records.
+    method : {"mean_prob", "mean_logit", "weights", "stacking", "greedy"}
+        How.
+    seed : int, default 0
+        Of the division of fold 9's patients into parts.
+
+    Returns
+    -------
+    Ensemble
+        What is fitted, is fitted on the whole of fold 9 and predicts fold 10. Its predictions for fold 9 are out of
+        fold, since thresholds and calibration, which are fitted on them afterwards, would else take the ensemble for
+        better than it is.
+
+    Raises
+    ------
+    EcgkitError
+        If there are fewer than two members, their records or labels differ, or fold 9 has too few patients.
+
+    References
+    ----------
+    Wolpert, "Stacked generalization", Neural Networks 5 (1992); Caruana et al., "Ensemble selection from libraries of
+    models", ICML 2004, doi:10.1145/1015330.1015432.
+    """
+    check_choice("method", method, METHODS)
+    if len(members) < 2:
+        raise EcgkitError(f"an ensemble has at least two members, not {len(members)}: give more")
+    tables = align(members)
+    reference = next(iter(tables.values()))
+    classes = class_names(reference)
+    rows = {fold: (reference["fold"] == fold).to_numpy() for fold in (VALIDATION_FOLD, TEST_FOLD)}
+    scores = {fold: [metrics.fold_scores(table, classes, fold) for table in tables.values()] for fold in rows}
+    prob = {fold: np.stack([one.prob for one in of_fold]) for fold, of_fold in scores.items()}
+    case = _Case(
+        truth=scores[VALIDATION_FOLD][0].y_true,
+        prob=prob[VALIDATION_FOLD],
+        patients=reference.loc[rows[VALIDATION_FOLD], "patient_id"].to_numpy(),
+        members=tuple(tables),
+        classes=classes,
+        seed=seed,
+    )
+    description = _describe(case, method)
+    combined = np.empty((len(reference), len(classes)), dtype=np.float32)
+    combined[rows[TEST_FOLD]] = _combine(description, prob[TEST_FOLD])
+    combined[rows[VALIDATION_FOLD]] = _out_of_fold(case, method) if method in FITS else _combine(description, case.prob)
+    kept = [*("record_id", "patient_id", "fold"), *(f"true_{name}" for name in classes)]
+    added = pd.DataFrame(combined, columns=[f"prob_{name}" for name in classes])
+    return Ensemble(description, pd.concat([reference[kept], added], axis=1))
+
+
+def apply_ensemble(description: Mapping[str, Any], probabilities: Mapping[str, ArrayLike]) -> Floats:
+    """Compute an ensemble's probabilities from those of its members.
+
+    Parameters
+    ----------
+    description : mapping
+        What ``ensemble.json`` holds.
+    probabilities : mapping of str to array-like of float, shape (records, classes)
+        Of each member by its name, the columns as in ``description["classes"]``.
+
+    Returns
+    -------
+    ndarray of float64, shape (records, classes)
+
+    Raises
+    ------
+    EcgkitError
+        If a member is missing, shapes differ, or a value is no probability.
+    """
+    if missing := [name for name in description["members"] if name not in probabilities]:
+        raise EcgkitError(f"no probabilities of {', '.join(missing)}: give those of every member")
+    values = [np.asarray(probabilities[name], dtype=np.float64) for name in description["members"]]
+    wanted = (len(values[0]), len(description["classes"]))
+    for name, value in zip(description["members"], values, strict=True):
+        if value.shape != wanted:
+            raise EcgkitError(f"the probabilities of {name} have the shape {value.shape}: give {wanted}")
+        metrics.check_probabilities(value)
+    return _combine(description, np.stack(values))
+
+
+def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *, seed: int = 0) -> Session:
+    """Put finished sessions together into a session of its own, with the files that every session has.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds the sessions' folder.
+    members : sequence of Session or str
+        Finished training sessions of one dataset and label set, none an ensemble itself.
+    method : str
+        As of `fit_ensemble`.
+    seed : int, default 0
+        As of `fit_ensemble`.
+
+    Returns
+    -------
+    Session
+        Finished: ``config.json`` (its model is ``"ensemble"``), ``ensemble.json``, the report's files,
+        ``environment.json``, ``notes.txt``, ``training_log.txt`` and ``DONE``.
+
+    Raises
+    ------
+    EcgkitError
+        If a member is not finished, is given twice or is an ensemble, or they differ in dataset or label set.
+    """
+    opened = [
+        sessions.open_finished(one.path if isinstance(one, Session) else one, paths.TRAINING, root) for one in members
+    ]
+    shared = _shared_config(opened)
+    ensemble = fit_ensemble({session.name: read_predictions(session) for session in opened}, method, seed=seed)
+    config = {"model": ENSEMBLE, "method": method, "members": [session.name for session in opened], **shared}
+    config["seed"] = seed
+    session = sessions.create(paths.TRAINING, root)
+    lock = session.lock()
+    try:
+        session.write_text("notes.txt", sessions.notes(session, paths.TRAINING, root, config))
+        session.write_json("config.json", config)
+        session.write_json("environment.json", sessions.environment())
+        session.write_json("ensemble.json", ensemble.description | _cost(opened))
+        for line in _log_lines(ensemble.description):
+            session.log(line)
+        _report(session, ensemble)
+        session.mark_done()
+    finally:
+        lock.release()
+    return session
+
+
+def _shared_config(members: Sequence[Session]) -> dict[str, Any]:
+    """Give what the members' configurations have in common, and refuse members that do not go together."""
+    names = [session.name for session in members]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise EcgkitError(f"{twice[0]} is a member twice: give each session once")
+    configs = [session.config for session in members]
+    for session, config in zip(members, configs, strict=True):
+        if config.get("model") == ENSEMBLE:
+            raise EcgkitError(f"{session.name} is an ensemble itself: give its members {', '.join(config['members'])}")
+        for key in SAME:
+            if config.get(key) != configs[0].get(key):
+                raise EcgkitError(
+                    f"the {key} of {session.name} is {config.get(key)}, of {names[0]} "
+                    f"{configs[0].get(key)}: give sessions of one dataset and label set"
+                )
+    return {key: configs[0][key] for key in ("dataset", *SAME)} if configs else {}
+
+
+def _cost(members: Sequence[Session]) -> dict[str, float | None]:
+    """Add up what the members cost; None if one does not say."""
+    parameters, seconds = (sum(values) for values in zip(*map(cost, members), strict=True))
+    return {
+        "parameters": None if np.isnan(parameters) else int(parameters),
+        "seconds": None if np.isnan(seconds) else seconds,
+    }
+
+
+def _log_lines(description: Mapping[str, Any]) -> list[str]:
+    """Say in the log what was put together, and where the numbers of fold 9 come from."""
+    lines = [f"ensemble of {', '.join(description['members'])} by {description['method']}: {description['formula']}"]
+    if "weights" in description:
+        lines.append("weights: " + ", ".join(f"{name} {value:.4f}" for name, value in description["weights"].items()))
+    if description["fitted_on"]:
+        lines.append(
+            f"fitted on fold {VALIDATION_FOLD}, whose own predictions are out of fold: "
+            f"{description['splits']} parts of its patients, each predicted by a fit on the others"
+        )
+    return lines
+
+
+def _report(session: Session, ensemble: Ensemble) -> None:
+    """Write the report's files, and say in the text what the ensemble is."""
+    names = ", ".join(ensemble.description["members"])
+    evaluate_session(session, ensemble.predictions, ensemble.description["classes"])
+    text = (session.path / "classification_report.txt").read_text()
+    header = f"ensemble ({ensemble.description['method']}) of the best checkpoints of {names}"
+    session.write_text("classification_report.txt", f"{header}\n{text}")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Fold 9 as an ensemble is fitted on it.
+
+    Attributes
+    ----------
+    truth : ndarray of bool, shape (records, classes)
+        Outcomes.
+    prob : ndarray of float64, shape (members, records, classes)
+        Probabilities.
+    patients : ndarray, shape (records,)
+        Whose record each is.
+    members, classes : tuple of str
+        The names of the axes.
+    seed : int
+        Of the division of the patients into parts.
+    """
+
+    truth: Bools
+    prob: Floats
+    patients: NDArray[Any]
+    members: tuple[str, ...]
+    classes: tuple[str, ...]
+    seed: int
+
+    def take(self, rows: NDArray[np.int64]) -> _Case:
+        """Give the same for some of the records."""
+        return _Case(self.truth[rows], self.prob[:, rows], self.patients[rows], self.members, self.classes, self.seed)
+
+    def splits(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Divide the records into parts by patient; give for each part the others' rows, then its own."""
+        n_splits = min(SPLITS, len(np.unique(self.patients)))
+        if n_splits < 2:
+            raise EcgkitError(f"fold {VALIDATION_FOLD} has one patient: an ensemble is fitted on at least two")
+        divided = GroupKFold(n_splits, shuffle=True, random_state=self.seed)
+        yield from divided.split(self.patients, groups=self.patients)
+
+
+def _describe(case: _Case, method: str) -> dict[str, Any]:
+    """Fit a method on all the records of a case, and describe the result as plain data."""
+    description: dict[str, Any] = {
+        "version": VERSION,
+        "method": method,
+        "formula": FORMULAS[method],
+        "members": list(case.members),
+        "classes": list(case.classes),
+        "fitted_on": f"fold_{VALIDATION_FOLD}" if method in FITS else None,
+    }
+    if method not in FITS:
+        return description | {"weights": dict.fromkeys(case.members, 1 / len(case.members))}
+    n_splits = min(SPLITS, len(np.unique(case.patients)))
+    return description | {"splits": n_splits, "seed": case.seed} | FITS[method](case)
+
+
+def _combine(description: Mapping[str, Any], prob: Floats) -> Floats:
+    """Compute probabilities of shape (records, classes) from the members', (members, records, classes)."""
+    members, method = description["members"], description["method"]
+    if method == "stacking":
+        fits = [description["coefficients"][name] for name in description["classes"]]
+        weights = np.array([[fit["weights"][member] for fit in fits] for member in members])
+        intercepts = np.array([fit["intercept"] for fit in fits])
+        return expit(np.einsum("mrc,mc->rc", _logits(prob), weights) + intercepts)
+    weights = np.array([description["weights"][member] for member in members])
+    if method == "mean_logit":
+        return expit(np.einsum("mrc,m->rc", _logits(prob), weights))
+    # Weights that are 1 in sum only to the last digit could lift a probability of 1 above it.
+    return np.einsum("mrc,m->rc", prob, weights).clip(0.0, 1.0)
+
+
+def _logits(prob: Floats) -> Floats:
+    return logit(prob.clip(CLIP, 1 - CLIP))
+
+
+def _out_of_fold(case: _Case, method: str) -> Floats:
+    """Predict each part of the patients by a fit on the others."""
+    predicted = np.empty(case.truth.shape)
+    for others, own in case.splits():
+        predicted[own] = _combine(_describe(case.take(others), method), case.prob[:, own])
+    return predicted
+
+
+def _fit_weights(case: _Case) -> dict[str, Any]:
+    """Find weights at least 0 and 1 in sum with the lowest log loss; it is convex in them, so this is the best."""
+    # The weights are 1 in sum: the probability of what happened is the weighted mean of those that the members gave it.
+    given = np.where(case.truth, case.prob, 1 - case.prob).reshape(len(case.members), -1).clip(CLIP, 1.0)
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        mixed = weights @ given
+        return -float(np.log(mixed).mean()), -(given / mixed).mean(axis=1)
+
+    n_members = len(case.members)
+    best = minimize(
+        loss,
+        np.full(n_members, 1 / n_members),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, 1.0)] * n_members,
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like},
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    weights = best.x.clip(0.0) / best.x.clip(0.0).sum()
+    # The loss is convex, so that its gradient bounds how far the lowest one can lie below.
+    gap = float((given / (weights @ given)).mean(axis=1).max()) - 1
+    if not gap < WEIGHTS_GAP:
+        raise EcgkitError(f"the weights may be {gap:.2g} above the lowest log loss: take a method such as mean_logit")
+    return {"weights": dict(zip(case.members, weights.tolist(), strict=True))}
+
+
+def _fit_greedy(case: _Case) -> dict[str, Any]:
+    """Pick members with replacement for the macro AUC of their mean, and keep the picks up to the best mean."""
+    total = np.zeros(case.truth.shape)
+    picked: list[int] = []
+    reached: list[float] = []
+    for _ in range(ROUNDS):
+        # The order of records is that of the sum, whatever it would be divided by.
+        aucs = [metrics.macro_auc(case.truth, total + prob) for prob in case.prob]
+        if np.isnan(aucs).any():
+            raise EcgkitError(
+                f"no class has both outcomes in all parts of fold {VALIDATION_FOLD}: take a method that fits nothing"
+            )
+        picked.append(int(np.argmax(aucs)))
+        reached.append(aucs[picked[-1]])
+        total += case.prob[picked[-1]]
+    kept = picked[: int(np.argmax(reached)) + 1]
+    weights = np.bincount(kept, minlength=len(case.members)) / len(kept)
+    return {
+        "weights": dict(zip(case.members, weights.tolist(), strict=True)),
+        "picked": [case.members[i] for i in kept],
+    }
+
+
+def _fit_stacking(case: _Case) -> dict[str, Any]:
+    """Fit a logistic regression for each class on the members' logits."""
+    logits = _logits(case.prob)
+    splits = list(case.splits()) if len(np.unique(case.patients)) > 1 else []
+    fits = {}
+    for i, name in enumerate(case.classes):
+        fits[name] = _stack_class(case.truth[:, i], logits[:, :, i].T, splits)
+        fits[name]["weights"] = dict(zip(case.members, fits[name]["weights"], strict=True))
+    return {"coefficients": fits}
+
+
+def _stack_class(
+    truth: Bools, logits: Floats, splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> dict[str, Any]:
+    """Fit one class, or fall back on the mean of logits and say why."""
+    n_members = logits.shape[1]
+
+    def mean_logit(reason: str) -> dict[str, Any]:
+        equal = [1 / n_members] * n_members
+        return {"intercept": 0.0, "weights": equal, "regularisation": None, "reason": reason}
+
+    n_positive = int(truth.sum())
+    for count, what in ((n_positive, "positives"), (len(truth) - n_positive, "negatives")):
+        if count < MIN_RECORDS:
+            return mean_logit(f"{count} {what} to fit on, fewer than {MIN_RECORDS}: the mean of logits is taken")
+    usable = [pair for pair in splits if 0 < truth[pair[0]].sum() < len(pair[0])]
+    if not usable:
+        return mean_logit("one patient has all records of one outcome: the mean of logits is taken")
+    centre, scale = logits.mean(axis=0), logits.std(axis=0)
+    z = (logits - centre) / np.where(scale > 0, scale, 1.0)
+    losses = [_held_out_loss(truth, z, usable, c) for c in REGULARISATIONS]
+    chosen = REGULARISATIONS[int(np.argmin(losses))]
+    fitted = _regression(chosen).fit(z, truth)
+    weights = fitted.coef_[0] / np.where(scale > 0, scale, 1.0)
+    return {
+        "intercept": float(fitted.intercept_[0] - weights @ centre),
+        "weights": weights.tolist(),
+        "regularisation": chosen,
+    }
+
+
+def _regression(c: float) -> LogisticRegression:
+    return LogisticRegression(C=c, solver="newton-cholesky", tol=1e-6)
+
+
+def _held_out_loss(
+    truth: Bools, z: Floats, splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], c: float
+) -> float:
+    """Give the log loss, over all parts together, of predictions by a fit on the other parts."""
+    predicted = [_regression(c).fit(z[others], truth[others]).predict_proba(z[own])[:, 1] for others, own in splits]
+    return float(log_loss(np.concatenate([truth[own] for _, own in splits]), np.concatenate(predicted), labels=[0, 1]))
+
+
+FITS: dict[str, Callable[[_Case], dict[str, Any]]] = {
+    "weights": _fit_weights,
+    "stacking": _fit_stacking,
+    "greedy": _fit_greedy,
+}
+"""The methods that are fitted on fold 9."""

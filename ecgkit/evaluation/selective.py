@@ -1,0 +1,319 @@
+"""Selective prediction: what a model gains if it may abstain on the records that it is least sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.special import digamma, logit
+
+from ecgkit import metrics
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.calibration import CLIP, apply_calibration
+from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, patient_weights, with_interval
+from ecgkit.metrics import Bools, Floats, FoldScores
+from ecgkit.metrics.table import divide
+from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+
+SELECTIVE_VERSION = 1
+"""The version of the layout of ``selective.json``."""
+
+ABSTAIN = 0.1
+"""The share of fold 9 below whose confidence the model abstains."""
+
+TIE_BREAK = 1e-6
+"""What a unit of the network's own log-odds counts beside one of the calibrated ones."""
+
+COVERAGES = tuple(k / 20 for k in range(20, 0, -1))
+"""The points of the risk-coverage curve."""
+
+
+def confidence(scores: FoldScores, thresholds: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Floats:
+    """Tell how sure each record's decisions are, by the one that is least sure.
+
+    The confidence of a decision is how far the calibrated log-odds of the class lie from those of its threshold.
+    Log-odds, since a distance of 0.05 is much at a threshold of 0.06 and little at one of 0.5; calibrated, since the
+    network's own log-odds are stretched in one class and squeezed in another, and only after calibration does one unit
+    mean the same in all of them: that the odds are e times higher or lower. The threshold is calibrated as the
+    probabilities are, so that a record is on the same side of it as before. The least over the classes counts, since a
+    record is decided rightly only if every class is.
+
+    An isotonic calibration gives a whole stretch of probabilities the same value. Records with equal calibrated
+    log-odds are told apart by the network's own, with a weight that changes nothing else.
+
+    Parameters
+    ----------
+    scores : FoldScores
+        Probabilities of a fold, as the network gives them.
+    thresholds : mapping
+        What `ecgkit.evaluation.fit_thresholds` gave.
+    calibration : mapping or None
+        What `ecgkit.evaluation.fit_calibration` gave; None takes the probabilities for calibrated ones.
+
+    Returns
+    -------
+    ndarray of float64, shape (records,)
+        0 at a threshold, without an upper bound but that of probabilities kept 1e-7 away from 0 and 1.
+
+    Raises
+    ------
+    EcgkitError
+        If a class has no threshold or was not calibrated.
+    """
+    limits = metrics.class_thresholds(thresholds, scores.classes)[None]
+    distance = np.abs(_log_odds(scores.prob) - _log_odds(limits))
+    if calibration is not None:
+        prob, threshold = (apply_calibration(values, calibration, scores.classes) for values in (scores.prob, limits))
+        distance = np.abs(_log_odds(prob) - _log_odds(threshold)) + TIE_BREAK * distance
+    margins: Floats = distance.min(axis=1)
+    return margins
+
+
+def _log_odds(prob: ArrayLike) -> Floats:
+    odds: Floats = logit(np.asarray(prob, dtype=np.float64).clip(CLIP, 1 - CLIP))
+    return odds
+
+
+def abstention_threshold(values: ArrayLike, *, abstain: float = ABSTAIN) -> float:
+    """Find the confidence below which a share of the records lies.
+
+    Parameters
+    ----------
+    values : array-like of float, shape (records,)
+        The confidence of the records of fold 9.
+    abstain : float, default 0.1
+        The share, at least 0 and below 1.
+
+    Returns
+    -------
+    float
+        The confidence of one of the records. Of n records ``abstain * n``, rounded down, lie below it; fewer where
+        records have equal confidence.
+
+    Raises
+    ------
+    EcgkitError
+        If the share is not at least 0 and below 1, or there is no record.
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not 0 <= abstain < 1:
+        raise EcgkitError(f"abstain is {abstain}: give a share of the records, at least 0 and below 1")
+    if not ordered.size:
+        raise EcgkitError("there is no record to choose the abstention on: give at least one")
+    # A share such as 0.29 of 100 records is 28.999999999999996 of them.
+    return float(ordered[int(abstain * len(ordered) + 1e-9)])
+
+
+def area_under_risk_coverage(values: ArrayLike, loss: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """Average the risk over all coverages: the mean loss of the k most confident records, over k = 1 to all.
+
+    Records of equal confidence are taken in random order, and the area is what that gives on average; so it depends on
+    no order of the records, and repeated records count as such.
+
+    Parameters
+    ----------
+    values : array-like of float, shape (records,)
+        Confidence.
+    loss : array-like of float, shape (records,)
+        What goes wrong with each record, such as the share of its decisions that are wrong.
+    weights : array-like of float, shape (resamples, records), optional
+        How often each record counts.
+
+    Returns
+    -------
+    float, or ndarray of shape (resamples,)
+        The loss of all records if confidence says nothing; less is better. NaN where no record counts.
+
+    References
+    ----------
+    El-Yaniv and Wiener, "On the foundations of noise-free selective classification", J. Machine Learning Research 11
+    (2010), for risk and coverage; Geifman and El-Yaniv, "Selective classification for deep neural networks", NeurIPS
+    2017, for the curve of a network; Geifman, Uziel and El-Yaniv, "Bias-reduced uncertainty estimation for deep neural
+    classifiers", ICLR 2019, for the area.
+    """
+    sure, losses = np.asarray(values, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+    counts = np.ones((1, len(sure))) if weights is None else np.asarray(weights, dtype=np.float64)
+    order = np.argsort(-sure, kind="stable")
+    first_of_ties = np.flatnonzero(np.append(True, np.diff(sure[order]) != 0))
+    number = np.add.reduceat(counts[:, order], first_of_ties, axis=1)
+    lost = np.add.reduceat((counts * losses)[:, order], first_of_ties, axis=1)
+    before, lost_before = np.cumsum(number, axis=1) - number, np.cumsum(lost, axis=1) - lost
+    each = np.nan_to_num(divide(lost, number))
+    # Taken one by one, the j-th of m equal records makes the risk (lost_before + j * each) / (before + j). Summed over
+    # j this is m * each + (lost_before - before * each) * (1 / (before + 1) + ... + 1 / (before + m)).
+    harmonic = digamma(before + number + 1) - digamma(before + 1)
+    total = (number * each + (lost_before - before * each) * harmonic).sum(axis=1)
+    area = divide(total, counts.sum(axis=1))
+    return (area if weights is not None else area[0])[()]
+
+
+def selective_report(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    thresholds: Mapping[str, Any],
+    calibration: Mapping[str, Any] | None,
+    *,
+    abstain: float = ABSTAIN,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Compute what abstaining gains on fold 10, with the confidence to abstain below chosen on fold 9.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        The table of predictions with folds 9 and 10.
+    classes : sequence of str
+        The classes.
+    thresholds : mapping
+        What `ecgkit.evaluation.fit_thresholds` gave.
+    calibration : mapping or None
+        What `ecgkit.evaluation.fit_calibration` gave; see `confidence`.
+    abstain : float, default 0.1
+        The share of fold 9 that is less confident than the threshold. That of fold 10 comes out as it does.
+    resamples : int, default 1000
+        Bootstrap resamples of the patients of fold 10; the threshold of fold 9 stays as it is in all of them.
+
+    Returns
+    -------
+    dict
+        What ``selective.json`` holds. ``abstain``, ``chosen_on``, ``confidence_threshold``, ``n_records``,
+        ``n_abstained`` and ``coverage`` (the share of the records that is decided, of each fold) say what was done.
+
+        ``metrics`` has ``hamming_loss``, ``subset_accuracy``, ``macro_f1`` and ``macro_auc``, each ``before`` (all
+        records), ``after`` (those that are decided) and their ``change``. A class that abstaining leaves without
+        positives is out of the macro means after it, and out of the change.
+
+        ``classes`` has for each class the records that carry it (``n_positive``) or are decided wrongly on it
+        (``n_wrong``), how many of them are abstained on (``n_positive_abstained``, ``n_wrong_abstained``), and these as
+        shares (``positives_abstained``, ``wrong_abstained``).
+
+        ``curve`` has for every twentieth of the records, the most confident ones, ``coverage``, ``confidence``,
+        ``hamming_loss``, ``macro_auc`` and ``classes_without_auc``, which its mean leaves out. ``aurc`` is the area
+        under the curve of the Hamming loss (`area_under_risk_coverage`), ``aurc_random`` that of a confidence that says
+        nothing, and ``aurc_best`` that of one that knows which decisions are wrong.
+
+        Every number that is not a count has ``value``, ``low`` and ``high``, or None where it is not defined.
+
+    Raises
+    ------
+    EcgkitError
+        If a fold, a column, a threshold or a calibration is missing, or ``abstain`` is not at least 0 and below 1.
+    """
+    chosen_on, scores = (metrics.fold_scores(predictions, classes, fold) for fold in (VALIDATION_FOLD, TEST_FOLD))
+    of_fold_9 = confidence(chosen_on, thresholds, calibration)
+    of_fold_10 = confidence(scores, thresholds, calibration)
+    limit = abstention_threshold(of_fold_9, abstain=abstain)
+    patients = predictions.loc[predictions["fold"] == TEST_FOLD, "patient_id"].to_numpy()
+    # The first row is the records themselves, so that every number and its resamples are computed at once.
+    weights = np.vstack([np.ones(len(patients)), patient_weights(patients, resamples=resamples)])
+    decided = scores.prob >= metrics.class_thresholds(thresholds, classes)
+    accepted = of_fold_10 >= limit
+    return {
+        "version": SELECTIVE_VERSION,
+        "fold": f"fold_{TEST_FOLD}",
+        "chosen_on": f"fold_{VALIDATION_FOLD}",
+        "abstain": abstain,
+        "confidence_threshold": limit,
+        "n_records": len(accepted),
+        "n_abstained": int((~accepted).sum()),
+        "coverage": {
+            f"fold_{VALIDATION_FOLD}": float((of_fold_9 >= limit).mean()),
+            f"fold_{TEST_FOLD}": _numbers(divide(weights @ accepted, weights.sum(axis=1))),
+        },
+        "metrics": _before_and_after(scores, decided, accepted, weights),
+        "classes": _by_class(scores, decided, accepted, weights),
+        "curve": _curve(scores, decided, of_fold_10, weights),
+        **_areas(scores, decided, of_fold_10, weights),
+        "bootstrap": {
+            "resamples": resamples,
+            "of": "patients",
+            "patients": len(np.unique(patients)),
+            "percentiles": list(PERCENTILES),
+        },
+    }
+
+
+def _numbers(values: Floats) -> dict[str, float | None]:
+    """Give a number, which comes first, with the percentiles of its resamples."""
+    return with_interval(float(values[0]), values[1:])
+
+
+def _mean_of_classes(values: Floats) -> Floats:
+    """Average over the classes that have a value, in each resample."""
+    mean: Floats = np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)
+    return mean
+
+
+def _before_and_after(scores: FoldScores, decided: Bools, accepted: Bools, weights: Floats) -> dict[str, Any]:
+    """Compute the metrics of all records, of those that are accepted, and the differences."""
+    truth = scores.y_true
+
+    def measure(counts: Floats) -> dict[str, Floats]:
+        of_records = {
+            "hamming_loss": metrics.hamming_loss(truth, decided, weights=counts),
+            "subset_accuracy": metrics.subset_accuracy(truth, decided, weights=counts),
+        }
+        return {name: values[:, None] for name, values in of_records.items()} | {
+            "macro_f1": metrics.threshold_metrics(truth, decided, weights=counts)["f1"],
+            "macro_auc": metrics.auc(truth, scores.prob, weights=counts),
+        }
+
+    before, after = measure(weights), measure(weights * accepted)
+    return {
+        name: {
+            "before": _numbers(_mean_of_classes(before[name])),
+            "after": _numbers(_mean_of_classes(after[name])),
+            # Class by class first: a class that is defined in one of the two only would pass for a change.
+            "change": _numbers(_mean_of_classes(after[name] - before[name])),
+        }
+        for name in before
+    }
+
+
+def _by_class(scores: FoldScores, decided: Bools, accepted: Bools, weights: Floats) -> dict[str, Any]:
+    """Count for each class whom the model abstains on."""
+    classes: dict[str, Any] = {name: {} for name in scores.classes}
+    kinds = {"n_positive": scores.y_true, "n_wrong": decided != scores.y_true}
+    shares = {"n_positive": "positives_abstained", "n_wrong": "wrong_abstained"}
+    for kind, marked in kinds.items():
+        abstained = marked & ~accepted[:, None]
+        drawn = divide(weights @ abstained, weights @ marked)
+        for i, name in enumerate(scores.classes):
+            classes[name] |= {
+                kind: int(marked[:, i].sum()),
+                f"{kind}_abstained": int(abstained[:, i].sum()),
+                shares[kind]: _numbers(drawn[:, i]),
+            }
+    return classes
+
+
+def _curve(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) -> list[dict[str, Any]]:
+    """Measure the most confident records, fewer and fewer."""
+    falling = -np.sort(-values)
+    limits = dict.fromkeys(falling[int(np.ceil(share * len(falling) - 1e-9)) - 1] for share in COVERAGES)
+    points = []
+    for limit in limits:
+        rows = values >= limit
+        truth, prob, counts = scores.y_true[rows], scores.prob[rows], weights[:, rows]
+        auc = metrics.auc(truth, prob, weights=counts)
+        missing = [name for name, value in zip(scores.classes, auc[0], strict=True) if np.isnan(value)]
+        points.append(
+            {
+                "coverage": float(rows.mean()),
+                "confidence": float(limit),
+                "hamming_loss": _numbers(metrics.hamming_loss(truth, decided[rows], weights=counts)),
+                "macro_auc": _numbers(_mean_of_classes(auc)),
+                "classes_without_auc": missing,
+            }
+        )
+    return points
+
+
+def _areas(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) -> dict[str, Any]:
+    """Compute the area under the risk-coverage curve, and what it would be at worst and at best."""
+    loss = (decided != scores.y_true).mean(axis=1)
+    orders = {"aurc": values, "aurc_random": np.zeros(len(loss)), "aurc_best": -loss}
+    return {name: _numbers(area_under_risk_coverage(order, loss, weights=weights)) for name, order in orders.items()}

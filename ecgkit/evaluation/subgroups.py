@@ -1,0 +1,421 @@
+"""For whom a model works less well: the metrics of a fold by sex, age, device, noise and co-morbidity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.evaluation.fold import fold_metrics
+from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, patient_weights, with_interval
+from ecgkit.metrics import Bools, Floats, FoldScores
+from ecgkit.metrics.table import divide
+
+SUBGROUPS_VERSION = 1
+"""The version of the layout of ``subgroups.json``."""
+
+MIN_RECORDS = 50
+"""A group of fewer records is small."""
+
+MIN_OUTCOMES = 10
+"""Groups are compared on a class only if it has so many positives and so many negatives in each of them: with fewer, a
+resample may well hold none, and the percentiles of an AUC mean little."""
+
+MIN_DEVICE_RECORDS = 20
+"""Devices with fewer records go together."""
+
+OTHER_DEVICES = "other"
+SEXES = ("female", "male")
+AGE_EDGES = (40.0, 60.0, 75.0)
+AGE_BANDS = ("under 40", "40 to 59", "60 to 74", "75 and over")
+NOISE_COLUMNS = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
+NOISE = ("none noted", "noted")
+COMORBIDITY = ("no class", "one class", "several classes")
+COLUMNS = ("patient_id", "sex", "age", "device", *NOISE_COLUMNS)
+
+RULES = {
+    "macro": "A macro mean is over the classes that are defined in the group, in each resample by itself; a class "
+    "without positives or without negatives in the group has no AUC and is named under classes_without_auc.",
+    "is_small": f"A group is small if it has fewer than {MIN_RECORDS} records, or no class with at least "
+    f"{MIN_OUTCOMES} positives and {MIN_OUTCOMES} negatives.",
+    "gaps": f"The best and the worst of the groups that are not small and have at least {MIN_OUTCOMES} positives and "
+    f"{MIN_OUTCOMES} negatives of the class. For the macro AUC, of those that have them for at least half of the "
+    "classes for which the whole fold has them, and over the classes that they all have. The interval allows for the "
+    "choice of the two among all pairs of groups.",
+    "unknown": "Records with a blank are in none of the groups of a division; in the columns on noise, a blank means "
+    "that none was noted.",
+    "comorbidity": "The groups of co-morbidity are made by the outcomes themselves, so that each has another mixture "
+    "of positives and negatives: a difference between them is not one between patients that can be told beforehand.",
+}
+"""How ``subgroups.json`` is to be read; it holds these sentences."""
+
+
+@dataclass(frozen=True)
+class _Division:
+    """One way to divide the records: the group of each (None where it is unknown), and the groups in their order."""
+
+    title: str
+    group_of: NDArray[np.object_]
+    order: tuple[str, ...]
+    n_other_devices: int = 0
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What the metrics of any group of a fold's records are computed from."""
+
+    scores: FoldScores
+    thresholds: Mapping[str, Any]
+    patients: NDArray[Any]
+    weights: Floats
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A group's entry in the report, and the AUC of its classes: (classes,), and drawn, (resamples, classes)."""
+
+    entry: dict[str, Any]
+    auc: Floats
+    drawn: Floats
+    comparable: Bools
+
+
+def subgroup_report(
+    scores: FoldScores,
+    records: pd.DataFrame,
+    thresholds: Mapping[str, Any],
+    patient_ids: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """Compute every metric of a fold in each group of patients or recordings, and the gaps between the groups.
+
+    The divisions are ``sex``, ``age_band``, ``device``, ``noise`` (whether an annotator noted any in the recording)
+    and ``comorbidity`` (how many classes of the label set a record carries). One bootstrap of the fold's patients
+    serves all groups, each of which counts its own records in it: intervals and differences of all groups are paired,
+    and a patient with records in two groups is in both or in none.
+
+    Parameters
+    ----------
+    scores : FoldScores
+        Outcomes and probabilities of the fold, with the calibrated ones.
+    records : DataFrame
+        The same records in the same order, with the columns of `ecgkit.sources.base.RECORD_COLUMNS`. A blank is
+        unknown, except in the columns on noise, where it means that none was noted.
+    thresholds : mapping
+        What `ecgkit.evaluation.fit_thresholds` gave.
+    patient_ids : array-like, shape (records,)
+        Whose record each is.
+    resamples : int, default 1000
+        Bootstrap resamples of patients.
+
+    Returns
+    -------
+    dict
+        What ``subgroups.json`` holds: ``version``, ``fold``, ``classes``, ``rules`` (how to read it, in sentences),
+        ``all`` (the whole fold, as a group), ``divisions`` and ``bootstrap``. A division has its ``title``, the number
+        of ``unknown`` records, ``groups`` and ``gaps``.
+
+        A group has ``n_records``, ``n_patients``, ``n_positive`` (class to number), ``is_small`` (fewer than 50
+        records, or no class with ten positives and ten negatives), ``comparable_classes`` (that have ten of each),
+        ``classes_without_auc`` (that lack positives or negatives: their AUC is None, and a macro mean leaves them out),
+        and ``metrics`` as a fold of ``metrics.json``.
+        Groups without a record are left out; devices with fewer than 20 records are the group ``other``, with
+        ``n_devices``.
+
+        ``gaps`` has for ``macro`` and each class the AUC of the groups that can be compared: ``groups`` (name to
+        ``{"value", "low", "high"}``), ``not_compared`` (the names of the others), ``classes`` (those that the mean is
+        over, the same for every group, so that it may differ from the group's macro AUC), ``best``, ``worst``, and
+        ``difference`` with the interval of `widest_gap`. None if there are not two such groups. A group is compared on
+        a class if it is not small and has ten positives and ten negatives of it; on the macro AUC, if it has them for
+        at least half of the classes for which the whole fold has them: otherwise one group with one class would leave
+        nothing but this class to compare.
+
+    Raises
+    ------
+    EcgkitError
+        If records, scores and patients do not belong together, a column is missing, or as `fold_metrics`.
+    """
+    patients = _check_rows(scores, records, patient_ids)
+    fold = _Fold(scores, thresholds, patients, patient_weights(patients, resamples=resamples))
+    return {
+        "version": SUBGROUPS_VERSION,
+        "fold": f"fold_{scores.fold}",
+        "classes": list(scores.classes),
+        "rules": RULES,
+        "all": _measure(fold, np.ones(len(records), dtype=bool)).entry,
+        "divisions": {name: _divide(fold, division) for name, division in _divisions(records, scores.y_true).items()},
+        "bootstrap": {
+            "resamples": resamples,
+            "of": "patients",
+            "patients": len(np.unique(patients)),
+            "percentiles": list(PERCENTILES),
+        },
+    }
+
+
+def _check_rows(scores: FoldScores, records: pd.DataFrame, patient_ids: ArrayLike) -> NDArray[Any]:
+    """Check that row i of all three is the same record, as far as can be told; give the patients."""
+    patients = np.asarray(patient_ids)
+    n_records = len(scores.y_true)
+    if len(records) != n_records or patients.shape != (n_records,):
+        raise EcgkitError(
+            f"{n_records:,} scores, {len(records):,} records and {patients.size:,} patient_ids: "
+            "give one of each for every record of the fold"
+        )
+    missing = [name for name in COLUMNS if name not in records]
+    if missing:
+        raise EcgkitError(f"the records have no column {missing[0]!r}: give the rows of the dataset's table of records")
+    different = np.flatnonzero(records["patient_id"].to_numpy() != patients)
+    if different.size:
+        raise EcgkitError(
+            f"row {different[0]} of the records is of another patient than that of the scores: "
+            "bring the records into the order of the predictions, by record_id"
+        )
+    return patients
+
+
+def _divisions(records: pd.DataFrame, truth: Bools) -> dict[str, _Division]:
+    """Divide the records in every way."""
+    age = pd.to_numeric(records["age"]).to_numpy(dtype="float64", na_value=np.nan)
+    band = np.array(AGE_BANDS, dtype=object)[np.digitize(age, AGE_EDGES)]
+    band[np.isnan(age)] = None
+    is_noisy = np.any([pd.notna(_text(records[name])) for name in NOISE_COLUMNS], axis=0)
+    n_classes = truth.sum(axis=1).clip(max=2)
+    return {
+        "sex": _Division("sex", _text(records["sex"]), SEXES),
+        "age_band": _Division("age band", band, AGE_BANDS),
+        "device": _by_device(_text(records["device"])),
+        "noise": _Division("noise", np.array(NOISE, dtype=object)[is_noisy.astype(int)], NOISE),
+        "comorbidity": _Division("co-morbidity", np.array(COMORBIDITY, dtype=object)[n_classes], COMORBIDITY),
+    }
+
+
+def _text(column: pd.Series) -> NDArray[np.object_]:
+    """Give a column of text with None for what is missing or blank."""
+    stripped = column.astype("string").str.strip()
+    return stripped.mask(stripped == "").to_numpy(dtype=object, na_value=None)  # type: ignore[call-overload] # None is what pandas takes
+
+
+def _by_device(device: NDArray[np.object_]) -> _Division:
+    """Divide by device, the most frequent first; the rare ones go together."""
+    counts = pd.Series(device).value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    rare = {str(name) for name, count in counts.items() if count < MIN_DEVICE_RECORDS}
+    group_of = np.array([OTHER_DEVICES if name in rare else name for name in device], dtype=object)
+    order = [str(name) for name in counts.index if name not in rare | {OTHER_DEVICES}]
+    return _Division("recording device", group_of, (*order, OTHER_DEVICES), len(rare))
+
+
+def _divide(fold: _Fold, division: _Division) -> dict[str, Any]:
+    """Measure each group of one division, and the gaps between them."""
+    rows = {name: division.group_of == name for name in division.order}
+    groups = {name: _measure(fold, mask) for name, mask in rows.items() if mask.any()}
+    entries = {name: group.entry for name, group in groups.items()}
+    if division.n_other_devices:
+        entries[OTHER_DEVICES] = {"n_devices": division.n_other_devices} | entries[OTHER_DEVICES]
+    return {
+        "title": division.title,
+        "unknown": len(division.group_of) - sum(entry["n_records"] for entry in entries.values()),
+        "groups": entries,
+        "gaps": _gaps(groups, fold.scores),
+    }
+
+
+def _measure(fold: _Fold, rows: Bools) -> _Group:
+    """Compute every metric of some of the records, with intervals from the resamples of the whole fold."""
+    scores, classes = fold.scores.take(rows), fold.scores.classes
+    values = fold_metrics(scores, fold.thresholds)
+    drawn = fold_metrics(scores, fold.thresholds, weights=fold.weights[:, rows])
+    n_records, n_positive, comparable = len(scores.y_true), scores.y_true.sum(axis=0), _comparable(scores.y_true)
+    auc = np.array([values[name]["auc"] for name in classes])
+    entry = {
+        "n_records": n_records,
+        "n_patients": len(np.unique(fold.patients[rows])),
+        "n_positive": dict(zip(classes, n_positive.tolist(), strict=True)),
+        "is_small": bool(n_records < MIN_RECORDS or not comparable.any()),
+        "comparable_classes": [name for name, enough in zip(classes, comparable, strict=True) if enough],
+        "classes_without_auc": [name for name, value in zip(classes, auc, strict=True) if np.isnan(value)],
+        "metrics": {
+            group: {metric: with_interval(float(value), drawn[group][metric]) for metric, value in of_group.items()}
+            for group, of_group in values.items()
+        },
+    }
+    return _Group(entry, auc, np.stack([drawn[name]["auc"] for name in classes], axis=1), comparable)
+
+
+def _comparable(truth: Bools) -> Bools:
+    """Tell for which classes there are enough positives and negatives to compare an AUC."""
+    n_positive = truth.sum(axis=0)
+    enough: Bools = np.minimum(n_positive, len(truth) - n_positive) >= MIN_OUTCOMES
+    return enough
+
+
+def _gaps(groups: Mapping[str, _Group], scores: FoldScores) -> dict[str, Any]:
+    """Compare the groups by their macro AUC, and by the AUC of each class."""
+    large = {name: group for name, group in groups.items() if not group.entry["is_small"]}
+    half = _comparable(scores.y_true).sum() / 2
+    broad = {name: group for name, group in large.items() if group.comparable.sum() >= half}
+    gaps = {"macro": _gap(broad, list(groups), scores.classes)}
+    for i, name in enumerate(scores.classes):
+        chosen = {key: _of_class(group, i) for key, group in large.items() if group.comparable[i]}
+        gaps[name] = _gap(chosen, list(groups), (name,))
+    return gaps
+
+
+def _of_class(group: _Group, i: int) -> _Group:
+    """Give a group with one of its classes only."""
+    return replace(group, auc=group.auc[[i]], drawn=group.drawn[:, [i]], comparable=group.comparable[[i]])
+
+
+def _gap(groups: Mapping[str, _Group], names: list[str], classes: tuple[str, ...]) -> dict[str, Any] | None:
+    """Compare groups by their mean AUC over the classes for which this can be done in all of them."""
+    chosen = np.all([group.comparable for group in groups.values()], axis=0)
+    if len(groups) < 2 or not chosen.any():
+        return None
+    values = {name: float(group.auc[chosen].mean()) for name, group in groups.items()}
+    drawn = {name: group.drawn[:, chosen].mean(axis=1) for name, group in groups.items()}
+    best, worst, difference = widest_gap(values, drawn)
+    return {
+        "classes": [name for name, is_chosen in zip(classes, chosen, strict=True) if is_chosen],
+        "groups": {name: with_interval(values[name], drawn[name]) for name in groups},
+        "not_compared": [name for name in names if name not in groups],
+        "best": best,
+        "worst": worst,
+        "difference": difference,
+    }
+
+
+def widest_gap(values: Mapping[str, float], drawn: Mapping[str, Floats]) -> tuple[str, str, dict[str, float | None]]:
+    """Find the best and the worst of several groups, and how far apart they are.
+
+    The two are picked because they lie far apart, and of many equal groups some always do. So the interval is one of
+    all pairs of groups at once: of every resample only the pair counts whose difference has moved the furthest, in
+    standard errors, and the interval is as many standard errors wide as 95 % of the resamples stay within. With two
+    groups it is an ordinary interval of their difference.
+
+    Parameters
+    ----------
+    values : mapping of str to float
+        The metric in each of at least two groups.
+    drawn : mapping of str to ndarray of float64, shape (resamples,)
+        The metric of each group in the same resamples. A resample in which it is undefined in a group is left out.
+
+    Returns
+    -------
+    best, worst : str
+        The groups with the highest and the lowest value.
+    difference : dict of str to float or None
+        ``value``, ``low`` and ``high``.
+
+    References
+    ----------
+    Westfall and Young, "Resampling-based multiple testing" (1993), on the distribution of the maximum; Efron and
+    Tibshirani, "An introduction to the bootstrap" (1993), chapter 12, on intervals in units of the standard error.
+    """
+    names = list(values)
+    best, worst = max(names, key=lambda name: values[name]), min(names, key=lambda name: values[name])
+    table = np.stack([drawn[name] for name in names], axis=1)
+    table = table[~np.isnan(table).any(axis=1)]
+    difference = values[best] - values[worst]
+    if len(table) < 2:
+        return best, worst, {"value": difference, "low": None, "high": None}
+    first, second = np.array(list(combinations(range(len(names)), 2))).T
+    of_pairs = table[:, first] - table[:, second]
+    errors = of_pairs.std(axis=0, ddof=1)
+    moved = np.abs(
+        of_pairs - np.array([values[names[i]] - values[names[j]] for i, j in zip(first, second, strict=True)])
+    )
+    furthest = np.nan_to_num(divide(moved, np.broadcast_to(errors, moved.shape))).max(axis=1)
+    between = (table[:, names.index(best)] - table[:, names.index(worst)]).std(ddof=1)
+    reach = float(np.percentile(furthest, PERCENTILES[1] - PERCENTILES[0]) * between)
+    return best, worst, {"value": difference, "low": difference - reach, "high": difference + reach}
+
+
+def gap_sentence(report: Mapping[str, Any], division: str, *, of: str = "macro") -> str:
+    """Say in one sentence how far apart the groups of a division are.
+
+    Parameters
+    ----------
+    report : mapping
+        What `subgroup_report` gave.
+    division : str
+        Such as ``"age_band"``.
+    of : str, default "macro"
+        The macro AUC, or the AUC of a class.
+
+    Returns
+    -------
+    str
+        Such as "Macro AUC by age band: best 0.950 (under 40), worst 0.900 (75 and over), a difference of 0.050 (0.030
+        to 0.070)."; where the interval includes zero, it says that no difference is shown.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such division or class.
+    """
+    found = report["divisions"][check_choice("division", division, report["divisions"])]
+    gap = found["gaps"][check_choice("class", of, found["gaps"])]
+    head = "Macro AUC" if of == "macro" else f"AUC of {of}"
+    if gap is None:
+        return f"{head} by {found['title']}: there are not two groups large enough to be compared."
+    ends = [f"{gap['groups'][gap[end]]['value']:.3f} ({gap[end]})" for end in ("best", "worst")]
+    by = f"{head}{_of_classes(gap, report) if of == 'macro' else ''} by {found['title']}"
+    value, low, high = (gap["difference"][key] for key in ("value", "low", "high"))
+    if low is None:
+        return f"{by}: best {ends[0]}, worst {ends[1]}, a difference of {value:.3f} without an interval."
+    apart = f"{value:.3f} ({low:.3f} to {high:.3f})"
+    if low <= 0:
+        return f"{by}: no difference is shown between the best, {ends[0]}, and the worst, {ends[1]}: {apart}."
+    return f"{by}: best {ends[0]}, worst {ends[1]}, a difference of {apart}."
+
+
+def _of_classes(gap: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """Name the classes that a macro AUC leaves out, if there are any."""
+    left_out = [name for name in report["classes"] if name not in gap["classes"]]
+    if len(left_out) > 3:
+        return f" of {len(gap['classes'])} of {len(report['classes'])} classes"
+    return f" without {' and '.join(left_out)}" if left_out else ""
+
+
+def subgroup_table(report: Mapping[str, Any], *, of: str = "macro", metric: str = "auc") -> pd.DataFrame:
+    """Lay out one metric in all groups for reading.
+
+    Parameters
+    ----------
+    report : mapping
+        What `subgroup_report` gave.
+    of : str, default "macro"
+        ``"macro"``, ``"micro"``, ``"samples"`` or a class.
+    metric : str, default "auc"
+        The metric.
+
+    Returns
+    -------
+    DataFrame
+        One row a group, with an index of division and group: ``n_records``, ``n_patients``, ``value``, ``low``,
+        ``high`` (NaN where the metric is not defined) and ``is_small``. The first row is the whole fold.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such class or metric.
+    """
+    whole = report["all"]["metrics"]
+    check_choice("metric", metric, whole[check_choice("class", of, whole)])
+    groups = {("all", "all"): report["all"]}
+    for division in report["divisions"].values():
+        groups |= {(division["title"], name): group for name, group in division["groups"].items()}
+    rows = [
+        {"n_records": group["n_records"], "n_patients": group["n_patients"]}
+        | {key: np.nan if number is None else number for key, number in group["metrics"][of][metric].items()}
+        | {"is_small": group["is_small"]}
+        for group in groups.values()
+    ]
+    return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(groups, names=["division", "group"]))

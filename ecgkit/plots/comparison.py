@@ -1,0 +1,195 @@
+"""How models compare: a leaderboard with intervals beside published results, and paired differences around zero."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError
+from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
+
+ROW = 0.27
+"""Height of a row in inches."""
+
+NAME_WIDTH = 48
+"""Characters of a configuration's description; what is longer ends in dots."""
+
+LEVEL = 0.05
+"""A corrected p value from here on takes a difference back."""
+
+REGIMES = {
+    "from scratch": (COLORS[1], "s"),
+    "pretrained, fine-tuned": (COLORS[2], "^"),
+    "pretrained, linear probe": (COLORS[3], "v"),
+}
+"""Colour and marker of published results, after how their models were trained."""
+
+
+def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> Figure:
+    """Draw the macro AUC of sessions or configurations with intervals, above published results.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``sessions`` or ``configurations`` of `ecgkit.evaluation.leaderboard`: one row each in the order drawn, columns
+        ``fold_9_auc``, ``fold_10_auc``, ``fold_10_low``, ``fold_10_high``, and ``configuration`` and ``seed``, or
+        ``seeds``, for the names.
+    references : DataFrame, optional
+        Rows of `ecgkit.evaluation.published`: ``model``, ``regime``, ``year``, ``macro_auc``, ``low``, ``high``.
+
+    Returns
+    -------
+    Figure
+        One row each, the published ones below a line and each with the year of its source. The published interval is
+        drawn where there is one; how it was made, ``references["interval"]`` says.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no row.
+    """
+    if table.empty:
+        raise EcgkitError("there is no session to draw: give at least one")
+    theirs = pd.DataFrame() if references is None else references
+    n_rows = len(table) + len(theirs)
+    figure = new_figure(WIDTH, 1.5 + ROW * n_rows)
+    axes = figure.add_subplot()
+    own = np.arange(len(table))
+    label = "fold 10 (test), 95 % over patients"
+    _draw_intervals(axes, own, table, columns=("fold_10_auc", "fold_10_low", "fold_10_high"), color=COLORS[0])
+    axes.plot(table["fold_10_auc"], own, "o", color=COLORS[0], markersize=6, label=label, gid="fold 10", zorder=3)
+    chosen: dict[str, Any] = dict(color=GREY, markersize=5, linestyle="", zorder=2.5)
+    axes.plot(table["fold_9_auc"], own + 0.2, "D", **chosen, label="fold 9 (chosen on)", gid="fold 9")
+    _draw_references(axes, theirs, first_row=len(table))
+    names = [*_row_names(table), *(f"{row.model}, {row.year}" for row in theirs.itertuples())]
+    axes.set_yticks(np.arange(n_rows), names)
+    axes.set_ylim(n_rows - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="macro AUC")
+    axes.grid(visible=True)
+    figure.legend(loc="outside upper left", ncols=3)
+    return figure
+
+
+def _draw_intervals(
+    axes: Axes, rows: NDArray[np.int64], table: pd.DataFrame, *, columns: tuple[str, str, str], color: str
+) -> None:
+    """Draw the interval of each row that has one."""
+    low, high = (table[name].to_numpy(np.float64) for name in columns[1:])
+    known = ~np.isnan(low) & ~np.isnan(high)
+    axes.hlines(rows[known], low[known], high[known], colors=color, linewidths=2.0)
+
+
+def _draw_references(axes: Axes, references: pd.DataFrame, *, first_row: int) -> None:
+    """Draw published results, each in the colour of its kind, below the line that ends ours."""
+    if references.empty:
+        return
+    axes.axhline(first_row - 0.5, color="black", linewidth=0.6)
+    rows = first_row + np.arange(len(references))
+    there = references["regime"].unique()
+    for regime in [
+        *(known for known in REGIMES if known in there),
+        *(other for other in there if other not in REGIMES),
+    ]:
+        color, marker = REGIMES.get(regime, (GREY, "x"))
+        is_it = (references["regime"] == regime).to_numpy()
+        part = references[is_it]
+        _draw_intervals(axes, rows[is_it], part, columns=("macro_auc", "low", "high"), color=color)
+        style: dict[str, Any] = dict(color=color, markersize=5, linestyle="", label=f"published, {regime}")
+        axes.plot(part["macro_auc"], rows[is_it], marker, **style, gid=f"published {regime}")
+
+
+def _row_names(table: pd.DataFrame) -> list[str]:
+    """Name the rows of a leaderboard: a configuration with its number of seeds, a session with its one."""
+
+    def short(text: object) -> str:
+        return textwrap.shorten(str(text), NAME_WIDTH, placeholder=" ...")
+
+    if "seeds" in table:
+        named = zip(table.index, table["seeds"], strict=True)
+        return [f"{short(name)} ({seeds} seed{'s' if seeds > 1 else ''})" for name, seeds in named]
+    if "configuration" not in table:
+        return [short(name) for name in table.index]
+    facts = zip(table.index, table["configuration"], table["seed"], strict=True)
+    return [f"{short(configuration)}, seed {seed}: {name}" for name, configuration, seed in facts]
+
+
+def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro AUC") -> Figure:
+    """Draw differences on the same records with their intervals, and where zero lies.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row each in the order drawn: ``difference``, ``difference_low``, ``difference_high`` and, to be written
+        beside it, ``p_holm`` or else ``p``; such as ``sessions`` or ``configurations`` of
+        `ecgkit.evaluation.leaderboard`, or ``classes`` or ``macro`` of `ecgkit.evaluation.compare`. A row without a
+        difference, as that of the best itself, is left out.
+    label : str, default "difference of macro AUC"
+        The x axis: what is subtracted from what.
+
+    Returns
+    -------
+    Figure
+        Coloured where the interval leaves zero out, with a hollow marker where the corrected p value is 0.05 or more,
+        else grey: no difference shown.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no difference to draw.
+    """
+    shown = table[table["difference"].notna()]
+    if shown.empty:
+        raise EcgkitError("there is no difference to draw: give at least two sessions")
+    figure = new_figure(WIDTH, 1.5 + ROW * len(shown))
+    axes = figure.add_subplot()
+    rows = np.arange(len(shown))
+    columns = ("difference", "difference_low", "difference_high")
+    for name, (is_it, style) in _kinds(shown).items():
+        if is_it.any():
+            _draw_intervals(axes, rows[is_it], shown[is_it], columns=columns, color=style["color"])
+            axes.plot(
+                shown["difference"][is_it], rows[is_it], linestyle="", markersize=6, label=name, gid=name, **style
+            )
+    axes.axvline(0, color="black", linewidth=0.8, zorder=1.5)
+    axes.set_yticks(rows, _row_names(shown))
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.set(xlabel=f"{label}, 95 % over patients")
+    axes.grid(visible=True, axis="x")
+    _write_p_values(axes, shown)
+    figure.legend(loc="outside upper left", ncols=3)
+    return figure
+
+
+def _kinds(table: pd.DataFrame) -> dict[str, tuple[NDArray[np.bool_], dict[str, Any]]]:
+    """Say of each row what its interval shows, and how that is drawn; hollow where a correction takes it back."""
+    low, high = (table[name].to_numpy(np.float64) for name in ("difference_low", "difference_high"))
+    holds = table["p_holm"].to_numpy(np.float64) < LEVEL if "p_holm" in table else np.full(len(table), fill_value=True)
+    kinds: dict[str, tuple[NDArray[np.bool_], dict[str, Any]]] = {}
+    for name, is_it, color, marker in (("higher", low > 0, COLORS[0], "o"), ("lower", high < 0, COLORS[1], "s")):
+        style = dict(color=color, marker=marker)
+        kinds[name] = is_it & holds, style
+        kinds[f"{name} by itself, not after Holm"] = is_it & ~holds, style | {"markerfacecolor": "white"}
+    neither = ~((low > 0) | (high < 0))
+    return kinds | {"no difference shown": (neither, dict(color=GREY, marker="D"))}
+
+
+def _write_p_values(axes: Axes, table: pd.DataFrame) -> None:
+    """Write the p value of each row to the right of the axes."""
+    column = next((name for name in ("p_holm", "p") if name in table), None)
+    if column is None:
+        return
+    place: dict[str, Any] = dict(transform=axes.get_yaxis_transform(), ha="left", fontsize=9, color="black")
+    for row, value in enumerate(table[column]):
+        text = "" if np.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+        axes.text(1.015, row, text, va="center_baseline", **place)
+    axes.text(1.015, -0.75, "p (Holm)" if column == "p_holm" else "p", va="bottom", **place)

@@ -1,0 +1,319 @@
+"""Two sessions on the same records: paired intervals, DeLong's test, Holm's correction, and what is refused."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+from scipy.special import expit
+from scipy.stats import norm
+
+from ecgkit import evaluation, metrics, paths, sessions
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.comparison import (
+    Comparison,
+    align,
+    bootstrap_p,
+    class_names,
+    compare,
+    compare_sessions,
+    delong,
+    holm,
+    read_predictions,
+)
+from ecgkit.evaluation.resampling import interval, patient_weights
+from ecgkit.metrics import FoldScores
+
+CLASSES = ("NORM", "MI", "STTC")
+
+
+def make_scores(n_records: int = 400, *, noise: float, seed: int = 0, noise_seed: int = 1) -> FoldScores:
+    """Give outcomes that follow from a seed, and probabilities of them with more or less noise."""
+    rng = np.random.default_rng(seed)
+    true_logit = rng.normal(-1, 1.5, (n_records, len(CLASSES)))
+    truth = rng.random(true_logit.shape) < expit(true_logit)
+    seen = true_logit + np.random.default_rng(noise_seed).normal(0, noise, true_logit.shape)
+    return FoldScores(10, CLASSES, truth, expit(seen))
+
+
+def make_table(noise: float, *, n_records: int = 400, noise_seed: int = 1) -> pd.DataFrame:
+    scores = make_scores(n_records, noise=noise, noise_seed=noise_seed)
+    ids = np.arange(n_records)
+    table = pd.DataFrame({"record_id": ids + 1000, "patient_id": ids // 2, "fold": np.where(ids % 4 < 2, 9, 10)})
+    for i, name in enumerate(CLASSES):
+        table[f"true_{name}"], table[f"prob_{name}"] = scores.y_true[:, i], scores.prob[:, i].astype(np.float32)
+    return table
+
+
+def brute_force_delong(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Give the difference of the AUCs and its standard error as DeLong et al. 1988 define them, pair by pair."""
+    kernel = []
+    for scores in (first, second):
+        over = scores[truth][:, None] - scores[~truth][None, :]
+        kernel.append((over > 0) + 0.5 * (over == 0))
+    n_positive, n_negative = truth.sum(), (~truth).sum()
+    of_positives = np.cov(np.array([psi.mean(axis=1) for psi in kernel]))
+    of_negatives = np.cov(np.array([psi.mean(axis=0) for psi in kernel]))
+    covariance = of_positives / n_positive + of_negatives / n_negative
+    contrast = np.array([1.0, -1.0])
+    return float(kernel[0].mean() - kernel[1].mean()), float(np.sqrt(contrast @ covariance @ contrast))
+
+
+@pytest.mark.parametrize("decimals", [1, 6])
+@pytest.mark.parametrize("seed", range(5))
+def test_delong_is_what_the_definition_gives_with_and_without_ties(seed: int, decimals: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.random(150) < 0.3
+    first, second = (np.round(rng.random(150) + strength * truth, decimals) for strength in (0.5, 0.3))
+
+    test = delong(truth, first, second)
+
+    difference, error = brute_force_delong(truth, first, second)
+    assert test.first == pytest.approx(sklearn.metrics.roc_auc_score(truth, first), abs=1e-12)
+    assert test.second == pytest.approx(sklearn.metrics.roc_auc_score(truth, second), abs=1e-12)
+    assert test.difference == pytest.approx(difference, abs=1e-12)
+    assert test.standard_error == pytest.approx(error, rel=1e-10)
+    assert test.p == pytest.approx(2 * norm.cdf(-abs(difference) / error), rel=1e-8)
+
+
+def test_delong_finds_an_effect_that_is_not_there_one_time_in_twenty() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(200) < 60
+    found = [delong(truth, rng.normal(truth, 1.0), rng.normal(truth, 1.0)).p < 0.05 for _ in range(1000)]
+    assert np.mean(found) == pytest.approx(0.05, abs=0.02)
+
+
+def test_delong_where_nothing_can_be_said() -> None:
+    scores = np.linspace(0, 1, 10)
+    assert np.isnan(delong(np.ones(10, dtype=bool), scores, scores).p)
+    alone = delong(np.arange(10) == 9, scores, scores[::-1])
+    assert (alone.first, alone.second) == (1.0, 0.0)
+    assert np.isnan(alone.standard_error)
+    truth = np.arange(10) >= 5
+    assert delong(truth, scores, 2 * scores).p == 1.0
+    perfect = delong(truth, scores, -scores)
+    assert perfect.difference == 1.0
+    assert np.isnan(perfect.p)
+
+
+def test_holm_on_a_known_example() -> None:
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.5, np.nan, 0.9]), [1.0, np.nan, 1.0])
+    assert holm([]).shape == (0,)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_is_the_closed_test_of_bonferroni(seed: int) -> None:
+    p_values = np.random.default_rng(seed).beta(0.3, 1.0, 6)
+    subsets = [list(s) for size in range(1, 7) for s in itertools.combinations(range(6), size)]
+    expected = [max(min(1.0, len(s) * p_values[s].min()) for s in subsets if i in s) for i in range(6)]
+    np.testing.assert_allclose(holm(p_values), expected)
+
+
+def test_holm_refuses_what_is_no_p_value() -> None:
+    with pytest.raises(EcgkitError, match="outside 0 to 1"):
+        holm([0.5, 1.5])
+
+
+def test_the_p_value_counts_the_resamples_on_the_wrong_side() -> None:
+    assert bootstrap_p(np.full(999, 0.1)) == pytest.approx(2 / 1000)
+    assert bootstrap_p(np.r_[np.full(989, 0.1), np.full(10, -0.1), np.nan]) == pytest.approx(2 * 11 / 1000)
+    assert bootstrap_p(-np.r_[np.full(989, 0.1), np.full(10, -0.1)]) == pytest.approx(2 * 11 / 1000)
+    assert bootstrap_p(np.zeros(999)) == 1.0
+    assert np.isnan(bootstrap_p([np.nan, np.nan]))
+
+
+def test_a_comparison_is_what_a_loop_over_resampled_patients_gives() -> None:
+    first, second = make_scores(120, noise=0.5), make_scores(120, noise=1.5, noise_seed=2)
+    patients = np.arange(120) // 3
+    limits = (dict.fromkeys(CLASSES, 0.3), dict.fromkeys(CLASSES, 0.4))
+
+    result = compare(first, second, patients, thresholds=limits, resamples=40, seed=5)
+
+    draws: dict[str, list[float]] = {"auc": [], "average_precision": [], "f1": []}
+    for weights in patient_weights(patients, resamples=40, seed=5):
+        rows = np.repeat(np.arange(120), weights.astype(int))
+        truth = first.y_true[rows]
+        values = []
+        for scores, limit in ((first, 0.3), (second, 0.4)):
+            prob = scores.prob[rows]
+            f1 = sklearn.metrics.f1_score(truth, prob >= limit, average="macro")
+            values.append(
+                (sklearn.metrics.roc_auc_score(truth, prob), sklearn.metrics.average_precision_score(truth, prob), f1)
+            )
+        for name, one, other in zip(draws, *values, strict=True):
+            draws[name].append(one - other)
+    assert list(result.macro.index) == list(draws)
+    for name, drawn in draws.items():
+        row = result.macro.loc[name]
+        assert (row["difference_low"], row["difference_high"]) == pytest.approx(interval(drawn), abs=1e-12)
+        assert row["p"] == bootstrap_p(drawn)
+        assert row["difference"] == pytest.approx(row["first"] - row["second"])
+    assert result.macro.loc["auc", "first"] == pytest.approx(metrics.macro_auc(first.y_true, first.prob))
+    assert (result.n_records, result.n_patients, result.resamples) == (120, 40, 40)
+
+
+def test_each_class_has_its_row_with_delong_beside_the_bootstrap() -> None:
+    first, second = make_scores(noise=0.3), make_scores(noise=2.0)
+    classes = compare(first, second, np.arange(400), resamples=500).classes
+    assert list(classes.index) == list(CLASSES)
+    for i, name in enumerate(CLASSES):
+        test = delong(first.y_true[:, i], first.prob[:, i], second.prob[:, i])
+        assert classes.loc[name, "delong_p"] == test.p
+        # One record a patient: both describe the same, and the interval is 3.92 standard errors wide.
+        width = classes.loc[name, "difference_high"] - classes.loc[name, "difference_low"]
+        assert width == pytest.approx(2 * 1.96 * test.standard_error, rel=0.15)
+    np.testing.assert_array_equal(classes["p_holm"], holm(classes["p"]))
+    np.testing.assert_array_equal(classes["delong_p_holm"], holm(classes["delong_p"]))
+
+
+def test_copies_of_a_record_widen_the_interval_but_not_delongs_error() -> None:
+    first, second = make_scores(noise=0.5), make_scores(noise=0.7, noise_seed=2)
+    rows = np.repeat(np.arange(400), 4)
+    once = compare(first, second, np.arange(400)).classes
+    four = compare(first.take(rows), second.take(rows), rows).classes
+    by_record = compare(first.take(rows), second.take(rows), np.arange(1600)).classes
+    width, width_four, width_record = (
+        (table["difference_high"] - table["difference_low"]).to_numpy() for table in (once, four, by_record)
+    )
+    np.testing.assert_allclose(width_four, width)
+    assert (width_record < 0.65 * width).all()
+    assert (four["delong_p"] < once["delong_p"]).all()
+
+
+def test_the_paired_interval_is_narrower_than_one_of_two_draws_apart() -> None:
+    first, second = make_scores(noise=0.5), make_scores(noise=0.52)
+    row = compare(first, second, np.arange(400), resamples=300).macro.loc["auc"]
+    apart = [patient_weights(np.arange(400), resamples=300, seed=seed) for seed in (1, 2)]
+    draws = [
+        metrics.auc(scores.y_true, scores.prob, weights=weights).mean(axis=1)
+        for scores, weights in zip((first, second), apart, strict=True)
+    ]
+    low, high = interval(draws[0] - draws[1])
+    assert row["difference_high"] - row["difference_low"] < 0.3 * (high - low)
+
+
+def verdict(first: FoldScores, second: FoldScores) -> tuple[Comparison, str]:
+    result = compare(first, second, np.arange(len(first.prob)), names=("session_1", "session_2"), resamples=200)
+    return result, result.verdict
+
+
+def test_better_is_said_only_where_the_interval_leaves_zero_out() -> None:
+    good, bad = make_scores(noise=0.1), make_scores(noise=3.0)
+    assert verdict(good, bad)[1].startswith("session_1 is better than session_2: macro AUC on fold 10 is higher by 0.1")
+    assert verdict(bad, good)[1].startswith("session_2 is better than session_1: macro AUC on fold 10 is higher by 0.1")
+    for seed in range(8):
+        result, sentence = verdict(
+            make_scores(noise=1.0, noise_seed=seed), make_scores(noise=1.1, noise_seed=seed + 50)
+        )
+        row = result.macro.loc["auc"]
+        leaves_zero_out = row["difference_low"] > 0 or row["difference_high"] < 0
+        assert ("better" in sentence) == leaves_zero_out
+        assert ("no difference shown" in sentence) != leaves_zero_out
+
+
+def test_a_session_is_not_better_than_itself() -> None:
+    result, sentence = verdict(make_scores(noise=1.0), make_scores(noise=1.0))
+    assert result.macro.loc["auc", "p"] == 1.0
+    assert sentence == (
+        "no difference shown between session_1 and session_2: macro AUC on fold 10 differs by 0.0000 "
+        "(95 % interval 0.0000 to 0.0000, p = 1.000)"
+    )
+
+
+def test_a_class_without_an_outcome_is_left_out_of_the_mean() -> None:
+    first, second = make_scores(noise=0.5), make_scores(noise=1.5)
+    truth = first.y_true.copy()
+    truth[:, 1] = False
+    first, second = replace(first, y_true=truth), replace(second, y_true=truth)
+    result = compare(first, second, np.arange(400), resamples=50)
+    assert np.isnan(
+        result.classes.loc["MI", ["difference", "difference_low", "p", "p_holm", "delong_p"]].to_numpy()
+    ).all()
+    assert result.classes["resamples"].tolist() == [50, 0, 50]
+    kept = result.classes.loc[["NORM", "STTC"], "difference"].mean()
+    assert result.macro.loc["auc", "difference"] == pytest.approx(kept)
+    nothing = np.zeros_like(truth)
+    _, sentence = verdict(replace(first, y_true=nothing), replace(second, y_true=nothing))
+    assert "macro AUC is not defined" in sentence
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line() -> None:
+    first, second = make_scores(noise=1.0), make_scores(noise=2.0)
+    other = replace(second, y_true=~second.y_true)
+    cases = [
+        ((first, replace(second, fold=9), np.arange(400)), "fold 10 with NORM, MI, STTC and fold 9"),
+        ((first, replace(second, classes=("MI", "NORM", "STTC")), np.arange(400)), "cannot be compared"),
+        ((first, second.take(np.arange(399)), np.arange(400)), "400 and 399 records and 400 patient ids"),
+        ((first, other, np.arange(400)), "400 records have other true labels"),
+        ((first, second, np.zeros(400)), "all records are of one patient"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(EcgkitError, match=message) as error:
+            compare(*arguments)
+        assert "\n" not in str(error.value)
+
+
+def test_tables_in_another_order_are_brought_into_one() -> None:
+    table = make_table(1.0)
+    shuffled = table.sample(frac=1, random_state=0)[[*list(table)[:3], *reversed(list(table)[3:])]]
+    aligned = align({"session_1": table, "session_2": shuffled})
+    pd.testing.assert_frame_equal(aligned["session_2"][list(table)], table)
+    assert class_names(table) == CLASSES
+
+
+def test_tables_of_other_records_or_labels_are_refused_with_their_number() -> None:
+    table = make_table(1.0)
+    short = table[~table["record_id"].isin(table.loc[table["fold"] == 10, "record_id"].head(12))]
+    relabelled, moved, other_class = table.copy(), table.copy(), table.rename(columns={"true_MI": "true_CD"})
+    relabelled.loc[:4, "true_MI"] = ~relabelled.loc[:4, "true_MI"]
+    moved.loc[0, "patient_id"] = 999
+    cases = [
+        (short, "of the 200 records of fold 10 in session_1, 12 are missing from session_2, which has 0 others"),
+        (relabelled, "5 records have other true labels or patients in session_2"),
+        (moved, "1 records have other true labels or patients"),
+        (other_class, r"do not have the same classes \(CD, MI\)"),
+        (pd.concat([table, table.head(1)]), "session_2 has a record twice"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises(EcgkitError, match=message) as error:
+            align({"session_1": table, "session_2": wrong})
+        assert "\n" not in str(error.value)
+
+
+def test_finished_sessions_are_compared_at_their_own_thresholds(tmp_path: Path) -> None:
+    for noise in (0.3, 2.0):
+        session = sessions.create(paths.TRAINING, tmp_path)
+        evaluation.evaluate_session(session, make_table(noise), CLASSES)
+        session.mark_done()
+    first, second = sessions.list_sessions(paths.TRAINING, tmp_path)
+
+    result = compare_sessions(first, second, resamples=200)
+
+    assert result.names == ("session_1", "session_2")
+    assert (result.fold, result.n_records, result.n_patients) == (10, 200, 100)
+    for column, session in (("first", first), ("second", second)):
+        macro = session.read_json("metrics.json")["fold_10"]["macro"]
+        for metric in ("auc", "average_precision", "f1"):
+            assert result.macro.loc[metric, column] == pytest.approx(macro[metric]["value"], abs=1e-12)
+    assert "session_1 is better than session_2" in result.verdict
+    with pytest.raises(EcgkitError, match="same name"):
+        compare_sessions(first, first)
+
+
+def test_a_session_that_is_not_finished_or_damaged_is_refused(tmp_path: Path) -> None:
+    session = sessions.create(paths.TRAINING, tmp_path)
+    with pytest.raises(EcgkitError, match="not finished"):
+        read_predictions(session)
+    session.mark_done()
+    for content in (None, b"no table"):
+        if content:
+            (session.path / "predictions.parquet").write_bytes(content)
+        with pytest.raises(EcgkitError, match=r"cannot read .*predictions\.parquet") as error:
+            read_predictions(session)
+        assert "\n" not in str(error.value)
