@@ -16,7 +16,7 @@ from ecgkit.evaluation.fold import fold_metrics, fold_report
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, standing
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
 from ecgkit.evaluation.page import write_page
-from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, metrics_table
+from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, interval_table, metrics_table
 from ecgkit.evaluation.resampling import interval, patient_weights
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import gap_sentence, subgroup_report, subgroup_table
@@ -48,6 +48,7 @@ __all__ = [
     "gap_sentence",
     "holm",
     "interval",
+    "interval_table",
     "leaderboard",
     "metrics_table",
     "patient_weights",

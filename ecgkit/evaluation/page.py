@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.report import SHOWN, in_words
 from ecgkit.sessions import Session
 
 PAGE = "report.html"
@@ -24,12 +25,12 @@ FIGURES = {
     "subgroups": "Macro AUC by subgroup on fold 10, with 95 % intervals; small groups in grey.",
     "risk_coverage": "What is left of the errors if the model abstains where it is least sure.",
     "predicted_cooccurrence": "Which classes come together, in truth and in the model's decisions.",
-    "mistakes": "The mistakes that the model is surest of.",
+    "mistakes_missed": "Classes that the model missed, and was surest about.",
+    "mistakes_false_alarm": "Classes that the model saw, most surely, where the report has none.",
     "class_counts": "How many records carry each class.",
     "fold_sizes": "How many records each fold has.",
 }
 """The figures of a session in the order of the page, with what they show."""
-COLUMNS = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "brier", "ece")
 FACTS = ("model", "dataset", "label_set", "seed", "epochs", "batch_size", "learning_rate", "metadata")
 
 
@@ -62,7 +63,7 @@ def write_page(session: Session) -> Path:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = number
-    environment.filters["entry"] = entry
+    environment.filters["entry"] = in_words
     html = environment.get_template("report.html").render(**_content(session))
     return session.write_text(PAGE, html)
 
@@ -70,14 +71,6 @@ def write_page(session: Session) -> Path:
 def number(value: float | None, digits: int = 3) -> str:
     """Write a number for reading; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def entry(values: Mapping[str, float | None]) -> str:
-    """Write a value with its interval."""
-    text = number(values["value"])
-    if values["low"] is None or values["high"] is None:
-        return text
-    return f"{text} ({number(values['low'])} to {number(values['high'])})"
 
 
 def _content(session: Session) -> dict[str, Any]:
@@ -91,7 +84,7 @@ def _content(session: Session) -> dict[str, Any]:
         "results": results,
         "folds": {fold: f"Fold {fold.removeprefix('fold_')}" for fold in folds},
         "rows": [*classes, "macro"],
-        "columns": COLUMNS,
+        "columns": SHOWN,
         "bootstrap": results.get("bootstrap", {}),
         "thresholds": _optional(session, "thresholds.json"),
         "subgroups": _subgroup_rows(_optional(session, "subgroups.json")),

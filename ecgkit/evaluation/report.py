@@ -24,6 +24,10 @@ METRICS_VERSION = 1
 """The version of the layout of ``metrics.json``."""
 
 
+SHOWN = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "brier", "ece")
+"""The metrics that a reader is shown first."""
+
+
 class ReportFolder(Protocol):
     """What a report needs of the session it is written into."""
 
@@ -102,6 +106,48 @@ def metrics_table(results: Mapping[str, Any], fold: str = "fold_10") -> pd.DataF
     rows = {name: groups[name] for name in groups if name not in ("micro", "samples")}
     table = {name: {metric: entry["value"] for metric, entry in row.items()} for name, row in rows.items()}
     return pd.DataFrame.from_dict(table, orient="index").astype(float)
+
+
+def interval_table(
+    results: Mapping[str, Any], fold: str = "fold_10", names: Sequence[str] = SHOWN, *, digits: int = 3
+) -> pd.DataFrame:
+    """Lay out metrics with their intervals for reading, such as ``0.927 (0.919 to 0.934)``.
+
+    Parameters
+    ----------
+    results : mapping
+        What ``metrics.json`` holds.
+    fold : str, default "fold_10"
+        ``"fold_9"`` or ``"fold_10"``.
+    names : sequence of str
+        The metrics.
+    digits : int, default 3
+        Digits behind the point.
+
+    Returns
+    -------
+    DataFrame of str
+        One row a class, then ``macro``; one column a metric.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such fold.
+    """
+    rows = metrics_table(results, fold).index
+    return pd.DataFrame(
+        {name: [in_words(results[fold][row][name], digits=digits) for row in rows] for name in names}, index=rows
+    )
+
+
+def in_words(entry: Mapping[str, float | None], *, digits: int = 3) -> str:
+    """Write a number of ``metrics.json`` with its interval; a dash where there is none."""
+    value, low, high = (entry[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" + (
+        f" ({low:.{digits}f} to {high:.{digits}f})" if low is not None and high is not None else ""
+    )
 
 
 def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> str:

@@ -26,7 +26,14 @@ from ecgkit.plots.feature_space import (
     probe_regression,
 )
 from ecgkit.plots.style import use_style
-from ecgkit.plots.subgroups import cooccurrence_compared, ecg_strips, mistakes, risk_coverage, subgroup_forest
+from ecgkit.plots.subgroups import (
+    cooccurrence_compared,
+    ecg_strips,
+    mistakes,
+    risk_coverage,
+    subgroup_forest,
+    threshold_examples,
+)
 from ecgkit.plots.training import history
 
 __all__ = [
@@ -60,5 +67,6 @@ __all__ = [
     "roc_curves",
     "score_histograms",
     "subgroup_forest",
+    "threshold_examples",
     "use_style",
 ]

@@ -302,6 +302,47 @@ class _Strip:
     height: float
 
 
+def threshold_examples(
+    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    table: pd.DataFrame,
+    *,
+    sampling_rate: float,
+    leads: Sequence[str] = STRIP_LEADS,
+) -> Figure:
+    """Draw ECGs below, at and above the threshold of a class.
+
+    Parameters
+    ----------
+    signals : sequence of ndarray, each of shape (12, samples)
+        Millivolts, one ECG for each row of the table, in its order.
+    table : DataFrame
+        Rows of what `ecgkit.evaluation.threshold_examples` gave.
+    sampling_rate : float
+        Hz.
+    leads : sequence of str, default ("II", "V1", "V5")
+        The leads to draw.
+
+    Returns
+    -------
+    Figure
+        As `ecg_strips`.
+
+    Raises
+    ------
+    EcgkitError
+        If there is not one signal for each row, or as `ecg_strips`.
+    """
+    if len(signals) != len(table):
+        raise EcgkitError(f"{len(signals)} signals for {len(table)} examples: give the signal of each row of the table")
+    name = "record_id" if "record_id" in table else "position"
+    titles = [
+        f"Record {row[name]}, {row['place']} the threshold of {row['class']}: {row['prob']:.3f} against "
+        f"{row['threshold']:.3f}\ntruth: {row['true_labels']}; predicted: {row['predicted_labels']}"
+        for row in table.to_dict("records")
+    ]
+    return ecg_strips(signals, titles, sampling_rate=sampling_rate, leads=leads)
+
+
 def ecg_strips(
     signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
     titles: Sequence[str],
