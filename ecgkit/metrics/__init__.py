@@ -12,6 +12,7 @@ repeated.
 from __future__ import annotations
 
 from ecgkit.metrics.calibration import (
+    N_BINS,
     brier,
     brier_decomposition,
     calibrated_ece_interval,
@@ -43,6 +44,7 @@ from ecgkit.metrics.table import (
 )
 
 __all__ = [
+    "N_BINS",
     "Bools",
     "Floats",
     "FoldScores",

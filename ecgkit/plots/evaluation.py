@@ -261,8 +261,9 @@ def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int 
     Returns
     -------
     Figure
-        One diagram a class with 15 bins of equal width, those with fewer than ten records left out, and the expected
-        calibration error (ECE) of all. A calibrated model lies on the diagonal.
+        One diagram a class with 15 bins of equal width, those with fewer than ten records left out, the number of
+        records in each bin below it, and the expected calibration error (ECE) of all. A calibrated model lies on the
+        diagonal.
 
     Raises
     ------
@@ -273,9 +274,11 @@ def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int 
     kinds = [("as the network gives it", scores.prob, GREY, "o")]
     if scores.calibrated is not None:
         kinds.append(("calibrated on fold 9", scores.calibrated, COLORS[0], "s"))
-    labels = dict(x_label="predicted probability", y_label="observed frequency")
-    figure, cells = figure_of_cells(len(classes), title=f"Fold {fold}", cell_height=1.45, gaps=(0.45, 0.75), **labels)
-    for i, axes in enumerate(cells):
+    labels = dict(x_label="predicted probability", y_label="records          observed frequency")
+    figure, cells = figure_of_cells(len(classes), title=f"Fold {fold}", cell_height=2.2, gaps=(0.45, 0.75), **labels)
+    for i, cell in enumerate(cells):
+        cell.set_axis_off()
+        axes, strip = cell.inset_axes((0, 0.33, 1, 0.67)), cell.inset_axes((0, 0, 1, 0.24))
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
         errors = []
         for name, prob, color, marker in kinds:
@@ -283,11 +286,16 @@ def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int 
             shown = table[table["count"] >= 10]
             style: dict[str, Any] = dict(marker=marker, markersize=3.5, linewidth=1.0, color=color, label=name)
             axes.plot(shown["predicted"], shown["observed"], **style)
+            strip.stairs(*np.histogram(prob[:, i], bins=metrics.N_BINS, range=(0, 1)), color=color, linewidth=1.2)
             errors.append(f"{float(metrics.ece(scores.y_true[:, i], prob[:, i])):.3f}")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+        axes.tick_params(labelbottom=False)
         axes.set_title(f"{classes[i]}\nECE {' → '.join(errors)}", fontsize=9)
         axes.grid(visible=True)
-    figure.legend(*cells[0].get_legend_handles_labels(), loc="upper right", ncols=2)
+        strip.set_yscale("log")
+        strip.yaxis.set_minor_locator(NullLocator())
+        strip.set(xlim=(-0.02, 1.02), ylim=(0.7, None))
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=2)
     return figure
 
 

@@ -154,10 +154,14 @@ def test_histograms_hold_every_record_and_the_threshold() -> None:
 
 def test_reliability_is_drawn_before_and_after_calibration() -> None:
     predictions = make_predictions()
-    figure = reliability(predictions, CLASSES)
-    assert all(len(axes.lines) == 3 for axes in figure.axes)
-    raw = reliability(predictions.drop(columns=[f"calibrated_{name}" for name in CLASSES]), CLASSES)
-    assert all(len(axes.lines) == 2 for axes in raw.axes)
+    raw = predictions.drop(columns=[f"calibrated_{name}" for name in CLASSES])
+    n_records = int((predictions["fold"] == 10).sum())
+    for table, n_kinds in ((predictions, 2), (raw, 1)):
+        for cell in reliability(table, CLASSES).axes:
+            diagram, strip = cell.child_axes
+            assert len(diagram.lines) == 1 + n_kinds
+            counts = [patch.get_data()[0] for patch in strip.patches]
+            assert [int(np.sum(count)) for count in counts] == [n_records] * n_kinds
 
 
 def test_a_metric_of_every_class_on_both_folds() -> None:
