@@ -13,6 +13,7 @@ RAW = "raw_datasets"
 PROCESSED = "processed_datasets"
 TRAINING = "training_sessions"
 PROBES = "probe_training_sessions"
+COMPARISONS = "comparison_sessions"
 
 
 def project_root() -> Path:

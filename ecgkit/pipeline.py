@@ -144,6 +144,36 @@ def probe(root: Path, *, force: bool = False, **parameters: Any) -> Step:
     return run_step(notebook, parameters, paths.PROBES, root, config, force=force)
 
 
+def compare(root: Path, *, force: bool = False, **parameters: Any) -> Step:
+    """Run the notebook 6_Comparison on training sessions.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds data sets and sessions.
+    force : bool, default False
+        Compare again though a finished comparison has the same configuration.
+    **parameters
+        Of the notebook.
+
+    Returns
+    -------
+    Step
+
+    Raises
+    ------
+    EcgkitError
+        If a parameter does not fit or the notebook fails.
+    """
+    from ecgkit.evaluation import run as comparison
+
+    root = paths.resolve_root(root)
+    notebook = paths.notebook_path(comparison.NOTEBOOK)
+    parameters = check_parameters(notebook, parameters)
+    config = comparison.plan(root=root, **parameters).recorded
+    return run_step(notebook, parameters, paths.COMPARISONS, root, config, force=force)
+
+
 def run_step(
     notebook: Path,
     parameters: dict[str, Any],

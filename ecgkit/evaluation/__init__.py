@@ -11,13 +11,14 @@ from ecgkit.evaluation.calibration import (
 from ecgkit.evaluation.comparison import Comparison, compare, compare_sessions, delong, holm
 from ecgkit.evaluation.ensembles import METHODS as ENSEMBLE_METHODS
 from ecgkit.evaluation.ensembles import apply_ensemble, fit_ensemble, write_ensemble
-from ecgkit.evaluation.external import ExternalPredictions, read_predictions
+from ecgkit.evaluation.external import ExternalPredictions, compare_predictions, read_predictions
 from ecgkit.evaluation.fold import fold_metrics, fold_report
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, standing
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
 from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, interval_table, metrics_table
 from ecgkit.evaluation.resampling import interval, patient_weights
+from ecgkit.evaluation.run import ComparisonRun, begin_comparison
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import gap_sentence, subgroup_report, subgroup_table
 from ecgkit.evaluation.thresholds import POLICIES, fit_thresholds, policy_table
@@ -26,14 +27,17 @@ __all__ = [
     "ENSEMBLE_METHODS",
     "POLICIES",
     "Comparison",
+    "ComparisonRun",
     "ExternalPredictions",
     "Leaderboard",
     "add_calibration",
     "apply_calibration",
     "apply_ensemble",
+    "begin_comparison",
     "calibration_summary",
     "classification_report",
     "compare",
+    "compare_predictions",
     "compare_sessions",
     "confident_mistakes",
     "cooccurrence_tables",

@@ -183,8 +183,9 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     Returns
     -------
     Session
-        Finished: ``config.json`` (its model is ``"ensemble"``), ``ensemble.json``, the report's files,
-        ``environment.json``, ``notes.txt``, ``training_log.txt`` and ``DONE``.
+        A new one, or that which was made before of the same members by the same method. Finished: ``config.json``
+        (its model is ``"ensemble"``), ``ensemble.json``, the report's files, ``environment.json``, ``notes.txt``,
+        ``training_log.txt`` and ``DONE``.
 
     Raises
     ------
@@ -195,9 +196,11 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
         sessions.open_finished(one.path if isinstance(one, Session) else one, paths.TRAINING, root) for one in members
     ]
     shared = _shared_config(opened)
-    ensemble = fit_ensemble({session.name: read_predictions(session) for session in opened}, method, seed=seed)
     config = {"model": ENSEMBLE, "method": method, "members": [session.name for session in opened], **shared}
     config["seed"] = seed
+    if made := sessions.find_finished(paths.TRAINING, root, config):
+        return made
+    ensemble = fit_ensemble({session.name: read_predictions(session) for session in opened}, method, seed=seed)
     session = sessions.create(paths.TRAINING, root)
     lock = session.lock()
     try:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ecgkit import metrics
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.calibration import add_calibration, fit_calibration
+from ecgkit.evaluation.comparison import Comparison, align, compare
 from ecgkit.evaluation.report import evaluate
 from ecgkit.evaluation.resampling import RESAMPLES
 from ecgkit.evaluation.thresholds import fit_thresholds
@@ -126,3 +128,42 @@ def _calibrated(table: pd.DataFrame, classes: list[str], notes: list[str]) -> pd
         return add_calibration(table, fit_calibration(table, classes), classes)
     notes.append("no calibrated probabilities and nothing to fit them on: brier and ece are of the plain probabilities")
     return table.assign(**{f"calibrated_{name}": table[f"prob_{name}"] for name in classes})
+
+
+def compare_predictions(
+    pair: Mapping[str, ExternalPredictions], *, fold: int = TEST_FOLD, resamples: int = RESAMPLES, seed: int = 0
+) -> Comparison:
+    """Compare two tables of predictions for the same records; see `ecgkit.evaluation.compare`.
+
+    Parameters
+    ----------
+    pair : mapping of str to ExternalPredictions
+        What each is called, and its predictions. F1 is compared if both have thresholds from fold 9.
+    fold : int, default 10
+        Whose records.
+    resamples : int, default 1000
+        Bootstrap resamples of patients.
+    seed : int, default 0
+        Of the random numbers.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    EcgkitError
+        If they do not hold the same records with the same true labels.
+    """
+    tables = align({name: one.table[one.table["fold"] == fold] for name, one in pair.items()})
+    (first, reference), (second, other) = tables.items()
+    of_first, of_second = (one.thresholds for one in pair.values())
+    return compare(
+        metrics.fold_scores(reference, pair[first].classes, fold),
+        metrics.fold_scores(other, pair[first].classes, fold),
+        reference["patient_id"].to_numpy(),
+        thresholds=None if of_first is None or of_second is None else (of_first, of_second),
+        names=(first, second),
+        resamples=resamples,
+        seed=seed,
+    )

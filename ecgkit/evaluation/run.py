@@ -1,0 +1,219 @@
+"""A comparison as a session of its own: which sessions take part, their ensembles, and what it leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ecgkit import paths, sessions
+from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.evaluation.ensembles import METHODS, write_ensemble
+from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, Leaderboard, leaderboard
+from ecgkit.evaluation.resampling import RESAMPLES
+from ecgkit.sessions import NEW, Session
+
+NOTEBOOK = "6_Comparison.ipynb"
+LEADERBOARD = "leaderboard.json"
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """Every parameter of a comparison.
+
+    Attributes
+    ----------
+    sessions : str
+        Names of training sessions with commas between them; empty for all finished ones of one dataset and label set.
+    dataset, label_set : str or None
+        Which, if all are compared; None means those of the newest session.
+    ensembles : str
+        Methods with commas between them, of `METHODS`; empty for none.
+    test_time : bool
+        Whether to also look at windows and shifts, which takes a dozen passes over folds 9 and 10.
+    resamples : int
+        Bootstrap resamples of patients.
+
+    Raises
+    ------
+    EcgkitError
+        If a value does not fit.
+    """
+
+    sessions: str = ""
+    dataset: str | None = None
+    label_set: str | None = None
+    ensembles: str = ",".join(METHODS)
+    test_time: bool = False
+    resamples: int = RESAMPLES
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for method in words(self.ensembles):
+            check_choice("ensemble", method, METHODS)
+        if self.resamples < 1:
+            raise EcgkitError(f"resamples is {self.resamples}: give a positive number")
+
+
+@dataclass(frozen=True)
+class ComparisonPlan:
+    """What is going to be compared.
+
+    Attributes
+    ----------
+    config : ComparisonConfig
+        The parameters.
+    members : tuple of Session
+        The trainings that take part, in the order of their numbers.
+    """
+
+    config: ComparisonConfig
+    members: tuple[Session, ...]
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What ``config.json`` holds: the parameters, and the sessions that they stand for."""
+        return asdict(self.config) | {"members": [session.name for session in self.members]}
+
+
+@dataclass(frozen=True)
+class ComparisonRun:
+    """A comparison that has begun.
+
+    Attributes
+    ----------
+    session : Session
+        Where the results go.
+    plan : ComparisonPlan
+        What is compared.
+    root : Path
+        The folder of the sessions.
+    """
+
+    session: Session
+    plan: ComparisonPlan
+    root: Path
+
+    @property
+    def config(self) -> ComparisonConfig:
+        """The parameters."""
+        return self.plan.config
+
+    def leaderboard(self, *more: Session) -> Leaderboard:
+        """Put the trainings, and other sessions if given, in order; see `ecgkit.evaluation.leaderboard`."""
+        return leaderboard([*self.plan.members, *more], resamples=self.config.resamples)
+
+    def ensembles(self) -> list[Session]:
+        """Make an ensemble of all trainings by each method, or find it if it was made before."""
+        if len(self.plan.members) < 2:
+            return []
+        return [write_ensemble(self.root, self.plan.members, method) for method in words(self.config.ensembles)]
+
+    def first_two(self, board: Leaderboard) -> tuple[Session, Session]:
+        """Give the first two sessions of a leaderboard."""
+        first, second = (self._open(board, i) for i in (0, 1))
+        return first, second
+
+    def first_trained(self, board: Leaderboard) -> Session:
+        """Give the first session of a leaderboard that has a network of its own."""
+        trained = [i for i, name in enumerate(board.sessions.index) if board.sessions["model"][name] != ENSEMBLE]
+        return self._open(board, trained[0])
+
+    def _open(self, board: Leaderboard, row: int) -> Session:
+        return sessions.open_finished(str(board.sessions.index[row]), paths.TRAINING, self.root)
+
+    def save(self, board: Leaderboard) -> pd.DataFrame:
+        """Write a leaderboard as CSV and JSON, and give its sessions."""
+        self.session.write_text("leaderboard.csv", board.sessions.to_csv())
+        rows = board.sessions.reset_index(names="session").astype(object)
+        rows = rows.where(rows.notna(), None)
+        self.session.write_json(
+            LEADERBOARD,
+            {
+                "dataset": board.dataset,
+                "label_set": board.label_set,
+                "best_by_fold_9": board.best,
+                "standing": board.standing,
+                "left_out": list(board.left_out),
+                "sessions": rows.to_dict("records"),
+            },
+        )
+        return board.sessions
+
+
+def words(text: str) -> list[str]:
+    """Take a list apart that has commas between its elements."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def plan(*, root: Path, **parameters: Any) -> ComparisonPlan:
+    """Resolve which sessions take part, without writing anything.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds the sessions.
+    **parameters
+        Fields of `ComparisonConfig`.
+
+    Returns
+    -------
+    ComparisonPlan
+
+    Raises
+    ------
+    EcgkitError
+        If a value does not fit, or a session is missing or not finished.
+    """
+    config = ComparisonConfig(**parameters)
+    if names := words(config.sessions):
+        members = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
+    else:
+        members = _all_alike(config, root)
+    if len({session.name for session in members}) < 2:
+        raise EcgkitError(f"{members[0].name} alone cannot be compared: train another model or seed, or name two")
+    return ComparisonPlan(config, tuple(members))
+
+
+def _all_alike(config: ComparisonConfig, root: Path) -> list[Session]:
+    """Find the finished trainings of one dataset and label set."""
+    finished = [session for session in sessions.list_sessions(paths.TRAINING, root) if session.is_done]
+    trained = [session for session in finished if sessions.read_config(session).get("model") != ENSEMBLE]
+    for key in ("dataset", "label_set"):
+        wanted = getattr(config, key) or (trained[-1].config.get(key) if trained else None)
+        trained = [session for session in trained if session.config.get(key) == wanted]
+    if not trained:
+        what = " ".join(word for word in (config.dataset, config.label_set) if word) or "any dataset"
+        raise EcgkitError(f'no finished training of {what} in {root / paths.TRAINING}: make one by "ecgkit train"')
+    newest = trained[-1].config
+    return [session for session in trained if all(session.config.get(key) == newest.get(key) for key in SAME)]
+
+
+def begin_comparison(*, root: Path, session: str = NEW, **parameters: Any) -> ComparisonRun:
+    """Begin a comparison session, or go on with one that was cut off.
+
+    Parameters
+    ----------
+    root : Path
+        The folder that holds the sessions.
+    session : str, default "new"
+        ``"new"``, or the name of an unfinished comparison session.
+    **parameters
+        Fields of `ComparisonConfig`.
+
+    Returns
+    -------
+    ComparisonRun
+
+    Raises
+    ------
+    EcgkitError
+        As `plan`, or if the session named was begun with another configuration.
+    """
+    planned = plan(root=root, **parameters)
+    begun = sessions.begin(
+        paths.COMPARISONS, root, config=planned.recorded, notebook=paths.notebook_path(NOTEBOOK), session=session
+    )
+    return ComparisonRun(begun, planned, root)
