@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from ecgkit import paths, preprocessing, sessions, store
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.notebook_runner import check_parameters, run_notebook
 from ecgkit.preprocessing import PreprocessingConfig
 from ecgkit.sessions import Session
@@ -282,16 +282,31 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def check_models(models: Sequence[str], *, jobs: int | None) -> None:
+    """Check what can be checked without any data: the names of the models, and how many run at once.
+
+    Raises
+    ------
+    EcgkitError
+        If a model is unknown or named twice, or none is named, or fewer than one notebook is to run at once.
+    """
+    from ecgkit.models import MODELS
+
+    if jobs is not None and jobs < 1:
+        raise EcgkitError(f"jobs is {jobs}: give a positive number")
+    if not models or len(set(models)) != len(models):
+        raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
+    for model in models:
+        check_choice("model", model, MODELS)
+
+
 def check_arguments(
     root: Path, *, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any], jobs: int | None
 ) -> None:
     """Check all arguments of the chain before anything is read or written."""
     from ecgkit import training
 
-    if jobs is not None and jobs < 1:
-        raise EcgkitError(f"jobs is {jobs}: give a positive number")
-    if not models or len(set(models)) != len(models):
-        raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
+    check_models(models, jobs=jobs)
     known = preprocessing.SOURCES
     if dataset in known:
         label_sets = PreprocessingConfig(source=dataset, raw=raw).make_source(root).labels

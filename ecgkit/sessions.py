@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -46,6 +47,9 @@ LOCK = ".lock"
 HELD_LOCKS: dict[Path, FileLock] = {}
 """The sessions that a notebook's kernel began by itself; their locks end with the process."""
 
+REPRODUCTION = "reproduction.json"
+"""Makes a session a reproduction of another one: which it is, and once it has been compared, what came of it."""
+
 RECORDED_PACKAGES = ("ecgkit", "torch", "lightning", "xlstm", "numpy", "scipy", "pandas", "scikit-learn", "umap-learn")
 
 
@@ -70,6 +74,27 @@ class Session:
     def is_done(self) -> bool:
         """Whether the session is finished."""
         return (self.path / "DONE").is_file()
+
+    @property
+    def kind(self) -> str:
+        """The name of the folder of sessions that it lies in, such as ``training_sessions``."""
+        return self.path.parent.name
+
+    @property
+    def label(self) -> str:
+        """Kind and name, such as ``training_sessions/session_3``."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process is at work in it."""
+        if not (self.path / LOCK).is_file():  # asking must not leave a file in a session
+            return False
+        try:
+            self.lock().release()
+        except EcgkitError:
+            return True
+        return False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -210,7 +235,7 @@ def open_session(name: str | Path, kind: str, root: Path) -> Session:
     Parameters
     ----------
     name : str or Path
-        ``session_3``, ``3``, or a path to the folder.
+        ``session_3``, ``3``, ``training_sessions/session_3``, or a path to the folder.
     kind : str
         ``"training_sessions"`` or ``"probe_training_sessions"``.
     root : Path
@@ -227,7 +252,7 @@ def open_session(name: str | Path, kind: str, root: Path) -> Session:
     """
     text = str(name)
     inside = root / kind / (f"session_{text}" if text.isdecimal() else text)
-    for path in (inside, Path(text).expanduser().resolve()):
+    for path in (inside, root / text, Path(text).expanduser().resolve()):
         if path.is_dir() and session_number(path.name) and path.parent == (root / kind).resolve():
             return Session(path)
     known = ", ".join(session.name for session in list_sessions(kind, root)) or "none yet"
@@ -243,7 +268,8 @@ def open_finished(name: str | Path, kind: str, root: Path) -> Session:
         If there is no such session, or it has no ``DONE``.
     """
     if name == LATEST:
-        finished = [session for session in list_sessions(kind, root) if session.is_done]
+        # An ensemble of the trainings is newer than they are, but has no network to go on with.
+        finished = [s for s in list_sessions(kind, root) if s.is_done and read_config(s).get("model") != "ensemble"]
         if not finished:
             raise EcgkitError(f'no finished session in {root / kind}: make one by "ecgkit run"')
         return finished[-1]
@@ -255,14 +281,72 @@ def open_finished(name: str | Path, kind: str, root: Path) -> Session:
     return session
 
 
+def find(name: str | Path, root: Path, kind: str | None = None) -> Session:
+    """Open a session of any kind as `open_session` does.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``session_3``, ``3``, ``probe_training_sessions/session_3``, or a path to the folder.
+    root : Path
+        The folder that holds the sessions' folders.
+    kind : str, optional
+        ``"training_sessions"`` or ``"probe_training_sessions"``; by default what the name says, or else the former.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such session.
+    """
+    parent = Path(name).parent.name
+    said = parent if parent in (paths.TRAINING, paths.PROBES, paths.COMPARISONS) else paths.TRAINING
+    return open_session(name, kind or said, root)
+
+
+def original_of(session: Session) -> str | None:
+    """Name the session that this one reproduces; None if it reproduces none."""
+    try:
+        return session.read_json(REPRODUCTION).get("reproduces")
+    except EcgkitError:
+        return None
+
+
+def matching(kind: str, root: Path, config: dict[str, Any], *, original: str | None = None) -> list[Session]:
+    """List the sessions with exactly this configuration, oldest first.
+
+    Parameters
+    ----------
+    kind : str
+        ``"training_sessions"`` or ``"probe_training_sessions"``.
+    root : Path
+        The folder that holds the sessions' folder.
+    config : dict
+        The configuration as resolved.
+    original : str, optional
+        Only reproductions of this session; by default none that is a reproduction, since one is made beside its
+        original and not in its place.
+
+    Returns
+    -------
+    list of Session
+    """
+    return [s for s in list_sessions(kind, root) if read_config(s) == config and original_of(s) == original]
+
+
 def find_finished(kind: str, root: Path, config: dict[str, Any]) -> Session | None:
-    """Find the newest finished session with exactly this configuration."""
-    matching = [s for s in list_sessions(kind, root) if s.is_done and read_config(s) == config]
-    return matching[-1] if matching else None
+    """Find the newest finished session with exactly this configuration that is no reproduction of another one."""
+    finished = [session for session in matching(kind, root, config) if session.is_done]
+    return finished[-1] if finished else None
 
 
 @contextmanager
-def claim(kind: str, root: Path, config: dict[str, Any], *, resume: bool | None = None) -> Iterator[Session]:
+def claim(
+    kind: str, root: Path, config: dict[str, Any], *, resume: bool | None = None, original: str | None = None
+) -> Iterator[Session]:
     """Take the newest session of this configuration that was cut off, or else a new one, and hold its lock.
 
     Parameters
@@ -275,6 +359,8 @@ def claim(kind: str, root: Path, config: dict[str, Any], *, resume: bool | None 
         The configuration as resolved.
     resume : bool or None
         None goes on with a session that was cut off if there is one, True insists on one, False makes a new one.
+    original : str, optional
+        Go on with a reproduction of this session only; by default with none.
 
     Yields
     ------
@@ -286,7 +372,7 @@ def claim(kind: str, root: Path, config: dict[str, Any], *, resume: bool | None 
     EcgkitError
         If ``resume`` is True and there is nothing to go on with.
     """
-    unfinished = [s for s in list_sessions(kind, root) if not s.is_done and read_config(s) == config]
+    unfinished = [s for s in matching(kind, root, config, original=original) if not s.is_done]
     for session in reversed([] if resume is False else unfinished):
         try:
             lock = session.lock()
@@ -383,21 +469,102 @@ def reopen(session: Session) -> None:
     (session.path / "DONE").unlink(missing_ok=True)
 
 
+def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Find what differs between two configurations or environments.
+
+    Parameters
+    ----------
+    before, after : dict
+        JSON data.
+
+    Returns
+    -------
+    dict of str to tuple
+        Both values of each key that differs, None where there is none. A key inside another is ``outer.inner``.
+    """
+    old, new = flatten(before), flatten(after)
+    keys = sorted(old.keys() | new.keys())
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn dictionaries inside a dictionary into keys of it such as ``model_options.dropout``."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def difference(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Name what differs between two configurations, one text a key such as ``epochs: 10 -> 12``."""
-    keys = sorted(before.keys() | after.keys())
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+    return [f"{key}: {old} -> {new}" for key, (old, new) in differences(before, after).items()]
 
 
 def notes(session: Session, kind: str, root: Path, config: dict[str, Any]) -> str:
-    """Write the first lines of ``notes.txt``: what changed against the session before."""
+    """Write the first lines of ``notes.txt``: what changed against the session before, or the one reproduced."""
+    original = original_of(session)
     earlier = [s for s in list_sessions(kind, root) if session_number(s.name) < session_number(session.name)]
+    if original:
+        earlier = [s for s in earlier if s.name == original]
     if not earlier:
         changed = ["The first session of its kind."]
     else:
         lines = difference(read_config(earlier[-1]), config)
         changed = [f"Against {earlier[-1].name}:", *(lines or ["nothing changed"])]
-    return "\n".join([session.name, "", *changed, "", "Your own notes:", ""])
+    opening = [f"This is a reproduction of {original}."] if original else []
+    return "\n".join([session.name, "", *opening, *changed, "", "Your own notes:", ""])
+
+
+def probes_of(training: Session, root: Path) -> list[Session]:
+    """List the probe sessions that were made from a training session, by its name and the checksum of its weights."""
+    weights = training.path / "weights" / "best.safetensors"
+    checksum = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    of_name = [s for s in list_sessions(paths.PROBES, root) if read_config(s).get("training_session") == training.name]
+    # A number can be given again after its session was deleted; the weights tell whose probe it is.
+    return [s for s in of_name if read_config(s).get("weights_sha256") in (checksum, None)]
+
+
+def reproductions_of(original: Session, root: Path) -> list[Session]:
+    """List the sessions that reproduce this one."""
+    return [session for session in list_sessions(original.kind, root) if original_of(session) == original.name]
+
+
+def delete(session: Session) -> None:
+    """Delete a session: it is gone as a session at once, however long its files take.
+
+    Parameters
+    ----------
+    session : Session
+        The session; what was made from it stays.
+
+    Raises
+    ------
+    EcgkitError
+        If another process runs the session.
+    """
+    for leftover in session.path.parent.glob(".session_*.deleted"):  # of an earlier call that was cut off
+        shutil.rmtree(leftover, ignore_errors=True)
+    hidden = session.path.with_name(f".{session.name}.deleted")
+    try:
+        lock = session.lock()
+    except EcgkitError as error:
+        raise EcgkitError(f"{session.path} is being run by another process: wait for it, then delete it") from error
+    try:
+        if os.name == "nt":
+            lock.release()  # Windows does not rename a folder in which a file is open
+        session.path.rename(hidden)
+    finally:
+        lock.release()
+    shutil.rmtree(hidden)
+    session.path.with_name(f"{session.name}.failed.ipynb").unlink(missing_ok=True)
+
+
+def read_environment(session: Session) -> dict[str, Any]:
+    """Read a session's ``environment.json``; empty where it is missing or damaged, which says nothing."""
+    try:
+        return session.read_json("environment.json")
+    except EcgkitError:
+        return {}
 
 
 def environment(kernel_backend: str | None = None) -> dict[str, Any]:
@@ -422,6 +589,7 @@ def environment(kernel_backend: str | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor(),
         "cpu_count": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability() if torch else None,
         "threads": torch.get_num_threads() if torch else None,
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch and cuda else [],
         "kernel_backend": kernel_backend,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -56,6 +57,14 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["probe", "session_4"], "no session 'session_4'"),
         (["export-npz", "nowhere"], "nowhere"),
         (["sessions", "--root", "/nowhere/at/all"], "no folder /nowhere/at/all"),
+        (["sessions", "show", "3"], "no session '3' in .*training_sessions"),
+        (["sessions", "show", "3", "--kind", "probe"], "no session '3' in .*probe_training_sessions"),
+        (["sessions", "diff", "1", "2"], "no session '1'"),
+        (["sessions", "delete", "1", "--yes"], "no session '1'"),
+        (["reproduce", "1"], "no session '1'"),
+        (["reproduce", "latest"], "no finished session"),
+        (["reproduce", "1", "--tolerance", "nan"], "tolerance is nan: give zero or a positive number"),
+        (["sweep", "nowhere.toml"], "cannot read the sweep .*nowhere.toml"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -90,6 +99,12 @@ def test_unknown_words_exit_with_2() -> None:
         ["download", "ptbxl", "--rate", "250"],
         ["run", "--modles", "x"],
         ["preprocess", "demo", "--rate", "250"],
+        ["sessions", "delete"],
+        ["sessions", "diff", "1"],
+        ["sessions", "burn", "1"],
+        ["sessions", "--kind", "trained"],
+        ["reproduce"],
+        ["sweep", "--jobs", "two", "x.toml"],
         [],
     ):
         with pytest.raises(SystemExit) as exit_info:
@@ -98,10 +113,16 @@ def test_unknown_words_exit_with_2() -> None:
 
 
 def test_every_command_takes_a_root() -> None:
-    actions = next(action for action in make_parser()._actions if action.dest == "command")
-    commands = actions.choices
-    assert set(commands) == {"download", "run", "preprocess", "train", "probe", "export-npz", "sessions"}
-    assert all("--root" in command.format_help() for command in commands.values())
+    commands = words_of(make_parser(), "command")
+    chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
+    assert set(commands) == chain | {"evaluate", "compare", "reproduce", "sweep", "sessions"}
+    words = words_of(commands["sessions"], "word")
+    assert set(words) == {"list", "show", "diff", "delete"}
+    assert all("--root" in command.format_help() for command in [*commands.values(), *words.values()])
+
+
+def words_of(parser: argparse.ArgumentParser, name: str) -> dict[str, argparse.ArgumentParser]:
+    return next(action for action in parser._actions if action.dest == name).choices
 
 
 def test_a_download_prints_the_folder_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +150,7 @@ class TestTheChainOffersTheDownload:
     def terminal(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """Give what was asked; the last element is the answer to the next question."""
         asked = ["y"]
-        monkeypatch.setattr("ecgkit.cli.on_terminal", lambda: True)
+        monkeypatch.setattr("ecgkit.cli.chain.on_terminal", lambda: True)
         monkeypatch.setattr("builtins.input", lambda text: asked.insert(0, text) or asked[-1])
         return asked
 
@@ -156,11 +177,12 @@ class TestTheChainOffersTheDownload:
         assert "run `ecgkit download ptbxl`" in one_line(capsys)
         assert downloads == []
 
-    def test_a_real_terminal(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("typed", [b"n\n", b"\x04"], ids=["no", "ctrl-d"])
+    def test_a_real_terminal(self, typed: bytes, tmp_path: Path) -> None:
         pty = pytest.importorskip("pty")
         ours, theirs = pty.openpty()
         command = [Path(sys.executable).with_name("ecgkit"), "run", "--dataset", "ptbxl", "--root", tmp_path]
-        os.write(ours, b"n\n")
+        os.write(ours, typed)
         done = subprocess.run(command, check=False, stdin=theirs, stdout=theirs, stderr=theirs, timeout=60)
         os.close(theirs)
         shown = os.read(ours, 10_000).decode()
@@ -168,6 +190,19 @@ class TestTheChainOffersTheDownload:
         assert done.returncode == 2
         assert "Download it from PhysioNet now (550 MB at 100 Hz)? [y/N]" in shown
         assert "ecgkit: no PTB-XL in " in shown
+
+    def test_it_does_not_ask_before_the_rest_is_right(self, tmp_path, downloads, terminal) -> None:
+        for more in (["--models", "vit"], ["--jobs", "0"]):
+            assert self.command(tmp_path, *more) == 2
+        assert terminal == ["y"]
+        assert downloads == []
+
+    @pytest.mark.usefixtures("terminal")
+    def test_it_asks_again_where_a_download_ended_before_the_tables(self, tmp_path, downloads) -> None:
+        (tmp_path / paths.RAW / "ptbxl").mkdir(parents=True)
+        (tmp_path / paths.RAW / "ptbxl" / "LICENSE.txt").touch()
+        assert self.command(tmp_path) == 2
+        assert len(downloads) == 1
 
     def test_it_does_not_ask_where_a_folder_is_named(self, tmp_path, downloads, terminal) -> None:
         assert self.command(tmp_path, "--raw", str(tmp_path / "x")) == 2
@@ -214,6 +249,120 @@ def test_sessions_as_json_is_nothing_but_json(tmp_path: Path, capsys: pytest.Cap
     assert (row["name"], row["model"], row["done"], row["fold_10_macro_auc"]) == ("session_1", "xlstm", False, None)
     assert main(["sessions", "--root", str(tmp_path)]) == 0
     assert "training_sessions/session_1  unfinished  xlstm demo superclass" in capsys.readouterr().out
+
+
+class TestSessions:
+    """Two trainings, a probe of the first, and what is said of them; --json is nothing but JSON."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        for seed, dropout in ((0, 0.3), (1, 0.2)):
+            session = sessions.create(paths.TRAINING, tmp_path)
+            config = {"model": "xlstm", "dataset": "demo", "label_set": "superclass", "seed": seed}
+            options = {"model_options": {"dropout": dropout}, "dataset_fingerprint": f"{'ab'[seed]}{'0' * 63}"}
+            session.write_json("config.json", config | options)
+            packages = {"torch": f"2.{seed + 6}", "numpy": "2.0"}
+            session.write_json("environment.json", {"packages": packages, "threads": 2})
+            session.mark_done()
+        probe = sessions.create(paths.PROBES, tmp_path)
+        probe.write_json("config.json", {"training_session": "session_1", "clusters": 5})
+        probe.folder("age").write_json("metrics.json", {"fold_10": {"probe": {"r2": {"value": 0.4}}}})
+        return tmp_path
+
+    @pytest.fixture
+    def say(self, root: Path, capsys: pytest.CaptureFixture[str]):
+        """Run a command and give what it prints, or read it as JSON."""
+
+        def call(*words: str) -> object:
+            assert main(["sessions", *words, "--root", str(root)]) == 0
+            output = capsys.readouterr()
+            assert output.err == ""
+            return json.loads(output.out) if "--json" in words else output.out
+
+        return call
+
+    def test_list_is_what_stands_for_no_word(self, say) -> None:
+        rows = say("list", "--json")
+        assert rows == say("--json")
+        assert [f"{row['kind']}/{row['name']}" for row in rows] == [
+            "training_sessions/session_1",
+            "training_sessions/session_2",
+            "probe_training_sessions/session_1",
+        ]
+        assert [row["state"] for row in rows] == ["done", "done", "unfinished"]
+        assert [row["kind"] for row in say("--json", "--kind", "probe")] == ["probe_training_sessions"]
+        assert say("list", "--kind", "probe") == "probe_training_sessions/session_1  unfinished  session_1\n"
+
+    def test_options_before_the_word_hold(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["sessions", "--root", str(root), "--json", "--kind", "probe", "list"]) == 0
+        assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["session_1"]
+
+    def test_show(self, say) -> None:
+        shown = say("show", "1", "--json")
+        assert shown["config"]["model_options"] == {"dropout": 0.3}
+        assert shown["environment"]["packages"]["torch"] == "2.6"
+        assert shown["probes"] == ["probe_training_sessions/session_1"]
+        assert shown["files"] == ["DONE", "config.json", "environment.json"]
+        text = say("show", "session_1")
+        assert re.search(r"^  model_options\.dropout +0\.3$", text, re.MULTILINE)
+        assert "probes: probe_training_sessions/session_1" in text
+        for words in (["probe_training_sessions/session_1"], ["1", "--kind", "probe"]):
+            probe = say("show", *words, "--json")
+            assert probe["training_session"] == "session_1"
+            assert probe["metrics"] == {"age": {"fold_10": {"probe": {"r2": {"value": 0.4}}}}}
+
+    def test_a_running_session_says_so(self, root: Path, say) -> None:
+        with sessions.claim(paths.TRAINING, root, {}):
+            assert say("show", "3", "--json")["state"] == "being run"
+        assert say("show", "3", "--json")["state"] == "unfinished"
+
+    def test_diff(self, say) -> None:
+        found = say("diff", "1", "2", "--json")
+        assert found["a"] == "training_sessions/session_1"
+        assert found["config"] == {"model_options.dropout": {"a": 0.3, "b": 0.2}, "seed": {"a": 0, "b": 1}}
+        fingerprint = {"a": f"a{'0' * 63}", "b": f"b{'0' * 63}", "same": False}
+        assert found["dataset_fingerprint"] == fingerprint
+        assert found["environment"] == {"packages.torch": {"a": "2.6", "b": "2.7"}}
+        text = say("diff", "session_1", "session_2")
+        assert "  seed: 0 -> 1\n" in text
+        assert "  packages.torch: 2.6 -> 2.7\n" in text
+        same = say("diff", "1", "1", "--json")
+        assert (same["config"], same["environment"], same["dataset_fingerprint"]["same"]) == ({}, {}, True)
+        assert say("diff", "1", "1").count("nothing differs") == 3
+
+    def left(self, root: Path) -> list[str]:
+        return [s.label for kind in (paths.TRAINING, paths.PROBES) for s in sessions.list_sessions(kind, root)]
+
+    def test_delete_asks_on_a_terminal(self, root: Path, say, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = ["n", "", "y"]
+        monkeypatch.setattr("ecgkit.cli.sessions.on_terminal", lambda: True)
+        monkeypatch.setattr("builtins.input", lambda _: answers.pop(0))
+        for _ in range(2):
+            assert say("delete", "1").endswith("nothing deleted\n")
+        assert len(self.left(root)) == 3
+        made = "training_sessions/session_1 (made from it, and left: probe_training_sessions/session_1)"
+        assert say("delete", "1") == f"{made}\ndeleted {made}\n"
+        assert self.left(root) == ["training_sessions/session_2", "probe_training_sessions/session_1"]
+
+    def test_elsewhere_delete_wants_a_yes(self, root: Path, say, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["sessions", "delete", "1", "2", "--root", str(root)]) == 2
+        error = one_line(capsys)
+        assert "add --yes to delete training_sessions/session_1 (made from it, and left: probe" in error
+        assert len(self.left(root)) == 3
+        text = say("delete", "1", "session_1", "probe_training_sessions/session_1", "--yes")
+        assert text == "deleted training_sessions/session_1\ndeleted probe_training_sessions/session_1\n"
+        assert self.left(root) == ["training_sessions/session_2"]
+
+    def test_one_that_is_run_spares_them_all(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with sessions.claim(paths.TRAINING, root, {}):
+            assert main(["sessions", "delete", "1", "3", "--yes", "--root", str(root)]) == 2
+        assert "session_3 is being run by another process" in one_line(capsys)
+        assert len(self.left(root)) == 4
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "ecgkit.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("ecgkit ")
 
 
 def test_export_prints_the_file_last(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ FLOORS = [
     {"models"},
     {"training", "evaluation", "feature_space", "explain"},
     {"predict", "pretrained"},
-    {"notebook_runner", "pipeline", "cli", "serving"},
+    {"notebook_runner", "pipeline", "reproduction", "sweep", "cli", "serving"},
 ]
 HEAVY = {"torch", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -137,3 +138,116 @@ def test_under_the_runner_the_notebook_leaves_done_to_it(
     begun.close()
     assert not begun.is_done
     assert (begun.path / sessions.CLOSED).is_file()
+
+
+def test_a_training_does_not_take_up_a_reproduction(tmp_path: Path, notebook: Path) -> None:
+    config = {"epochs": 1, "model_options": {"width": 8}}
+    original = sessions.begin(KIND, tmp_path, config=config, notebook=notebook)
+    original.close()
+    with sessions.claim(KIND, tmp_path, config, original="session_1") as again:
+        again.write_json("reproduction.json", {"reproduces": "session_1"})
+        again.write_json("config.json", config)
+    assert (again.name, sessions.original_of(again), sessions.original_of(original)) == ("session_2", "session_1", None)
+    with sessions.claim(KIND, tmp_path, config) as training:
+        assert training.name == "session_3"
+    with sessions.claim(KIND, tmp_path, config, original="session_1") as gone_on:
+        assert gone_on == again
+    again.mark_done()
+    assert sessions.find_finished(KIND, tmp_path, config) == original
+    assert sessions.reproductions_of(original, tmp_path) == [again]
+
+
+def test_the_notes_of_a_reproduction_speak_of_its_original(tmp_path: Path) -> None:
+    for epochs in (1, 2):
+        sessions.create(KIND, tmp_path).write_json("config.json", {"epochs": epochs})
+    again = sessions.create(KIND, tmp_path)
+    again.write_json("reproduction.json", {"reproduces": "session_1"})
+    text = sessions.notes(again, KIND, tmp_path, {"epochs": 1})
+    assert "reproduction of session_1" in text
+    assert "Against session_1:\nnothing changed" in text
+
+
+def test_differences_reach_into_nested_options() -> None:
+    before = {"epochs": 1, "model_options": {"width": 8, "depth": 2}, "seed": 0}
+    after = {"epochs": 1, "model_options": {"width": 16, "depth": 2}, "metadata": False}
+    expected = {"metadata": (None, False), "model_options.width": (8, 16), "seed": (0, None)}
+    assert sessions.differences(before, after) == expected
+    assert sessions.difference(before, after)[1] == "model_options.width: 8 -> 16"
+    assert sessions.differences(before, before) == {}
+
+
+def test_either_kind_is_found_by_the_name_that_lists_print(tmp_path: Path) -> None:
+    training, probe = (sessions.create(kind, tmp_path) for kind in (KIND, paths.PROBES))
+    for name in ("1", "session_1", training.label, str(training.path)):
+        assert sessions.find(name, tmp_path) == training
+    for name in (probe.label, str(probe.path)):
+        assert sessions.find(name, tmp_path) == probe
+    assert sessions.find("1", tmp_path, paths.PROBES) == probe
+    assert sessions.open_session(training.label, KIND, tmp_path) == training
+    with pytest.raises(EcgkitError, match="no session 'probe_training_sessions/session_1'"):
+        sessions.find(probe.label, tmp_path, KIND)
+
+
+def make_probed(root: Path, *weights: bytes) -> sessions.Session:
+    """Make a training session, and a probe of a training of its name for each content of the weights' file."""
+    training = sessions.create(KIND, root)
+    training.folder("weights")
+    (training.path / "weights" / "best.safetensors").write_bytes(weights[0])
+    for content in weights:
+        recorded = {"training_session": training.name, "weights_sha256": hashlib.sha256(content).hexdigest()}
+        sessions.create(paths.PROBES, root).write_json("config.json", recorded)
+    return training
+
+
+def test_probes_belong_to_the_weights_not_to_the_number(tmp_path: Path) -> None:
+    training = make_probed(tmp_path, b"these", b"those of a session that was deleted")
+    assert [probe.name for probe in sessions.probes_of(training, tmp_path)] == ["session_1"]
+    assert sessions.probes_of(sessions.create(KIND, tmp_path), tmp_path) == []
+
+
+def test_deleting_takes_all_of_one_session_and_nothing_else(tmp_path: Path) -> None:
+    training, other = make_probed(tmp_path, b"these"), sessions.create(KIND, tmp_path)
+    training.path.with_name("session_1.failed.ipynb").write_text("{}")
+    leftover = training.path.with_name(".session_7.deleted")
+    leftover.mkdir()
+    sessions.delete(training)
+    assert [path.name for path in (tmp_path / KIND).iterdir()] == [other.name]
+    assert len(sessions.list_sessions(paths.PROBES, tmp_path)) == 1
+
+
+def test_a_session_is_gone_at_once_however_long_its_files_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = make_probed(tmp_path, b"these")
+
+    def cut_off(path: Path, **_: object) -> None:
+        assert not session.path.exists()
+        assert (path / "weights" / "best.safetensors").is_file()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions.shutil, "rmtree", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            sessions.delete(session)
+    assert sessions.list_sessions(KIND, tmp_path) == []
+    sessions.delete(sessions.create(KIND, tmp_path))  # clears away what the other left
+    assert list((tmp_path / KIND).iterdir()) == []
+
+
+def test_a_running_session_is_not_deleted(tmp_path: Path) -> None:
+    session = sessions.create(KIND, tmp_path)
+    assert not session.is_running
+    assert list(session.path.iterdir()) == []  # asking leaves nothing behind
+    with sessions.claim(KIND, tmp_path, {}) as running:
+        assert running == session
+        assert session.is_running
+        with pytest.raises(EcgkitError, match="being run by another process: wait for it, then delete it"):
+            sessions.delete(session)
+    assert session.path.is_dir()
+    assert not session.is_running
+
+
+def test_an_environment_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+    session = sessions.create(KIND, tmp_path)
+    assert sessions.read_environment(session) == {}
+    session.write_json("environment.json", sessions.environment())
+    facts = sessions.read_environment(session)
+    assert {"processor", "threads", "cpu_capability"} <= facts.keys()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
+from made_sessions import CLASSES, CONFIG, make_predictions, make_session
 
 from ecgkit import evaluation, metrics, paths, sessions
 from ecgkit.errors import EcgkitError
@@ -18,39 +18,9 @@ from ecgkit.evaluation.leaderboard import PUBLISHED, SAME, cost, leaderboard, pu
 from ecgkit.sessions import Session
 from ecgkit.store import Dataset
 from ecgkit.training import config as training_config
-from ecgkit.training.config import TrainingConfig
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import predict_folds
 from ecgkit.training.run import TrainingPlan
-
-CLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
-CONFIG = TrainingConfig(dataset="ptbxl", model="resnet1d", epochs=3, batch_size=64, learning_rate=1e-3)
-
-
-def make_predictions(noise: float, *, seed: int, n_records: int = 400) -> pd.DataFrame:
-    rng = np.random.default_rng(0)
-    true_logit = rng.normal(-1, 1.5, (n_records, len(CLASSES)))
-    truth = rng.random(true_logit.shape) < expit(true_logit)
-    prob = expit(true_logit + np.random.default_rng(seed + 1).normal(0, noise, true_logit.shape))
-    ids = np.arange(n_records)
-    table = pd.DataFrame({"record_id": ids, "patient_id": ids // 2, "fold": np.where(ids % 4 < 2, 9, 10)})
-    for i, name in enumerate(CLASSES):
-        table[f"true_{name}"], table[f"prob_{name}"] = truth[:, i], prob[:, i].astype(np.float32)
-    return table
-
-
-def make_session(
-    root: Path, config: TrainingConfig = CONFIG, *, noise: float = 1.0, fingerprint: str = "abc", done: bool = True
-) -> Session:
-    """Write the files of a training session that a leaderboard reads, as the training writes them."""
-    session = sessions.create(paths.TRAINING, root)
-    session.write_json("config.json", asdict(config) | {"dataset_fingerprint": fingerprint})
-    session.write_text("training_log.txt", f"training {config.model}, 1,234,567 parameters, on 17,418 records of ptbxl")
-    (session.path / "history.csv").write_text("epoch,train_loss,seconds\n1,0.5,10.5\n2,0.4,9.5\n")
-    evaluation.evaluate_session(session, make_predictions(noise, seed=config.seed), CLASSES)
-    if done:
-        session.mark_done()
-    return session
 
 
 def with_fold_10(session: Session, noise: float) -> None:

@@ -1,51 +1,20 @@
-"""The command ``ecgkit``."""
+"""From data to models, step by step or at once: download, run, preprocess, train, probe, export-npz."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
-from typing import Any, NoReturn
 
-from ecgkit import __version__, paths, sessions
+from ecgkit import paths, sessions
+from ecgkit.cli.common import AddCommand, on_terminal, say, says_yes
 from ecgkit.errors import EcgkitError, check_choice
 
 RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
 
 
-def say(line: str | Path) -> None:
-    """Print one line of a command's result."""
-    print(line, flush=True)  # noqa: T201 - a command line prints
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with the code of bad input."""
-        sys.exit(fail(f"{message}: see {self.prog} --help"))
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Describe every command and its arguments."""
-    parser = OneLineParser(
-        prog="ecgkit", description="From 12-lead ECGs to a multilabel model and what it has learned."
-    )
-    parser.add_argument("--version", action="version", version=f"ecgkit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, function: Callable[[argparse.Namespace, Path], None], text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(function=function)
-        added.add_argument(
-            "--root", metavar="DIR", help="folder of data sets and sessions (default: the project's folder)"
-        )
-        return added
-
+def add_commands(command: AddCommand) -> None:
+    """Add the commands of this module."""
     add_download(command("download", download, "Download a data set, or go on with a download that was cut off."))
     add_run(command("run", run, "Run the whole chain: preprocess, train each model, probe each training."))
     add_preprocess(command("preprocess", preprocess, "Make a processed dataset from a source of ECGs."))
@@ -58,9 +27,6 @@ def make_parser() -> argparse.ArgumentParser:
     added = command("export-npz", export_npz, "Write a processed dataset as one .npz file without pickles.")
     added.add_argument("name", metavar="NAME", help="a processed dataset")
     added.add_argument("--label-set", metavar="SET", default="superclass", help="default: superclass")
-    added = command("sessions", list_sessions, "List training and probe sessions.")
-    added.add_argument("--json", action="store_true", help="nothing but JSON on standard output")
-    return parser
 
 
 def add_download(parser: argparse.ArgumentParser) -> None:
@@ -133,21 +99,15 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
     say(downloaded.folder)
 
 
-def on_terminal() -> bool:
-    """Tell whether there is somebody to ask."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
-
-
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     """Ask, on a terminal and there only, whether to download a PTB-XL that is not there."""
     folder = root / paths.RAW / "ptbxl"
-    is_missing = not folder.is_dir() or not any(folder.iterdir())
-    if arguments.dataset != "ptbxl" or arguments.raw is not None or not is_missing or not on_terminal():
+    is_asked_for = arguments.dataset == "ptbxl" and arguments.raw is None
+    if not is_asked_for or (folder / "ptbxl_database.csv").is_file() or not on_terminal():
         return
     from ecgkit.download import download_ptbxl
 
-    answer = input(f"There is no PTB-XL in {folder}. Download it from PhysioNet now (550 MB at 100 Hz)? [y/N] ")
-    if answer.strip().lower() in ("y", "yes"):
+    if says_yes(f"There is no PTB-XL in {folder}. Download it from PhysioNet now (550 MB at 100 Hz)?"):
         say(str(download_ptbxl(folder)))
 
 
@@ -155,11 +115,13 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
     """Run the chain and print where everything is, the last probe session last."""
     from ecgkit import pipeline
 
+    models = [name.strip() for name in arguments.models.split(",") if name.strip()]
+    pipeline.check_models(models, jobs=arguments.jobs)
     offer_download(arguments, root)
     chain = pipeline.run(
         root,
         dataset=arguments.dataset,
-        models=[name.strip() for name in arguments.models.split(",") if name.strip()],
+        models=models,
         raw=arguments.raw,
         label_set=arguments.label_set,
         epochs=arguments.epochs,
@@ -228,85 +190,3 @@ def export_npz(arguments: argparse.Namespace, root: Path) -> None:
 
     dataset = store.open_dataset(root / paths.PROCESSED / arguments.name, label_set=arguments.label_set)
     say(store.export_npz(dataset, dataset.path / f"{dataset.name}_{arguments.label_set}.npz"))
-
-
-def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
-    """List all sessions, as lines or as JSON."""
-    rows = [
-        describe(session, kind)
-        for kind in (paths.TRAINING, paths.PROBES)
-        for session in sessions.list_sessions(kind, root)
-    ]
-    if arguments.json:
-        say(json.dumps(rows, indent=2))
-        return
-    if not rows:
-        say(f'no sessions in {root}: make some by "ecgkit run"')
-    for row in rows:
-        state = "done" if row["done"] else "unfinished"
-        auc = row["fold_10_macro_auc"]
-        score = f"fold 10 macro AUC {auc:.4f}" if auc is not None else ""
-        what = " ".join(
-            str(row[key]) for key in ("model", "dataset", "label_set", "training_session") if row[key] is not None
-        )
-        say(f"{row['kind']}/{row['name']}  {state}  {what}  {score}".rstrip())
-
-
-def describe(session: sessions.Session, kind: str) -> dict[str, Any]:
-    """Say what a session is, as JSON data."""
-    config = sessions.read_config(session)
-    metrics = session.path / "metrics.json"
-    macro = (
-        session.read_json("metrics.json")["fold_10"]["macro"]["auc"]["value"]
-        if kind == paths.TRAINING and metrics.is_file()
-        else None
-    )
-    keys = ("model", "dataset", "label_set", "seed", "training_session")
-    return {
-        "kind": kind,
-        "name": session.name,
-        "path": str(session.path),
-        "done": session.is_done,
-        **{key: config.get(key) for key in keys},
-        "fold_10_macro_auc": macro,
-    }
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        The words behind ``ecgkit``; those of the command line if None.
-
-    Returns
-    -------
-    int
-        0, or 2 for bad input and a full disk, or 130 for an interruption.
-    """
-    parsed = make_parser().parse_args(arguments)
-    try:
-        parsed.function(parsed, paths.resolve_root(parsed.root))
-    except EcgkitError as error:
-        return fail(str(error))
-    except KeyboardInterrupt:
-        without = ", without --force," if getattr(parsed, "force", False) else ""
-        fail(f"interrupted: the same command{without} goes on where it stopped")
-        return 130
-    except OSError as error:
-        where = error.filename or "while writing"
-        return fail(f"{error.strerror or error}: {where}; make room or choose another --root, then run it again")
-    except BrokenExecutor:
-        return fail("a worker process ended before its time: free memory or lower --jobs, then run it again")
-    return 0
-
-
-def fail(message: str) -> int:
-    """Print one line on standard error and give the exit code of bad input."""
-    print(f"ecgkit: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
-    return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

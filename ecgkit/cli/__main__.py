@@ -1,0 +1,10 @@
+"""``python -m ecgkit.cli`` is the command ``ecgkit``."""
+
+from __future__ import annotations
+
+import sys
+
+from ecgkit.cli.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Trainings again and again: reproduce, sweep."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecgkit.cli.common import NOT_AS_HOPED, AddCommand, fail, say, say_columns
+
+if TYPE_CHECKING:
+    from ecgkit.reproduction import Reproduction
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the commands of this module."""
+    text = "Run a finished training again from its own notebook, and say whether the same numbers come out."
+    added = command("reproduce", reproduce, text)
+    added.add_argument("session", metavar="SESSION", help="a finished training session: session_3, 3, or its folder")
+    added.add_argument("--anyway", action="store_true", help="though dataset or version differ from what is recorded")
+    added.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="largest difference of a probability that passes (default: 0 with the same processor, threads and "
+        "packages; elsewhere the macro AUC has to lie in the recorded interval)",
+    )
+    text = "Train many times, as a TOML file says, each in a session of its own; what is finished is skipped."
+    added = command("sweep", sweep, text)
+    added.add_argument("file", metavar="FILE", help="TOML: parameters, [grid] with lists, [[run]] entries")
+    added.add_argument("--jobs", type=int, metavar="N", help="notebooks at once (default: 1)")
+    added.add_argument("--scheduler", metavar="URL", help="run on a Dask cluster, such as tcp://host:8786")
+
+
+def reproduce(arguments: argparse.Namespace, root: Path) -> int:
+    """Reproduce a session and print the numbers beside each other, the new session's folder last."""
+    from ecgkit import reproduction
+
+    result = reproduction.reproduce(root, arguments.session, anyway=arguments.anyway, tolerance=arguments.tolerance)
+    say_comparison(result)
+    say(result.session.path)
+    if result.succeeded:
+        return 0
+    against = "; ".join(result.facts["against"])
+    return fail(f"{result.session.name} does not reproduce {result.original.name}: {against}", code=NOT_AS_HOPED)
+
+
+def say_comparison(result: Reproduction) -> None:
+    """Print the AUC of both sessions, and how far their probabilities lie apart."""
+    from ecgkit.reproduction import FOLDS
+
+    old, new, facts = result.original.name, result.session.name, result.facts
+    of_folds = [facts["auc"][fold] for fold in FOLDS]
+    rows = [["AUC", *(f"{fold.replace('_', ' ')}: {name}" for fold in FOLDS for name in (old, new))]]
+    for name in of_folds[0]:
+        pairs = [of_fold.get(name, {"old": None, "new": None}) for of_fold in of_folds]
+        rows.append([name, *("-" if v is None else f"{v:.6f}" for pair in pairs for v in (pair["old"], pair["new"]))])
+    say_columns(rows)
+    if facts["largest_difference"] is not None:
+        say(f"largest difference of a probability: {facts['largest_difference']:.3g} ({facts['records']:,} records)")
+    say(f"largest difference of a metric: {facts['largest_metric_difference']:.3g}")
+    for line in facts["elsewhere"]:
+        say(f"not as it was: {line}")
+    say(f"{new} {'reproduces' if result.succeeded else 'does not reproduce'} {old}; the rule: {facts['rule']}")
+
+
+def sweep(arguments: argparse.Namespace, root: Path) -> int:
+    """Run a sweep and print its table, the best on fold 9 first, and the table's file last."""
+    from ecgkit import sweep as sweeps
+
+    asked = sweeps.read_sweep(arguments.file)
+    outcomes = sweeps.run(root, asked, jobs=arguments.jobs, scheduler=arguments.scheduler)
+    table = sweeps.table(asked, outcomes)
+    table["fold_9_macro_auc"] = ["" if auc is None else f"{auc:.4f}" for auc in table["fold_9_macro_auc"]]
+    rows = [["" if value is None else str(value) for value in row] for row in table.itertuples(index=False)]
+    say_columns([list(table.columns), *rows])
+    say(sweeps.table_path(root, asked))
+    failed = [one for one in outcomes if one.state == sweeps.FAILED]
+    if not failed:
+        return 0
+    text = f"{len(failed)} of {len(outcomes)} runs failed: the same command tries them again and skips the others"
+    return fail(text, code=NOT_AS_HOPED)

@@ -1,0 +1,208 @@
+"""What there is of sessions: list, show, diff, delete."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from ecgkit import paths, sessions
+from ecgkit.cli.common import AddCommand, Function, add_root, on_terminal, say, say_columns, say_json, says_yes
+from ecgkit.errors import EcgkitError
+from ecgkit.sessions import Session
+
+KINDS = {"training": paths.TRAINING, "probe": paths.PROBES, "comparison": paths.COMPARISONS}
+NAME = "session_3, 3, probe_training_sessions/session_3, or its folder"
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the command ``sessions`` and the words behind it."""
+    parser = command("sessions", list_sessions, "List sessions, look at them, or delete some.")
+    add_options(parser, default=None)
+    words = parser.add_subparsers(dest="word", metavar="WORD")
+
+    def word(name: str, function: Function, text: str) -> argparse.ArgumentParser:
+        added = words.add_parser(name, help=text, description=text)
+        added.set_defaults(function=function)
+        # What is not said behind the word must not undo what was said before it.
+        add_root(added, default=argparse.SUPPRESS)
+        add_options(added, default=argparse.SUPPRESS)
+        return added
+
+    word("list", list_sessions, "List all sessions (the default).")
+    added = word("show", show, "Say what a session is: configuration, environment, results, and what was made from it.")
+    added.add_argument("session", metavar="SESSION", help=NAME)
+    added = word("diff", diff, "Say in what two sessions differ: configuration, dataset, versions and hardware.")
+    added.add_argument("first", metavar="A", help=NAME)
+    added.add_argument("second", metavar="B")
+    added = word("delete", delete, "Delete sessions with all their files; asks first.")
+    added.add_argument("sessions", metavar="SESSION", nargs="+", help=NAME)
+    added.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_options(parser: argparse.ArgumentParser, default: Any) -> None:
+    """Add what all words take."""
+    parser.add_argument(
+        "--kind", choices=tuple(KINDS), default=default, metavar="training|probe|comparison", help="only this kind"
+    )
+    text = "nothing but JSON on standard output"
+    parser.add_argument("--json", action="store_true", default=default, help=text)
+
+
+def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
+    """List all sessions, as lines or as JSON."""
+    kinds = [KINDS[arguments.kind]] if arguments.kind else list(KINDS.values())
+    rows = [describe(session) for kind in kinds for session in sessions.list_sessions(kind, root)]
+    if arguments.json:
+        say_json(rows)
+        return
+    if not rows:
+        say(f'no sessions in {root}: make some by "ecgkit run"')
+    for row in rows:
+        auc = row["fold_10_macro_auc"]
+        score = f"fold 10 macro AUC {auc:.4f}" if auc is not None else ""
+        what = " ".join(
+            str(row[key]) for key in ("model", "dataset", "label_set", "training_session") if row[key] is not None
+        )
+        again = f"  reproduction of {row['reproduces']}" if row["reproduces"] else ""
+        say(f"{row['kind']}/{row['name']}  {row['state']}  {what}  {score}{again}".rstrip())
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """Say what a session is, as JSON data."""
+    config = sessions.read_config(session)
+    keys = ("model", "dataset", "label_set", "seed", "training_session")
+    return {
+        "kind": session.kind,
+        "name": session.name,
+        "path": str(session.path),
+        "done": session.is_done,
+        "state": "done" if session.is_done else "being run" if session.is_running else "unfinished",
+        **{key: config.get(key) for key in keys},
+        "reproduces": sessions.original_of(session),
+        "fold_10_macro_auc": macro_auc(session, "fold_10")["value"],
+    }
+
+
+def macro_auc(session: Session, fold: str) -> dict[str, Any]:
+    """Read the macro AUC of a training with its interval; None where there is none."""
+    nothing = {"value": None, "low": None, "high": None}
+    if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
+        return nothing
+    return session.read_json("metrics.json")[fold]["macro"]["auc"]
+
+
+def find(name: str, arguments: argparse.Namespace, root: Path) -> Session:
+    """Open a session as a command names it."""
+    return sessions.find(name, root, KINDS[arguments.kind] if arguments.kind else None)
+
+
+def show(arguments: argparse.Namespace, root: Path) -> None:
+    """Print all that a session says of itself."""
+    session = find(arguments.session, arguments, root)
+    facts = describe(session) | details(session, root)
+    if arguments.json:
+        say_json(facts)
+        return
+    say(f"{session.label}  {facts['state']}  {facts['size_mb']:.1f} MB")
+    if facts["reproduces"]:
+        say(f"reproduction of {facts['reproduces']}")
+    for title in ("config", "environment"):
+        rows = [[key, written(value)] for key, value in sessions.flatten(facts[title]).items()]
+        say(title)
+        say_columns(rows or [["not recorded", ""]], indent="  ")
+    for fold in ("fold_9", "fold_10"):
+        say_macro_auc(fold, macro_auc(session, fold))
+    for what in ("probes", "reproductions"):
+        if facts[what]:
+            say(f"{what}: {', '.join(facts[what])}")
+    say(session.path)
+
+
+def details(session: Session, root: Path) -> dict[str, Any]:
+    """Say what a session's files hold, as JSON data, and which other sessions were made from it."""
+    files = sorted(path for path in session.path.rglob("[!.]*") if path.is_file())
+    notes = session.path / "notes.txt"
+    results = {path: Session(path.parent).read_json(path.name) for path in files if path.name == "metrics.json"}
+    of_folders = {path.parent.name: data for path, data in results.items() if path.parent != session.path}
+    is_training = session.kind == paths.TRAINING
+    return {
+        "config": sessions.read_config(session),
+        "environment": sessions.read_environment(session),
+        "notes": notes.read_text() if notes.is_file() else None,
+        "metrics": results.get(session.path / "metrics.json", of_folders),
+        "files": [path.relative_to(session.path).as_posix() for path in files],
+        "size_mb": round(sum(path.stat().st_size for path in files) / 1e6, 3),
+        "probes": [probe.label for probe in sessions.probes_of(session, root)] if is_training else [],
+        "reproductions": [again.label for again in sessions.reproductions_of(session, root)],
+    }
+
+
+def written(value: Any) -> str:
+    """Write a value as people read it: strings bare, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def say_macro_auc(fold: str, auc: dict[str, Any]) -> None:
+    """Print a macro AUC with its interval, if it is known."""
+    if auc["value"] is None:
+        return
+    known = auc["low"] is not None and auc["high"] is not None
+    interval = f" ({auc['low']:.4f} to {auc['high']:.4f})" if known else ""
+    say(f"{fold.replace('_', ' ')} macro AUC {auc['value']:.4f}{interval}")
+
+
+def diff(arguments: argparse.Namespace, root: Path) -> None:
+    """Print in what two sessions differ."""
+    first, second = (find(name, arguments, root) for name in (arguments.first, arguments.second))
+    config = sessions.differences(sessions.read_config(first), sessions.read_config(second))
+    environment = sessions.differences(sessions.read_environment(first), sessions.read_environment(second))
+    fingerprint = config.pop("dataset_fingerprint", None)
+    if arguments.json:
+        parts = {"config": config, "environment": environment}
+        pairs = {what: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for what, part in parts.items()}
+        recorded = [sessions.read_config(session).get("dataset_fingerprint") for session in (first, second)]
+        dataset = {"a": recorded[0], "b": recorded[1], "same": fingerprint is None}
+        say_json({"a": first.label, "b": second.label, "dataset_fingerprint": dataset} | pairs)
+        return
+    say(f"{first.label} -> {second.label}")
+    say_differences("config", config)
+    say_differences("dataset fingerprint", {"dataset": fingerprint} if fingerprint else {})
+    say_differences("environment", environment)
+
+
+def say_differences(title: str, found: dict[str, tuple[Any, Any]]) -> None:
+    """Print what differs, one line a key."""
+    say(title if found else f"{title}: nothing differs")
+    for key, (old, new) in found.items():
+        say(f"  {key}: {written(old)} -> {written(new)}")
+
+
+def delete(arguments: argparse.Namespace, root: Path) -> None:
+    """Delete sessions after all of them have been checked, and a question on a terminal."""
+    chosen = list(dict.fromkeys(find(name, arguments, root) for name in arguments.sessions))
+    for session in chosen:
+        if session.is_running:
+            raise EcgkitError(f"{session.path} is being run by another process: wait for it, then delete it")
+    lines = [f"{session.label}{what_stays(session, chosen, root)}" for session in chosen]
+    if not arguments.yes:
+        if not on_terminal():
+            raise EcgkitError(f"no terminal to ask on: add --yes to delete {', '.join(lines)}")
+        for line in lines:
+            say(line)
+        if not says_yes("Delete this for good?" if len(lines) == 1 else f"Delete these {len(lines)} for good?"):
+            say("nothing deleted")
+            return
+    for session, line in zip(chosen, lines, strict=True):
+        sessions.delete(session)
+        say(f"deleted {line}")
+
+
+def what_stays(session: Session, chosen: list[Session], root: Path) -> str:
+    """Name the sessions that were made from one, and that are not deleted with it."""
+    made = sessions.reproductions_of(session, root)
+    if session.kind == paths.TRAINING:
+        made = sessions.probes_of(session, root) + made
+    left = [one.label for one in made if one not in chosen]
+    return f" (made from it, and left: {', '.join(left)})" if left else ""

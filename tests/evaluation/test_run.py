@@ -1,0 +1,98 @@
+"""A comparison as a session: who takes part, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_sessions import CONFIG, make_session
+
+from ecgkit import paths, pipeline, sessions
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.ensembles import METHODS
+from ecgkit.evaluation.run import ComparisonConfig, begin_comparison, plan
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Give a folder with two seeds of one model, one of another data set, one unfinished, and one of another model."""
+    make_session(tmp_path)
+    make_session(tmp_path, replace(CONFIG, seed=1))
+    make_session(tmp_path, replace(CONFIG, dataset="demo"), fingerprint="other")
+    make_session(tmp_path, replace(CONFIG, seed=2), done=False)
+    make_session(tmp_path, replace(CONFIG, model="xlstm"), noise=3.0)
+    return tmp_path
+
+
+def names(root: Path, **parameters: object) -> list[str]:
+    return [session.name for session in plan(root=root, **parameters).members]
+
+
+def test_all_finished_trainings_of_the_newest_one_s_data_take_part(root: Path) -> None:
+    assert names(root) == ["session_1", "session_2", "session_5"]
+
+
+def test_sessions_can_be_named(root: Path) -> None:
+    assert names(root, sessions="5, session_1") == ["session_5", "session_1"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"sessions": "session_4,session_1"}, "session_4 is not finished"),
+        ({"sessions": "session_9,session_1"}, "no session 'session_9'"),
+        ({"sessions": "session_1"}, "session_1 alone cannot be compared"),
+        ({"dataset": "demo"}, "session_3 alone cannot be compared"),
+        ({"dataset": "mimic"}, "no finished training of mimic"),
+        ({"ensembles": "mean_logit,vote"}, "unknown ensemble 'vote'"),
+        ({"resamples": 0}, "resamples is 0"),
+        ({"test_time": "yes"}, "test_time is 'yes'"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(parameters: dict[str, object], message: str, root: Path) -> None:
+    with pytest.raises(EcgkitError, match=message):
+        plan(root=root, **parameters)
+
+
+def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> None:
+    run = begin_comparison(root=root, ensembles="mean_logit,greedy", resamples=20)
+    made = run.ensembles()
+    assert [session.config["method"] for session in made] == ["mean_logit", "greedy"]
+    assert [session.name for session in run.ensembles()] == [session.name for session in made]
+    assert names(root) == ["session_1", "session_2", "session_5"]
+
+
+def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> None:
+    run = begin_comparison(root=root, ensembles="mean_logit", resamples=20)
+    board = run.leaderboard(*run.ensembles())
+    run.save(board)
+    table = pd.read_csv(run.session.path / "leaderboard.csv", index_col=0)
+    assert table.index.tolist() == board.sessions.index.tolist()
+    data = json.loads((run.session.path / "leaderboard.json").read_text())
+    assert [row["session"] for row in data["sessions"]] == board.sessions.index.tolist()
+    assert data["best_by_fold_9"] == board.best
+    assert data["sessions"][0]["difference"] is None
+    first, second = run.first_two(board)
+    assert [first.name, second.name] == board.sessions.index[:2].tolist()
+    assert run.first_trained(board).config["model"] != "ensemble"
+
+
+def test_the_notebook_runs_and_is_skipped_the_second_time(root: Path) -> None:
+    settings = {"ensembles": "mean_logit,stacking", "resamples": 50}
+    step = pipeline.compare(root, **settings)
+    session = sessions.Session(step.path)
+    assert session.is_done
+    assert session.path.parent == root / paths.COMPARISONS
+    there = {path.name for path in session.path.rglob("*")}
+    assert {"6_Comparison.ipynb", "leaderboard.csv", "leaderboard.png", "paired_differences.png"} <= there
+    assert pipeline.compare(root, **settings).skipped
+    assert not pipeline.compare(root, force=True, **settings).skipped
+
+
+def test_the_notebook_names_the_ensembles_that_there_are() -> None:
+    assert ComparisonConfig().ensembles == ",".join(METHODS)
+    notebook = paths.notebook_path("6_Comparison.ipynb").read_text()
+    assert f'ensembles = \\"{",".join(METHODS)}\\"' in notebook
