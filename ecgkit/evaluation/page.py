@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
+from ecgkit import metrics
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.calibration import calibration_summary
 from ecgkit.evaluation.report import SHOWN, in_words
 from ecgkit.sessions import Session
+from ecgkit.store import TEST_FOLD
 
 PAGE = "report.html"
 FIGURES = {
@@ -87,6 +91,7 @@ def _content(session: Session) -> dict[str, Any]:
         "columns": SHOWN,
         "bootstrap": results.get("bootstrap", {}),
         "thresholds": _optional(session, "thresholds.json"),
+        "calibration": _calibration_rows(session, classes),
         "subgroups": _subgroup_rows(_optional(session, "subgroups.json")),
         "classification_report": _text(session.path / "classification_report.txt"),
         "figures": _figures(session.path / "figures"),
@@ -99,6 +104,18 @@ def _optional(session: Session, name: str) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _calibration_rows(session: Session, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Give a row a class, and one for their mean: the calibration error on fold 10 and what a perfect model shows."""
+    path = session.path / "predictions.parquet"
+    if not path.is_file():
+        return []
+    scores = metrics.fold_scores(pd.read_parquet(path), classes, TEST_FOLD)
+    if scores.calibrated is None:
+        return []
+    table = calibration_summary(scores).reset_index(names="class")
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def _subgroup_rows(subgroups: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,13 +7,15 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from made_predictions import make_predictions
 from matplotlib.figure import Figure
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation import evaluate_session
+from ecgkit.evaluation import calibration_summary, evaluate_session
 from ecgkit.evaluation.page import write_page
+from ecgkit.metrics import fold_scores
 from ecgkit.sessions import Session
 
 CLASSES = ("NORM", "MI")
@@ -81,6 +83,11 @@ def test_it_says_what_metrics_json_says(session: Session) -> None:
     without = results["bootstrap"]["fold_10"]["without_auc"]["MI"]
     assert without > 0
     assert f"MI in {without}" in text
+    summary = calibration_summary(fold_scores(pd.read_parquet(session.path / "predictions.parquet"), CLASSES, 10)).loc[
+        "macro"
+    ]
+    assert f"<td>{summary['ece_after']:.3f}</td>" in text
+    assert f"{summary['perfect_low']:.3f} to {summary['perfect_high']:.3f}" in text
 
 
 def test_what_a_user_named_is_text_and_not_markup(session: Session) -> None:
