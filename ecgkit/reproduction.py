@@ -128,6 +128,9 @@ def plan_again(original: Session, root: Path) -> TrainingPlan:
     from ecgkit import training  # loads torch
 
     recorded = {key: value for key, value in original.config.items() if key != "dataset_fingerprint"}
+    if recorded.get("model") == "ensemble":
+        members = ", ".join(recorded.get("members", ()))
+        raise EcgkitError(f"{original.name} is an ensemble and trains nothing itself: reproduce a member ({members})")
     try:
         config = training.TrainingConfig(**recorded)
     except TypeError as error:

@@ -426,9 +426,26 @@ def table_path(root: Path, sweep: Sweep) -> Path:
     return root / FOLDER / f"{sweep.name}.csv"
 
 
+def check_path(path: Path, sweep: Sweep) -> None:
+    """Make sure that a table is not that of another file of the same name.
+
+    Raises
+    ------
+    EcgkitError
+        If it is.
+    """
+    try:
+        other = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["file"]
+    except (OSError, ValueError, KeyError):
+        return
+    if other != str(sweep.file):
+        raise EcgkitError(f"{path} is the table of {other}: rename {sweep.file}, or move the table away")
+
+
 def write_tables(root: Path, sweep: Sweep, outcomes: Sequence[Outcome]) -> None:
     """Write the tables of a sweep, whole or not at all."""
     path = table_path(root, sweep)
+    check_path(path, sweep)
     write_atomically(path, table(sweep, outcomes).to_csv(index=False).encode())
     data = {"version": VERSION, "file": str(sweep.file), "runs": [asdict(one) for one in ranked(outcomes)]}
     write_atomically(path.with_suffix(".json"), json_bytes(data))

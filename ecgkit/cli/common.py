@@ -47,7 +47,7 @@ def say(line: str | Path) -> None:
 
 def say_json(data: object) -> None:
     """Print JSON, which then is all that a command prints."""
-    say(json.dumps(data, indent=2))
+    say(json.dumps(data, indent=2, allow_nan=False))
 
 
 def say_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:

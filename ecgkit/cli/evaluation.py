@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import json
+import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, say, say_columns, say_json
 from ecgkit.errors import EcgkitError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ecgkit.evaluation import ExternalPredictions
 
 FILES = (".parquet", ".csv")
@@ -107,12 +111,20 @@ def line(row: dict[str, object]) -> list[str]:
     ]
 
 
+def known(table: pd.DataFrame) -> dict[str, Any]:
+    """Give a table as JSON data, None where a number is not defined."""
+    return json.loads(table.to_json(orient="index"))
+
+
 def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     """Compare files of predictions and sessions, each with each, and print the verdicts."""
     from ecgkit.evaluation import compare_predictions, holm, read_predictions
 
-    if len(arguments.sessions) < 2:
-        raise EcgkitError(f"{arguments.sessions[0]} alone cannot be compared: give two or more")
+    names = arguments.sessions
+    if len(set(names)) < max(2, len(names)):
+        raise EcgkitError(f"{names[0]} alone cannot be compared: give two or more, each once")
+    if arguments.dataset or arguments.label_set or arguments.no_ensembles or arguments.test_time or arguments.force:
+        raise EcgkitError("files of predictions are compared as they are: leave all options but --json away")
     tables: dict[str, ExternalPredictions] = {}
     for name in arguments.sessions:
         path = Path(name)
@@ -126,7 +138,12 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.json:
         say_json(
             [
-                {"names": pair.names, "p_holm": p, "verdict": pair.verdict, "macro": pair.macro.to_dict("index")}
+                {
+                    "names": pair.names,
+                    "p_holm": None if math.isnan(p) else p,
+                    "verdict": pair.verdict,
+                    "macro": known(pair.macro),
+                }
                 for pair, p in zip(pairs, corrected.tolist(), strict=True)
             ]
         )

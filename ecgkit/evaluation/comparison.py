@@ -19,7 +19,6 @@ from ecgkit import metrics
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
 from ecgkit.metrics import Floats, FoldScores
-from ecgkit.metrics.table import divide
 from ecgkit.sessions import Session
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
 
@@ -180,7 +179,7 @@ def compare(
     values, drawn = [_class_metrics(*pair) for pair in pairs], [_class_metrics(*pair, weights) for pair in pairs]
     macro = {
         # Both lack the same classes in a resample, since that hangs on the outcomes alone: the means stay paired.
-        metric: _row(*(over_classes(part[metric]) for part in (*values, *drawn)))
+        metric: _row(*(metrics.mean_of_classes(part[metric]) for part in (*values, *drawn)))
         for metric in values[0]
     }
     return Comparison(
@@ -250,12 +249,6 @@ def _row(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second:
         "p": difference.p,
         "resamples": difference.resamples,
     }
-
-
-def over_classes(values: Floats) -> Floats:
-    """Average over the last axis, leaving out the classes that have no value; NaN where none has."""
-    known = ~np.isnan(values)
-    return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats) -> Difference:

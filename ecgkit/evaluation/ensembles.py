@@ -6,6 +6,7 @@ seen by none.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.calibration import CLIP, MIN_RECORDS
 from ecgkit.evaluation.comparison import align, class_names, read_predictions
 from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, cost
+from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import evaluate_session
 from ecgkit.metrics import Bools, Floats
 from ecgkit.sessions import Session
@@ -197,7 +199,7 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     ]
     shared = _shared_config(opened)
     config = {"model": ENSEMBLE, "method": method, "members": [session.name for session in opened], **shared}
-    config["seed"] = seed
+    config |= {"seed": seed, "predictions_sha256": list(predictions_sha256(opened).values())}
     if made := sessions.find_finished(paths.TRAINING, root, config):
         return made
     ensemble = fit_ensemble({session.name: read_predictions(session) for session in opened}, method, seed=seed)
@@ -215,6 +217,19 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     finally:
         lock.release()
     return session
+
+
+def is_ensemble(session: Session) -> bool:
+    """Tell whether a session is put together from others."""
+    return sessions.read_config(session).get("model") == ENSEMBLE
+
+
+def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
+    """Give for each session, by its name, the SHA-256 of the predictions that it made."""
+    return {
+        session.name: hashlib.sha256((session.path / "predictions.parquet").read_bytes()).hexdigest()
+        for session in members
+    }
 
 
 def _shared_config(members: Sequence[Session]) -> dict[str, Any]:
@@ -264,6 +279,7 @@ def _report(session: Session, ensemble: Ensemble) -> None:
     text = (session.path / "classification_report.txt").read_text()
     header = f"ensemble ({ensemble.description['method']}) of the best checkpoints of {names}"
     session.write_text("classification_report.txt", f"{header}\n{text}")
+    write_page(session)
 
 
 @dataclass(frozen=True)

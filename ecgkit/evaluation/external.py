@@ -69,6 +69,7 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     table = _read(path)
     classes = _classes(path, table)
     notes: list[str] = []
+    table = _as_numbers(path, table, classes)
     if "fold" not in table:
         table["fold"] = TEST_FOLD
         notes.append(f"no column fold: all {len(table):,} records are taken as fold {TEST_FOLD}")
@@ -78,12 +79,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
         )
     if "record_id" not in table:
         table["record_id"] = range(len(table))
-    if "patient_id" not in table:
-        table["patient_id"] = table["record_id"]
-        notes.append(
-            "no column patient_id: each record counts as a patient; "
-            "the intervals are too narrow if patients have several records"
-        )
+        notes.append("no column record_id: records are numbered as they come, and can be compared with nothing else")
+    table["patient_id"] = _patients(table, notes)
     thresholds = None
     if VALIDATION_FOLD in set(table["fold"]):
         thresholds = fit_thresholds(table, classes)
@@ -103,6 +100,40 @@ def _read(path: Path) -> pd.DataFrame:
         raise EcgkitError(f"no file {path}: give a .parquet or .csv file of predictions") from error
     except (OSError, ValueError) as error:
         raise EcgkitError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
+
+
+def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Make numbers of the columns that are to be numbers, whatever the file calls them."""
+    names = [
+        *(["fold"] if "fold" in table else []),
+        *(f"{kind}_{name}" for name in classes for kind in ("true", "prob")),
+    ]
+    numbers = {}
+    for name in names:
+        # Truth may be spelled as a word in a CSV of other programs.
+        column = table[name].replace({"True": 1, "False": 0, "true": 1, "false": 0})
+        numbers[name] = pd.to_numeric(column, errors="coerce").astype("float64")
+        wrong = numbers[name].isna()
+        if wrong.any() and not name.startswith("prob_"):
+            row = int(wrong.to_numpy().argmax())
+            raise EcgkitError(f"{path} has {table[name].iloc[row]!r} in column {name}, row {row + 1}: give a number")
+    return table.assign(**numbers)
+
+
+def _patients(table: pd.DataFrame, notes: list[str]) -> pd.Series:
+    """Give each record a patient: where none is named, one of its own."""
+    if "patient_id" not in table:
+        notes.append(
+            "no column patient_id: each record counts as a patient; "
+            "the intervals are too narrow if patients have several records"
+        )
+        return table["record_id"]
+    unknown = table["patient_id"].isna()
+    if not unknown.any():
+        return table["patient_id"]
+    notes.append(f"{int(unknown.sum()):,} records have no patient_id: each of them counts as a patient")
+    own = "record " + table["record_id"].astype(str)
+    return table["patient_id"].astype("string").mask(unknown, own).astype(str)
 
 
 def _classes(path: Path, table: pd.DataFrame) -> list[str]:

@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike
 
 from ecgkit import metrics
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, patient_weights, with_interval
+from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights
 from ecgkit.metrics import Floats, FoldScores
-from ecgkit.metrics.table import divide
 
 
 def fold_metrics(
@@ -58,7 +57,7 @@ def fold_metrics(
         name: {metric: values[..., i] for metric, values in of_classes.items()} for i, name in enumerate(scores.classes)
     }
     return table | {
-        "macro": {metric: _mean_of_classes(values) for metric, values in of_classes.items()},
+        "macro": {metric: metrics.mean_of_classes(values) for metric, values in of_classes.items()},
         **_of_all_classes(scores, thresholds, weights),
     }
 
@@ -95,12 +94,6 @@ def _of_all_classes(
     return {"micro": micro, "samples": samples | {"f_max_oracle": metrics.f_max_oracle(truth, prob, weights=weights)}}
 
 
-def _mean_of_classes(values: Floats) -> Floats:
-    """Average over the classes that have a value."""
-    known = ~np.isnan(values)
-    return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
-
-
 def fold_report(
     scores: FoldScores, thresholds: Mapping[str, Any] | None, patient_ids: ArrayLike, *, resamples: int = RESAMPLES
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -127,11 +120,10 @@ def fold_report(
         class in how many resamples it lacked an outcome, so that it was left out of their macro mean.
     """
     weights = patient_weights(patient_ids, resamples=resamples)
+    if len(np.unique(np.asarray(patient_ids))) < 2:
+        weights = weights[:0]  # one patient says nothing about others: there is no interval
     values, drawn = fold_metrics(scores, thresholds), fold_metrics(scores, thresholds, weights=weights)
-    entries = {
-        group: {metric: with_interval(float(value), drawn[group][metric]) for metric, value in of_group.items()}
-        for group, of_group in values.items()
-    }
+    entries = metric_intervals(values, drawn)
     bootstrap = {
         "resamples": resamples,
         "of": "patients",

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ecgkit import metrics
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import align, class_names, holm, over_classes, paired_difference, read_predictions
+from ecgkit.evaluation.comparison import align, class_names, holm, paired_difference, read_predictions
 from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
 from ecgkit.metrics import Floats
 from ecgkit.sessions import Session, session_number
@@ -235,7 +235,7 @@ def _draws(entries: Sequence[_Entry], classes: Sequence[str], *, resamples: int,
     draws = {}
     for entry in entries:
         scores = metrics.fold_scores(entry.predictions, classes, TEST_FOLD)
-        draws[entry.session.name] = over_classes(metrics.auc(scores.y_true, scores.prob, weights=weights))
+        draws[entry.session.name] = metrics.mean_of_classes(metrics.auc(scores.y_true, scores.prob, weights=weights))
     return draws
 
 

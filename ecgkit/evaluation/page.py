@@ -14,6 +14,7 @@ from ecgkit import metrics
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.calibration import calibration_summary
 from ecgkit.evaluation.report import SHOWN, in_words
+from ecgkit.evaluation.thresholds import policy_table
 from ecgkit.sessions import Session
 from ecgkit.store import TEST_FOLD
 
@@ -91,7 +92,7 @@ def _content(session: Session) -> dict[str, Any]:
         "columns": SHOWN,
         "bootstrap": results.get("bootstrap", {}),
         "thresholds": _optional(session, "thresholds.json"),
-        "calibration": _calibration_rows(session, classes),
+        **_of_predictions(session, classes),
         "subgroups": _subgroup_rows(_optional(session, "subgroups.json")),
         "classification_report": _text(session.path / "classification_report.txt"),
         "figures": _figures(session.path / "figures"),
@@ -106,16 +107,20 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _calibration_rows(session: Session, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Give a row a class, and one for their mean: the calibration error on fold 10 and what a perfect model shows."""
-    path = session.path / "predictions.parquet"
+def _of_predictions(session: Session, classes: Sequence[str]) -> dict[str, Any]:
+    """Give what the predictions for fold 10 say of the calibration and of each threshold."""
+    path, thresholds = session.path / "predictions.parquet", _optional(session, "thresholds.json")
+    found: dict[str, Any] = {"calibration": [], "policies": {}}
     if not path.is_file():
-        return []
+        return found
     scores = metrics.fold_scores(pd.read_parquet(path), classes, TEST_FOLD)
-    if scores.calibrated is None:
-        return []
-    table = calibration_summary(scores).reset_index(names="class")
-    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    if scores.calibrated is not None:
+        table = calibration_summary(scores).reset_index(names="class")
+        found["calibration"] = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    if policies := thresholds.get("policies"):
+        points = policy_table(scores, thresholds).to_dict("index")
+        found["policies"] = {policy: {name: points[name, policy] for name in classes} for policy in policies}
+    return found
 
 
 def _subgroup_rows(subgroups: Mapping[str, Any]) -> list[dict[str, Any]]:

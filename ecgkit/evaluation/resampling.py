@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgkit.errors import EcgkitError
@@ -41,7 +44,10 @@ def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed:
     ----------
     Efron and Tibshirani, "An introduction to the bootstrap" (1993), chapters 8 and 13.
     """
-    patients, of_record = np.unique(np.asarray(patient_ids), return_inverse=True)
+    ids = np.asarray(patient_ids)
+    if pd.isna(ids).any():
+        raise EcgkitError(f"{int(pd.isna(ids).sum())} records have no patient_id: give each its own, or leave them out")
+    patients, of_record = np.unique(ids, return_inverse=True)
     if not len(patients):
         raise EcgkitError("there is no record to resample: give at least one")
     if resamples < 1:
@@ -79,3 +85,39 @@ def with_interval(value: float, drawn: Floats) -> dict[str, float | None]:
     known = not np.isnan(value)
     numbers = {"value": value, "low": low, "high": high}
     return {name: float(number) if known and not np.isnan(number) else None for name, number in numbers.items()}
+
+
+def metric_intervals(
+    values: Mapping[str, Mapping[str, Floats]], drawn: Mapping[str, Mapping[str, Floats]]
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Give all metrics of a fold as the reports hold them.
+
+    A calibration error is a mean of absolute gaps, to which resampling adds noise of its own: its resamples lie above
+    the error that they are resampled from. They are moved down by as much, so that the interval says how far the error
+    scatters, like that of a perfectly calibrated model, with which it is compared.
+
+    Parameters
+    ----------
+    values : mapping of str to mapping of str to float
+        Group and metric, as `ecgkit.evaluation.fold_metrics` gives them.
+    drawn : mapping of str to mapping of str to ndarray of float64, shape (resamples,)
+        The same of each bootstrap resample.
+
+    Returns
+    -------
+    dict
+        ``{GROUP: {METRIC: {"value", "low", "high"}}}``.
+    """
+    return {
+        group: {
+            metric: with_interval(float(value), _around(float(value), drawn[group][metric], metric))
+            for metric, value in of_group.items()
+        }
+        for group, of_group in values.items()
+    }
+
+
+def _around(value: float, drawn: Floats, metric: str) -> Floats:
+    if not metric.startswith("ece") or np.isnan(drawn).all():
+        return drawn
+    return np.maximum(drawn - (np.nanmean(drawn) - value), 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.evaluation.ensembles import METHODS, write_ensemble
+from ecgkit.evaluation.ensembles import METHODS, is_ensemble, predictions_sha256, write_ensemble
 from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, Leaderboard, leaderboard
 from ecgkit.evaluation.resampling import RESAMPLES
 from ecgkit.sessions import NEW, Session
@@ -66,16 +66,20 @@ class ComparisonPlan:
     config : ComparisonConfig
         The parameters.
     members : tuple of Session
-        The trainings that take part, in the order of their numbers.
+        The sessions that take part, in the order of their numbers.
+    left_out : tuple of str
+        A sentence for each other session, if all were to be compared.
     """
 
     config: ComparisonConfig
     members: tuple[Session, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What ``config.json`` holds: the parameters, and the sessions that they stand for."""
-        return asdict(self.config) | {"members": [session.name for session in self.members]}
+        """What ``config.json`` holds: the parameters, and the sessions that they stand for with their predictions."""
+        # A name may be given again after a session was deleted, and a session may be evaluated again.
+        return asdict(self.config) | {"members": predictions_sha256(self.members)}
 
 
 @dataclass(frozen=True)
@@ -102,14 +106,17 @@ class ComparisonRun:
         return self.plan.config
 
     def leaderboard(self, *more: Session) -> Leaderboard:
-        """Put the trainings, and other sessions if given, in order; see `ecgkit.evaluation.leaderboard`."""
-        return leaderboard([*self.plan.members, *more], resamples=self.config.resamples)
+        """Put the sessions, and others if given, in order; see `ecgkit.evaluation.leaderboard`."""
+        known = {session.name: session for session in (*self.plan.members, *more)}
+        board = leaderboard(list(known.values()), resamples=self.config.resamples)
+        return replace(board, left_out=(*self.plan.left_out, *board.left_out))
 
     def ensembles(self) -> list[Session]:
         """Make an ensemble of all trainings by each method, or find it if it was made before."""
-        if len(self.plan.members) < 2:
+        trained = [session for session in self.plan.members if not is_ensemble(session)]
+        if len(trained) < 2:
             return []
-        return [write_ensemble(self.root, self.plan.members, method) for method in words(self.config.ensembles)]
+        return [write_ensemble(self.root, trained, method) for method in words(self.config.ensembles)]
 
     def first_two(self, board: Leaderboard) -> tuple[Session, Session]:
         """Give the first two sessions of a leaderboard."""
@@ -119,6 +126,8 @@ class ComparisonRun:
     def first_trained(self, board: Leaderboard) -> Session:
         """Give the first session of a leaderboard that has a network of its own."""
         trained = [i for i, name in enumerate(board.sessions.index) if board.sessions["model"][name] != ENSEMBLE]
+        if not trained:
+            raise EcgkitError("all of these are ensembles: name a training with a network of its own as well")
         return self._open(board, trained[0])
 
     def _open(self, board: Leaderboard, row: int) -> Session:
@@ -168,27 +177,41 @@ def plan(*, root: Path, **parameters: Any) -> ComparisonPlan:
         If a value does not fit, or a session is missing or not finished.
     """
     config = ComparisonConfig(**parameters)
+    left_out: list[str] = []
     if names := words(config.sessions):
         members = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
     else:
-        members = _all_alike(config, root)
+        members, left_out = _all_alike(config, root)
     if len({session.name for session in members}) < 2:
         raise EcgkitError(f"{members[0].name} alone cannot be compared: train another model or seed, or name two")
-    return ComparisonPlan(config, tuple(members))
+    return ComparisonPlan(config, tuple(members), tuple(left_out))
 
 
-def _all_alike(config: ComparisonConfig, root: Path) -> list[Session]:
-    """Find the finished trainings of one dataset and label set."""
-    finished = [session for session in sessions.list_sessions(paths.TRAINING, root) if session.is_done]
-    trained = [session for session in finished if sessions.read_config(session).get("model") != ENSEMBLE]
-    for key in ("dataset", "label_set"):
-        wanted = getattr(config, key) or (trained[-1].config.get(key) if trained else None)
-        trained = [session for session in trained if session.config.get(key) == wanted]
-    if not trained:
-        what = " ".join(word for word in (config.dataset, config.label_set) if word) or "any dataset"
+def _all_alike(config: ComparisonConfig, root: Path) -> tuple[list[Session], list[str]]:
+    """Find the finished trainings of one dataset and label set, and say of the others why they take no part."""
+    found = sessions.list_sessions(paths.TRAINING, root)
+    reasons = {session.name: _no_part(session) for session in found}
+    trained = [session for session in found if not reasons[session.name]]
+    wanted = {key: getattr(config, key) for key in ("dataset", "label_set") if getattr(config, key) is not None}
+    asked_for = [s for s in trained if all(s.config.get(key) == value for key, value in wanted.items())]
+    if not asked_for:
+        what = " ".join(wanted.values()) or "any dataset"
         raise EcgkitError(f'no finished training of {what} in {root / paths.TRAINING}: make one by "ecgkit train"')
-    newest = trained[-1].config
-    return [session for session in trained if all(session.config.get(key) == newest.get(key) for key in SAME)]
+    newest = asked_for[-1].config
+    alike = [s for s in asked_for if all(s.config.get(key) == newest.get(key) for key in ("dataset", *SAME))]
+    names = {session.name for session in alike}
+    reasons |= {s.name: "it is of another dataset or label set" for s in trained if s.name not in names}
+    return alike, [f"{name} takes no part: {reason}" for name, reason in reasons.items() if reason]
+
+
+def _no_part(session: Session) -> str:
+    """Say why a session takes no part where all trainings are compared; nothing if it does."""
+    if not session.is_done:
+        return "it is not finished"
+    if is_ensemble(session):
+        return "it is an ensemble, which is made anew of those that take part"
+    original = sessions.original_of(session)
+    return f"it reproduces {original}, and one model counts once" if original else ""
 
 
 def begin_comparison(*, root: Path, session: str = NEW, **parameters: Any) -> ComparisonRun:

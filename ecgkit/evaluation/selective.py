@@ -241,12 +241,6 @@ def _numbers(values: Floats) -> dict[str, float | None]:
     return with_interval(float(values[0]), values[1:])
 
 
-def _mean_of_classes(values: Floats) -> Floats:
-    """Average over the classes that have a value, in each resample."""
-    mean: Floats = np.ma.masked_invalid(values).mean(axis=1).filled(np.nan)
-    return mean
-
-
 def _before_and_after(scores: FoldScores, decided: Bools, accepted: Bools, weights: Floats) -> dict[str, Any]:
     """Compute the metrics of all records, of those that are accepted, and the differences."""
     truth = scores.y_true
@@ -264,10 +258,10 @@ def _before_and_after(scores: FoldScores, decided: Bools, accepted: Bools, weigh
     before, after = measure(weights), measure(weights * accepted)
     return {
         name: {
-            "before": _numbers(_mean_of_classes(before[name])),
-            "after": _numbers(_mean_of_classes(after[name])),
+            "before": _numbers(metrics.mean_of_classes(before[name])),
+            "after": _numbers(metrics.mean_of_classes(after[name])),
             # Class by class first: a class that is defined in one of the two only would pass for a change.
-            "change": _numbers(_mean_of_classes(after[name] - before[name])),
+            "change": _numbers(metrics.mean_of_classes(after[name] - before[name])),
         }
         for name in before
     }
@@ -305,7 +299,7 @@ def _curve(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) 
                 "coverage": float(rows.mean()),
                 "confidence": float(limit),
                 "hamming_loss": _numbers(metrics.hamming_loss(truth, decided[rows], weights=counts)),
-                "macro_auc": _numbers(_mean_of_classes(auc)),
+                "macro_auc": _numbers(metrics.mean_of_classes(auc)),
                 "classes_without_auc": missing,
             }
         )

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.fold import fold_metrics
-from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, patient_weights, with_interval
+from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights, with_interval
 from ecgkit.metrics import Bools, Floats, FoldScores
 from ecgkit.metrics.table import divide
 
@@ -241,10 +241,7 @@ def _measure(fold: _Fold, rows: Bools) -> _Group:
         "is_small": bool(n_records < MIN_RECORDS or not comparable.any()),
         "comparable_classes": [name for name, enough in zip(classes, comparable, strict=True) if enough],
         "classes_without_auc": [name for name, value in zip(classes, auc, strict=True) if np.isnan(value)],
-        "metrics": {
-            group: {metric: with_interval(float(value), drawn[group][metric]) for metric, value in of_group.items()}
-            for group, of_group in values.items()
-        },
+        "metrics": metric_intervals(values, drawn),
     }
     return _Group(entry, auc, np.stack([drawn[name]["auc"] for name in classes], axis=1), comparable)
 

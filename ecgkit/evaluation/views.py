@@ -116,7 +116,7 @@ def compare_views(
         of_fold[fold] = positions, truth, predict_views(trained, dataset, positions, views)
     positions, truth, prob = of_fold[TEST_FOLD]
     weights = patient_weights(dataset.records["patient_id"].to_numpy()[positions], resamples=resamples)
-    drawn = [_macro_auc(truth, one, weights) for one in prob]
+    drawn = [metrics.mean_of_classes(metrics.auc(truth, one, weights=weights)) for one in prob]
     rows = []
     for i, view in enumerate(views):
         value, first = metrics.macro_auc(truth, prob[i]), metrics.macro_auc(truth, prob[0])
@@ -136,10 +136,6 @@ def compare_views(
             }
         )
     return pd.DataFrame(rows).set_index("view")
-
-
-def _macro_auc(truth: metrics.Bools, prob: Floats, weights: Floats) -> Floats:
-    return np.nanmean(metrics.auc(truth, prob, weights=weights), axis=1)
 
 
 def _mean_logits(

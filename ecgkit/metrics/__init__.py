@@ -32,7 +32,7 @@ from ecgkit.metrics.decisions import (
     threshold_metrics,
     youden_threshold,
 )
-from ecgkit.metrics.ranking import auc, average_precision, macro, macro_auc, operating_points
+from ecgkit.metrics.ranking import auc, average_precision, macro, macro_auc, mean_of_classes, operating_points
 from ecgkit.metrics.table import (
     Bools,
     Floats,
@@ -65,6 +65,7 @@ __all__ = [
     "hamming_loss",
     "macro",
     "macro_auc",
+    "mean_of_classes",
     "micro_f1",
     "operating_points",
     "reliability",

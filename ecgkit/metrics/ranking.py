@@ -15,6 +15,13 @@ def macro(values: ArrayLike) -> float:
     return float(known.mean()) if known.size else float("nan")
 
 
+def mean_of_classes(values: ArrayLike) -> Floats:
+    """Average over the last axis, leaving out the classes that have no value; NaN where none has."""
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+
+
 def auc(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
     """Area under the ROC curve of each class, from the ranks of the scores (the Mann-Whitney statistic).
 

@@ -302,6 +302,7 @@ def test_an_ensemble_is_a_session_like_others(method: str, tmp_path: Path) -> No
         "ensemble.json",
         "environment.json",
         "notes.txt",
+        "report.html",
         "training_log.txt",
         "DONE",
     }

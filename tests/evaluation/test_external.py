@@ -78,6 +78,11 @@ def test_without_fold_9_nothing_is_tuned_and_that_is_said(tmp_path: Path) -> Non
     assert fold["NORM"]["brier"]["value"] == pytest.approx(expected)
 
 
+def test_records_without_a_name_are_said(tmp_path: Path) -> None:
+    (note,) = read_predictions(write(predictions().drop(columns="record_id"), tmp_path)).notes
+    assert "no column record_id" in note
+
+
 def test_without_folds_all_records_are_the_test_and_that_is_said(tmp_path: Path) -> None:
     read = read_predictions(write(predictions().drop(columns="fold"), tmp_path))
     assert any("all 400 records are taken as fold 10" in note for note in read.notes)
@@ -93,12 +98,38 @@ def test_without_folds_all_records_are_the_test_and_that_is_said(tmp_path: Path)
         (lambda table: table.assign(prob_MI=3.0), "outside 0 to 1"),
         (lambda table: table.assign(true_MI=2), "neither 0 nor 1"),
         (lambda table: table[table["fold"] == 9], "no record of fold 10"),
+        (lambda table: table.assign(true_MI=table["true_MI"].astype("boolean").mask(table.index == 3)), "row 4"),
+        (lambda table: table.assign(prob_MI="high"), "scores are NaN"),
+        (lambda table: table.assign(fold="test"), "'test' in column fold"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(change, message: str, tmp_path: Path) -> None:
     with pytest.raises(EcgkitError, match=message) as error_info:
         read_predictions(write(change(predictions()), tmp_path)).metrics(resamples=5)
     assert "\n" not in str(error_info.value)
+
+
+def test_records_without_a_patient_count_for_themselves(tmp_path: Path) -> None:
+    table = predictions()
+    for ids in (table["patient_id"].astype(float), "p" + table["patient_id"].astype(str)):
+        holed = table.assign(patient_id=ids.mask(table.index >= 350))
+        read = read_predictions(write(holed, tmp_path, "theirs.csv"))
+        assert read.notes == ["50 records have no patient_id: each of them counts as a patient"]
+        assert read.metrics(resamples=5)["bootstrap"]["fold_10"]["patients"] == 75 + 50
+
+
+def test_one_patient_alone_has_no_interval(tmp_path: Path) -> None:
+    read = read_predictions(write(predictions().assign(patient_id=7), tmp_path))
+    auc = read.metrics(resamples=5)["fold_10"]["macro"]["auc"]
+    assert auc["value"] is not None
+    assert (auc["low"], auc["high"]) == (None, None)
+
+
+def test_folds_and_outcomes_may_be_text(tmp_path: Path) -> None:
+    table = predictions()
+    plain = read_predictions(write(table, tmp_path)).metrics(resamples=5)
+    text = table.assign(fold=table["fold"].astype(str), true_MI=table["true_MI"].map({True: "True", False: "False"}))
+    assert read_predictions(write(text, tmp_path)).metrics(resamples=5) == plain
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from ecgkit import metrics
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.resampling import interval, patient_weights
+from ecgkit.evaluation.resampling import interval, metric_intervals, patient_weights
 
 
 def test_all_records_of_a_patient_come_together() -> None:
@@ -38,7 +38,23 @@ def test_an_interval_leaves_out_what_is_not_defined() -> None:
     assert np.isnan(interval([np.nan, np.nan])).all()
 
 
-@pytest.mark.parametrize("arguments", [{"patient_ids": []}, {"patient_ids": [1, 2], "resamples": 0}])
+def test_the_interval_of_a_calibration_error_lies_about_it() -> None:
+    """Resampling adds noise to a mean of absolute gaps; moved down by it, the interval holds the value."""
+    rng = np.random.default_rng(0)
+    prob = rng.random((500, 2))
+    truth = rng.random((500, 2)) < prob
+    weights = patient_weights(np.arange(500), resamples=300)
+    values, drawn = metrics.ece(truth, prob), metrics.ece(truth, prob, weights=weights)
+    assert (np.percentile(drawn, 2.5, axis=0) > values - 0.005).all()
+    found = metric_intervals({"a": {"ece": values[0]}}, {"a": {"ece": drawn[:, 0]}})["a"]["ece"]
+    assert 0 <= found["low"] < found["value"] < found["high"]
+    width = np.subtract(*np.percentile(drawn[:, 0], [97.5, 2.5]))
+    assert found["high"] - found["low"] == pytest.approx(width, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"patient_ids": [1, None]}, {"patient_ids": []}, {"patient_ids": [1, 2], "resamples": 0}]
+)
 def test_nothing_to_draw_is_refused(arguments: dict) -> None:
     with pytest.raises(EcgkitError):
         patient_weights(**arguments)

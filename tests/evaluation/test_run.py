@@ -57,6 +57,41 @@ def test_what_cannot_be_compared_is_refused(parameters: dict[str, object], messa
         plan(root=root, **parameters)
 
 
+def test_who_takes_no_part_is_said(root: Path) -> None:
+    copy = make_session(root, replace(CONFIG, seed=1))
+    copy.write_json("reproduction.json", {"reproduces": "session_2"})
+    run = begin_comparison(root=root, ensembles="mean_logit", resamples=20)
+    run.ensembles()
+    assert run.plan.left_out == (
+        "session_3 takes no part: it is of another dataset or label set",
+        "session_4 takes no part: it is not finished",
+        "session_6 takes no part: it reproduces session_2, and one model counts once",
+    )
+    assert set(run.plan.left_out) <= set(run.leaderboard().left_out)
+    assert "session_7 takes no part: it is an ensemble, which is made anew of those that take part" in (
+        plan(root=root).left_out
+    )
+
+
+def test_an_ensemble_may_be_named_and_joins_no_other(root: Path) -> None:
+    (made,) = begin_comparison(root=root, ensembles="mean_logit", resamples=20).ensembles()
+    run = begin_comparison(root=root, sessions=f"1,2,{made.name}", ensembles="greedy", resamples=20)
+    (greedy,) = run.ensembles()
+    assert greedy.config["members"] == ["session_1", "session_2"]
+    assert made.name in run.leaderboard(greedy).sessions.index
+
+
+def test_other_predictions_are_another_comparison(root: Path) -> None:
+    before = plan(root=root).recorded
+    with_other = begin_comparison(root=root, ensembles="mean_logit", resamples=20).ensembles()
+    table = pd.read_parquet(root / "training_sessions" / "session_1" / "predictions.parquet")
+    table["prob_MI"] = 1 - table["prob_MI"]
+    table.to_parquet(root / "training_sessions" / "session_1" / "predictions.parquet", index=False)
+    assert plan(root=root).recorded != before
+    again = begin_comparison(root=root, ensembles="mean_logit", resamples=20).ensembles()
+    assert [session.name for session in again] != [session.name for session in with_other]
+
+
 def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> None:
     run = begin_comparison(root=root, ensembles="mean_logit,greedy", resamples=20)
     made = run.ensembles()
