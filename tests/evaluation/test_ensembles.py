@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from dataclasses import asdict, replace
@@ -315,6 +316,9 @@ def test_an_ensemble_is_a_session_like_others(method: str, tmp_path: Path) -> No
         "label_set": "superclass",
         "min_records": 0,
         "seed": 0,
+        "predictions_sha256": [
+            hashlib.sha256((one.path / "predictions.parquet").read_bytes()).hexdigest() for one in members
+        ],
     }
     description = session.read_json("ensemble.json")
     expected = fit_ensemble(make_members(FEW), method)
