@@ -239,6 +239,15 @@ def test_a_full_disk_is_one_line(
     assert "No space left on device: signals.npy" in one_line(capsys)
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    for _ in range(300):
+        sessions.create(paths.TRAINING, tmp_path)
+    command = f"{Path(sys.executable).with_name('ecgkit')} sessions --json --root {tmp_path} | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=True)
+    assert done.stdout == "[\n"
+    assert done.stderr == ""
+
+
 def test_sessions_as_json_is_nothing_but_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sessions", "--json", "--root", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 
@@ -53,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         without = ", without --force," if getattr(parsed, "force", False) else ""
         return fail(f"interrupted: the same command{without} goes on where it stopped", code=130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `head` does; what is left of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         where = error.filename or "while writing"
         return fail(f"{error.strerror or error}: {where}; make room or choose another --root, then run it again")
