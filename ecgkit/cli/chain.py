@@ -101,9 +101,11 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     """Ask, on a terminal and there only, whether to download a PTB-XL that is not there."""
+    from ecgkit.sources.ptbxl import TABLES
+
     folder = root / paths.RAW / "ptbxl"
     is_asked_for = arguments.dataset == "ptbxl" and arguments.raw is None
-    if not is_asked_for or (folder / "ptbxl_database.csv").is_file() or not on_terminal():
+    if not is_asked_for or (folder / TABLES[0]).is_file() or not on_terminal():
         return
     from ecgkit.download import download_ptbxl
 

@@ -57,9 +57,14 @@ def say_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
         say(f"{indent}{'  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))}".rstrip())
 
 
+def note(message: str) -> None:
+    """Print one line on standard error, where it does not mix with a command's result."""
+    print(f"ecgkit: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+
+
 def fail(message: str, code: int = BAD_INPUT) -> int:
     """Print one line on standard error and give the exit code, by default that of bad input."""
-    print(f"ecgkit: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+    note(message)
     return code
 
 

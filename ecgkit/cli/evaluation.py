@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, say, say_columns, say_json
+from ecgkit.cli.common import AddCommand, note, say, say_columns, say_json
 from ecgkit.errors import EcgkitError
 
 if TYPE_CHECKING:
@@ -46,9 +46,8 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit.evaluation import interval_table, read_predictions
 
     read = read_predictions(arguments.file)
-    for note in read.notes:
-        # pure JSON is for a program, which finds nothing but JSON on standard output
-        print(f"ecgkit: {note}", file=sys.stderr)  # noqa: T201
+    for lacking in read.notes:
+        note(lacking)
     results = read.metrics()
     if arguments.json:
         say_json(results)
@@ -131,8 +130,8 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
         if path.suffix not in FILES:
             path = sessions.open_finished(name, paths.TRAINING, root).path / "predictions.parquet"
         tables[name] = read_predictions(path)
-        for note in tables[name].notes:
-            print(f"ecgkit: {name}: {note}", file=sys.stderr)  # noqa: T201
+        for lacking in tables[name].notes:
+            note(f"{name}: {lacking}")
     pairs = [compare_predictions({name: tables[name] for name in pair}) for pair in itertools.combinations(tables, 2)]
     corrected = holm([pair.macro["p"]["auc"] for pair in pairs])
     if arguments.json:

@@ -96,19 +96,14 @@ class Manifest:
         write_atomically(self.folder / SUMS, sums.text)
         n_table = len(names[100])
         # What an earlier call brought counts as far as it is still there; a folder laid down by hand may be whole.
-        known = {rate: min(self.data.get("first", {}).get(str(rate), 0), n_table) for rate in names}
-        first = {
-            str(rate): count
-            for rate, records in names.items()
-            for count in [n_table if self._all_there(records) else known[rate]]
-            if count and self._all_there(records[:count])
-        }
+        known = self.data.get("first", {})
+        counts = {str(rate): self._n_there(records, known.get(str(rate), 0)) for rate, records in names.items()}
         self._write(
             dataset="PTB-XL",
             version=PUBLISHED_ROWS.get(n_table),
             sums_sha256=hashlib.sha256(sums.text).hexdigest(),
             n_table=n_table,
-            first=first,
+            first={rate: count for rate, count in counts.items() if count},
             **{"from": self.urls},
         )
 
@@ -137,6 +132,10 @@ class Manifest:
         self.data = data
         write_atomically(self.folder / MANIFEST, json_bytes(data))
 
-    def _all_there(self, records: Sequence[str]) -> bool:
-        files = (self.folder / f"{record}{suffix}" for record in records for suffix in (".hea", ".dat"))
-        return all(file.is_file() for file in files)
+    def _n_there(self, records: Sequence[str], known: int) -> int:
+        """Count the records that are there from the first on: all, or else as many as were known to be, or none."""
+        for count in (len(records), min(known, len(records))):
+            files = (self.folder / f"{record}{suffix}" for record in records[:count] for suffix in (".hea", ".dat"))
+            if all(file.is_file() for file in files):
+                return count
+        return 0

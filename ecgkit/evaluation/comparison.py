@@ -496,15 +496,32 @@ def compare_sessions(
     """
     if first.name == second.name:
         raise EcgkitError(f"{first.name} cannot be compared with a session of the same name: give another")
-    tables = align({session.name: read_predictions(session) for session in (first, second)})
-    reference = tables[first.name]
+    return compare_aligned(
+        align({session.name: read_predictions(session) for session in (first, second)}),
+        fold=fold,
+        thresholds=(first.read_json("thresholds.json"), second.read_json("thresholds.json")),
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def compare_aligned(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    fold: int,
+    thresholds: tuple[Thresholds, Thresholds] | None,
+    resamples: int,
+    seed: int,
+) -> Comparison:
+    """Compare two tables of predictions that `align` brought into one order; see `compare` for the rest."""
+    (first, reference), (second, other) = tables.items()
     classes = class_names(reference)
     return compare(
         metrics.fold_scores(reference, classes, fold),
-        metrics.fold_scores(tables[second.name], classes, fold),
+        metrics.fold_scores(other, classes, fold),
         reference.loc[reference["fold"] == fold, "patient_id"].to_numpy(),
-        thresholds=(first.read_json("thresholds.json"), second.read_json("thresholds.json")),
-        names=(first.name, second.name),
+        thresholds=thresholds,
+        names=(first, second),
         resamples=resamples,
         seed=seed,
     )

@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from ecgkit import metrics
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.calibration import add_calibration, fit_calibration
-from ecgkit.evaluation.comparison import Comparison, align, compare
+from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
 from ecgkit.evaluation.report import evaluate
 from ecgkit.evaluation.resampling import RESAMPLES
 from ecgkit.evaluation.thresholds import fit_thresholds
@@ -186,15 +185,11 @@ def compare_predictions(
     EcgkitError
         If they do not hold the same records with the same true labels.
     """
-    tables = align({name: one.table[one.table["fold"] == fold] for name, one in pair.items()})
-    (first, reference), (second, other) = tables.items()
     of_first, of_second = (one.thresholds for one in pair.values())
-    return compare(
-        metrics.fold_scores(reference, pair[first].classes, fold),
-        metrics.fold_scores(other, pair[first].classes, fold),
-        reference["patient_id"].to_numpy(),
+    return compare_aligned(
+        align({name: one.table[one.table["fold"] == fold] for name, one in pair.items()}),
+        fold=fold,
         thresholds=None if of_first is None or of_second is None else (of_first, of_second),
-        names=(first, second),
         resamples=resamples,
         seed=seed,
     )
