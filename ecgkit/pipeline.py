@@ -206,7 +206,7 @@ class Chain:
     training : list of Path
         One training session a model.
     probes : list of Path
-        One probe session for each training session.
+        One probe session for each training session; none if they were not asked for.
     """
 
     dataset: Path
@@ -225,6 +225,7 @@ def run(
     seed: int | None = None,
     force: bool = False,
     jobs: int | None = None,
+    probes: bool = True,
 ) -> Chain:
     """Run the whole chain: a processed dataset, a training session a model, and a probe session for each of these.
 
@@ -246,6 +247,8 @@ def run(
         Run every step though nothing changed.
     jobs : int, optional
         Notebooks that run at once (by default one), and processes of the preprocessing (by default one a core).
+    probes : bool, default True
+        Whether the trained models are probed.
 
     Returns
     -------
@@ -267,14 +270,15 @@ def run(
         training = each(
             train, [{"root": root, "force": force, "dataset": folder.name, "model": m} | settings for m in models]
         )
-        probes = each(
+        probed = each(
             probe,
             [
                 {"root": root, "force": force, "training_session": step.path.name} | given(seed=seed)
                 for step in training
+                if probes
             ],
         )
-    return Chain(folder, [step.path for step in training], [step.path for step in probes])
+    return Chain(folder, [step.path for step in training], [step.path for step in probed])
 
 
 def given(**values: Any) -> dict[str, Any]:

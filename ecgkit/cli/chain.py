@@ -52,6 +52,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="default: 0")
     parser.add_argument("--force", action="store_true", help="run every step though nothing changed")
     parser.add_argument("--jobs", type=int, metavar="N", help="notebooks at once (default: 1)")
+    parser.add_argument("--no-probes", action="store_true", help="stop after the trainings")
 
 
 def add_preprocess(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +80,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--learning-rate", type=float, metavar="X")
     parser.add_argument("--seed", type=int, metavar="N")
+    parser.add_argument("--recipe", metavar="FILE", help="another recipe than the model's own")
+    parser.add_argument("--metadata", action="store_true", help="also give the model age and sex")
     parser.add_argument("--force", action="store_true", help="train again though nothing changed")
     parser.add_argument("--resume", action="store_true", help="insist on going on with a session that was cut off")
 
@@ -114,7 +117,7 @@ def offer_download(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def run(arguments: argparse.Namespace, root: Path) -> None:
-    """Run the chain and print where everything is, the last probe session last."""
+    """Run the chain and print where everything is, the last session last."""
     from ecgkit import pipeline
 
     models = [name.strip() for name in arguments.models.split(",") if name.strip()]
@@ -130,6 +133,7 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
         seed=arguments.seed,
         force=arguments.force,
         jobs=arguments.jobs,
+        probes=not arguments.no_probes,
     )
     for path in (chain.dataset, *chain.training, *chain.probes):
         say(path)
@@ -166,6 +170,8 @@ def train(arguments: argparse.Namespace, root: Path) -> None:
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         seed=arguments.seed,
+        recipe=arguments.recipe and str(Path(arguments.recipe).expanduser().absolute()),
+        metadata=arguments.metadata or None,
     )
     step = pipeline.train(
         root,

@@ -24,6 +24,12 @@ class Hybrid(ECGModel):
         Residual blocks a stage.
     kernel_size : int
         Odd length of the trunk's kernels, in frames.
+    frame_rate : int
+        Frames a second behind the trunk's stem; each further stage halves it.
+    squeeze_excitation, anti_aliased : bool
+        As of `ResidualBlock`.
+    stochastic_depth : float
+        As of `ResidualTrunk`.
     layout : str
         One letter an xLSTM block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
     n_heads : int
@@ -44,9 +50,13 @@ class Hybrid(ECGModel):
         n_samples: int,
         sampling_rate: int,
         n_metadata: int = 0,
-        widths: Sequence[int] = (64, 96, 128, 128),
-        blocks: int = 2,
+        widths: Sequence[int] = (32, 64, 96, 128, 128),
+        blocks: int = 1,
         kernel_size: int = 5,
+        frame_rate: int = 100,
+        squeeze_excitation: bool = True,
+        anti_aliased: bool = False,
+        stochastic_depth: float = 0.0,
         layout: str = "ms",
         n_heads: int = 4,
         pooling: str = "attention",
@@ -60,9 +70,17 @@ class Hybrid(ECGModel):
             n_metadata=n_metadata,
         )
         self.trunk = ResidualTrunk(
-            n_leads=n_leads, sampling_rate=sampling_rate, widths=widths, blocks=blocks, kernel_size=kernel_size
+            n_leads=n_leads,
+            sampling_rate=sampling_rate,
+            widths=widths,
+            blocks=blocks,
+            kernel_size=kernel_size,
+            frame_rate=frame_rate,
+            stochastic_depth=stochastic_depth,
+            squeeze_excitation=squeeze_excitation,
+            anti_aliased=anti_aliased,
         )
-        n_tokens = -(-n_samples // stem_stride(sampling_rate))
+        n_tokens = -(-n_samples // stem_stride(sampling_rate, frame_rate))
         for _ in widths[1:]:
             n_tokens = -(-n_tokens // 2)
         self.sequence = BidirectionalXLSTM(
@@ -71,6 +89,6 @@ class Hybrid(ECGModel):
         self.pooling, n_features = make_pooling(pooling, widths[-1])
         self.build_head(n_features, dropout=dropout)
 
-    def embed(self, signal: Tensor) -> Tensor:
+    def encode(self, signal: Tensor) -> Tensor:
         """Encode ``(records, n_leads, n_samples)`` to ``(records, features)``."""
         return self.pooling(self.sequence(self.trunk(signal)))

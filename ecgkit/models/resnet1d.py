@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ecgkit.models.base import ECGModel, make_pooling
 
@@ -12,9 +15,69 @@ FRAME_RATE = 25
 """Frames a second behind the stem: enough to place a wave, few enough for a laptop."""
 
 
-def stem_stride(sampling_rate: int) -> int:
-    """Say by how many samples the stem steps to bring a sampling rate in Hz to `FRAME_RATE`."""
-    return max(1, round(sampling_rate / FRAME_RATE))
+def stem_stride(sampling_rate: int, frame_rate: int = FRAME_RATE) -> int:
+    """Say by how many samples the stem steps to bring a sampling rate in Hz to a frame rate."""
+    return max(1, round(sampling_rate / frame_rate))
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by what all channels say in the mean over time (Hu et al., 2018, doi:10.1109/CVPR.2018.00745).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the input, ``(records, n_channels, time)``.
+    reduction : int, default 8
+        Factor by which the hidden layer is narrower.
+    """
+
+    def __init__(self, n_channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        hidden = n_channels // reduction
+        self.gate = nn.Sequential(nn.Linear(n_channels, hidden), nn.ReLU(), nn.Linear(hidden, n_channels), nn.Sigmoid())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Scale the channels."""
+        return features * self.gate(features.mean(dim=-1))[..., None]
+
+
+class BlurDownsampling(nn.Module):
+    """Halve the time axis behind a binomial low-pass, so that little aliases (Zhang, 2019, arXiv:1904.11486)."""
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+        kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+        self.kernel: Tensor
+        self.register_buffer("kernel", kernel.expand(n_channels, 1, 5).clone(), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(records, n_channels, time)`` to ``(records, n_channels, ceil(time / 2))``."""
+        return functional.conv1d(
+            functional.pad(features, (2, 2), mode="replicate"), self.kernel, stride=2, groups=self.n_channels
+        )
+
+
+class StochasticDepth(nn.Module):
+    """Leave out the branch of a block for some records in training (Huang et al., 2016, arXiv:1603.09382).
+
+    Parameters
+    ----------
+    probability : float
+        That the branch of a record is left out; the others are scaled up by as much.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """Drop or scale the branch of each record."""
+        if not self.training or self.probability == 0:
+            return branch
+        kept = 1 - self.probability
+        mask = torch.rand(len(branch), *[1] * (branch.ndim - 1), device=branch.device) < kept
+        return branch * mask / kept
 
 
 class ResidualBlock(nn.Module):
@@ -30,21 +93,43 @@ class ResidualBlock(nn.Module):
     kernel_size : int
         Odd length of both kernels, in samples.
     stride : int, default 1
-        Factor by which time is shortened.
+        Factor by which time is shortened, 1 or 2.
+    squeeze_excitation : bool, default False
+        Whether the branch ends with `SqueezeExcitation`.
+    anti_aliased : bool, default False
+        Whether the branch is shortened by `BlurDownsampling` instead of a convolution that steps.
+    drop : float, default 0.0
+        Probability of `StochasticDepth`.
     """
 
-    def __init__(self, n_in: int, n_out: int, *, kernel_size: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        kernel_size: int,
+        stride: int = 1,
+        squeeze_excitation: bool = False,
+        anti_aliased: bool = False,
+        drop: float = 0.0,
+    ) -> None:
         super().__init__()
         padding = kernel_size // 2
-        self.body = nn.Sequential(
-            nn.Conv1d(n_in, n_out, kernel_size, stride, padding, bias=False),
+        blur = anti_aliased and stride > 1
+        norm = nn.BatchNorm1d(n_out)
+        # A block starts as the identity, which lets a high learning rate begin gently (Goyal et al., 2017).
+        nn.init.zeros_(norm.weight)
+        body: list[nn.Module] = [
+            nn.Conv1d(n_in, n_out, kernel_size, 1 if blur else stride, padding, bias=False),
             nn.BatchNorm1d(n_out),
             nn.ReLU(inplace=True),
+            *([BlurDownsampling(n_out)] if blur else []),
             nn.Conv1d(n_out, n_out, kernel_size, padding=padding, bias=False),
-            nn.BatchNorm1d(n_out),
-        )
-        # A block starts as the identity, which lets a high learning rate begin gently (Goyal et al., 2017).
-        nn.init.zeros_(self.body[-1].weight)  # type: ignore[arg-type]
+            norm,
+            *([SqueezeExcitation(n_out)] if squeeze_excitation else []),
+            *([StochasticDepth(drop)] if drop else []),
+        ]
+        self.body = nn.Sequential(*body)
         shortcut: list[nn.Module] = [nn.AvgPool1d(stride, stride, ceil_mode=True)] if stride > 1 else []
         if n_in != n_out:
             shortcut += [nn.Conv1d(n_in, n_out, 1, bias=False), nn.BatchNorm1d(n_out)]
@@ -71,12 +156,27 @@ class ResidualTrunk(nn.Sequential):
         Residual blocks a stage.
     kernel_size : int
         Odd length of the blocks' kernels, in frames.
+    frame_rate : int, default 25
+        Frames a second behind the stem.
+    stochastic_depth : float, default 0.0
+        Probability with which the last block's branch is left out in training; it rises from 0 over the blocks.
+    **options
+        ``squeeze_excitation`` and ``anti_aliased`` of each `ResidualBlock`.
     """
 
     def __init__(
-        self, *, n_leads: int, sampling_rate: int, widths: Sequence[int], blocks: int, kernel_size: int
+        self,
+        *,
+        n_leads: int,
+        sampling_rate: int,
+        widths: Sequence[int],
+        blocks: int,
+        kernel_size: int,
+        frame_rate: int = FRAME_RATE,
+        stochastic_depth: float = 0.0,
+        **options: Any,
     ) -> None:
-        stride = stem_stride(sampling_rate)
+        stride = stem_stride(sampling_rate, frame_rate)
         stem_kernel = 7 * stride // 2 * 2 + 1  # about 280 ms: a QRS complex with what goes before and after it
         layers: list[nn.Module] = [
             nn.Conv1d(n_leads, widths[0], stem_kernel, stride, stem_kernel // 2, bias=False),
@@ -87,7 +187,8 @@ class ResidualTrunk(nn.Sequential):
         for stage, width in enumerate(widths):
             for block in range(blocks):
                 step = 2 if stage > 0 and block == 0 else 1
-                layers.append(ResidualBlock(n_in, width, kernel_size=kernel_size, stride=step))
+                drop = stochastic_depth * (stage * blocks + block) / max(1, len(widths) * blocks - 1)
+                layers.append(ResidualBlock(n_in, width, kernel_size=kernel_size, stride=step, drop=drop, **options))
                 n_in = width
         super().__init__(*layers)
 
@@ -107,6 +208,12 @@ class ResNet1d(ECGModel):
         Residual blocks a stage.
     kernel_size : int
         Odd length of the blocks' kernels, in frames (of 40 ms at the first stage).
+    frame_rate : int
+        Frames a second behind the stem.
+    squeeze_excitation, anti_aliased : bool
+        As of `ResidualBlock`.
+    stochastic_depth : float
+        As of `ResidualTrunk`.
     pooling : str
         ``"mean_max"`` or ``"attention"``.
     dropout : float
@@ -126,6 +233,10 @@ class ResNet1d(ECGModel):
         widths: Sequence[int] = (64, 96, 128, 192),
         blocks: int = 2,
         kernel_size: int = 5,
+        frame_rate: int = FRAME_RATE,
+        squeeze_excitation: bool = False,
+        anti_aliased: bool = False,
+        stochastic_depth: float = 0.0,
         pooling: str = "mean_max",
         dropout: float = 0.3,
     ) -> None:
@@ -137,11 +248,19 @@ class ResNet1d(ECGModel):
             n_metadata=n_metadata,
         )
         self.trunk = ResidualTrunk(
-            n_leads=n_leads, sampling_rate=sampling_rate, widths=widths, blocks=blocks, kernel_size=kernel_size
+            n_leads=n_leads,
+            sampling_rate=sampling_rate,
+            widths=widths,
+            blocks=blocks,
+            kernel_size=kernel_size,
+            frame_rate=frame_rate,
+            stochastic_depth=stochastic_depth,
+            squeeze_excitation=squeeze_excitation,
+            anti_aliased=anti_aliased,
         )
         self.pooling, n_features = make_pooling(pooling, widths[-1])
         self.build_head(n_features, dropout=dropout)
 
-    def embed(self, signal: Tensor) -> Tensor:
+    def encode(self, signal: Tensor) -> Tensor:
         """Encode ``(records, n_leads, n_samples)`` to ``(records, features)``."""
         return self.pooling(self.trunk(signal))

@@ -6,13 +6,15 @@ from torch import Tensor, nn
 
 from ecgkit.models.base import ECGModel, make_pooling
 from ecgkit.models.blocks import BidirectionalXLSTM
+from ecgkit.models.resnet1d import stem_stride
 
 
 class PatchEmbedding(nn.Sequential):
-    """Three strided convolutions that turn 200 ms of all leads into one token: 50 tokens for 10 s.
+    """Four convolutions that turn 80 ms of all leads into one token: 125 tokens for 10 s.
 
     Overlapping convolutions find the QRS complex wherever it falls, which a cut into patches does not
-    (Xiao et al., 2021, arXiv:2106.14881).
+    (Xiao et al., 2021, arXiv:2106.14881). The first one keeps 100 samples a second, so that no slope is lost before it
+    was looked at.
 
     Parameters
     ----------
@@ -25,9 +27,9 @@ class PatchEmbedding(nn.Sequential):
     """
 
     def __init__(self, *, n_leads: int, sampling_rate: int, width: int) -> None:
-        first = max(1, round(sampling_rate / 50))
-        channels = (n_leads, width // 2, width, width)
-        strides, kernels = (first, 2, 5), (7 * first // 2 * 2 + 1, 7, 9)
+        first = stem_stride(sampling_rate, 100)
+        channels = (n_leads, width // 4, width // 2, width, width)
+        strides, kernels = (first, 2, 2, 2), (7 * first // 2 * 2 + 1, 5, 5, 5)
         layers: list[nn.Module] = []
         for n_in, n_out, stride, kernel in zip(channels[:-1], channels[1:], strides, kernels, strict=True):
             layers += [
@@ -36,6 +38,7 @@ class PatchEmbedding(nn.Sequential):
                 nn.GELU(),
             ]
         super().__init__(*layers)
+        self.samples_per_token = 8 * first
 
 
 class XLSTM(ECGModel):
@@ -85,13 +88,13 @@ class XLSTM(ECGModel):
             n_metadata=n_metadata,
         )
         self.patches = PatchEmbedding(n_leads=n_leads, sampling_rate=sampling_rate, width=width)
-        n_tokens = -(-n_samples // (10 * max(1, round(sampling_rate / 50))))
+        n_tokens = -(-n_samples // self.patches.samples_per_token)
         self.sequence = BidirectionalXLSTM(
             width=width, layout=layout, n_heads=n_heads, n_tokens=n_tokens, dropout=dropout
         )
         self.pooling, n_features = make_pooling(pooling, width)
         self.build_head(n_features, dropout=dropout)
 
-    def embed(self, signal: Tensor) -> Tensor:
+    def encode(self, signal: Tensor) -> Tensor:
         """Encode ``(records, n_leads, n_samples)`` to ``(records, features)``."""
         return self.pooling(self.sequence(self.patches(signal)))

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Time shift, amplitude, lead dropout, noise and baseline wander, in this order.
+    """Crop or time shift, amplitude, lead dropout, noise and baseline wander, in this order.
 
     Attributes
     ----------
     sampling_rate : int
         In Hz.
+    crop : int
+        Samples of a random stretch that is kept of each record, the same for all leads; 0 keeps the whole record.
     time_shift : float
-        Largest circular shift, in seconds, the same for all leads of a record.
+        Largest circular shift, in seconds, the same for all leads of a record; crops are not shifted.
     amplitude : float
         A record is multiplied by ``1 + u``, with ``u`` uniform up to this size either way.
     lead_dropout : float
@@ -30,6 +33,7 @@ class Augmentation:
     """
 
     sampling_rate: int
+    crop: int = 0
     time_shift: float = 0.0
     amplitude: float = 0.0
     lead_dropout: float = 0.0
@@ -37,17 +41,19 @@ class Augmentation:
     baseline: float = 0.0
 
     def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a batch of standardised signals, ``(records, leads, samples)``; the input stays as it is."""
-        records, leads, samples = signal.shape
+        """Change a batch of standardised signals, ``(records, leads, samples)``; the input stays as it is.
+
+        Returns
+        -------
+        Tensor, shape (records, leads, samples)
+            With a crop, as many samples as it has.
+        """
 
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator).to(signal.device)
 
-        if self.time_shift:
-            limit = min(samples // 2, round(self.time_shift * self.sampling_rate))
-            shifts = ((2 * uniform(records) - 1) * limit).round().long()
-            index = (torch.arange(samples, device=signal.device) - shifts[:, None]) % samples
-            signal = signal.gather(2, index[:, None, :].expand(-1, leads, -1))
+        signal = self._place(signal, uniform(len(signal)))
+        records, leads, samples = signal.shape
         if self.amplitude:
             signal = signal * (1 + self.amplitude * (2 * uniform(records, 1, 1) - 1))
         if self.lead_dropout:
@@ -61,3 +67,50 @@ class Augmentation:
             size = self.baseline * uniform(records, leads, 1)
             signal = signal + size * torch.sin(2 * math.pi * frequency * seconds + phase)
         return signal
+
+    def _place(self, signal: Tensor, where: Tensor) -> Tensor:
+        """Cut out or shift each record to a place given as a number from 0 to 1."""
+        _, leads, samples = signal.shape
+        if self.crop:
+            starts = (where * (samples - self.crop + 1)).long()
+            index = starts[:, None] + torch.arange(self.crop, device=signal.device)
+        elif self.time_shift:
+            limit = min(samples // 2, round(self.time_shift * self.sampling_rate))
+            shifts = ((2 * where - 1) * limit).round().long()
+            index = (torch.arange(samples, device=signal.device) - shifts[:, None]) % samples
+        else:
+            return signal
+        return signal.gather(2, index[:, None, :].expand(-1, leads, -1))
+
+
+def mix(
+    signal: Tensor, labels: Tensor, metadata: Tensor | None, alpha: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Mix each record of a batch with another one (mixup, Zhang et al., 2018, arXiv:1710.09412).
+
+    Parameters
+    ----------
+    signal : Tensor, shape (records, leads, samples)
+        Standardised signals.
+    labels : Tensor, shape (records, classes)
+        From 0 to 1.
+    metadata : Tensor of shape (records, columns), optional
+        Age and sex.
+    alpha : float
+        The share of the one record is drawn from a beta distribution with both parameters equal to this.
+    rng : Generator
+        Where shares and partners come from.
+
+    Returns
+    -------
+    tuple
+        Mixed signal, labels and metadata, each with the same shares.
+    """
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(signal)).astype(np.float32)).to(signal.device)
+    partner = torch.from_numpy(rng.permutation(len(signal))).to(signal.device)
+
+    def mixed(values: Tensor) -> Tensor:
+        weight = share.view(-1, *[1] * (values.ndim - 1))
+        return weight * values + (1 - weight) * values[partner]
+
+    return mixed(signal), mixed(labels), None if metadata is None else mixed(metadata)

@@ -13,10 +13,23 @@ import torch
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.models import MODELS, ECGModel
+from ecgkit.training.losses import make_loss
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
+SCHEDULES = ("one_cycle", "cosine", "constant")
+NOT_NEGATIVE = (
+    "weight_decay",
+    "seed",
+    "min_records",
+    "crop_seconds",
+    "mixup",
+    "time_shift",
+    "amplitude",
+    "noise",
+    "baseline",
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +49,11 @@ class TrainingConfig:
     batch_size : int
         Records a step (on several GPUs: on each).
     learning_rate : float
-        Peak of the one-cycle schedule.
+        Peak of the schedule.
     weight_decay : float
         AdamW's, on weights; biases and normalisation are left alone.
+    schedule : str
+        ``"one_cycle"``, ``"cosine"`` or ``"constant"``, each after the warm-up.
     warm_up : float
         Share of the steps in which the learning rate rises.
     gradient_clip : float
@@ -55,8 +70,19 @@ class TrainingConfig:
         ``"bfloat16"`` (autocast) or ``"float32"``; `configure` resolves ``"auto"`` to what the machine has.
     save_every_epoch : bool
         Whether the weights of each epoch are kept, besides the best.
+    loss : str
+        ``"bce"``, ``"weighted_bce"``, ``"focal"`` or ``"asymmetric"``.
+    loss_options : dict
+        The loss's own numbers, see `ecgkit.training.losses`.
+    crop_seconds : float
+        Length of the random crops that the model is trained on; it then reads a whole record in windows of this length.
+        0 for training on whole records.
+    crops_per_record : int
+        Crops of each record in an epoch.
+    mixup : float
+        Parameter of the beta distribution that pairs of records are mixed by; 0 for no mixing.
     time_shift : float
-        Largest circular shift, in seconds.
+        Largest circular shift, in seconds; crops, which fall anywhere, are not shifted as well.
     amplitude : float
         Largest relative change of the amplitude.
     lead_dropout : float
@@ -81,6 +107,7 @@ class TrainingConfig:
     learning_rate: float
     label_set: str = "superclass"
     weight_decay: float = 0.01
+    schedule: str = "one_cycle"
     warm_up: float = 0.25
     gradient_clip: float = 1.0
     patience: int = 5
@@ -89,6 +116,11 @@ class TrainingConfig:
     metadata: bool = False
     precision: str = "float32"
     save_every_epoch: bool = False
+    loss: str = "bce"
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    crop_seconds: float = 0.0
+    crops_per_record: int = 1
+    mixup: float = 0.0
     time_shift: float = 10.0
     amplitude: float = 0.1
     lead_dropout: float = 0.0
@@ -100,15 +132,19 @@ class TrainingConfig:
         check_types(self)
         check_choice("model", self.model, MODELS)
         check_choice("precision", self.precision, PRECISIONS)
-        for name in ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip"):
+        check_choice("schedule", self.schedule, SCHEDULES)
+        make_loss(self.loss, self.loss_options, positive_share=torch.ones(1))
+        for name in ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record"):
             if not getattr(self, name) > 0:
                 raise EcgkitError(f"{name} is {getattr(self, name)}: give a positive number")
-        for name in ("weight_decay", "seed", "min_records", "time_shift", "amplitude", "noise", "baseline"):
+        for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise EcgkitError(f"{name} is {getattr(self, name)}: give zero or a positive number")
         for name in ("warm_up", "lead_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise EcgkitError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
+        if self.crops_per_record > 1 and not self.crop_seconds:
+            raise EcgkitError(f"crops_per_record is {self.crops_per_record} and there are no crops: set crop_seconds")
 
 
 def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | None = None) -> dict[str, Any]:

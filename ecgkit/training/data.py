@@ -95,13 +95,23 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
         Records a batch; the last batch of an epoch, if smaller, is left out (other records each epoch).
     seed : int
         What the order follows from.
+    repeats : int
+        How often an epoch comes by each record.
     rank, world_size : int
         This process among those that train together; each takes every ``world_size``-th batch.
     """
 
     def __init__(
-        self, positions: NDArray[np.int64], *, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        positions: NDArray[np.int64],
+        *,
+        batch_size: int,
+        seed: int,
+        repeats: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
+        positions = np.tile(positions, repeats)
         self.positions, self.batch_size, self.seed = positions, min(batch_size, len(positions)), seed
         self.rank, self.world_size, self.epoch = rank, world_size, 0
 

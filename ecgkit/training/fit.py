@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from ecgkit.training.weights import TrainedModel, load_weights, new_model
 MONITOR = "validation_macro_auc"
 HISTORY = "history.csv"
 VALIDATION_BATCH = 256
+OnEpoch = Callable[[int, float], None]
 
 
 class SessionWriter(Callback):
@@ -43,10 +44,14 @@ class SessionWriter(Callback):
         The model in training with its facts.
     config : TrainingConfig
         How many epochs there will be at most, and whether each one's weights are kept.
+    on_epoch : callable, optional
+        Called after each epoch with its number (from 1) and the macro AUC on fold 9.
     """
 
-    def __init__(self, session: Session, trained: TrainedModel, config: TrainingConfig) -> None:
-        self.session, self.trained = session, trained
+    def __init__(
+        self, session: Session, trained: TrainedModel, config: TrainingConfig, on_epoch: OnEpoch | None = None
+    ) -> None:
+        self.session, self.trained, self.on_epoch = session, trained, on_epoch
         self.epochs, self.save_every_epoch = config.epochs, config.save_every_epoch
         self.best_auc, self.best_epoch = float("-inf"), 0
         self.started = time.monotonic()
@@ -102,6 +107,8 @@ class SessionWriter(Callback):
             f"  fold 9: loss {row['validation_loss']:.4f}, macro AUC {row[MONITOR]:.4f}"
             f"  {row['seconds']:.0f} s, {left} left{best}"
         )
+        if self.on_epoch is not None:
+            self.on_epoch(trainer.current_epoch + 1, row[MONITOR])
 
 
 def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFrame:
@@ -192,7 +199,7 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
     )
 
 
-def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedModel:
+def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch: OnEpoch | None = None) -> TrainedModel:
     """Train a model on folds 1-8, keep the epoch that is best on fold 9, and go on where an earlier call was cut off.
 
     Parameters
@@ -203,6 +210,8 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedMo
         The recipe.
     dataset : Dataset
         Opened with ``config.label_set``.
+    on_epoch : callable, optional
+        Called after each epoch with its number (from 1) and the macro AUC on fold 9; what it raises ends the training.
 
     Returns
     -------
@@ -220,7 +229,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedMo
         session.log(f"the training of {session.name} is complete; its best epoch is read back")
         return load_weights(best)
     trained = new_model(config, dataset)
-    writer = SessionWriter(session, trained, config)
+    writer = SessionWriter(session, trained, config, on_epoch)
     last = session.path / "weights" / "last.ckpt"
     with quiet_lightning():
         trainer = make_trainer(session, config, writer)
@@ -229,14 +238,16 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset) -> TrainedMo
             dataset.folds(*TRAIN_FOLDS),
             batch_size=config.batch_size,
             seed=config.seed,
+            repeats=config.crops_per_record,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )
+        positive_share = torch.from_numpy(batches.labels[dataset.folds(*TRAIN_FOLDS)].mean(axis=0))
         validation = OrderedBatches(dataset.folds(VALIDATION_FOLD), batch_size=VALIDATION_BATCH)
         session.log(describe(trained, config, trainer, n_train=len(train.positions), resumed=last.is_file()))
         with interruptible():
             trainer.fit(
-                Classifier(trained.model, config),
+                Classifier(trained.model, config, positive_share),
                 train_dataloaders=loader(batches, train),
                 val_dataloaders=loader(batches, validation),
                 ckpt_path=last if last.is_file() else None,

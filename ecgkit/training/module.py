@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,14 +11,15 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from ecgkit.errors import EcgkitError
 from ecgkit.metrics import macro_auc
 from ecgkit.models import ECGModel
-from ecgkit.training.augmentation import Augmentation
+from ecgkit.training.augmentation import Augmentation, mix
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
+from ecgkit.training.losses import make_loss
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -33,7 +35,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 class Classifier(pl.LightningModule):
-    """Multilabel training with binary cross-entropy, AdamW and a one-cycle schedule.
+    """Multilabel training with AdamW, a loss and a schedule of the learning rate.
 
     Parameters
     ----------
@@ -41,24 +43,28 @@ class Classifier(pl.LightningModule):
         The network to train, in place.
     config : TrainingConfig
         Recipe and seed.
+    positive_share : Tensor, shape (classes,)
+        Share of the training records that carry each class.
 
     References
     ----------
-    Loshchilov and Hutter (2019), arXiv:1711.05101 (AdamW); Smith and Topin (2018), arXiv:1708.07120 (one cycle).
+    Loshchilov and Hutter (2019), arXiv:1711.05101 (AdamW).
     """
 
-    def __init__(self, model: ECGModel, config: TrainingConfig) -> None:
+    def __init__(self, model: ECGModel, config: TrainingConfig, positive_share: Tensor) -> None:
         super().__init__()
         self.model, self.config = model, config
+        self.loss = make_loss(config.loss, config.loss_options, positive_share=positive_share)
         self.augment = Augmentation(
             sampling_rate=model.sampling_rate,
+            crop=model.n_samples if config.crop_seconds else 0,
             time_shift=config.time_shift,
             amplitude=config.amplitude,
             lead_dropout=config.lead_dropout,
             noise=config.noise,
             baseline=config.baseline,
         )
-        self.generator = torch.Generator()
+        self.generator, self.rng = torch.Generator(), np.random.default_rng()
         self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
 
@@ -67,16 +73,19 @@ class Classifier(pl.LightningModule):
         del batch
         if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
             return
-        seeds = np.random.SeedSequence([self.config.seed, self.current_epoch, self.global_rank]).generate_state(2)
+        seeds = np.random.SeedSequence([self.config.seed, self.current_epoch, self.global_rank]).generate_state(3)
         self.generator.manual_seed(int(seeds[0]))
         torch.manual_seed(int(seeds[1]))
+        self.rng = np.random.default_rng(seeds[2])
         self.train_losses.clear()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Give the loss of an augmented batch."""
         signal, labels, metadata = batch
-        logits = self.model(self.augment(signal, self.generator), metadata)
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), labels)
+        signal = self.augment(signal, self.generator)
+        if self.config.mixup:
+            signal, labels, metadata = mix(signal, labels, metadata, self.config.mixup, self.rng)
+        loss = self.loss(self.model(signal, metadata).float(), labels)
         self.train_losses.append(loss.detach())
         return loss
 
@@ -95,7 +104,7 @@ class Classifier(pl.LightningModule):
             raise EcgkitError(
                 f"epoch {self.current_epoch + 1} gave logits that are no numbers: lower learning_rate {rate}"
             )
-        loss = functional.binary_cross_entropy_with_logits(logits, labels)
+        loss = self.loss(logits, labels)
         auc = macro_auc(labels.cpu().numpy() > 0, logits.sigmoid().cpu().numpy())
         self.log("validation_loss", loss)
         self.log("validation_macro_auc", torch.tensor(auc, dtype=torch.float32))
@@ -105,13 +114,40 @@ class Classifier(pl.LightningModule):
         optimizer = torch.optim.AdamW(
             parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=self.config.learning_rate,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=self.config.warm_up,
-        )
+        schedule = make_schedule(optimizer, self.config, steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, *, steps: int) -> LRScheduler:
+    """Make the schedule of the learning rate.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        With the peak as its learning rate.
+    config : TrainingConfig
+        Its ``warm_up`` and ``schedule``: ``"one_cycle"`` (Smith and Topin, 2018, arXiv:1708.07120), ``"cosine"`` down
+        to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983) or ``"constant"``, the last two after a linear rise.
+    steps : int
+        Of the whole training.
+
+    Returns
+    -------
+    LRScheduler
+        To be stepped after every batch.
+    """
+    if config.schedule == "one_cycle":
+        return OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, pct_start=config.warm_up)
+    rise = round(config.warm_up * steps)
+
+    def share_of_peak(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        if config.schedule == "constant":
+            return 1.0
+        return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
+
+    return LambdaLR(optimizer, share_of_peak)
 
 
 def mean_loss(losses: Iterable[Tensor]) -> float:

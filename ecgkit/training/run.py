@@ -14,7 +14,7 @@ from ecgkit.store import Dataset, open_dataset, read_manifest
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import open_trained
-from ecgkit.training.weights import TrainedModel, load_weights
+from ecgkit.training.weights import TrainedModel, input_samples, load_weights
 
 NOTEBOOK = "2_Training.ipynb"
 
@@ -104,6 +104,7 @@ def plan(*, root: Path, dataset: str, model: str, **settings: Any) -> TrainingPl
     config = configure(dataset=dataset, model=model, source=source, **settings)
     opened = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
     opened.check_splits()
+    input_samples(config, opened)
     return TrainingPlan(config, opened)
 
 

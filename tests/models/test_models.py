@@ -14,6 +14,15 @@ from ecgkit.training.weights import TrainedModel, load_weights
 
 SHAPE = {"n_leads": 12, "n_classes": 5, "n_samples": 1000, "sampling_rate": 100}
 
+# Models that would read a thousand steps one by one: fewer steps, where only the way is tested and not the size.
+FEW_STEPS = {
+    "bilstm": {"frame_rate": 5},
+    "cnn_bilstm": {"frame_rate": 20},
+    "residual_bilstm_attention": {"frame_rate": 20},
+    "parallel_xlstm": {"frames_per_token": 50},
+    "hierarchical_xlstm": {"frames_per_token": 50},
+}
+
 
 def make(name: str, **keywords: object) -> torch.nn.Module:
     torch.manual_seed(0)
@@ -40,7 +49,7 @@ def test_under_two_million_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("rate", "samples"), [(100, 1000), (500, 5000), (100, 250)])
 def test_other_rates_and_lengths(name: str, rate: int, samples: int) -> None:
-    model = make(name, sampling_rate=rate, n_samples=samples)
+    model = make(name, sampling_rate=rate, n_samples=samples, **FEW_STEPS.get(name, {}))
     assert model(torch.randn(2, 12, samples)).shape == (2, 5)
 
 
@@ -75,7 +84,7 @@ def test_grad_cam_layer_gives_a_map_over_time(name: str, signal: torch.Tensor) -
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_learns(name: str, signal: torch.Tensor) -> None:
-    model = make(name, n_metadata=4).train()
+    model = make(name, n_metadata=4, **FEW_STEPS.get(name, {})).train()
     # Two steps: residual branches begin as zero, so that the first gradient does not reach all of them.
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):
@@ -103,7 +112,7 @@ def test_saved_and_loaded_gives_the_same(name: str, signal: torch.Tensor, tmp_pa
 
 @pytest.mark.parametrize("name", MODELS)
 def test_export_gives_the_same(name: str, signal: torch.Tensor) -> None:
-    model = make(name)
+    model = make(name, **FEW_STEPS.get(name, {}))
     exported = torch.export.export(model, (signal,)).module()
     torch.testing.assert_close(exported(signal), model(signal), rtol=1e-4, atol=1e-5)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
-from ecgkit.training.augmentation import Augmentation
+from ecgkit.training.augmentation import Augmentation, mix
 
 
 def generator() -> torch.Generator:
@@ -66,3 +68,40 @@ def test_the_same_generator_gives_the_same_batch_and_the_input_stays() -> None:
     first, second = everything(before, generator()), everything(before, generator())
     assert torch.equal(first, second)
     assert torch.equal(before, signal())
+
+
+def test_a_crop_is_a_stretch_of_the_record_from_anywhere() -> None:
+    before = signal()
+    after = Augmentation(sampling_rate=100, crop=250, time_shift=5.0)(before, generator())
+    assert after.shape == (64, 12, 250)
+    starts = []
+    for record, crop in zip(before, after, strict=True):
+        fits = [s for s in range(751) if torch.equal(record[:, s : s + 250], crop)]
+        assert len(fits) == 1
+        starts += fits
+    assert min(starts) < 75
+    assert max(starts) > 675
+
+
+def test_a_crop_of_the_whole_record_is_the_record() -> None:
+    assert torch.equal(Augmentation(sampling_rate=100, crop=1000)(signal(), generator()), signal())
+
+
+def test_mixup_mixes_signal_labels_and_metadata_by_the_same_shares() -> None:
+    n = 64
+    labels = torch.eye(n)  # the labels of each record say who went into the mixture
+    before, metadata = signal(), torch.randn(n, 4, generator=generator())
+    mixed, weights, mixed_metadata = mix(before, labels, metadata, 0.4, np.random.default_rng(0))
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(n))
+    assert (weights > 0).sum(dim=1).max() == 2
+    torch.testing.assert_close(mixed, torch.einsum("mn,nlt->mlt", weights, before), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(mixed_metadata, weights @ metadata, rtol=1e-4, atol=1e-4)
+
+
+def test_mixup_draws_its_shares_from_a_beta_distribution() -> None:
+    rng = np.random.default_rng(0)
+    mixtures = [mix(torch.zeros(64, 1, 1), torch.eye(64), None, 0.4, rng)[1].diagonal() for _ in range(200)]
+    shares = torch.cat(mixtures).numpy()
+    drawn = shares[shares < 1]  # a record that is its own partner has share 1, one in 64
+    assert drawn.mean() == pytest.approx(0.5, abs=0.02)
+    assert drawn.var() == pytest.approx(1 / (4 * (2 * 0.4 + 1)), abs=0.01)

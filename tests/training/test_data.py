@@ -65,6 +65,11 @@ def test_processes_share_an_epoch_without_overlap() -> None:
     assert len(seen[0] | seen[1]) == 100
 
 
+def test_an_epoch_of_several_crops_comes_by_each_record_as_often() -> None:
+    seen = np.concatenate(list(ShuffledBatches(np.arange(20), batch_size=10, seed=1, repeats=3)))
+    np.testing.assert_array_equal(np.bincount(seen), np.full(20, 3))
+
+
 def test_fewer_records_than_a_batch_still_train() -> None:
     sampler = ShuffledBatches(np.arange(7), batch_size=32, seed=0)
     assert [len(batch) for batch in sampler] == [7]

@@ -22,13 +22,28 @@ from ecgkit.training.config import TrainingConfig
 from ecgkit.training.fit import HISTORY, SessionWriter, fit, read_history
 from ecgkit.training.inference import open_trained, predict, predict_folds
 from ecgkit.training.module import parameter_groups
-from ecgkit.training.weights import load_weights
+from ecgkit.training.weights import load_weights, new_model
 
 # Toy sizes: they only have to run.
 TINY = {
     "resnet1d": {"widths": [8, 8], "blocks": 1},
     "xlstm": {"width": 16, "layout": "ms", "n_heads": 2},
     "hybrid": {"widths": [8, 8], "blocks": 1, "layout": "s", "n_heads": 2},
+    "cross_lead_cnn": {"filters_per_lead": 1, "widths": [8], "kernel_sizes": [5], "strides": [4], "n_dense": 8},
+    "cnn": {"widths": [8, 8], "kernel_sizes": [5, 3], "pool": 4, "n_dense": 8},
+    "bilstm": {"lstm_width": 8, "n_layers": 1, "n_dense": 8, "frame_rate": 25},
+    "cnn_bilstm": {"widths": [8], "kernel_sizes": [5], "pool": 8, "lstm_width": 8, "n_dense": 8},
+    "residual_bilstm_attention": {"widths": [8], "kernel_sizes": [3], "lstm_width": 8, "n_dense": 8, "frame_rate": 25},
+    "parallel_xlstm": {"width": 16, "n_blocks": 1, "n_heads": 2, "frames_per_token": 10, "hidden": [8], "branch": 4},
+    "hierarchical_xlstm": {
+        "width": 16,
+        "n_blocks": 1,
+        "n_heads": 2,
+        "frames_per_token": 10,
+        "hidden": [8],
+        "branch": 4,
+    },
+    "recurrence_cnn": {"widths": [4, 8], "n_dense": 8, "frame_rate": 10},
 }
 
 
@@ -90,6 +105,42 @@ def test_a_killed_training_resumes_to_the_same_result(
     pd.testing.assert_frame_equal(
         read_history(cut).drop(columns="seconds"), read_history(whole).drop(columns="seconds"), check_exact=True
     )
+
+
+def test_crops_mixup_and_another_loss_resume_to_the_same_result(
+    demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(
+        "resnet1d", crop_seconds=2.5, crops_per_record=2, mixup=0.4, loss="focal", schedule="cosine", metadata=True
+    )
+    whole, cut = new_session(tmp_path), new_session(tmp_path)
+    expected = fit(whole, config, demo_dataset)
+
+    def stop(epoch: int, _: float) -> None:
+        if epoch == 1:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fit(cut, config, demo_dataset, on_epoch=stop)
+    resumed = fit(cut, config, demo_dataset)
+    for name, tensor in expected.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    assert resumed.model.n_samples == 250
+    table = predict_folds(resumed, demo_dataset)
+    assert table.filter(like="prob_").notna().all().all()
+
+
+def test_crops_longer_than_a_record_are_refused(demo_dataset: Dataset) -> None:
+    with pytest.raises(EcgkitError, match="crop_seconds is 12: give up to 10, the length of a record"):
+        new_model(make_config("resnet1d", crop_seconds=12.0), demo_dataset)
+
+
+def test_every_epoch_is_reported_with_the_macro_auc_of_fold_9(demo_dataset: Dataset, tmp_path: Path) -> None:
+    session, seen = new_session(tmp_path), []
+    fit(session, make_config("resnet1d"), demo_dataset, on_epoch=lambda *call: seen.append(call))
+    history = read_history(session)
+    assert [epoch for epoch, _ in seen] == [1, 2]
+    np.testing.assert_allclose([auc for _, auc in seen], history["validation_macro_auc"], rtol=1e-9)
 
 
 def test_the_best_epoch_is_kept_not_the_last(demo_dataset: Dataset, tmp_path: Path) -> None:

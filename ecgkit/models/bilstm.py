@@ -1,0 +1,62 @@
+"""``bilstm``: two bidirectional LSTM layers on the samples themselves."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ecgkit.models.base import ECGModel, dense
+from ecgkit.models.layers import BiLSTM, to_frame_rate
+
+
+class RecurrentBaseline(ECGModel):
+    """Two LSTM layers read all samples in both directions; the mean over time goes on.
+
+    The mean, and not the last step, which after 1,000 steps has little left of the first beats.
+
+    Parameters
+    ----------
+    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
+        As of `ECGModel`.
+    lstm_width : int
+        Units of each direction.
+    n_layers : int
+        LSTM layers.
+    n_dense : int
+        Units of the dense layer, which is the embedding.
+    frame_rate : int
+        Frames a second to which the signal is averaged first.
+    dropout : float
+        Between the LSTM layers and before the head.
+    """
+
+    gradcam_layer = "sequence"
+
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        n_classes: int,
+        n_samples: int,
+        sampling_rate: int,
+        n_metadata: int = 0,
+        lstm_width: int = 128,
+        n_layers: int = 2,
+        n_dense: int = 128,
+        frame_rate: int = 100,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__(
+            n_leads=n_leads,
+            n_classes=n_classes,
+            n_samples=n_samples,
+            sampling_rate=sampling_rate,
+            n_metadata=n_metadata,
+        )
+        self.frames = to_frame_rate(sampling_rate, frame_rate)
+        self.sequence = BiLSTM(n_leads, lstm_width, n_layers=n_layers, dropout=dropout)
+        self.dense = nn.Sequential(*dense(2 * lstm_width, n_dense))
+        self.build_head(n_dense, dropout=dropout)
+
+    def encode(self, signal: Tensor) -> Tensor:
+        """Encode ``(records, n_leads, n_samples)`` to ``(records, n_dense)``."""
+        return self.dense(self.sequence(self.frames(signal)).mean(dim=-1))

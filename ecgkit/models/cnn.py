@@ -1,0 +1,65 @@
+"""``cnn``: three convolutions over time, the plain baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ecgkit.models.base import ECGModel, dense
+from ecgkit.models.layers import convolutions, to_frame_rate
+
+
+class CNN(ECGModel):
+    """Three convolutions with batch normalisation and max-pooling, the mean over time, one dense layer.
+
+    Parameters
+    ----------
+    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
+        As of `ECGModel`.
+    widths : sequence of int
+        Filters of each convolution.
+    kernel_sizes : sequence of int
+        Odd length of each convolution's kernels, in frames; as many as ``widths``.
+    pool : int
+        Frames that the max-pooling after each convolution joins.
+    n_dense : int
+        Units of the dense layer, which is the embedding.
+    frame_rate : int
+        Frames a second to which the signal is averaged first.
+    dropout : float
+        Before the head.
+    """
+
+    gradcam_layer = "trunk"
+
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        n_classes: int,
+        n_samples: int,
+        sampling_rate: int,
+        n_metadata: int = 0,
+        widths: Sequence[int] = (64, 128, 256),
+        kernel_sizes: Sequence[int] = (7, 5, 3),
+        pool: int = 2,
+        n_dense: int = 128,
+        frame_rate: int = 100,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__(
+            n_leads=n_leads,
+            n_classes=n_classes,
+            n_samples=n_samples,
+            sampling_rate=sampling_rate,
+            n_metadata=n_metadata,
+        )
+        self.frames = to_frame_rate(sampling_rate, frame_rate)
+        self.trunk = convolutions(n_leads, widths, kernel_sizes, pool=pool)
+        self.dense = nn.Sequential(*dense(widths[-1], n_dense))
+        self.build_head(n_dense, dropout=dropout)
+
+    def encode(self, signal: Tensor) -> Tensor:
+        """Encode ``(records, n_leads, n_samples)`` to ``(records, n_dense)``."""
+        return self.dense(self.trunk(self.frames(signal)).mean(dim=-1))

@@ -1,0 +1,69 @@
+"""``cross_lead_cnn``: filters of each lead's own, then convolutions across the leads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ecgkit.models.base import ECGModel, dense
+from ecgkit.models.layers import convolution, convolutions, to_frame_rate
+
+
+class CrossLeadCNN(ECGModel):
+    """A grouped convolution describes each lead by itself, four more relate the leads; the mean over time goes on.
+
+    Parameters
+    ----------
+    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
+        As of `ECGModel`.
+    filters_per_lead : int
+        Filters of the grouped convolution for each lead.
+    lead_kernel_size : int
+        Odd length of its kernels, in frames.
+    widths, kernel_sizes, strides : sequence of int
+        Filters, odd kernel lengths in frames and steps of the convolutions across leads; equally many of each.
+    n_dense : int
+        Units of the dense layer, which is the embedding.
+    frame_rate : int
+        Frames a second to which the signal is averaged first.
+    dropout : float
+        After each convolution and before the head.
+    """
+
+    gradcam_layer = "trunk"
+
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        n_classes: int,
+        n_samples: int,
+        sampling_rate: int,
+        n_metadata: int = 0,
+        filters_per_lead: int = 3,
+        lead_kernel_size: int = 15,
+        widths: Sequence[int] = (64, 128, 128, 256),
+        kernel_sizes: Sequence[int] = (7, 7, 5, 5),
+        strides: Sequence[int] = (2, 1, 2, 1),
+        n_dense: int = 128,
+        frame_rate: int = 100,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__(
+            n_leads=n_leads,
+            n_classes=n_classes,
+            n_samples=n_samples,
+            sampling_rate=sampling_rate,
+            n_metadata=n_metadata,
+        )
+        self.frames = to_frame_rate(sampling_rate, frame_rate)
+        n_filters = filters_per_lead * n_leads
+        self.leads = nn.Sequential(*convolution(n_leads, n_filters, lead_kernel_size, groups=n_leads, dropout=dropout))
+        self.trunk = convolutions(n_filters, widths, kernel_sizes, strides=strides, dropout=dropout)
+        self.dense = nn.Sequential(*dense(widths[-1], n_dense))
+        self.build_head(n_dense, dropout=dropout)
+
+    def encode(self, signal: Tensor) -> Tensor:
+        """Encode ``(records, n_leads, n_samples)`` to ``(records, n_dense)``."""
+        return self.dense(self.trunk(self.leads(self.frames(signal))).mean(dim=-1))

@@ -1,0 +1,154 @@
+"""Layers that several architectures share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ecgkit.errors import EcgkitError
+
+
+def to_frame_rate(sampling_rate: int, frame_rate: int) -> nn.Module:
+    """Average neighbouring samples, so that a signal arrives at about a given number of frames a second.
+
+    Architectures whose kernels are given in samples of 100 Hz get their input this way: a kernel then covers the same
+    milliseconds at every sampling rate, the weights have the same shapes, and no larger kernel has to be paid for.
+
+    Parameters
+    ----------
+    sampling_rate : int
+        In Hz.
+    frame_rate : int
+        Frames a second to come close to; a signal below it stays as it is.
+
+    Returns
+    -------
+    Module
+        Maps ``(records, leads, samples)`` to ``(records, leads, frames)``.
+    """
+    step = max(1, round(sampling_rate / frame_rate))
+    return nn.AvgPool1d(step, ceil_mode=True) if step > 1 else nn.Identity()
+
+
+def convolution(
+    n_in: int, n_out: int, kernel_size: int, *, stride: int = 1, groups: int = 1, pool: int = 1, dropout: float = 0.0
+) -> list[nn.Module]:
+    """Make a convolution over time with batch normalisation and ReLU, then max-pooling and dropout if asked for.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels before and after.
+    kernel_size : int
+        Odd length of the kernel, in frames.
+    stride, groups : int, default 1
+        As of `torch.nn.Conv1d`.
+    pool : int, default 1
+        Frames that max-pooling joins.
+    dropout : float, default 0.0
+        Share of activations that training silences.
+
+    Returns
+    -------
+    list of Module
+        In order; they map ``(records, n_in, frames)`` to ``(records, n_out, frames / (stride * pool))``.
+    """
+    layers: list[nn.Module] = [
+        nn.Conv1d(n_in, n_out, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
+        nn.BatchNorm1d(n_out),
+        nn.ReLU(inplace=True),
+    ]
+    if pool > 1:
+        layers.append(nn.MaxPool1d(pool, ceil_mode=True))
+    if dropout > 0:
+        layers.append(nn.Dropout(dropout))
+    return layers
+
+
+def convolutions(
+    n_in: int,
+    widths: Sequence[int],
+    kernel_sizes: Sequence[int],
+    *,
+    strides: Sequence[int] | None = None,
+    pool: int = 1,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Make a stack of convolutions, each as of `convolution`.
+
+    Parameters
+    ----------
+    n_in : int
+        Channels of the input.
+    widths, kernel_sizes : sequence of int
+        Filters of each convolution, and the odd length of its kernels in frames.
+    strides : sequence of int, optional
+        Step of each convolution, in frames; 1 where not given.
+    pool, dropout : int, float
+        After every convolution.
+
+    Returns
+    -------
+    Sequential
+        Maps ``(records, n_in, time)`` to ``(records, widths[-1], fewer frames)``.
+
+    Raises
+    ------
+    EcgkitError
+        If the sequences differ in length.
+    """
+    steps = [1] * len(widths) if strides is None else strides
+    if not len(widths) == len(kernel_sizes) == len(steps):
+        raise EcgkitError(
+            f"widths {list(widths)}, kernel_sizes {list(kernel_sizes)} and strides {list(steps)} differ in length: "
+            "give one of each for every convolution"
+        )
+    layers: list[nn.Module] = []
+    for n_out, kernel_size, stride in zip(widths, kernel_sizes, steps, strict=True):
+        layers += convolution(n_in, n_out, kernel_size, stride=stride, pool=pool, dropout=dropout)
+        n_in = n_out
+    return nn.Sequential(*layers)
+
+
+class BiLSTM(nn.Module):
+    """A long short-term memory that reads in both directions.
+
+    Hochreiter and Schmidhuber (1997), doi:10.1162/neco.1997.9.8.1735.
+
+    Parameters
+    ----------
+    n_in : int
+        Channels of the input.
+    width : int
+        Units of each direction.
+    n_layers : int, default 1
+        Layers; each reads both directions of the one below.
+    dropout : float, default 0.0
+        Between the layers.
+    """
+
+    def __init__(self, n_in: int, width: int, *, n_layers: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        # Time first: on a processor 10 % faster than `batch_first`, which copies.
+        self.lstm = nn.LSTM(n_in, width, n_layers, bidirectional=True, dropout=dropout if n_layers > 1 else 0.0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(records, n_in, time)`` to ``(records, 2 * width, time)``."""
+        steps, lstm = features.permute(2, 0, 1), self.lstm
+        state = steps.new_zeros(2 * lstm.num_layers, steps.shape[1], lstm.hidden_size)
+        # What `lstm(steps)` calls; its own way there looks the weights up in a list that export takes for constants.
+        weights = tuple(lstm.parameters())
+        output, _, _ = torch.lstm(
+            steps,
+            (state, state),
+            weights,
+            has_biases=True,
+            num_layers=lstm.num_layers,
+            dropout=lstm.dropout,
+            train=self.training,
+            bidirectional=True,
+            batch_first=False,
+        )
+        return output.permute(1, 2, 0)

@@ -1,0 +1,141 @@
+"""``residual_bilstm_attention``: residual convolutions, a bidirectional LSTM, attention over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ecgkit.errors import EcgkitError
+from ecgkit.models.base import ECGModel, dense
+from ecgkit.models.layers import BiLSTM, to_frame_rate
+
+
+class PooledResidualBlock(nn.Module):
+    """Two convolutions with batch normalisation around a projected shortcut, then max-pooling and spatial dropout.
+
+    He et al. (2016), doi:10.1109/CVPR.2016.90; spatial dropout silences whole channels, since neighbouring frames say
+    much the same (Tompson et al., 2015, doi:10.1109/CVPR.2015.7298664).
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Channels before and after.
+    kernel_size : int
+        Odd length of both kernels, in frames.
+    dropout : float
+        Share of channels that training silences.
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        padding = kernel_size // 2
+        self.body = nn.Sequential(
+            nn.Conv1d(n_in, n_out, kernel_size, padding=padding, bias=False),
+            nn.BatchNorm1d(n_out),
+            nn.ReLU(inplace=True),
+            nn.Conv1d(n_out, n_out, kernel_size, padding=padding, bias=False),
+            nn.BatchNorm1d(n_out),
+        )
+        self.shortcut = nn.Sequential(nn.Conv1d(n_in, n_out, 1, bias=False), nn.BatchNorm1d(n_out))
+        self.after = nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool1d(2, ceil_mode=True), nn.Dropout1d(dropout))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(records, n_in, time)`` to ``(records, n_out, ceil(time / 2))``."""
+        return self.after(self.body(features) + self.shortcut(features))
+
+
+class TimeAttention(nn.Module):
+    """Weighted mean over time, the weights a softmax of tanh(xW) with one column W (Bahdanau et al., 2015).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the input.
+    """
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(n_channels, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(records, n_channels, time)`` to ``(records, n_channels)``."""
+        weights = self.score(features.transpose(1, 2)).tanh().softmax(dim=1)
+        return (features @ weights).squeeze(2)
+
+
+class ResidualBiLSTMAttention(ECGModel):
+    """Residual blocks describe beats, an LSTM relates them both ways, attention picks the frames that count.
+
+    Age and sex pass a layer of their own and meet the embedding in a dense layer.
+
+    Parameters
+    ----------
+    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
+        As of `ECGModel`.
+    widths, kernel_sizes : sequence of int
+        Channels of each residual block, and the odd length of its kernels in frames; equally many of both.
+    lstm_width : int
+        Units of each direction.
+    n_dense : int
+        Units of the dense layer behind the attention, which is the embedding.
+    hidden : sequence of int
+        Widths of the dense layers that read the embedding together with age and sex.
+    branch : int
+        Features that age and sex become before they join.
+    spatial_dropout : float
+        Share of channels that training silences after each residual block.
+    frame_rate : int
+        Frames a second to which the signal is averaged first.
+    dropout : float
+        Before each dense layer and before the head.
+    """
+
+    gradcam_layer = "trunk"
+
+    def __init__(
+        self,
+        *,
+        n_leads: int,
+        n_classes: int,
+        n_samples: int,
+        sampling_rate: int,
+        n_metadata: int = 0,
+        widths: Sequence[int] = (256, 128),
+        kernel_sizes: Sequence[int] = (3, 7),
+        lstm_width: int = 128,
+        n_dense: int = 256,
+        hidden: Sequence[int] = (128,),
+        branch: int = 16,
+        spatial_dropout: float = 0.25,
+        frame_rate: int = 100,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__(
+            n_leads=n_leads,
+            n_classes=n_classes,
+            n_samples=n_samples,
+            sampling_rate=sampling_rate,
+            n_metadata=n_metadata,
+        )
+        if len(widths) != len(kernel_sizes):
+            raise EcgkitError(
+                f"widths {list(widths)} and kernel_sizes {list(kernel_sizes)} differ in length: "
+                "give one of each for every residual block"
+            )
+        self.frames = to_frame_rate(sampling_rate, frame_rate)
+        channels = [n_leads, *widths]
+        self.trunk = nn.Sequential(
+            *(
+                PooledResidualBlock(n_in, n_out, kernel_size=kernel_size, dropout=spatial_dropout)
+                for n_in, n_out, kernel_size in zip(channels[:-1], channels[1:], kernel_sizes, strict=True)
+            )
+        )
+        self.sequence = BiLSTM(widths[-1], lstm_width)
+        self.pooling = TimeAttention(2 * lstm_width)
+        self.dense = nn.Sequential(nn.Dropout(dropout), *dense(2 * lstm_width, n_dense, batch_norm=True))
+        self.build_head(n_dense, dropout=dropout, branch=branch, hidden=hidden, batch_norm=True)
+
+    def encode(self, signal: Tensor) -> Tensor:
+        """Encode ``(records, n_leads, n_samples)`` to ``(records, n_dense)``."""
+        return self.dense(self.pooling(self.sequence(self.trunk(self.frames(signal)))))

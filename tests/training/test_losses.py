@@ -1,0 +1,98 @@
+"""Losses against independent formulas, their limits, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from ecgkit.errors import EcgkitError
+from ecgkit.training.losses import LOSSES, make_loss
+
+SHARE = torch.tensor([0.5, 0.1, 0.25])
+
+
+def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(64, 3, generator=generator, dtype=torch.float64)
+    return logits, (torch.rand(64, 3, generator=generator) < 0.3).double()
+
+
+def plain(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return float(functional.binary_cross_entropy_with_logits(logits, labels))
+
+
+def test_focal_is_the_formula_of_the_paper() -> None:
+    logits, labels = batch()
+    p, y = 1 / (1 + np.exp(-logits.numpy())), labels.numpy().astype(bool)
+    p_t, alpha_t = np.where(y, p, 1 - p), np.where(y, 0.25, 0.75)
+    expected = (-alpha_t * (1 - p_t) ** 2 * np.log(p_t)).mean()
+    loss = make_loss("focal", {"alpha": 0.25, "gamma": 2.0}, positive_share=SHARE)
+    assert float(loss(logits, labels)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_asymmetric_is_the_formula_of_the_paper() -> None:
+    logits, labels = batch()
+    p, y = 1 / (1 + np.exp(-logits.numpy())), labels.numpy().astype(bool)
+    p_m = np.maximum(p - 0.05, 0)
+    expected = np.where(y, -((1 - p) ** 1.0) * np.log(p), -(p_m**4.0) * np.log(1 - p_m)).mean()
+    loss = make_loss("asymmetric", {"gamma_positive": 1.0}, positive_share=SHARE)
+    assert float(loss(logits, labels)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "factor"),
+    [
+        ("focal", {"alpha": 0.5, "gamma": 0.0}, 0.5),
+        ("asymmetric", {"gamma_positive": 0.0, "gamma_negative": 0.0, "clip": 0.0}, 1.0),
+        ("weighted_bce", {"power": 0.0}, 1.0),
+    ],
+)
+def test_without_its_effect_each_loss_is_cross_entropy(name: str, options: dict[str, float], factor: float) -> None:
+    logits, labels = batch()
+    loss = make_loss(name, options, positive_share=SHARE.double())
+    assert float(loss(logits, labels)) == pytest.approx(factor * plain(logits, labels), rel=1e-6)
+
+
+def test_class_weights_let_both_sides_of_a_class_weigh_the_same() -> None:
+    labels = (torch.arange(1000)[:, None] < (1000 * SHARE)).double()
+    logits = torch.zeros(1000, 3, dtype=torch.float64, requires_grad=True)
+    make_loss("weighted_bce", {}, positive_share=SHARE.double())(logits, labels).backward()
+    pull = logits.grad
+    torch.testing.assert_close((pull * labels).sum(0), -(pull * (1 - labels)).sum(0))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_mixed_label_has_the_mixed_loss(name: str) -> None:
+    logits, labels = batch()
+    loss = make_loss(name, {}, positive_share=SHARE.double())
+    mixed = loss(logits, 0.3 * labels + 0.7 * (1 - labels))
+    assert float(mixed) == pytest.approx(float(0.3 * loss(logits, labels) + 0.7 * loss(logits, 1 - labels)), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_sure_and_wrong_stays_finite_and_is_pulled_back(name: str) -> None:
+    logits = torch.tensor([[80.0, -80.0, 0.0]], requires_grad=True)
+    labels = torch.tensor([[0.0, 1.0, 1.0]])
+    value = make_loss(name, {}, positive_share=SHARE)(logits, labels)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0, 1] < 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("hinge", {}, "unknown loss 'hinge': choose one of bce, weighted_bce, focal, asymmetric"),
+        ("focal", {"beta": 1.0}, "the loss focal has no option 'beta': choose from alpha, gamma"),
+        ("bce", {"gamma": 1.0}, "the loss bce has no option 'gamma': choose from none"),
+        ("weighted_bce", {"positive_share": 1.0}, "has no option 'positive_share': choose from power"),
+        ("focal", {"alpha": 1.5}, "the loss's option alpha is 1.5: give a number from 0 to 1"),
+        ("asymmetric", {"clip": "a"}, "the loss's option clip is 'a': give a number"),
+    ],
+)
+def test_what_does_not_fit_is_named(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(EcgkitError, match=message):
+        make_loss(name, options, positive_share=SHARE)
