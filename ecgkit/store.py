@@ -35,6 +35,7 @@ VALIDATION_FOLD = 9
 TEST_FOLD = 10
 PARTS = {"training folds 1-8": TRAIN_FOLDS, "fold 9": (VALIDATION_FOLD,), "fold 10": (TEST_FOLD,)}
 PART_OF_FOLD = {fold: part for part, folds in PARTS.items() for fold in folds}
+ALL_FOLDS = (*TRAIN_FOLDS, VALIDATION_FOLD, TEST_FOLD)
 FORMAT_VERSION = 1
 DEFAULT_RATE = 100
 NO_FILTERS = Filters()
@@ -81,6 +82,8 @@ class Dataset:
         Equal for equal contents.
     n_unlabelled : int
         Records left out because they carry no class of the label set.
+    opened_folds : tuple of int
+        The folds that were asked for; records of others are not there.
     """
 
     path: Path
@@ -98,6 +101,7 @@ class Dataset:
     std: NDArray[np.float32]
     fingerprint: str
     n_unlabelled: int
+    opened_folds: tuple[int, ...] = ALL_FOLDS
 
     def __len__(self) -> int:
         """Give the number of records that are kept."""
@@ -117,10 +121,11 @@ class Dataset:
         Raises
         ------
         EcgkitError
-            If a patient is in two parts, or folds 1-8 together, fold 9 or fold 10 hold no record.
+            If a patient is in two parts, or folds 1-8 together, fold 9 or fold 10 hold no record. A part that was not
+            opened is not asked for.
         """
         for words, folds in PARTS.items():
-            if not len(self.folds(*folds)):
+            if set(folds) & set(self.opened_folds) and not len(self.folds(*folds)):
                 raise EcgkitError(f"dataset {self.name} has no record in {words}: use a dataset with all ten folds")
         self.check_patients()
 
@@ -248,7 +253,13 @@ def is_current(directory: Path | str, source: Source, filters: Filters = NO_FILT
     return _request_of(Path(directory)) == _request(source, filters)
 
 
-def open_dataset(directory: Path | str, *, label_set: str | None = None, min_records: int = 0) -> Dataset:
+def open_dataset(
+    directory: Path | str,
+    *,
+    label_set: str | None = None,
+    min_records: int = 0,
+    folds: Sequence[int] | None = None,
+) -> Dataset:
     """Open a processed dataset.
 
     Parameters
@@ -258,7 +269,10 @@ def open_dataset(directory: Path | str, *, label_set: str | None = None, min_rec
     label_set : str, optional
         Which labels to load. Records without a label of the set are left out and counted.
     min_records : int
-        Classes that fewer records carry are left out, before records without a label are.
+        Classes that fewer records carry are left out, before records without a label are. Only records of ``folds``
+        count.
+    folds : sequence of int, optional
+        Records of other folds are left out of everything; by default all ten are there.
 
     Returns
     -------
@@ -281,11 +295,13 @@ def open_dataset(directory: Path | str, *, label_set: str | None = None, min_rec
         raise EcgkitError(
             f"dataset {directory} is damaged: signals {signals.shape} for {len(records)} records; build it again"
         )
+    rows = np.arange(len(records)) if folds is None else np.flatnonzero(records["fold"].isin(folds).to_numpy())
+    records = records.iloc[rows]
     labels = pd.DataFrame(index=records.index)
     keep = np.ones(len(records), bool)
     if label_set is not None:
         check_choice(f"label set of dataset {directory.name}", label_set, manifest["labels"])
-        labels = pd.read_parquet(directory / "labels" / f"{label_set}.parquet")
+        labels = pd.read_parquet(directory / "labels" / f"{label_set}.parquet").iloc[rows]
         labels = labels.loc[:, labels.sum() >= max(min_records, 0)]
         keep = labels.any(axis=1).to_numpy(bool)
         if not keep.any():
@@ -302,13 +318,14 @@ def open_dataset(directory: Path | str, *, label_set: str | None = None, min_rec
         label_set=label_set,
         classes=tuple(labels.columns),
         signals=signals,
-        rows=np.flatnonzero(keep),
+        rows=rows[keep],
         sampling_rate=manifest["sampling_rate"],
         n_samples=manifest["n_samples"],
         mean=_statistic(statistics["mean"]),
         std=_statistic(statistics["std"]),
         fingerprint=manifest["fingerprint"],
         n_unlabelled=int((~keep).sum()),
+        opened_folds=ALL_FOLDS if folds is None else tuple(folds),
     )
 
 

@@ -65,6 +65,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["reproduce", "latest"], "no finished session"),
         (["reproduce", "1", "--tolerance", "nan"], "tolerance is nan: give zero or a positive number"),
         (["sweep", "nowhere.toml"], "cannot read the sweep .*nowhere.toml"),
+        (["search", "resnet1d", "--trials", "3"], "no dataset ptbxl in .*ecgkit preprocess"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -105,6 +106,8 @@ def test_unknown_words_exit_with_2() -> None:
         ["sessions", "--kind", "trained"],
         ["reproduce"],
         ["sweep", "--jobs", "two", "x.toml"],
+        ["search", "resnet1d"],
+        ["search", "resnet1d", "--trials", "two"],
         [],
     ):
         with pytest.raises(SystemExit) as exit_info:
@@ -115,7 +118,7 @@ def test_unknown_words_exit_with_2() -> None:
 def test_every_command_takes_a_root() -> None:
     commands = words_of(make_parser(), "command")
     chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
-    assert set(commands) == chain | {"evaluate", "compare", "reproduce", "sweep", "sessions"}
+    assert set(commands) == chain | {"evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model"}
     words = words_of(commands["sessions"], "word")
     assert set(words) == {"list", "show", "diff", "delete"}
     assert all("--root" in command.format_help() for command in [*commands.values(), *words.values()])

@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
     {"errors", "_files", "_progress", "ecg", "filters", "rhythm", "metrics", "plots"},
-    {"paths", "readers", "sources", "store", "sessions", "preprocessing", "_chunks", "download"},
+    {"paths", "readers", "sources", "store", "sessions", "preprocessing", "_chunks", "_workers", "download"},
     {"models"},
     {"training", "evaluation", "feature_space", "explain"},
     {"predict", "pretrained"},
-    {"notebook_runner", "pipeline", "reproduction", "sweep", "cli", "serving"},
+    {"notebook_runner", "pipeline", "reproduction", "sweep", "search", "cli", "serving"},
 ]
-HEAVY = {"torch", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill"}
+HEAVY = {"torch", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill", "optuna"}
 
 
 def locked() -> dict[str, str]:

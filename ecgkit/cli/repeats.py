@@ -1,4 +1,4 @@
-"""Trainings again and again: reproduce, sweep."""
+"""Trainings again and again: reproduce, sweep, search."""
 
 from __future__ import annotations
 
@@ -30,6 +30,24 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("file", metavar="FILE", help="TOML: parameters, [grid] with lists, [[run]] entries")
     added.add_argument("--jobs", type=int, metavar="N", help="notebooks at once (default: 1)")
     added.add_argument("--scheduler", metavar="URL", help="run on a Dask cluster, such as tcp://host:8786")
+    text = "Search for hyperparameters on fold 9; the same command goes on, and several at once share the work."
+    add_search(command("search", search, text))
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``search``."""
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument(
+        "--trials", type=int, required=True, metavar="N", help="trials in all, those of earlier calls included"
+    )
+    parser.add_argument("--dataset", default="ptbxl", metavar="NAME", help="a processed dataset (default: ptbxl)")
+    parser.add_argument("--label-set", metavar="SET", help="default: superclass")
+    parser.add_argument("--epochs", type=int, metavar="N", help="of each trial (default: as the recipe says)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the trials and of the search (default: 0)")
+    parser.add_argument("--space", metavar="FILE", help="TOML: what is varied, instead of the space that ships")
+    parser.add_argument("--recipe", metavar="FILE", help="what is not varied, instead of the model's recipe")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no further trial after this time")
+    parser.add_argument("--study", metavar="NAME", help="the study's folder (default: MODEL_DATASET_SET)")
 
 
 def reproduce(arguments: argparse.Namespace, root: Path) -> int:
@@ -80,3 +98,29 @@ def sweep(arguments: argparse.Namespace, root: Path) -> int:
         return 0
     text = f"{len(failed)} of {len(outcomes)} runs failed: the same command tries them again and skips the others"
     return fail(text, code=NOT_AS_HOPED)
+
+
+def search(arguments: argparse.Namespace, root: Path) -> int:
+    """Search, print the ten best trials and the best recipe, and the study's folder last."""
+    from ecgkit import search as searches
+
+    asked = searches.plan(
+        root,
+        model=arguments.model,
+        dataset=arguments.dataset,
+        study=arguments.study,
+        space=arguments.space,
+        label_set=arguments.label_set,
+        epochs=arguments.epochs,
+        seed=arguments.seed,
+        recipe=arguments.recipe,
+    )
+    result = searches.run(asked, trials=arguments.trials, timeout=arguments.timeout)
+    rows = searches.best_rows(result.trials)
+    say_columns(rows)
+    if result.recipe is not None:
+        say(result.recipe)
+    say(result.folder)
+    if result.recipe is not None or result.count("running"):
+        return 0
+    return fail(f"no trial of {result.folder.name} is done: read the errors in its trials.csv", code=NOT_AS_HOPED)

@@ -1,4 +1,4 @@
-"""What there is of sessions: list, show, diff, delete."""
+"""What there is of sessions: list, show, diff, delete, and a model that leaves one: export-model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAME = "session_3, 3, probe_training_sessions/session_3, or its folder"
 
 
 def add_commands(command: AddCommand) -> None:
-    """Add the command ``sessions`` and the words behind it."""
+    """Add the command ``sessions`` with the words behind it, and ``export-model``."""
     parser = command("sessions", list_sessions, "List sessions, look at them, or delete some.")
     add_options(parser, default=None)
     words = parser.add_subparsers(dest="word", metavar="WORD")
@@ -39,6 +39,11 @@ def add_commands(command: AddCommand) -> None:
     added = word("delete", delete, "Delete sessions with all their files; asks first.")
     added.add_argument("sessions", metavar="SESSION", nargs="+", help=NAME)
     added.add_argument("--yes", action="store_true", help="do not ask")
+    text = "Write a finished training as a folder that stands alone: weights, thresholds, calibration, results, a card."
+    added = command("export-model", export_model, text)
+    added.add_argument("session", metavar="SESSION", help="a training session: session_3, 3, latest, or its folder")
+    added.add_argument("--to", metavar="DIR", help="the folder to make (default: MODEL_SESSION, here)")
+    added.add_argument("--force", action="store_true", help="replace a model that is there")
 
 
 def add_options(parser: argparse.ArgumentParser, default: Any) -> None:
@@ -206,3 +211,12 @@ def what_stays(session: Session, chosen: list[Session], root: Path) -> str:
         made = sessions.probes_of(session, root) + made
     left = [one.label for one in made if one not in chosen]
     return f" (made from it, and left: {', '.join(left)})" if left else ""
+
+
+def export_model(arguments: argparse.Namespace, root: Path) -> None:
+    """Write a training as a model that stands alone, and print its folder."""
+    from ecgkit.pretrained import export
+
+    session = sessions.open_finished(arguments.session, paths.TRAINING, root)
+    folder = Path(arguments.to or f"{sessions.read_config(session).get('model', 'model')}_{session.name}")
+    say(export.export_model(session, folder, root=root, force=arguments.force))

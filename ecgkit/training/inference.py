@@ -18,7 +18,7 @@ from ecgkit.sessions import Session
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset, open_dataset
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, OrderedBatches, loader
-from ecgkit.training.weights import TrainedModel, load_weights
+from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
 
 BATCH = 256
 
@@ -43,24 +43,20 @@ def run_batches(
 
 
 def check_match(trained: TrainedModel, dataset: Dataset) -> None:
-    """Check that a model and a dataset speak of the same: sampling rate, length, classes.
+    """Check that a model and a dataset speak of the same: sampling rate, classes, and records that are long enough.
 
     Raises
     ------
     EcgkitError
         Naming what differs.
     """
-    pairs: dict[str, tuple[object, object]] = {
-        "sampling rate in Hz": (trained.keywords["sampling_rate"], dataset.sampling_rate),
-        "number of samples": (trained.keywords["n_samples"], dataset.n_samples),
-    }
-    if dataset.classes:
-        pairs["classes"] = (trained.classes, dataset.classes)
-    for what, (model_has, dataset_has) in pairs.items():
-        if model_has != dataset_has:
-            raise EcgkitError(
-                f"the model's {what} is {model_has}, that of {dataset.path} is {dataset_has}: give its own dataset"
-            )
+    what = f"the model that is to read {dataset.path}"
+    check_made_for(what, trained, classes=dataset.classes or None, sampling_rate=dataset.sampling_rate)
+    if dataset.n_samples < trained.keywords["n_samples"]:
+        raise EcgkitError(
+            f"the model reads {trained.keywords['n_samples']} samples, the records of {dataset.path} have "
+            f"{dataset.n_samples}: give its own dataset"
+        )
 
 
 def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -18,6 +18,9 @@ from ecgkit.errors import EcgkitError, check_choice
 class BinaryCrossEntropy(nn.Module):
     """Binary cross-entropy, the mean over records and classes."""
 
+    def __init__(self) -> None:  # without it, the signature would be that of Module, which takes anything
+        super().__init__()
+
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Give the loss of a batch."""
         return functional.binary_cross_entropy_with_logits(logits, labels)

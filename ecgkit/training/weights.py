@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError
@@ -21,6 +23,7 @@ from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import MetadataScaler, fit_metadata_scaler
 
 FORMAT = "ecgkit-weights-1"
+JSON_FACTS = ("keywords", "classes", "signal_mean_mv", "signal_std_mv", "metadata_scaler")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,11 @@ class TrainedModel:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     scaler: MetadataScaler | None
+
+    @property
+    def sampling_rate(self) -> int:
+        """The sampling rate that the model was made for, in Hz."""
+        return int(self.keywords["sampling_rate"])
 
     @property
     def n_parameters(self) -> int:
@@ -82,19 +90,35 @@ class TrainedModel:
         return TrainedModel(model, self.name, self.keywords, self.classes, self.mean, self.std, self.scaler)
 
 
+def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
+    """Say how many samples a model reads at once: those of a crop, or else of a record.
+
+    Raises
+    ------
+    EcgkitError
+        If crops are longer than a record.
+    """
+    if not config.crop_seconds:
+        return dataset.n_samples
+    n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate
+    if not 1 <= n_samples <= dataset.n_samples:
+        raise EcgkitError(f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record")
+    return n_samples
+
+
 def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     """Make the untrained model of a configuration for a dataset; its weights follow from ``config.seed``.
 
     Raises
     ------
     EcgkitError
-        If the recipe gives the architecture a keyword that it does not have.
+        If the recipe gives the architecture a keyword that it does not have, or crops are longer than a record.
     """
     scaler = fit_metadata_scaler(dataset) if config.metadata else None
     keywords = {
         "n_leads": dataset.signals.shape[1],
         "n_classes": len(dataset.classes),
-        "n_samples": dataset.n_samples,
+        "n_samples": input_samples(config, dataset),
         "sampling_rate": dataset.sampling_rate,
         "n_metadata": scaler.n_columns if scaler else 0,
         **config.model_options,
@@ -104,13 +128,19 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     return TrainedModel(model, config.model, keywords, dataset.classes, dataset.mean, dataset.std, scaler)
 
 
-def load_weights(path: Path) -> TrainedModel:
+def load_weights(
+    path: Path, *, classes: Sequence[str] | None = None, sampling_rate: float | None = None
+) -> TrainedModel:
     """Read a file that `TrainedModel.save` wrote.
 
     Parameters
     ----------
     path : Path
         A ``.safetensors`` file.
+    classes : sequence of str, optional
+        The classes that the model must have, in this order.
+    sampling_rate : float, optional
+        The sampling rate, in Hz, that it must have been made for.
 
     Returns
     -------
@@ -120,8 +150,81 @@ def load_weights(path: Path) -> TrainedModel:
     Raises
     ------
     EcgkitError
-        If the file is missing or damaged, was not written by ecgkit, or its tensors are not those of the architecture.
+        If the file is missing or damaged, was not written by ecgkit, its tensors are not exactly those of the
+        architecture in name, shape and type, or classes or sampling rate are others than those given. The message says
+        which.
     """
+    facts, tensors = _read(path)
+    said = _decode(path, facts)
+    model = create_model(facts["model"], **said["keywords"])
+    _check_tensors(path, facts["model"], model.state_dict(), tensors)
+    model.load_state_dict(tensors)
+    trained = TrainedModel(
+        model=model.eval(),
+        name=facts["model"],
+        keywords=said["keywords"],
+        classes=tuple(said["classes"]),
+        mean=np.array(said["signal_mean_mv"], np.float32),
+        std=np.array(said["signal_std_mv"], np.float32),
+        scaler=said["metadata_scaler"],
+    )
+    check_made_for(f"the model in {path}", trained, classes=classes, sampling_rate=sampling_rate)
+    return trained
+
+
+class MadeFor(Protocol):
+    """What a model is asked for before it is used."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """One for each output, in order."""
+
+    @property
+    def sampling_rate(self) -> float:
+        """In Hz."""
+
+
+def check_made_for(
+    what: str, model: MadeFor, *, classes: Sequence[str] | None = None, sampling_rate: float | None = None
+) -> None:
+    """Check that a model was made for certain classes and a certain sampling rate; None asks for nothing.
+
+    Parameters
+    ----------
+    what : str
+        What the message calls the model.
+    model : MadeFor
+        The model.
+    classes : sequence of str, optional
+        In order.
+    sampling_rate : float, optional
+        In Hz.
+
+    Raises
+    ------
+    EcgkitError
+        Naming what differs.
+    """
+    if classes is not None and (difference := _other_classes(tuple(model.classes), tuple(classes))):
+        asked, has = ", ".join(classes), ", ".join(model.classes)
+        raise EcgkitError(f"{what} has the classes {has}, not {asked} ({difference}): give a model made for these")
+    if sampling_rate is not None and model.sampling_rate != sampling_rate:
+        raise EcgkitError(
+            f"{what} was made for a sampling rate of {model.sampling_rate:g} Hz, not of {sampling_rate:g} Hz: "
+            "give a model made for that rate"
+        )
+
+
+def _other_classes(has: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """Say how the classes of a model differ from those that are wanted; empty if they do not."""
+    lacking = [name for name in wanted if name not in has]
+    surplus = [name for name in has if name not in wanted]
+    words = [f"it lacks {', '.join(lacking)}"] * bool(lacking) + [f"it also has {', '.join(surplus)}"] * bool(surplus)
+    return " and ".join(words) or ("in another order" if has != wanted else "")
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read the facts and the tensors of a file."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
@@ -132,24 +235,46 @@ def load_weights(path: Path) -> TrainedModel:
         raise EcgkitError(
             f"{path} does not hold weights of ecgkit (its format is {facts.get('format')!r}, not {FORMAT!r})"
         )
-    keywords = json.loads(facts["keywords"])
-    model = create_model(facts["model"], **keywords)
-    expected = model.state_dict().keys()
-    if expected != tensors.keys():
-        odd = sorted(expected ^ tensors.keys())[0]
-        what = "lacks" if odd in expected else "has the surplus"
-        raise EcgkitError(f"{path} {what} tensor {odd!r} of a {facts['model']}: it was written by another version")
+    return facts, tensors
+
+
+def _decode(path: Path, facts: dict[str, str]) -> dict[str, Any]:
+    """Decode the facts of a file, and check that classes and statistics are as many as the architecture's outputs."""
     try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise EcgkitError(f"{path} does not fit {facts['model']}: {' '.join(str(error).split())}") from error
-    scaler = json.loads(facts["metadata_scaler"])
-    return TrainedModel(
-        model=model.eval(),
-        name=facts["model"],
-        keywords=keywords,
-        classes=tuple(json.loads(facts["classes"])),
-        mean=np.array(json.loads(facts["signal_mean_mv"]), np.float32),
-        std=np.array(json.loads(facts["signal_std_mv"]), np.float32),
-        scaler=MetadataScaler(**scaler) if scaler else None,
-    )
+        said = {name: json.loads(facts[name]) for name in JSON_FACTS} | {"model": facts["model"]}
+        scaler = said["metadata_scaler"]
+        said["metadata_scaler"] = MetadataScaler(**scaler) if scaler else None
+        counts = {
+            "classes": (len(said["classes"]), said["keywords"]["n_classes"]),
+            "signal_mean_mv": (len(said["signal_mean_mv"]), said["keywords"]["n_leads"]),
+            "signal_std_mv": (len(said["signal_std_mv"]), said["keywords"]["n_leads"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise EcgkitError(
+            f"{path} says too little of its model ({error!r}): it was written by another version"
+        ) from error
+    for name, (found, expected) in counts.items():
+        if found != expected:
+            raise EcgkitError(f"{path} has {found} {name} for a model of {expected}: it was written by another version")
+    return said
+
+
+def _check_tensors(path: Path, name: str, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Check that a file holds the tensors of an architecture, no other ones, each of its own shape and type."""
+    for verb, names in (
+        ("lacks", expected.keys() - found.keys()),
+        ("has the surplus", found.keys() - expected.keys()),
+    ):
+        if names:
+            others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise EcgkitError(
+                f"{path} {verb} tensor {min(names)!r}{others} of a {name}: it was written by another version"
+            )
+    for key, tensor in expected.items():
+        pairs = {"shape": (tuple(found[key].shape), tuple(tensor.shape)), "type": (found[key].dtype, tensor.dtype)}
+        for what, (is_there, needed) in pairs.items():
+            if is_there != needed:
+                raise EcgkitError(
+                    f"{path}: tensor {key!r} of a {name} has the {what} {is_there}, not {needed}: it was written by "
+                    "another version"
+                )
