@@ -17,7 +17,7 @@ from xlstm import (
 )
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models.kernels import use_linear_scan
+from ecgkit.models.kernels import accelerate
 
 
 def make_block(kind: str, *, width: int, n_heads: int, n_tokens: int, index: int, n_blocks: int) -> nn.Module:
@@ -54,7 +54,7 @@ def make_block(kind: str, *, width: int, n_heads: int, n_tokens: int, index: int
         slstm = sLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, backend="vanilla", dtype="float32")
         feedforward = FeedForwardConfig(proj_factor=1.3, act_fn="gelu")
         config = sLSTMBlockConfig(slstm=slstm, feedforward=feedforward, _num_blocks=n_blocks, _block_idx=index)
-        return use_linear_scan(sLSTMBlock(config))
+        return accelerate(sLSTMBlock(config))
     raise EcgkitError(f"unknown xLSTM block {kind!r}: give a word of m and s, such as 'msm'")
 
 

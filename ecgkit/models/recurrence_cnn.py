@@ -20,7 +20,7 @@ def recurrence_plot(signal: Tensor, *, dimension: int, delay: int, signed: bool 
     the Euclidean distances of all pairs, over the root of ``dimension``.
 
     A distance does not tell an upright wave from an inverted one. With ``signed`` it has the sign of the difference of
-    the two moments' means, plus where they are equal, so that the plot is antisymmetric (Zhang et al., 2020).
+    the two moments' means and is 0 where they are equal, so that the plot is antisymmetric (Zhang et al., 2020).
 
     Parameters
     ----------
@@ -58,10 +58,12 @@ def recurrence_plot(signal: Tensor, *, dimension: int, delay: int, signed: bool 
     shifted = [signal[..., start : start + moments] for start in range(0, dimension * delay, delay)]
     vectors = torch.stack(shifted, dim=-1) / dimension**0.5
     distance = torch.cdist(vectors, vectors)
+    # Leads last in memory: a processor convolves such images a third faster.
     if not signed:
-        return distance
-    mean = vectors.mean(dim=-1)
-    return torch.copysign(distance, mean[..., :, None] - mean[..., None, :])
+        return distance.contiguous(memory_format=torch.channels_last)
+    mean = vectors.mean(dim=-1).transpose(1, 2).contiguous()
+    sign = (mean[:, :, None] - mean[:, None]).sign_().permute(0, 3, 1, 2)
+    return sign * distance  # in the memory layout of the first factor
 
 
 class ImageBlock(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.models import MODELS, ECGModel
+from ecgkit.models import MODELS, resolve_options
 from ecgkit.training.losses import make_loss
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -229,12 +228,8 @@ def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:
     EcgkitError
         If the architecture has no keyword of this name.
     """
-    shared = inspect.signature(ECGModel).parameters
-    parameters = inspect.signature(MODELS[model]).parameters
-    defaults = {name: parameter.default for name, parameter in parameters.items() if name not in shared}
-    if unknown := sorted(given.keys() - defaults.keys()):
-        raise EcgkitError(f"{model} has no option {unknown[0]!r}: choose from {', '.join(defaults)}")
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in (defaults | given).items()}
+    options = resolve_options(model, given)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
 
 
 def has_bfloat16() -> bool:

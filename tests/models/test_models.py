@@ -128,9 +128,10 @@ def test_blocks_read_in_both_directions() -> None:
     assert (moved[10:] > 0).all()
 
 
-def test_xlstm_uses_about_fifty_tokens_and_no_compiled_kernel() -> None:
+def test_xlstm_reads_a_token_every_80_ms_and_needs_no_compiler() -> None:
+    assert make("xlstm", sampling_rate=500).patches(torch.randn(1, 12, 5000)).shape[-1] == 125
     model = make("xlstm")
-    assert model.patches(torch.randn(1, 12, 1000)).shape[-1] == 50
+    assert model.patches(torch.randn(1, 12, 1000)).shape[-1] == 125
     backends = {m.config.backend for m in model.modules() if type(m).__name__ == "sLSTMLayer"}
     assert backends == {"vanilla"}
 
