@@ -1,0 +1,140 @@
+"""Weights are read back as they were written, and what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from ecgkit.errors import EcgkitError
+from ecgkit.models import create_model
+from ecgkit.store import Dataset
+from ecgkit.training.data import MetadataScaler
+from ecgkit.training.inference import check_match
+from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
+
+CLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
+Tensors = dict[str, torch.Tensor]
+Facts = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def trained() -> TrainedModel:
+    torch.manual_seed(0)
+    keywords = {"n_leads": 12, "n_classes": 5, "n_samples": 1000, "sampling_rate": 100, "n_metadata": 4}
+    keywords |= {"widths": [8, 8, 8, 8], "blocks": 1}
+    model = create_model("resnet1d", **keywords).eval()
+    mean, std = np.linspace(-0.1, 0.1, 12, dtype=np.float32), np.linspace(0.1, 0.3, 12, dtype=np.float32)
+    return TrainedModel(model, "resnet1d", keywords, CLASSES, mean, std, MetadataScaler(60.0, 15.0))
+
+
+def change(path: Path, tensors: Callable[[Tensors], object] = dict, facts: Callable[[Facts], object] = dict) -> None:
+    """Write a file of weights anew with other tensors or facts."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        said, held = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors(held)
+    facts(said)
+    safetensors.torch.save_file(held, path, said)
+
+
+def test_what_is_written_is_read_back(trained: TrainedModel, tmp_path: Path) -> None:
+    again = load_weights(trained.save(tmp_path / "a.safetensors"), classes=CLASSES, sampling_rate=100)
+    for name, tensor in trained.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], tensor)
+    assert (again.name, again.keywords, again.classes) == (trained.name, trained.keywords, trained.classes)
+    np.testing.assert_array_equal(again.mean, trained.mean)
+    np.testing.assert_array_equal(again.std, trained.std)
+    assert again.scaler == trained.scaler
+    assert not again.model.training
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.pop("head.bias"), "lacks tensor 'head.bias' of a resnet1d"),
+        (lambda t: [t.pop("head.bias"), t.pop("head.weight")], "lacks tensor 'head.bias' and 1 more"),
+        (lambda t: t.update(extra=torch.zeros(1)), "has the surplus tensor 'extra' of a resnet1d"),
+        (lambda t: t.update({"head.bias": torch.zeros(4)}), "'head.bias' of a resnet1d has the shape .4,., not .5,."),
+        (lambda t: t.update({"head.bias": torch.zeros(5).double()}), "the type torch.float64, not torch.float32"),
+    ],
+)
+def test_other_tensors_are_named(
+    spoil: Callable[[Tensors], object], message: str, trained: TrainedModel, tmp_path: Path
+) -> None:
+    path = trained.save(tmp_path / "a.safetensors")
+    change(path, tensors=spoil)
+    with pytest.raises(EcgkitError, match=message):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: f.update(format="theirs"), "does not hold weights of ecgkit .its format is 'theirs'"),
+        (lambda f: f.pop("classes"), "says too little of its model .KeyError.'classes'"),
+        (lambda f: f.pop("model"), "says too little of its model .KeyError.'model'"),
+        (lambda f: f.update(keywords="{"), "says too little of its model .JSONDecodeError"),
+        (lambda f: f.update(metadata_scaler='{"mean": 3}'), "says too little of its model .TypeError"),
+        (lambda f: f.update(classes=json.dumps(CLASSES[:4])), "has 4 classes for a model of 5"),
+        (lambda f: f.update(signal_std_mv="[1.0]"), "has 1 signal_std_mv for a model of 12"),
+        (lambda f: f.update(model="alexnet"), "unknown model 'alexnet'"),
+    ],
+)
+def test_other_facts_are_named(
+    spoil: Callable[[Facts], object], message: str, trained: TrainedModel, tmp_path: Path
+) -> None:
+    path = trained.save(tmp_path / "a.safetensors")
+    change(path, facts=spoil)
+    with pytest.raises(EcgkitError, match=message):
+        load_weights(path)
+
+
+def test_a_file_that_is_cut_off_or_missing_is_named(trained: TrainedModel, tmp_path: Path) -> None:
+    path = trained.save(tmp_path / "a.safetensors")
+    path.write_bytes(path.read_bytes()[:-100])
+    for broken in (path, tmp_path / "none.safetensors"):
+        with pytest.raises(EcgkitError, match=f"cannot read the weights .*{broken.name}"):
+            load_weights(broken)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"classes": CLASSES[:4]},
+            "has the classes NORM, MI, STTC, CD, HYP, not NORM, MI, STTC, CD .it also has HYP.:",
+        ),
+        ({"classes": (*CLASSES, "AFIB")}, "it lacks AFIB"),
+        ({"classes": CLASSES[::-1]}, "in another order"),
+        ({"sampling_rate": 500}, "made for a sampling rate of 100 Hz, not of 500 Hz"),
+    ],
+)
+def test_a_model_made_for_something_else_is_refused(
+    asked: dict[str, object], message: str, trained: TrainedModel, tmp_path: Path
+) -> None:
+    path = trained.save(tmp_path / "a.safetensors")
+    with pytest.raises(EcgkitError, match=message):
+        load_weights(path, **asked)
+    with pytest.raises(EcgkitError, match=f"^this model .*{message}"):
+        check_made_for("this model", trained, **asked)
+
+
+def test_a_dataset_of_another_rate_other_classes_or_shorter_records_is_refused(
+    trained: TrainedModel, demo_dataset: Dataset
+) -> None:
+    check_match(trained, demo_dataset)
+    check_match(trained, replace(demo_dataset, classes=()))  # opened without labels
+    for other, message in (
+        (replace(demo_dataset, sampling_rate=500), "of 100 Hz, not of 500 Hz"),
+        (replace(demo_dataset, classes=CLASSES[:4]), "it also has HYP"),
+        (replace(demo_dataset, n_samples=999), "reads 1000 samples, the records of .* have 999"),
+    ):
+        with pytest.raises(EcgkitError, match=message):
+            check_match(trained, other)
