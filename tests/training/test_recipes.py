@@ -1,0 +1,44 @@
+"""Every recipe that ships trains: two steps of the model at its full size, on each source that the recipe knows."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+
+import pytest
+import torch
+
+from ecgkit.models import MODELS
+from ecgkit.store import Dataset
+from ecgkit.training.config import RECIPES, configure
+from ecgkit.training.data import Batches, ShuffledBatches, loader
+from ecgkit.training.module import Classifier
+from ecgkit.training.weights import new_model
+
+PARTS = [
+    (model, source)
+    for model in MODELS
+    for source in ("ptbxl", *tomllib.loads((RECIPES / f"{model}.toml").read_text()).get("source", {}))
+]
+
+
+@pytest.mark.parametrize(("model", "source"), PARTS)
+def test_two_steps(model: str, source: str, demo_dataset: Dataset) -> None:
+    config = configure(dataset="demo", model=model, source=source)
+    # A few records show as much as a full batch does.
+    config = dataclasses.replace(config, batch_size=8)
+    trained = new_model(config, demo_dataset)
+    before = {name: tensor.clone() for name, tensor in trained.model.named_parameters()}
+    training = Classifier(trained.model.train(), config, torch.full((5,), 0.3))
+    optimizer = torch.optim.AdamW(trained.model.parameters(), lr=config.learning_rate)
+    batches = ShuffledBatches(demo_dataset.folds(1), batch_size=8, seed=0, repeats=config.crops_per_record)
+    for step, batch in zip(range(2), loader(Batches(demo_dataset), batches), strict=False):
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+            loss = training.training_step(batch, step)
+        assert torch.isfinite(loss)
+        loss.backward()
+        optimizer.step()
+    assert len(training.train_losses) == 2
+    unmoved = [name for name, tensor in trained.model.named_parameters() if torch.equal(tensor, before[name])]
+    assert unmoved == []
