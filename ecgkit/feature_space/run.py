@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ecgkit import paths, sessions
 from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError, check_types
-from ecgkit.models.kernels import BACKEND
+from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
 from ecgkit.store import Dataset
 from ecgkit.training import TrainedSession, embed, open_trained
@@ -189,6 +189,6 @@ def begin(*, root: Path, session: str = NEW, **parameters: Any) -> FeatureSpaceR
         config=planned.recorded,
         notebook=paths.notebook_path(NOTEBOOK),
         session=session,
-        kernel_backend=BACKEND,
+        kernel_backend=backend(),
     )
     return FeatureSpaceRun(begun, planned)

@@ -47,7 +47,7 @@ def make_block(kind: str, *, width: int, n_heads: int, n_tokens: int, index: int
     """
     if kind == "m":
         mlstm = mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=n_tokens)
-        return mLSTMBlock(mLSTMBlockConfig(mlstm=mlstm, _num_blocks=n_blocks, _block_idx=index))
+        return accelerate(mLSTMBlock(mLSTMBlockConfig(mlstm=mlstm, _num_blocks=n_blocks, _block_idx=index)))
     if kind == "s":
         # "vanilla" is plain PyTorch; upstream's default compiles CUDA code with nvcc on first use. Upstream keeps the
         # recurrent weights in bfloat16 by default, which only its CUDA kernels want.

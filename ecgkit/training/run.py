@@ -8,7 +8,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
-from ecgkit.models.kernels import BACKEND
+from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
 from ecgkit.store import Dataset, open_dataset, read_manifest
 from ecgkit.training.config import TrainingConfig, configure
@@ -144,6 +144,6 @@ def begin(*, root: Path, session: str = NEW, evaluate_only: bool = False, **para
         config=planned.recorded,
         notebook=paths.notebook_path(NOTEBOOK),
         session=session,
-        kernel_backend=BACKEND,
+        kernel_backend=backend(),
     )
     return TrainingRun(begun, planned, evaluate_only=False)
