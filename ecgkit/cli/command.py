@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a reproduction gave other numbers or runs of a sweep or all trials of a search failed; 2 for bad input and a full disk; or 130 for
-        an interruption.
+        0; 1 if a reproduction gave other numbers, or runs of a sweep or all trials of a search failed; 2 for bad input
+        and a full disk; or 130 for an interruption.
     """
     parsed = make_parser().parse_args(arguments)
     try:

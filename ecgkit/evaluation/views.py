@@ -44,7 +44,7 @@ VIEWS = (
     View("moved by up to 0.1 s", starts=(-0.1, -0.05, 0.0, 0.05, 0.1)),
     View("moved by up to 0.5 s", starts=(-0.5, -0.25, 0.0, 0.25, 0.5)),
 )
-"""The views of the study; the first is how the model reads a record by itself, and what the others are compared with."""
+"""The views of the study; the first is how the model reads a record by itself. The others are compared with it."""
 
 
 def predict_views(
