@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -99,3 +100,19 @@ def disk_errors(folder: Path, kept: str) -> Iterator[None]:
         raise EcgkitError(
             f"{folder} cannot be written ({error.strerror or error}: {error.filename}); {kept}"
         ) from error
+
+
+def to_toml(values: dict[str, Any]) -> str:
+    """Write JSON data as TOML: one line a key, dictionaries inside it as inline tables, None left out."""
+    return "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items() if value is not None)
+
+
+def toml_value(value: Any) -> str:
+    """Write one value as TOML."""
+    if isinstance(value, dict):
+        pairs = [f"{toml_value(key)} = {toml_value(item)}" for key, item in value.items() if item is not None]
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(toml_value, value))}]"
+    # Strings, booleans and finite numbers are written as in JSON, but for pairs of surrogates.
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -23,7 +23,8 @@ from ecgkit.evaluation.ensembles import apply_ensemble, is_ensemble
 from ecgkit.filters import Filters, resample, standardize
 from ecgkit.pretrained.folder import ModelFolder, read_model
 from ecgkit.sessions import Session
-from ecgkit.training.inference import BATCH, TrainedSession, check_match, open_trained
+from ecgkit.training.data import BATCH, records_at_once
+from ecgkit.training.inference import TrainedSession, check_match, open_trained
 from ecgkit.training.weights import TrainedModel, check_made_for
 
 LARGEST_RANGE = 20.0
@@ -312,7 +313,7 @@ class _Single(Predictor):
         for first in range(0, len(ecgs), BATCH):
             prepared = [self._prepare(ecg) for ecg in ecgs[first : first + BATCH]]
             for length, group in groupby(range(len(prepared)), key=lambda i: prepared[i].shape[1]):
-                rows, size = list(group), max(1, BATCH * self.n_samples // length)
+                rows, size = list(group), records_at_once(self.n_samples, length)
                 for start in range(0, len(rows), size):
                     some = rows[start : start + size]
                     yield slice(first + some[0], first + some[-1] + 1), np.stack([prepared[i] for i in some])
@@ -506,7 +507,8 @@ def make_records(n_records: int, age: ArrayLike | None, sex: str | Sequence[str 
         ages = np.asarray(age, np.float64)
     except (TypeError, ValueError) as error:
         raise EcgkitError(f"age is {age!r}: give numbers of years, NaN where unknown") from error
-    words = np.array([sex] if isinstance(sex, str) else list(sex or ()), dtype=object)
+    words = np.array([sex] if isinstance(sex, str) else list(() if sex is None else sex), dtype=object)
+    words[pd.isna(words)] = None
     ages = np.repeat(ages, n_records) if ages.ndim == 0 else ages
     words = np.repeat(words, n_records) if isinstance(sex, str) else words
     for name, values in (("age", ages), ("sex", words)):

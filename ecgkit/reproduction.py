@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, pipeline, sessions, store
+from ecgkit._files import to_toml
 from ecgkit.errors import EcgkitError
 from ecgkit.notebook_runner import declared_parameters, run_notebook
 from ecgkit.sessions import REPRODUCTION, Session
@@ -126,6 +126,7 @@ def plan_again(original: Session, root: Path) -> TrainingPlan:
         If the configuration is not one of this version, or there is no such dataset.
     """
     from ecgkit import training  # loads torch
+    from ecgkit.training.config import model_options
 
     recorded = {key: value for key, value in original.config.items() if key != "dataset_fingerprint"}
     if recorded.get("model") == "ensemble":
@@ -137,6 +138,12 @@ def plan_again(original: Session, root: Path) -> TrainingPlan:
         raise EcgkitError(
             f"{original.path / 'config.json'} is of another version of ecgkit ({error}): install that, or train again"
         ) from error
+    # An option that came later would take a default that the session was not trained with.
+    if lacking := sorted(model_options(config.model, {}).keys() - config.model_options.keys()):
+        raise EcgkitError(
+            f"{original.path / 'config.json'} is of another version of ecgkit (it does not say {lacking[0]!r} of "
+            f"{config.model}): install that, or train again"
+        )
     return training.plan(root=root, **asdict(config))
 
 
@@ -218,22 +225,6 @@ def threads_of(original: Session) -> Iterator[None]:
         for name, value in before.items():
             os.environ.pop(name)
             os.environ.update({name: value} if value is not None else {})
-
-
-def to_toml(values: dict[str, Any]) -> str:
-    """Write JSON data as TOML: one line a key, dictionaries inside it as inline tables, None left out."""
-    return "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items() if value is not None)
-
-
-def toml_value(value: Any) -> str:
-    """Write one value as TOML."""
-    if isinstance(value, dict):
-        pairs = [f"{toml_value(key)} = {toml_value(item)}" for key, item in value.items() if item is not None]
-        return f"{{{', '.join(pairs)}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(toml_value, value))}]"
-    # Strings, booleans and finite numbers are written as in JSON, but for pairs of surrogates.
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def compare(original: Session, new: Session, changed: list[str], tolerance: float | None) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit._files import json_bytes, write_atomically
+from ecgkit._files import json_bytes, toml_value, write_atomically
 from ecgkit._workers import Worker, enrolled
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
@@ -186,7 +186,7 @@ def check_models(space: Space, config: TrainingConfig, dataset: Dataset) -> None
     EcgkitError
         If it cannot.
     """
-    shapes = {json.dumps([one.crop_seconds, one.model_options]): one for one in space.corners(config)}
+    shapes = {json.dumps([one.crop_seconds, one.metadata, one.model_options]): one for one in space.corners(config)}
     for shape, one in shapes.items():
         try:
             new_model(one, dataset)
@@ -481,15 +481,10 @@ def recipe_text(plan: SearchPlan, study: optuna.Study, number: int) -> str:
     kept = {name: value for name, value in config.items() if name not in left_out}
     tables = {name: value for name, value in kept.items() if isinstance(value, dict)}
     lines = [f"# {plan.words}: trial {number} of the study {plan.folder.name}, macro AUC {trial.value:.4f} on fold 9."]
-    lines += [f"{name} = {toml(value)}" for name, value in kept.items() if name not in tables]
+    lines += [f"{name} = {toml_value(value)}" for name, value in kept.items() if name not in tables]
     for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {toml(value)}" for key, value in table.items())] if table else []
+        lines += ["", f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in table.items())] if table else []
     return "\n".join(lines) + "\n"
-
-
-def toml(value: object) -> str:
-    """Write a text, a number, a truth value or a list of such: in these JSON and TOML agree."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def draw(plan: SearchPlan, study: optuna.Study, trials: pd.DataFrame) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import io
 import itertools
@@ -25,7 +26,7 @@ import pandas as pd
 from ecgkit import paths, pipeline, sessions, store
 from ecgkit._files import json_bytes, locked, write_atomically
 from ecgkit.errors import EcgkitError
-from ecgkit.notebook_runner import check_parameters
+from ecgkit.notebook_runner import check_parameters, declared_parameters
 
 FOLDER = "sweeps"
 """Where under the root the tables of sweeps lie."""
@@ -214,6 +215,13 @@ def check_run(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
         raise EcgkitError(f"no {missing[0]} is given: write it at the top, in [grid] or in [[run]]")
     if infinite := [name for name, value in given.items() if isinstance(value, float) and not math.isfinite(value)]:
         raise EcgkitError(f"{infinite[0]} is {given[infinite[0]]}: give a finite number")
+    from ecgkit.training.config import TrainingConfig  # loads torch
+
+    of_recipes = {item.name for item in dataclasses.fields(TrainingConfig)} - declared_parameters(notebook).keys()
+    if inside := [name for name in given if name in of_recipes]:
+        raise EcgkitError(
+            f"{inside[0]} belongs into a recipe: write one for each value and vary recipe = [...], or see ecgkit search"
+        )
     return check_parameters(notebook, given)
 
 

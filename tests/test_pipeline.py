@@ -53,6 +53,24 @@ def chain(root: Path) -> pipeline.Chain:
 
 
 @pytest.mark.slow
+def test_a_recipe_says_what_is_trained_and_the_same_call_is_skipped(
+    chain: pipeline.Chain, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(
+        'epochs = 1\nbatch_size = 64\nlearning_rate = 1e-3\nlabel_set = "rhythm"\nseed = 5\nmetadata = true\n'
+        "[model_options]\nwidths = [8, 8]\n"
+    )
+    call = ["train", chain.dataset.name, "--model", "resnet1d", "--recipe", str(recipe), "--root", str(root)]
+    assert main(call) == 0
+    config = Session(Path(capsys.readouterr().out.splitlines()[-1])).config
+    assert (config["label_set"], config["seed"], config["metadata"]) == ("rhythm", 5, True)
+    assert config["model_options"]["widths"] == [8, 8]
+    assert main(call) == 0
+    assert "unchanged, skipped" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_every_step_leaves_what_the_design_says(chain: pipeline.Chain) -> None:
     assert chain.dataset.name == "small"
     assert {"DONE", "1_Preprocessing.ipynb", "dataset.json", "labels", "records.parquet", "signals.npy"} <= names(

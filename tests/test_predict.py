@@ -134,6 +134,8 @@ def test_age_and_sex_as_arrays(root: Path) -> None:
     who = SOURCE.records.set_index("record_id").loc[table["record_id"]]
     prob = predictor.predict_proba(signals, sampling_rate=100, age=who["age"].tolist(), sex=who["sex"].tolist())
     np.testing.assert_allclose(prob[:, 0], table["calibrated_NORM"], rtol=0, atol=1e-5)
+    columns = predictor.predict_proba(signals, sampling_rate=100, age=who["age"], sex=who["sex"])
+    np.testing.assert_array_equal(columns, prob)
     one = predictor.predict_proba(signals[:2], sampling_rate=100, age=50, sex="female")
     each = predictor.predict_proba(signals[:2], sampling_rate=100, age=[50, 50.0], sex=["female", "female"])
     np.testing.assert_array_equal(one, each)

@@ -19,6 +19,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from ecgkit import paths, pipeline, reproduction, sessions
+from ecgkit._files import to_toml
 from ecgkit.cli import main
 from ecgkit.sessions import Session
 
@@ -279,7 +280,7 @@ def test_a_recipe_survives_toml() -> None:
         "note": 'a "quoted" \\ Größe\n',
         "model_options": {"widths": [64, 96], "pooling": "mean_max", "dropout": 0.3, "inner": {}},
     }
-    assert tomllib.loads(reproduction.to_toml(values | {"nothing": None})) == values
+    assert tomllib.loads(to_toml(values | {"nothing": None})) == values
 
 
 def test_every_declared_parameter_is_set(tmp_path: Path) -> None:

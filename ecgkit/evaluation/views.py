@@ -13,6 +13,7 @@ from torch import Tensor
 from ecgkit import metrics
 from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
 from ecgkit.metrics import Floats
+from ecgkit.models.base import ECGModel, window_starts
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset
 from ecgkit.training.inference import check_match, run_batches
 from ecgkit.training.weights import TrainedModel
@@ -125,7 +126,7 @@ def compare_views(
         rows.append(
             {
                 "view": view.name,
-                "forward_passes": len(view.starts),
+                "forward_passes": len(view.starts) * windows_of(trained.model, view, dataset),
                 "fold_9": metrics.macro_auc(of_fold[VALIDATION_FOLD][1], of_fold[VALIDATION_FOLD][2][i]),
                 "fold_10": value,
                 "low": low,
@@ -136,6 +137,12 @@ def compare_views(
             }
         )
     return pd.DataFrame(rows).set_index("view")
+
+
+def windows_of(model: ECGModel, view: View, dataset: Dataset) -> int:
+    """Count the windows in which a model reads one window or shift of a view."""
+    n_samples = dataset.n_samples if view.seconds is None else round(view.seconds * dataset.sampling_rate)
+    return len(window_starts(n_samples, model.n_samples))
 
 
 def _mean_logits(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.models.base import ECGModel
-from ecgkit.models.bilstm import RecurrentBaseline
+from ecgkit.models.bilstm import BiLSTMModel
 from ecgkit.models.cnn import CNN
 from ecgkit.models.cnn_bilstm import CNNBiLSTM
 from ecgkit.models.cross_lead_cnn import CrossLeadCNN
@@ -26,7 +26,7 @@ MODELS: dict[str, type[ECGModel]] = {
     "cnn": CNN,
     "cross_lead_cnn": CrossLeadCNN,
     "cnn_bilstm": CNNBiLSTM,
-    "bilstm": RecurrentBaseline,
+    "bilstm": BiLSTMModel,
     "residual_bilstm_attention": ResidualBiLSTMAttention,
     "parallel_xlstm": ParallelXLSTM,
     "hierarchical_xlstm": HierarchicalXLSTM,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
+from ecgkit.models.layers import dense
 
 
 class ECGModel(nn.Module, ABC):
@@ -35,7 +36,8 @@ class ECGModel(nn.Module, ABC):
     """
 
     gradcam_layer: str
-    """Name of the submodule whose output, ``(records, channels, time)``, Grad-CAM reads."""
+    """Name of the submodule whose output, ``(records, channels, time)``, Grad-CAM reads; for signals longer than
+    ``n_samples``, a record is there once for each of its windows, in the order of `cut_windows`."""
 
     def __init__(
         self, *, n_leads: int, n_classes: int, n_samples: int, sampling_rate: int, n_metadata: int = 0
@@ -46,7 +48,7 @@ class ECGModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, signal: Tensor) -> Tensor:
-        """Encode a signal of ``n_samples`` samples: ``(records, n_leads, n_samples)`` to ``(records, features)``."""
+        """Encode at most ``n_samples`` samples at once: ``(records, n_leads, samples)`` to ``(records, features)``."""
 
     def embed(self, signal: Tensor) -> Tensor:
         """Encode the signal alone, before age and sex come in.
@@ -123,6 +125,13 @@ class ECGModel(nn.Module, ABC):
         return self.head(self.dropout(self.hidden(features)))
 
 
+def window_starts(n_samples: int, length: int, *, overlap: float = 0.5) -> list[int]:
+    """Say at which samples the windows of `cut_windows` begin."""
+    spare = max(0, n_samples - length)
+    n_windows = 1 + math.ceil(spare / (length * (1 - overlap)))
+    return [round(spare * i / max(1, n_windows - 1)) for i in range(n_windows)]
+
+
 def cut_windows(signal: Tensor, length: int, *, overlap: float = 0.5) -> Tensor:
     """Cut signals into windows that overlap by at least a given share and reach from the first sample to the last.
 
@@ -139,61 +148,5 @@ def cut_windows(signal: Tensor, length: int, *, overlap: float = 0.5) -> Tensor:
     -------
     Tensor, shape (records, windows, leads, length)
     """
-    spare = max(0, signal.shape[-1] - length)
-    n_windows = 1 + math.ceil(spare / (length * (1 - overlap)))
-    starts = [round(spare * i / max(1, n_windows - 1)) for i in range(n_windows)]
+    starts = window_starts(signal.shape[-1], length, overlap=overlap)
     return torch.stack([signal[..., start : start + length] for start in starts], dim=1)
-
-
-def dense(n_in: int, n_out: int, *, batch_norm: bool = False) -> list[nn.Module]:
-    """Make a linear layer with ReLU and, if asked for, batch normalisation behind it."""
-    layers: list[nn.Module] = [nn.Linear(n_in, n_out), nn.ReLU()]
-    return [*layers, nn.BatchNorm1d(n_out)] if batch_norm else layers
-
-
-class MeanMaxPooling(nn.Module):
-    """Mean and maximum over time, side by side: ``(records, channels, time)`` to ``(records, 2 * channels)``."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Pool over the last axis."""
-        return torch.cat([features.mean(dim=-1), features.amax(dim=-1)], dim=1)
-
-
-class AttentionPooling(nn.Module):
-    """Weighted mean over time with one learned softmax weight a token and head (Bahdanau et al., 2015).
-
-    Parameters
-    ----------
-    n_channels : int
-        Channels of the input, ``(records, n_channels, time)``; the output is ``(records, n_channels)``.
-    n_heads : int, default 4
-        Groups of channels that have weights of their own.
-    """
-
-    def __init__(self, n_channels: int, n_heads: int = 4) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.score = nn.Sequential(
-            nn.Conv1d(n_channels, n_channels // 2, 1), nn.Tanh(), nn.Conv1d(n_channels // 2, n_heads, 1)
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Pool over the last axis."""
-        weights = self.score(features).softmax(dim=-1)
-        grouped = features.unflatten(1, (self.n_heads, -1))
-        return torch.einsum("bht,bhct->bhc", weights, grouped).flatten(1)
-
-
-def make_pooling(name: str, n_channels: int) -> tuple[nn.Module, int]:
-    """Make the pooling over time called ``"mean_max"`` or ``"attention"``, and say how many features it gives.
-
-    Raises
-    ------
-    EcgkitError
-        If there is no pooling of this name.
-    """
-    if name == "mean_max":
-        return MeanMaxPooling(), 2 * n_channels
-    if name == "attention":
-        return AttentionPooling(n_channels), n_channels
-    raise EcgkitError(f"unknown pooling {name!r}: choose one of mean_max, attention")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ecgkit.models.base import ECGModel, dense
-from ecgkit.models.layers import BiLSTM, to_frame_rate
+from ecgkit.models.base import ECGModel
+from ecgkit.models.layers import BiLSTM, dense, to_frame_rate
 
 
-class RecurrentBaseline(ECGModel):
+class BiLSTMModel(ECGModel):
     """Two LSTM layers read all samples in both directions; the mean over time goes on.
 
     The mean, and not the last step, which after 1,000 steps has little left of the first beats.

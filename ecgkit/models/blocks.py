@@ -20,7 +20,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import accelerate
 
 
-def make_block(kind: str, *, width: int, n_heads: int, n_tokens: int, index: int, n_blocks: int) -> nn.Module:
+def make_block(kind: str, *, width: int, n_heads: int, index: int, n_blocks: int) -> nn.Module:
     """Make one upstream block, which maps ``(records, tokens, width)`` to the same shape with its shortcut inside.
 
     Parameters
@@ -31,8 +31,6 @@ def make_block(kind: str, *, width: int, n_heads: int, n_tokens: int, index: int
         Channels of a token.
     n_heads : int
         Heads; they divide ``width``.
-    n_tokens : int
-        Length of the sequence; sizes mLSTM's causal mask.
     index, n_blocks : int
         Place of the block in its stack; sets the initial forget gates.
 
@@ -46,7 +44,8 @@ def make_block(kind: str, *, width: int, n_heads: int, n_tokens: int, index: int
         If the kind is neither ``"m"`` nor ``"s"``.
     """
     if kind == "m":
-        mlstm = mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=n_tokens)
+        # The length only sizes a causal mask, which our cell does not need: it reads sequences of any length.
+        mlstm = mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=1)
         return accelerate(mLSTMBlock(mLSTMBlockConfig(mlstm=mlstm, _num_blocks=n_blocks, _block_idx=index)))
     if kind == "s":
         # "vanilla" is plain PyTorch; upstream's default compiles CUDA code with nvcc on first use. Upstream keeps the
@@ -96,20 +95,15 @@ class BidirectionalXLSTM(nn.Module):
         One letter a block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
     n_heads : int
         Heads of each block.
-    n_tokens : int
-        Length of the sequence.
     dropout : float
         On what each block adds.
     """
 
-    def __init__(self, *, width: int, layout: Sequence[str], n_heads: int, n_tokens: int, dropout: float) -> None:
+    def __init__(self, *, width: int, layout: Sequence[str], n_heads: int, dropout: float) -> None:
         super().__init__()
         blocks = []
         for index, kind in enumerate(layout):
-            pair = [
-                make_block(kind, width=width, n_heads=n_heads, n_tokens=n_tokens, index=index, n_blocks=len(layout))
-                for _ in range(2)
-            ]
+            pair = [make_block(kind, width=width, n_heads=n_heads, index=index, n_blocks=len(layout)) for _ in range(2)]
             blocks.append(BidirectionalBlock(*pair, dropout=dropout))
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(width)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ecgkit.models.base import ECGModel, dense
-from ecgkit.models.layers import convolutions, to_frame_rate
+from ecgkit.models.base import ECGModel
+from ecgkit.models.layers import convolutions, dense, to_frame_rate
 
 
 class CNN(ECGModel):

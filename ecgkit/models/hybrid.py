@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ecgkit.models.base import ECGModel, make_pooling
+from ecgkit.models.base import ECGModel
 from ecgkit.models.blocks import BidirectionalXLSTM
-from ecgkit.models.resnet1d import ResidualTrunk, stem_stride
+from ecgkit.models.layers import make_pooling
+from ecgkit.models.trunk import ResidualTrunk
 
 
 class Hybrid(ECGModel):
@@ -80,12 +81,7 @@ class Hybrid(ECGModel):
             squeeze_excitation=squeeze_excitation,
             anti_aliased=anti_aliased,
         )
-        n_tokens = -(-n_samples // stem_stride(sampling_rate, frame_rate))
-        for _ in widths[1:]:
-            n_tokens = -(-n_tokens // 2)
-        self.sequence = BidirectionalXLSTM(
-            width=widths[-1], layout=layout, n_heads=n_heads, n_tokens=n_tokens, dropout=dropout
-        )
+        self.sequence = BidirectionalXLSTM(width=widths[-1], layout=layout, n_heads=n_heads, dropout=dropout)
         self.pooling, n_features = make_pooling(pooling, widths[-1])
         self.build_head(n_features, dropout=dropout)
 

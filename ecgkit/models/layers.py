@@ -152,3 +152,57 @@ class BiLSTM(nn.Module):
             batch_first=False,
         )
         return output.permute(1, 2, 0)
+
+
+def dense(n_in: int, n_out: int, *, batch_norm: bool = False) -> list[nn.Module]:
+    """Make a linear layer with ReLU and, if asked for, batch normalisation behind it."""
+    layers: list[nn.Module] = [nn.Linear(n_in, n_out), nn.ReLU()]
+    return [*layers, nn.BatchNorm1d(n_out)] if batch_norm else layers
+
+
+class MeanMaxPooling(nn.Module):
+    """Mean and maximum over time, side by side: ``(records, channels, time)`` to ``(records, 2 * channels)``."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool over the last axis."""
+        return torch.cat([features.mean(dim=-1), features.amax(dim=-1)], dim=1)
+
+
+class AttentionPooling(nn.Module):
+    """Weighted mean over time with one learned softmax weight a token and head (Bahdanau et al., 2015).
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of the input, ``(records, n_channels, time)``; the output is ``(records, n_channels)``.
+    n_heads : int, default 4
+        Groups of channels that have weights of their own.
+    """
+
+    def __init__(self, n_channels: int, n_heads: int = 4) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.score = nn.Sequential(
+            nn.Conv1d(n_channels, n_channels // 2, 1), nn.Tanh(), nn.Conv1d(n_channels // 2, n_heads, 1)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pool over the last axis."""
+        weights = self.score(features).softmax(dim=-1)
+        grouped = features.unflatten(1, (self.n_heads, -1))
+        return torch.einsum("bht,bhct->bhc", weights, grouped).flatten(1)
+
+
+def make_pooling(name: str, n_channels: int) -> tuple[nn.Module, int]:
+    """Make the pooling over time called ``"mean_max"`` or ``"attention"``, and say how many features it gives.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no pooling of this name.
+    """
+    if name == "mean_max":
+        return MeanMaxPooling(), 2 * n_channels
+    if name == "attention":
+        return AttentionPooling(n_channels), n_channels
+    raise EcgkitError(f"unknown pooling {name!r}: choose one of mean_max, attention")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models.base import ECGModel, MeanMaxPooling
+from ecgkit.models.base import ECGModel
 from ecgkit.models.blocks import make_block
-from ecgkit.models.layers import to_frame_rate
+from ecgkit.models.layers import MeanMaxPooling, to_frame_rate
 
 
 class TokenEmbedding(nn.Module):
@@ -104,11 +104,9 @@ class TwoBranchXLSTM(ECGModel):
             )
         self.frames = to_frame_rate(sampling_rate, frame_rate)
         self.tokens = TokenEmbedding(n_leads, width, frames_per_token)
-        n_frames = -(-n_samples // max(1, round(sampling_rate / frame_rate)))
-        n_tokens = -(-n_frames // frames_per_token)
         self.slstm, self.mlstm = (
             nn.ModuleList(
-                make_block(kind, width=width, n_heads=n_heads, n_tokens=n_tokens, index=index, n_blocks=n_blocks)
+                make_block(kind, width=width, n_heads=n_heads, index=index, n_blocks=n_blocks)
                 for index in range(n_blocks)
             )
             for kind in "sm"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models.base import ECGModel, dense
-from ecgkit.models.layers import BiLSTM, to_frame_rate
+from ecgkit.models.base import ECGModel
+from ecgkit.models.layers import BiLSTM, dense, to_frame_rate
 
 
 class PooledResidualBlock(nn.Module):
@@ -45,7 +45,7 @@ class PooledResidualBlock(nn.Module):
         return self.after(self.body(features) + self.shortcut(features))
 
 
-class TimeAttention(nn.Module):
+class TanhAttentionPooling(nn.Module):
     """Weighted mean over time, the weights a softmax of tanh(xW) with one column W (Bahdanau et al., 2015).
 
     Parameters
@@ -132,7 +132,7 @@ class ResidualBiLSTMAttention(ECGModel):
             )
         )
         self.sequence = BiLSTM(widths[-1], lstm_width)
-        self.pooling = TimeAttention(2 * lstm_width)
+        self.pooling = TanhAttentionPooling(2 * lstm_width)
         self.dense = nn.Sequential(nn.Dropout(dropout), *dense(2 * lstm_width, n_dense, batch_norm=True))
         self.build_head(n_dense, dropout=dropout, branch=branch, hidden=hidden, batch_norm=True)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ecgkit.models.base import ECGModel, make_pooling
+from ecgkit.models.base import ECGModel
 from ecgkit.models.blocks import BidirectionalXLSTM
-from ecgkit.models.resnet1d import stem_stride
+from ecgkit.models.layers import make_pooling
+from ecgkit.models.trunk import stem_stride
 
 
 class PatchEmbedding(nn.Sequential):
@@ -38,7 +39,6 @@ class PatchEmbedding(nn.Sequential):
                 nn.GELU(),
             ]
         super().__init__(*layers)
-        self.samples_per_token = 8 * first
 
 
 class XLSTM(ECGModel):
@@ -88,10 +88,7 @@ class XLSTM(ECGModel):
             n_metadata=n_metadata,
         )
         self.patches = PatchEmbedding(n_leads=n_leads, sampling_rate=sampling_rate, width=width)
-        n_tokens = -(-n_samples // self.patches.samples_per_token)
-        self.sequence = BidirectionalXLSTM(
-            width=width, layout=layout, n_heads=n_heads, n_tokens=n_tokens, dropout=dropout
-        )
+        self.sequence = BidirectionalXLSTM(width=width, layout=layout, n_heads=n_heads, dropout=dropout)
         self.pooling, n_features = make_pooling(pooling, width)
         self.build_head(n_features, dropout=dropout)
 

@@ -1,4 +1,4 @@
-"""Random changes of a training batch that leave its labels true."""
+"""Random changes of a training batch: augmentation, which leaves the labels true, and mixup, which mixes them too."""
 
 from __future__ import annotations
 

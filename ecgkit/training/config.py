@@ -12,7 +12,7 @@ import torch
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.models import MODELS, resolve_options
-from ecgkit.training.losses import make_loss
+from ecgkit.training.losses import make_loss, resolve_loss_options
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 AUTO = "auto"
@@ -216,6 +216,7 @@ def configure(
     values = {"precision": AUTO} | read_recipe(model, source=source, recipe=recipe) | given
     if values["precision"] == AUTO:
         values["precision"] = "bfloat16" if has_bfloat16() else "float32"
+    values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
     return TrainingConfig(**(values | {"dataset": dataset, "model": model}))
 

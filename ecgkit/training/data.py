@@ -21,6 +21,9 @@ from ecgkit.store import TRAIN_FOLDS, Dataset
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
+BATCH = 256
+"""Windows that a model without gradients reads at once."""
+
 
 @dataclass(frozen=True)
 class MetadataScaler:
@@ -145,6 +148,14 @@ class OrderedBatches(Sampler[NDArray[np.int64]]):
         """Give the batches."""
         for start in range(0, len(self.positions), self.batch_size):
             yield self.positions[start : start + self.batch_size]
+
+
+def records_at_once(n_read: int, n_samples: int) -> int:
+    """Say how many records a batch without gradients has, of a model that reads so many of a record's samples at once.
+
+    A record that is read in many windows counts as many.
+    """
+    return max(1, BATCH * n_read // n_samples)
 
 
 def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:

@@ -23,13 +23,12 @@ from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.store import TRAIN_FOLDS, VALIDATION_FOLD, Dataset
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader, records_at_once
 from ecgkit.training.module import Classifier, mean_loss
 from ecgkit.training.weights import TrainedModel, load_weights, new_model
 
 MONITOR = "validation_macro_auc"
 HISTORY = "history.csv"
-VALIDATION_BATCH = 256
 OnEpoch = Callable[[int, float], None]
 
 
@@ -234,17 +233,20 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     with quiet_lightning():
         trainer = make_trainer(session, config, writer)
         batches = Batches(dataset, trained.scaler)
+        positions = dataset.folds(*TRAIN_FOLDS)
         train = ShuffledBatches(
-            dataset.folds(*TRAIN_FOLDS),
+            positions,
             batch_size=config.batch_size,
             seed=config.seed,
             repeats=config.crops_per_record,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )
-        positive_share = torch.from_numpy(batches.labels[dataset.folds(*TRAIN_FOLDS)].mean(axis=0))
-        validation = OrderedBatches(dataset.folds(VALIDATION_FOLD), batch_size=VALIDATION_BATCH)
-        session.log(describe(trained, config, trainer, n_train=len(train.positions), resumed=last.is_file()))
+        positive_share = torch.from_numpy(batches.labels[positions].mean(axis=0))
+        validation = OrderedBatches(
+            dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.keywords["n_samples"], dataset.n_samples)
+        )
+        session.log(describe(trained, config, trainer, n_train=len(positions), resumed=last.is_file()))
         with interruptible():
             trainer.fit(
                 Classifier(trained.model, config, positive_share),

@@ -17,10 +17,8 @@ from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset, open_dataset
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, loader
+from ecgkit.training.data import Batches, OrderedBatches, loader, records_at_once
 from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
-
-BATCH = 256
 
 
 def run_batches(
@@ -33,7 +31,8 @@ def run_batches(
     trained.model.eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained.model.to(device)
-    batches = loader(Batches(dataset, trained.scaler), OrderedBatches(positions, batch_size=BATCH))
+    size = records_at_once(trained.keywords["n_samples"], dataset.n_samples)
+    batches = loader(Batches(dataset, trained.scaler), OrderedBatches(positions, batch_size=size))
     with torch.inference_mode():
         parts = [
             call(signal.to(device), metadata if metadata is None else metadata.to(device)).cpu().numpy()
@@ -43,7 +42,7 @@ def run_batches(
 
 
 def check_match(trained: TrainedModel, dataset: Dataset) -> None:
-    """Check that a model and a dataset speak of the same: sampling rate, classes, and records that are long enough.
+    """Check that model and dataset agree: sampling rate, classes, statistics, and records that are long enough.
 
     Raises
     ------
@@ -52,6 +51,11 @@ def check_match(trained: TrainedModel, dataset: Dataset) -> None:
     """
     what = f"the model that is to read {dataset.path}"
     check_made_for(what, trained, classes=dataset.classes or None, sampling_rate=dataset.sampling_rate)
+    if not (np.array_equal(trained.mean, dataset.mean) and np.array_equal(trained.std, dataset.std)):
+        raise EcgkitError(
+            f"the model was trained on signals standardised with other statistics than those of {dataset.path}: "
+            "give its own dataset"
+        )
     if dataset.n_samples < trained.keywords["n_samples"]:
         raise EcgkitError(
             f"the model reads {trained.keywords['n_samples']} samples, the records of {dataset.path} have "
@@ -116,7 +120,7 @@ def embed(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64])
     trained : TrainedModel
         The model.
     dataset : Dataset
-        Any dataset with the model's sampling rate and length.
+        Opened with any label set; of the model's sampling rate and statistics.
     positions : ndarray of int64
         Which records.
 

@@ -41,9 +41,9 @@ class ClassWeighted(nn.Module):
         super().__init__()
         check_range("power", power, 0.0, 1.0)
         self.weight: Tensor
+        weight = ((1 - positive_share) / positive_share.clamp(min=1e-6)) ** power
         # A class without a positive label in the training folds has no weight to give.
-        share = positive_share.clamp(min=1e-6)
-        self.register_buffer("weight", ((1 - share) / share) ** power, persistent=False)
+        self.register_buffer("weight", weight.where(positive_share > 0, 1.0), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Give the loss of a batch."""
@@ -137,15 +137,28 @@ def make_loss(name: str, options: dict[str, Any], *, positive_share: Tensor) -> 
     EcgkitError
         If there is no loss of this name, or it has no such option, or an option is out of its range.
     """
+    resolved = resolve_loss_options(name, options)
+    share = {"positive_share": positive_share} if name == "weighted_bce" else {}
+    return LOSSES[name](**resolved, **share)
+
+
+def resolve_loss_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Resolve a loss's own numbers: its defaults, then what is given.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no loss of this name, or it has no such option, or a value is no number.
+    """
     check_choice("loss", name, LOSSES)
-    known = [key for key in inspect.signature(LOSSES[name]).parameters if key != "positive_share"]
-    for key, value in options.items():
-        if key not in known:
-            raise EcgkitError(f"the loss {name} has no option {key!r}: choose from {', '.join(known) or 'none'}")
+    parameters = inspect.signature(LOSSES[name]).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items() if key != "positive_share"}
+    for key, value in given.items():
+        if key not in defaults:
+            raise EcgkitError(f"the loss {name} has no option {key!r}: choose from {', '.join(defaults) or 'none'}")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise EcgkitError(f"the loss's option {key} is {value!r}: give a number")
-    share = {"positive_share": positive_share} if name == "weighted_bce" else {}
-    return LOSSES[name](**options, **share)
+    return defaults | given
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -194,6 +194,8 @@ def apply(config: TrainingConfig, values: dict[str, Any]) -> TrainingConfig:
     for name, value in values.items():
         table, _, key = name.rpartition(".")
         (fields[table] if table else fields)[key] = value
+    if fields.get("crop_seconds") == 0:  # a whole record costs as much as four crops of 2.5 s, and comes by once
+        fields.setdefault("crops_per_record", 1)
     return dataclasses.replace(config, **fields)
 
 

@@ -11,7 +11,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model, resolve_options
 from ecgkit.models.layers import BiLSTM, convolutions, to_frame_rate
 from ecgkit.models.recurrence_cnn import recurrence_plot
-from ecgkit.models.residual_bilstm_attention import PooledResidualBlock, TimeAttention
+from ecgkit.models.residual_bilstm_attention import PooledResidualBlock, TanhAttentionPooling
 
 SHAPE = {"n_leads": 12, "n_classes": 5, "n_samples": 1000, "sampling_rate": 100}
 
@@ -108,7 +108,7 @@ def test_the_lstm_is_that_of_torch_and_reads_both_ways() -> None:
 
 def test_attention_over_time_is_its_formula() -> None:
     torch.manual_seed(0)
-    pooling, features = TimeAttention(6), torch.randn(2, 6, 30)
+    pooling, features = TanhAttentionPooling(6), torch.randn(2, 6, 30)
     states = features.numpy().transpose(0, 2, 1)
     scores = np.tanh(states @ pooling.score.weight.detach().numpy()[0])
     weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)

@@ -119,7 +119,7 @@ def test_export_gives_the_same(name: str, signal: torch.Tensor) -> None:
 
 def test_blocks_read_in_both_directions() -> None:
     torch.manual_seed(0)
-    stack = BidirectionalXLSTM(width=16, layout="ms", n_heads=2, n_tokens=20, dropout=0.0).eval()
+    stack = BidirectionalXLSTM(width=16, layout="ms", n_heads=2, dropout=0.0).eval()
     tokens = torch.randn(1, 16, 20)
     changed = tokens.clone()
     changed[:, :, 10] += 1

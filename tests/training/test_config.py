@@ -83,6 +83,11 @@ def test_what_does_not_fit_is_named(settings: dict[str, object], message: str) -
         configure(**({"dataset": "x", "model": "resnet1d"} | settings))
 
 
+def test_the_configuration_names_every_number_of_the_loss() -> None:
+    config = configure(dataset="x", model="cnn", loss="focal", loss_options={"gamma": 1.0})
+    assert config.loss_options == {"alpha": 0.5, "gamma": 1.0}
+
+
 def test_configurations_are_frozen() -> None:
     config = TrainingConfig(dataset="x", model="xlstm", epochs=1, batch_size=8, learning_rate=1e-3)
     with pytest.raises(AttributeError):

@@ -63,6 +63,12 @@ def test_class_weights_let_both_sides_of_a_class_weigh_the_same() -> None:
     torch.testing.assert_close((pull * labels).sum(0), -(pull * (1 - labels)).sum(0))
 
 
+def test_a_class_that_training_never_saw_has_no_weight_of_its_own() -> None:
+    logits, labels = batch()
+    loss = make_loss("weighted_bce", {}, positive_share=torch.tensor([0.5, 0.0, 0.5]).double())
+    assert float(loss(logits, labels)) == pytest.approx(plain(logits, labels), rel=1e-9)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_mixed_label_has_the_mixed_loss(name: str) -> None:
     logits, labels = batch()

@@ -331,7 +331,7 @@ def make_forward(n: int) -> Any:
             start = ((state * records + first + b) * heads + head) * n
             copy(rows, b * size + state_at(state, n), last, start, n)
 
-    return compile_cached(slstm_forward)
+    return compile_cached(slstm_forward, n)
 
 
 @lru_cache
@@ -378,11 +378,13 @@ def make_backward(n: int) -> Any:
         for b, state in np.ndindex(n_rows, 4):
             copy(rows, b * size + state * n, dfirst, ((state * records + first + b) * heads + head) * n, n)
 
-    return compile_cached(slstm_backward)
+    return compile_cached(slstm_backward, n)
 
 
-def compile_cached(function: Callable[..., None]) -> Any:
-    """Compile on first use, and keep the machine code on the disk where there is a place to write."""
+def compile_cached(function: Callable[..., None], n: int) -> Any:
+    """Compile on first use for heads of a width, and keep the machine code on the disk where it can be written."""
+    # numba keeps one index for each name, without a lock: two widths compiled at once could swap their code.
+    function.__qualname__ += f"_{n}"
     try:
         return njit(nogil=True, cache=True, **OPTIONS)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
