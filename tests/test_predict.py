@@ -22,6 +22,7 @@ from ecgkit.training import predict_folds
 from ecgkit.training.config import configure
 from ecgkit.training.weights import new_model
 
+WHOLE = {"crop_seconds": 0.0, "crops_per_record": 1}
 SOURCE = Demo(n_records=120, seed=5)
 
 
@@ -34,7 +35,7 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     dataset = open_dataset(folder / paths.PROCESSED / "demo", label_set="superclass")
     for model, metadata in (("resnet1d", False), ("xlstm", False), ("resnet1d", True)):
         torch.manual_seed(0)
-        config = replace(configure(dataset="demo", model=model, source="demo"), metadata=metadata)
+        config = replace(configure(dataset="demo", model=model, source="demo", **WHOLE), metadata=metadata)
         session = sessions.create(paths.TRAINING, folder)
         trained = new_model(config, dataset).untrained(0)  # whose residual branches are not silent
         trained.save(session.path / "weights" / "best.safetensors")

@@ -45,7 +45,9 @@ def root(demo_root: Path, demo_dataset: Dataset, tmp_path_factory: pytest.TempPa
     (folder / paths.PROCESSED / "demo").symlink_to(demo_root / paths.PROCESSED / "demo")
     settings = {"dataset": "demo", "model": "resnet1d", "source": "demo", "epochs": 1, "model_options": SMALL}
     for metadata in (False, True):
-        config = replace(configure(**settings), metadata=metadata, precision="float32")
+        config = replace(
+            configure(**settings, crop_seconds=0.0, crops_per_record=1), metadata=metadata, precision="float32"
+        )
         session = sessions.create(paths.TRAINING, folder)
         session.write_json("config.json", asdict(config) | {"dataset_fingerprint": demo_dataset.fingerprint})
         if metadata:

@@ -184,7 +184,11 @@ def test_values_reach_the_configuration_as_the_file_has_them(tmp_path: Path) -> 
     assert space.decoded(kept) == decoded
     assert space.position_of(config) is None
     inside = apply(config, decoded)
-    assert (inside.batch_size, inside.model_options["widths"], inside.model_options["blocks"]) == (24, [8, 16], 2)
+    assert (inside.batch_size, inside.model_options["widths"], inside.model_options["blocks"]) == (
+        24,
+        [8, 16],
+        config.model_options["blocks"],
+    )
     assert space.position_of(inside) == kept
     assert space.position_of(apply(inside, {"batch_size": 25})) is None  # between two steps
 

@@ -20,10 +20,13 @@ def dataset(demo_dataset: Dataset) -> Dataset:
     return open_dataset(demo_dataset.path, label_set="superclass")
 
 
+WHOLE = {"crop_seconds": 0.0, "crops_per_record": 1}
+
+
 @pytest.fixture(scope="module", params=["resnet1d", "xlstm", "hybrid"])
 def untrained(request: pytest.FixtureRequest, dataset: Dataset) -> TrainedModel:
     torch.manual_seed(0)
-    return new_model(configure(dataset="demo", model=request.param, source="demo"), dataset)
+    return new_model(configure(dataset="demo", model=request.param, source="demo", **WHOLE), dataset)
 
 
 def test_a_window_repeats_the_edge() -> None:
@@ -65,3 +68,8 @@ def test_the_table_compares_with_the_first_view(untrained: TrainedModel, dataset
     assert first["fold_10"] == pytest.approx(expected, abs=1e-6)
     np.testing.assert_allclose(table["difference"], table["fold_10"] - first["fold_10"])
     assert (table["difference_low"] <= table["difference"]).all()
+
+
+def test_a_model_of_crops_reads_a_whole_record_in_windows(dataset: Dataset) -> None:
+    model = new_model(configure(dataset="demo", model="cnn", crop_seconds=2.5), dataset)
+    assert compare_views(model, dataset, views=VIEWS[:3], resamples=2)["forward_passes"].tolist() == [7, 9, 7]
