@@ -10,6 +10,17 @@ from torch import Tensor, nn
 from ecgkit.errors import EcgkitError
 
 
+def samples_per_frame(sampling_rate: int, frame_rate: int) -> int:
+    """Say how many samples make a frame, so that a sampling rate in Hz comes close to a frame rate."""
+    return max(1, round(sampling_rate / frame_rate))
+
+
+def first_convolution(sampling_rate: int, frame_rate: int) -> tuple[int, int]:
+    """Say by how many samples a first convolution steps, to a frame rate, and how many it sees: seven frames, odd."""
+    stride = samples_per_frame(sampling_rate, frame_rate)
+    return stride, 7 * stride // 2 * 2 + 1
+
+
 def to_frame_rate(sampling_rate: int, frame_rate: int) -> nn.Module:
     """Average neighbouring samples, so that a signal arrives at about a given number of frames a second.
 
@@ -28,7 +39,7 @@ def to_frame_rate(sampling_rate: int, frame_rate: int) -> nn.Module:
     Module
         Maps ``(records, leads, samples)`` to ``(records, leads, frames)``.
     """
-    step = max(1, round(sampling_rate / frame_rate))
+    step = samples_per_frame(sampling_rate, frame_rate)
     return nn.AvgPool1d(step, ceil_mode=True) if step > 1 else nn.Identity()
 
 

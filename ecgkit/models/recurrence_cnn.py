@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.base import ECGModel, cut_windows
-from ecgkit.models.layers import MeanMaxPooling, dense, to_frame_rate
+from ecgkit.models.layers import MeanMaxPooling, dense, samples_per_frame, to_frame_rate
 
 
 def recurrence_plot(signal: Tensor, *, dimension: int, delay: int, signed: bool = False) -> Tensor:
@@ -169,7 +169,7 @@ class RecurrenceCNN(ECGModel):
             n_metadata=n_metadata,
         )
         self.frames = to_frame_rate(sampling_rate, frame_rate)
-        self.window = round(window_seconds * sampling_rate / max(1, round(sampling_rate / frame_rate)))
+        self.window = round(window_seconds * sampling_rate / samples_per_frame(sampling_rate, frame_rate))
         self.dimension, self.delay, self.signed = dimension, delay, signed
         layers: list[nn.Module] = [
             nn.Conv2d(n_leads, widths[0], 5, 2, 2, bias=False),

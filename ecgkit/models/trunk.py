@@ -1,4 +1,4 @@
-"""The residual trunk of `ResNet1d` and `Hybrid`, and how a first convolution brings a signal to a frame rate."""
+"""The residual trunk of `ResNet1d` and `Hybrid`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-def stem_stride(sampling_rate: int, frame_rate: int) -> int:
-    """Say by how many samples the stem steps to bring a sampling rate in Hz to a frame rate."""
-    return max(1, round(sampling_rate / frame_rate))
+from ecgkit.models.layers import first_convolution
 
 
 class SqueezeExcitation(nn.Module):
@@ -171,8 +168,7 @@ class ResidualTrunk(nn.Sequential):
         stochastic_depth: float = 0.0,
         **options: Any,
     ) -> None:
-        stride = stem_stride(sampling_rate, frame_rate)
-        stem_kernel = 7 * stride // 2 * 2 + 1
+        stride, stem_kernel = first_convolution(sampling_rate, frame_rate)
         layers: list[nn.Module] = [
             nn.Conv1d(n_leads, widths[0], stem_kernel, stride, stem_kernel // 2, bias=False),
             nn.BatchNorm1d(widths[0]),

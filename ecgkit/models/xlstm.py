@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from ecgkit.models.base import ECGModel
 from ecgkit.models.blocks import BidirectionalXLSTM
-from ecgkit.models.layers import make_pooling
-from ecgkit.models.trunk import stem_stride
+from ecgkit.models.layers import first_convolution, make_pooling
 
 
 class PatchEmbedding(nn.Sequential):
@@ -28,9 +27,9 @@ class PatchEmbedding(nn.Sequential):
     """
 
     def __init__(self, *, n_leads: int, sampling_rate: int, width: int) -> None:
-        first = stem_stride(sampling_rate, 100)
+        step, reach = first_convolution(sampling_rate, 100)
         channels = (n_leads, width // 4, width // 2, width, width)
-        strides, kernels = (first, 2, 2, 2), (7 * first // 2 * 2 + 1, 5, 5, 5)
+        strides, kernels = (step, 2, 2, 2), (reach, 5, 5, 5)
         layers: list[nn.Module] = []
         for n_in, n_out, stride, kernel in zip(channels[:-1], channels[1:], strides, kernels, strict=True):
             layers += [
