@@ -1,5 +1,5 @@
 # make run    sets up what is missing, then runs the whole chain on the demo data
-# make test   sets up what is missing, then checks style and types and runs the tests
+# make test   sets up what is missing, then checks style and types and runs the tests, one process a core
 # make setup  a .venv with the locked versions and this project in it
 
 PYTHON ?= python3
@@ -22,7 +22,7 @@ run: setup
 	$(BIN)/ecgkit run $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not slow" $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -126,24 +126,13 @@ def plan_again(original: Session, root: Path) -> TrainingPlan:
         If the configuration is not one of this version, or there is no such dataset.
     """
     from ecgkit import training  # loads torch
-    from ecgkit.training.config import model_options
+    from ecgkit.training.config import recorded_config
 
-    recorded = {key: value for key, value in original.config.items() if key != "dataset_fingerprint"}
+    recorded = original.config
     if recorded.get("model") == "ensemble":
         members = ", ".join(recorded.get("members", ()))
         raise EcgkitError(f"{original.name} is an ensemble and trains nothing itself: reproduce a member ({members})")
-    try:
-        config = training.TrainingConfig(**recorded)
-    except TypeError as error:
-        raise EcgkitError(
-            f"{original.path / 'config.json'} is of another version of ecgkit ({error}): install that, or train again"
-        ) from error
-    # An option that came later would take a default that the session was not trained with.
-    if lacking := sorted(model_options(config.model, {}).keys() - config.model_options.keys()):
-        raise EcgkitError(
-            f"{original.path / 'config.json'} is of another version of ecgkit (it does not say {lacking[0]!r} of "
-            f"{config.model}): install that, or train again"
-        )
+    config = recorded_config(original)
     return training.plan(root=root, **asdict(config))
 
 

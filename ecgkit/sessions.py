@@ -134,9 +134,7 @@ class Session:
 
     def save_figure(self, figure: Figure, name: str, folder: str = "figures") -> Figure:
         """Save a figure as ``folder/name.png`` and hand it back, so that a notebook's cell shows it."""
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=150)
-        write_atomically(self.path / folder / f"{name}.png", picture.getvalue())
+        save_picture(figure, self.path / folder / f"{name}.png")
         return figure
 
     def log(self, line: str) -> None:
@@ -185,6 +183,13 @@ class Session:
     def mark_done(self) -> None:
         """Write ``DONE``, the last file of a session."""
         write_atomically(self.path / "DONE", f"{datetime.now().astimezone().isoformat(timespec='seconds')}\n".encode())
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Save a figure as PNG, whole or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return write_atomically(path, picture.getvalue())
 
 
 def create(kind: str, root: Path) -> Session:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 
 from ecgkit import __version__, paths
-from ecgkit.cli import chain, evaluation, repeats, sessions
+from ecgkit.cli import chain, evaluation, feature_space, repeats, sessions
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError
 
@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         add_root(added)
         return added
 
-    for group in (chain, evaluation, repeats, sessions):
+    for group in (chain, feature_space, evaluation, repeats, sessions):
         group.add_commands(command)
     return parser
 

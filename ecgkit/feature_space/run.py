@@ -1,25 +1,43 @@
-"""A look into a training session, from the parameters of a notebook to the embeddings that it takes."""
+"""A look into a training session, from the parameters of a notebook to the vectors that it takes."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
-from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError, check_types
+from ecgkit.feature_space.embeddings import (
+    ALL_LAYERS,
+    FOLDER,
+    Embeddings,
+    epoch_weights,
+    positions_of,
+    read_vectors,
+    session_embeddings,
+)
+from ecgkit.feature_space.epochs import read_probed_epochs
+from ecgkit.feature_space.layers import EMBEDDING
+from ecgkit.feature_space.measures import measure
+from ecgkit.feature_space.probes.targets import TARGETS
+from ecgkit.feature_space.supervised import read_supervised
 from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
-from ecgkit.store import Dataset
-from ecgkit.training import TrainedSession, embed, open_trained
+from ecgkit.store import Dataset, n_cores, open_dataset
+from ecgkit.training import TrainedSession, open_trained
 
 NOTEBOOK = "3_Feature_Space.ipynb"
+MAX_UNTRAINED = 5
+"""So many untrained encoders stand beside the trained one, if they have been embedded."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +53,10 @@ class FeatureSpaceConfig:
     neighbours : int
         Neighbours that UMAP keeps a record close to.
     seed : int
-        Of clusters, maps, splits of the probes, and the untrained encoder.
+        Of clusters, maps, splits of the probes, and the first untrained encoder.
+    vectors : str
+        A ``.npy`` file of another program's vectors, which are looked into instead of the session's embeddings; empty
+        for the session's own. The session then gives the records and their labels.
 
     Raises
     ------
@@ -47,6 +68,7 @@ class FeatureSpaceConfig:
     clusters: int
     neighbours: int = 15
     seed: int = 0
+    vectors: str = ""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -65,20 +87,35 @@ class FeatureSpacePlan:
         Every parameter, as resolved.
     source : TrainedSession
         The training session, opened.
+    vectors : Embeddings or None
+        Vectors of another program, instead of the session's embeddings.
     """
 
     config: FeatureSpaceConfig
     source: TrainedSession
+    vectors: Embeddings | None = None
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """What ``config.json`` holds: the parameters, the weights' checksum and the dataset's fingerprint."""
-        weights = (self.source.session.path / "weights" / "best.safetensors").read_bytes()
-        facts = {
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
-            "dataset_fingerprint": self.source.dataset.fingerprint,
-        }
-        return asdict(self.config) | facts
+        """What ``config.json`` holds: the parameters, the checksums of what is read, the dataset's fingerprint."""
+        weights = self.source.session.path / "weights" / "best.safetensors"
+        facts = {"weights_sha256": _sha256(weights), "dataset_fingerprint": self.source.dataset.fingerprint}
+        if self.vectors is not None:
+            facts["vectors_sha256"] = _sha256(self.vectors.path)
+        return asdict(self.config) | facts | {"read": self._slow_results()}
+
+    def _slow_results(self) -> list[str]:
+        """Name what slow commands have left for the notebook, so that a run after them is another run."""
+        folder = self.source.session.path
+        patterns = (f"{FOLDER}/untrained_*/{EMBEDDING}.json", "supervised/*/DONE", "probed_epochs.json")
+        found = [path for pattern in patterns for path in folder.glob(pattern)]
+        names = {path.parent.name if path.parent != folder else path.stem for path in found}
+        return sorted(names - {f"untrained_{self.config.seed}"})  # which the notebook itself leaves
+
+
+def _sha256(path: Path) -> str:
+    """Give the checksum of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -106,34 +143,153 @@ class FeatureSpaceRun:
         """The dataset of the training, with its labels."""
         return self.plan.source.dataset
 
-    def embeddings(self, *, trained: bool = True) -> NDArray[np.float32]:
-        """Give the embedding of every record of the dataset, from a file if the session has it already.
+    @cached_property
+    def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The records of the dataset that are looked at, and the rows of their vectors."""
+        if self.plan.vectors is None:
+            everything = np.arange(len(self.dataset))
+            return everything, everything
+        return positions_of(self.plan.vectors, self.dataset.records)
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Where in the dataset the records that are looked at lie: all of them, or those with a foreign vector."""
+        return self._rows[0]
+
+    @cached_property
+    def records(self) -> pd.DataFrame:
+        """The records that are looked at, index 0 to n - 1."""
+        return self.dataset.records.iloc[self.positions].reset_index(drop=True)
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """Their labels, in the same order."""
+        return self.dataset.labels.iloc[self.positions].reset_index(drop=True)
+
+    def embeddings(self) -> NDArray[np.float32]:
+        """Give the vectors of the records, ``(records, features)``: the session's embeddings, or those brought in."""
+        if self.plan.vectors is not None:
+            return self.plan.vectors.vectors[self._rows[1]]
+        return self.layers()[EMBEDDING]
+
+    def layers(self, *, trained: bool = True) -> dict[str, NDArray[np.float32]]:
+        """Give what each layer says of the records, in the network's order; nothing for foreign vectors.
 
         Parameters
         ----------
         trained : bool, default True
-            Of the trained encoder, or else of one of the same architecture with fresh weights.
+            Of the trained encoder, or else of one with fresh weights.
 
         Returns
         -------
-        ndarray of float32, shape (records, features)
-            The rows as in ``dataset.records``.
+        dict of str to ndarray of float32, shape (records, features)
         """
-        path = self.session.path / "embeddings" / ("trained.npy" if trained else "untrained.npy")
-        if path.is_file():
-            return np.load(path)
-        encoder = self.plan.source.trained if trained else self.plan.source.trained.untrained(self.config.seed)
-        values = embed(encoder, self.dataset, np.arange(len(self.dataset)))
-        data = io.BytesIO()
-        np.save(data, values)
-        write_atomically(path, data.getvalue())
-        if trained:
-            ids = self.dataset.records[["record_id", "patient_id", "fold"]]
-            self.session.write_table("embeddings/records.parquet", ids)
-        return values
+        if self.plan.vectors is not None:
+            return {}
+        encoder = "trained" if trained else f"untrained_{self.config.seed}"
+        found = session_embeddings(self.plan.source, [ALL_LAYERS], encoder=encoder)
+        return {name: one.vectors for name, one in found.items()}
+
+    def untrained(self) -> list[NDArray[np.float32]]:
+        """Give the embeddings of encoders with fresh weights, one array a seed; none for foreign vectors.
+
+        The first is made if it is not there; others, up to five, are read where ``ecgkit embed`` has left them.
+        """
+        if self.plan.vectors is not None:
+            return []
+        first = f"untrained_{self.config.seed}"
+        folder = self.plan.source.session.path / FOLDER
+        others = sorted(path.parent.name for path in folder.glob(f"untrained_*/{EMBEDDING}.json"))
+        names = [first, *(name for name in others if name != first)][:MAX_UNTRAINED]
+        return [session_embeddings(self.plan.source, encoder=name)[EMBEDDING].vectors for name in names]
+
+    def measures(self) -> pd.DataFrame:
+        """Give simple measures of each ECG, as `ecgkit.feature_space.measure`; made once for a dataset."""
+        return dataset_measures(self.dataset).iloc[self.positions].reset_index(drop=True)
+
+    def supervised(self) -> dict[str, pd.DataFrame]:
+        """Give what networks trained for age, sex, height or weight predict, where ``ecgkit supervise`` was run."""
+        if self.plan.vectors is not None:
+            return {}
+        tables = {target.name: read_supervised(self.plan.source, target.name) for target in TARGETS}
+        return {name: table for name, table in tables.items() if table is not None}
+
+    def epochs(self) -> pd.DataFrame | None:
+        """Give the probes of a training's epochs, where ``ecgkit probe-epochs`` was run; None where not."""
+        return None if self.plan.vectors is not None else read_probed_epochs(self.plan.source)
+
+    @property
+    def kept_epochs(self) -> int:
+        """How many epochs' weights the training session kept."""
+        return len(epoch_weights(self.plan.source.session))
+
+    def predictions(self) -> pd.DataFrame:
+        """Give the session's ``predictions.parquet`` for folds 9 and 10."""
+        return pd.read_parquet(self.plan.source.session.path / "predictions.parquet")
+
+    def thresholds(self) -> dict[str, float]:
+        """Give the session's thresholds, from fold 9, by class."""
+        return self.plan.source.session.read_json("thresholds.json")["thresholds"]
+
+    def head(self) -> Callable[[NDArray[np.floating]], NDArray[np.float64]] | None:
+        """Give what turns embeddings into logits, ``(records, classes)``; None for foreign vectors.
+
+        None as well for a network that is told age and sex: its head reads more than the embedding.
+        """
+        model = self.plan.source.trained.model
+        if self.plan.vectors is not None or model.n_metadata:
+            return None
+
+        def logits(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+            with torch.inference_mode():
+                features = model.cpu().hidden(torch.from_numpy(np.asarray(embeddings, dtype=np.float32)))
+                return model.head(features).double().numpy()
+
+        return logits
+
+    def signals(self, positions: NDArray[np.integer]) -> list[NDArray[np.float32]]:
+        """Give the ECGs of some of the records, in mV, each ``(12, samples)``."""
+        return [self.dataset.signal(int(self.positions[i])) for i in positions]
+
+    def label_set(self, name: str) -> pd.DataFrame | None:
+        """Give the labels of another set for the same records, all false where a record has none; None without it."""
+        if not (self.dataset.path / "labels" / f"{name}.parquet").is_file():
+            return None
+        other = open_dataset(self.dataset.path, label_set=name)
+        labels = other.labels.set_axis(other.records["record_id"], axis=0)
+        return labels.reindex(self.records["record_id"], fill_value=False).reset_index(drop=True)
 
 
-def plan(*, root: Path, training_session: str, clusters: int | None = None, **settings: Any) -> FeatureSpacePlan:
+def dataset_measures(dataset: Dataset) -> pd.DataFrame:
+    """Measure every record of a dataset, or read what an earlier call has measured.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The dataset; ``measures.parquet`` and ``measures.json`` are kept in its folder.
+
+    Returns
+    -------
+    DataFrame of float
+        As `ecgkit.feature_space.measures.measure` gives it.
+    """
+    place = Session(dataset.path)
+    facts = {"version": 1, "dataset_fingerprint": dataset.fingerprint}
+    files = [dataset.path / name for name in ("measures.json", "measures.parquet")]
+    if all(path.is_file() for path in files) and place.read_json("measures.json") == facts:
+        stored = pd.read_parquet(files[1]).set_index("record_id")
+        if dataset.records["record_id"].isin(stored.index).all():
+            return stored.loc[dataset.records["record_id"]].reset_index(drop=True)
+    table = measure(dataset, jobs=n_cores())
+    files[0].unlink(missing_ok=True)
+    place.write_table("measures.parquet", table.assign(record_id=dataset.records["record_id"].to_numpy()))
+    place.write_json("measures.json", facts)
+    return table.reset_index(drop=True)
+
+
+def plan(
+    *, root: Path, training_session: str, clusters: int | None = None, vectors: str | None = None, **settings: Any
+) -> FeatureSpacePlan:
     """Resolve the parameters and open the training session, without writing anything.
 
     Parameters
@@ -144,6 +300,9 @@ def plan(*, root: Path, training_session: str, clusters: int | None = None, **se
         Name of a finished training session, or ``"latest"``.
     clusters : int, optional
         Number of clusters; None means the number of classes.
+    vectors : str, optional
+        A ``.npy`` file of other vectors, with its table of ``record_id`` beside it, as of
+        `ecgkit.feature_space.embeddings.read_vectors`; None for the session's embeddings.
     **settings
         Other fields of `FeatureSpaceConfig`.
 
@@ -154,11 +313,17 @@ def plan(*, root: Path, training_session: str, clusters: int | None = None, **se
     Raises
     ------
     EcgkitError
-        If the session is missing or not finished, its dataset has changed, or a value does not fit.
+        If the session is missing or not finished, its dataset has changed, vectors cannot be read, or a value does not
+        fit.
     """
+    known = {item.name for item in fields(FeatureSpaceConfig)}
+    if unknown := sorted(settings.keys() - known):
+        raise EcgkitError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(sorted(known))}")
     opened = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root)
     number = clusters if clusters is not None else max(2, len(opened.dataset.classes))
-    return FeatureSpacePlan(FeatureSpaceConfig(opened.session.name, number, **settings), opened)
+    path = str(Path(vectors).expanduser().absolute()) if vectors else ""
+    config = FeatureSpaceConfig(opened.session.name, number, vectors=path, **settings)
+    return FeatureSpacePlan(config, opened, read_vectors(path) if path else None)
 
 
 def begin(*, root: Path, session: str = NEW, **parameters: Any) -> FeatureSpaceRun:

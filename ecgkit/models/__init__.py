@@ -60,7 +60,7 @@ def resolve_options(name: str, given: Mapping[str, object]) -> dict[str, object]
     """
     check_choice("model", name, MODELS)
     parameters = inspect.signature(MODELS[name]).parameters
-    own = {key: parameter.default for key, parameter in parameters.items() if key not in SHARED}
+    own = {key: parameter.default for key, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD}
     if unknown := sorted(given.keys() - own.keys()):
         raise EcgkitError(f"{name} has no option {unknown[0]!r}: choose from {', '.join(own)}")
     return own | dict(given)

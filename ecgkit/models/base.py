@@ -5,12 +5,23 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.layers import dense
+
+
+class SharedKeywords(TypedDict):
+    """The keywords of `ECGModel`, which every architecture takes beside its own."""
+
+    n_leads: int
+    n_classes: int
+    n_samples: int
+    sampling_rate: int
+    n_metadata: NotRequired[int]
 
 
 class ECGModel(nn.Module, ABC):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor, nn
 
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.layers import BiLSTM, dense, to_frame_rate
 
 
@@ -15,8 +17,6 @@ class BiLSTMModel(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     lstm_width : int
         Units of each direction.
     n_layers : int
@@ -27,6 +27,8 @@ class BiLSTMModel(ECGModel):
         Frames a second to which the signal is averaged first.
     dropout : float
         Between the LSTM layers and before the head.
+    **shared
+        Those of `ECGModel`.
     """
 
     gradcam_layer = "sequence"
@@ -34,26 +36,16 @@ class BiLSTMModel(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         lstm_width: int = 128,
         n_layers: int = 2,
         n_dense: int = 128,
         frame_rate: int = 100,
         dropout: float = 0.2,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
-        self.frames = to_frame_rate(sampling_rate, frame_rate)
-        self.sequence = BiLSTM(n_leads, lstm_width, n_layers=n_layers, dropout=dropout)
+        super().__init__(**shared)
+        self.frames = to_frame_rate(self.sampling_rate, frame_rate)
+        self.sequence = BiLSTM(self.n_leads, lstm_width, n_layers=n_layers, dropout=dropout)
         self.dense = nn.Sequential(*dense(2 * lstm_width, n_dense))
         self.build_head(n_dense, dropout=dropout)
 

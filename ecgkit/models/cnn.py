@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.layers import convolutions, dense, to_frame_rate
 
 
@@ -15,8 +16,6 @@ class CNN(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     widths : sequence of int
         Filters of each convolution.
     kernel_sizes : sequence of int
@@ -29,6 +28,8 @@ class CNN(ECGModel):
         Frames a second to which the signal is averaged first.
     dropout : float
         Before the head.
+    **shared
+        Those of `ECGModel`.
     """
 
     gradcam_layer = "trunk"
@@ -36,27 +37,17 @@ class CNN(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         widths: Sequence[int] = (64, 128, 256),
         kernel_sizes: Sequence[int] = (7, 5, 3),
         pool: int = 2,
         n_dense: int = 128,
         frame_rate: int = 100,
         dropout: float = 0.3,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
-        self.frames = to_frame_rate(sampling_rate, frame_rate)
-        self.trunk = convolutions(n_leads, widths, kernel_sizes, pool=pool)
+        super().__init__(**shared)
+        self.frames = to_frame_rate(self.sampling_rate, frame_rate)
+        self.trunk = convolutions(self.n_leads, widths, kernel_sizes, pool=pool)
         self.dense = nn.Sequential(*dense(widths[-1], n_dense))
         self.build_head(n_dense, dropout=dropout)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.layers import convolution, convolutions, dense, to_frame_rate
 
 
@@ -15,8 +16,6 @@ class CrossLeadCNN(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     filters_per_lead : int
         Filters of the grouped convolution for each lead.
     lead_kernel_size : int
@@ -29,6 +28,8 @@ class CrossLeadCNN(ECGModel):
         Frames a second to which the signal is averaged first.
     dropout : float
         After each convolution and before the head.
+    **shared
+        Those of `ECGModel`.
     """
 
     gradcam_layer = "trunk"
@@ -36,11 +37,6 @@ class CrossLeadCNN(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         filters_per_lead: int = 3,
         lead_kernel_size: int = 15,
         widths: Sequence[int] = (64, 128, 128, 256),
@@ -49,17 +45,14 @@ class CrossLeadCNN(ECGModel):
         n_dense: int = 128,
         frame_rate: int = 100,
         dropout: float = 0.2,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
+        super().__init__(**shared)
+        self.frames = to_frame_rate(self.sampling_rate, frame_rate)
+        n_filters = filters_per_lead * self.n_leads
+        self.leads = nn.Sequential(
+            *convolution(self.n_leads, n_filters, lead_kernel_size, groups=self.n_leads, dropout=dropout)
         )
-        self.frames = to_frame_rate(sampling_rate, frame_rate)
-        n_filters = filters_per_lead * n_leads
-        self.leads = nn.Sequential(*convolution(n_leads, n_filters, lead_kernel_size, groups=n_leads, dropout=dropout))
         self.trunk = convolutions(n_filters, widths, kernel_sizes, strides=strides, dropout=dropout)
         self.dense = nn.Sequential(*dense(widths[-1], n_dense))
         self.build_head(n_dense, dropout=dropout)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor
 
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.blocks import BidirectionalXLSTM
 from ecgkit.models.layers import make_pooling
 from ecgkit.models.trunk import ResidualTrunk
@@ -17,8 +18,6 @@ class Hybrid(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     widths : sequence of int
         Channels of the trunk's stages; the last is the width of the xLSTM blocks.
     blocks : int
@@ -39,6 +38,8 @@ class Hybrid(ECGModel):
         ``"mean_max"`` or ``"attention"``.
     dropout : float
         Inside the xLSTM blocks and before the head.
+    **shared
+        Those of `ECGModel`.
     """
 
     gradcam_layer = "trunk"
@@ -46,11 +47,6 @@ class Hybrid(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         widths: Sequence[int] = (32, 64, 96, 128, 128),
         blocks: int = 1,
         kernel_size: int = 5,
@@ -62,17 +58,12 @@ class Hybrid(ECGModel):
         n_heads: int = 4,
         pooling: str = "attention",
         dropout: float = 0.2,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
+        super().__init__(**shared)
         self.trunk = ResidualTrunk(
-            n_leads=n_leads,
-            sampling_rate=sampling_rate,
+            n_leads=self.n_leads,
+            sampling_rate=self.sampling_rate,
             widths=widths,
             blocks=blocks,
             kernel_size=kernel_size,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.blocks import make_block
 from ecgkit.models.layers import MeanMaxPooling, to_frame_rate
 
@@ -49,8 +50,6 @@ class TwoBranchXLSTM(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     width : int
         Channels of a token.
     n_blocks : int
@@ -67,6 +66,8 @@ class TwoBranchXLSTM(ECGModel):
         Frames a second to which the signal is averaged first.
     dropout : float
         On what the branches give, before each dense layer and before the head.
+    **shared
+        Those of `ECGModel`.
     """
 
     gradcam_layer = "fused"
@@ -77,11 +78,6 @@ class TwoBranchXLSTM(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         width: int = 128,
         n_blocks: int = 2,
         n_heads: int = 4,
@@ -90,20 +86,15 @@ class TwoBranchXLSTM(ECGModel):
         branch: int = 32,
         frame_rate: int = 100,
         dropout: float = 0.2,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
+        super().__init__(**shared)
         if frames_per_token < 1 or n_blocks < 1:
             raise EcgkitError(
                 f"frames_per_token is {frames_per_token} and n_blocks is {n_blocks}: give numbers of 1 or more"
             )
-        self.frames = to_frame_rate(sampling_rate, frame_rate)
-        self.tokens = TokenEmbedding(n_leads, width, frames_per_token)
+        self.frames = to_frame_rate(self.sampling_rate, frame_rate)
+        self.tokens = TokenEmbedding(self.n_leads, width, frames_per_token)
         self.slstm, self.mlstm = (
             nn.ModuleList(
                 make_block(kind, width=width, n_heads=n_heads, index=index, n_blocks=n_blocks)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models.base import ECGModel, cut_windows
+from ecgkit.models.base import ECGModel, SharedKeywords, cut_windows
 from ecgkit.models.layers import MeanMaxPooling, dense, samples_per_frame, to_frame_rate
 
 
@@ -118,8 +119,6 @@ class RecurrenceCNN(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     dimension : int
         Frames of one moment of the delay embedding.
     delay : int
@@ -136,6 +135,8 @@ class RecurrenceCNN(ECGModel):
         Frames a second to which the signal is averaged first.
     dropout : float
         Before the head.
+    **shared
+        Those of `ECGModel`.
 
     References
     ----------
@@ -147,11 +148,6 @@ class RecurrenceCNN(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         dimension: int = 3,
         delay: int = 2,
         signed: bool = True,
@@ -160,19 +156,14 @@ class RecurrenceCNN(ECGModel):
         n_dense: int = 128,
         frame_rate: int = 50,
         dropout: float = 0.3,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
-        self.frames = to_frame_rate(sampling_rate, frame_rate)
-        self.window = round(window_seconds * sampling_rate / samples_per_frame(sampling_rate, frame_rate))
+        super().__init__(**shared)
+        self.frames = to_frame_rate(self.sampling_rate, frame_rate)
+        self.window = round(window_seconds * self.sampling_rate / samples_per_frame(self.sampling_rate, frame_rate))
         self.dimension, self.delay, self.signed = dimension, delay, signed
         layers: list[nn.Module] = [
-            nn.Conv2d(n_leads, widths[0], 5, 2, 2, bias=False),
+            nn.Conv2d(self.n_leads, widths[0], 5, 2, 2, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.layers import BiLSTM, dense, to_frame_rate
 
 
@@ -71,8 +72,6 @@ class ResidualBiLSTMAttention(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     widths, kernel_sizes : sequence of int
         Channels of each residual block, and the odd length of its kernels in frames; equally many of both.
     lstm_width : int
@@ -89,6 +88,8 @@ class ResidualBiLSTMAttention(ECGModel):
         Frames a second to which the signal is averaged first.
     dropout : float
         Before each dense layer and before the head.
+    **shared
+        Those of `ECGModel`.
     """
 
     gradcam_layer = "trunk"
@@ -96,11 +97,6 @@ class ResidualBiLSTMAttention(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         widths: Sequence[int] = (256, 128),
         kernel_sizes: Sequence[int] = (3, 7),
         lstm_width: int = 128,
@@ -110,21 +106,16 @@ class ResidualBiLSTMAttention(ECGModel):
         spatial_dropout: float = 0.25,
         frame_rate: int = 100,
         dropout: float = 0.2,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
+        super().__init__(**shared)
         if len(widths) != len(kernel_sizes):
             raise EcgkitError(
                 f"widths {list(widths)} and kernel_sizes {list(kernel_sizes)} differ in length: "
                 "give one of each for every residual block"
             )
-        self.frames = to_frame_rate(sampling_rate, frame_rate)
-        channels = [n_leads, *widths]
+        self.frames = to_frame_rate(self.sampling_rate, frame_rate)
+        channels = [self.n_leads, *widths]
         self.trunk = nn.Sequential(
             *(
                 PooledResidualBlock(n_in, n_out, kernel_size=kernel_size, dropout=spatial_dropout)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 from torch import Tensor
 
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.layers import make_pooling
 from ecgkit.models.trunk import ResidualTrunk
 
@@ -18,8 +19,6 @@ class ResNet1d(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     widths : sequence of int
         Channels of each stage.
     blocks : int
@@ -36,6 +35,8 @@ class ResNet1d(ECGModel):
         ``"mean_max"`` or ``"attention"``.
     dropout : float
         Before the head.
+    **shared
+        Those of `ECGModel`.
     """
 
     gradcam_layer = "trunk"
@@ -43,11 +44,6 @@ class ResNet1d(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         widths: Sequence[int] = (32, 64, 128, 256),
         blocks: int = 1,
         kernel_size: int = 5,
@@ -57,17 +53,12 @@ class ResNet1d(ECGModel):
         stochastic_depth: float = 0.0,
         pooling: str = "mean_max",
         dropout: float = 0.3,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
+        super().__init__(**shared)
         self.trunk = ResidualTrunk(
-            n_leads=n_leads,
-            sampling_rate=sampling_rate,
+            n_leads=self.n_leads,
+            sampling_rate=self.sampling_rate,
             widths=widths,
             blocks=blocks,
             kernel_size=kernel_size,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor, nn
 
-from ecgkit.models.base import ECGModel
+from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.blocks import BidirectionalXLSTM
 from ecgkit.models.layers import first_convolution, make_pooling
 
@@ -45,8 +47,6 @@ class XLSTM(ECGModel):
 
     Parameters
     ----------
-    n_leads, n_classes, n_samples, sampling_rate, n_metadata : int
-        As of `ECGModel`.
     width : int
         Channels of a token.
     layout : str
@@ -57,6 +57,8 @@ class XLSTM(ECGModel):
         ``"mean_max"`` or ``"attention"``.
     dropout : float
         Inside the blocks and before the head.
+    **shared
+        Those of `ECGModel`.
 
     References
     ----------
@@ -68,25 +70,15 @@ class XLSTM(ECGModel):
     def __init__(
         self,
         *,
-        n_leads: int,
-        n_classes: int,
-        n_samples: int,
-        sampling_rate: int,
-        n_metadata: int = 0,
         width: int = 128,
         layout: str = "ms",
         n_heads: int = 4,
         pooling: str = "mean_max",
         dropout: float = 0.2,
+        **shared: Unpack[SharedKeywords],
     ) -> None:
-        super().__init__(
-            n_leads=n_leads,
-            n_classes=n_classes,
-            n_samples=n_samples,
-            sampling_rate=sampling_rate,
-            n_metadata=n_metadata,
-        )
-        self.patches = PatchEmbedding(n_leads=n_leads, sampling_rate=sampling_rate, width=width)
+        super().__init__(**shared)
+        self.patches = PatchEmbedding(n_leads=self.n_leads, sampling_rate=self.sampling_rate, width=width)
         self.sequence = BidirectionalXLSTM(width=width, layout=layout, n_heads=n_heads, dropout=dropout)
         self.pooling, n_features = make_pooling(pooling, width)
         self.build_head(n_features, dropout=dropout)

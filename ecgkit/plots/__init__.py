@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ecgkit.plots.beats import beat_difference, beat_grid
+from ecgkit.plots.clusters import cluster_agreement, cluster_card, cluster_confounding, cluster_heatmap, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
+from ecgkit.plots.concepts import concept_groups, concept_removed, probe_by_epoch, probe_by_layer
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import plot_ecg, plot_filtering
 from ecgkit.plots.evaluation import (
@@ -14,17 +17,16 @@ from ecgkit.plots.evaluation import (
     roc_curves,
     score_histograms,
 )
-from ecgkit.plots.feature_space import (
-    cluster_heatmap,
+from ecgkit.plots.maps import (
     explained_variance,
-    k_selection,
     map_by,
+    map_columns,
+    map_errors,
     map_grid,
-    probe_classes,
-    probe_comparison,
-    probe_probability,
-    probe_regression,
+    map_panels,
+    map_probabilities,
 )
+from ecgkit.plots.probes import probe_agreement, probe_classes, probe_comparison, probe_probability, probe_regression
 from ecgkit.plots.style import use_style
 from ecgkit.plots.subgroups import (
     cooccurrence_compared,
@@ -37,8 +39,15 @@ from ecgkit.plots.subgroups import (
 from ecgkit.plots.training import history
 
 __all__ = [
+    "beat_difference",
+    "beat_grid",
     "class_counts",
+    "cluster_agreement",
+    "cluster_card",
+    "cluster_confounding",
     "cluster_heatmap",
+    "concept_groups",
+    "concept_removed",
     "confusion_matrices",
     "confusion_matrix",
     "cooccurrence",
@@ -50,7 +59,11 @@ __all__ = [
     "k_selection",
     "leaderboard",
     "map_by",
+    "map_columns",
+    "map_errors",
     "map_grid",
+    "map_panels",
+    "map_probabilities",
     "metadata_by_sex",
     "metric_by_class",
     "mistakes",
@@ -58,6 +71,9 @@ __all__ = [
     "plot_ecg",
     "plot_filtering",
     "precision_recall_curves",
+    "probe_agreement",
+    "probe_by_epoch",
+    "probe_by_layer",
     "probe_classes",
     "probe_comparison",
     "probe_probability",

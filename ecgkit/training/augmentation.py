@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ecgkit.models import ECGModel
+from ecgkit.training.config import TrainingConfig
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -81,6 +84,19 @@ class Augmentation:
         else:
             return signal
         return signal.gather(2, index[:, None, :].expand(-1, leads, -1))
+
+
+def make_augmentation(config: TrainingConfig, model: ECGModel) -> Augmentation:
+    """Make the augmentation that a training's configuration asks for, for a model of its rate and input length."""
+    return Augmentation(
+        sampling_rate=model.sampling_rate,
+        crop=model.n_samples if config.crop_seconds else 0,
+        time_shift=config.time_shift,
+        amplitude=config.amplitude,
+        lead_dropout=config.lead_dropout,
+        noise=config.noise,
+        baseline=config.baseline,
+    )
 
 
 def mix(

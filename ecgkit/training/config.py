@@ -12,6 +12,7 @@ import torch
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.models import MODELS, resolve_options
+from ecgkit.sessions import Session
 from ecgkit.training.losses import make_loss, resolve_loss_options
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
@@ -219,6 +220,36 @@ def configure(
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
     return TrainingConfig(**(values | {"dataset": dataset, "model": model}))
+
+
+def recorded_config(session: Session) -> TrainingConfig:
+    """Read the configuration that a training session recorded.
+
+    Parameters
+    ----------
+    session : Session
+        A training session, not an ensemble.
+
+    Returns
+    -------
+    TrainingConfig
+
+    Raises
+    ------
+    EcgkitError
+        If it lacks a parameter of this version, or has one that this version does not know.
+    """
+    recorded = {name: value for name, value in session.config.items() if name != "dataset_fingerprint"}
+    try:
+        config = TrainingConfig(**recorded)
+        # An option that came later would take a default that the session was not trained with.
+        if lacking := sorted(model_options(config.model, {}).keys() - config.model_options.keys()):
+            raise TypeError(f"it does not say {lacking[0]!r} of {config.model}")
+    except TypeError as error:
+        raise EcgkitError(
+            f"{session.path / 'config.json'} is of another version of ecgkit ({error}): install that, or train again"
+        ) from error
+    return config
 
 
 def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:

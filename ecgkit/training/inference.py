@@ -16,7 +16,7 @@ from ecgkit import paths
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset, open_dataset
-from ecgkit.training.config import TrainingConfig
+from ecgkit.training.config import TrainingConfig, recorded_config
 from ecgkit.training.data import Batches, OrderedBatches, loader, records_at_once
 from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
 
@@ -166,20 +166,14 @@ def open_trained(session: Session, root: Path) -> TrainedSession:
     EcgkitError
         If weights or dataset are missing, or the dataset is no longer the one that the session was trained on.
     """
-    recorded = dict(session.config)
+    recorded = session.config
     if recorded.get("model") == "ensemble":
         members = ", ".join(recorded.get("members", ()))
         raise EcgkitError(f"{session.name} is an ensemble and has no network of its own: give a member ({members})")
-    fingerprint = recorded.pop("dataset_fingerprint", None)
-    try:
-        config = TrainingConfig(**recorded)
-    except TypeError as error:
-        raise EcgkitError(
-            f"{session.path / 'config.json'} is of another version of ecgkit ({error}): train again"
-        ) from error
+    config = recorded_config(session)
     folder = root / paths.PROCESSED / config.dataset
     dataset = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
-    if dataset.fingerprint != fingerprint:
+    if dataset.fingerprint != recorded.get("dataset_fingerprint"):
         raise EcgkitError(
             f"{folder} is not the dataset that {session.name} was trained on: preprocess it as it was, or train again"
         )

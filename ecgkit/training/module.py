@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from ecgkit.errors import EcgkitError
 from ecgkit.metrics import macro_auc
 from ecgkit.models import ECGModel
-from ecgkit.training.augmentation import Augmentation, mix
+from ecgkit.training.augmentation import make_augmentation, mix
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
 from ecgkit.training.losses import make_loss
@@ -55,15 +55,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.model, self.config = model, config
         self.loss = make_loss(config.loss, config.loss_options, positive_share=positive_share)
-        self.augment = Augmentation(
-            sampling_rate=model.sampling_rate,
-            crop=model.n_samples if config.crop_seconds else 0,
-            time_shift=config.time_shift,
-            amplitude=config.amplitude,
-            lead_dropout=config.lead_dropout,
-            noise=config.noise,
-            baseline=config.baseline,
-        )
+        self.augment = make_augmentation(config, model)
         self.generator, self.rng = torch.Generator(), np.random.default_rng()
         self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
@@ -137,7 +129,9 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, *, s
         To be stepped after every batch.
     """
     if config.schedule == "one_cycle":
-        return OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, pct_start=config.warm_up)
+        # torch divides by the length of the rise less one step, so that a rise of exactly one step is an error there.
+        warm_up = config.warm_up if config.warm_up * steps != 1 else 1.5 / steps
+        return OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, pct_start=warm_up)
     rise = round(config.warm_up * steps)
 
     def share_of_peak(step: int) -> float:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+
+from ecgkit import evaluation, paths, sessions, training
+from ecgkit.sources import Demo
+from ecgkit.store import build
+from ecgkit.training import TrainedSession
 
 
 @dataclass(frozen=True)
@@ -47,3 +53,33 @@ def make_world(n_patients: int = 1000, n_features: int = 12, seed: int = 0) -> W
 @pytest.fixture(scope="session")
 def world() -> World:
     return make_world()
+
+
+RECIPE = """
+epochs = 2
+batch_size = 64
+learning_rate = 1e-3
+crop_seconds = 2.5
+save_every_epoch = true
+precision = "float32"
+model_options = {widths = [8, 8], blocks = 1}
+"""
+
+
+@pytest.fixture(scope="session")
+def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a project's folder with a dataset and a finished training of a model that also sees age and sex."""
+    root = tmp_path_factory.mktemp("project")
+    build(Demo(n_records=200, seed=1), root / paths.PROCESSED / "small", progress=False, jobs=1)
+    recipe = root / "tiny.toml"
+    recipe.write_text(RECIPE)
+    run = training.begin(root=root, dataset="small", model="resnet1d", recipe=str(recipe), metadata=True)
+    evaluation.evaluate_session(run.session, training.predict_folds(run.train(), run.dataset), run.dataset.classes)
+    run.session.close()
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_session(trained_root: Path) -> TrainedSession:
+    """Give the finished training, opened."""
+    return training.open_trained(sessions.open_finished("session_1", paths.TRAINING, trained_root), trained_root)

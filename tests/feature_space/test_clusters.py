@@ -6,14 +6,15 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space import (
+from ecgkit.feature_space.clusters import (
+    EXACTLY_ONE,
+    agreement,
     cluster_agreement,
     cluster_composition,
     fit_clusters,
-    k_selection,
     metadata_agreement,
+    purity,
 )
-from ecgkit.feature_space.clusters import EXACTLY_ONE, agreement, purity
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +50,6 @@ def test_fold_10_changes_nothing_in_the_clusters(blobs) -> None:
     training = embeddings[records["fold"] <= 8].astype(np.float64)
     np.testing.assert_allclose(before.scaler.mean, training.mean(axis=0))
     np.testing.assert_allclose(before.scaler.scale, training.std(axis=0))
-    pd.testing.assert_frame_equal(
-        k_selection(changed, records, ks=(2, 3), seed=0), k_selection(embeddings, records, ks=(2, 3), seed=0)
-    )
 
 
 def test_agreement_is_scikit_learns_class_by_class_and_on_single_label_records(blobs) -> None:
@@ -119,13 +117,6 @@ def test_composition_counts_every_class_of_a_record(blobs) -> None:
     assert list(table.index) == [0, 1, 2, "all"]
     assert table.loc["all"].tolist() == [600, *labels.sum()]
     assert table["B"][1] == labels["B"][clusters.assigned == 1].sum()
-
-
-def test_silhouette_peaks_at_the_number_of_groups(blobs) -> None:
-    embeddings, records, _, _ = blobs
-    table = k_selection(embeddings, records, ks=(2, 3, 4, 5), seed=0, max_records=300)
-    assert table["k"][table["silhouette"].idxmax()] == 3
-    assert (table["inertia"].diff().dropna() < 0).all()
 
 
 def test_numbers_of_clusters_that_cannot_be_had_are_refused(blobs) -> None:

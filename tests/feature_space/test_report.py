@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 from safetensors import safe_open
 from scipy.special import expit
 
-from ecgkit.feature_space import TARGETS, fit_probes, probe_table, write_probe_session
+from ecgkit.feature_space.probes import TARGETS, fit_probes, probe_table, readable_table, write_probe_session
 from ecgkit.sessions import Session
 
 
 @pytest.fixture(scope="module")
 def results(world):
     records = world.records.assign(height=np.nan)
-    return fit_probes(world.embeddings, records, seed=1, untrained=world.noise, targets=TARGETS[:3])
+    return fit_probes(world.embeddings, records, seed=1, untrained=world.noise, targets=TARGETS[:3], resamples=100)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,9 @@ def files(folder: Path) -> list[str]:
 def test_each_target_has_its_folder(session: Session) -> None:
     assert files(session.path / "age") == [
         "classification_report.txt",
+        "figures/bland_altman.png",
         "figures/classes.png",
+        "figures/comparison.png",
         "figures/predicted.png",
         "metrics.json",
         "predictions.parquet",
@@ -47,12 +50,20 @@ def test_each_target_has_its_folder(session: Session) -> None:
 def test_metrics_have_the_layout_of_every_session(session: Session, results) -> None:
     data = json.loads((session.path / "age" / "metrics.json").read_text())
     assert data["version"] == 1
-    assert set(data) == {"version", "fold_10"}
-    assert set(data["fold_10"]) == {"probe", "baseline", "untrained"}
-    assert list(data["fold_10"]["probe"]) == ["r2", "mae", "accuracy", "f1"]
-    assert data["fold_10"]["probe"]["r2"] == {"value": results["age"].metrics["probe"]["r2"], "low": None, "high": None}
+    controls = ["baseline", "demographics", "untrained", "control_task", "permutation"]
+    assert list(data["fold_10"]) == ["probe", *controls]
+    assert list(data["fold_10"]["probe"])[:2] == ["r2", "mae"]
+    entry = data["fold_10"]["probe"]["r2"]
+    assert entry["value"] == results["age"].metrics["probe"]["r2"]
+    assert entry["low"] < entry["value"] < entry["high"]
+    assert data["fold_10"]["baseline"]["calibration_slope"] == {"value": None, "low": None, "high": None}
     sex = json.loads((session.path / "sex" / "metrics.json").read_text())
     assert list(sex["fold_10"]["baseline"]) == ["auc", "accuracy", "f1"]
+    assert sex["selectivity"]["value"] == pytest.approx(
+        sex["fold_10"]["probe"]["auc"]["value"] - sex["fold_10"]["control_task"]["auc"]["value"]
+    )
+    assert sex["differences"]["untrained"]["auc"]["verdict"] == "beats"
+    assert np.sum(sex["confusion"]["records"]) == len(results["sex"].predictions)
 
 
 def test_a_skipped_target_says_why_in_every_file(session: Session, results) -> None:
@@ -94,30 +105,52 @@ def test_predictions_are_those_of_fold_10_and_can_be_scored_again(session: Sessi
 def test_report_begins_with_the_numbers_and_their_units(session: Session, results) -> None:
     report = (session.path / "age" / "classification_report.txt").read_text()
     mae = results["age"].metrics["probe"]["mae"]
-    assert f"mean absolute error {mae:.2f} years" in report
+    assert re.search(rf"mean absolute error {mae:.2f} \([\d.]+ to [\d.]+\) years", report)
     assert report.index("baseline") < report.index("precision")
+    assert "lower limit of agreement -" in report
+    assert "beside 0." in report
     assert "macro avg" in report
     assert '"female" is the positive class' in (session.path / "sex" / "classification_report.txt").read_text()
 
 
 def test_log_says_what_was_tried_and_chosen(session: Session, results) -> None:
     log = (session.path / "age" / "training_log.txt").read_text()
-    assert log.count("<- chosen") == 4  # number and bins, of two encoders
+    assert log.count("<- chosen") == 6  # number and bins, of two encoders and of sex alone
+    assert log.count("as of the probe") == 2  # number and bins of shuffled labels
     assert "alpha 0.1 " in log
     assert f"{results['age'].counts['training']:,} records" in log
 
 
-def test_writing_again_replaces(session: Session, results) -> None:
-    before = (session.path / "sex" / "training_log.txt").read_bytes()
-    write_probe_session(session, {"sex": results["sex"]})
-    assert (session.path / "sex" / "training_log.txt").read_bytes() == before
+def test_writing_again_replaces(tmp_path: Path, results) -> None:
+    session = Session(tmp_path)
+    session.folder("height").write_text("training_log.txt", "from before")
+    (tmp_path / "overview.html").write_text("from before")
+    write_probe_session(session, {"height": results["height"]})
+    assert results["height"].skipped in (tmp_path / "height" / "training_log.txt").read_text()
+    assert "from before" not in (tmp_path / "overview.html").read_text()
 
 
 def test_table_has_a_row_for_each_target_and_encoder(results) -> None:
     table = probe_table(results)
-    assert list(table.loc["age"].index) == ["probe", "untrained", "baseline"]
+    assert list(table.loc["age"].index) == ["probe", "baseline", "demographics", "untrained", "control_task"]
     assert table["r2"]["age", "probe"] == results["age"].metrics["probe"]["r2"]
+    assert table["r2_low"]["age", "probe"] < table["r2"]["age", "probe"] < table["r2_high"]["age", "probe"]
     assert np.isnan(table["auc"]["age", "probe"])
     assert table["unit"]["age", "probe"] == "years"
     assert "height is known for 0 records" in table["skipped"]["height", "probe"]
     assert table.loc["height", ["r2", "mae"]].isna().all(axis=None)
+    readable = readable_table(results)
+    assert readable["R2"]["age", "probe"].startswith(f"{table['r2']['age', 'probe']:.2f} (")
+    assert readable["mean absolute error"]["age", "probe"].endswith(") years")
+    assert readable["R2"]["sex", "probe"] == ""
+    assert "height" not in readable.index.get_level_values("target")
+
+
+def test_overview_says_what_each_probe_shows_and_its_links_are_there(session: Session, results) -> None:
+    page = (session.path / "overview.html").read_text()
+    assert "No probe: height is known for 0 records" in page
+    assert "beyond what these controls tell" in page
+    links = re.findall(r'(?:href|src)="([^"#]+)"', page)
+    assert "age/figures/bland_altman.png" in links
+    for link in links:
+        assert (session.path / link).is_file(), link

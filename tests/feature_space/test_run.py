@@ -1,58 +1,104 @@
-"""A look into a training session: opened with its dataset, embeddings made once, controls of the same architecture."""
+"""A look into a training session: opened with its dataset, vectors made once, controls of the same architecture."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecgkit import feature_space, paths, training
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.embeddings import session_embeddings, write_array
+from ecgkit.feature_space.run import dataset_measures
 from ecgkit.sessions import Session
-from ecgkit.sources import Demo
-from ecgkit.store import build
+from ecgkit.store import TEST_FOLD
+from ecgkit.training import TrainedSession
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a project's folder with a dataset and one finished training of a model that also sees age and sex."""
-    root = tmp_path_factory.mktemp("project")
-    build(Demo(n_records=200, seed=1), root / paths.PROCESSED / "small", progress=False, jobs=1)
-    recipe = root / "tiny.toml"
-    recipe.write_text(
-        "epochs = 1\nbatch_size = 64\nlearning_rate = 1e-3\nmodel_options = {widths = [8, 8], blocks = 1}\n"
-    )
-    run = training.begin(root=root, dataset="small", model="resnet1d", recipe=str(recipe), metadata=True)
-    run.train()
-    run.session.close()
-    return root
-
-
-def test_embeddings_are_made_once_in_the_order_of_the_records(root: Path) -> None:
-    run = feature_space.begin(root=root, training_session="latest")
+def test_embeddings_are_made_once_in_the_order_of_the_records(trained_root: Path) -> None:
+    run = feature_space.begin(root=trained_root, training_session="latest")
     first = run.embeddings()
     assert first.shape == (len(run.dataset), 16)
-    trained = run.plan.source.trained
-    np.testing.assert_array_equal(first[:7], training.embed(trained, run.dataset, np.arange(7)))
-    stored = run.session.path / "embeddings" / "trained.npy"
+    np.testing.assert_allclose(first[:7], training.embed(run.plan.source.trained, run.dataset, np.arange(7)), rtol=1e-5)
+    stored = run.plan.source.session.path / "embeddings" / "trained" / "embedding.npy"
     stamp = stored.stat().st_mtime_ns
     np.testing.assert_array_equal(run.embeddings(), first)
     assert stored.stat().st_mtime_ns == stamp
-    control = run.embeddings(trained=False)
+    (control,) = run.untrained()
     assert control.shape == first.shape
     assert not np.allclose(control, first)
 
 
-def test_the_configuration_is_resolved_and_bound_to_the_weights(root: Path) -> None:
-    planned = feature_space.plan(root=root, training_session="latest")
+def test_untrained_encoders_that_are_there_stand_beside(trained_root: Path, trained_session: TrainedSession) -> None:
+    run = feature_space.begin(root=trained_root, training_session="latest", seed=3)
+    before = run.plan.recorded
+    run.untrained()
+    assert run.plan.recorded == before  # what a run leaves itself does not make the next one another run
+    session_embeddings(trained_session, encoder="untrained_8")
+    assert run.plan.recorded != before
+    seeds = run.untrained()
+    assert len(seeds) >= 2
+    assert len({values.tobytes() for values in seeds}) == len(seeds)
+
+
+def test_foreign_vectors_are_looked_into_the_same_way(trained_root: Path, tmp_path: Path) -> None:
+    whole = feature_space.plan(root=trained_root, training_session="latest").source.dataset
+    some = np.arange(len(whole))[::2]
+    table = whole.records.iloc[some[::-1]][["record_id"]]
+    table.to_parquet(tmp_path / "mine.parquet")
+    path = write_array(tmp_path / "mine.npy", table["record_id"].to_numpy(dtype=np.float32)[:, None] * [1, 10])
+    run = feature_space.begin(root=trained_root, training_session="latest", vectors=str(path))
+    np.testing.assert_array_equal(run.positions, some)
+    np.testing.assert_array_equal(run.embeddings()[:, 0], run.records["record_id"])
+    pd.testing.assert_frame_equal(run.labels, whole.labels.iloc[some].reset_index(drop=True))
+    assert (run.layers(), run.untrained(), run.head(), run.epochs()) == ({}, [], None, None)
+    np.testing.assert_array_equal(run.signals([3])[0], whole.signal(int(some[3])))
+    assert "vectors_sha256" in run.plan.recorded
+
+
+def test_measures_are_kept_with_the_dataset(trained_root: Path) -> None:
+    run = feature_space.begin(root=trained_root, training_session="latest")
+    first = run.measures()
+    assert len(first) == len(run.records)
+    stored = run.dataset.path / "measures.parquet"
+    stamp = stored.stat().st_mtime_ns
+    pd.testing.assert_frame_equal(run.measures(), first)
+    assert stored.stat().st_mtime_ns == stamp
+    Session(run.dataset.path).write_json("measures.json", {"version": 1, "dataset_fingerprint": "another"})
+    pd.testing.assert_frame_equal(dataset_measures(run.dataset), first)
+    assert stored.stat().st_mtime_ns != stamp
+
+
+def test_a_head_that_reads_age_and_sex_is_no_head_of_embeddings(trained_root: Path) -> None:
+    run = feature_space.begin(root=trained_root, training_session="latest")
+    assert run.plan.source.trained.model.n_metadata
+    assert run.head() is None
+
+
+def test_labels_of_another_set_are_in_the_order_of_the_records(trained_root: Path) -> None:
+    run = feature_space.begin(root=trained_root, training_session="latest")
+    pd.testing.assert_frame_equal(run.label_set("superclass"), run.labels, check_names=False)
+    assert run.label_set("no_such") is None
+
+
+def test_probabilities_are_those_of_the_test_fold(trained_root: Path) -> None:
+    run = feature_space.begin(root=trained_root, training_session="latest")
+    assert set(run.thresholds()) == set(run.dataset.classes)
+    assert TEST_FOLD in set(run.predictions()["fold"])
+
+
+def test_the_configuration_is_resolved_and_bound_to_the_weights(trained_root: Path) -> None:
+    planned = feature_space.plan(root=trained_root, training_session="latest")
     assert (planned.config.training_session, planned.config.clusters) == ("session_1", 5)
     before = planned.recorded
-    weights = Session(root / paths.TRAINING / "session_1").path / "weights" / "best.safetensors"
+    weights = Session(trained_root / paths.TRAINING / "session_1").path / "weights" / "best.safetensors"
     content = weights.read_bytes()
     planned.source.trained.untrained(9).save(weights)
-    assert feature_space.plan(root=root, training_session="1").recorded["weights_sha256"] != before["weights_sha256"]
+    other = feature_space.plan(root=trained_root, training_session="1").recorded
     weights.write_bytes(content)
+    assert other["weights_sha256"] != before["weights_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -61,8 +107,10 @@ def test_the_configuration_is_resolved_and_bound_to_the_weights(root: Path) -> N
         ({"clusters": 1}, "clusters is 1: give 2 or more"),
         ({"neighbours": 0}, "neighbours is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"vectors": "/nowhere.npy"}, "cannot read the vectors /nowhere.npy"),
+        ({"colour": "red"}, "unknown parameter 'colour': choose from clusters, neighbours"),
     ],
 )
-def test_what_does_not_fit_is_named(root: Path, settings: dict[str, int], message: str) -> None:
+def test_what_does_not_fit_is_named(trained_root: Path, settings: dict[str, object], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
-        feature_space.plan(root=root, training_session="latest", **settings)
+        feature_space.plan(root=trained_root, training_session="latest", **settings)  # type: ignore[arg-type]

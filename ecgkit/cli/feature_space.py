@@ -1,0 +1,155 @@
+"""Into the feature space of a trained model: embed, similar, probe-epochs, supervise."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecgkit import paths, sessions
+from ecgkit.cli.common import AddCommand, say, say_columns
+from ecgkit.errors import EcgkitError
+
+if TYPE_CHECKING:
+    from ecgkit.training import TrainedSession
+
+SESSION = "a training session: session_3, 3, latest, or its folder"
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the commands of this module."""
+    added = command(
+        "embed", embed, "Write the embeddings of a session's records: what a layer says of each, summarised."
+    )
+    added.add_argument("session", metavar="SESSION", help=SESSION)
+    text = 'a layer\'s name, several with commas, or "all" (default: embedding, what the head reads)'
+    added.add_argument("--layer", metavar="NAME", default="embedding", help=text)
+    added.add_argument("--folds", metavar="9,10", help="default: all ten")
+    text = "trained (the default), untrained_0 (fresh weights of a seed), epoch_3; several with commas"
+    added.add_argument("--encoder", metavar="NAME", default="trained", help=text)
+    added.add_argument("--list", action="store_true", help="only list the session's layers")
+
+    added = command("similar", similar, "Find the records most like one, by embedding, and draw them.")
+    added.add_argument("record", metavar="RECORD", help="its record_id")
+    added.add_argument("--session", metavar="SESSION", default=sessions.LATEST, help=f"{SESSION} (default: latest)")
+    added.add_argument("-n", type=int, default=5, metavar="N", help="how many to find (default: 5)")
+    added.add_argument("--same-patient", action="store_true", help="other records of the same patient count, too")
+    added.add_argument(
+        "--to", metavar="FILE", help="the picture (default: similar_RECORD.png in the session's figures)"
+    )
+
+    added = command("probe-epochs", probe_epochs, "Probe the weights of each epoch that a session kept.")
+    added.add_argument("session", metavar="SESSION", help=SESSION)
+    added.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits of the probes (default: 0)")
+
+    text = "Train a session's network for age, sex, height or weight itself: the upper end of its probes."
+    added = command("supervise", supervise, text)
+    added.add_argument("session", metavar="SESSION", help=SESSION)
+    text = "age, sex, height, weight; several with commas (default: age,sex,height,weight)"
+    added.add_argument("--target", metavar="NAME", default="age,sex,height,weight", help=text)
+
+
+def open_source(name: str, root: Path) -> TrainedSession:
+    """Open a finished training session with its model and its dataset."""
+    from ecgkit.training import open_trained
+
+    return open_trained(sessions.open_finished(name, paths.TRAINING, root), root)
+
+
+def words(text: str) -> list[str]:
+    """Split a list with commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def read_folds(text: str | None) -> tuple[int, ...] | None:
+    """Read folds such as ``9,10``; None for all."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(word) for word in words(text))
+    except ValueError as error:
+        raise EcgkitError(f"--folds is {text!r}: give numbers such as 9,10") from error
+
+
+def embed(arguments: argparse.Namespace, root: Path) -> None:
+    """Write embeddings, or read that they are there, and print their files."""
+    from ecgkit.feature_space.embeddings import session_embeddings
+    from ecgkit.feature_space.layers import layer_names
+
+    source = open_source(arguments.session, root)
+    if arguments.list:
+        for name in layer_names(source.trained.model):
+            say(name)
+        return
+    layers, folds = words(arguments.layer), read_folds(arguments.folds)
+    for encoder in words(arguments.encoder):
+        for name, found in session_embeddings(source, layers, encoder=encoder, folds=folds).items():
+            records, features = found.vectors.shape
+            say(f"{found.path}  {name}, {records:,} records, {features} features")
+
+
+def similar(arguments: argparse.Namespace, root: Path) -> None:
+    """Find similar records, draw them, and print who they are and where the picture is."""
+    from ecgkit import plots
+    from ecgkit.feature_space.embeddings import session_embeddings
+    from ecgkit.feature_space.layers import EMBEDDING
+    from ecgkit.feature_space.similar import SimilarRecords, describe_record
+
+    if arguments.n < 1:
+        raise EcgkitError(f"-n is {arguments.n}: give a positive number of similar records")
+    session = sessions.open_finished(arguments.session, paths.TRAINING, root)
+    path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
+    source = open_source(arguments.session, root)
+    dataset = source.dataset
+    values = session_embeddings(source)[EMBEDDING].vectors
+    index = SimilarRecords(values, dataset.records)
+    position = index.position(arguments.record)
+    table = index.nearest(position, arguments.n, same_patient=arguments.same_patient)
+    positions = [position, *table["position"]]
+    who = [describe_record(dataset.records.iloc[i], dataset.labels.iloc[i]) for i in positions]
+    near = ["", *(f"similarity {value:.3f}" for value in table["similarity"])]
+    titles = [f"{line}\n{how}".strip() for line, how in zip(who, near, strict=True)]
+    figure = plots.ecg_strips([dataset.signal(i) for i in positions], titles, sampling_rate=dataset.sampling_rate)
+    sessions.save_picture(figure, path)
+    say_columns([[line, how] for line, how in zip(who, near, strict=True)])
+    say(path)
+
+
+def picture_path(given: str | None, otherwise: Path) -> Path:
+    """Check where a picture is to go."""
+    if given is None:
+        return otherwise
+    path = Path(given).expanduser().absolute()
+    if path.suffix.lower() != ".png":
+        raise EcgkitError(f"--to is {given!r}: give a file that ends in .png")
+    if not path.parent.is_dir():
+        raise EcgkitError(f"no folder {path.parent}: make it first, or give another --to")
+    return path
+
+
+def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
+    """Probe each kept epoch and print the table and its file."""
+    import pandas as pd
+
+    from ecgkit.feature_space.epochs import TABLE, probe_epochs
+
+    if arguments.seed < 0:
+        raise EcgkitError(f"--seed is {arguments.seed}: give 0 or a positive number")
+    source = open_source(arguments.session, root)
+    table = probe_epochs(source, seed=arguments.seed)
+    for (target, metric), part in table.groupby(["target", "metric"], sort=False):
+        found = part.dropna(subset="value")
+        of_epochs = ["untrained" if pd.isna(epoch) else f"epoch {epoch}" for epoch in found["epoch"]]
+        values = [f"{value:.3f}" for value in found["value"]]
+        say(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")
+    say(source.session.path / TABLE)
+
+
+def supervise(arguments: argparse.Namespace, root: Path) -> None:
+    """Train the session's network for targets, one after another, and print their folders."""
+    from ecgkit.feature_space.supervised import find_target, supervise
+
+    targets = [find_target(name) for name in words(arguments.target)]
+    source = open_source(arguments.session, root)
+    for target in targets:
+        say(supervise(source, target.name).path)

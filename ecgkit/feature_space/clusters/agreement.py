@@ -1,0 +1,383 @@
+"""How far clusters agree with classes, of which a record may carry several, and with who and what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgkit.feature_space.clusters.fit import NOISE, Clusters
+from ecgkit.feature_space.clusters.tables import (
+    adjusted_mutual_information,
+    adjusted_rand,
+    against_chance,
+    contingency,
+    permuted_tables,
+    table_purity,
+)
+from ecgkit.feature_space.parts import fold_rows
+from ecgkit.store import TEST_FOLD
+
+EXACTLY_ONE = "exactly one class"
+"""The row of `cluster_agreement` for the records that carry one class and no other."""
+
+ALL_RECORDS = "all"
+"""The row of `cluster_composition` for all clusters together."""
+
+NO_CLUSTER = "noise"
+"""The row of `cluster_composition` for the records in no cluster, where there are any."""
+
+REMARKS = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
+"""Columns in which a reader of the ECG remarked on its quality; a blank is no remark."""
+
+BANDS = {"age": 10, "height": 10, "weight": 10}
+"""Width of the bands of numbers, in years, cm and kg."""
+
+
+def purity(assigned: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
+    """Give the share of the records that are of the commonest kind of their cluster.
+
+    Parameters
+    ----------
+    assigned : ndarray of int, shape (records,)
+        Clusters, counted from 0.
+    truth : ndarray of int or bool, shape (records,)
+        Kinds, counted from 0.
+
+    Returns
+    -------
+    float
+        Between the share of the commonest kind of all and 1; NaN without records.
+
+    References
+    ----------
+    Manning, Raghavan and Schütze, "Introduction to Information Retrieval", section 16.3, 2008.
+    """
+    if not len(truth):
+        return float("nan")
+    return float(table_purity(contingency(assigned, truth)[None])[0])
+
+
+def agreement(
+    assigned: NDArray[np.integer], truth: NDArray[np.integer], *, seed: int, n_permutations: int = 200
+) -> dict[str, float]:
+    """Say how far clusters agree with one partition of the same records, and what chance alone would give.
+
+    Parameters
+    ----------
+    assigned : ndarray of int, shape (records,)
+        Clusters; noise, -1, counts as one more.
+    truth : ndarray of int or bool, shape (records,)
+        Kinds.
+    seed : int
+        Seed of the permutations.
+    n_permutations : int, default 200
+        How often the kinds are shuffled over the records.
+
+    Returns
+    -------
+    dict of str to float
+        ``ami`` and ``ari``, 0 for chance and 1 for the same partition, each with ``_permuted`` and ``_high``, the mean
+        and the 97.5th percentile over the permutations, and ``_p``, the one-sided p value, at least 1 /
+        (n_permutations + 1); ``purity``, which nothing corrects for chance, beside ``purity_majority`` (of one single
+        cluster) and ``purity_permuted`` (mean over the permutations). All NaN if the records are fewer than two or all
+        of one kind.
+
+    References
+    ----------
+    Hubert and Arabie, "Comparing partitions", J. Classification 2 (1985), doi:10.1007/BF01908075; Vinh, Epps and
+    Bailey, J. Mach. Learn. Res. 11 (2010), 2837-2854.
+    """
+    if len(truth) < 2 or len(np.unique(truth)) < 2:
+        return dict.fromkeys(_AGREEMENT, float("nan"))
+    table = contingency(assigned, truth)[None]
+    permuted = permuted_tables(table[0], n_permutations, np.random.default_rng(seed))
+    values: list[float] = []
+    for measure in (adjusted_mutual_information, adjusted_rand):
+        observed = float(measure(table)[0])
+        values += [observed, *against_chance(observed, measure(permuted))]
+    values += [
+        float(table_purity(table)[0]),
+        float(table.sum(axis=1).max() / table.sum()),
+        float(table_purity(permuted).mean()) if n_permutations else float("nan"),
+    ]
+    return dict(zip(_AGREEMENT, values, strict=True))
+
+
+_AGREEMENT = (
+    *("ami", "ami_permuted", "ami_high", "ami_p"),
+    *("ari", "ari_permuted", "ari_high", "ari_p"),
+    *("purity", "purity_majority", "purity_permuted"),
+)
+
+
+def cluster_agreement(
+    clusters: Clusters,
+    records: pd.DataFrame,
+    labels: pd.DataFrame,
+    *,
+    folds: tuple[int, ...] | None = (TEST_FOLD,),
+    n_permutations: int = 200,
+) -> pd.DataFrame:
+    """Compare clusters with classes of which a record may carry several.
+
+    A partition cannot agree with labels that overlap, so the question is put in two ways that are well defined: for
+    each class alone, clusters against "carries it or not" over all records; and for the records with exactly one
+    class, clusters against that class. The records with several classes are not in the second.
+
+    Parameters
+    ----------
+    clusters : Clusters
+        What `fit_clusters` gave for these records.
+    records : DataFrame
+        The records, in the same order; column ``fold``.
+    labels : DataFrame of bool
+        One column a class, the same order.
+    folds : tuple of int or None, default (10,)
+        The folds to read; None for all.
+    n_permutations : int, default 200
+        As `agreement`.
+
+    Returns
+    -------
+    DataFrame
+        Index: the classes, then ``"exactly one class"``. Columns: ``records`` compared, ``positives`` (that carry the
+        class; with exactly one class, the same as ``records``), then those of `agreement`.
+
+    Raises
+    ------
+    EcgkitError
+        If no record is in the folds.
+    """
+    rows = fold_rows(records, folds)
+    assigned, truth = clusters.assigned[rows], labels.to_numpy(dtype=bool)[rows]
+    table = {
+        str(name): {
+            "records": len(rows),
+            "positives": int(truth[:, i].sum()),
+            **agreement(assigned, truth[:, i], seed=clusters.seed, n_permutations=n_permutations),
+        }
+        for i, name in enumerate(labels.columns)
+    }
+    single = truth.sum(axis=1) == 1
+    table[EXACTLY_ONE] = {
+        "records": int(single.sum()),
+        "positives": int(single.sum()),
+        **agreement(assigned[single], truth[single].argmax(axis=1), seed=clusters.seed, n_permutations=n_permutations),
+    }
+    return pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "positives": int})
+
+
+def metadata_agreement(
+    clusters: Clusters,
+    records: pd.DataFrame,
+    columns: Sequence[str] = ("device", "sex"),
+    *,
+    folds: tuple[int, ...] | None = (TEST_FOLD,),
+    n_permutations: int = 200,
+) -> pd.DataFrame:
+    """Compare clusters with columns of words, such as the recording device, which may be what they follow instead.
+
+    Parameters
+    ----------
+    clusters : Clusters
+        What `fit_clusters` gave for these records.
+    records : DataFrame
+        The records, in the same order; ``fold`` and the columns asked for. Unknown values are left out.
+    columns : sequence of str, default device and sex
+        The columns.
+    folds : tuple of int or None, default (10,)
+        The folds to read; None for all.
+    n_permutations : int, default 200
+        As `agreement`.
+
+    Returns
+    -------
+    DataFrame
+        Index: the columns. Columns: ``records`` with a known value, ``kinds`` among them, then those of `agreement`.
+
+    Raises
+    ------
+    EcgkitError
+        If no record is in the folds.
+    """
+    rows = fold_rows(records, folds)
+    table = {}
+    for column in columns:
+        values = records[column].iloc[rows]
+        known = values.notna().to_numpy()
+        codes, kinds = pd.factorize(values[known], sort=True)
+        compared = agreement(clusters.assigned[rows][known], codes, seed=clusters.seed, n_permutations=n_permutations)
+        table[column] = {"records": int(known.sum()), "kinds": len(kinds), **compared}
+    return pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "kinds": int})
+
+
+def cluster_composition(
+    clusters: Clusters,
+    records: pd.DataFrame,
+    labels: pd.DataFrame,
+    *,
+    folds: tuple[int, ...] | None = (TEST_FOLD,),
+) -> pd.DataFrame:
+    """Count what each cluster holds.
+
+    Parameters
+    ----------
+    clusters : Clusters
+        What `fit_clusters` gave for these records.
+    records : DataFrame
+        The records, in the same order; column ``fold``.
+    labels : DataFrame of bool
+        One column a class, the same order.
+    folds : tuple of int or None, default (10,)
+        The folds to read; None for all.
+
+    Returns
+    -------
+    DataFrame
+        Index ``cluster``: 0 to k - 1, then ``"all"``. Column ``records``, then for each class the number of the
+        cluster's records that carry it; a record with several classes counts for each.
+
+    Raises
+    ------
+    EcgkitError
+        If no record is in the folds.
+    """
+    rows = fold_rows(records, folds)
+    assigned = clusters.assigned[rows]
+    names = [*range(clusters.k), *([NOISE] if (assigned == NOISE).any() else [])]
+    truth = labels.iloc[rows].astype(np.int64).reset_index(drop=True)
+    counts = truth.groupby(assigned).sum().reindex(names, fill_value=0)
+    counts.insert(0, "records", [int((assigned == name).sum()) for name in names])
+    everything = counts.sum().to_frame(ALL_RECORDS).T
+    return pd.concat([counts.rename(index={NOISE: NO_CLUSTER}), everything]).rename_axis("cluster")
+
+
+def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Make all partitions of the records that clusters may follow.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Of ``age`` (years), ``sex``, ``height`` (cm), ``weight`` (kg), ``device``, ``site`` and the remarks on quality,
+        such as ``baseline_drift``, those that there are. Age over 89 is 90, and so in the band from 90 on.
+    labels : DataFrame of bool
+        The classes that the model was trained on, in the same order.
+    subclasses : DataFrame of bool, optional
+        Finer classes, in the same order.
+
+    Returns
+    -------
+    DataFrame of str, blank where unknown
+        Columns ``(group, partition)``: each class alone and `EXACTLY_ONE` in the groups ``class`` and ``subclass``;
+        age, height and weight in bands of ten and sex in ``person``; device, site and noise (any remark on the
+        quality, or none) in ``recording``.
+    """
+    columns: dict[tuple[str, str], pd.Series] = {}
+    for group, table in (("class", labels), ("subclass", subclasses)):
+        if table is not None:
+            columns |= {(group, name): values for name, values in _class_partitions(table).items()}
+    for name, width in BANDS.items():
+        if name in records:
+            columns["person", f"{name} band"] = _bands(records[name], width)
+    for group, name in (("person", "sex"), ("recording", "device"), ("recording", "site")):
+        if name in records:
+            columns[group, name] = records[name].astype("string")
+    remarks = [name for name in REMARKS if name in records]
+    if remarks:
+        remarked = records[remarks].notna().any(axis=1)
+        columns["recording", "noise"] = remarked.map({True: "remarked on", False: "no remark"}).astype("string")
+    order = {"class": 0, "subclass": 1, "person": 2, "recording": 3}
+    keys = sorted(columns, key=lambda key: order[key[0]])
+    table = pd.concat([columns[key].reset_index(drop=True) for key in keys], axis=1)
+    table.columns = pd.MultiIndex.from_tuples(keys, names=["group", "partition"])
+    return table.astype("string")
+
+
+def _class_partitions(labels: pd.DataFrame) -> dict[str, pd.Series]:
+    """Make one partition a class, and that of the records with exactly one."""
+    truth = labels.to_numpy(dtype=bool)
+    names = {str(name): labels[name].map({True: str(name), False: f"no {name}"}) for name in labels.columns}
+    only = np.array(labels.columns, dtype=object)[truth.argmax(axis=1)]
+    return names | {EXACTLY_ONE: pd.Series(np.where(truth.sum(axis=1) == 1, only, None), labels.index)}
+
+
+def _bands(values: pd.Series, width: int) -> pd.Series:
+    """Cut numbers into bands, named after their lowest and highest whole number."""
+    low = np.floor(values.to_numpy(dtype=np.float64) / width) * width
+    names = [f"{start:.0f} to {start + width - 1:.0f}" if np.isfinite(start) else None for start in low]
+    return pd.Series(names, values.index, dtype="string")
+
+
+def first_of_patients(records: pd.DataFrame, folds: tuple[int, ...] | None) -> NDArray[np.int64]:
+    """Give the positions of the first record of each patient in some folds; in all where ``folds`` is None.
+
+    Raises
+    ------
+    EcgkitError
+        If there is none.
+    """
+    rows = fold_rows(records, folds)
+    return rows[~records["patient_id"].iloc[rows].duplicated().to_numpy()]
+
+
+def agreement_table(
+    clusterings: Mapping[str, Clusters],
+    records: pd.DataFrame,
+    labels: pd.DataFrame,
+    *,
+    subclasses: pd.DataFrame | None = None,
+    folds: tuple[int, ...] | None = (TEST_FOLD,),
+    n_permutations: int = 500,
+) -> pd.DataFrame:
+    """Compare the clusters of several methods with everything that is known of the records.
+
+    One record a patient is compared, the first in the folds: the records of a patient look alike, and the permutations
+    take records for independent. Unknown values are left out, and so are records with several classes where a
+    partition wants exactly one.
+
+    Parameters
+    ----------
+    clusterings : mapping of str to Clusters
+        Clusters of these records, by the name of the method.
+    records : DataFrame
+        The records, in the same order; ``fold``, ``patient_id``, and those of `partitions`.
+    labels : DataFrame of bool
+        One column a class, the same order.
+    subclasses : DataFrame of bool, optional
+        Finer classes, the same order.
+    folds : tuple of int or None, default (10,)
+        The folds to read; None for all.
+    n_permutations : int, default 500
+        As `agreement`. The p values are not corrected for the number of rows.
+
+    Returns
+    -------
+    DataFrame
+        Index ``method``, ``group``, ``partition`` (as `partitions`). Columns: ``records`` compared, ``kinds`` among
+        them, ``clusters`` among them, then those of `agreement`, NaN where all records are of one kind.
+
+    Raises
+    ------
+    EcgkitError
+        If no record is in the folds.
+    """
+    rows = first_of_patients(records, folds)
+    known = partitions(records.iloc[rows], labels.iloc[rows], None if subclasses is None else subclasses.iloc[rows])
+    table = {}
+    level = known.columns.get_level_values
+    for group, name in zip(level("group"), level("partition"), strict=True):
+        codes, kinds = pd.factorize(known[group, name], sort=True)
+        for method, clusters in clusterings.items():
+            assigned = clusters.assigned[rows][codes >= 0]
+            table[method, group, name] = {
+                "records": len(assigned),
+                "kinds": len(kinds),
+                "clusters": len(np.unique(assigned)),
+                **agreement(assigned, codes[codes >= 0], seed=clusters.seed, n_permutations=n_permutations),
+            }
+    result = pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "kinds": int, "clusters": int})
+    result.index = pd.MultiIndex.from_tuples(table, names=["method", "group", "partition"])
+    return result.loc[list(clusterings)]

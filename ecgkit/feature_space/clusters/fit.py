@@ -1,0 +1,397 @@
+"""Clusters of embeddings by KMeans, Ward's method and HDBSCAN, fitted on folds 1-8 and assigned to every record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.cluster import HDBSCAN, AgglomerativeClustering, KMeans
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+from threadpoolctl import threadpool_limits
+
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.parts import (
+    Scaler,
+    check_embeddings,
+    fit_scaler,
+    fold_rows,
+    training_rows,
+)
+from ecgkit.store import TEST_FOLD
+
+NOISE = -1
+"""The cluster of a record that HDBSCAN puts into none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Clusters, fitted on folds 1-8 and assigned to every record.
+
+    Attributes
+    ----------
+    assigned : ndarray of int64, shape (records,)
+        The cluster of each record, 0 to k - 1; cluster 0 holds the most of the records that the clusters were fitted
+        on, then falling. -1 for a record in none, which only HDBSCAN knows.
+    centres : ndarray of float32, shape (k, features)
+        Centres of the standardised embeddings.
+    scaler : Scaler
+        Mean and scale of folds 1-8.
+    inertia : float
+        Sum of the squared distances of the records of folds 1-8 in a cluster to their centres, in standard deviations
+        squared.
+    seed : int
+        The seed.
+    method : str
+        ``"KMeans"``, ``"Ward"`` or ``"HDBSCAN"``.
+    n_fitted : int
+        The number of records of folds 1-8 that the clusters were fitted on.
+    n_components : int
+        The number of principal components that the method saw; 0 for the standardised embeddings themselves.
+    """
+
+    assigned: NDArray[np.int64]
+    centres: NDArray[np.float32]
+    scaler: Scaler
+    inertia: float
+    seed: int
+    method: str = "KMeans"
+    n_fitted: int = 0
+    n_components: int = 0
+
+    @property
+    def k(self) -> int:
+        """The number of clusters, noise not counted."""
+        return len(self.centres)
+
+    @property
+    def noise_share(self) -> float:
+        """The share of all records that are in no cluster."""
+        return float((self.assigned == NOISE).mean())
+
+
+def fit_clusters(
+    embeddings: NDArray[np.floating], records: pd.DataFrame, *, k: int, seed: int, n_init: int = 10
+) -> Clusters:
+    """Fit KMeans on the standardised embeddings of folds 1-8 and assign every record to its nearest centre.
+
+    Parameters
+    ----------
+    embeddings : ndarray, shape (records, features)
+        One row a record.
+    records : DataFrame
+        The records, in the same order; column ``fold``.
+    k : int
+        Number of clusters; the number of classes is where to start.
+    seed : int
+        Seed of the starts.
+    n_init : int, default 10
+        Number of starts; the one with the lowest inertia is kept.
+
+    Returns
+    -------
+    Clusters
+
+    Raises
+    ------
+    EcgkitError
+        If ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings are not as they should be.
+    """
+    check_embeddings(embeddings, records)
+    training = training_rows(records)
+    check_k(k, int(training.sum()))
+    scaler = fit_scaler(embeddings[training])
+    points = scaler.transform(embeddings)
+    model = fit_kmeans(points[training], k=k, n_init=n_init, seed=seed)
+    order, rank = _by_size(model.labels_, k)
+    return Clusters(
+        assigned=rank[model.predict(points)],
+        centres=model.cluster_centers_[order].astype(np.float32),
+        scaler=scaler,
+        inertia=float(model.inertia_),
+        seed=seed,
+        n_fitted=int(training.sum()),
+    )
+
+
+def fit_kmeans(points: NDArray[np.float32], *, k: int, n_init: int, seed: int) -> KMeans:
+    """Fit in one thread: the sums, and so the clusters, do not depend on the number of cores."""
+    with threadpool_limits(limits=1):
+        return KMeans(n_clusters=k, n_init=n_init, random_state=seed).fit(points)
+
+
+def check_k(k: int, n_records: int) -> None:
+    """Refuse a number of clusters that cannot be had.
+
+    Raises
+    ------
+    EcgkitError
+        If ``k`` is not between 2 and the number of records.
+    """
+    if not 2 <= k <= n_records:
+        raise EcgkitError(f"k is {k}: give a number of clusters from 2 to {n_records}, the records in folds 1-8")
+
+
+def _by_size(found: NDArray[np.integer], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the clusters from the largest to the smallest, and the place of each cluster in that order."""
+    order = np.argsort(-np.bincount(found[found >= 0], minlength=k), kind="stable")
+    rank = np.empty(k, dtype=np.int64)
+    rank[order] = np.arange(k)
+    return order, rank
+
+
+def fit_ward(
+    embeddings: NDArray[np.floating],
+    records: pd.DataFrame,
+    *,
+    k: int,
+    seed: int,
+    max_records: int = 4000,
+    n_components: int = 50,
+) -> Clusters:
+    """Cut the tree of Ward's method into clusters, and assign every other record to the nearest centre.
+
+    The method needs memory and time that grow with the square of the records, so a random sample of folds 1-8 is
+    merged, in the space of the principal components of folds 1-8.
+
+    Parameters
+    ----------
+    embeddings : ndarray, shape (records, features)
+        One row a record.
+    records : DataFrame
+        The records, in the same order; column ``fold``.
+    k : int
+        Number of clusters.
+    seed : int
+        Seed of the sample.
+    max_records : int, default 4000
+        Of more records in folds 1-8 a random sample of so many is merged.
+    n_components : int, default 50
+        Of more features so many principal components are taken; 0 takes the features.
+
+    Returns
+    -------
+    Clusters
+        The records of the sample keep the cluster of the tree.
+
+    Raises
+    ------
+    EcgkitError
+        If ``k`` is not between 2 and the number of records in the sample, or the embeddings are not as they should be.
+
+    References
+    ----------
+    Ward, "Hierarchical grouping to optimize an objective function", J. Am. Stat. Assoc. 58 (1963),
+    doi:10.1080/01621459.1963.10500845.
+    """
+    space = _space(embeddings, records, n_components=n_components, max_records=max_records, seed=seed)
+    points, sample = space.points, space.sample
+    check_k(k, len(sample))
+    with threadpool_limits(limits=1):
+        found = AgglomerativeClustering(n_clusters=k, linkage="ward").fit_predict(points[sample])
+        assigned = NearestCentroid().fit(points[sample], found).predict(points).astype(np.int64)
+    assigned[sample] = found
+    return space.clusters(assigned, "Ward")
+
+
+def fit_hdbscan(
+    embeddings: NDArray[np.floating],
+    records: pd.DataFrame,
+    *,
+    seed: int,
+    min_cluster_size: int = 50,
+    min_samples: int = 5,
+    max_records: int = 4000,
+    n_components: int = 10,
+) -> Clusters:
+    """Find dense groups with HDBSCAN, and give every other record the cluster of its nearest neighbour.
+
+    The number of clusters is found, not given, and a record between the dense groups is in none: noise stays -1, and a
+    record whose nearest neighbour is noise is noise. Distances say little about density in many dimensions, so that
+    few principal components are taken.
+
+    Parameters
+    ----------
+    embeddings : ndarray, shape (records, features)
+        One row a record.
+    records : DataFrame
+        The records, in the same order; column ``fold``.
+    seed : int
+        Seed of the sample.
+    min_cluster_size : int, default 50
+        A smaller group is noise.
+    min_samples : int, default 5
+        The neighbour whose distance is the measure of density; a larger number makes more noise.
+    max_records : int, default 4000
+        Of more records in folds 1-8 a random sample of so many is taken; the time grows with their square.
+    n_components : int, default 10
+        Of more features so many principal components are taken; 0 takes the features.
+
+    Returns
+    -------
+    Clusters
+        ``k`` is 0 where nothing is dense enough, and every record is noise.
+
+    Raises
+    ------
+    EcgkitError
+        If a size is not between 2 (1 for ``min_samples``) and the number of records in the sample, or the embeddings
+        are not as they should be.
+
+    References
+    ----------
+    Campello, Moulavi and Sander, "Density-based clustering based on hierarchical density estimates", PAKDD 2013,
+    doi:10.1007/978-3-642-37456-2_14.
+    """
+    space = _space(embeddings, records, n_components=n_components, max_records=max_records, seed=seed)
+    points, sample = space.points, space.sample
+    for name, size, least in (("min_cluster_size", min_cluster_size, 2), ("min_samples", min_samples, 1)):
+        if not least <= size <= len(sample):
+            raise EcgkitError(
+                f"{name} is {size}: give a number from {least} to {len(sample)}, the records in the sample"
+            )
+    model = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, copy=True)
+    with threadpool_limits(limits=1):
+        found = model.fit_predict(points[sample])
+        assigned = KNeighborsClassifier(n_neighbors=1).fit(points[sample], found).predict(points).astype(np.int64)
+    assigned[sample] = found  # of two equal records one may be noise and the other not
+    return space.clusters(assigned, "HDBSCAN")
+
+
+def training_sample(records: pd.DataFrame, max_records: int, seed: int) -> NDArray[np.int64]:
+    """Give the positions of a random sample of the records of folds 1-8, in their order; of all, where few enough.
+
+    Raises
+    ------
+    EcgkitError
+        If there is none in folds 1-8, or fewer than two are asked for.
+    """
+    if max_records < 2:
+        raise EcgkitError(f"max_records is {max_records}: give 2 or more")
+    training = np.flatnonzero(training_rows(records))
+    return np.sort(np.random.default_rng(seed).permutation(training)[:max_records])
+
+
+def principal_components(points: NDArray[np.float32], training: NDArray[np.bool_], number: int) -> NDArray[np.float32]:
+    """Project onto the principal components of the training records; leave so few features or none (0) as they are.
+
+    Parameters
+    ----------
+    points : ndarray of float32, shape (records, features)
+        Standardised embeddings.
+    training : ndarray of bool, shape (records,)
+        Which records the components are fitted on.
+    number : int
+        How many components.
+
+    Returns
+    -------
+    ndarray of float32, shape (records, number or features)
+    """
+    if not 0 < number < min(points.shape[1], int(training.sum())):
+        return points
+    with threadpool_limits(limits=1):
+        model = PCA(number, svd_solver="covariance_eigh").fit(points[training])
+        return np.asarray(model.transform(points), dtype=np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """The records as a method sees them: standardised, and projected where asked for."""
+
+    scaler: Scaler
+    standardised: NDArray[np.float32]
+    points: NDArray[np.float32]
+    training: NDArray[np.bool_]
+    sample: NDArray[np.int64]
+    seed: int
+
+    def clusters(self, assigned: NDArray[np.int64], method: str) -> Clusters:
+        """Name clusters after their rank by size in the sample, and take their centres in folds 1-8."""
+        k = int(assigned.max()) + 1
+        _, rank = _by_size(assigned[self.sample], k)
+        renamed = np.append(rank, NOISE)[assigned]  # -1 is the last
+        centres, inertia = cluster_centres(self.standardised, renamed, self.training, k)
+        return Clusters(
+            assigned=renamed,
+            centres=centres,
+            scaler=self.scaler,
+            inertia=inertia,
+            seed=self.seed,
+            method=method,
+            n_fitted=len(self.sample),
+            n_components=0 if self.points is self.standardised else self.points.shape[1],
+        )
+
+
+def _space(
+    embeddings: NDArray[np.floating], records: pd.DataFrame, *, n_components: int, max_records: int, seed: int
+) -> _Space:
+    """Standardise, project if asked for, and draw the sample."""
+    if n_components < 0:
+        raise EcgkitError(f"n_components is {n_components}: give a number of components, or 0 for the features")
+    check_embeddings(embeddings, records)
+    training = training_rows(records)
+    scaler = fit_scaler(embeddings[training])
+    standardised = scaler.transform(embeddings)
+    points = principal_components(standardised, training, n_components)
+    return _Space(scaler, standardised, points, training, training_sample(records, max_records, seed), seed)
+
+
+def cluster_centres(
+    standardised: NDArray[np.float32], assigned: NDArray[np.int64], training: NDArray[np.bool_], k: int
+) -> tuple[NDArray[np.float32], float]:
+    """Give the mean of each cluster in folds 1-8, NaN where it has no record, and the squared distances, summed."""
+    centres = np.full((k, standardised.shape[1]), np.nan, dtype=np.float32)
+    inertia = 0.0
+    for cluster in range(k):
+        members = standardised[training & (assigned == cluster)].astype(np.float64)
+        if len(members):
+            mean = members.mean(axis=0)
+            centres[cluster] = mean
+            inertia += float(np.square(members - mean).sum())
+    return centres, inertia
+
+
+def methods_table(
+    clusterings: Mapping[str, Clusters], records: pd.DataFrame, *, folds: tuple[int, ...] | None = (TEST_FOLD,)
+) -> pd.DataFrame:
+    """Say what several methods were given and what they found.
+
+    Parameters
+    ----------
+    clusterings : mapping of str to Clusters
+        Clusters of these records, by the name of the method.
+    records : DataFrame
+        The records, in the same order; column ``fold``.
+    folds : tuple of int or None, default (10,)
+        The folds to count; None for all.
+
+    Returns
+    -------
+    DataFrame
+        Index: the methods. Columns: ``fitted_on`` (records of folds 1-8), ``dimensions`` (features or principal
+        components), ``clusters``, and in the folds ``largest`` and ``smallest`` (records of a cluster) and ``noise``
+        (share of the records in no cluster).
+
+    Raises
+    ------
+    EcgkitError
+        If no record is in the folds.
+    """
+    rows = fold_rows(records, folds)
+    table = {}
+    for name, clusters in clusterings.items():
+        sizes = np.bincount(clusters.assigned[rows][clusters.assigned[rows] >= 0], minlength=clusters.k)
+        table[name] = {
+            "fitted_on": clusters.n_fitted,
+            "dimensions": clusters.n_components or clusters.centres.shape[1],
+            "clusters": clusters.k,
+            "largest": int(sizes.max(initial=0)),
+            "smallest": int(sizes.min()) if len(sizes) else 0,
+            "noise": float((clusters.assigned[rows] == NOISE).mean()),
+        }
+    return pd.DataFrame.from_dict(table, orient="index")

@@ -1,0 +1,291 @@
+"""Embeddings on disk: computed once for a training session, read by everything that looks into it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgkit._files import write_atomically
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
+from ecgkit.feature_space.parts import check_embeddings
+from ecgkit.sessions import Session
+from ecgkit.store import PART_OF_FOLD, Dataset
+from ecgkit.training import TrainedSession
+from ecgkit.training.weights import TrainedModel, load_weights
+
+FOLDER = "embeddings"
+TRAINED = "trained"
+ALL_LAYERS = "all"
+ENCODERS = re.compile(r"(trained|untrained|epoch)(?:_(\d+))?")
+COLUMNS = ("record_id", "patient_id", "fold")
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors of records.
+
+    Attributes
+    ----------
+    vectors : ndarray of float32, shape (records, features)
+        One row a record.
+    records : DataFrame
+        Whose they are, in the same order: ``record_id``, and ``patient_id`` and ``fold`` if they come from a session.
+    path : Path
+        The ``.npy`` file.
+    """
+
+    vectors: NDArray[np.float32]
+    records: pd.DataFrame
+    path: Path
+
+
+def session_embeddings(
+    source: TrainedSession,
+    layers: Sequence[str] = (EMBEDDING,),
+    *,
+    encoder: str = TRAINED,
+    folds: Sequence[int] | None = None,
+) -> dict[str, Embeddings]:
+    """Give the embeddings of a training session's records, from its files where they are there already.
+
+    What is computed is written to ``embeddings/ENCODER/LAYER.npy`` in the session, float32 ``(records, features)``,
+    beside ``LAYER.parquet``, one row a record in the same order, and ``LAYER.json``, which says what was embedded by
+    what, in the precision that the session was trained in. Files of other weights or another dataset are made anew.
+
+    Parameters
+    ----------
+    source : TrainedSession
+        The training session, opened.
+    layers : sequence of str, default the embedding alone
+        Names of `layer_names` or of any other submodule; ``("all",)`` for all of `layer_names`.
+    encoder : str, default "trained"
+        ``"trained"`` for the best checkpoint, ``"untrained_0"`` for fresh weights of seed 0 (or another number), or
+        ``"epoch_3"`` for the weights behind epoch 3, which the session has if it was trained with
+        ``save_every_epoch``.
+    folds : sequence of int, optional
+        The folds to embed; None for all ten.
+
+    Returns
+    -------
+    dict of str to Embeddings
+        By the name of the layer. The rows of the records asked for, in the dataset's order.
+
+    Raises
+    ------
+    EcgkitError
+        If a fold, a layer or the encoder does not exist.
+    """
+    wanted = check_folds(folds)
+    trained = encoder_of(source, encoder)
+    names = layer_names(trained.model) if tuple(layers) == (ALL_LAYERS,) else tuple(dict.fromkeys(layers))
+    check_layers(trained.model, names)
+    folder = source.session.path / FOLDER / encoder
+    facts = _facts(source, encoder)
+    stored = {name: _stored_folds(folder, name, facts) for name in names}
+    # What is there of other folds is made again with the rest, so that a later call for them finds it.
+    missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}
+    if missing:
+        _write(trained, source.dataset, folder, missing, facts)
+    return {name: _read(folder, name, wanted) for name in names}
+
+
+def check_folds(folds: Sequence[int] | None) -> set[int]:
+    """Check the folds asked for, and give them as a set; None means all ten.
+
+    Raises
+    ------
+    EcgkitError
+        If one is none of 1 to 10, or there is none.
+    """
+    if folds is None:
+        return set(PART_OF_FOLD)
+    if strange := sorted(set(folds) - set(PART_OF_FOLD)):
+        raise EcgkitError(f"fold {strange[0]} is none of 1 to 10: give folds such as 9,10, or leave them out for all")
+    if not folds:
+        raise EcgkitError("there is no fold to embed: give folds such as 9,10, or leave them out for all")
+    return set(folds)
+
+
+def encoder_of(source: TrainedSession, encoder: str) -> TrainedModel:
+    """Open the weights that an encoder's name stands for.
+
+    Parameters
+    ----------
+    source : TrainedSession
+        The training session.
+    encoder : str
+        As of `session_embeddings`.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    EcgkitError
+        If it is no name of an encoder, or the session did not keep that epoch.
+    """
+    match = ENCODERS.fullmatch(encoder)
+    if match is None or (match[1] == TRAINED) != (match[2] is None):
+        raise EcgkitError(f'encoder is {encoder!r}: give "trained", "untrained_0" (or another seed) or "epoch_3"')
+    if match[1] == TRAINED:
+        return source.trained
+    number = int(match[2])
+    if match[1] == "untrained":
+        return source.trained.untrained(number)
+    path = epoch_weights(source.session).get(number)
+    if path is None:
+        raise EcgkitError(
+            f"{source.session.path} kept no weights of epoch {number}: train it with save_every_epoch = true"
+        )
+    return load_weights(path)
+
+
+def epoch_weights(session: Session) -> dict[int, Path]:
+    """Find the weights that a session kept of its epochs, by their number, ascending."""
+    paths = sorted((session.path / "weights").glob("epoch_*.safetensors"))
+    return {int(path.stem.removeprefix("epoch_")): path for path in paths}
+
+
+def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
+    """Say what decides whether stored embeddings still hold."""
+    weights = (source.session.path / "weights" / "best.safetensors").read_bytes()
+    return {
+        "version": 1,
+        "encoder": encoder,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "dataset_fingerprint": source.dataset.fingerprint,
+        "statistics": list(STATISTICS),
+        "precision": source.config.precision,
+    }
+
+
+def _stored_folds(folder: Path, layer: str, facts: dict[str, Any]) -> set[int]:
+    """Say which folds a layer's files hold; none if they are not there, or of something else."""
+    if not all((folder / f"{layer}.{suffix}").is_file() for suffix in ("npy", "parquet", "json")):
+        return set()
+    stored = Session(folder).read_json(f"{layer}.json")
+    return set(stored["folds"]) if all(stored.get(key) == value for key, value in facts.items()) else set()
+
+
+def _write(
+    trained: TrainedModel, dataset: Dataset, folder: Path, folds_of: Mapping[str, set[int]], facts: dict[str, Any]
+) -> None:
+    """Embed the records of some folds and write each layer's three files, the one that makes them valid last."""
+    folds = sorted(set[int]().union(*folds_of.values()))
+    positions = dataset.folds(*folds)
+    table = dataset.records.loc[positions, list(COLUMNS)].reset_index(drop=True)
+    place = Session(folder)
+    for layer, values in embed_layers(
+        trained, dataset, positions, tuple(folds_of), precision=facts["precision"]
+    ).items():
+        (folder / f"{layer}.json").unlink(missing_ok=True)
+        write_array(folder / f"{layer}.npy", values)
+        place.write_table(f"{layer}.parquet", table)
+        place.write_json(f"{layer}.json", facts | {"layer": layer, "folds": folds, "shape": list(values.shape)})
+
+
+def write_array(path: Path, values: NDArray[Any]) -> Path:
+    """Write a ``.npy`` file, whole or not at all."""
+    data = io.BytesIO()
+    np.save(data, values)
+    return write_atomically(path, data.getvalue())
+
+
+def _read(folder: Path, layer: str, folds: set[int]) -> Embeddings:
+    """Open a layer's files and take the rows of some folds."""
+    path = folder / f"{layer}.npy"
+    values, records = np.load(path, mmap_mode="r"), pd.read_parquet(folder / f"{layer}.parquet")
+    rows = records["fold"].isin(folds).to_numpy()
+    if rows.all():
+        return Embeddings(values, records, path)
+    return Embeddings(values[rows], records[rows].reset_index(drop=True), path)
+
+
+def read_vectors(path: str | Path, table: str | Path | None = None) -> Embeddings:
+    """Read vectors that another program made.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.npy`` file of numbers, ``(records, features)``.
+    table : str or Path, optional
+        A Parquet or CSV table with the column ``record_id``, one row a vector in their order; without it, the file of
+        the same name that ends in ``.parquet`` or ``.csv``.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    EcgkitError
+        If a file is missing or not readable, the rows do not fit, a value is not finite, or a record is there twice.
+    """
+    array = Path(path).expanduser()
+    try:
+        values = np.load(array, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise EcgkitError(f"cannot read the vectors {array}: {error}; give a .npy file of numbers") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise EcgkitError(f"{array} does not hold one array of numbers: give a .npy file, (records, features)")
+    records = _read_table(array, table)
+    check_embeddings(values, records)
+    if records["record_id"].duplicated().any():
+        twice = records.loc[records["record_id"].duplicated(), "record_id"].iloc[0]
+        raise EcgkitError(f"record {twice} has two vectors in {array}: give one vector a record")
+    return Embeddings(values.astype(np.float32), records, array)
+
+
+def _read_table(array: Path, table: str | Path | None) -> pd.DataFrame:
+    """Read the table of records that goes with vectors."""
+    options = [Path(table).expanduser()] if table else [array.with_suffix(".parquet"), array.with_suffix(".csv")]
+    found = next((path for path in options if path.is_file()), None)
+    if found is None:
+        names = " or ".join(str(path) for path in options)
+        raise EcgkitError(f"there is no {names}: give a table with record_id, one row a vector")
+    try:
+        records = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found)
+    except (OSError, ValueError) as error:
+        raise EcgkitError(f"cannot read the table {found}: {error}; write it as Parquet or CSV") from error
+    if "record_id" not in records:
+        raise EcgkitError(f"{found} has no column record_id: name the records of the vectors there")
+    return records
+
+
+def positions_of(embeddings: Embeddings, records: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the records that have a vector.
+
+    Parameters
+    ----------
+    embeddings : Embeddings
+        The vectors.
+    records : DataFrame
+        A dataset's records, with ``record_id``.
+
+    Returns
+    -------
+    of_records, of_vectors : ndarray of int64
+        Positions in ``records``, ascending, and the rows of the same records' vectors.
+
+    Raises
+    ------
+    EcgkitError
+        If no record has a vector.
+    """
+    row_of = pd.Series(np.arange(len(embeddings.records)), index=embeddings.records["record_id"].to_numpy())
+    rows = records["record_id"].map(row_of)
+    known = rows.notna().to_numpy()
+    if not known.any():
+        raise EcgkitError(f"no record of the dataset has a vector in {embeddings.path}: compare their record_id")
+    return np.flatnonzero(known), rows[known].to_numpy(dtype=np.int64)

@@ -1,0 +1,217 @@
+"""What the layers of a network say of records: each layer's output, summarised over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ecgkit.errors import EcgkitError
+from ecgkit.models import ECGModel
+from ecgkit.models.blocks import BidirectionalXLSTM
+from ecgkit.store import Dataset
+from ecgkit.training.inference import check_match, run_batches
+from ecgkit.training.weights import TrainedModel
+
+EMBEDDING = "embedding"
+"""The name of what `ECGModel.embed` gives, the features that the head reads."""
+
+STATISTICS = ("mean", "standard deviation", "maximum")
+"""What is kept of each channel of a layer over time."""
+
+HEAD = ("metadata_branch", "hidden", "dropout", "head")
+CONTAINERS = (nn.Sequential, nn.ModuleList, BidirectionalXLSTM)
+WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Linear)
+
+
+def layer_names(model: ECGModel) -> tuple[str, ...]:
+    """Name the layers of an encoder in their order, the embedding last.
+
+    A convolution or a linear map is one layer with what normalises, activates and pools it: it is read behind all of
+    these. A residual block, an LSTM and an xLSTM block are one layer each.
+
+    Parameters
+    ----------
+    model : ECGModel
+        The network.
+
+    Returns
+    -------
+    tuple of str
+        Names of submodules, as ``model.named_modules()`` has them, then ``"embedding"``.
+    """
+    encoder = [(name, child) for name, child in model.named_children() if name not in HEAD]
+    # The last part of every encoder, its pooling or its dense layer, gives the embedding itself.
+    names = [layer for name, child in encoder[:-1] for layer in _layers_of(name, child)]
+    return (*names, EMBEDDING)
+
+
+def _layers_of(name: str, module: nn.Module) -> list[str]:
+    """Name the layers inside one child of the encoder."""
+    if not isinstance(module, CONTAINERS):
+        # What has no weights (averaging to a frame rate, swapping axes, pooling) says nothing that its input does not.
+        return [name] if any(True for _ in module.parameters()) else []
+    names: list[str] = []
+    open_layer = False
+    for key, child in module.named_children():
+        path = f"{name}.{key}"
+        if isinstance(child, CONTAINERS):
+            names += _layers_of(path, child)
+            open_layer = False
+        elif isinstance(child, WEIGHTED) or not _is_elementary(child):
+            names.append(path)
+            open_layer = isinstance(child, WEIGHTED)
+        elif open_layer:
+            names[-1] = path
+    return names
+
+
+def _is_elementary(module: nn.Module) -> bool:
+    """Tell a normalisation, an activation, a dropout or a pooling from a block of several layers."""
+    return not any(True for _ in module.children()) and not isinstance(module, nn.RNNBase)
+
+
+def check_layers(model: ECGModel, layers: Sequence[str]) -> None:
+    """Check that a network has these layers.
+
+    Parameters
+    ----------
+    model : ECGModel
+        The network.
+    layers : sequence of str
+        Names of submodules, or ``"embedding"``.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no submodule of this name.
+    """
+    modules = dict(model.named_modules())
+    for layer in layers:
+        if layer != EMBEDDING and (layer == "" or layer not in modules):
+            known = ", ".join(layer_names(model))
+            raise EcgkitError(f"the network has no layer {layer!r}: choose from {known}, or any other submodule's name")
+
+
+def embed_layers(
+    trained: TrainedModel,
+    dataset: Dataset,
+    positions: NDArray[np.int64],
+    layers: Sequence[str] = (EMBEDDING,),
+    *,
+    precision: str = "float32",
+) -> dict[str, NDArray[np.float32]]:
+    """Run records through the network once and summarise the outputs of several layers over time.
+
+    Of each channel of a layer the mean, the standard deviation and the maximum over time are kept; a model that reads
+    a record in windows gives the mean of each of these over the windows. Behind an image-like layer (height, width)
+    they are taken over both axes. A layer without a time axis is kept as it is, and so is the embedding.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model.
+    dataset : Dataset
+        Of the model's sampling rate and statistics.
+    positions : ndarray of int64
+        Which records.
+    layers : sequence of str, default the embedding alone
+        As of `layer_names`, or any other submodule's name.
+    precision : str, default "float32"
+        ``"bfloat16"`` for autocast, which is about twice as fast where the processor has it.
+
+    Returns
+    -------
+    dict of str to ndarray of float32, shape (records, features)
+        By the name of the layer, in the order asked for.
+
+    Raises
+    ------
+    EcgkitError
+        If model and dataset do not match, there is no layer of a name, or a layer's output is not a tensor that
+        follows the records.
+    """
+    check_match(trained, dataset)
+    check_layers(trained.model, layers)
+    axes = _time_axes(trained.model, layers)
+    widths: dict[str, int] = {}
+
+    def call(signal: Tensor, _: Tensor | None) -> Tensor:
+        autocast = torch.autocast(signal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        with autocast, _outputs(trained.model, layers) as outputs:
+            outputs[EMBEDDING] = trained.model.embed(signal)
+        parts = [_summarise(outputs[layer].float(), axes.get(layer), len(signal)) for layer in layers]
+        widths.update({layer: part.shape[1] for layer, part in zip(layers, parts, strict=True)})
+        return torch.cat(parts, dim=1)
+
+    together = run_batches(trained, dataset, positions, call)
+    ends = np.cumsum([widths[layer] for layer in layers])
+    return dict(zip(layers, np.split(together, ends[:-1], axis=1), strict=True))
+
+
+@contextmanager
+def _outputs(model: ECGModel, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect what the layers give in the calls of the model within."""
+    modules, outputs = dict(model.named_modules()), dict[str, Tensor]()
+
+    def keep(layer: str) -> torch.utils.hooks.RemovableHandle:
+        def hook(module: nn.Module, inputs: tuple[object, ...], output: object) -> None:
+            del module, inputs
+            first = output[0] if isinstance(output, tuple) else output
+            if not isinstance(first, Tensor):
+                raise EcgkitError(f"the layer {layer!r} gives no tensor: choose another layer")
+            # Later layers may write into it in place.
+            outputs[layer] = first.detach().clone()
+
+        return modules[layer].register_forward_hook(hook)
+
+    handles = [keep(layer) for layer in layers if layer != EMBEDDING]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _time_axes(model: ECGModel, layers: Sequence[str]) -> dict[str, int]:
+    """Find the time axis of each three-dimensional output: the one that is shorter for half as long a signal."""
+    device = next(model.parameters()).device
+    shapes = []
+    for n_samples in (model.n_samples, model.n_samples // 2):
+        with torch.inference_mode(), _outputs(model.eval(), layers) as outputs:
+            model.embed(torch.zeros(1, model.n_leads, n_samples, device=device))
+        shapes.append({layer: output.shape for layer, output in outputs.items()})
+    axes = {}
+    for layer in layers:
+        if layer == EMBEDDING:
+            continue
+        if layer not in shapes[0]:
+            raise EcgkitError(f"the layer {layer!r} takes no part in the embedding: choose another layer")
+        if len(shapes[0][layer]) == 3:
+            changed = [i for i in (1, 2) if shapes[0][layer][i] != shapes[1][layer][i]]
+            if len(changed) == 1:
+                axes[layer] = changed[0]
+    return axes
+
+
+def _summarise(output: Tensor, time_axis: int | None, n_records: int) -> Tensor:
+    """Give ``(records, features)`` of what a layer gave for all windows of the records."""
+    if output.ndim == 2:
+        summary = output
+    elif output.ndim == 4:
+        summary = _over_time(output.flatten(2))
+    elif time_axis is not None:
+        summary = _over_time(output if time_axis == 2 else output.transpose(1, 2))
+    else:
+        summary = output.flatten(1)
+    return summary.unflatten(0, (n_records, -1)).mean(dim=1)
+
+
+def _over_time(channels: Tensor) -> Tensor:
+    """Give mean, standard deviation and maximum of each channel: ``(n, channels, time)`` to ``(n, 3 * channels)``."""
+    variance, mean = torch.var_mean(channels, dim=-1, correction=0)
+    return torch.cat([mean, variance.sqrt(), channels.amax(dim=-1)], dim=1)

@@ -1,0 +1,37 @@
+"""Maps of embeddings: projections to a plane, how far each can be trusted, and one to look around in."""
+
+from __future__ import annotations
+
+from ecgkit.feature_space.maps.interactive import (
+    interactive_map,
+    lead_signals,
+    predicted_probabilities,
+    write_interactive_map,
+)
+from ecgkit.feature_space.maps.projections import (
+    METHODS,
+    Projection,
+    explained_variance,
+    project,
+    project_pca,
+    project_tsne,
+    project_umap,
+)
+from ecgkit.feature_space.maps.quality import map_quality, quality_notes, seed_agreement
+
+__all__ = [
+    "METHODS",
+    "Projection",
+    "explained_variance",
+    "interactive_map",
+    "lead_signals",
+    "map_quality",
+    "predicted_probabilities",
+    "project",
+    "project_pca",
+    "project_tsne",
+    "project_umap",
+    "quality_notes",
+    "seed_agreement",
+    "write_interactive_map",
+]

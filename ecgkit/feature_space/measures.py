@@ -1,0 +1,300 @@
+"""What a person reads off an ECG with a ruler: rate, intervals, axis and the heights of the waves of the mean beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.ecg import ECG, LEADS
+from ecgkit.errors import EcgkitError
+from ecgkit.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals
+from ecgkit.store import Dataset
+
+GLOBAL_MEASURES = {
+    "heart_rate": ("beats/min", "60 divided by the median RR interval"),
+    "rr_std": ("s", "standard deviation of the RR intervals"),
+    "n_beats": ("beats", "R peaks in the record"),
+    "qrs_duration": ("ms", "from the first to the last fast change in any lead around the R peak"),
+    "qrs_axis": (
+        "degrees",
+        "frontal direction of QRS, from its net height in I and aVF; 0 is left, 90 is down",
+    ),
+    "qt": ("ms", "onset of QRS to the end of T, where the tangent to its steepest fall meets the baseline"),
+    "qtc": ("ms", "QT divided by the square root of the RR interval in seconds (Bazett)"),
+    "sokolow_lyon": ("mV", "S in V1 plus the larger R of V5 and V6"),
+    "p_II": ("mV", "highest or lowest point of the P wave in II"),
+}
+LEAD_MEASURES = {
+    "q": ("mV", "depth below the baseline before the first R wave in {}; 0 without a Q wave"),
+    "r": ("mV", "height of the highest R wave above the baseline in {}; 0 without an R wave"),
+    "s": ("mV", "depth below the baseline after the first R wave in {}, or of the whole complex without an R wave"),
+    "st": ("mV", "level 60 ms after the J point in {}"),
+    "t": ("mV", "highest or lowest point of the T wave in {}, whichever is farther from the baseline"),
+}
+
+BEFORE, AFTER = 0.30, 0.60  # s around the R peak in which waves are looked for
+STEP = 0.002  # s: the beats are compared and measured on a grid this fine, whatever the sampling rate
+SMOOTHING = 0.005  # s, standard deviation, of the slope
+ONSET_SHARE, OFFSET_SHARE = 0.03, 0.05  # of the largest slope of the QRS complex: slower is before it, or behind it
+WIDENING = 2  # steps by which the smoothing widens the QRS complex at each end
+NO_R = 0.03  # mV: a lower R wave is none
+MIN_T = 0.04  # mV, root of the mean square over the leads: a lower T wave has no end that could be told
+
+GRID = np.arange(-round(BEFORE / STEP), round((AFTER - 0.02) / STEP)) * STEP
+"""The times of that grid in s after the R peak; it ends before the last sample at 100 Hz."""
+
+_NAMES = (*GLOBAL_MEASURES, *(f"{name}_{lead}" for name in LEAD_MEASURES for lead in LEADS))
+
+Floats = NDArray[np.floating]
+
+
+def measure_columns() -> pd.DataFrame:
+    """Document the columns that `measure` gives.
+
+    Returns
+    -------
+    DataFrame
+        Index ``measure``; columns ``unit`` and ``meaning``.
+    """
+    rows = dict(GLOBAL_MEASURES)
+    for name, (unit, meaning) in LEAD_MEASURES.items():
+        rows |= {f"{name}_{lead}": (unit, meaning.format(lead)) for lead in LEADS}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["unit", "meaning"]).rename_axis("measure")
+
+
+def measure(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: int = 1) -> pd.DataFrame:
+    """Measure records as a person with a ruler would.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        An opened dataset.
+    positions : array_like of int, optional
+        Which of ``dataset.records``; all of them unless told otherwise.
+    jobs : int, default 1
+        Processes that share the work.
+
+    Returns
+    -------
+    DataFrame of float
+        The index of ``dataset.records`` at the positions, one column for each row of `measure_columns`. NaN where it
+        cannot be told.
+
+    Raises
+    ------
+    EcgkitError
+        If ``jobs`` is not positive.
+    """
+    if jobs < 1:
+        raise EcgkitError(f"jobs is {jobs}: give the number of processes, 1 or more")
+    chosen = np.arange(len(dataset)) if positions is None else np.asarray(positions, dtype=np.int64)
+    if jobs == 1:
+        parts = [_measure_block(dataset, chosen)]
+    else:
+        import joblib
+
+        blocks = np.array_split(chosen, jobs)
+        parts = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_measure_block)(dataset, block) for block in blocks)
+    rows = [[row[name] for name in _NAMES] for part in parts for row in part]
+    values = np.array(rows, dtype=np.float64).reshape(len(chosen), len(_NAMES))
+    return pd.DataFrame(values, index=dataset.records.index[chosen], columns=list(_NAMES))
+
+
+def _measure_block(dataset: Dataset, positions: Sequence[int] | NDArray[np.int64]) -> list[dict[str, float]]:
+    return [measure_ecg(ECG(dataset.signal(int(i)), dataset.sampling_rate)) for i in positions]
+
+
+def measure_ecg(ecg: ECG) -> dict[str, float]:
+    """Measure one ECG on the mean of its usual beats.
+
+    Parameters
+    ----------
+    ecg : ECG
+        Ten seconds or so.
+
+    Returns
+    -------
+    dict of str to float
+        The rows of `measure_columns`; NaN where it cannot be told: without a beat, in a lead that is flat or NaN, for T
+        and QT where the next beat comes too soon.
+
+    References
+    ----------
+    Lepeschkin, E., Surawicz, B. (1952). The measurement of the Q-T interval of the electrocardiogram. Circulation 6:
+    the tangent. Bazett, H. C. (1920). An analysis of the time-relations of electrocardiograms. Heart 7. Sokolow, M.,
+    Lyon, T. P. (1949). The ventricular complex in left ventricular hypertrophy. Am. Heart J. 37. Novosel, D. et al.
+    (1999). Corrected formula for the calculation of the electrical heart axis. Croat. Med. J. 40: aVF is larger than
+    a bipolar lead would be by the square root of 3, divided by 2.
+    """
+    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
+    intervals = rr_intervals(peaks, sampling_rate=ecg.sampling_rate)
+    result = dict.fromkeys(_NAMES, float("nan"))
+    result["n_beats"] = float(len(peaks))
+    result["heart_rate"] = heart_rate(peaks, sampling_rate=ecg.sampling_rate)
+    if len(intervals) >= 2:
+        result["rr_std"] = float(np.std(intervals))
+    beat = _mean_beat(ecg, peaks)
+    # With no interval to go by, the next beat is beyond the window.
+    rr = float(np.median(intervals)) if len(intervals) else float("nan")
+    waves = _delineate(beat, rr) if beat is not None else None
+    if beat is None or waves is None:
+        return result
+    of_lead = _lead_measures(beat, waves)
+    return result | of_lead | _record_measures(beat, waves, rr, of_lead)
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """Where the waves of a beat are on the grid.
+
+    Attributes
+    ----------
+    onset, offset : int
+        Begin and end of the QRS complex; the end is the J point.
+    p, t : slice
+        Where the P wave and the T wave are looked for; empty if there is no room for them.
+    t_end : float
+        End of T in s after the R peak; NaN if it cannot be told.
+    """
+
+    onset: int
+    offset: int
+    p: slice
+    t: slice
+    t_end: float
+
+
+@lru_cache(maxsize=1)
+def _to_slope() -> NDArray[np.float32]:
+    """Give the matrix that turns a beat on the grid into its slope in mV/s, smoothed by a Gaussian."""
+    kernel = np.exp(-0.5 * ((GRID[None, :] - GRID[:, None]) / SMOOTHING) ** 2)
+    slope: NDArray[np.float32] = np.gradient(kernel / kernel.sum(axis=0), STEP, axis=1).astype(np.float32)
+    return slope
+
+
+def _mean_beat(ecg: ECG, peaks: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    """Give the mean beat on the grid, a flat lead as NaN; None without a beat."""
+    cut = beats(ecg.signal, peaks, sampling_rate=ecg.sampling_rate, before=BEFORE, after=AFTER)
+    if not len(cut):
+        return None
+    fine = aligned_mean_beat(cut, sampling_rate=ecg.sampling_rate, before=BEFORE, rate=1 / STEP)[:, : len(GRID)]
+    fine[~(np.ptp(ecg.signal, axis=1) > 0)] = np.nan
+    return fine
+
+
+def _delineate(beat: NDArray[np.float32], rr: float) -> _Waves | None:
+    """Find the waves in all leads together; None if the QRS complex has no begin or no end."""
+    shown = np.nan_to_num(beat)
+    speed = np.sqrt(np.sum((shown @ _to_slope()) ** 2, axis=0))
+    bounds = _qrs_bounds(speed)
+    if bounds is None:
+        return None
+    onset, offset = bounds
+    # The next beat's P wave, or its QRS complex, must not be taken for the end of this T wave.
+    end = np.nanmin([GRID[-1], rr - 0.2])
+    t = _window(GRID[offset] + 0.06, end)
+    size = np.sqrt(np.mean(shown**2, axis=0))
+    t_end = _end_of_t(size, t, _window(GRID[offset] + 0.06, np.nanmin([GRID[-1], rr - 0.1])))
+    last_t = (t_end if np.isfinite(t_end) else 0.4 * np.sqrt(rr)) - rr
+    p = _window(np.nanmax([GRID[onset] - 0.22, last_t, GRID[0]]), GRID[onset] - 0.02)
+    return _Waves(onset, offset, p, t, t_end)
+
+
+def _window(first: float, last: float) -> slice:
+    """Give the grid between two times; nothing if they are less than 80 ms apart, too near for a wave."""
+    if not last - first >= 0.08:
+        return slice(0, 0)
+    return slice(int(np.searchsorted(GRID, first)), int(np.searchsorted(GRID, last)))
+
+
+def _qrs_bounds(speed: Floats) -> tuple[int, int] | None:
+    """Go from the R peak to both sides until all leads are slow for 16 ms."""
+    highest = float(speed[np.abs(GRID) < 0.08].max())
+    quiet = 2 * float(np.sort(speed[(GRID > -0.15) & (GRID < -0.04)])[:15].mean())
+    st_segment = float(np.median(speed[(GRID > 0.08) & (GRID < 0.2)]))
+    centre, hold = int(np.searchsorted(GRID, 0.0)), 8
+    before = _runs(speed < max(ONSET_SHARE * highest, quiet), hold)
+    # After the complex the ST segment may rise or fall, but not as fast as the complex itself.
+    after = _runs(speed < max(OFFSET_SHARE * highest, quiet, 1.2 * min(st_segment, 0.15 * highest)), hold)
+    onsets, offsets = before[before + hold <= centre - 5] + hold, after[after >= centre + 5]
+    if not len(onsets) or not len(offsets):
+        return None
+    return int(onsets[-1]) + WIDENING, int(offsets[0]) - WIDENING
+
+
+def _runs(low: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
+    """Give the first places of all runs of ``length`` that are low throughout."""
+    total = np.concatenate(([0], np.cumsum(low)))
+    return np.flatnonzero(total[length:] - total[:-length] == length)
+
+
+def _end_of_t(size: Floats, t: slice, until: slice) -> float:
+    """Lay the tangent to the steepest fall of T in all leads together, and see where it meets the level after T."""
+    if t.start == t.stop:
+        return float("nan")
+    peak = t.start + int(np.argmax(size[t]))
+    if size[peak] < MIN_T or not t.start < peak < t.stop - 1:
+        return float("nan")
+    fall = np.gradient(size[peak : min(until.stop, peak + round(0.2 / STEP))])
+    if len(fall) < round(0.04 / STEP):
+        return float("nan")
+    steepest = int(np.argmin(fall))
+    level = float(size[peak + steepest : until.stop].min())
+    if fall[steepest] >= 0:
+        return float("nan")
+    end = peak + steepest + (size[peak + steepest] - level) / -fall[steepest]
+    return float(GRID[0] + end * STEP) if end <= until.stop else float("nan")
+
+
+def _lead_measures(beat: NDArray[np.float32], waves: _Waves) -> dict[str, float]:
+    j_point_60 = waves.offset + round(0.06 / STEP)
+    result: dict[str, float] = {}
+    for lead, course in zip(LEADS, beat, strict=True):
+        values = (
+            *_q_r_s(course[waves.onset : waves.offset]),
+            float(course[j_point_60 - 2 : j_point_60 + 3].mean()),
+            _farthest(course[waves.t]),
+        )
+        result |= {f"{name}_{lead}": value for name, value in zip(LEAD_MEASURES, values, strict=True)}
+    return result
+
+
+def _record_measures(
+    beat: NDArray[np.float32], waves: _Waves, rr: float, of_lead: dict[str, float]
+) -> dict[str, float]:
+    net_i, net_avf = (of_lead[f"r_{lead}"] - max(of_lead[f"q_{lead}"], of_lead[f"s_{lead}"]) for lead in ("I", "aVF"))
+    qt = 1000 * (waves.t_end - float(GRID[waves.onset]))
+    return {
+        "qrs_duration": 1000 * STEP * (waves.offset - waves.onset),
+        "qrs_axis": float(np.rad2deg(np.arctan2(2 * net_avf, np.sqrt(3) * net_i))),
+        "qt": qt,
+        "qtc": qt / np.sqrt(rr),
+        "sokolow_lyon": of_lead["s_V1"] + max(of_lead["r_V5"], of_lead["r_V6"]),
+        "p_II": _farthest(beat[LEADS.index("II"), waves.p]),
+    }
+
+
+def _q_r_s(qrs: Floats) -> tuple[float, float, float]:
+    """Give depth, height and depth of Q, R and S in mV; a complex without an R wave is S alone."""
+    if not np.isfinite(qrs).all():
+        return float("nan"), float("nan"), float("nan")
+    # Only turns count: where ST is lifted or depressed, the complex ends above or below the baseline without a wave.
+    steps = np.diff(qrs)
+    tops = np.flatnonzero((steps[:-1] > 0) & (steps[1:] <= 0)) + 1
+    nadirs = np.flatnonzero((steps[:-1] < 0) & (steps[1:] >= 0)) + 1
+    tops = tops[qrs[tops] >= NO_R]
+    first = int(tops[0]) if len(tops) else 0
+    q, s = -qrs[nadirs[nadirs < first]], -qrs[nadirs[nadirs > first]]
+    return float(q.max(initial=0.0)), float(qrs[tops].max(initial=0.0)), float(s.max(initial=0.0))
+
+
+def _farthest(course: Floats) -> float:
+    """Give the value farthest from zero; NaN where there is no room for the wave."""
+    if not len(course) or not np.isfinite(course).all():
+        return float("nan")
+    return float(course[np.argmax(np.abs(course))])

@@ -1,0 +1,225 @@
+"""How good predictions are, on the records themselves and on bootstrap resamples of their patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from ecgkit.evaluation.resampling import interval
+from ecgkit.feature_space.probes.targets import Target
+from ecgkit.metrics import Floats, auc
+from ecgkit.metrics.ranking import mean_of_classes
+from ecgkit.metrics.table import divide
+
+LIMITS = 1.96
+"""Standard deviations between the bias and a limit of agreement, which hold 95 % of normally distributed errors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is predicted for some records, and what is true.
+
+    Attributes
+    ----------
+    true : ndarray of float64, shape (records,)
+        A number, or the number of a class.
+    true_codes : ndarray of int64, shape (records,)
+        The class, or the bin of the number.
+    predicted : ndarray of float64, shape (records,)
+        The predicted number; of two classes the probability of the second, of more that of the likeliest.
+    codes : ndarray of int64, shape (records,)
+        The predicted class or bin.
+    probabilities : ndarray of float64, shape (records, classes), optional
+        Of more than two classes.
+    """
+
+    true: NDArray[np.float64]
+    true_codes: NDArray[np.int64]
+    predicted: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    probabilities: NDArray[np.float64] | None = None
+
+
+def score(
+    target: Target,
+    prediction: Prediction,
+    weights: ArrayLike | None = None,
+    *,
+    capped: NDArray[np.bool_] | None = None,
+) -> dict[str, Floats]:
+    """Score predictions.
+
+    Parameters
+    ----------
+    target : Target
+        What was asked for.
+    prediction : Prediction
+        Of the records.
+    weights : array-like of float, shape (resamples, records), optional
+        How often each record counts; once if not given.
+    capped : ndarray of bool, shape (records,), optional
+        Records whose true number is a cap and not what it was.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (resamples,)
+        Of a number ``r2``, ``mae``, ``calibration_slope`` and ``calibration_intercept`` (of the line of the true over
+        the predicted values: 1 and 0 where a prediction can be taken at its word), ``bias`` (mean of predicted less
+        true), ``limit_low`` and ``limit_high`` (limits of agreement), and with ``capped`` also ``r2_uncapped`` and
+        ``mae_uncapped`` of the others; of classes ``auc`` (of more than two the mean over the classes, each against the
+        rest). Then of classes or bins ``accuracy`` and ``f1``, the mean over the classes that occur among the true
+        ones. NaN where a number is not defined.
+
+    References
+    ----------
+    Bland and Altman, "Statistical methods for assessing agreement between two methods of clinical measurement", 1986,
+    doi:10.1016/S0140-6736(86)90837-8. Cox, "Two further applications of a model for binary regression", 1958 (slope).
+    """
+    counts = np.ones((1, len(prediction.true))) if weights is None else np.asarray(weights, dtype=np.float64)
+    numbers: dict[str, Floats] = {}
+    if target.kind == "regression":
+        numbers |= _of_numbers(prediction.true, prediction.predicted, counts)
+        if capped is not None and capped.any():
+            rest = _of_numbers(prediction.true[~capped], prediction.predicted[~capped], counts[:, ~capped])
+            numbers |= {f"{name}_uncapped": rest[name] for name in ("r2", "mae")}
+    elif target.kind == "binary":
+        numbers["auc"] = auc(prediction.true_codes == 1, prediction.predicted, weights=counts)
+    else:
+        assert prediction.probabilities is not None  # noqa: S101 # for the type checker: several classes have them
+        truth = prediction.true_codes[:, None] == np.arange(len(target.classes))
+        numbers["auc"] = mean_of_classes(auc(truth, prediction.probabilities, weights=counts))
+    return numbers | _of_classes(prediction.true_codes, prediction.codes, counts, len(target.classes))
+
+
+def _of_numbers(true: NDArray[np.float64], predicted: NDArray[np.float64], weights: Floats) -> dict[str, Floats]:
+    """Score a regression; all but the absolute error are functions of weighted moments."""
+    # Numbers far from 0 would lose digits in sums of squares.
+    centre = true.mean() if len(true) else 0.0
+    t, p = true - centre, predicted - centre
+    error = p - t
+    number = weights.sum(axis=1)
+    columns = np.stack([t, p, t * t, p * p, t * p, error, error * error, np.abs(error)], axis=1)
+    mean_t, mean_p, tt, pp, tp, bias, squared, mae = divide(weights @ columns, number[:, None]).T
+    of_true, of_predicted = _variance(tt, mean_t), _variance(pp, mean_p)
+    slope = divide(tp - mean_t * mean_p, of_predicted)
+    spread = LIMITS * np.sqrt(divide(np.maximum(squared - bias**2, 0.0) * number, number - 1))
+    return {
+        "r2": 1 - divide(squared, of_true),
+        "mae": mae,
+        "calibration_slope": slope,
+        "calibration_intercept": mean_t + centre - slope * (mean_p + centre),
+        "bias": bias,
+        "limit_low": bias - spread,
+        "limit_high": bias + spread,
+    }
+
+
+def _variance(mean_square: Floats, mean: Floats) -> Floats:
+    """Give the variance; what is no more than rounding is 0."""
+    variance = mean_square - mean**2
+    return np.where(variance > 1e-10 * mean_square, variance, 0.0)
+
+
+def _of_classes(
+    true: NDArray[np.int64], predicted: NDArray[np.int64], weights: Floats, n_classes: int
+) -> dict[str, Floats]:
+    """Score decisions from the confusion matrix of each resample."""
+    cells, of_record = np.unique(true * n_classes + predicted, return_inverse=True)
+    flat = np.zeros((len(weights), n_classes * n_classes))
+    flat[:, cells] = weights @ np.eye(len(cells))[of_record]
+    matrix = flat.reshape(-1, n_classes, n_classes)
+    hits, of_true, of_predicted = (
+        np.diagonal(matrix, axis1=1, axis2=2),
+        matrix.sum(axis=2),
+        matrix.sum(axis=1),
+    )
+    f1 = np.where(of_true > 0, divide(2 * hits, of_true + of_predicted), np.nan)
+    return {"accuracy": divide(hits.sum(axis=1), weights.sum(axis=1)), "f1": mean_of_classes(f1)}
+
+
+def with_intervals(values: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
+    """Give each metric with the 2.5 and 97.5 percentiles of its resamples.
+
+    Parameters
+    ----------
+    values : mapping of str to ndarray of float64, shape (1,)
+        As `score` gives them without weights.
+    drawn : mapping of str to ndarray of float64, shape (resamples,)
+        The same with weights.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        ``{METRIC: {"value", "low", "high"}}``, NaN where not defined.
+    """
+    return {name: _entry(float(value[0]), *interval(drawn[name])) for name, value in values.items()}
+
+
+def _entry(value: float, low: float, high: float) -> dict[str, float]:
+    if np.isnan(value):
+        low = high = np.nan
+    return {"value": float(value), "low": float(low), "high": float(high)}
+
+
+def over_seeds(
+    values: Sequence[Mapping[str, Floats]], drawn: Sequence[Mapping[str, Floats]]
+) -> dict[str, dict[str, float]]:
+    """Give each metric's mean over several encoders, with its lowest and highest value.
+
+    Parameters
+    ----------
+    values, drawn : sequence of mapping
+        As of `with_intervals`, one an encoder. Of a single encoder the interval is that over the resamples.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        ``{METRIC: {"value", "low", "high"}}``.
+    """
+    if len(values) == 1:
+        return with_intervals(values[0], drawn[0])
+    found = {}
+    for name in values[0]:
+        numbers = np.array([of_seed[name][0] for of_seed in values])
+        found[name] = _entry(float(numbers.mean()), float(numbers.min()), float(numbers.max()))
+    return found
+
+
+def permutation_scores(target: Target, prediction: Prediction, order: NDArray[np.int64]) -> Floats:
+    """Score predictions against true values that were exchanged between patients.
+
+    Parameters
+    ----------
+    target : Target
+        What was asked for.
+    prediction : Prediction
+        Of the records.
+    order : ndarray of int64, shape (permutations, records)
+        Of which record each record gets the true value.
+
+    Returns
+    -------
+    ndarray of float64, shape (permutations,)
+        The target's main metric, R2 or AUC.
+    """
+    if target.kind == "regression":
+        centre = prediction.true.mean()
+        true, predicted = (prediction.true - centre)[order], prediction.predicted - centre
+        squared = (true**2).mean(axis=1) - 2 * true @ predicted / len(predicted) + (predicted**2).mean()
+        return 1 - divide(squared, true.var(axis=1))
+    if prediction.probabilities is None:
+        return _rank_auc(prediction.true_codes[order] == 1, prediction.predicted)
+    codes = prediction.true_codes[order]
+    each = [_rank_auc(codes == i, prediction.probabilities[:, i]) for i in range(prediction.probabilities.shape[1])]
+    return mean_of_classes(np.stack(each, axis=1))
+
+
+def _rank_auc(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> Floats:
+    """Give the area under the ROC curve of each row of the truth from the ranks of the same values."""
+    positives = truth.sum(axis=1)
+    ranks = truth.astype(np.float64) @ rankdata(values)
+    return divide(ranks - positives * (positives + 1) / 2, positives * (truth.shape[1] - positives))

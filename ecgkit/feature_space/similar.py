@@ -1,0 +1,120 @@
+"""Similar ECGs: the nearest records of a dataset in a model's feature space, by exact search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.parts import check_embeddings, fit_scaler, training_rows
+
+
+class SimilarRecords:
+    """All records of a dataset by their embeddings, to be asked for the nearest of one.
+
+    Nearness is the cosine of the angle between embeddings that are standardised with folds 1-8. The search compares
+    with every record, so that nothing near is missed.
+
+    Parameters
+    ----------
+    embeddings : ndarray, shape (records, features)
+        One row a record.
+    records : DataFrame
+        The records, in the same order; columns ``record_id``, ``patient_id`` and ``fold``.
+
+    Raises
+    ------
+    EcgkitError
+        If the embeddings do not fit the records, a value is not finite, or no record is of folds 1-8.
+    """
+
+    def __init__(self, embeddings: NDArray[np.floating], records: pd.DataFrame) -> None:
+        check_embeddings(embeddings, records)
+        scaler = fit_scaler(embeddings[training_rows(records)])
+        self.records = records.reset_index(drop=True)
+        points = scaler.transform(embeddings)
+        lengths = np.linalg.norm(points, axis=1, keepdims=True)
+        self.directions = (points / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+    def position(self, record_id: str) -> int:
+        """Find a record by its ``record_id``, as text or number.
+
+        Raises
+        ------
+        EcgkitError
+            If there is none.
+        """
+        found = np.flatnonzero(self.records["record_id"].astype("string") == str(record_id))
+        if not len(found):
+            some = ", ".join(self.records["record_id"].astype("string")[:3])
+            raise EcgkitError(f"there is no record {record_id} among the embeddings: give one such as {some}")
+        return int(found[0])
+
+    def nearest(self, position: int, n: int, *, same_patient: bool = False) -> pd.DataFrame:
+        """Find the nearest records of one.
+
+        Parameters
+        ----------
+        position : int
+            The record's row.
+        n : int
+            How many to find.
+        same_patient : bool, default False
+            Whether other records of the same patient count.
+
+        Returns
+        -------
+        DataFrame
+            ``position``, ``similarity`` (cosine, -1 to 1, falling), then the columns of the records; up to ``n`` rows,
+            never the record itself.
+
+        Raises
+        ------
+        EcgkitError
+            If ``n`` is not positive.
+        """
+        if n < 1:
+            raise EcgkitError(f"n is {n}: give a positive number of similar records")
+        similarity = self.directions @ self.directions[position]
+        left_out = self._left_out(position, same_patient=same_patient)
+        similarity[left_out] = -np.inf
+        n = min(n, len(similarity) - len(left_out))
+        best = np.argpartition(-similarity, n - 1)[:n] if n else np.empty(0, np.int64)
+        # Ties go by position, so that the answer is the same everywhere.
+        best = best[np.lexsort((best, -similarity[best]))]
+        table = self.records.iloc[best].reset_index(drop=True)
+        table.insert(0, "position", best)
+        table.insert(1, "similarity", similarity[best].astype(np.float64))
+        return table
+
+    def _left_out(self, position: int, *, same_patient: bool) -> NDArray[np.int64]:
+        """Give the rows that are no answer: the record itself, and those of the same patient."""
+        if same_patient:
+            return np.array([position])
+        patients = self.records["patient_id"]
+        return np.flatnonzero((patients == patients.iloc[position]).to_numpy(dtype=bool))
+
+
+def describe_record(record: pd.Series, labels: pd.Series) -> str:
+    """Say in a line who a record is of and what it carries.
+
+    Parameters
+    ----------
+    record : Series
+        A row of a table of records: ``record_id``, and ``age`` (years) and ``sex`` where known.
+    labels : Series of bool
+        The record's row of the labels.
+
+    Returns
+    -------
+    str
+        Such as ``record 12, female, 63 years: MI, STTC``.
+    """
+    parts = [f"record {record['record_id']}"]
+    if pd.notna(record.get("sex")):
+        parts.append(str(record["sex"]))
+    if pd.notna(record.get("age")):
+        parts.append(f"{record['age']:g} years")
+    classes = ", ".join(str(name) for name in labels.index[labels.to_numpy(dtype=bool)]) or "no class"
+    return f"{', '.join(parts)}: {classes}"

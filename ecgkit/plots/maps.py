@@ -1,0 +1,613 @@
+"""Maps of embeddings: records as points, coloured by what is known of them, by what is predicted, by what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PathCollection
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError
+from ecgkit.plots.style import COLORS, GREY, WIDTH, grid_of_axes, legend_beside, new_figure
+
+LIGHT_GREY = "#D5D5D5"
+"""The colour of a point of which something is not known, or does not hold."""
+
+UNITS = {"age": "years", "height": "cm", "weight": "kg", "bmi": "kg/m²", "heart_rate": "beats/min"}
+NAMES = {"bmi": "BMI"}
+"""Columns that are written otherwise than with blanks for underscores."""
+
+SEX_COLORS = {"female": COLORS[1], "male": COLORS[0]}
+
+MAP_CLASSES = 12
+"""Up to so many classes `map_grid` draws; of more, the commonest."""
+
+NAMED_CATEGORIES = 7
+"""Up to so many categories `map_by` names; of more, the commonest but one and "other"."""
+
+MANY = 5000
+"""More points than these are half transparent, so that a map of all records shows where they are dense."""
+
+PROBABILITY = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.0, 1.0, 256)))
+"""From yellow to dark, so that a sure prediction stands out from white paper."""
+
+OUTCOME_COLORS = {
+    "rightly not predicted": LIGHT_GREY,
+    "found": COLORS[0],
+    "missed": COLORS[1],
+    "false alarm": COLORS[3],
+}
+"""What a decision can be, in the order in which the points are drawn."""
+
+
+def map_grid(
+    coordinates: NDArray[np.floating],
+    labels: pd.DataFrame,
+    *,
+    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    title: str = "",
+) -> Figure:
+    """Draw one map for each class, with the records that carry it in colour.
+
+    Parameters
+    ----------
+    coordinates : ndarray, shape (records, 2)
+        One point a record.
+    labels : DataFrame of bool
+        One row a point, one column a class. Of more than 12 classes, the 12 commonest are drawn.
+    axis_labels : sequence of str, default UMAP 1 and UMAP 2
+        What the axes are.
+    title : str, default ""
+        A line above all, or more.
+
+    Returns
+    -------
+    Figure
+        Points are drawn in a random order, so that none of two groups covers the other.
+
+    Raises
+    ------
+    EcgkitError
+        If the rows do not fit.
+    """
+    _check_rows(coordinates, len(labels))
+    truth = labels.to_numpy(dtype=bool)
+    chosen = _commonest(truth)
+    title = _with_rest(title, len(chosen), truth.shape[1])
+    figure, panels = _grid(len(chosen), title)
+    order = _shuffled(len(coordinates))
+    points = coordinates[order]
+    for axes, i in zip(panels, chosen.tolist(), strict=True):
+        carries = truth[order, i]
+        _scatter(axes, points, c=np.where(carries, COLORS[0], LIGHT_GREY))
+        axes.set_title(f"{labels.columns[i]}: {carries.sum():,} of {len(points):,} ({carries.mean():.0%})", fontsize=10)
+        _map_axes(axes, _short(axis_labels))
+    return figure
+
+
+def map_probabilities(
+    coordinates: NDArray[np.floating],
+    probabilities: pd.DataFrame,
+    *,
+    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    title: str = "",
+) -> Figure:
+    """Draw one map for each class, coloured by the probability that the model gives it.
+
+    Parameters
+    ----------
+    coordinates : ndarray, shape (records, 2)
+        One point a record.
+    probabilities : DataFrame of float
+        One row a point, one column a class, from 0 to 1; NaN where the model was not asked. Of more than 12 classes,
+        the 12 with the highest mean are drawn.
+    axis_labels : sequence of str, default UMAP 1 and UMAP 2
+        What the axes are.
+    title : str, default ""
+        A line above all, or more.
+
+    Returns
+    -------
+    Figure
+        Points in a random order, one colour bar for all panels.
+
+    Raises
+    ------
+    EcgkitError
+        If the rows do not fit, or a probability is not between 0 and 1.
+    """
+    _check_rows(coordinates, len(probabilities))
+    values = probabilities.to_numpy(dtype=np.float64, na_value=np.nan)
+    _check_probabilities(values)
+    chosen = _commonest(np.nan_to_num(values))
+    title = _with_rest(title, len(chosen), values.shape[1], "most probable")
+    figure, panels = _grid(len(chosen), title)
+    order = _shuffled(len(coordinates))
+    points = coordinates[order]
+    for axes, i in zip(panels, chosen.tolist(), strict=True):
+        drawn = _scatter_values(axes, points, values[order, i], cmap=PROBABILITY, vmin=0, vmax=1)
+        axes.set_title(str(probabilities.columns[i]), fontsize=10)
+        _map_axes(axes, _short(axis_labels))
+    _colorbar(figure, drawn, ax=panels, label="predicted probability", shrink=0.6, aspect=30)
+    _legend_below(figure, _unknown(np.isnan(values[:, chosen]).any(axis=1)))
+    return figure
+
+
+def map_errors(
+    coordinates: NDArray[np.floating],
+    labels: pd.DataFrame,
+    probabilities: pd.DataFrame,
+    thresholds: Mapping[str, float],
+    *,
+    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    title: str = "",
+) -> Figure:
+    """Draw one map for each class, coloured by what the decision was, and one of how many classes were wrong.
+
+    Parameters
+    ----------
+    coordinates : ndarray, shape (records, 2)
+        One point a record.
+    labels : DataFrame of bool
+        One row a point, one column a class: what the records carry.
+    probabilities : DataFrame of float
+        The same rows and columns: what the model gives; NaN where it was not asked.
+    thresholds : mapping of str to float
+        For each class the probability from which on it counts as predicted.
+    axis_labels : sequence of str, default UMAP 1 and UMAP 2
+        What the axes are.
+    title : str, default ""
+        A line above all, or more.
+
+    Returns
+    -------
+    Figure
+        Mistakes lie above right decisions. Of more than 11 classes, the 11 commonest have a panel; all are counted.
+
+    Raises
+    ------
+    EcgkitError
+        If the rows do not fit, or a class has no probability or threshold.
+    """
+    _check_rows(coordinates, len(labels))
+    _check_rows(coordinates, len(probabilities))
+    for name in labels:
+        if name not in probabilities or name not in thresholds:
+            raise EcgkitError(f"class {name!r} has no probability or no threshold: give both for every class")
+    truth = labels.to_numpy(dtype=bool)
+    prob = probabilities[list(labels)].to_numpy(dtype=np.float64, na_value=np.nan)
+    decided = prob >= np.array([thresholds[str(name)] for name in labels])
+    known = ~np.isnan(prob).any(axis=1)
+    chosen = _commonest(truth, MAP_CLASSES - 1)
+    title = _with_rest(title, len(chosen), truth.shape[1])
+    figure, panels = _grid(len(chosen) + 1, title)
+    for axes, i in zip(panels, chosen.tolist(), strict=False):
+        _draw_outcomes(axes, coordinates[known], truth[known, i], decided[known, i], str(labels.columns[i]))
+        _map_axes(axes, _short(axis_labels))
+    _draw_wrong(figure, panels[-1], coordinates[known], (truth != decided)[known].sum(axis=1))
+    _map_axes(panels[-1], _short(axis_labels))
+    handles = [_dot(color, word) for word, color in OUTCOME_COLORS.items()]
+    if not known.all():
+        handles.append(_dot("none", f"{(~known).sum():,} of {len(known):,} left out, not predicted for"))
+    _legend_below(figure, handles)
+    return figure
+
+
+def _draw_outcomes(
+    axes: Axes, points: NDArray[np.floating], truth: NDArray[np.bool_], decided: NDArray[np.bool_], name: str
+) -> None:
+    """Draw the decisions on one class, the mistakes last and among themselves in a random order."""
+    outcome = np.select([truth & decided, truth & ~decided, ~truth & decided], [1, 2, 3], default=0)
+    order = _shuffled(len(points))
+    order = order[np.argsort(np.minimum(outcome[order], 2), kind="stable")]
+    _scatter(axes, points[order], c=np.array(list(OUTCOME_COLORS.values()))[outcome[order]])
+    found, missed, false = (int((outcome == kind).sum()) for kind in (1, 2, 3))
+    axes.set_title(f"{name}: {found:,} found, {missed:,} missed,\n{false:,} false alarms", fontsize=10)
+
+
+def _draw_wrong(figure: Figure, axes: Axes, points: NDArray[np.floating], wrong: NDArray[np.integer]) -> None:
+    """Draw how many classes are wrong, the most last."""
+    top = max(int(wrong.max(initial=1)), 1)
+    shades = [LIGHT_GREY, *mpl.colormaps["inferno_r"](np.linspace(0.3, 0.95, top))]
+    colors = ListedColormap(shades)
+    order = np.argsort(wrong, kind="stable")
+    norm = BoundaryNorm(np.arange(-0.5, top + 1), top + 1)
+    drawn = _scatter(axes, points[order], c=wrong[order], cmap=colors, norm=norm)
+    _colorbar(figure, drawn, ax=axes, label="wrong classes", shrink=0.8, ticks=np.arange(top + 1))
+    axes.set_title(f"All classes: {(wrong > 0).sum():,} of {len(wrong):,}\nwith one wrong or more", fontsize=10)
+
+
+def map_by(
+    coordinates: NDArray[np.floating],
+    records: pd.DataFrame,
+    column: str,
+    *,
+    unit: str | None = None,
+    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    title: str = "",
+) -> Figure:
+    """Draw a map coloured by a column of the records.
+
+    Parameters
+    ----------
+    coordinates : ndarray, shape (records, 2)
+        One point a record.
+    records : DataFrame
+        One row a point.
+    column : str
+        A column of numbers gets a colour bar, from the 2nd to the 98th percentile; one of words a legend beside the
+        map, where of more than seven words the rarest become "other".
+    unit : str, optional
+        The unit of a number; known for age, height, weight, bmi and heart_rate.
+    axis_labels : sequence of str, default UMAP 1 and UMAP 2
+        What the axes are.
+    title : str, default ""
+        What the map shows.
+
+    Returns
+    -------
+    Figure
+        A record whose value is unknown is light grey, and counted. Points are drawn in a random order.
+
+    Raises
+    ------
+    EcgkitError
+        If the rows do not fit, or there is no such column.
+    """
+    _check_rows(coordinates, len(records))
+    _check_columns(records, [column])
+    figure = new_figure(0.8 * WIDTH, 0.62 * WIDTH)
+    axes = figure.add_subplot()
+    draw_map(axes, coordinates, records[column], unit=unit)
+    _map_axes(axes, axis_labels)
+    if title:
+        axes.set_title(title)
+    return figure
+
+
+def map_columns(
+    coordinates: NDArray[np.floating],
+    records: pd.DataFrame,
+    columns: Sequence[str],
+    *,
+    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    title: str = "",
+) -> Figure:
+    """Draw one map for each of several columns of the records, as `map_by` draws it.
+
+    Parameters
+    ----------
+    coordinates : ndarray, shape (records, 2)
+        One point a record.
+    records : DataFrame
+        One row a point.
+    columns : sequence of str
+        Columns of numbers or of words.
+    axis_labels : sequence of str, default UMAP 1 and UMAP 2
+        What the axes are.
+    title : str, default ""
+        A line above all, or more.
+
+    Returns
+    -------
+    Figure
+        Two panels in a row, each with its colour bar or legend beside it.
+
+    Raises
+    ------
+    EcgkitError
+        If the rows do not fit, or there is no such column.
+    """
+    _check_rows(coordinates, len(records))
+    _check_columns(records, columns)
+    rows = -(-len(columns) // 2)
+    figure = new_figure(WIDTH, 0.5 + 3.3 * rows)
+    # Each panel is laid out by itself, or the widest legend would take its room from all of them.
+    cells = figure.subfigures(rows, 2, squeeze=False).flat
+    for cell, column in zip(cells, columns, strict=False):
+        axes = cell.add_subplot()
+        draw_map(axes, coordinates, records[column], small=True)
+        known = int(records[column].notna().sum())
+        axes.set_title(f"{written(column)}, known of {known:,} of {len(records):,}", fontsize=10)
+        _map_axes(axes, _short(axis_labels))
+    _headline(figure, title)
+    return figure
+
+
+def map_panels(
+    maps: Mapping[str, NDArray[np.floating]],
+    column: pd.Series,
+    *,
+    notes: Mapping[str, str] | None = None,
+    columns: int = 3,
+    title: str = "",
+) -> Figure:
+    """Draw several maps of the same records side by side, such as methods or seeds, all coloured by one column.
+
+    Parameters
+    ----------
+    maps : mapping of str to ndarray of shape (records, 2)
+        By the name of the panel, one point a record.
+    column : Series
+        One value a point: a number, or a word.
+    notes : mapping of str to str, optional
+        By the name of the panel what stands beneath it in the title, such as
+        `ecgkit.feature_space.maps.quality_notes` gives it.
+    columns : int, default 3
+        Panels in a row.
+    title : str, default ""
+        A line above all, or more.
+
+    Returns
+    -------
+    Figure
+        Axes bear no numbers: on these maps they have no unit. The legend or colour bar stands below all panels.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no map, or the rows do not fit.
+    """
+    if not maps:
+        raise EcgkitError("no map to draw: give one or more")
+    for coordinates in maps.values():
+        _check_rows(coordinates, len(column))
+    columns = min(columns, len(maps))
+    rows = -(-len(maps) // columns)
+    figure = new_figure(WIDTH, 0.8 + rows * (0.5 + 0.95 * WIDTH / max(columns, 3)))
+    panels = grid_of_axes(figure, len(maps), columns=columns)
+    order = _shuffled(len(column))
+    values = column.iloc[order].reset_index(drop=True)
+    for axes, (name, coordinates) in zip(panels, maps.items(), strict=True):
+        key = _draw_values(axes, coordinates[order, :2], values)
+        note = (notes or {}).get(name, "")
+        axes.set_title(f"{name}\n{note}" if note else name, fontsize=8.5)
+        _map_axes(axes, ("", ""))
+    if key.mappable is not None:
+        _colorbar(
+            figure,
+            key.mappable,
+            extend=key.extend,
+            ax=panels,
+            label=_label(column),
+            location="bottom",
+            shrink=0.5,
+            aspect=40,
+        )
+    _legend_below(figure, key.handles, None if key.mappable is not None else written(column.name))
+    _headline(figure, title)
+    return figure
+
+
+def draw_map(
+    axes: Axes,
+    coordinates: NDArray[np.floating],
+    column: pd.Series,
+    *,
+    unit: str | None = None,
+    small: bool = False,
+) -> None:
+    """Draw the points of `map_by` into axes, with their colour bar or legend; ``small`` for one panel of several."""
+    order = _shuffled(len(column))
+    key = _draw_values(axes, coordinates[order, :2], column.iloc[order].reset_index(drop=True))
+    font = {"fontsize": 8.5} if small else {}
+    if key.mappable is not None:
+        _colorbar(axes.figure, key.mappable, extend=key.extend, ax=axes, label=_label(column, unit), shrink=0.8)
+    elif key.handles:
+        legend_beside(axes, handles=key.handles, title=written(column.name), **font)
+        return
+    if key.handles:
+        axes.legend(handles=key.handles, loc="upper right", bbox_to_anchor=(1.0, -0.06), borderaxespad=0.0, **font)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What says what the colours of a map mean: the colours of a number, entries for words and for the unknown."""
+
+    mappable: PathCollection | None
+    extend: str
+    handles: list[Line2D]
+
+
+def _draw_values(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> _Key:
+    """Colour points by a number or a word."""
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return _draw_numbers(axes, points, values.to_numpy(dtype=np.float64, na_value=np.nan))
+    return _draw_words(axes, points, values)
+
+
+def _draw_numbers(axes: Axes, points: NDArray[np.floating], values: NDArray[np.float64]) -> _Key:
+    """Colour points by a number."""
+    known = np.isfinite(values)
+    handles = _unknown(~known)
+    if not known.any():
+        _scatter(axes, points, c=LIGHT_GREY)
+        return _Key(None, "neither", handles)
+    low, high = np.percentile(values[known], [2, 98])
+    drawn = _scatter_values(axes, points, values, cmap="viridis", vmin=low, vmax=high)
+    beyond = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}
+    return _Key(drawn, beyond[bool(values[known].min() < low), bool(values[known].max() > high)], handles)
+
+
+def _draw_words(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> _Key:
+    """Colour points by a word."""
+    counts = by_frequency(values)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        counts = counts.reindex([str(word) for word in values.cat.categories if str(word) in counts.index])
+    named = list(counts.index if len(counts) <= NAMED_CATEGORIES else counts.index[: NAMED_CATEGORIES - 1])
+    colors = {word: SEX_COLORS.get(word, COLORS[i % len(COLORS)]) for i, word in enumerate(named)}
+    words = values.astype("string").fillna("")
+    _scatter(axes, points, c=[colors.get(word, GREY) if word else LIGHT_GREY for word in words])
+    handles = [_dot(colors[word], f"{word} ({counts[word]:,})") for word in named]
+    if len(named) < len(counts):
+        rest = counts.iloc[len(named) :]
+        handles.append(_dot(GREY, f"other, {len(rest)} kinds ({rest.sum():,})"))
+    if values.isna().any():
+        handles.append(_dot(LIGHT_GREY, f"unknown ({values.isna().sum():,})"))
+    return _Key(None, "neither", handles)
+
+
+def _scatter(axes: Axes, points: NDArray[np.floating], *, number: int | None = None, **keywords: Any) -> PathCollection:
+    """Draw points of a size that suits their number, or ``number`` if they are a part of so many."""
+    number = len(points) if number is None else number
+    look: dict[str, Any] = {"s": _point_size(number), "alpha": 1.0 if number <= MANY else 0.5}
+    return axes.scatter(points[:, 0], points[:, 1], linewidths=0, rasterized=True, **look, **keywords)
+
+
+def _scatter_values(
+    axes: Axes, points: NDArray[np.floating], values: NDArray[np.floating], **keywords: Any
+) -> PathCollection:
+    """Draw points coloured by a number, and below them in grey those whose number is not known."""
+    known = np.isfinite(values)
+    _scatter(axes, points[~known], number=len(points), c=LIGHT_GREY)
+    return _scatter(axes, points[known], number=len(points), c=values[known], **keywords)
+
+
+def _colorbar(figure: Any, drawn: PathCollection, **keywords: Any) -> None:
+    """Draw a colour bar, opaque also where the points are not."""
+    figure.colorbar(ScalarMappable(norm=drawn.norm, cmap=drawn.cmap), **keywords)
+
+
+def explained_variance(shares: NDArray[np.floating]) -> Figure:
+    """Draw the share of the variance that each principal component explains, and their sum.
+
+    Parameters
+    ----------
+    shares : ndarray, shape (components,)
+        As `ecgkit.feature_space.explained_variance` gives them.
+
+    Returns
+    -------
+    Figure
+    """
+    number = np.arange(1, len(shares) + 1)
+    total = 100 * np.cumsum(shares)
+    figure = new_figure(WIDTH, 3.4)
+    left, right = figure.subplots(1, 2)
+    left.bar(number, 100 * shares, color=COLORS[0], width=0.8)
+    left.set(title="Each component", xlabel="principal component", ylabel="explained variance (%)")
+    right.plot(number, total, color=COLORS[0], marker="o", markersize=3)
+    right.set(
+        title="All up to it", xlabel="principal component", ylabel="explained variance, summed (%)", ylim=(0, 103)
+    )
+    for level in (50, 90):
+        if total[-1] >= level:
+            at = int(np.argmax(total >= level)) + 1
+            right.hlines(level, 1, at, color=GREY, linestyle=":", linewidth=1)
+            right.annotate(f"{level} % with {at}", (at, level), (6, -12), textcoords="offset points", fontsize=9)
+    for axes in (left, right):
+        axes.grid(visible=True, axis="y")
+    return figure
+
+
+def _check_rows(coordinates: NDArray[np.floating], number: int) -> None:
+    """Refuse a table that does not go with the points."""
+    if coordinates.ndim != 2 or coordinates.shape[1] < 2 or len(coordinates) != number:
+        raise EcgkitError(
+            f"coordinates of shape {coordinates.shape} for {number} rows: give two columns, and the rows of the points"
+        )
+
+
+def _check_columns(records: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse columns that are not there."""
+    if not len(columns):
+        raise EcgkitError(f"no column to colour by: choose from {', '.join(records.columns)}")
+    for column in columns:
+        if column not in records:
+            raise EcgkitError(f"the records have no column {column!r}: choose one of {', '.join(records.columns)}")
+
+
+def _check_probabilities(values: NDArray[np.float64]) -> None:
+    """Refuse what cannot be a probability."""
+    if (values < 0).any() or (values > 1).any():
+        wrong = values[(values < 0) | (values > 1)][0]
+        raise EcgkitError(f"a probability is {wrong:g}: give numbers from 0 to 1, not logits")
+
+
+def _map_axes(axes: Axes, axis_labels: Sequence[str]) -> None:
+    """Make the axes of a map: the same scale in both directions, where numbers say little."""
+    axes.set(xticks=[], yticks=[], xlabel=axis_labels[0], ylabel=axis_labels[1])
+    axes.set_aspect("equal", adjustable="datalim")
+
+
+def _short(axis_labels: Sequence[str]) -> list[str]:
+    """Leave out of a small panel's axis labels what stands in brackets."""
+    return [label.split(" (")[0] for label in axis_labels]
+
+
+def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
+    """Give an order in which no group lies on top of another."""
+    return np.random.default_rng(seed).permutation(number)
+
+
+def _point_size(number: int) -> float:
+    """Give the area of a point, in points squared, that suits so many of them."""
+    return float(np.clip(16000 / max(number, 1), 1.5, 24.0))
+
+
+def _commonest(values: NDArray[Any], limit: int = MAP_CLASSES) -> NDArray[np.int64]:
+    """Give the columns with the largest sums, in their order."""
+    return np.sort(np.argsort(-values.sum(axis=0), kind="stable")[:limit])
+
+
+def _with_rest(title: str, shown: int, number: int, word: str = "commonest") -> str:
+    """Say in a title that not all classes are shown."""
+    return title if shown == number else f"{title} (the {shown} {word} of {number} classes)".strip()
+
+
+def _grid(number: int, title: str) -> tuple[Figure, list[Axes]]:
+    """Make a figure with a panel a class, and a line above all."""
+    columns = min(3 if number <= 6 else 4, max(number, 1))
+    rows = -(-number // columns)
+    figure = new_figure(WIDTH, 0.4 + rows * 0.95 * WIDTH / columns)
+    _headline(figure, title)
+    return figure, grid_of_axes(figure, number, columns=columns)
+
+
+def _headline(figure: Figure, title: str) -> None:
+    """Write a title above all panels."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+
+
+def _legend_below(figure: Figure, handles: Sequence[Line2D], title: str | None = None) -> None:
+    """Put a legend below all panels, where it covers none."""
+    if handles:
+        columns = -(-len(handles) // -(-len(handles) // 5))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
+
+
+def by_frequency(values: pd.Series) -> pd.Series:
+    """Count the words of a column, the commonest first, and words as common as each other by the alphabet."""
+    return values.astype("string").value_counts().sort_index().sort_values(ascending=False, kind="stable")
+
+
+def written(name: object) -> str:
+    """Write the name of a column as people do, such as "heart rate"."""
+    return NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def _label(column: pd.Series, unit: str | None = None) -> str:
+    """Write a quantity with its unit, if it has one."""
+    unit = UNITS.get(str(column.name), "") if unit is None else unit
+    return f"{written(column.name)} ({unit})" if unit else written(column.name)
+
+
+def _unknown(missing: NDArray[np.bool_]) -> list[Line2D]:
+    """Make the entry of a legend for points of which nothing is known, if there are any."""
+    return [_dot(LIGHT_GREY, f"unknown ({missing.sum():,} of {len(missing):,})")] if missing.any() else []
+
+
+def _dot(color: str, label: str) -> Line2D:
+    """Make an entry of a legend."""
+    return Line2D([], [], linestyle="", marker="o", markersize=6, color=color, label=label)

@@ -1,0 +1,443 @@
+"""R peaks of all leads together, heart rate, and the beats around the peaks: pure functions on arrays."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import EcgkitError
+
+BEFORE, AFTER = 0.25, 0.45
+"""What `beats` cuts out before and after each R peak unless told otherwise, in seconds."""
+
+MIN_CORRELATION = 0.9
+"""A beat that resembles the median beat less than this is left out of the mean beat."""
+
+MIN_RATE = 60.0
+"""Lowest sampling rate at which the QRS complex is still seen, in Hz."""
+
+_QRS_FREQUENCY = 12.0  # Hz, the middle of the band: above T waves, below most muscle noise
+_SMOOTHING = 0.02  # s, standard deviation
+_REFRACTORY = 0.22  # s within which no second QRS complex follows
+_T_WAVE = 0.36  # s after a QRS complex within which a much weaker peak is its T wave
+_T_SHARE = 0.6
+_SHARE, _SHARE_BACK = 0.4, 0.25  # of the usual height of a QRS complex: at first sight, and where one seems missing
+_GAP = 1.66  # median RR intervals after which a beat seems missing
+_SILENT = 0.01  # mV: a lead that stays below in the band of the QRS complex shows no ventricles
+_EDGE = 0.5  # s by which the ends are continued, longer than the impulse response
+_SECTION = 2.0  # s that hold a beat, as a rule
+_STEP, _MOST_STEPS = 0.002, 3  # s: beats are moved by so many steps at most to lie on each other
+_REACH = 0.07  # s that an R peak lies from the middle of its QRS complex at most
+
+Floats = NDArray[np.floating]
+
+
+def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
+    """Find the R peaks of a recording, in all of its leads together.
+
+    Each lead is filtered to the band of the QRS complex, and the envelope of its analytic signal is measured against
+    the lead's own noise, so that a loose electrode says little. It is cut above what is usual in the lead, so that an
+    artefact stays small, and the leads are added up. Peaks of the sum that reach 40 % of the usual height are QRS
+    complexes; a weak one soon after a strong one is a T wave, and where a beat seems to be missing, 25 % will do. Each
+    is moved to where the leads together are farthest from zero in the band. The sign of a lead does not matter.
+
+    Parameters
+    ----------
+    signal : array_like, shape (leads, samples)
+        Millivolts. A lead that is flat or NaN is left out; a stretch of NaN is bridged by a line.
+    sampling_rate : float
+        In Hz, at least 60.
+
+    Returns
+    -------
+    ndarray of int64, shape (beats,)
+        Samples, ascending; empty where no beat stands out.
+
+    Raises
+    ------
+    EcgkitError
+        If the signal has another shape or the sampling rate is too low.
+
+    References
+    ----------
+    Pan, J., Tompkins, W. J. (1985). A real-time QRS detection algorithm. IEEE Trans. Biomed. Eng. 32: adaptive
+    threshold, T waves and search back. Benitez, D. et al. (2001). The use of the Hilbert transform in ECG signal
+    analysis. Comput. Biol. Med. 31: the envelope.
+    """
+    leads = _usable_leads(signal, sampling_rate)
+    if not len(leads) or leads.shape[1] < round(2 * _REFRACTORY * sampling_rate):
+        return np.zeros(0, np.int64)
+    analytic = _qrs_band(leads, sampling_rate)
+    margin = (analytic.shape[1] - leads.shape[1]) // 2
+    inside = slice(margin, margin + leads.shape[1])
+    envelope = np.abs(analytic)
+    usual = _usual_maximum(envelope[:, inside], sampling_rate)
+    seen = usual > _SILENT
+    if not seen.any():
+        return np.zeros(0, np.int64)
+    # A lead without any noise must not drown the others: 5 % of its QRS complexes counts as noise in any case.
+    weight = 1 / (np.median(envelope[seen, inside], axis=1) + 0.05 * usual[seen])
+    limited = np.minimum(envelope[seen], 1.5 * usual[seen, None]) * weight[:, None]
+    strength = _smooth(np.sqrt(np.mean(limited**2, axis=0)), sampling_rate)[inside]
+    size = np.sum((analytic.real[seen, inside] * weight[:, None]) ** 2, axis=0)
+    # The envelope of noise alone is the steadier, the more leads are averaged.
+    if _prominence(strength, sampling_rate) < 1.5 + 1.5 / np.sqrt(len(weight)):
+        return np.zeros(0, np.int64)
+    return _snap(_complexes(strength, sampling_rate), size, round(_REACH * sampling_rate))
+
+
+def rr_intervals(peaks: ArrayLike, *, sampling_rate: float) -> NDArray[np.float64]:
+    """Give the times between R peaks.
+
+    Parameters
+    ----------
+    peaks : array_like of int, shape (beats,)
+        Samples, ascending, as from `r_peaks`.
+    sampling_rate : float
+        In Hz.
+
+    Returns
+    -------
+    ndarray of float64, shape (beats - 1,)
+        In seconds; empty with fewer than two beats.
+
+    Raises
+    ------
+    EcgkitError
+        If the sampling rate is not positive.
+    """
+    _check_rate(sampling_rate, 0.0)
+    return np.diff(np.asarray(peaks, dtype=np.float64)) / sampling_rate
+
+
+def heart_rate(peaks: ArrayLike, *, sampling_rate: float) -> float:
+    """Give the heart rate, from the median RR interval, which a missed or early beat does not move.
+
+    Parameters
+    ----------
+    peaks : array_like of int, shape (beats,)
+        Samples, ascending, as from `r_peaks`.
+    sampling_rate : float
+        In Hz.
+
+    Returns
+    -------
+    float
+        Beats/min; NaN with fewer than two intervals, since a single one may be that of an extrasystole.
+
+    Raises
+    ------
+    EcgkitError
+        If the sampling rate is not positive.
+    """
+    intervals = rr_intervals(peaks, sampling_rate=sampling_rate)
+    return 60.0 / float(np.median(intervals)) if len(intervals) >= 2 else float("nan")
+
+
+def beats(
+    signal: ArrayLike, peaks: ArrayLike, *, sampling_rate: float, before: float = BEFORE, after: float = AFTER
+) -> NDArray[np.float32]:
+    """Cut out the beats around R peaks, each lead measured from its level in the PR segment.
+
+    The PR segment is where the leads of the median beat move least within 30 ms, between 140 and 40 ms before the R
+    peak. Above about 130 beats/min the next beat reaches into the default window.
+
+    Parameters
+    ----------
+    signal : array_like, shape (leads, samples)
+        Millivolts. NaN stays NaN.
+    peaks : array_like of int, shape (beats,)
+        Samples, as from `r_peaks`. A beat whose window is not wholly inside the recording is left out.
+    sampling_rate : float
+        In Hz.
+    before, after : float, default 0.25 and 0.45
+        Seconds before and after the R peak. ``before`` reaches at least to the PR segment, 0.15 s.
+
+    Returns
+    -------
+    ndarray of float32, shape (beats, leads, samples)
+        In mV; the R peak is at sample ``round(before * sampling_rate)``.
+
+    Raises
+    ------
+    EcgkitError
+        If the signal has another shape, or the window or the sampling rate is out of range.
+    """
+    values = _as_leads(signal).astype(np.float32, copy=False)
+    _check_rate(sampling_rate, MIN_RATE)
+    if before < 0.15 or after <= 0:
+        raise EcgkitError(f"a beat from {before} s before to {after} s after the R peak: give at least 0.15 and over 0")
+    n_before, n_after = round(before * sampling_rate), round(after * sampling_rate)
+    centres = np.asarray(peaks, dtype=np.int64)
+    centres = centres[(centres >= n_before) & (centres + n_after <= values.shape[1])]
+    cut = values[:, centres[:, None] + np.arange(-n_before, n_after)].swapaxes(0, 1)
+    if not len(cut):
+        return cut
+    segment = _pr_segment(cut, n_before, sampling_rate)
+    return cut - cut[:, :, segment].mean(axis=2, keepdims=True)
+
+
+def usual_beats(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDArray[np.bool_]:
+    """Mark the beats that look like most: extrasystoles and beats under artefacts do not.
+
+    Parameters
+    ----------
+    cut : ndarray, shape (beats, leads, samples)
+        As from `beats`.
+    min_correlation : float, default 0.9
+        With the median beat, over all leads and samples at once. In a noisy recording, where fewer than half of the
+        beats reach it, the better half is taken.
+
+    Returns
+    -------
+    ndarray of bool, shape (beats,)
+    """
+    if len(cut) < 3:
+        return np.ones(len(cut), dtype=bool)
+    flat = np.nan_to_num(cut).reshape(len(cut), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    middle = np.median(centred, axis=0)
+    norm = np.linalg.norm(centred, axis=1) * np.linalg.norm(middle)
+    correlation = centred @ middle / np.where(norm > 0, norm, 1.0)
+    return np.asarray(correlation >= min(min_correlation, float(np.median(correlation))))
+
+
+def mean_beat(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDArray[np.float32]:
+    """Average the beats that look like most, see `usual_beats`.
+
+    Parameters
+    ----------
+    cut : ndarray, shape (beats, leads, samples)
+        As from `beats`, in mV.
+    min_correlation : float, default 0.9
+        Of a beat with the median beat.
+
+    Returns
+    -------
+    ndarray of float32, shape (leads, samples)
+        In mV; NaN throughout without a beat.
+    """
+    if not len(cut):
+        return np.full(cut.shape[1:], np.nan, np.float32)
+    return np.asarray(cut[usual_beats(cut, min_correlation=min_correlation)].mean(axis=0), dtype=np.float32)
+
+
+def aligned_mean_beat(
+    cut: Floats,
+    *,
+    sampling_rate: float,
+    before: float = BEFORE,
+    rate: float = 500.0,
+    min_correlation: float = MIN_CORRELATION,
+) -> NDArray[np.float32]:
+    """Average the usual beats on a finer grid, each moved by up to 6 ms to lie on the others.
+
+    Samples 10 ms apart mark R peaks up to 5 ms early or late, and the plain mean of such beats is too low and too wide.
+
+    Parameters
+    ----------
+    cut : ndarray, shape (beats, leads, samples)
+        As from `beats`, in mV.
+    sampling_rate : float
+        Of the beats, in Hz.
+    before : float, default 0.25
+        Seconds before the R peak, as they were cut.
+    rate : float, default 500
+        Samples per second of the result, in Hz.
+    min_correlation : float, default 0.9
+        Of a beat with the median beat, see `usual_beats`.
+
+    Returns
+    -------
+    ndarray of float32, shape (leads, samples)
+        In mV, from ``-before`` on in steps of ``1 / rate`` to the last sample of the beats; NaN throughout without a
+        beat. The R peak is at sample ``round(before * rate)``.
+
+    Raises
+    ------
+    EcgkitError
+        If a rate is not positive.
+    """
+    _check_rate(sampling_rate, 0.0)
+    _check_rate(rate, 0.0)
+    matrices = [
+        _interpolation(cut.shape[2], round(before * sampling_rate), float(sampling_rate), float(rate), shift)
+        for shift in range(-_MOST_STEPS, _MOST_STEPS + 1)
+    ]
+    if not len(cut):
+        return np.full((cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
+    known = np.nan_to_num(cut[usual_beats(cut, min_correlation=min_correlation)])
+    steps = _steps_apart(known, round(before * sampling_rate), sampling_rate)
+    total = np.zeros((cut.shape[1], matrices[0].shape[1]), np.float32)
+    for step in np.unique(steps):
+        total += known[steps == step].sum(axis=0) @ matrices[step + _MOST_STEPS]
+    total /= len(known)
+    total[np.isnan(cut).any(axis=(0, 2))] = np.nan
+    return total
+
+
+def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np.int64]:
+    """Say by how many steps of 2 ms each beat comes later than the mean, from the QRS complex."""
+    reach = round(0.12 * sampling_rate)
+    part = cut[:, :, n_before - reach : n_before + reach + 1]
+    inside = slice(round(0.02 / _STEP), -round(0.02 / _STEP))
+    matrix = _interpolation(part.shape[2], reach, float(sampling_rate), 1 / _STEP, 0)
+    fine = part @ matrix
+    steps = np.zeros(len(cut), np.int64)
+    for _ in range(2):
+        moved = np.stack([np.roll(beat, -step, axis=1) for beat, step in zip(fine, steps.tolist(), strict=True)])
+        moved = moved[:, :, inside]
+        mean = moved.mean(axis=0)
+        # The shift of least squares, from the first term of a Taylor series: what comes later is lower on a rise.
+        slope = np.gradient(mean, axis=1)
+        late = -((moved - mean).reshape(len(cut), -1) @ slope.ravel()) / max(float(np.sum(slope**2)), 1e-12)
+        steps = (steps + np.rint(late).astype(np.int64)).clip(-_MOST_STEPS, _MOST_STEPS)
+    return steps
+
+
+@lru_cache(maxsize=64)
+def _interpolation(n_samples: int, n_before: int, sampling_rate: float, rate: float, steps: int) -> NDArray[np.float32]:
+    """Give the matrix that reads beats by a cubic spline at ``rate``, some steps of 2 ms later than they were cut."""
+    from scipy.interpolate import CubicSpline
+
+    times = np.arange(-n_before, n_samples - n_before) / sampling_rate
+    first = -round(n_before / sampling_rate * rate)
+    grid = np.arange(first, int(np.floor(times[-1] * rate + 1e-6)) + 1) / rate
+    read = np.clip(grid + steps * _STEP, times[0], times[-1])
+    return np.ascontiguousarray(CubicSpline(times, np.eye(n_samples))(read).T, dtype=np.float32)
+
+
+def _check_rate(sampling_rate: float, lowest: float) -> None:
+    if not (np.isfinite(sampling_rate) and sampling_rate > 0 and sampling_rate >= lowest):
+        wanted = f"at least {lowest:g} Hz" if lowest else "a positive number of Hz"
+        raise EcgkitError(f"sampling_rate is {sampling_rate}: give {wanted}")
+
+
+def _as_leads(signal: ArrayLike) -> Floats:
+    values = np.asarray(signal)
+    if values.ndim != 2:
+        raise EcgkitError(f"a signal of shape {values.shape}: give (leads, samples)")
+    return values
+
+
+def _usable_leads(signal: ArrayLike, sampling_rate: float) -> NDArray[np.float32]:
+    """Bridge stretches of NaN, and leave out leads that are flat or NaN throughout."""
+    _check_rate(sampling_rate, MIN_RATE)
+    values = _as_leads(signal).astype(np.float32, copy=False)
+    missing = ~np.isfinite(values)
+    if missing.any():
+        values, times = values.copy(), np.arange(values.shape[1])
+        for lead, gaps in zip(values, missing, strict=True):
+            lead[gaps] = 0.0 if gaps.all() else np.interp(times[gaps], times[~gaps], lead[~gaps])
+    if not values.size:
+        return values[:0]
+    return values[values.max(axis=1) > values.min(axis=1)]
+
+
+@lru_cache(maxsize=32)
+def _responses(n_samples: int, sampling_rate: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the response of the band and that of the smoothing, in Hz, so that they are the same at any rate."""
+    frequency = np.fft.rfftfreq(n_samples, 1 / sampling_rate)
+    octave = (frequency / _QRS_FREQUENCY) ** 2
+    # The fourth derivative of a Gaussian: a band without corners, whose impulse response does not ring.
+    band = 2 * octave**2 * np.exp(2 * (1 - octave))
+    smoothing = np.exp(-0.5 * (2 * np.pi * frequency * _SMOOTHING) ** 2)
+    return band.astype(np.float32), smoothing.astype(np.float32)
+
+
+def _qrs_band(leads: NDArray[np.float32], sampling_rate: float) -> NDArray[np.complex64]:
+    """Give the analytic signal in the band of the QRS complex, with the same margin before and after the recording."""
+    from scipy.fft import ifft, next_fast_len, rfft
+
+    n_samples = leads.shape[1]
+    margin = min(round(_EDGE * sampling_rate), n_samples - 1)
+    before, after = 2 * leads[:, :1] - leads[:, margin:0:-1], 2 * leads[:, -1:] - leads[:, -2 : -margin - 2 : -1]
+    extended = np.concatenate((before, leads, after), axis=1)
+    length = extended.shape[1]
+    n_fast = next_fast_len(length)
+    spectrum = np.zeros((len(leads), n_fast), np.complex64)
+    # The upper half stays zero: without negative frequencies the inverse is the analytic signal.
+    spectrum[:, : n_fast // 2 + 1] = rfft(extended, n_fast, axis=1) * _responses(n_fast, sampling_rate)[0]
+    return np.asarray(ifft(spectrum, axis=1, overwrite_x=True)[:, :length])
+
+
+def _smooth(strength: NDArray[np.float32], sampling_rate: float) -> NDArray[np.float64]:
+    from scipy.fft import irfft, next_fast_len, rfft
+
+    n_fast = next_fast_len(len(strength), real=True)
+    smooth = irfft(rfft(strength, n_fast) * _responses(n_fast, sampling_rate)[1], n_fast)
+    return np.asarray(smooth[: len(strength)], dtype=np.float64)
+
+
+def _sections(n_samples: int, sampling_rate: float) -> NDArray[np.int64]:
+    """Give the edges of sections of about two seconds."""
+    number = max(1, int(n_samples / (_SECTION * sampling_rate)))
+    return np.linspace(0, n_samples, number + 1).astype(np.int64)
+
+
+def _usual_maximum(envelope: NDArray[np.float32], sampling_rate: float) -> NDArray[np.float32]:
+    starts = _sections(envelope.shape[1], sampling_rate)[:-1]
+    return np.asarray(np.median(np.maximum.reduceat(envelope, starts, axis=1), axis=1))
+
+
+def _prominence(strength: NDArray[np.float64], sampling_rate: float) -> float:
+    """Say how many times the median strength the usual maximum of a section is."""
+    highest = np.maximum.reduceat(strength, _sections(len(strength), sampling_rate)[:-1])
+    return float(np.median(highest) / max(np.median(strength), 1e-9))
+
+
+def _complexes(strength: NDArray[np.float64], sampling_rate: float) -> NDArray[np.int64]:
+    """Choose the peaks of the strength that are QRS complexes."""
+    inner = (strength[1:-1] >= strength[:-2]) & (strength[1:-1] > strength[2:])
+    places = np.flatnonzero(np.r_[strength[0] > strength[1], inner, strength[-1] > strength[-2]])
+    edges = _sections(len(strength), sampling_rate)
+    highest = np.maximum.reduceat(strength, edges[:-1])
+    # About ten seconds on each side: the heart's voltage changes with breath and posture, and over hours.
+    usual = np.array([np.median(highest[max(0, i - 5) : i + 6]) for i in range(len(highest))])
+    height = strength[places] / usual[np.searchsorted(edges, places, side="right").clip(1, len(usual)) - 1]
+    chosen = _strongest(places, height, _SHARE, np.zeros(len(places), dtype=bool), sampling_rate)
+    times = places[chosen]
+    if len(times) < 3:
+        return times
+    gap = np.concatenate(([0], np.diff(times), [0]))[np.searchsorted(times, places)]
+    in_long_gap = gap > _GAP * np.median(np.diff(times))
+    return places[_strongest(places, np.where(in_long_gap, height, 0.0), _SHARE_BACK, chosen, sampling_rate)]
+
+
+def _strongest(
+    places: NDArray[np.int64],
+    height: NDArray[np.float64],
+    share: float,
+    chosen: NDArray[np.bool_],
+    sampling_rate: float,
+) -> NDArray[np.bool_]:
+    """Take the peaks from the highest down to a share, but none beside a higher one and no T wave after one."""
+    taken = chosen.copy()
+    refractory, t_wave = _REFRACTORY * sampling_rate, _T_WAVE * sampling_rate
+    first = np.searchsorted(places, places - t_wave)
+    last = np.searchsorted(places, places + refractory)
+    order = np.argsort(-height, kind="stable")
+    for i in order[height[order] >= share]:
+        near = np.flatnonzero(taken[first[i] : last[i]]) + first[i]
+        is_beside = np.abs(places[near] - places[i]) < refractory
+        is_t_wave = (places[near] < places[i]) & (height[i] < _T_SHARE * height[near])
+        taken[i] |= not (is_beside | is_t_wave).any()
+    return taken
+
+
+def _snap(places: NDArray[np.int64], size: NDArray[np.floating], reach: int) -> NDArray[np.int64]:
+    """Move each place to the largest size within reach; at an end of the recording its peak may lie beyond."""
+    moved = [max(0, p - reach) + int(np.argmax(size[max(0, p - reach) : p + reach + 1])) for p in places.tolist()]
+    return np.array([p for p in moved if 0 < p < len(size) - 1], dtype=np.int64)
+
+
+def _pr_segment(cut: NDArray[np.float32], n_before: int, sampling_rate: float) -> slice:
+    """Find the 30 ms before the QRS complex in which the leads of the median beat move least."""
+    first, last = n_before - round(0.14 * sampling_rate), n_before - round(0.04 * sampling_rate)
+    length = max(2, round(0.03 * sampling_rate))
+    typical = np.nan_to_num(np.median(cut[:, :, first:last], axis=0))
+    windows = np.lib.stride_tricks.sliding_window_view(typical, length, axis=1)
+    start = first + int(np.argmin(windows.var(axis=2).sum(axis=0)))
+    return slice(start, start + length)

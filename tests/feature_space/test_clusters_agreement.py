@@ -1,0 +1,280 @@
+"""What clusters follow is found and told apart from chance, and from what it is confounded with."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, mutual_info_score
+
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.clusters.agreement import EXACTLY_ONE, agreement, agreement_table, partitions
+from ecgkit.feature_space.clusters.confounding import (
+    conditional_information,
+    confounding_in_words,
+    confounding_table,
+)
+from ecgkit.feature_space.clusters.fit import Clusters
+from ecgkit.feature_space.clusters.tables import (
+    adjusted_mutual_information,
+    adjusted_rand,
+    contingency,
+    mutual_information,
+    permuted_tables,
+)
+from ecgkit.feature_space.parts import Scaler
+
+N = 1500
+
+
+def clusters_of(assigned: np.ndarray, method: str = "KMeans") -> Clusters:
+    k = int(assigned.max()) + 1
+    return Clusters(assigned, np.zeros((k, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0.0, 0, method)
+
+
+def drawn(random: np.random.Generator, shares: np.ndarray) -> np.ndarray:
+    """Draw one kind a record with the record's own shares."""
+    return (random.random(len(shares))[:, None] > shares.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def following(random: np.random.Generator, cause: np.ndarray, kinds: int, strength: float) -> np.ndarray:
+    """Draw something that is its cause with this probability, and anything otherwise."""
+    own = np.eye(kinds)[cause % kinds]
+    return drawn(random, strength * own + (1 - strength) / kinds)
+
+
+def world_of(diagnosis: np.ndarray, device: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
+    n = len(diagnosis)
+    records = pd.DataFrame({"patient_id": np.arange(n), "fold": 10, "device": np.array(["A", "B", "C", "D"])[device]})
+    return records, pd.DataFrame({name: diagnosis == i for i, name in enumerate(("NORM", "MI", "CD"))})
+
+
+@pytest.mark.parametrize(("kinds", "clusters"), [(2, 5), (4, 3), (9, 12)])
+def test_measures_are_scikit_learns(kinds, clusters) -> None:
+    random = np.random.default_rng(kinds)
+    truth = random.integers(0, kinds, 300)
+    assigned = np.where(random.random(300) < 0.5, truth, random.integers(0, clusters, 300))
+    table = contingency(assigned, truth)[None]
+    assert adjusted_rand(table)[0] == pytest.approx(adjusted_rand_score(truth, assigned))
+    assert adjusted_mutual_information(table)[0] == pytest.approx(adjusted_mutual_info_score(truth, assigned))
+    assert mutual_information(table)[0] == pytest.approx(mutual_info_score(truth, assigned))
+
+
+def test_drawn_tables_are_those_of_shuffled_records() -> None:
+    random = np.random.default_rng(0)
+    assigned, truth = random.choice(4, 400, p=[0.5, 0.3, 0.15, 0.05]), random.choice(3, 400, p=[0.7, 0.2, 0.1])
+    table = contingency(assigned, truth)
+    tables = permuted_tables(table, 2000, random)
+    assert (tables.sum(axis=1) == table.sum(axis=0)).all()
+    assert (tables.sum(axis=2) == table.sum(axis=1)).all()
+    shuffled = np.stack([contingency(random.permutation(assigned), truth) for _ in range(2000)])
+    for measure in (adjusted_mutual_information, adjusted_rand, mutual_information):
+        one, other = measure(tables), measure(shuffled)
+        for percentile in (50, 97.5):
+            spread = other.std()
+            assert np.percentile(one, percentile) == pytest.approx(np.percentile(other, percentile), abs=0.3 * spread)
+
+
+def test_p_values_of_noise_are_even() -> None:
+    random = np.random.default_rng(1)
+    truth = random.choice(3, 400, p=[0.5, 0.3, 0.2])
+    found = [agreement(random.integers(0, 5, 400), truth, seed=i, n_permutations=99) for i in range(200)]
+    for measure in ("ami", "ari"):
+        p = np.array([row[f"{measure}_p"] for row in found])
+        assert 0.01 <= (p <= 0.05).mean() <= 0.10
+        assert p.mean() == pytest.approx(0.5, abs=0.08)
+        assert abs(np.mean([row[f"{measure}_permuted"] for row in found])) < 0.002
+
+
+def test_partitions_leave_out_what_is_unknown() -> None:
+    records = pd.DataFrame(
+        {
+            "age": [9.0, 10.0, 90.0, np.nan],
+            "sex": pd.array(["male", None, "female", "female"], dtype="string"),
+            "device": pd.array(["A", "A", None, "B"], dtype="string"),
+            "static_noise": pd.array([None, "alles", None, None], dtype="string"),
+            "burst_noise": pd.array([None, None, "V1", None], dtype="string"),
+        }
+    )
+    labels = pd.DataFrame({"MI": [True, True, False, False], "CD": [True, False, True, False]})
+    table = partitions(records, labels, labels[["CD"]].rename(columns={"CD": "LBBB"}))
+    assert table["person", "age band"].tolist()[:3] == ["0 to 9", "10 to 19", "90 to 99"]
+    assert table["class", EXACTLY_ONE].isna().tolist() == [True, False, False, True]
+    assert table["class", EXACTLY_ONE].tolist()[1:3] == ["MI", "CD"]
+    assert table["recording", "noise"].tolist() == ["no remark", "remarked on", "remarked on", "no remark"]
+    assert table["recording", "device"].isna().tolist() == [False, False, True, False]
+    assert list(dict.fromkeys(table.columns.get_level_values("group"))) == [
+        *("class", "subclass", "person", "recording")
+    ]
+    assert ("person", "height band") not in table
+    assert len(table["subclass"].columns) == 2
+
+
+@pytest.fixture(scope="module")
+def compared() -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+    """Clusters follow the device, a little the class, and nothing else; two records a patient, one fold."""
+    random = np.random.default_rng(2)
+    patient = np.arange(2 * N) // 2
+    device = random.integers(0, 4, N)[patient]
+    assigned = following(random, device, 4, 0.5)
+    records, labels = world_of(following(random, assigned, 3, 0.15), device)
+    sex = np.array(["female", "male"])[random.integers(0, 2, N)][patient]
+    age = random.uniform(20, 88, N)[patient].round()
+    return records.assign(patient_id=patient, sex=sex, age=age), labels, assigned
+
+
+def test_the_planted_is_found_and_the_absent_is_not(compared) -> None:
+    records, labels, assigned = compared
+    noise = np.random.default_rng(5).integers(0, 4, len(assigned))
+    table = agreement_table({"KMeans": clusters_of(assigned), "noise": clusters_of(noise)}, records, labels)
+    first = records.index[::2]
+    device = table.loc["KMeans", "recording", "device"]
+    assert device["records"] == N  # one a patient
+    assert device["ami"] == pytest.approx(adjusted_mutual_info_score(records["device"][first], assigned[first]))
+    assert device["ari"] == pytest.approx(adjusted_rand_score(records["device"][first], assigned[first]))
+    assert device["ami"] > 10 * device["ami_high"] > 0
+    assert device["ami_p"] == device["ari_p"] == pytest.approx(1 / 501)
+    one = table.loc["KMeans", "class", EXACTLY_ONE]
+    assert one["ami_high"] < one["ami"] < device["ami"]
+    for absent in (table.loc["KMeans", "person"], table.loc["noise"]):
+        assert (absent["ami_p"] > 0.01).all()
+        assert (absent["ami"].abs() < 0.01).all()
+
+
+def test_names_of_clusters_do_not_matter(compared) -> None:
+    records, labels, assigned = compared
+    renamed = np.array([2, -1, 7, 0])[assigned]  # noise is one more kind
+    tables = [
+        agreement_table({"A": clusters_of(names)}, records, labels, n_permutations=0)[
+            ["clusters", "ami", "ari", "purity"]
+        ]
+        for names in (assigned, renamed)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+    information = [
+        confounding_table(clusters_of(names), records, labels, n_permutations=0)[["information", "entropy"]]
+        for names in (assigned, renamed)
+    ]
+    pd.testing.assert_frame_equal(*information)
+
+
+def test_one_cluster_of_all_agrees_with_nothing(compared) -> None:
+    records, labels, assigned = compared
+    table = agreement_table({"HDBSCAN": clusters_of(np.full(len(assigned), -1))}, records, labels, n_permutations=20)
+    assert (table["ami"].abs() < 1e-9).all()
+    assert (table["ami_p"] == 1).all()
+    constant = agreement_table({"A": clusters_of(assigned)}, records.assign(device="A"), labels, n_permutations=5)
+    assert np.isnan(constant["ami"]["A", "recording", "device"])
+
+
+def brute_force(assigned: np.ndarray, target: np.ndarray, strata: np.ndarray) -> float:
+    """Sum p(c, t, s) log2(p(c, t | s) / p(c | s) p(t | s)) over all that occurs."""
+    total, n = 0.0, len(target)
+    for c, t, s in product(set(assigned.tolist()), set(target.tolist()), set(strata.tolist())):
+        here = strata == s
+        joint = (here & (assigned == c) & (target == t)).sum()
+        if joint:
+            c_share, t_share = (assigned[here] == c).mean(), (target[here] == t).mean()
+            total += joint / n * np.log2(joint / here.sum() / (c_share * t_share))
+    return total
+
+
+def test_conditional_information_is_that_of_the_definition() -> None:
+    random = np.random.default_rng(3)
+    strata = random.choice(5, 300, p=[0.6, 0.2, 0.15, 0.04, 0.01])
+    target = following(random, strata, 3, 0.4)
+    assigned = following(random, target, 4, 0.5)
+    found = conditional_information(assigned, target, strata, seed=0)
+    assert found["information"] == pytest.approx(brute_force(assigned, target, strata))
+    alone = conditional_information(assigned, target, seed=0)
+    assert alone["information"] == pytest.approx(mutual_info_score(assigned, target) / np.log(2))
+    # What the strata take from the one they take from the other: the interaction information is symmetric.
+    swapped = conditional_information(assigned, strata, target, seed=0)
+    swapped_alone = conditional_information(assigned, strata, seed=0)
+    taken = alone["information"] - found["information"]
+    assert taken == pytest.approx(swapped_alone["information"] - swapped["information"])
+    again = []
+    for _ in range(100):
+        rows = random.integers(0, 300, 300)
+        resampled = conditional_information(assigned[rows], target[rows], strata[rows], seed=0, n_permutations=0)
+        again.append((resampled["information"] - found["chance"]) / (resampled["entropy"] - found["chance"]))
+    assert found["explained_error"] == pytest.approx(np.std(again), rel=0.25)
+    # A shuffle within each stratum by hand.
+    shuffled = []
+    for _ in range(100):
+        moved = assigned.copy()
+        for s in range(5):
+            moved[strata == s] = random.permutation(assigned[strata == s])
+        shuffled.append(brute_force(moved, target, strata))
+    assert found["chance"] == pytest.approx(np.mean(shuffled), abs=5 * np.std(shuffled) / np.sqrt(100))
+    assert found["chance_high"] == pytest.approx(np.percentile(shuffled, 97.5), abs=np.std(shuffled))
+
+
+def test_a_cluster_that_is_the_target_tells_all_of_it() -> None:
+    random = np.random.default_rng(4)
+    target, strata = random.integers(0, 3, 500), random.integers(0, 4, 500)
+    found = conditional_information(target, target, strata, seed=0)
+    assert found["explained"] == pytest.approx(1.0)
+    assert found["information"] == pytest.approx(found["entropy"])
+    nothing = conditional_information(target, strata, strata, seed=0)
+    assert nothing["entropy"] == pytest.approx(0.0)
+    assert np.isnan(nothing["explained"])
+
+
+def test_clusters_of_the_device_are_told_from_clusters_of_the_diagnosis() -> None:
+    random = np.random.default_rng(0)
+    device = random.integers(0, 4, N)
+    diagnosis = following(random, device, 3, 0.5)  # certain patients are recorded on certain devices
+    records, labels = world_of(diagnosis, device)
+    of_device = clusters_of(following(random, device, 4, 0.6))
+    table = confounding_table(of_device, records, labels)
+    asked = table.loc[EXACTLY_ONE].loc["device"]
+    assert asked["p"]["diagnosis"] < 0.05  # alone, the clusters seem to know the diagnosis
+    assert asked["p"]["diagnosis given factor"] > 0.05
+    assert abs(asked["explained"]["diagnosis given factor"]) < 0.01
+    assert asked["explained"]["factor given diagnosis"] > 0.15
+    words = confounding_in_words(table)
+    assert "no more of the diagnosis than chance would" in words
+    assert words.endswith("The clusters follow the device; of the diagnosis nothing is seen beyond that.")
+
+    of_diagnosis = clusters_of(following(random, diagnosis, 3, 0.6))
+    table = confounding_table(of_diagnosis, records, labels)
+    words = confounding_in_words(table)
+    assert words.endswith("The clusters follow the diagnosis; of the device nothing is seen beyond that.")
+    share = table["explained"][EXACTLY_ONE, "device", "diagnosis"]
+    assert words.startswith(f"In 1,500 records the cluster tells {share:.0%}".replace("%", " %"))
+    # Of those without MI the device tells who is NORM and who CD, and so does the cluster.
+    assert "follow MI more than the device" in confounding_in_words(table, diagnosis="MI")
+
+
+def test_words_of_both_and_of_neither() -> None:
+    random = np.random.default_rng(2)
+    device, diagnosis = random.integers(0, 4, N), random.integers(0, 3, N)
+    records, labels = world_of(diagnosis, device)
+    both = np.where(random.random(N) < 0.7, diagnosis, device)
+    words = confounding_in_words(confounding_table(clusters_of(both), records, labels))
+    assert words.endswith("The clusters follow the diagnosis more than the device, and both beyond chance.")
+    half = np.where(random.random(N) < 0.5, diagnosis, device % 3)
+    equal = confounding_in_words(confounding_table(clusters_of(half), *world_of(diagnosis, device % 3)))
+    assert equal.endswith("The clusters follow the diagnosis and the device about as much.")
+    neither = confounding_in_words(confounding_table(clusters_of(random.integers(0, 4, N)), records, labels))
+    assert "Beyond what the other tells, nothing of the diagnosis or the device is seen in the clusters." in neither
+    with pytest.raises(EcgkitError, match="no 'MI' with 'sex' in the table: choose one of 'exactly one class' with"):
+        confounding_in_words(confounding_table(clusters_of(both), records, labels), diagnosis="MI", factor="sex")
+    with pytest.raises(EcgkitError, match="site: known of no record with a diagnosis"):
+        confounding_table(clusters_of(both), records.assign(site=pd.NA), labels, factors=("site",))
+    with pytest.raises(EcgkitError, match="make it with n_permutations above 0"):
+        confounding_in_words(confounding_table(clusters_of(both), records, labels, n_permutations=0))
+
+
+def test_p_values_within_strata_are_even_where_all_follows_the_device() -> None:
+    random = np.random.default_rng(7)
+    p = []
+    for i in range(150):
+        device = random.integers(0, 3, 300)
+        diagnosis, assigned = following(random, device, 3, 0.5), following(random, device, 3, 0.5)
+        p.append(conditional_information(assigned, diagnosis, device, seed=i, n_permutations=99)["p"])
+    assert (np.array(p) <= 0.05).mean() <= 0.11
+    assert np.mean(p) == pytest.approx(0.5, abs=0.1)

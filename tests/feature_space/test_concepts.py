@@ -1,0 +1,343 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.concepts.directions import (
+    along_direction,
+    concept_direction,
+    group_table,
+    records_at_ends,
+)
+from ecgkit.feature_space.concepts.effect import ConceptEffect, concept_effect
+from ecgkit.feature_space.concepts.erasure import (
+    erase_direction,
+    erase_least_squares,
+    erase_matched,
+    erase_random,
+    overlap,
+)
+from ecgkit.feature_space.probes.linear import ALPHAS
+from ecgkit.feature_space.probes.targets import TARGETS, Target
+
+AGE, SEX = TARGETS[:2]
+AGE_IN_TWO_BINS = replace(AGE, edges=(55,))
+N_FEATURES = 12
+
+
+@dataclass(frozen=True)
+class World:
+    records: pd.DataFrame
+    labels: pd.DataFrame
+    embeddings: np.ndarray
+    mixing: np.ndarray
+
+    def rows(self, *folds: int) -> np.ndarray:
+        return np.flatnonzero(self.records["fold"].isin(folds))
+
+    @property
+    def training(self) -> np.ndarray:
+        return self.rows(*range(1, 9))
+
+    def of_source(self, number: int) -> np.ndarray:
+        """Give how the standardised embeddings read one of the planted sources."""
+        reader = np.linalg.inv(self.mixing)[:, number] * self.embeddings[self.training].std(axis=0)
+        return reader / np.linalg.norm(reader)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """Twelve independent sources, mixed: age is in the first, sex in the second, a class in the third."""
+    random = np.random.default_rng(0)
+    patients = np.repeat(np.arange(2500), random.integers(1, 3, 2500))
+    n = len(patients)
+    age = random.uniform(20, 88, 2500)[patients].round()
+    female = random.random(2500)[patients] < 0.5
+    sources = random.standard_normal((n, N_FEATURES))
+    sources[:, 0] += 2 * (age - age.mean()) / age.std()
+    sources[:, 1] += 2 * female
+    independent = sources[:, 2] + 0.5 * random.standard_normal(n) > 0.5
+    first, second = (np.linalg.qr(random.standard_normal((N_FEATURES, N_FEATURES)))[0] for _ in range(2))
+    mixing = first * np.linspace(0.5, 2, N_FEATURES) @ second
+    records = pd.DataFrame(
+        {
+            "record_id": np.arange(n) + 100,
+            "patient_id": patients,
+            "fold": patients % 10 + 1,
+            "age": age,
+            "sex": np.where(female, "female", "male"),
+        }
+    )
+    labels = pd.DataFrame({"INDEPENDENT": independent, "OLD": age > 60})
+    return World(records, labels, (sources @ mixing + 3).astype(np.float32), mixing)
+
+
+def head_of(world: World) -> Callable[[np.ndarray], np.ndarray]:
+    """Read the classes straight off the sources, as a trained head would."""
+    readers = np.linalg.inv(world.mixing)[:, [2, 0]]
+    return lambda embeddings: 3 * ((embeddings - 3) @ readers).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def effect(world: World) -> ConceptEffect:
+    settings = dict(head=head_of(world), n_random=8, resamples=200)
+    return concept_effect(world.embeddings, world.records, world.labels, AGE_IN_TWO_BINS, **settings)
+
+
+def test_the_planted_direction_is_found_and_points_to_the_old_and_to_women(world: World) -> None:
+    age = concept_direction(world.embeddings, world.records, AGE)
+    assert age.vector @ world.of_source(0) > 0.97
+    assert np.linalg.norm(age.vector) == pytest.approx(1)
+    sex = concept_direction(world.embeddings, world.records, SEX)
+    assert sex.vector @ world.of_source(1) > 0.95
+    test = world.rows(10)
+    assert np.corrcoef(age.positions(world.embeddings[test]), world.records["age"].to_numpy()[test])[0, 1] > 0.8
+    positions = age.positions(world.embeddings[world.training])
+    assert (positions.mean(), positions.std()) == (pytest.approx(0, abs=1e-4), pytest.approx(1, abs=1e-4))
+
+
+def test_the_direction_is_of_folds_1_to_8_alone(world: World) -> None:
+    held_out = world.rows(9, 10)
+    embeddings, records = world.embeddings.copy(), world.records.copy()
+    embeddings[held_out] *= -50
+    records.loc[held_out, "age"] = np.arange(len(held_out)) % 50 + 20
+    before, after = (
+        concept_direction(*data, AGE) for data in ((world.embeddings, world.records), (embeddings, records))
+    )
+    np.testing.assert_array_equal(before.vector, after.vector)
+
+
+def test_without_the_concept_its_probe_falls_to_chance(effect: ConceptEffect) -> None:
+    rows = effect.probe.set_index(["removed", "probe"])
+    assert rows.loc[("nothing", "fixed"), "value"] > 0.7
+    for key in (("least_squares", "refitted"), ("least_squares", "fixed"), ("direction", "fixed")):
+        row = rows.loc[key]
+        assert -0.1 < row["value"] < 0.01
+        assert row["value"] - 0.01 <= row["chance_high"] <= 0.02
+    assert (effect.probe["metric"] == "r2").all()
+
+
+def test_a_class_that_is_the_concept_goes_and_an_independent_one_stays(effect: ConceptEffect) -> None:
+    for reader in ("own head", "refitted head"):
+        rows = effect.classes[(effect.classes["reader"] == reader) & (effect.classes["removed"] == "least_squares")]
+        rows = rows.set_index("class")
+        assert rows.loc["OLD", "auc_before"] > 0.9
+        assert abs(rows.loc["OLD", "auc"] - 0.5) < 0.1
+        assert rows.loc["OLD", "high"] < rows.loc["OLD", "matched_low"]
+        assert rows.loc["INDEPENDENT", "auc_before"] > 0.85
+        assert abs(rows.loc["INDEPENDENT", "change"]) < 0.03
+        assert rows.loc["INDEPENDENT", "low"] <= rows.loc["INDEPENDENT", "change"] <= rows.loc["INDEPENDENT", "high"]
+
+
+def test_random_directions_change_little_and_matched_ones_take_as_much_variance(effect: ConceptEffect) -> None:
+    rows = effect.classes[effect.classes["removed"] == "least_squares"].set_index(["reader", "class"])
+    for reader in ("own head", "refitted head"):
+        row = rows.loc[(reader, "OLD")]
+        assert row["random_low"] <= row["random_change"] <= row["random_high"] <= 0.02
+        assert abs(row["random_change"]) < 0.1 < abs(row["change"]) / 3
+    own = rows.loc[("own head", "OLD")]
+    assert own["probability_change"] > 3 * own["random_probability_change"]
+    assert rows["probability_change"].isna().tolist() == [False, False, True, True]
+    for row in effect.variance.to_dict("records"):
+        assert row["matched_share"] == pytest.approx(row["share"], rel=1e-3)
+        assert 0 <= row["matched_overlap"] < 1
+
+
+def test_what_is_spread_out_outlives_its_direction_but_not_least_squares(world: World) -> None:
+    twice = np.concatenate([world.embeddings, world.embeddings[:, ::-1]], axis=1)
+    random = np.random.default_rng(1)
+    twice += 0.5 * random.standard_normal(twice.shape).astype(np.float32)
+    found = concept_effect(twice, world.records, world.labels, SEX, n_random=1, resamples=20)
+    rows = found.probe.set_index(["removed", "probe"])["value"]
+    assert rows["nothing", "fixed"] > 0.85
+    assert rows["direction", "refitted"] > rows["least_squares", "refitted"] + 0.05
+    assert abs(rows["direction", "fixed"] - 0.5) < 0.1
+    assert abs(rows["least_squares", "refitted"] - 0.5) < 0.1
+    assert set(found.classes["reader"]) == {"refitted head"}
+
+
+def test_least_squares_erasure_is_its_closed_form(world: World) -> None:
+    points = world.embeddings[world.training].astype(np.float64)
+    concept = np.stack([world.records["age"], world.records["sex"] == "female"], axis=1).astype(float)[world.training]
+    eraser = erase_least_squares(points, concept)
+    # Oblique projection along the cross-covariance, from covariances of the raw embeddings (Belrose et al., eq. 1).
+    centred, known = points - points.mean(axis=0), concept - concept.mean(axis=0)
+    cross, covariance = centred.T @ known, centred.T @ centred
+    readers = np.linalg.solve(covariance, cross)
+    projection = cross @ np.linalg.solve(cross.T @ readers, readers.T)
+    np.testing.assert_allclose(eraser(points), points - centred @ projection.T, atol=2e-4)
+    assert eraser.rank == 2
+    np.testing.assert_allclose(eraser(points).mean(axis=0), points.mean(axis=0), atol=1e-4)
+
+
+def test_after_it_nothing_correlates_and_no_other_linear_erasure_changes_less(world: World) -> None:
+    points, age = world.embeddings[world.training], world.records["age"].to_numpy()[world.training]
+    mixed = points @ np.random.default_rng(2).standard_normal((N_FEATURES, N_FEATURES)).astype(np.float32)
+    eraser = erase_least_squares(mixed, age)
+    erased = eraser(mixed)
+    centred = age - age.mean()
+    before, after = (
+        np.abs(rows.T @ centred / np.linalg.norm(centred)).max()
+        for rows in (mixed - mixed.mean(0), erased - erased.mean(0))
+    )
+    assert after < 1e-3 * before
+    # To project out the correlations orthogonally removes them, too, at a higher price.
+    standard = (mixed - mixed.mean(axis=0)) / mixed.std(axis=0)
+    correlation = standard.T @ centred
+    correlation /= np.linalg.norm(correlation)
+    orthogonal = np.outer(standard @ correlation, correlation)
+    oblique = (mixed - erased) / mixed.std(axis=0)
+    assert (oblique**2).sum() < (orthogonal**2).sum()
+    np.testing.assert_allclose(eraser(erased), erased, atol=1e-3)
+
+
+def test_dead_and_doubled_features_do_no_harm(world: World) -> None:
+    dead = np.concatenate([world.embeddings, world.embeddings[:, :2], np.full((len(world.embeddings), 2), 7)], axis=1)
+    rows, age = world.training, world.records["age"].to_numpy()
+    eraser = erase_least_squares(dead[rows], age[rows])
+    erased = eraser(dead)
+    np.testing.assert_array_equal(erased[:, -2:], 7)
+    np.testing.assert_allclose(erased[:, :2], erased[:, N_FEATURES : N_FEATURES + 2], atol=1e-4)
+    plain = erase_least_squares(world.embeddings[rows], age[rows])
+    np.testing.assert_allclose(erased[:, :N_FEATURES], plain(world.embeddings), atol=1e-2)
+
+
+def test_the_probes_direction_is_projected_out(world: World) -> None:
+    direction = concept_direction(world.embeddings, world.records, AGE)
+    eraser = erase_direction(direction)
+    positions = direction.positions(eraser(world.embeddings))
+    np.testing.assert_allclose(positions, positions[0], atol=1e-4)
+    before, after = (direction.probe.scaler.transform(rows) for rows in (world.embeddings, eraser(world.embeddings)))
+    across = np.linalg.svd(direction.vector[None])[2][1:]
+    np.testing.assert_allclose(after @ across.T, before @ across.T, atol=1e-4)
+
+
+def test_random_erasers_differ_by_seed_and_are_of_the_same_kind(world: World) -> None:
+    points = world.embeddings[world.training]
+    eraser = erase_least_squares(points, world.records["age"].to_numpy()[world.training])
+    axes = np.linalg.eigh(np.cov(eraser.scaler.transform(points).T))[1]
+    for make in (erase_random, lambda like, seed: erase_matched(like, axes, seed=seed)):
+        one, other = make(eraser, seed=0), make(eraser, seed=1)
+        np.testing.assert_allclose(one.basis.T @ one.basis, np.eye(eraser.rank), atol=1e-8)
+        np.testing.assert_allclose(one(one(points)), one(points), atol=1e-3)
+        assert overlap(one, other) < 0.99
+        assert overlap(one, one) == pytest.approx(1)
+        np.testing.assert_array_equal(make(eraser, seed=0).basis, one.basis)
+
+
+def test_the_refitted_head_is_scikit_learns_ridge_on_what_is_left(world: World, effect: ConceptEffect) -> None:
+    training, test = world.training, world.rows(10)
+    scaler = StandardScaler().fit(world.embeddings[training])
+    erased = scaler.transform(effect.erasers["least_squares"](world.embeddings))
+    row = effect.classes[(effect.classes["reader"] == "refitted head") & (effect.classes["removed"] == "least_squares")]
+    truth = world.labels["INDEPENDENT"].to_numpy()
+    found = [
+        roc_auc_score(
+            truth[test], Ridge(alpha=alpha).fit(erased[training], truth[training].astype(float)).predict(erased[test])
+        )
+        for alpha in ALPHAS
+    ]
+    assert np.abs(np.array(found) - row.set_index("class").loc["INDEPENDENT", "auc"]).min() < 1e-4
+
+
+def test_groups_along_a_direction_are_of_equal_size_and_in_order(world: World) -> None:
+    direction = concept_direction(world.embeddings, world.records, AGE)
+    along = along_direction(direction, world.embeddings, world.records, n_groups=4)
+    assert (world.records["fold"].to_numpy()[along["row"]] == 10).all()
+    assert np.ptp(along["group"].value_counts()) <= 1
+    assert along["position"].is_monotonic_increasing
+    assert along["group"].is_monotonic_increasing
+    np.testing.assert_array_equal(along["record_id"], world.records["record_id"].to_numpy()[along["row"]])
+    table = group_table(along, world.labels)
+    assert table["true"].is_monotonic_increasing
+    first = along[along["group"] == 0]["row"]
+    assert table.loc[0, "OLD"] == world.labels["OLD"].to_numpy()[first].mean()
+    assert table["records"].sum() == table["known"].sum() == len(world.rows(10))
+
+
+def test_among_the_records_of_a_class_no_other_is_met(world: World) -> None:
+    direction = concept_direction(world.embeddings, world.records, AGE)
+    young = ~world.labels["OLD"].to_numpy()
+    along = along_direction(direction, world.embeddings, world.records, folds=None, among=young)
+    assert young[along["row"]].all()
+    assert len(along) == young.sum()
+
+
+def test_the_ends_are_of_different_patients(world: World) -> None:
+    direction = concept_direction(world.embeddings, world.records, SEX)
+    along = along_direction(direction, world.embeddings, world.records)
+    ends = records_at_ends(along, 4)
+    assert ends["end"].tolist() == ["low"] * 4 + ["high"] * 4
+    assert ends["patient_id"].is_unique
+    assert (ends["row"].iloc[0], ends["row"].iloc[4]) == (along["row"].iloc[0], along["row"].iloc[-1])
+    assert ends["true"].iloc[4:].mean() > ends["true"].iloc[:4].mean()
+    few = records_at_ends(along.head(30), 1000)
+    assert few["patient_id"].is_unique
+
+
+def test_unknown_values_are_left_out(world: World) -> None:
+    records = world.records.copy()
+    unknown = np.arange(len(records)) % 3 == 0
+    records.loc[unknown, "age"] = np.nan
+    embeddings = world.embeddings.copy()
+    direction = concept_direction(embeddings, records, AGE)
+    embeddings[unknown] = 50
+    np.testing.assert_array_equal(concept_direction(embeddings, records, AGE).vector, direction.vector)
+    along = along_direction(direction, world.embeddings, records, n_groups=2)
+    assert along["true"].isna().any()
+    assert group_table(along, world.labels)["known"].sum() == along["true"].notna().sum()
+
+
+def test_a_patient_in_two_parts_is_refused(world: World) -> None:
+    records = world.records.copy()
+    rows = np.flatnonzero(records["patient_id"].duplicated(keep=False))[:2]
+    records.loc[rows, "fold"] = [1, 10]
+    with pytest.raises(EcgkitError, match="1 patients are in two parts"):
+        concept_direction(world.embeddings, records, AGE)
+
+
+def test_what_has_no_direction_is_refused(world: World) -> None:
+    with pytest.raises(EcgkitError, match="no direction of sex, which is 'female' in 0 records"):
+        concept_direction(world.embeddings, world.records.assign(sex="male"), SEX)
+    with pytest.raises(EcgkitError, match="sex has 3 classes"):
+        concept_direction(world.embeddings, world.records, replace(SEX, words=("male", "female", "other")))
+    with pytest.raises(EcgkitError, match="no direction of age, which is known for 0 records"):
+        concept_direction(world.embeddings, world.records.assign(age=np.nan), AGE)
+    with pytest.raises(EcgkitError, match="no column 'height'"):
+        concept_direction(world.embeddings, world.records, Target("height", unit="cm"))
+    with pytest.raises(EcgkitError, match="nothing in the embeddings correlates"):
+        erase_least_squares(world.embeddings, np.ones(len(world.embeddings)))
+    with pytest.raises(EcgkitError, match="unknown in a record"):
+        erase_least_squares(world.embeddings, np.full(len(world.embeddings), np.nan))
+    with pytest.raises(EcgkitError, match="a concept of 3 records"):
+        erase_least_squares(world.embeddings, np.arange(3.0))
+
+
+def test_what_does_not_fit_is_refused(world: World) -> None:
+    data = (world.embeddings, world.records, world.labels, AGE)
+    with pytest.raises(EcgkitError, match="the head gives"):
+        concept_effect(*data, head=lambda embeddings: embeddings, n_random=1, resamples=5)
+    with pytest.raises(EcgkitError, match="n_random is 0"):
+        concept_effect(*data, n_random=0)
+    with pytest.raises(EcgkitError, match="3 rows of labels"):
+        concept_effect(world.embeddings, world.records, world.labels[:3], AGE)
+    direction = concept_direction(world.embeddings, world.records, AGE)
+    with pytest.raises(EcgkitError, match="n_groups is 0"):
+        along_direction(direction, world.embeddings, world.records, n_groups=0)
+    with pytest.raises(EcgkitError, match="'among' marks 2 of"):
+        along_direction(direction, world.embeddings, world.records, among=np.ones(2, dtype=bool))
+    along = along_direction(direction, world.embeddings, world.records)
+    with pytest.raises(EcgkitError, match="n is 0"):
+        records_at_ends(along, 0)
+    with pytest.raises(EcgkitError, match="1 patients"):
+        records_at_ends(along.head(1))
+    with pytest.raises(EcgkitError, match="labels of 3 records"):
+        group_table(along, world.labels[:3])

@@ -1,0 +1,142 @@
+"""The ruler reads what was planted: amplitudes, axis, rate and durations, at 100 Hz as at 500 Hz."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from ecgkit.ecg import ECG, LEADS
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.measures import measure, measure_columns, measure_ecg
+from ecgkit.store import Dataset
+
+Array = NDArray[np.float64]
+
+R_PEAKS = np.arange(0.45, 9.6, 0.8)  # 75 beats/min
+
+
+def arch(times: Array, first: float, last: float) -> Array:
+    """A raised cosine of height 1 from ``first`` to ``last``, in s after each R peak."""
+    at = np.clip((times - first) / (last - first), 0, 1)
+    return (0.5 * (1 - np.cos(2 * np.pi * at))).sum(axis=0)
+
+
+def planted(
+    sampling_rate: int, *, axis: float = 60.0, qrs: float = 0.09, peaks: Array = R_PEAKS, jitter: float = 0.0
+) -> ECG:
+    """Twelve leads of a heart whose waves are known; R in the limb leads is 1 mV along the axis, 1.2 mV in V5."""
+    times = np.arange(10 * sampling_rate) / sampling_rate
+    around = times - (peaks + jitter)[:, None]
+    r = arch(around, -qrs / 2, qrs / 2)
+    p, t = arch(around, -0.2, -0.1), arch(around, 0.2, 0.36)
+    st = arch(around, qrs / 2, 0.26)
+    leads = {"I": np.cos(np.deg2rad(axis)) * r, "II": np.cos(np.deg2rad(axis - 60)) * r}
+    leads["II"] = leads["II"] + 0.15 * p
+    leads["III"] = leads["II"] - leads["I"]
+    leads["aVR"], leads["aVL"] = -(leads["I"] + leads["II"]) / 2, leads["I"] - leads["II"] / 2
+    leads["aVF"] = leads["II"] - leads["I"] / 2
+    s = arch(around, 0.0, qrs / 2)
+    q = arch(around, -qrs / 2, -qrs / 6)
+    leads |= {"V1": 0.2 * arch(around, -qrs / 2, 0.0) - 1.1 * s, "V2": -0.9 * r + 0.5 * t, "V3": 0.3 * r}
+    leads |= {"V4": r - 0.4 * t, "V5": 1.2 * r + 0.3 * t, "V6": arch(around, -qrs / 6, qrs / 2) - 0.2 * q + 0.1 * st}
+    return ECG(np.stack([leads[name] for name in LEADS]).astype(np.float32), sampling_rate)
+
+
+@pytest.mark.parametrize("sampling_rate", [100, 250, 500])
+def test_the_planted_amplitudes_are_read(sampling_rate: int) -> None:
+    found = measure_ecg(planted(sampling_rate))
+    # At 100 Hz a QRS complex of 90 ms has nine samples: its top is between two of them, and the spline rounds it.
+    expected = {"r_II": 1.0, "r_I": 0.5, "r_V5": 1.2, "s_V2": 0.9, "r_V2": 0.0, "r_V1": 0.2, "s_V1": 1.1, "q_V6": 0.2}
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=0.06, abs=0.02)
+    expected = {"t_V2": 0.5, "t_V4": -0.4, "t_V5": 0.3, "p_II": 0.15, "q_II": 0.0, "q_V2": 0.0}
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=0.03, abs=0.01)
+    assert found["sokolow_lyon"] == pytest.approx(found["s_V1"] + found["r_V5"])
+    assert found["sokolow_lyon"] == pytest.approx(2.3, rel=0.05)
+
+
+@pytest.mark.parametrize("axis", [-75, -30, 0, 15, 60, 100, 150, -160])
+def test_the_axis_is_the_planted_one(axis: int) -> None:
+    found = measure_ecg(planted(250, axis=axis))["qrs_axis"]
+    assert (found - axis + 180) % 360 - 180 == pytest.approx(0.0, abs=3.0)
+
+
+@pytest.mark.parametrize("sampling_rate", [100, 500])
+def test_a_wider_complex_is_read_as_wider(sampling_rate: int) -> None:
+    planted_ms = np.array([80, 100, 120, 140, 160])
+    found = [measure_ecg(planted(sampling_rate, qrs=width / 1000))["qrs_duration"] for width in planted_ms]
+    assert np.abs(np.array(found) - planted_ms).max() <= 12
+
+
+@pytest.mark.parametrize("rate", [45, 60, 90])
+def test_rate_and_qt_are_read(rate: int) -> None:
+    found = measure_ecg(planted(500, peaks=np.arange(0.45, 9.5, 60 / rate)))
+    assert found["heart_rate"] == pytest.approx(rate, rel=0.01)
+    assert found["rr_std"] == pytest.approx(0.0, abs=0.002)
+    # The tangent to a raised cosine meets the baseline before the wave has quite ended.
+    steepest, slope = 0.32, np.pi / 0.16
+    assert found["qt"] == pytest.approx(1000 * (steepest + 0.5 / slope + 0.045), abs=12)
+    assert found["qtc"] == pytest.approx(found["qt"] / np.sqrt(60 / rate), rel=0.01)
+
+
+def test_irregular_beats_have_a_spread_of_intervals() -> None:
+    peaks = np.array([0.5, 1.2, 2.1, 2.7, 3.7, 4.4, 5.5, 6.1, 7.0, 7.8, 8.9])
+    found = measure_ecg(planted(250, peaks=peaks))
+    assert found["n_beats"] == 11
+    assert found["rr_std"] == pytest.approx(np.diff(peaks).std(), abs=0.004)
+
+
+def test_100_and_500_hz_agree() -> None:
+    jitter = np.random.default_rng(0).uniform(-0.005, 0.005, len(R_PEAKS))
+    slow, fast = (measure_ecg(planted(rate, jitter=jitter)) for rate in (100, 500))
+    for name, unit in measure_columns()["unit"].items():
+        allowed = {"mV": 0.06, "ms": 12.0, "degrees": 3.0, "beats/min": 1.0, "s": 0.005, "beats": 0.0}[str(unit)]
+        assert slow[str(name)] == pytest.approx(fast[str(name)], abs=allowed), name
+
+
+def test_what_cannot_be_told_is_nan() -> None:
+    silent = measure_ecg(ECG(np.zeros((12, 1000), np.float32), 100))
+    assert silent.pop("n_beats") == 0
+    assert all(np.isnan(value) for value in silent.values())
+
+    ecg = planted(100)
+    ecg.signal[LEADS.index("V1")] = 0.3
+    flat = measure_ecg(ecg)
+    assert np.isnan([flat["r_V1"], flat["t_V1"], flat["st_V1"], flat["sokolow_lyon"]]).all()
+    assert flat["r_V5"] == pytest.approx(1.2, rel=0.06)
+
+
+def test_at_200_beats_a_minute_there_is_no_room_for_a_t_wave() -> None:
+    found = measure_ecg(planted(250, peaks=np.arange(0.35, 9.7, 0.3), qrs=0.08))
+    assert found["heart_rate"] == pytest.approx(200, rel=0.02)
+    assert np.isnan(found["qt"])
+    assert np.isnan(found["t_V5"])
+
+
+def test_the_columns_are_documented_and_in_order(demo_dataset: Dataset) -> None:
+    table = measure(demo_dataset, [5, 3, 8])
+    assert list(table.columns) == list(measure_columns().index)
+    assert list(table.index) == [5, 3, 8]
+    assert (table.dtypes == np.float64).all()
+    assert measure_columns().loc["st_V2"].tolist() == ["mV", "level 60 ms after the J point in V2"]
+    assert measure(demo_dataset, []).shape == (0, table.shape[1])
+    with pytest.raises(EcgkitError, match="jobs is 0: give the number of processes"):
+        measure(demo_dataset, jobs=0)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_measures(demo_dataset: Dataset) -> None:
+    rows = [5, 3, 8]
+    pd.testing.assert_frame_equal(measure(demo_dataset, rows, jobs=2), measure(demo_dataset, rows))
+
+
+def test_the_diseases_of_the_demo_show_in_the_measures(demo_dataset: Dataset) -> None:
+    table = measure(demo_dataset)
+    codes = demo_dataset.records["scp_codes"]
+    blocked, healthy, large = (codes.str.contains(f'"{code}"').to_numpy() for code in ("C[LR]BBB", "NORM", "LVH"))
+    assert table.loc[blocked, "qrs_duration"].median() > 120 > table.loc[healthy, "qrs_duration"].median() + 10
+    assert table.loc[large, "sokolow_lyon"].median() > 1.3 * table.loc[healthy, "sokolow_lyon"].median()
+    rates = {code: table.loc[codes.str.contains(f'"{code}"').to_numpy(), "heart_rate"] for code in ("SBRAD", "STACH")}
+    assert rates["SBRAD"].max() < 62
+    assert rates["STACH"].min() > 98
