@@ -34,6 +34,23 @@ def write_atomically(path: Path, data: bytes) -> Path:
     return path
 
 
+def file_name(name: str) -> str:
+    """Make the name of a class, or of another thing that users name, a file's or a folder's.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``"LAFB/LPFB"``.
+
+    Returns
+    -------
+    str
+        With ``-`` for all but letters, digits and ``_-.``, and never empty, ``.`` or ``..``: ``"LAFB-LPFB"``.
+    """
+    kept = "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
+    return kept if kept.strip(".") else "-" * max(len(kept), 1)
+
+
 def json_bytes(data: object) -> bytes:
     """Write JSON as people read it; NaN is refused, since it is no JSON."""
     return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ecgkit import paths
 from ecgkit.sources import Demo
@@ -34,7 +36,12 @@ def ptbxl_folder() -> Path:
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a project's folder that holds a small processed demo dataset called ``demo``."""
     root = tmp_path_factory.mktemp("project")
-    build(Demo(n_records=300, seed=3), root / paths.PROCESSED / "demo", progress=False)
+    common = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        common = common.parent  # where all workers find what the first of them has built
+    with FileLock(common / "demo.lock"):
+        build(Demo(n_records=300, seed=3), common / "demo", progress=False, jobs=1)
+    shutil.copytree(common / "demo", root / paths.PROCESSED / "demo")
     return root
 
 

@@ -118,7 +118,9 @@ def test_unknown_words_exit_with_2() -> None:
 def test_every_command_takes_a_root() -> None:
     commands = words_of(make_parser(), "command")
     chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
-    assert set(commands) == chain | {"evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model"}
+    feature_space = {"embed", "probe-epochs", "supervise", "similar"}
+    others = {"evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model"}
+    assert set(commands) == chain | feature_space | others
     words = words_of(commands["sessions"], "word")
     assert set(words) == {"list", "show", "diff", "delete"}
     assert all("--root" in command.format_help() for command in [*commands.values(), *words.values()])
@@ -180,19 +182,36 @@ class TestTheChainOffersTheDownload:
         assert "run `ecgkit download ptbxl`" in one_line(capsys)
         assert downloads == []
 
-    @pytest.mark.parametrize("typed", [b"n\n", b"\x04"], ids=["no", "ctrl-d"])
-    def test_a_real_terminal(self, typed: bytes, tmp_path: Path) -> None:
+    @pytest.fixture
+    def on_a_real_terminal(self):
+        """Give a function that types into the terminal of a command, and tells how it ended and what it said."""
         pty = pytest.importorskip("pty")
-        ours, theirs = pty.openpty()
+
+        def run(command: list[str | Path], typed: bytes) -> tuple[int, str]:
+            ours, theirs = pty.openpty()
+            os.write(ours, typed)
+            done = subprocess.run(command, check=False, stdin=theirs, stdout=theirs, stderr=theirs, timeout=120)
+            os.close(theirs)
+            shown = os.read(ours, 10_000).decode()
+            os.close(ours)
+            return done.returncode, shown
+
+        return run
+
+    def test_a_real_terminal(self, tmp_path: Path, on_a_real_terminal) -> None:
         command = [Path(sys.executable).with_name("ecgkit"), "run", "--dataset", "ptbxl", "--root", tmp_path]
-        os.write(ours, typed)
-        done = subprocess.run(command, check=False, stdin=theirs, stdout=theirs, stderr=theirs, timeout=60)
-        os.close(theirs)
-        shown = os.read(ours, 10_000).decode()
-        os.close(ours)
-        assert done.returncode == 2
+        code, shown = on_a_real_terminal(command, b"n\n")
+        assert code == 2
         assert "Download it from PhysioNet now (550 MB at 100 Hz)? [y/N]" in shown
         assert "ecgkit: no PTB-XL in " in shown
+
+    @pytest.mark.parametrize(("typed", "answer"), [(b"\x04", False), (b"n\n", False), (b"y\n", True)])
+    def test_the_end_of_input_is_a_no(self, typed: bytes, answer: bool, on_a_real_terminal) -> None:
+        code = "from ecgkit.cli.common import on_terminal, says_yes; print(on_terminal(), says_yes('Really?'))"
+        exit_code, shown = on_a_real_terminal([sys.executable, "-c", code], typed)
+        assert exit_code == 0
+        assert "Really? [y/N]" in shown
+        assert shown.split()[-2:] == ["True", str(answer)]
 
     def test_it_does_not_ask_before_the_rest_is_right(self, tmp_path, downloads, terminal) -> None:
         for more in (["--models", "vit"], ["--jobs", "0"]):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from made_sessions import CONFIG, make_session
 
+from ecgkit import pipeline
 from ecgkit.cli import main
 
 
@@ -50,16 +51,28 @@ def test_evaluate_prints_a_table_for_people(root: Path, capsys: pytest.CaptureFi
     assert f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})" in out
 
 
-def test_compare_prints_the_leaderboard_and_its_folder(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "--no-ensembles", "--root", str(root)]) == 0
+def test_compare_prints_the_leaderboard_and_its_folder(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["compare", "1", "session_2", "--no-ensembles", "--root", str(root)]
+    assert main(command) == 0
     *table, standing, folder = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in table] == ["session", "session_1", "session_2"]
     assert "no published result" in standing or "published" in standing
     assert Path(folder) == root / "comparison_sessions" / "session_1"
-    assert main(["compare", "1", "session_2", "--no-ensembles", "--json", "--root", str(root)]) == 0
+    assert main([*command, "--json"]) == 0  # what is compared already is read again
     board = json.loads(capsys.readouterr().out)
     assert board["best_by_fold_9"] == "session_1"
     assert board["sessions"][1]["difference_high"] < 0
+    asked: list[dict[str, object]] = []
+
+    def compared(_: Path, **parameters: object) -> pipeline.Step:
+        asked.append(parameters)
+        return pipeline.Step(Path(folder), skipped=True)
+
+    monkeypatch.setattr(pipeline, "compare", compared)
+    assert main(["compare", "--root", str(root)]) == 0
+    assert asked == [{"force": False, "sessions": ""}]  # which stands for all of them
 
 
 def test_compare_takes_a_table_from_elsewhere(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,6 @@ def chain(root: Path) -> pipeline.Chain:
     return pipeline.run(root, dataset="small", models=["resnet1d"], epochs=1)
 
 
-@pytest.mark.slow
 def test_a_recipe_says_what_is_trained_and_the_same_call_is_skipped(
     demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

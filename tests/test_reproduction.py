@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 
-from ecgkit import paths, pipeline, reproduction, sessions
+from ecgkit import evaluation, paths, pipeline, reproduction, sessions, training
 from ecgkit._files import to_toml
 from ecgkit.cli import main
 from ecgkit.sessions import Session
@@ -57,17 +57,31 @@ def trained(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Sessio
     return sessions.open_finished("session_1", paths.TRAINING, root)
 
 
+@pytest.fixture(scope="module")
+def made(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
+    """Train the same model without its notebook."""
+    root = tmp_path_factory.mktemp("made")
+    (root / paths.PROCESSED).mkdir()
+    (root / paths.PROCESSED / "demo").symlink_to(demo_root / paths.PROCESSED / "demo")
+    (root / "mine.toml").write_text(RECIPE)
+    run = training.begin(root=root, dataset="demo", model="resnet1d", recipe=str(root / "mine.toml"), seed=7)
+    evaluation.evaluate_session(run.session, training.predict_folds(run.train(), run.dataset), run.dataset.classes)
+    run.session.close()
+    (root / "mine.toml").unlink()
+    return run.session
+
+
 def root_of(session: Session) -> Path:
     return session.path.parents[1]
 
 
 @pytest.fixture
-def copied(trained: Session, tmp_path: Path) -> Session:
-    """Give the trained session in a root of its own, which a test may change."""
+def copied(made: Session, tmp_path: Path) -> Session:
+    """Give a trained session in a root of its own, which a test may change."""
     (tmp_path / paths.PROCESSED).mkdir()
-    (tmp_path / paths.PROCESSED / "demo").symlink_to((root_of(trained) / paths.PROCESSED / "demo").resolve())
+    (tmp_path / paths.PROCESSED / "demo").symlink_to((root_of(made) / paths.PROCESSED / "demo").resolve())
     copy = tmp_path / paths.TRAINING / "session_1"
-    shutil.copytree(trained.path, copy)
+    shutil.copytree(made.path, copy)
     return Session(copy)
 
 
@@ -141,7 +155,6 @@ def test_sessions_show_what_a_training_left(trained: Session, capsys: pytest.Cap
     assert f"fold 9 macro AUC {auc['value']:.4f} ({auc['low']:.4f} to {auc['high']:.4f})" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "changed",
     [
@@ -168,7 +181,6 @@ def test_what_changed_is_refused_unless_anyway(
     assert Session(copied.path.with_name("session_2")).read_json("reproduction.json")["elsewhere"]
 
 
-@pytest.mark.slow
 def test_what_is_missing_is_one_line(copied: Session, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(copied, "--tolerance", "-1") == 2
     assert "tolerance is -1.0" in capsys.readouterr().err
@@ -185,7 +197,6 @@ def interrupted(session: Session) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.slow
 def test_an_interrupted_reproduction_goes_on(
     copied: Session, runs: list[Callable[[Session], None]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +226,6 @@ def other_probability(session: Session) -> None:
     session.write_table("predictions.parquet", table)
 
 
-@pytest.mark.slow
 def test_another_probability_is_no_reproduction(
     copied: Session, runs: list[Callable[[Session], None]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -235,7 +245,6 @@ def test_another_probability_is_no_reproduction(
     assert call(copied, "--tolerance", str(difference - 1e-6)) == 1
 
 
-@pytest.mark.slow
 def test_elsewhere_the_macro_auc_lies_in_the_recorded_interval(
     copied: Session, runs: list[Callable[[Session], None]], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,8 @@ def add_commands(command: AddCommand) -> None:
     )
     added.add_argument("session", metavar="SESSION", help="a training session: session_3, 3, or its folder")
     added.add_argument("--seed", type=int, metavar="N")
+    text = "look into these vectors instead; a table of record_id lies beside, as .parquet or .csv"
+    added.add_argument("--vectors", metavar="FILE.npy", help=text)
     added = command("export-npz", export_npz, "Write a processed dataset as one .npz file without pickles.")
     added.add_argument("name", metavar="NAME", help="a processed dataset")
     added.add_argument("--label-set", metavar="SET", default="superclass", help="default: superclass")
@@ -189,7 +191,9 @@ def probe(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit import pipeline
 
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
-    say(pipeline.probe(root, training_session=session.name, **pipeline.given(seed=arguments.seed)).path)
+    vectors = arguments.vectors and str(Path(arguments.vectors).expanduser().absolute())
+    parameters = pipeline.given(training_session=session.name, seed=arguments.seed, vectors=vectors)
+    say(pipeline.probe(root, **parameters).path)
 
 
 def export_npz(arguments: argparse.Namespace, root: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,11 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.resampling import PERCENTILES, patient_weights
-from ecgkit.rhythm import aligned_mean_beat, beats, r_peaks
+from ecgkit.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
 from ecgkit.store import Dataset
-
-BEFORE, AFTER = 0.25, 0.45
-"""What of a beat is kept before and after its R peak, in seconds."""
 
 RATE = 200.0
 """Samples per second of all mean beats, in Hz, whatever the sampling rate of the records."""
@@ -49,6 +46,8 @@ class MeanBeats:
         Mean of the group minus that of the reference, in mV; None without a reference.
     difference_low, difference_high : ndarray of float32, shape (groups, 12, samples), or None
         Its 95 % interval at each sample, from a bootstrap of the patients.
+    left_out : tuple of str
+        The groups that were asked for and have no record with a beat.
     """
 
     times: NDArray[np.float64]
@@ -62,6 +61,7 @@ class MeanBeats:
     difference: NDArray[np.float32] | None = None
     difference_low: NDArray[np.float32] | None = None
     difference_high: NDArray[np.float32] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 def beat_times(sampling_rate: float) -> NDArray[np.float64]:
@@ -147,18 +147,18 @@ def class_beats(
     dataset : Dataset
         An opened dataset.
     labels : DataFrame of bool, optional
-        One column a class, one row for each of ``dataset.records``; ``dataset.labels`` unless told otherwise. A class
-        without a record is left out.
+        One column a class, one row for each of ``dataset.records``; ``dataset.labels`` unless told otherwise.
     positions : array_like of int, optional
         Which of ``dataset.records``, such as ``dataset.folds(10)``; all of them unless told otherwise.
     reference : str or None, default "NORM"
-        The class that the others are compared with.
+        The class that the others are compared with; without a class NORM the default is None.
     of_records, max_records, resamples, seed, jobs
         As for `group_beats`.
 
     Returns
     -------
     MeanBeats
+        A class without a record with a beat is left out, as by `group_beats`.
 
     Raises
     ------
@@ -173,8 +173,8 @@ def class_beats(
     members = {str(name): chosen[table[name].to_numpy(dtype=bool)[chosen]] for name in table.columns}
     return group_beats(
         dataset,
-        {name: of_class for name, of_class in members.items() if len(of_class)},
-        reference=reference,
+        members,
+        reference=None if reference == "NORM" and "NORM" not in members else reference,
         of_records=of_records,
         max_records=max_records,
         resamples=resamples,
@@ -220,12 +220,13 @@ def group_beats(
     Returns
     -------
     MeanBeats
+        A group without a record with a beat is named in ``left_out``; without the reference, nothing is compared.
 
     Raises
     ------
     EcgkitError
-        If there is no group, a group has no record with a beat, the reference is none of the groups, or ``of_records``
-        does not fit the dataset.
+        If there is no group, or none with a beat, the reference is none of the groups, or ``of_records`` does not fit
+        the dataset.
     """
     if not groups:
         raise EcgkitError("there is no group of records to average: give at least one")
@@ -235,7 +236,10 @@ def group_beats(
     chosen = {name: _draw(rows, max_records, rng) for name, rows in groups.items()}
     used = np.unique(np.concatenate(list(chosen.values())))
     of_used = record_beats(dataset, used, jobs=jobs) if of_records is None else _of_dataset(of_records, dataset)[used]
-    members = {name: _with_beat(name, np.searchsorted(used, positions), of_used) for name, positions in chosen.items()}
+    found = {name: _with_beat(np.searchsorted(used, positions), of_used) for name, positions in chosen.items()}
+    members = {name: rows for name, rows in found.items() if len(rows)}
+    if not members:
+        raise EcgkitError(f"no record with a beat in {', '.join(groups)}: give groups of other records")
     patients = dataset.records["patient_id"].to_numpy()[used]
     shares = {name: _patient_shares(patients[rows]) for name, rows in members.items()}
     spread = np.stack([_spread(of_used[rows]) for rows in members.values()])
@@ -247,8 +251,9 @@ def group_beats(
         high=spread[:, 1],
         n_records=tuple(len(rows) for rows in members.values()),
         n_patients=tuple(len(np.unique(patients[rows])) for rows in members.values()),
+        left_out=tuple(name for name in groups if name not in members),
     )
-    if reference is None:
+    if reference is None or reference not in members:
         return result
     # The same patients are drawn for all groups: who is in two of them is there in both or in none.
     drawn = patient_weights(patients, resamples=resamples, seed=seed).astype(np.float32)
@@ -257,8 +262,15 @@ def group_beats(
         rows = members[name]
         return _means(of_used[rows], drawn[:, rows] * shares[name])
 
-    baseline, others = means_of_draws(reference), (means_of_draws(name) for name in members)
-    intervals = np.stack([_interval(other - baseline) for other in others])
+    return _with_difference(result, reference, means_of_draws)
+
+
+def _with_difference(
+    result: MeanBeats, reference: str, means_of_draws: Callable[[str], NDArray[np.float32]]
+) -> MeanBeats:
+    """Add the differences from the reference, with their intervals."""
+    baseline = means_of_draws(reference)
+    intervals = np.stack([_interval(means_of_draws(name) - baseline) for name in result.groups])
     return replace(
         result,
         reference=reference,
@@ -288,11 +300,8 @@ def _of_dataset(of_records: NDArray[np.float32], dataset: Dataset) -> NDArray[np
     return of_records
 
 
-def _with_beat(name: str, rows: NDArray[np.int64], of_records: NDArray[np.float32]) -> NDArray[np.int64]:
-    rows = rows[~np.isnan(of_records[rows, :, 0]).all(axis=1)]
-    if not len(rows):
-        raise EcgkitError(f"group {name} has no record with a beat: leave it out")
-    return rows
+def _with_beat(rows: NDArray[np.int64], of_records: NDArray[np.float32]) -> NDArray[np.int64]:
+    return rows[~np.isnan(of_records[rows, :, 0]).all(axis=1)]
 
 
 def _patient_shares(patients: NDArray[np.generic]) -> NDArray[np.float32]:

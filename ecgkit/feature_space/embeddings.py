@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from ecgkit._files import write_atomically
@@ -60,7 +61,7 @@ def session_embeddings(
 
     What is computed is written to ``embeddings/ENCODER/LAYER.npy`` in the session, float32 ``(records, features)``,
     beside ``LAYER.parquet``, one row a record in the same order, and ``LAYER.json``, which says what was embedded by
-    what, in the precision that the session was trained in. Files of other weights or another dataset are made anew.
+    what. Files of other weights or another dataset are made anew.
 
     Parameters
     ----------
@@ -91,12 +92,14 @@ def session_embeddings(
     check_layers(trained.model, names)
     folder = source.session.path / FOLDER / encoder
     facts = _facts(source, encoder)
-    stored = {name: _stored_folds(folder, name, facts) for name in names}
-    # What is there of other folds is made again with the rest, so that a later call for them finds it.
-    missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}
-    if missing:
-        _write(trained, source.dataset, folder, missing, facts)
-    return {name: _read(folder, name, wanted) for name in names}
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):  # a second process waits, and then finds what the first has written
+        stored = {name: _stored_folds(folder, name, facts) for name in names}
+        # What is there of other folds is made again with the rest, so that a later call for them finds it.
+        missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}
+        if missing:
+            _write(trained, source.dataset, folder, missing, facts)
+        return {name: _read(folder, name, wanted) for name in names}
 
 
 def check_folds(folds: Sequence[int] | None) -> set[int]:
@@ -161,12 +164,11 @@ def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
     """Say what decides whether stored embeddings still hold."""
     weights = (source.session.path / "weights" / "best.safetensors").read_bytes()
     return {
-        "version": 1,
+        "version": 2,
         "encoder": encoder,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "dataset_fingerprint": source.dataset.fingerprint,
         "statistics": list(STATISTICS),
-        "precision": source.config.precision,
     }
 
 
@@ -186,9 +188,7 @@ def _write(
     positions = dataset.folds(*folds)
     table = dataset.records.loc[positions, list(COLUMNS)].reset_index(drop=True)
     place = Session(folder)
-    for layer, values in embed_layers(
-        trained, dataset, positions, tuple(folds_of), precision=facts["precision"]
-    ).items():
+    for layer, values in embed_layers(trained, dataset, positions, tuple(folds_of)).items():
         (folder / f"{layer}.json").unlink(missing_ok=True)
         write_array(folder / f"{layer}.npy", values)
         place.write_table(f"{layer}.parquet", table)
@@ -235,7 +235,7 @@ def read_vectors(path: str | Path, table: str | Path | None = None) -> Embedding
     array = Path(path).expanduser()
     try:
         values = np.load(array, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise EcgkitError(f"cannot read the vectors {array}: {error}; give a .npy file of numbers") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise EcgkitError(f"{array} does not hold one array of numbers: give a .npy file, (records, features)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,6 +22,9 @@ EMBEDDING = "embedding"
 
 STATISTICS = ("mean", "standard deviation", "maximum")
 """What is kept of each channel of a layer over time."""
+
+WINDOWS = 32
+"""Windows that are read at once: so few that what a layer gives stays in the processor's cache."""
 
 HEAD = ("metadata_branch", "hidden", "dropout", "head")
 CONTAINERS = (nn.Sequential, nn.ModuleList, BidirectionalXLSTM)
@@ -102,8 +105,6 @@ def embed_layers(
     dataset: Dataset,
     positions: NDArray[np.int64],
     layers: Sequence[str] = (EMBEDDING,),
-    *,
-    precision: str = "float32",
 ) -> dict[str, NDArray[np.float32]]:
     """Run records through the network once and summarise the outputs of several layers over time.
 
@@ -121,8 +122,6 @@ def embed_layers(
         Which records.
     layers : sequence of str, default the embedding alone
         As of `layer_names`, or any other submodule's name.
-    precision : str, default "float32"
-        ``"bfloat16"`` for autocast, which is about twice as fast where the processor has it.
 
     Returns
     -------
@@ -141,21 +140,22 @@ def embed_layers(
     widths: dict[str, int] = {}
 
     def call(signal: Tensor, _: Tensor | None) -> Tensor:
-        autocast = torch.autocast(signal.device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        with autocast, _outputs(trained.model, layers) as outputs:
+        with _outputs(trained.model, layers, axes) as outputs:
             outputs[EMBEDDING] = trained.model.embed(signal)
-        parts = [_summarise(outputs[layer].float(), axes.get(layer), len(signal)) for layer in layers]
+        parts = [outputs[layer].unflatten(0, (len(signal), -1)).mean(dim=1) for layer in layers]
         widths.update({layer: part.shape[1] for layer, part in zip(layers, parts, strict=True)})
         return torch.cat(parts, dim=1)
 
-    together = run_batches(trained, dataset, positions, call)
+    together = run_batches(trained, dataset, positions, call, windows=WINDOWS)
     ends = np.cumsum([widths[layer] for layer in layers])
     return dict(zip(layers, np.split(together, ends[:-1], axis=1), strict=True))
 
 
 @contextmanager
-def _outputs(model: ECGModel, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect what the layers give in the calls of the model within."""
+def _outputs(
+    model: ECGModel, layers: Sequence[str], axes: Mapping[str, int] | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Collect what the layers give in the calls of the model within; with their time axes, summarised over time."""
     modules, outputs = dict(model.named_modules()), dict[str, Tensor]()
 
     def keep(layer: str) -> torch.utils.hooks.RemovableHandle:
@@ -164,8 +164,8 @@ def _outputs(model: ECGModel, layers: Sequence[str]) -> Iterator[dict[str, Tenso
             first = output[0] if isinstance(output, tuple) else output
             if not isinstance(first, Tensor):
                 raise EcgkitError(f"the layer {layer!r} gives no tensor: choose another layer")
-            # Later layers may write into it in place.
-            outputs[layer] = first.detach().clone()
+            # At once, since later layers may write into it in place.
+            outputs[layer] = first.detach() if axes is None else _summarise(first.detach(), axes.get(layer))
 
         return modules[layer].register_forward_hook(hook)
 
@@ -198,20 +198,18 @@ def _time_axes(model: ECGModel, layers: Sequence[str]) -> dict[str, int]:
     return axes
 
 
-def _summarise(output: Tensor, time_axis: int | None, n_records: int) -> Tensor:
-    """Give ``(records, features)`` of what a layer gave for all windows of the records."""
-    if output.ndim == 2:
-        summary = output
-    elif output.ndim == 4:
-        summary = _over_time(output.flatten(2))
-    elif time_axis is not None:
-        summary = _over_time(output if time_axis == 2 else output.transpose(1, 2))
-    else:
-        summary = output.flatten(1)
-    return summary.unflatten(0, (n_records, -1)).mean(dim=1)
+def _summarise(output: Tensor, time_axis: int | None) -> Tensor:
+    """Give ``(windows, features)`` of what a layer gave for some windows."""
+    if output.ndim == 4:
+        return _over_time(output.flatten(2))
+    if time_axis is None:
+        return output.flatten(1)
+    return _over_time(output if time_axis == 2 else output.transpose(1, 2))
 
 
 def _over_time(channels: Tensor) -> Tensor:
     """Give mean, standard deviation and maximum of each channel: ``(n, channels, time)`` to ``(n, 3 * channels)``."""
-    variance, mean = torch.var_mean(channels, dim=-1, correction=0)
-    return torch.cat([mean, variance.sqrt(), channels.amax(dim=-1)], dim=1)
+    mean = channels.mean(dim=-1)
+    # Several times as fast on a CPU as torch.var_mean, and as exact: the mean is taken off first.
+    deviation = torch.linalg.vector_norm(channels - mean[..., None], dim=-1) / channels.shape[-1] ** 0.5
+    return torch.cat([mean, deviation, channels.amax(dim=-1)], dim=1)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
@@ -32,10 +33,13 @@ from ecgkit.feature_space.probes.targets import TARGETS
 from ecgkit.feature_space.supervised import read_supervised
 from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
-from ecgkit.store import Dataset, n_cores, open_dataset
+from ecgkit.store import TEST_FOLD, TRAIN_FOLDS, Dataset, n_cores, open_dataset
 from ecgkit.training import TrainedSession, open_trained
 
 NOTEBOOK = "3_Feature_Space.ipynb"
+MAX_CLUSTERS = 12
+"""So many clusters are made of many classes, if no number is asked for."""
+
 MAX_UNTRAINED = 5
 """So many untrained encoders stand beside the trained one, if they have been embedded."""
 
@@ -142,6 +146,13 @@ class FeatureSpaceRun:
     def dataset(self) -> Dataset:
         """The dataset of the training, with its labels."""
         return self.plan.source.dataset
+
+    @property
+    def name(self) -> str:
+        """What is looked into, for titles: a session's network, or the file of foreign vectors."""
+        if self.plan.vectors is not None:
+            return self.plan.vectors.path.name
+        return f"{self.plan.source.config.model}, {self.plan.source.session.name}"
 
     @cached_property
     def _rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -276,15 +287,20 @@ def dataset_measures(dataset: Dataset) -> pd.DataFrame:
     place = Session(dataset.path)
     facts = {"version": 1, "dataset_fingerprint": dataset.fingerprint}
     files = [dataset.path / name for name in ("measures.json", "measures.parquet")]
-    if all(path.is_file() for path in files) and place.read_json("measures.json") == facts:
-        stored = pd.read_parquet(files[1]).set_index("record_id")
-        if dataset.records["record_id"].isin(stored.index).all():
-            return stored.loc[dataset.records["record_id"]].reset_index(drop=True)
-    table = measure(dataset, jobs=n_cores())
-    files[0].unlink(missing_ok=True)
-    place.write_table("measures.parquet", table.assign(record_id=dataset.records["record_id"].to_numpy()))
-    place.write_json("measures.json", facts)
-    return table.reset_index(drop=True)
+    ids = dataset.records["record_id"]
+    with FileLock(dataset.path / ".measures.lock"):
+        stored = pd.DataFrame()
+        if all(path.is_file() for path in files) and place.read_json("measures.json") == facts:
+            stored = pd.read_parquet(files[1]).set_index("record_id")
+        # A dataset opened with one label set lacks records that another one has: what is known of those stays.
+        missing = np.flatnonzero(~ids.isin(stored.index).to_numpy())
+        if len(missing):
+            found = measure(dataset, missing, jobs=n_cores())
+            stored = pd.concat([stored, found.set_index(ids.iloc[missing])])
+            files[0].unlink(missing_ok=True)
+            place.write_table("measures.parquet", stored.rename_axis("record_id").reset_index())
+            place.write_json("measures.json", facts)
+    return stored.loc[ids].reset_index(drop=True)
 
 
 def plan(
@@ -299,7 +315,7 @@ def plan(
     training_session : str
         Name of a finished training session, or ``"latest"``.
     clusters : int, optional
-        Number of clusters; None means the number of classes.
+        Number of clusters; None means the number of classes, but at most 12.
     vectors : str, optional
         A ``.npy`` file of other vectors, with its table of ``record_id`` beside it, as of
         `ecgkit.feature_space.embeddings.read_vectors`; None for the session's embeddings.
@@ -320,10 +336,20 @@ def plan(
     if unknown := sorted(settings.keys() - known):
         raise EcgkitError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(sorted(known))}")
     opened = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root)
-    number = clusters if clusters is not None else max(2, len(opened.dataset.classes))
+    number = clusters if clusters is not None else min(max(2, len(opened.dataset.classes)), MAX_CLUSTERS)
     path = str(Path(vectors).expanduser().absolute()) if vectors else ""
     config = FeatureSpaceConfig(opened.session.name, number, vectors=path, **settings)
-    return FeatureSpacePlan(config, opened, read_vectors(path) if path else None)
+    return FeatureSpacePlan(config, opened, _vectors_of(opened.dataset, path) if path else None)
+
+
+def _vectors_of(dataset: Dataset, path: str) -> Embeddings:
+    """Read foreign vectors, and check that there are some to learn from and some to test on."""
+    vectors = read_vectors(path)
+    folds = set(dataset.records["fold"].iloc[positions_of(vectors, dataset.records)[0]])
+    for needed, name in ((set(TRAIN_FOLDS), "folds 1-8"), ({TEST_FOLD}, f"fold {TEST_FOLD}")):
+        if not folds & needed:
+            raise EcgkitError(f"no record of {name} has a vector in {path}: embed these records, too")
+    return vectors
 
 
 def begin(*, root: Path, session: str = NEW, **parameters: Any) -> FeatureSpaceRun:

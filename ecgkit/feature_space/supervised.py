@@ -86,6 +86,16 @@ def supervise(source: TrainedSession, target_name: str) -> Session:
     if folder.is_done:
         folder.log(f"{target.name} of {source.session.name} has been trained")
         return folder
+    lock = folder.lock()
+    try:
+        _supervise(source, target, folder)
+    finally:
+        lock.release()
+    return folder
+
+
+def _supervise(source: TrainedSession, target: Target, folder: Session) -> None:
+    """Train, predict folds 9 and 10, and mark the folder as done."""
     dataset, config = source.dataset, source.config
     dataset.check_splits()
     task = _make_task(target, dataset)
@@ -98,7 +108,6 @@ def supervise(source: TrainedSession, target_name: str) -> Session:
     folder.write_table("predictions.parquet", table)
     (folder.path / "weights" / LAST).unlink(missing_ok=True)
     folder.write_text("DONE", target.name)
-    return folder
 
 
 def find_target(name: str) -> Target:
@@ -136,9 +145,7 @@ def read_supervised(source: TrainedSession, target_name: str) -> pd.DataFrame | 
 
 def _make_task(target: Target, dataset: Dataset) -> _Task:
     """Read a target's values; those that are not plausible count as unknown."""
-    values = target.read(dataset.records)
-    low, high = target.plausible
-    values = np.where((values >= low) & (values <= high), values, np.nan)
+    values = target.known(dataset.records)
     fitted = values[dataset.folds(*TRAIN_FOLDS)]
     counts = {
         "folds 1-8": np.isfinite(fitted).sum(),
@@ -184,7 +191,7 @@ class _Progress:
         """Take up the state of an earlier call, if there is one."""
         path = folder.path / "weights" / LAST
         if path.is_file():
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")
             for name in ("model", "optimizer", "schedule"):
                 getattr(self, name).load_state_dict(state[name])
             self.history = json.loads(state["history"])
@@ -195,6 +202,8 @@ def _fit(folder: Session, task: _Task, trained: TrainedModel, config: TrainingCo
     (folder.path / "weights").mkdir(exist_ok=True)
     batches, training = Batches(dataset), task.known(dataset, *TRAIN_FOLDS)
     sampler = ShuffledBatches(training, batch_size=config.batch_size, seed=config.seed, repeats=config.crops_per_record)
+    # Before the optimizer is made: the state that it takes up goes to where its parameters are.
+    trained.model.to("cuda" if torch.cuda.is_available() else "cpu")
     optimizer = torch.optim.AdamW(parameter_groups(trained.model, config.weight_decay), lr=config.learning_rate)
     schedule = make_schedule(optimizer, config, steps=len(sampler) * config.epochs)
     progress = _Progress(trained.model, optimizer, schedule, [])
@@ -237,11 +246,11 @@ def _train_epoch(
     progress: _Progress, examples: Iterator[tuple[Tensor, Tensor]], loss_of: nn.Module, config: TrainingConfig
 ) -> float:
     """Make the steps of an epoch and give the mean loss."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = progress.model.to(device).train()
+    model = progress.model.train()
+    device = next(model.parameters()).device
     losses = []
     for signal, values in examples:
-        autocast = torch.autocast(device, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
+        autocast = torch.autocast(device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
         with autocast:
             outputs = model(signal.to(device))
         loss = loss_of(outputs.float(), values.to(device))

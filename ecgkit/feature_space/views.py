@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit import plots
+from ecgkit._files import file_name
 from ecgkit.feature_space.beats import MeanBeats, class_beats, group_beats, record_beats
 from ecgkit.feature_space.clusters import ClusterCard, Clusters, cluster_positions
 from ecgkit.feature_space.maps import Projection, quality_notes
 from ecgkit.feature_space.maps.interactive import lead_signals, predicted_probabilities, write_interactive_map
+from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER
 from ecgkit.feature_space.run import FeatureSpaceRun
+from ecgkit.feature_space.similar import describe_record
 from ecgkit.store import TEST_FOLD
-
-ALL_TOGETHER = "all layers"
-"""The name of all layers side by side."""
 
 MAP_COLUMNS = ("age", "sex", "height", "weight", "bmi", "heart_rate", "device", "site", "cluster")
 
@@ -55,13 +55,9 @@ class FoldBeats:
         return self.of_groups(groups)
 
     def of_classes(self) -> MeanBeats:
-        """Average the beats of each class, and take their difference from the first class."""
-        return class_beats(
-            self.run.dataset,
-            positions=self.run.positions[self.rows],
-            reference=self.run.labels.columns[0],
-            of_records=self.of_records,
-        )
+        """Average the beats of each class, and take their difference from NORM, if there is such a class."""
+        positions = self.run.positions[self.rows]
+        return class_beats(self.run.dataset, positions=positions, of_records=self.of_records)
 
 
 def save_cluster_cards(
@@ -90,8 +86,29 @@ def save_cluster_cards(
         strips = run.signals(card.nearest["position"].to_numpy())
         beats = mean_beats if card.name in mean_beats.groups else None
         figure = plots.cluster_card(card, beats=beats, strips=strips, sampling_rate=run.dataset.sampling_rate)
-        figures.append(run.session.save_figure(figure, card.name.replace(" ", "_"), "figures/cluster_cards"))
+        figures.append(run.session.save_figure(figure, file_name(card.name), "figures/cluster_cards"))
     return figures[0]
+
+
+def save_class_beats(run: FeatureSpaceRun, classes: MeanBeats) -> Figure:
+    """Draw each class beside the reference and save that in the session's figures, then give a figure of all.
+
+    Parameters
+    ----------
+    run : FeatureSpaceRun
+        The session.
+    classes : MeanBeats
+        As `FoldBeats.of_classes` gives them.
+
+    Returns
+    -------
+    Figure
+    """
+    for name in classes.groups:
+        if classes.reference not in {None, name}:
+            figure = plots.beat_difference(classes, name)
+            run.session.save_figure(figure, file_name(f"beats_{name}"), "figures/class_beats")
+    return run.session.save_figure(plots.beat_grid(classes), "class_beats")
 
 
 def write_map(
@@ -127,8 +144,31 @@ def write_map(
         thresholds=run.thresholds(),
         notes=quality_notes(quality),
         columns=MAP_COLUMNS,
-        title=f"{run.plan.source.config.model}, {run.plan.source.session.name}: map of fold 10",
+        title=f"{run.name}: map of fold 10",
     )
+
+
+def draw_ends(run: FeatureSpaceRun, ends: pd.DataFrame, name: str) -> Figure:
+    """Draw the records at the two ends of a direction.
+
+    Parameters
+    ----------
+    run : FeatureSpaceRun
+        The session.
+    ends : DataFrame
+        As `ecgkit.feature_space.concepts.records_at_ends` gives it.
+    name : str
+        What the direction is of.
+
+    Returns
+    -------
+    Figure
+    """
+    titles = []
+    for row, end, position in zip(ends["row"], ends["end"], ends["position"], strict=True):
+        who = describe_record(run.records.iloc[int(row)], run.labels.iloc[int(row)])
+        titles.append(f"{end} end of {name}, {position:+.1f} standard deviations\n{who}")
+    return plots.ecg_strips(run.signals(ends["row"].to_numpy()), titles, sampling_rate=run.dataset.sampling_rate)
 
 
 def probabilities(run: FeatureSpaceRun) -> pd.DataFrame:

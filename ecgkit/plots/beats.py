@@ -21,7 +21,7 @@ TIME_LABEL, VOLTAGE_LABEL = "time after the R peak (ms)", "amplitude (mV)"
 LEGEND_LETTERS = 125  # so many are as wide as a figure
 
 
-class GroupBeats(Protocol):
+class Beats(Protocol):
     """Mean beats of groups of records, as `ecgkit.feature_space.beats.MeanBeats` holds them."""
 
     @property
@@ -47,6 +47,10 @@ class GroupBeats(Protocol):
     @property
     def n_records(self) -> tuple[int, ...]:
         """Records of each group."""
+
+
+class GroupBeats(Beats, Protocol):
+    """Mean beats with their differences from those of a reference, where there is one."""
 
     @property
     def reference(self) -> str | None:

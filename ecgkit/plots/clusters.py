@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
+from ecgkit.plots.beats import Beats
+from ecgkit.plots.ecg import LAYOUT
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, new_figure
 
 MEASURES = {"ami": "adjusted mutual information", "ari": "adjusted Rand index"}
 """What `cluster_agreement` can draw."""
@@ -23,28 +25,11 @@ MEASURES = {"ami": "adjusted mutual information", "ari": "adjusted Rand index"}
 MARKERS = ("o", "s", "D", "^", "v")
 """The markers of the methods."""
 
-BEAT_LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
-"""The leads of a mean beat, as an ECG on paper has them."""
+MAX_ROWS = 20
+"""So many clusters, classes or partitions of a group a figure shows; of more, the largest."""
 
-PALE = "#D5D5D5"
-"""The colour of what chance, or all records, would give."""
-
-
-class Beats(Protocol):
-    """The mean beats of groups of records, as `ecgkit.feature_space.beats.MeanBeats` holds them."""
-
-    @property
-    def times(self) -> NDArray[np.float64]: ...  # noqa: D102
-    @property
-    def groups(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def mean(self) -> NDArray[np.float32]: ...  # noqa: D102
-    @property
-    def low(self) -> NDArray[np.float32]: ...  # noqa: D102
-    @property
-    def high(self) -> NDArray[np.float32]: ...  # noqa: D102
-    @property
-    def n_records(self) -> tuple[int, ...]: ...  # noqa: D102
+CARD_CLASSES = 12
+"""So many classes a card shows; of more, the commonest in the cluster."""
 
 
 class Card(Protocol):
@@ -91,8 +76,10 @@ def cluster_heatmap(composition: pd.DataFrame) -> Figure:
     -------
     Figure
         Of the records of each cluster the share that carries each class; a record with several classes counts for
-        each, so a row may sum to more than 100 %.
+        each, so a row may sum to more than 100 %. Of more than 20 clusters the largest are drawn, of more than 20
+        classes the commonest.
     """
+    composition, title = _largest(composition)
     records = composition["records"].to_numpy(dtype=np.float64)
     counts = composition.drop(columns="records")
     numbers = counts.to_numpy(dtype=np.int64)
@@ -113,9 +100,31 @@ def cluster_heatmap(composition: pd.DataFrame) -> Figure:
     names.append("all records")
     axes.set_yticks(np.arange(n_rows), [f"{name}, n = {int(n):,}" for name, n in zip(names, records, strict=True)])
     axes.set_xticks(np.arange(n_classes), list(counts.columns), rotation=0 if annotated else 90)
-    axes.set(xlabel="class")
+    axes.set(xlabel="class", title=title)
     axes.spines[:].set_visible(False)
     return figure
+
+
+def _largest(composition: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Keep the largest clusters and the commonest classes, in their order, and say what was left out."""
+    everything = composition.iloc[-1].drop("records").to_numpy(dtype=np.int64)
+    rows = _of_largest(composition["records"].to_numpy(dtype=np.int64)[:-1])
+    classes = _of_largest(everything)
+    left_out = [
+        f"the {len(kept)} {word} of {number} {name}"
+        for kept, word, number, name in (
+            (rows, "largest", len(composition) - 1, "clusters"),
+            (classes, "commonest", len(everything), "classes"),
+        )
+        if len(kept) < number
+    ]
+    shown = composition.iloc[[*rows, -1], [0, *(1 + classes)]]
+    return shown, ", ".join(left_out).capitalize()
+
+
+def _of_largest(sizes: NDArray[Any], limit: int = MAX_ROWS) -> NDArray[np.int64]:
+    """Give the places of the largest, in their order."""
+    return np.sort(np.argsort(-sizes, kind="stable")[:limit])
 
 
 def k_selection(table: pd.DataFrame, *, chosen: int | None = None) -> Figure:
@@ -183,9 +192,9 @@ def cluster_agreement(table: pd.DataFrame, *, measure: str = "ami") -> Figure:
     Returns
     -------
     Figure
-        One row a partition, one marker a method, hollow where the p value is above 0.05. The grey bar reaches from
-        the mean to the 97.5th percentile of the permutations, the highest of the methods. Partitions of one kind are
-        left out.
+        One row a partition, one marker a method, hollow where the p value, adjusted for the number of partitions, is
+        above 0.05. The grey bar reaches from the mean to the 97.5th percentile of the permutations, the highest of the
+        methods. Partitions of one kind are left out, and of more than 20 in a group those that agree the least.
 
     Raises
     ------
@@ -197,22 +206,24 @@ def cluster_agreement(table: pd.DataFrame, *, measure: str = "ami") -> Figure:
     if table.empty:
         raise EcgkitError("no partition with two kinds in the table: give more records")
     methods = list(dict.fromkeys(table.index.get_level_values("method")))
-    level = table.index.get_level_values
-    rows = _grouped_rows(zip(level("group"), level("partition"), strict=True))
+    rows, left_out = _grouped_rows(table[measure].groupby(level=["group", "partition"], sort=False).mean())
     figure = new_figure(WIDTH, 1.3 + 0.27 * len(rows))
     axes = figure.add_subplot()
     for y, (group, name) in enumerate(rows):
         here = table[(table.index.get_level_values("group") == group) & _is(table, "partition", name)]
         if name is not None:
             _draw_agreement(axes, y, here, methods=methods, measure=measure)
-    _name_rows(axes, [_row_label(table, group, name) for group, name in rows], [name is None for _, name in rows])
+    labels = [_row_label(table, group, name) + left_out.get(group, "") * (name is None) for group, name in rows]
+    _name_rows(axes, labels, [name is None for _, name in rows])
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
     axes.set(xlabel=f"{MEASURES[measure]} (0: chance, 1: the same partition)")
     handles: list[Any] = [
         Line2D([], [], linestyle="", marker=MARKERS[i % len(MARKERS)], color=COLORS[i % len(COLORS)], label=method)
         for i, method in enumerate(methods)
     ]
-    handles.append(Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="white", label="p > 0.05"))
+    handles.append(
+        Line2D([], [], linestyle="", marker="o", color="black", markerfacecolor="white", label="adjusted p > 0.05")
+    )
     handles.append(Patch(color=GREY, label="chance: mean to 97.5th percentile"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return figure
@@ -223,15 +234,19 @@ def _is(table: pd.DataFrame, level: str, name: str | None) -> NDArray[np.bool_]:
     return np.asarray(table.index.get_level_values(level) == name)
 
 
-def _grouped_rows(index: Iterable[tuple[str, str]]) -> list[tuple[str, str | None]]:
-    """Lay out the rows: a heading, without a partition, for each group, and its partitions."""
-    groups: dict[str, dict[str, None]] = {}
-    for group, name in index:
-        groups.setdefault(group, {})[name] = None
+def _grouped_rows(agreement: pd.Series) -> tuple[list[tuple[str, str | None]], dict[str, str]]:
+    """Lay out a heading, without a partition, for each group, and its partitions; and say which groups were cut."""
+    groups: dict[str, list[str]] = {}
+    for group, name in agreement.index:
+        groups.setdefault(group, []).append(name)
     rows: list[tuple[str, str | None]] = []
+    left_out = {}
     for group, names in groups.items():
-        rows += [(group, None), *((group, name) for name in names)]
-    return rows
+        kept = _of_largest(agreement[group][names].to_numpy(dtype=np.float64))
+        rows += [(group, None), *((group, names[i]) for i in kept.tolist())]
+        if len(kept) < len(names):
+            left_out[group] = f" (the {len(kept)} highest of {len(names)})"
+    return rows, left_out
 
 
 def _row_label(table: pd.DataFrame, group: str, name: str | None) -> str:
@@ -261,7 +276,7 @@ def _draw_agreement(axes: Axes, y: float, here: pd.DataFrame, *, methods: Sequen
     for method, (_, row) in zip(of_row, here.iterrows(), strict=True):
         i = methods.index(method)
         color = COLORS[i % len(COLORS)]
-        face = "white" if row[f"{measure}_p"] > 0.05 else color
+        face = "white" if row[f"{measure}_p_adjusted"] > 0.05 else color
         shift = 0.7 * ((i + 0.5) / len(methods) - 0.5)
         axes.plot(
             row[measure],
@@ -287,8 +302,9 @@ def cluster_confounding(table: pd.DataFrame, *, diagnoses: Sequence[str] | None 
     Returns
     -------
     Figure
-        One row a factor under each diagnosis; blue is the diagnosis and orange the factor, hollow alone, filled with
-        the other known. The vertical ticks are the 97.5th percentiles of the permutations, with the other known.
+        One row a factor under each diagnosis, in bits beyond chance, so that the two can be compared; blue is the
+        diagnosis and orange the factor, circles alone, squares with the other known, hollow where the adjusted p value
+        is above 0.05. What the table's note says stands above.
 
     Raises
     ------
@@ -313,41 +329,30 @@ def cluster_confounding(table: pd.DataFrame, *, diagnoses: Sequence[str] | None 
         _draw_confounding(axes, y, here.droplevel(("diagnosis", "factor")))
     _name_rows(axes, names, [factor is None for _, factor in rows])
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
-    axes.set(xlabel="told by the cluster (% of the entropy, beyond chance)")
+    axes.set(xlabel="told by the cluster (bits, beyond chance)", title=table.attrs.get("note", "").capitalize())
     handles = [
-        Line2D([], [], linestyle="", marker="o", color=COLORS[i], markerfacecolor=face, label=label)
-        for i, face, label in (
-            (0, "white", "of the diagnosis"),
-            (0, COLORS[0], "of the diagnosis, factor known"),
-            (1, "white", "of the factor"),
-            (1, COLORS[1], "of the factor, diagnosis known"),
+        Line2D([], [], linestyle="", marker=marker, color=color, markerfacecolor=face, label=label)
+        for marker, color, face, label in (
+            ("o", COLORS[0], COLORS[0], "of the diagnosis"),
+            ("s", COLORS[0], COLORS[0], "of the diagnosis, factor known"),
+            ("o", COLORS[1], COLORS[1], "of the factor"),
+            ("s", COLORS[1], COLORS[1], "of the factor, diagnosis known"),
+            ("o", "black", "white", "adjusted p > 0.05"),
         )
     ]
-    handles.append(
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker="|",
-            markersize=11,
-            color="black",
-            label="chance, 97.5th percentile, other known",
-        )
-    )
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
 
 def _draw_confounding(axes: Axes, y: float, here: pd.DataFrame) -> None:
-    """Draw one row: two pairs of dots, and the end of chance for each."""
-    for color, shift, question in ((COLORS[0], -0.13, "diagnosis"), (COLORS[1], 0.13, "factor")):
+    """Draw one row: two pairs of markers."""
+    for color, shift, question in ((COLORS[0], -0.15, "diagnosis"), (COLORS[1], 0.15, "factor")):
         given = "factor" if question == "diagnosis" else "diagnosis"
-        alone, known = (100 * here["explained"][name] for name in (question, f"{question} given {given}"))
-        axes.plot((alone, known), (y + shift, y + shift), color=color, linewidth=1.2, zorder=1)
-        axes.plot(alone, y + shift, "o", color=color, markerfacecolor="white", markersize=6, zorder=2)
-        axes.plot(known, y + shift, "o", color=color, markersize=6, zorder=2)
-        chance = 100 * here["explained_high"][f"{question} given {given}"]
-        axes.plot(chance, y + shift, marker="|", markersize=7, color="black", linestyle="", zorder=3)
+        pair = here.loc[[question, f"{question} given {given}"]]
+        axes.plot(pair["beyond"], (y + shift, y + shift), color=color, linewidth=1.2, zorder=1)
+        for marker, value, p in zip("os", pair["beyond"], pair["p_adjusted"], strict=True):
+            face = color if p <= 0.05 else "white"
+            axes.plot(value, y + shift, marker, color=color, markerfacecolor=face, markersize=5, zorder=2)
 
 
 def cluster_card(
@@ -388,38 +393,38 @@ def cluster_card(
             f"{len(strips)} strips at {sampling_rate} Hz for {len(card.nearest)} records: give one for each, and their "
             "sampling rate"
         )
-    upper = max(4.4, 2.9 + 0.3 * len(card.classes))
+    classes = card.classes.iloc[_of_largest(card.classes["records"].to_numpy(dtype=np.int64), CARD_CLASSES)]
+    upper = max(4.4, 2.9 + 0.3 * len(classes))
     lower = 0.4 + 1.05 * len(strips)
     figure = new_figure(WIDTH, upper + (lower if len(strips) else 0.0))
     parts: Any = figure.subfigures(2, 1, height_ratios=(upper, lower)) if len(strips) else [figure.subfigures(1, 1)]
     if beats is None:
-        _draw_facts(parts[0], card)
+        _draw_facts(parts[0], card, classes)
     else:
         left, right = parts[0].subfigures(1, 2, width_ratios=(1.0, 1.65))
-        _draw_facts(left, card)
+        _draw_facts(left, card, classes)
         _draw_beat(right, beats, beats.groups.index(check_choice("group", card.name, beats.groups)))
     if len(strips) and sampling_rate:
         _draw_strips(parts[1], card.nearest, strips, sampling_rate)
     return figure
 
 
-def _draw_facts(figure: SubFigure, card: Card) -> None:
+def _draw_facts(figure: SubFigure, card: Card, classes: pd.DataFrame) -> None:
     """Write the facts, and draw the classes below them."""
-    text, bars = figure.subplots(2, 1, height_ratios=(1.9, 0.5 + 0.3 * len(card.classes)))
+    text, bars = figure.subplots(2, 1, height_ratios=(1.9, 0.5 + 0.3 * len(classes)))
     text.set_axis_off()
     text.set_title(card.name.capitalize(), fontsize=13, fontweight="bold")
     text.text(0.0, 1.0, "\n".join(_facts(card)), transform=text.transAxes, va="top", fontsize=9, linespacing=1.35)
-    y = np.arange(len(card.classes))
-    bars.barh(y, 100 * card.classes["share"], color=COLORS[0], height=0.55, label="this cluster (lift)")
-    bars.plot(
-        100 * card.classes["overall"], y, "|", color="black", markersize=13, markeredgewidth=2, label="all records"
-    )
-    for i, (share, lift) in enumerate(zip(card.classes["share"], card.classes["lift"], strict=True)):
-        edge = 100 * max(share, card.classes["overall"].iloc[i])
+    y = np.arange(len(classes))
+    bars.barh(y, 100 * classes["share"], color=COLORS[0], height=0.55, label="this cluster (lift)")
+    bars.plot(100 * classes["overall"], y, "|", color="black", markersize=13, markeredgewidth=2, label="all records")
+    for i, (share, lift) in enumerate(zip(classes["share"], classes["lift"], strict=True)):
+        edge = 100 * max(share, classes["overall"].iloc[i])
         words = f"{share:.0%}" + (f" ({lift:.1f})" if np.isfinite(lift) else "")
         bars.annotate(words, (edge, i), (6, 0), textcoords="offset points", va="center", fontsize=8.5)
-    bars.set_yticks(y, [str(name) for name in card.classes.index])
-    bars.set(xlabel="records with the class (%)", xlim=(0, 128), xticks=(0, 25, 50, 75, 100))
+    bars.set_yticks(y, [str(name) for name in classes.index])
+    cut = f", the {len(classes)} commonest of {len(card.classes)}" if len(classes) < len(card.classes) else ""
+    bars.set(xlabel=f"records with the class (%){cut}", xlim=(0, 128), xticks=(0, 25, 50, 75, 100))
     bars.set_ylim(len(y) - 0.5, -0.5)
     bars.spines["bottom"].set_bounds(0, 100)
     figure.legend(*bars.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=8.5)
@@ -446,11 +451,11 @@ def _facts(card: Card) -> list[str]:
 
 def _draw_beat(figure: SubFigure, beats: Beats, group: int) -> None:
     """Draw the mean beat with its spread in 12 leads, all to one scale."""
-    axes_of = figure.subplots(len(BEAT_LAYOUT), len(BEAT_LAYOUT[0]), sharex=True, sharey=True)
-    for row, leads in enumerate(BEAT_LAYOUT):
+    axes_of = figure.subplots(len(LAYOUT), len(LAYOUT[0]), sharex=True, sharey=True)
+    for row, leads in enumerate(LAYOUT):
         for column, lead in enumerate(leads):
             axes, i = axes_of[row, column], LEADS.index(lead)
-            axes.axhline(0, color=PALE, linewidth=0.8, zorder=0.5)
+            axes.axhline(0, color=LIGHT_GREY, linewidth=0.8, zorder=0.5)
             axes.fill_between(
                 beats.times, beats.low[group, i], beats.high[group, i], color=COLORS[0], alpha=0.25, linewidth=0
             )

@@ -12,15 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ecgkit.errors import EcgkitError
+from ecgkit.plots.probes import CHANCE, metric_title, spoken
 from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_beside, line_styles, new_figure
 
 TRAINED, UNTRAINED = "trained", "untrained"
 
-METRICS = {"r2": "R² (fold 10)", "auc": "AUC (fold 10)"}
-
 TITLES = {"r2": "Numbers", "auc": "Classes"}
-
-CHANCE = {"r2": 0.0, "auc": 0.5}
 
 REMOVED = {
     "nothing": "nothing removed",
@@ -29,6 +26,9 @@ REMOVED = {
 }
 """What was removed, in words."""
 
+LEVEL = 0.05
+"""Below it a p value, corrected for the classes, says that a change is of the concept."""
+
 Style = dict[str, Any]
 
 UNTRAINED_LINE: Style = {"linestyle": "--", "linewidth": 1.2, "markersize": 4, "markerfacecolor": "white"}
@@ -36,14 +36,14 @@ UNTRAINED_LINE: Style = {"linestyle": "--", "linewidth": 1.2, "markersize": 4, "
 LEGEND: Style = {"loc": "outside lower center", "ncols": 3}
 
 
-def probe_by_layer(table: pd.DataFrame, *, together: str = "", title: str = "") -> Figure:
+def probe_by_layer(table: pd.DataFrame, *, together: str = "all layers", title: str = "") -> Figure:
     """Draw how well each target is read off each layer.
 
     Parameters
     ----------
     table : DataFrame
         As `ecgkit.feature_space.probes.by_layer.probe_layers` gives it.
-    together : str, default ""
+    together : str, default "all layers"
         The name under which all layers were probed side by side, if they were; a diamond at the right that no line
         leads to.
     title : str, default ""
@@ -54,13 +54,10 @@ def probe_by_layer(table: pd.DataFrame, *, together: str = "", title: str = "") 
     Figure
         A line for each target over the layers in their order, its 95 % interval as a band; dashed and hollow, in the
         same colour, those layers of the untrained network that the table holds. R2 and AUC have panels of their own; a
-        grey line marks chance.
-
-    Raises
-    ------
-    EcgkitError
-        If the table holds no value.
+        grey line marks chance. A table without any value gives a figure that says so, and why.
     """
+    if table["value"].isna().all():
+        return _nothing(table)
     trained = table[table["encoder"] == TRAINED]
     layers = sorted(dict.fromkeys(trained["layer"]), key=lambda name: name == together)
     figure = _panels(table, "layer", {name: float(i) for i, name in enumerate(layers)}, title, together)
@@ -86,12 +83,9 @@ def probe_by_epoch(table: pd.DataFrame, *, title: str = "") -> Figure:
     -------
     Figure
         As `probe_by_layer`; the untrained network is a dashed line from side to side.
-
-    Raises
-    ------
-    EcgkitError
-        If the table holds no value.
     """
+    if table["value"].isna().all():
+        return _nothing(table)
     epochs = table["epoch"].dropna().unique()
     figure = _panels(table, "epoch", {int(epoch): float(epoch) for epoch in epochs}, title)
     for axes in figure.axes:
@@ -100,12 +94,19 @@ def probe_by_epoch(table: pd.DataFrame, *, title: str = "") -> Figure:
     return figure
 
 
+def _nothing(table: pd.DataFrame) -> Figure:
+    """Say that no target could be read, and why."""
+    reasons = list(dict.fromkeys(table["skipped"])) if "skipped" in table else []
+    lines = ["Nothing to draw: every target was skipped.", *(reason for reason in reasons if reason)]
+    figure = new_figure(WIDTH, 0.5 + 0.3 * len(lines))
+    figure.text(0.01, 0.5, "\n".join(lines), va="center", fontsize=9, wrap=True)
+    return figure
+
+
 def _panels(table: pd.DataFrame, column: str, places: Mapping[Any, float], title: str, together: str = "") -> Figure:
     """Draw a panel for each metric, with a legend beside it."""
     known = table[table["value"].notna()]
-    metrics = [name for name in METRICS if (known["metric"] == name).any()]
-    if not metrics:
-        raise EcgkitError("the table holds no value: every target was skipped, give more records")
+    metrics = [name for name in TITLES if (known["metric"] == name).any()]
     figure = new_figure(WIDTH, 0.4 + 3.5 * len(metrics))
     for axes, metric in zip(figure.subplots(len(metrics), 1, squeeze=False)[:, 0], metrics, strict=True):
         rows = known[known["metric"] == metric]
@@ -125,7 +126,7 @@ def _panels(table: pd.DataFrame, column: str, places: Mapping[Any, float], title
         lowest = rows["value"].min()
         if metric == "r2" and lowest < -0.1:
             axes.set_ylim(bottom=-0.1)
-        axes.set(ylabel=METRICS[metric], title=TITLES[metric])
+        axes.set(ylabel=f"{metric_title(metric)} (fold 10)", title=TITLES[metric])
         axes.grid(visible=True, axis="y")
         legend_beside(axes)
     if title:
@@ -139,7 +140,7 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, places: Mapping[Any,
         return
     color = style["color"]
     trained, untrained = (rows[rows["encoder"] == encoder] for encoder in (TRAINED, UNTRAINED))
-    name = str(rows["target"].iloc[0]).replace("_", " ")
+    name = spoken(str(rows["target"].iloc[0]))
     x = [places[place] for place in trained[column]]
     axes.fill_between(x, trained["low"], trained["high"], color=color, alpha=0.15, linewidth=0)
     axes.plot(x, trained["value"], color=color, marker="o", markersize=4, label=name, gid=f"{TRAINED} {name}")
@@ -157,7 +158,7 @@ def _draw_whole(axes: Axes, rows: pd.DataFrame, column: str, places: Mapping[Any
     for row in rows.to_dict("records"):
         x, trained = places[row[column]], row["encoder"] == TRAINED
         color = style["color"]
-        name = str(row["target"]).replace("_", " ")
+        name = spoken(str(row["target"]))
         axes.vlines(x, row["low"], row["high"], color=color, linewidth=1.5, linestyle="-" if trained else "--")
         face = color if trained else "white"
         gid = f"{row['encoder']} {name} together"
@@ -223,7 +224,8 @@ def concept_removed(classes: pd.DataFrame, probe: pd.DataFrame, *, name: str, re
     Figure
         At the left what the probes read of the concept, with 95 % intervals. Then, for each reader, the change of each
         class's AUC with its interval; light, the range over random directions, and over those that take as much
-        variance. What lies outside the latter is of the concept.
+        variance. The ranges grow with the number of directions and are no test: a filled point is a change that fewer
+        than 5 % of the directions of the same variance (p) reach, corrected for the classes (``matched_p_holm``).
 
     Raises
     ------
@@ -243,10 +245,12 @@ def concept_removed(classes: pd.DataFrame, probe: pd.DataFrame, *, name: str, re
     margin = 0.06 * max(high - low, 1e-3)
     for axes, reader in zip(panels[1:], readers, strict=True):
         _draw_changes(axes, rows[rows["reader"] == reader], name)
-        title = f"Class (AUC before), {reader}"
-        axes.set(xlim=(low - margin, high + margin), title=title, xlabel="change of the AUC")
+        axes.set(xlim=(low - margin, high + margin), title=reader.capitalize(), xlabel="change of the AUC")
         axes.xaxis.set_major_locator(MaxNLocator(4))
-    figure.suptitle(f"{name.capitalize()}: {REMOVED.get(removed, removed)} (fold 10)", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(
+        f"{spoken(name).capitalize()}: {REMOVED.get(removed, removed)} (fold 10)", x=0.01, ha="left", fontsize=11
+    )
+    panels[1].set_ylabel("class (AUC before)")
     handles = [panel.get_legend_handles_labels() for panel in panels[[0, -1]]]
     figure.legend(*(of_left + of_right for of_left, of_right in zip(*handles, strict=True)), **LEGEND)
     return figure
@@ -270,8 +274,7 @@ def _draw_probe(axes: Axes, probe: pd.DataFrame, name: str) -> None:
     words = {"nothing": "nothing", "direction": "probe's\ndirection", "least_squares": "all that\nis linear"}
     axes.set_yticks(range(len(place)), [words.get(removed, removed) for removed in place])
     axes.set_ylim(len(place) - 0.4, -0.6)
-    short = {"r2": "R²", "auc": "AUC"}[metric]
-    axes.set(xlabel=f"{short} of {name}; grey: chance", title=f"What is left of {name}")
+    axes.set(xlabel=f"{metric_title(metric)} of {name}; grey: chance", title=f"What is left of {name}")
     axes.grid(visible=True, axis="x")
 
 
@@ -279,14 +282,25 @@ def _draw_changes(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     """Draw what one reader loses of each class."""
     y = np.arange(len(rows))
     ranges = (
-        ("matched", "#F3D9BF", 0.66, "range over directions of the same variance"),
-        ("random", GREY, 0.3, "range over random directions"),
+        ("matched", "#F3D9BF", 0.66, "range: directions of the same variance"),
+        ("random", GREY, 0.3, "range: random directions"),
     )
     for kind, color, height, label in ranges:
         widths = rows[f"{kind}_high"] - rows[f"{kind}_low"]
         axes.barh(y, widths, left=rows[f"{kind}_low"], height=height, color=color, label=label, gid=kind)
     axes.hlines(y, rows["low"], rows["high"], color=COLORS[0], linewidth=2.0)
-    axes.plot(rows["change"], y, "o", color=COLORS[0], markersize=6, label=f"without {name}", gid="change")
+    is_its_own = rows["matched_p_holm"].to_numpy(dtype=np.float64) < LEVEL
+    for chosen, face, gid, label in (
+        (
+            is_its_own,
+            COLORS[0],
+            "of the concept",
+            f"without {spoken(name)}: p < {LEVEL:g} (Holm)",
+        ),
+        (~is_its_own, "white", "not of it", f"without {spoken(name)}: p ≥ {LEVEL:g}"),
+    ):
+        points: Style = dict(color=COLORS[0], markerfacecolor=face, markersize=6, linestyle="", label=label, gid=gid)
+        axes.plot(rows["change"][chosen], y[chosen], "o", **points)
     axes.axvline(0.0, color="black", linewidth=0.9)
     axes.set_yticks(y, [f"{row['class']} ({row['auc_before']:.3f})" for row in rows.to_dict("records")])
     axes.set_ylim(len(rows) - 0.4, -0.6)

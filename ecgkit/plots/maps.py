@@ -18,16 +18,21 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, WIDTH, grid_of_axes, legend_beside, new_figure
-
-LIGHT_GREY = "#D5D5D5"
-"""The colour of a point of which something is not known, or does not hold."""
+from ecgkit.plots.style import (
+    COLORS,
+    GREY,
+    LIGHT_GREY,
+    SEX_COLORS,
+    WIDTH,
+    grid_of_axes,
+    legend_beside,
+    new_figure,
+    point_size,
+)
 
 UNITS = {"age": "years", "height": "cm", "weight": "kg", "bmi": "kg/m²", "heart_rate": "beats/min"}
 NAMES = {"bmi": "BMI"}
 """Columns that are written otherwise than with blanks for underscores."""
-
-SEX_COLORS = {"female": COLORS[1], "male": COLORS[0]}
 
 MAP_CLASSES = 12
 """Up to so many classes `map_grid` draws; of more, the commonest."""
@@ -56,6 +61,7 @@ def map_grid(
     *,
     axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
     title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw one map for each class, with the records that carry it in colour.
 
@@ -69,6 +75,8 @@ def map_grid(
         What the axes are.
     title : str, default ""
         A line above all, or more.
+    note : str, default ""
+        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
 
     Returns
     -------
@@ -84,7 +92,7 @@ def map_grid(
     truth = labels.to_numpy(dtype=bool)
     chosen = _commonest(truth)
     title = _with_rest(title, len(chosen), truth.shape[1])
-    figure, panels = _grid(len(chosen), title)
+    figure, panels = _grid(len(chosen), title, note)
     order = _shuffled(len(coordinates))
     points = coordinates[order]
     for axes, i in zip(panels, chosen.tolist(), strict=True):
@@ -101,6 +109,7 @@ def map_probabilities(
     *,
     axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
     title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw one map for each class, coloured by the probability that the model gives it.
 
@@ -115,6 +124,8 @@ def map_probabilities(
         What the axes are.
     title : str, default ""
         A line above all, or more.
+    note : str, default ""
+        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
 
     Returns
     -------
@@ -131,7 +142,7 @@ def map_probabilities(
     _check_probabilities(values)
     chosen = _commonest(np.nan_to_num(values))
     title = _with_rest(title, len(chosen), values.shape[1], "most probable")
-    figure, panels = _grid(len(chosen), title)
+    figure, panels = _grid(len(chosen), title, note)
     order = _shuffled(len(coordinates))
     points = coordinates[order]
     for axes, i in zip(panels, chosen.tolist(), strict=True):
@@ -151,6 +162,7 @@ def map_errors(
     *,
     axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
     title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw one map for each class, coloured by what the decision was, and one of how many classes were wrong.
 
@@ -168,6 +180,8 @@ def map_errors(
         What the axes are.
     title : str, default ""
         A line above all, or more.
+    note : str, default ""
+        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
 
     Returns
     -------
@@ -190,7 +204,7 @@ def map_errors(
     known = ~np.isnan(prob).any(axis=1)
     chosen = _commonest(truth, MAP_CLASSES - 1)
     title = _with_rest(title, len(chosen), truth.shape[1])
-    figure, panels = _grid(len(chosen) + 1, title)
+    figure, panels = _grid(len(chosen) + 1, title, note)
     for axes, i in zip(panels, chosen.tolist(), strict=False):
         _draw_outcomes(axes, coordinates[known], truth[known, i], decided[known, i], str(labels.columns[i]))
         _map_axes(axes, _short(axis_labels))
@@ -235,6 +249,7 @@ def map_by(
     unit: str | None = None,
     axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
     title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw a map coloured by a column of the records.
 
@@ -253,6 +268,8 @@ def map_by(
         What the axes are.
     title : str, default ""
         What the map shows.
+    note : str, default ""
+        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
 
     Returns
     -------
@@ -270,8 +287,7 @@ def map_by(
     axes = figure.add_subplot()
     draw_map(axes, coordinates, records[column], unit=unit)
     _map_axes(axes, axis_labels)
-    if title:
-        axes.set_title(title)
+    _headline(figure, title, note)
     return figure
 
 
@@ -282,6 +298,7 @@ def map_columns(
     *,
     axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
     title: str = "",
+    note: str = "",
 ) -> Figure:
     """Draw one map for each of several columns of the records, as `map_by` draws it.
 
@@ -297,6 +314,8 @@ def map_columns(
         What the axes are.
     title : str, default ""
         A line above all, or more.
+    note : str, default ""
+        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
 
     Returns
     -------
@@ -320,7 +339,7 @@ def map_columns(
         known = int(records[column].notna().sum())
         axes.set_title(f"{written(column)}, known of {known:,} of {len(records):,}", fontsize=10)
         _map_axes(axes, _short(axis_labels))
-    _headline(figure, title)
+    _headline(figure, title, note)
     return figure
 
 
@@ -460,7 +479,7 @@ def _draw_words(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> 
 def _scatter(axes: Axes, points: NDArray[np.floating], *, number: int | None = None, **keywords: Any) -> PathCollection:
     """Draw points of a size that suits their number, or ``number`` if they are a part of so many."""
     number = len(points) if number is None else number
-    look: dict[str, Any] = {"s": _point_size(number), "alpha": 1.0 if number <= MANY else 0.5}
+    look: dict[str, Any] = {"s": point_size(number), "alpha": 1.0 if number <= MANY else 0.5}
     return axes.scatter(points[:, 0], points[:, 1], linewidths=0, rasterized=True, **look, **keywords)
 
 
@@ -550,11 +569,6 @@ def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(number)
 
 
-def _point_size(number: int) -> float:
-    """Give the area of a point, in points squared, that suits so many of them."""
-    return float(np.clip(16000 / max(number, 1), 1.5, 24.0))
-
-
 def _commonest(values: NDArray[Any], limit: int = MAP_CLASSES) -> NDArray[np.int64]:
     """Give the columns with the largest sums, in their order."""
     return np.sort(np.argsort(-values.sum(axis=0), kind="stable")[:limit])
@@ -565,19 +579,20 @@ def _with_rest(title: str, shown: int, number: int, word: str = "commonest") -> 
     return title if shown == number else f"{title} (the {shown} {word} of {number} classes)".strip()
 
 
-def _grid(number: int, title: str) -> tuple[Figure, list[Axes]]:
-    """Make a figure with a panel a class, and a line above all."""
+def _grid(number: int, title: str, note: str) -> tuple[Figure, list[Axes]]:
+    """Make a figure with a panel a class, and a title above all."""
     columns = min(3 if number <= 6 else 4, max(number, 1))
     rows = -(-number // columns)
     figure = new_figure(WIDTH, 0.4 + rows * 0.95 * WIDTH / columns)
-    _headline(figure, title)
+    _headline(figure, title, note)
     return figure, grid_of_axes(figure, number, columns=columns)
 
 
-def _headline(figure: Figure, title: str) -> None:
-    """Write a title above all panels."""
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+def _headline(figure: Figure, title: str, note: str = "") -> None:
+    """Write a title above all panels, and a note beneath it."""
+    lines = [line for line in (title, note.replace("\n", ", ")) if line]
+    if lines:
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11)
 
 
 def _legend_below(figure: Figure, handles: Sequence[Line2D], title: str | None = None) -> None:

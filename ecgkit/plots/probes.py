@@ -13,9 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_beside, new_figure
-
-SEX_COLORS = {"female": COLORS[1], "male": COLORS[0]}
+from ecgkit.plots.style import COLORS, GREY, SEX_COLORS, WIDTH, legend_beside, new_figure, point_size
 
 DENSE = 800
 """From so many points on `probe_regression` shows their density."""
@@ -23,7 +21,22 @@ DENSE = 800
 DENSITY = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.2, 1.0, 256)))
 """Blues without the palest, in which a single record could not be seen."""
 
-METRIC_NAMES = {"r2": "R²", "auc": "AUC", "accuracy": "accuracy", "f1": "macro F1"}
+METRIC_WORDS = {
+    "r2": "R2",
+    "mae": "mean absolute error",
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "f1": "macro F1",
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
+    "bias": "bias",
+    "limit_low": "lower limit of agreement",
+    "limit_high": "upper limit of agreement",
+    "r2_uncapped": "R2 uncapped",
+    "mae_uncapped": "mean absolute error uncapped",
+}
+"""The metrics of a probe in words, for reports and figures."""
+
 SOURCES = {
     "supervised": ("trained for it", COLORS[2]),
     "probe": ("probe", COLORS[0]),
@@ -38,19 +51,19 @@ SOURCES = {
 CHANCE = {"r2": 0.0, "auc": 0.5}
 
 
-def _point_size(number: int) -> float:
-    """Give the area of a point, in points squared, that suits so many of them."""
-    return float(np.clip(16000 / max(number, 1), 1.5, 24.0))
+def metric_title(metric: str) -> str:
+    """Write a metric for a figure, with the raised 2 that plain text goes without."""
+    return METRIC_WORDS[metric].replace("R2", "R²")
 
 
-def _spoken(name: str) -> str:
+def spoken(name: str) -> str:
     """Write the name of a target for reading."""
     return "body mass index" if name == "bmi" else name.replace("_", " ")
 
 
 def _with_unit(name: str, unit: str) -> str:
     """Write a quantity with its unit, if it has one."""
-    return f"{_spoken(name)} ({unit})" if unit else _spoken(name)
+    return f"{spoken(name)} ({unit})" if unit else spoken(name)
 
 
 def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating], *, name: str, unit: str) -> Figure:
@@ -86,7 +99,7 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     residual = predicted - true
     span = 1.05 * float(np.abs(residual).max()) or 1.0
     mae = np.abs(residual).mean()
-    left.set_title(f"{_spoken(name).capitalize()} of {len(true):,} records; dashed: predicted = true")
+    left.set_title(f"{spoken(name).capitalize()} of {len(true):,} records; dashed: predicted = true")
     _cloud(figure, right, true, residual, (*limits, -span, span), colorbar=True)
     right.axhline(0, color="black", linewidth=1, linestyle="--")
     centres, means = _grouped_means(true, residual, groups=min(10, len(true) // 8))
@@ -109,7 +122,7 @@ def _cloud(
 ) -> None:
     """Draw points, or their density where they are many."""
     if len(x) < DENSE:
-        axes.scatter(x, y, s=max(14.0, _point_size(len(x))), color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
+        axes.scatter(x, y, s=max(14.0, point_size(len(x))), color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
         return
     drawn = axes.hexbin(x, y, gridsize=45, extent=extent, mincnt=1, cmap=DENSITY, bins="log", linewidths=0.1)
     if colorbar:
@@ -252,7 +265,7 @@ def probe_agreement(
     axes.set(xlim=limits, ylim=(-span, span))
     axes.set(xlabel=f"mean of true and predicted {_with_unit(name, unit)}", ylabel=f"predicted - true ({unit})")
     shades = "; darker: more records" if len(true) >= DENSE else ""
-    axes.set_title(f"{_spoken(name).capitalize()} of {len(true):,} records; bands: 95 % intervals{shades}")
+    axes.set_title(f"{spoken(name).capitalize()} of {len(true):,} records; bands: 95 % intervals{shades}")
     return figure
 
 
@@ -271,7 +284,8 @@ def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "au
     -------
     Figure
         One panel a target and metric that it has, one line a probe or control. A grey line marks what saying the same
-        of everybody reaches, 0 of R2 and 0.5 of AUC, or the accuracy and F1 of the baseline.
+        of everybody reaches, 0 of R2 and 0.5 of AUC, or the accuracy and F1 of the baseline. A line below names the
+        ECG measures that a target was not held against since they tell it, if the table has the column ``left_out``.
     """
     targets = list(dict.fromkeys(table.index.get_level_values("target")))
     panels = [(target, metric) for target in targets for metric in metrics if table.loc[target][metric].notna().any()]
@@ -282,9 +296,19 @@ def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "au
     for i, (target, metric) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         _draw_sources(axes, table.loc[target], drawn, metric)
-        axes.set_title(f"{_spoken(target)}: {METRIC_NAMES[metric]}", fontsize=10.5)
+        axes.set_title(f"{spoken(target)}: {metric_title(metric)}", fontsize=10.5)
         axes.set_yticks(np.arange(len(drawn)), [SOURCES[name][0] for name in drawn] if i % columns == 0 else [])
+    if notes := _left_out(table):
+        figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=9)
     return figure
+
+
+def _left_out(table: pd.DataFrame) -> list[str]:
+    """Say which ECG measures stand beside which target no more."""
+    if "left_out" not in table:
+        return []
+    names = table.loc[table["left_out"] != "", "left_out"].groupby(level="target").first()
+    return [f"{spoken(str(target)).capitalize()}: ECG measures without {words}" for target, words in names.items()]
 
 
 def _draw_sources(axes: Axes, table: pd.DataFrame, drawn: Sequence[str], metric: str) -> None:

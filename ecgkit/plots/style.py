@@ -22,6 +22,12 @@ LINES = ("-", "--", ":")
 GREY = "#8C8C8C"
 """The colour of what stands in the background."""
 
+LIGHT_GREY = "#D5D5D5"
+"""The colour of what is not known, does not hold, or is only there to compare with."""
+
+SEX_COLORS = {"female": COLORS[1], "male": COLORS[0]}
+"""The colours of the words that a record's sex is."""
+
 STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 150,
@@ -84,6 +90,11 @@ def legend_above(axes: Axes, **keywords: Any) -> None:
     """Put the legend into one line above the axes, at the right, where it covers no data and no title."""
     columns = len(axes.get_legend_handles_labels()[1]) or 1
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, ncols=columns, **keywords)
+
+
+def point_size(number: int) -> float:
+    """Give the area of a point, in points squared, that suits so many of them."""
+    return min(max(16000 / max(number, 1), 1.5), 24.0)
 
 
 def grid_of_axes(figure: Figure, number: int, *, columns: int) -> list[Axes]:

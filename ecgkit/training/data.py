@@ -150,12 +150,12 @@ class OrderedBatches(Sampler[NDArray[np.int64]]):
             yield self.positions[start : start + self.batch_size]
 
 
-def records_at_once(n_read: int, n_samples: int) -> int:
+def records_at_once(n_read: int, n_samples: int, *, windows: int = BATCH) -> int:
     """Say how many records a batch without gradients has, of a model that reads so many of a record's samples at once.
 
     A record that is read in many windows counts as many.
     """
-    return max(1, BATCH * n_read // n_samples)
+    return max(1, windows * n_read // n_samples)
 
 
 def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:

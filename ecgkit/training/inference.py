@@ -17,7 +17,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset, open_dataset
 from ecgkit.training.config import TrainingConfig, recorded_config
-from ecgkit.training.data import Batches, OrderedBatches, loader, records_at_once
+from ecgkit.training.data import BATCH, Batches, OrderedBatches, loader, records_at_once
 from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
 
 
@@ -26,12 +26,17 @@ def run_batches(
     dataset: Dataset,
     positions: NDArray[np.int64],
     call: Callable[[Tensor, Tensor | None], Tensor],
+    *,
+    windows: int = BATCH,
 ) -> NDArray[np.float32]:
-    """Call a function of (signal, metadata) on batches of records in float32 and stack what it gives."""
+    """Call a function of (signal, metadata) on batches of records in float32 and stack what it gives.
+
+    A batch has so many windows of the length that the model reads at once, and at least one record.
+    """
     trained.model.eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained.model.to(device)
-    size = records_at_once(trained.keywords["n_samples"], dataset.n_samples)
+    size = records_at_once(trained.keywords["n_samples"], dataset.n_samples, windows=windows)
     batches = loader(Batches(dataset, trained.scaler), OrderedBatches(positions, batch_size=size))
     with torch.inference_mode():
         parts = [

@@ -277,6 +277,15 @@ def test_a_killed_download_goes_on(tmp_path: Path, published: Path, server: File
     assert again == set()
 
 
+@pytest.fixture
+def heard_ctrl_c() -> Iterator[None]:
+    """Let the processes that a test starts hear Ctrl-C: a shell silences it for what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard_ctrl_c")
 def test_ctrl_c_ends_it_at_once_though_the_server_hangs(tmp_path: Path, server: FileServer) -> None:
     server.faults = {RECORD: ["hang"]}
     command = [Path(sys.executable).with_name("ecgkit"), "download", "ptbxl", "--mirror", server.url]

@@ -115,7 +115,7 @@ def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> No
     assert run.first_trained(board).config["model"] != "ensemble"
 
 
-def test_the_notebook_runs_and_is_skipped_the_second_time(root: Path) -> None:
+def test_the_notebook_runs_and_is_skipped_the_second_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"ensembles": "mean_logit,stacking", "resamples": 50}
     step = pipeline.compare(root, **settings)
     session = sessions.Session(step.path)
@@ -123,8 +123,11 @@ def test_the_notebook_runs_and_is_skipped_the_second_time(root: Path) -> None:
     assert session.path.parent == root / paths.COMPARISONS
     there = {path.name for path in session.path.rglob("*")}
     assert {"6_Comparison.ipynb", "leaderboard.csv", "leaderboard.png", "paired_differences.png"} <= there
-    assert pipeline.compare(root, **settings).skipped
-    assert not pipeline.compare(root, force=True, **settings).skipped
+    monkeypatch.setattr(pipeline, "run_notebook", lambda *call: call[-1].mark_done())
+    assert pipeline.compare(root, **settings) == pipeline.Step(session.path, skipped=True)
+    forced = pipeline.compare(root, force=True, **settings)
+    assert not forced.skipped
+    assert forced.path != session.path
 
 
 def test_the_notebook_names_the_ensembles_that_there_are() -> None:

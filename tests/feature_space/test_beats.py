@@ -145,8 +145,19 @@ def test_a_record_without_a_beat_or_a_lead_does_not_count(small: Dataset) -> Non
     assert found.n_records == (2,)
     np.testing.assert_allclose(found.mean[0, III], 2.0)
     np.testing.assert_allclose(found.mean[0, V2], 1.5)
-    with pytest.raises(EcgkitError, match="group empty has no record with a beat: leave it out"):
-        group_beats(small, {"empty": [0], "some": [1]}, of_records=beats)
+
+
+def test_a_group_without_a_beat_is_left_out_and_named(small: Dataset) -> None:
+    beats = made_beats(np.arange(N, dtype=float))
+    beats[0] = np.nan
+    groups = {"empty": [0], "some": [1, 2], "none": []}
+    found = group_beats(small, groups, reference="some", of_records=beats)
+    assert (found.groups, found.left_out, found.reference) == (("some",), ("empty", "none"), "some")
+    assert found.difference is not None
+    without = group_beats(small, groups, reference="empty", of_records=beats)
+    assert (without.groups, without.reference, without.difference) == (("some",), None, None)
+    with pytest.raises(EcgkitError, match="no record with a beat in empty, none: give groups of other records"):
+        group_beats(small, {"empty": [0], "none": []}, of_records=beats)
 
 
 def test_classes_differ_from_norm_as_the_textbook_says(small: Dataset, computed: NDArray[np.float32]) -> None:
@@ -165,10 +176,14 @@ def test_a_class_needs_a_record_and_the_labels_those_of_the_dataset(
 ) -> None:
     labels = pd.DataFrame({"NORM": np.arange(N) < 5, "RARE": np.arange(N) == N - 1, "NONE": False})
     found = class_beats(small, labels, np.arange(N // 2), of_records=computed)
-    assert (found.groups, found.n_records) == (("NORM",), (5,))
+    assert (found.groups, found.n_records, found.left_out) == (("NORM",), (5,), ("RARE", "NONE"))
+    other = class_beats(small, labels.rename(columns={"NORM": "SR"}), of_records=computed)
+    assert (other.groups, other.reference, other.difference) == (("SR", "RARE"), None, None)
+    without_norm = class_beats(small, labels, [N - 1], of_records=computed)
+    assert (without_norm.groups, without_norm.reference) == (("RARE",), None)
     with pytest.raises(EcgkitError, match="labels of 5 records for a dataset of 60: give one row a record"):
         class_beats(small, labels.iloc[:5])
-    with pytest.raises(EcgkitError, match="unknown reference 'MI': choose one of NORM, RARE"):
+    with pytest.raises(EcgkitError, match="unknown reference 'MI': choose one of NORM, RARE, NONE"):
         class_beats(small, labels, reference="MI")
 
 

@@ -115,6 +115,15 @@ def test_two_equal_layers_differ_by_nothing_for_certain(network: Network) -> Non
     assert (row["change"], row["change_low"], row["change_high"]) == (0, 0, 0)
 
 
+def test_all_layers_together_come_after_no_layer(network: Network) -> None:
+    layers = dict(zip(("first", "all layers", "third"), network.layers.values(), strict=True))
+    table = probe_layers(layers, network.records, targets=(AGE,), resamples=20)
+    assert table["value"].notna().all()
+    assert table["change"].isna().tolist() == [True, True, False]
+    named = probe_layers(layers, network.records, targets=(AGE,), together="third", resamples=20)
+    assert named["change"].isna().tolist() == [True, False, True]
+
+
 def test_layers_and_targets_keep_their_order(table: pd.DataFrame) -> None:
     assert list(dict.fromkeys(table["target"])) == ["age", "sex", "weight", "device"]
     age = table[table["target"] == "age"]

@@ -9,10 +9,9 @@ from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.clusters import (
     EXACTLY_ONE,
     agreement,
-    cluster_agreement,
+    agreement_table,
     cluster_composition,
     fit_clusters,
-    metadata_agreement,
     purity,
 )
 
@@ -55,14 +54,14 @@ def test_fold_10_changes_nothing_in_the_clusters(blobs) -> None:
 def test_agreement_is_scikit_learns_class_by_class_and_on_single_label_records(blobs) -> None:
     embeddings, records, labels, _ = blobs
     clusters = fit_clusters(embeddings, records, k=3, seed=0)
-    table = cluster_agreement(clusters, records, labels, folds=(9, 10))
+    table = agreement_table({"KMeans": clusters}, records, labels, folds=(9, 10), n_permutations=5)
+    table = table.loc["KMeans"].loc["class"]
     assert list(table.index) == ["A", "B", "C", EXACTLY_ONE]
     rows = records["fold"].isin((9, 10)).to_numpy()
     assigned, truth = clusters.assigned[rows], labels[rows]
     for name in labels:
         assert table["ari"][name] == pytest.approx(adjusted_rand_score(truth[name], assigned))
         assert table["ami"][name] == pytest.approx(adjusted_mutual_info_score(truth[name], assigned))
-        assert table["positives"][name] == truth[name].sum()
         assert table["records"][name] == 120
     single = (truth.sum(axis=1) == 1).to_numpy()
     only = truth.to_numpy()[single].argmax(axis=1)
@@ -91,23 +90,9 @@ def test_clusters_that_know_nothing_agree_as_chance_does() -> None:
 
 def test_agreement_with_a_class_that_nobody_has_is_unknown(blobs) -> None:
     embeddings, records, labels, _ = blobs
-    clusters = fit_clusters(embeddings, records, k=2, seed=0)
-    table = cluster_agreement(clusters, records, labels.assign(D=False), n_permutations=5)
-    assert table.loc["D", ["ari", "ami", "purity"]].isna().all()
-    assert table["positives"]["D"] == 0
-
-
-def test_clusters_that_follow_the_device_are_found_out(blobs) -> None:
-    embeddings, records, _, group = blobs
-    device = pd.array(np.array(["AT-6", "CS-12", "CS-100"])[group], dtype="string")
-    device[:100] = pd.NA
-    clusters = fit_clusters(embeddings, records, k=3, seed=0)
-    sex = np.where(np.random.default_rng(1).random(len(group)) < 0.5, "female", "male")
-    table = metadata_agreement(clusters, records.assign(device=device, sex=sex), folds=None)
-    assert table["ami"]["device"] > 0.97
-    assert abs(table["ami"]["sex"]) < 0.02
-    assert table["records"].tolist() == [500, 600]
-    assert table["kinds"].tolist() == [3, 2]
+    clusters = {"KMeans": fit_clusters(embeddings, records, k=2, seed=0)}
+    row = agreement_table(clusters, records, labels.assign(D=False), n_permutations=5).loc["KMeans", "class", "D"]
+    assert row[["ari", "ami", "purity", "ami_p", "ami_p_adjusted"]].isna().all()
 
 
 def test_composition_counts_every_class_of_a_record(blobs) -> None:
@@ -126,4 +111,4 @@ def test_numbers_of_clusters_that_cannot_be_had_are_refused(blobs) -> None:
             fit_clusters(embeddings, records, k=k, seed=0)
     clusters = fit_clusters(embeddings, records, k=2, seed=0, n_init=1)
     with pytest.raises(EcgkitError, match="no record of fold 11"):
-        cluster_agreement(clusters, records, labels, folds=(11,))
+        cluster_composition(clusters, records, labels, folds=(11,))

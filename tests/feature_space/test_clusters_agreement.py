@@ -20,6 +20,7 @@ from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.clusters.tables import (
     adjusted_mutual_information,
     adjusted_rand,
+    benjamini_hochberg,
     contingency,
     mutual_information,
     permuted_tables,
@@ -135,11 +136,12 @@ def test_the_planted_is_found_and_the_absent_is_not(compared) -> None:
     assert device["ami"] == pytest.approx(adjusted_mutual_info_score(records["device"][first], assigned[first]))
     assert device["ari"] == pytest.approx(adjusted_rand_score(records["device"][first], assigned[first]))
     assert device["ami"] > 10 * device["ami_high"] > 0
-    assert device["ami_p"] == device["ari_p"] == pytest.approx(1 / 501)
+    assert device["ami_p"] == device["ari_p"] == pytest.approx(1 / 2001)
+    assert device["ami_p_adjusted"] <= 0.05
     one = table.loc["KMeans", "class", EXACTLY_ONE]
     assert one["ami_high"] < one["ami"] < device["ami"]
     for absent in (table.loc["KMeans", "person"], table.loc["noise"]):
-        assert (absent["ami_p"] > 0.01).all()
+        assert (absent["ami_p_adjusted"] > 0.05).all()
         assert (absent["ami"].abs() < 0.01).all()
 
 
@@ -198,9 +200,11 @@ def test_conditional_information_is_that_of_the_definition() -> None:
     again = []
     for _ in range(100):
         rows = random.integers(0, 300, 300)
-        resampled = conditional_information(assigned[rows], target[rows], strata[rows], seed=0, n_permutations=0)
-        again.append((resampled["information"] - found["chance"]) / (resampled["entropy"] - found["chance"]))
-    assert found["explained_error"] == pytest.approx(np.std(again), rel=0.25)
+        resampled = conditional_information(
+            assigned[rows], target[rows], strata[rows], seed=0, n_permutations=0, n_bootstraps=0
+        )
+        again.append(resampled["information"])
+    assert found["beyond_error"] == pytest.approx(np.std(again), rel=0.25)
     # A shuffle within each stratum by hand.
     shuffled = []
     for _ in range(100):
@@ -209,6 +213,7 @@ def test_conditional_information_is_that_of_the_definition() -> None:
             moved[strata == s] = random.permutation(assigned[strata == s])
         shuffled.append(brute_force(moved, target, strata))
     assert found["chance"] == pytest.approx(np.mean(shuffled), abs=5 * np.std(shuffled) / np.sqrt(100))
+    assert found["beyond"] == pytest.approx(found["information"] - found["chance"])
     assert found["chance_high"] == pytest.approx(np.percentile(shuffled, 97.5), abs=np.std(shuffled))
 
 
@@ -243,10 +248,11 @@ def test_clusters_of_the_device_are_told_from_clusters_of_the_diagnosis() -> Non
     table = confounding_table(of_diagnosis, records, labels)
     words = confounding_in_words(table)
     assert words.endswith("The clusters follow the diagnosis; of the device nothing is seen beyond that.")
-    share = table["explained"][EXACTLY_ONE, "device", "diagnosis"]
-    assert words.startswith(f"In 1,500 records the cluster tells {share:.0%}".replace("%", " %"))
-    # Of those without MI the device tells who is NORM and who CD, and so does the cluster.
-    assert "follow MI more than the device" in confounding_in_words(table, diagnosis="MI")
+    bits, share = table.loc[(EXACTLY_ONE, "device", "diagnosis"), ["beyond", "explained"]]
+    told = (
+        f"In 1,500 records the cluster tells, beyond chance, {bits:.2f} bits of the diagnosis ({100 * share:.0f} % of"
+    )
+    assert words.startswith(told)
 
 
 def test_words_of_both_and_of_neither() -> None:
@@ -278,3 +284,75 @@ def test_p_values_within_strata_are_even_where_all_follows_the_device() -> None:
         p.append(conditional_information(assigned, diagnosis, device, seed=i, n_permutations=99)["p"])
     assert (np.array(p) <= 0.05).mean() <= 0.11
     assert np.mean(p) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("share_of_device", [0.0, 0.7])
+def test_two_that_are_told_alike_are_followed_alike_however_rare_the_one_is(share_of_device) -> None:
+    # Two independent halves make the cluster, and each tells one bit of it; the device also has values that tell
+    # nothing, which give it more entropy and so a smaller share, and change nothing in what the clusters follow.
+    random = np.random.default_rng(11)
+    half, other, idle = random.integers(0, 2, (3, 2 * N))
+    device = other + 2 * np.where(random.random(2 * N) < share_of_device, idle, 0)
+    records, labels = world_of(half, device)
+    table = confounding_table(clusters_of(2 * half + other), records, labels[["NORM", "MI"]], n_permutations=200)
+    pair = table.loc[EXACTLY_ONE].loc["device"]
+    given = pair.loc[["diagnosis given factor", "factor given diagnosis"]]
+    np.testing.assert_allclose(given["beyond"], 1.0, atol=0.01)
+    if share_of_device:
+        assert given["explained"].iloc[1] < 0.8 < given["explained"].iloc[0]
+    assert confounding_in_words(table).endswith("The clusters follow the diagnosis and the device about as much.")
+
+
+def test_what_is_one_cause_of_the_clusters_more_than_the_other_in_bits_wins_though_its_share_is_smaller() -> None:
+    random = np.random.default_rng(12)
+    rare, device = (random.random(4 * N) < 0.05).astype(int), random.integers(0, 4, 4 * N)
+    seen = following(random, device, 4, 0.6)
+    records, labels = world_of(rare, device)
+    table = confounding_table(clusters_of(2 * seen + rare), records, labels[["NORM", "MI"]], n_permutations=200)
+    given = table.loc[EXACTLY_ONE].loc["device"].loc[["diagnosis given factor", "factor given diagnosis"]]
+    assert given["explained"].iloc[0] > given["explained"].iloc[1]
+    words = confounding_in_words(table)
+    assert words.endswith("The clusters follow the device more than the diagnosis, and both beyond chance.")
+
+
+def test_p_values_are_adjusted_for_their_number_as_benjamini_and_hochberg_did() -> None:
+    # The example of their paper (1995, section 4.1): 15 tests, of which 4 are found at 0.05.
+    p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719, 0.6528]
+    p += [0.7590, 1.0]
+    assert (benjamini_hochberg(p) <= 0.05).sum() == 4
+    with_unknown = benjamini_hochberg([np.nan, *p])
+    assert np.isnan(with_unknown[0])
+    np.testing.assert_allclose(with_unknown[1:], benjamini_hochberg(p))
+    assert np.isnan(benjamini_hochberg([np.nan])).all()
+
+
+def test_of_many_tests_of_noise_hardly_any_table_has_a_find() -> None:
+    random = np.random.default_rng(13)
+    found, found_raw = 0, 0
+    for _ in range(8):
+        labels = pd.DataFrame(random.random((200, 15)) < 0.3, columns=[f"C{i}" for i in range(15)])
+        records = pd.DataFrame({"patient_id": np.arange(200), "fold": 10})
+        clusters = {name: clusters_of(random.integers(0, 4, 200)) for name in "AB"}
+        table = agreement_table(clusters, records, labels, n_permutations=300)
+        for name in "AB":
+            np.testing.assert_allclose(table.loc[name, "ami_p_adjusted"], benjamini_hochberg(table.loc[name, "ami_p"]))
+        found += (table["ami_p_adjusted"] <= 0.05).groupby(level="method").any().sum()
+        found_raw += (table["ami_p"] <= 0.05).groupby(level="method").any().sum()
+    assert found <= 3
+    assert found_raw >= 5
+
+
+def test_of_many_classes_the_commonest_are_asked_for_and_the_note_says_so() -> None:
+    random = np.random.default_rng(14)
+    records, _ = world_of(np.zeros(400, int), random.integers(0, 3, 400))
+    labels = pd.DataFrame({f"C{i}": random.random(400) < 0.004 * i for i in range(1, 31)})
+    table = confounding_table(clusters_of(random.integers(0, 3, 400)), records, labels, n_permutations=9)
+    counts = labels.sum().sort_values(ascending=False, kind="stable")
+    names = list(dict.fromkeys(table.index.get_level_values("diagnosis")))
+    assert names[0] == EXACTLY_ONE
+    assert set(names[1:]) == set(counts.index[:12])
+    assert names[1:] == [name for name in labels if name in names]
+    assert table.attrs["note"] == "the 12 commonest of 30 classes"
+    np.testing.assert_allclose(table["p_adjusted"], benjamini_hochberg(table["p"]))
+    few = confounding_table(clusters_of(random.integers(0, 3, 400)), records, labels[["C30"]], n_permutations=9)
+    assert few.attrs["note"] == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import permutations
 
 import numpy as np
@@ -98,7 +99,8 @@ def counted(tables: dict[tuple[int, str], int], folds: tuple[int, ...] = (1, 10)
     rows = [(cluster, names, fold) for fold in folds for (cluster, names), n in tables.items() for _ in range(n)]
     assigned = np.array([row[0] for row in rows])
     labels = pd.DataFrame({name: [name in row[1] for row in rows] for name in "ABC"})
-    return clusters_of(assigned), pd.DataFrame({"fold": [row[2] for row in rows]}), labels
+    records = pd.DataFrame({"patient_id": np.arange(len(rows)), "fold": [row[2] for row in rows]})
+    return clusters_of(assigned), records, labels
 
 
 def test_the_best_first_is_not_the_best_in_all() -> None:
@@ -145,7 +147,8 @@ def many() -> tuple[Clusters, pd.DataFrame, pd.DataFrame]:
     assigned = random.integers(-1, 4, n)
     labels = pd.DataFrame({name: (assigned == i) ^ (random.random(n) < 0.2) for i, name in enumerate("ABCD")})
     labels.loc[~labels.any(axis=1), "D"] = True
-    return clusters_of(assigned), pd.DataFrame({"fold": np.arange(n) % 10 + 1}), labels
+    records = pd.DataFrame({"patient_id": np.arange(n), "fold": np.arange(n) % 10 + 1})
+    return clusters_of(assigned), records, labels
 
 
 def test_scores_are_scikit_learns(many) -> None:
@@ -221,3 +224,31 @@ def test_matching_on_what_it_was_fitted_on_is_refused(many) -> None:
         match_clusters(clusters, records, labels, folds=(8, 9))
     with pytest.raises(EcgkitError, match="unknown objective 'greedy': choose one of exact_match"):
         match_clusters(clusters, records, labels, objective="greedy")
+
+
+def test_one_record_a_patient_is_scored(many) -> None:
+    clusters, records, labels = many
+    test = np.flatnonzero(records["fold"] == 10)
+    patients = records["patient_id"].to_numpy().copy()
+    patients[test[1::2]] = patients[test[::2]]
+    matching = match_clusters(clusters, records.assign(patient_id=patients), labels)
+    dropped = np.delete(np.arange(len(records)), test[1::2])
+    one_each = match_clusters(
+        clusters_of(clusters.assigned[dropped]), records.iloc[dropped], labels.iloc[dropped].reset_index(drop=True)
+    )
+    assert matching.n_records == one_each.n_records == len(test[::2])
+    pd.testing.assert_frame_equal(matching.scores, one_each.scores)
+
+
+def test_thousands_of_combinations_of_many_classes_fit_into_memory() -> None:
+    # With an axis of classes the comparison of all combinations would take 5 GB.
+    random = np.random.default_rng(0)
+    n = 3400
+    labels = pd.DataFrame(random.random((n, 60)) < 0.3, columns=[f"C{i}" for i in range(60)])
+    records = pd.DataFrame({"patient_id": np.arange(n), "fold": np.arange(n) % 10 + 1})
+    tracemalloc.start()
+    matching = match_clusters(clusters_of(random.integers(0, 5, n)), records, labels, n_permutations=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert matching.n_combinations > 2700
+    assert peak < 0.5e9

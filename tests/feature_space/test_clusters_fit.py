@@ -58,6 +58,28 @@ def test_hdbscan_finds_the_number_of_groups_and_leaves_strays_out(planted) -> No
     assert table["largest"]["HDBSCAN"] == (clusters.assigned == 0).sum()
 
 
+@pytest.mark.parametrize("n", [2, 5, 24, 40])
+def test_of_few_records_smaller_groups_are_looked_for(n) -> None:
+    group = np.arange(n) // max(n // 2, 1) % 2
+    points = 20 * np.eye(2)[group] + np.random.default_rng(0).standard_normal((n, 2))
+    records = pd.DataFrame({"record_id": np.arange(n), "patient_id": np.arange(n), "fold": 1})
+    clusters = fit_hdbscan(points.astype(np.float32), records, seed=0)
+    assert len(clusters.assigned) == n
+    if n >= 24:
+        assert clusters.k == 2
+        inside = clusters.assigned >= 0
+        assert inside.mean() > 0.8
+        assert adjusted_rand_score(group[inside], clusters.assigned[inside]) == 1
+
+
+def test_all_of_folds_1_to_8_may_be_taken(planted) -> None:
+    embeddings, records, _ = planted
+    sampled = fit_hdbscan(embeddings, records, seed=0, min_cluster_size=20, max_records=200)
+    whole = fit_hdbscan(embeddings, records, seed=0, min_cluster_size=20, max_records=None)
+    assert sampled.n_fitted == 200
+    assert whole.n_fitted == (records["fold"] <= 8).sum()
+
+
 def test_where_nothing_is_dense_all_is_noise(planted) -> None:
     _, records, _ = planted
     even = np.random.default_rng(0).uniform(size=(N, 5)).astype(np.float32)
@@ -122,7 +144,7 @@ def test_settings_that_cannot_be_had_are_refused(planted) -> None:
         fit_ward(embeddings, records, k=2, seed=0, max_records=1)
     with pytest.raises(EcgkitError, match="k is 30: give a number of clusters from 2 to 20"):
         fit_ward(embeddings, records, k=30, seed=0, max_records=20)
-    with pytest.raises(EcgkitError, match="min_cluster_size is 1: give a number from 2 to 400"):
+    with pytest.raises(EcgkitError, match="min_cluster_size is 1: give 2 or more"):
         fit_hdbscan(embeddings, records, seed=0, min_cluster_size=1)
     with pytest.raises(EcgkitError, match="n_components is -1"):
         fit_hdbscan(embeddings, records, seed=0, n_components=-1)

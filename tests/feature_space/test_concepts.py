@@ -11,13 +11,15 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.comparison import holm
 from ecgkit.feature_space.concepts.directions import (
     along_direction,
+    askable,
     concept_direction,
     group_table,
     records_at_ends,
 )
-from ecgkit.feature_space.concepts.effect import ConceptEffect, concept_effect
+from ecgkit.feature_space.concepts.effect import ConceptEffect, _RefittedHead, concept_effect
 from ecgkit.feature_space.concepts.erasure import (
     erase_direction,
     erase_least_squares,
@@ -88,7 +90,7 @@ def head_of(world: World) -> Callable[[np.ndarray], np.ndarray]:
 
 @pytest.fixture(scope="module")
 def effect(world: World) -> ConceptEffect:
-    settings = dict(head=head_of(world), n_random=8, resamples=200)
+    settings = dict(head=head_of(world), n_random=39, resamples=200)
     return concept_effect(world.embeddings, world.records, world.labels, AGE_IN_TWO_BINS, **settings)
 
 
@@ -149,6 +151,64 @@ def test_random_directions_change_little_and_matched_ones_take_as_much_variance(
     for row in effect.variance.to_dict("records"):
         assert row["matched_share"] == pytest.approx(row["share"], rel=1e-3)
         assert 0 <= row["matched_overlap"] < 1
+
+
+def test_only_a_class_that_is_the_concept_loses_more_than_other_directions_take(effect: ConceptEffect) -> None:
+    rows = effect.classes[effect.classes["removed"] == "least_squares"].set_index(["reader", "class"])
+    for reader in ("own head", "refitted head"):
+        assert rows.loc[(reader, "OLD"), "matched_p"] == 1 / 40  # none of 39 reaches it
+        assert rows.loc[(reader, "OLD"), "matched_p_holm"] == 2 / 40
+        assert rows.loc[(reader, "INDEPENDENT"), "matched_p_holm"] > 0.05
+    for (_, _), of_reader in effect.classes.groupby(["reader", "removed"]):
+        for kind in ("random", "matched"):
+            np.testing.assert_allclose(of_reader[f"{kind}_p_holm"], holm(of_reader[f"{kind}_p"]))
+            assert of_reader[f"{kind}_p"].between(1 / 40, 1).all()
+
+
+def test_a_class_that_fold_10_does_not_have_has_no_p(world: World) -> None:
+    labels = world.labels.assign(NEVER=world.labels["OLD"] & (world.records["fold"] != 10))
+    classes = concept_effect(world.embeddings, world.records, labels, SEX, n_random=3, resamples=10).classes
+    never = classes["class"] == "NEVER"
+    assert classes.loc[never, ["change", "random_p", "matched_p", "matched_p_holm"]].isna().all(axis=None)
+    assert classes.loc[~never, ["change", "random_p", "matched_p", "matched_p_holm"]].notna().all(axis=None)
+
+
+def test_the_head_that_is_refitted_by_an_update_is_the_one_that_is_fitted_anew(world: World) -> None:
+    labels = world.labels
+    dead = np.concatenate([world.embeddings, world.embeddings[:, :1], np.ones((len(labels), 1), np.float32)], axis=1)
+    for embeddings in (world.embeddings, dead):
+        head = _RefittedHead(embeddings, world.records, labels, 0)
+        rows, test, truth = world.training, world.rows(10), labels.to_numpy(dtype=float)
+        eraser = erase_least_squares(embeddings[rows], world.records["age"].to_numpy()[rows])
+        sex = erase_direction(concept_direction(embeddings, world.records, SEX))
+        for one in (eraser, erase_random(eraser, seed=3), sex):
+            left = head.scaler.transform(one(embeddings)).astype(np.float64)
+            left -= left[rows].mean(axis=0)
+            anew = [
+                Ridge(alpha=alpha, fit_intercept=False).fit(left[rows], column - column.mean()).predict(left[test])
+                for alpha, column in zip(head.alphas, truth[rows].T, strict=True)
+            ]
+            expected, found = np.stack(anew, axis=1), head.logits(one)
+            np.testing.assert_allclose(found - found.mean(axis=0), expected - expected.mean(axis=0), atol=1e-4)
+
+
+def test_the_share_of_the_variance_is_that_of_the_records(world: World) -> None:
+    points = world.embeddings[world.training]
+    eraser = erase_least_squares(points, world.records["age"].to_numpy()[world.training])
+    before, after = (eraser.scaler.transform(rows).astype(np.float64) for rows in (points, eraser(points)))
+    share = eraser.variance_removed(np.cov(before.T, bias=True))
+    assert share == pytest.approx(1 - after.var(axis=0).sum() / before.var(axis=0).sum(), abs=1e-5)
+
+
+def test_what_cannot_be_asked_is_said(world: World) -> None:
+    assert askable(AGE, world.records) == ""
+    assert askable(AGE, world.records.assign(age=np.nan)).startswith("age is known for 0 records of folds 1-8")
+    assert askable(Target("height", unit="cm"), world.records) == "the records have no column 'height'"
+    assert "has 3 classes" in askable(replace(SEX, words=("male", "female", "other")), world.records)
+    blank = world.records.assign(sex=pd.array([pd.NA] * len(world.records), dtype="string"))
+    assert askable(SEX, blank).startswith("sex is known for 0 records")
+    with pytest.raises(EcgkitError, match="there is no direction of sex: sex is known for 0 records"):
+        concept_effect(world.embeddings, blank, world.labels, SEX)
 
 
 def test_what_is_spread_out_outlives_its_direction_but_not_least_squares(world: World) -> None:
@@ -305,13 +365,13 @@ def test_a_patient_in_two_parts_is_refused(world: World) -> None:
 
 
 def test_what_has_no_direction_is_refused(world: World) -> None:
-    with pytest.raises(EcgkitError, match="no direction of sex, which is 'female' in 0 records"):
+    with pytest.raises(EcgkitError, match="no direction of sex: sex is 'female' in 0 records"):
         concept_direction(world.embeddings, world.records.assign(sex="male"), SEX)
     with pytest.raises(EcgkitError, match="sex has 3 classes"):
         concept_direction(world.embeddings, world.records, replace(SEX, words=("male", "female", "other")))
-    with pytest.raises(EcgkitError, match="no direction of age, which is known for 0 records"):
+    with pytest.raises(EcgkitError, match="no direction of age: age is known for 0 records"):
         concept_direction(world.embeddings, world.records.assign(age=np.nan), AGE)
-    with pytest.raises(EcgkitError, match="no column 'height'"):
+    with pytest.raises(EcgkitError, match="no direction of height: the records have no column 'height'"):
         concept_direction(world.embeddings, world.records, Target("height", unit="cm"))
     with pytest.raises(EcgkitError, match="nothing in the embeddings correlates"):
         erase_least_squares(world.embeddings, np.ones(len(world.embeddings)))

@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from ecgkit.feature_space.maps import (
     interactive_map,
     lead_signals,
     map_quality,
+    note_of,
     predicted_probabilities,
     project,
     project_pca,
@@ -100,7 +103,7 @@ def test_what_cannot_be_shown_is_refused(world) -> None:
 
 def test_tsne_of_very_many_records_is_refused(world) -> None:
     records = pd.concat([world.records] * 4, ignore_index=True)
-    with pytest.raises(EcgkitError, match="6,148 records are too many for t-SNE: give fold 10 alone"):
+    with pytest.raises(EcgkitError, match="6,148 records are too many for t-SNE: give max_records=5000"):
         project("tsne", np.tile(world.embeddings, (4, 1)), records, folds=None)
 
 
@@ -238,13 +241,48 @@ def test_seeds_agree_where_maps_differ_only_in_how_they_lie(plane) -> None:
 def test_quality_that_cannot_be_measured_is_refused(plane) -> None:
     records, points = plane
     projection = flat(records, points, 0, "umap")
+    with pytest.raises(EcgkitError, match="0 neighbours of 400 records"):
+        map_quality([projection], points, records, n_neighbors=0)
+    with pytest.raises(EcgkitError, match="15 neighbours of 2 records: give at least 1 neighbour, and 3 records"):
+        map_quality([flat(records[:2], points[:2])], points, records)
     with pytest.raises(EcgkitError, match="200 neighbours of 400 records"):
-        map_quality([projection], points, records, n_neighbors=200)
+        trustworthiness(points, points, n_neighbors=200)
     with pytest.raises(EcgkitError, match="a method and seed of its own"):
         map_quality([projection, projection], points, records)
     part = Projection(projection.coordinates[1:], projection.positions[1:], ("1", "2"), method="umap", seed=1)
     with pytest.raises(EcgkitError, match="UMAP, seed 0 and UMAP, seed 1 show different records"):
         seed_agreement([projection, part])
+
+
+@pytest.mark.parametrize("n", [3, 8, 29])
+def test_of_few_records_fewer_neighbours_are_looked_at(plane, n) -> None:
+    records, points = plane
+    maps = [flat(records[:n], points[:n], seed, "umap") for seed in (0, 1)]
+    table = map_quality(maps, points, records)
+    assert table["n_neighbors"].tolist() == [(n - 1) // 2] * 2
+    assert (table[["trustworthiness", "continuity", "preservation", "shared_neighbours"]] == 1).all(axis=None)
+
+
+@pytest.mark.parametrize("n", [4, 7, 29])
+def test_tsne_of_few_records_has_a_perplexity_that_they_allow(plane, n) -> None:
+    records, points = plane
+    projection = project_tsne(points, records, folds=(1,), max_records=n)
+    assert np.isfinite(projection.coordinates).all()
+    assert projection.coordinates.shape == (n, 2)
+
+
+def test_the_note_of_one_map_is_that_of_the_table(plane) -> None:
+    records, points = plane
+    projection = flat(records, points + 0.3 * np.random.default_rng(5).standard_normal(points.shape))
+    row = map_quality([projection], points, records).iloc[0]
+    note = note_of(projection, points, records)
+    assert note == (
+        f"trustworthiness {row['trustworthiness']:.3f}, continuity {row['continuity']:.3f}, "
+        f"{row['preservation']:.0%} of 15 nearest kept"
+    )
+    many = flat(pd.concat([records] * 8, ignore_index=True), np.tile(points, (8, 1)))
+    large = note_of(many, np.tile(points, (8, 1)), pd.concat([records] * 8, ignore_index=True))
+    assert large.endswith("(3,000 of 3,200 records measured)")
 
 
 @pytest.fixture(scope="module")
@@ -359,8 +397,23 @@ def test_fold_10_of_ptbxl_would_stay_below_20_mb_and_more_is_refused(tables, mon
     assert path.stat().st_size < 20e6
     assert set(page_data(path.read_text())["ids"]) == {str(i) for i in records["record_id"]}
     monkeypatch.setattr(page, "MAX_BYTES", 50_000)
-    with pytest.raises(EcgkitError, match="a page of 30 records has 0 MB: show fewer"):
+    with pytest.raises(
+        EcgkitError, match=r"a page of 30 records has 0\.1 MB, above 0\.05: project with max_records=\d+"
+    ):
         make_page(tables)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser to open the page in")
+def test_an_address_with_a_record_that_is_not_on_the_map_says_so(tables, tmp_path) -> None:
+    path = tmp_path / "map.html"
+    path.write_text(make_page(tables), encoding="utf-8")
+    shown = str(tables["records"]["record_id"].iloc[tables["positions"][0]])
+    for record, heading in (("99999", "Record 99999 is not on this map"), (shown, f"Kept: record {shown}")):
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]
+        command = ["chromium", *options, f"--user-data-dir={tmp_path / 'profile'}", f"{path.as_uri()}#record={record}"]
+        opened = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert f'<section id="pinned" aria-live="polite"><h2>{heading}</h2>' in opened.stdout
 
 
 def test_tables_that_do_not_go_together_are_refused(tables) -> None:

@@ -8,7 +8,17 @@ import pytest
 from sklearn.metrics import f1_score, mean_absolute_error, r2_score, roc_auc_score
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.probes import HEART_RATE, TARGETS, all_targets, fit_probes, join_targets, sentences
+from ecgkit.feature_space.probes import (
+    HEART_RATE,
+    TARGETS,
+    all_targets,
+    fit_probes,
+    join_targets,
+    probe_table,
+    sentences,
+)
+from ecgkit.feature_space.probes.judge import adjust, judge
+from ecgkit.feature_space.probes.task import make_task
 
 AGE, SEX, HEIGHT, _ = TARGETS
 
@@ -98,6 +108,86 @@ def test_measures_alone_stand_beside_the_probe_but_never_the_target_itself(world
     assert found["heart_rate"].metrics["measures"]["r2"] < 0.02
 
 
+def test_a_target_that_is_an_ecg_measure_is_not_said_to_be_beyond_the_measures(world) -> None:
+    random = np.random.default_rng(4)
+    rate = 70 + 4 * world.embeddings[:, 4] + random.normal(0, 3, len(world.records))
+    measures = pd.DataFrame({"heart_rate": rate, "qt": 60 / rate, "r_V5": random.normal(1, 0.1, len(rate))})
+    table = join_targets(world.records, measures=measures)
+    found = fit_probes(world.embeddings, table, seed=1, targets=(AGE, HEART_RATE), measures=measures, resamples=100)
+    said = " ".join(sentences(found["heart_rate"]))
+    assert "beats" in said
+    assert "simple ECG measures alone (without heart_rate, qt) by" in said
+    assert "beyond what these controls tell" not in said
+    assert "Heart rate is itself a measure of the ECG" in said
+    assert "simple ECG measures alone by" in " ".join(sentences(found["age"]))
+    assert probe_table(found)["left_out"]["heart_rate", "measures"] == "heart_rate, qt"
+    assert (probe_table(found)["left_out"] != "").sum() == 1
+
+
+def test_p_values_are_corrected_for_the_number_of_targets(results) -> None:
+    p_values = np.array([result.judgement.p_value for result in results.values()])
+    order = np.argsort(p_values)
+    # Benjamini and Hochberg's step-up procedure: p times the number of tests over its rank, made monotonic from above.
+    by_hand = np.minimum.accumulate((p_values[order] * len(order) / np.arange(1, len(order) + 1))[::-1])[::-1]
+    adjusted = np.array([result.judgement.p_adjusted for result in results.values()])
+    np.testing.assert_allclose(adjusted[order], np.minimum(by_hand, 1))
+    assert (adjusted >= p_values).all()
+    assert f"p = {results['age'].judgement.p_adjusted:.3f}, corrected for 4 targets" in sentences(results["age"])[-2]
+
+
+def test_a_p_that_does_not_survive_the_correction_is_no_evidence(results) -> None:
+    judgement = replace(results["age"].judgement, p_value=0.03, p_adjusted=0.09)
+    assert "no evidence that age" in " ".join(sentences(replace(results["age"], judgement=judgement)))
+
+
+def test_a_metric_that_is_not_defined_has_no_p(world, results) -> None:
+    task = make_task(SEX, world.records)
+    female = task.test[task.known[task.test] == 1]
+    alone = replace(task, test=female)
+    found = judge(alone, {"probe": [alone.predict(results["sex"].probes["probe"]["value"], world.embeddings[female])]},
+                  resamples=20, seed=0)  # fmt: skip
+    assert np.isnan(found.p_value)
+    assert np.isnan(found.metrics["probe"]["auc"]["value"])
+    both = adjust({"sex": found, "age": results["age"].judgement})
+    assert np.isnan(both["sex"].p_adjusted)
+    assert both["age"].p_adjusted == results["age"].judgement.p_value
+    assert both["age"].targets == 1
+
+
+def test_a_few_records_of_fold_10_or_of_one_patient_are_no_verdict(world) -> None:
+    test = np.flatnonzero(in_folds(world, 10))
+    for few, why in (
+        (test[:4], "4 of"),
+        (test[world.records["patient_id"].to_numpy()[test] == world.records["patient_id"][test[0]]], "of 1 in fold 10"),
+    ):
+        records = world.records.copy()
+        records.loc[test, "sex"] = "male"
+        records.loc[few, "sex"] = "female"
+        skipped = fit_probes(world.embeddings, records, seed=1, targets=(SEX,), resamples=5)["sex"].skipped
+        assert skipped.startswith("sex is 'female' in")
+        assert why in skipped
+        assert "at least 5 records, of 5 patients, are needed in each" in skipped
+    constant = world.records.copy()
+    constant.loc[test, "age"] = 50.0
+    skipped = fit_probes(world.embeddings, constant, seed=1, targets=(AGE,), resamples=5)["age"].skipped
+    assert skipped == "age is the same in all records of fold 10"
+
+
+def test_a_device_that_fold_10_hardly_has_is_dropped_and_the_others_are_asked(world) -> None:
+    device = np.array(["A", "B", "C"], dtype=object)[np.arange(len(world.records)) % 3]
+    test = np.flatnonzero(in_folds(world, 10) & (device == "C"))
+    device[test[3:]] = "A"
+    records = world.records.assign(device=device)
+    (target,) = [target for target in all_targets(records) if target.name == "device"]
+    assert target.words == ("A", "B", "C")
+    task = make_task(target, records)
+    assert task.target.words == ("A", "B")
+    assert task.why_skipped() == ""
+    assert task.counts["rare"] == ((device == "C") & in_folds(world, *range(1, 9), 10)).sum()
+    only = records.assign(device=np.where(in_folds(world, 10), "A", device))
+    assert "in fold 10; at least 5 records" in make_task(target, only).why_skipped()
+
+
 def test_several_untrained_encoders_give_their_mean_and_range(world) -> None:
     random = np.random.default_rng(5)
     encoders = [world.embeddings + random.normal(0, sd, world.embeddings.shape) for sd in (1.0, 3.0, 9.0)]
@@ -111,7 +201,8 @@ def test_several_untrained_encoders_give_their_mean_and_range(world) -> None:
     assert entry["high"] == pytest.approx(max(alone), abs=0.01)
     assert entry["value"] == pytest.approx(np.mean(alone), abs=0.01)
     row = together["age"].judgement.difference("untrained", "r2")
-    assert row["difference"] == pytest.approx(together["age"].metrics["probe"]["r2"] - entry["value"])
+    assert row["difference"] == pytest.approx(together["age"].metrics["probe"]["r2"] - entry["high"])
+    assert "the best of 3 untrained encoders" in " ".join(sentences(together["age"]))
 
 
 def test_the_supervised_end_is_scored_on_the_same_records(world) -> None:
@@ -221,7 +312,7 @@ def test_a_target_that_cannot_be_probed_is_skipped_with_its_reason(world) -> Non
     records.loc[20:, "height"] = np.nan
     found = fit_probes(world.embeddings, records, seed=1, targets=(AGE, SEX, HEIGHT))
     assert not found["age"].skipped
-    assert found["sex"].skipped.startswith("sex is 'female' in 0 records of folds 1-8")
+    assert found["sex"].skipped.startswith("sex is 'female' in 0 records of 0 patients in folds 1-8")
     assert "at least 40 and 10 are needed" in found["height"].skipped
     assert found["sex"].metrics == {}
     constant = fit_probes(world.embeddings, world.records.assign(age=50.0), seed=1, targets=(AGE,))

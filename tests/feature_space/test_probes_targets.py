@@ -51,6 +51,23 @@ def test_devices_are_those_with_enough_records_of_folds_1_to_8() -> None:
     assert all_targets(records[:120]) == ()
 
 
+def test_devices_that_are_numbers_are_found_again() -> None:
+    numbers = pd.DataFrame({"device": [3] * 120 + [12] * 100, "fold": 1})
+    for column in (numbers["device"], numbers["device"].astype(float), numbers["device"].astype("Int64")):
+        records = numbers.assign(device=column)
+        if column.dtype != np.int64:
+            records.loc[0, "device"] = None
+        (target,) = all_targets(records)
+        assert target.words == ("12", "3")
+        np.testing.assert_array_equal(target.read(records)[1:], [1] * 119 + [0] * 100)
+
+
+def test_what_is_not_plausible_is_not_known() -> None:
+    records = pd.DataFrame({"height": [180.0, 6.0, np.nan]})
+    np.testing.assert_array_equal(HEIGHT.read(records), [180, 6, np.nan])
+    np.testing.assert_array_equal(HEIGHT.known(records), [180, np.nan, np.nan])
+
+
 def test_another_word_is_unknown_to_a_partial_target_and_an_error_to_others() -> None:
     target = Target("device", words=("A", "B", "C"), partial=True)
     values = target.read(pd.DataFrame({"device": ["C", None, "Z", "A"]}))

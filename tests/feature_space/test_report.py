@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,18 @@ import pytest
 from safetensors import safe_open
 from scipy.special import expit
 
-from ecgkit.feature_space.probes import TARGETS, fit_probes, probe_table, readable_table, write_probe_session
+from ecgkit._files import file_name
+from ecgkit.feature_space.probes import (
+    TARGETS,
+    Target,
+    figures,
+    fit_probes,
+    probe_layers,
+    probe_table,
+    readable_table,
+    write_probe_session,
+)
+from ecgkit.feature_space.probes.report import report_text
 from ecgkit.sessions import Session
 
 
@@ -128,6 +140,71 @@ def test_writing_again_replaces(tmp_path: Path, results) -> None:
     write_probe_session(session, {"height": results["height"]})
     assert results["height"].skipped in (tmp_path / "height" / "training_log.txt").read_text()
     assert "from before" not in (tmp_path / "overview.html").read_text()
+
+
+def test_what_a_target_that_is_skipped_now_had_before_is_gone(tmp_path: Path, results) -> None:
+    session = Session(tmp_path)
+    write_probe_session(session, {"age": results["age"]})
+    assert len(files(tmp_path / "age")) > 3
+    write_probe_session(session, {"age": replace(results["height"], target=results["age"].target)})
+    assert files(tmp_path / "age") == ["classification_report.txt", "metrics.json", "training_log.txt"]
+    assert figures(results["height"]) == {}
+
+
+def test_classes_of_any_name_have_folders_of_their_own_inside_the_session(tmp_path: Path, results) -> None:
+    skipped = dict.fromkeys(("LAFB/LPFB", "LAFB-LPFB", "..", "_AVB"), results["height"])
+    session = Session(tmp_path / "session_1")
+    session.path.mkdir()
+    write_probe_session(session, skipped)
+    folders = sorted(path.name for path in session.path.iterdir() if path.is_dir())
+    assert folders == sorted(["LAFB-LPFB", "LAFB-LPFB-2", "--", "_AVB", "figures"])
+    assert [path.name for path in tmp_path.iterdir()] == ["session_1"]
+    page = (session.path / "overview.html").read_text()
+    for link in re.findall(r'(?:href|src)="([^"#]+)"', page):
+        assert (session.path / link).is_file(), link
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("LAFB/LPFB", "LAFB-LPFB"), ("..", "--"), (".", "-"), ("", "-"), ("_AVB", "_AVB"), ("a b\\c:d", "a-b-c-d")],
+)
+def test_names_of_files_hold_no_path(name: str, expected: str) -> None:
+    assert file_name(name) == expected
+
+
+def test_all_layers_stand_in_the_overview_and_the_metrics(tmp_path: Path, results, world) -> None:
+    records = world.records.assign(height=np.nan)
+    layers = {"stem": world.noise, "last": world.embeddings[:, 1:], "all layers": world.embeddings}
+    table = probe_layers(layers, records, targets=TARGETS[:3], untrained={"all layers": world.noise}, resamples=20)
+    session = Session(tmp_path)
+    write_probe_session(session, results, table)
+    page = (tmp_path / "overview.html").read_text()
+    assert "layer by layer" in page
+    assert (tmp_path / "figures" / "probes_by_layer.png").is_file()
+    row = table[(table["target"] == "age") & (table["layer"] == "all layers")].set_index("encoder")
+    assert f"<td>{row['value']['trained']:.2f} (" in page
+    metrics = json.loads((tmp_path / "age" / "metrics.json").read_text())["fold_10"]
+    assert metrics["all_layers"]["r2"]["value"] == row["value"]["trained"]
+    assert metrics["all_layers_untrained"]["r2"]["high"] == row["high"]["untrained"]
+    assert json.loads((tmp_path / "height" / "metrics.json").read_text())["fold_10"] == {}
+    assert results["height"].skipped in page
+
+
+def test_the_first_table_of_the_overview_has_a_column_for_each_control(session: Session, results) -> None:
+    head, first = re.findall(r"<tr>(.*?)</tr>", (session.path / "overview.html").read_text(), re.S)[:2]
+    names = re.findall(r"<th[^>]*>(.*?)</th>", head)
+    assert names == ["target", "metric", "probe", "baseline", "demographics", "untrained", "control task"]
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", first)
+    assert cells[5].startswith(f"{results['age'].metrics['untrained']['r2']:.2f} (")
+
+
+def test_devices_are_no_bins(world) -> None:
+    device = np.array(["A", "B", "C"])[np.arange(len(world.records)) % 3]
+    target = Target("device", words=("A", "B", "C"))
+    records = world.records.assign(device=device)
+    report = report_text(fit_probes(world.noise, records, seed=1, targets=(target,), resamples=10)["device"])
+    assert "For each device: A, B, C:" in report
+    assert "In bins" not in report
 
 
 def test_table_has_a_row_for_each_target_and_encoder(results) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -26,6 +27,11 @@ def draw(figure: Figure) -> None:
                 assert not legend.get_window_extent().overlaps(axes.get_window_extent())
 
 
+def title_of(axes: Axes) -> str:
+    """Give the title, wherever the style puts it."""
+    return axes.get_title(loc="left") or axes.get_title()
+
+
 def test_heat_map_shows_shares_and_counts_with_the_prevalence_last() -> None:
     index = [np.int64(0), 1, "noise", "all"]
     composition = pd.DataFrame({"records": [40, 0, 4, 44], "MI": [10, 0, 1, 11], "CD": [40, 0, 4, 44]}, index=index)
@@ -40,6 +46,35 @@ def test_heat_map_shows_shares_and_counts_with_the_prevalence_last() -> None:
     ]
     assert np.isnan(np.ma.filled(axes.images[0].get_array(), np.nan)[1]).all()  # an empty cluster has no shares
     draw(figure)
+
+
+def test_of_many_clusters_and_classes_the_largest_are_drawn() -> None:
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 40, (71, 71))
+    composition = pd.DataFrame(counts, columns=[f"C{i}" for i in range(71)])
+    composition.insert(0, "records", random.permutation(71) + 40)
+    composition.loc["all"] = composition.sum()
+    figure = plots.cluster_heatmap(composition)
+    axes = figure.axes[0]
+    assert title_of(axes) == "The 20 largest of 71 clusters, the 20 commonest of 71 classes"
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert set(names) == set(composition.loc["all"].drop("records").sort_values().index[-20:])
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows[-1].startswith("all records, n =")
+    assert {int(row.split("n = ")[1]) for row in rows[:-1]} == set(range(91, 111))
+    shares = np.ma.filled(axes.images[0].get_array(), np.nan)
+    row, name = int(rows[3].split(",")[0].split()[1]), names[5]
+    assert shares[3, 5] == pytest.approx(100 * composition.loc[row, name] / composition.loc[row, "records"])
+    draw(figure)
+
+
+def test_of_many_partitions_those_that_agree_the_most_are_drawn(agreement) -> None:
+    names = [f"C{i}" for i in range(71)]
+    table = pd.DataFrame({"records": 9, "ami": np.arange(71.0), "ami_permuted": 0.0, "ami_high": 0.1}, index=names)
+    table["ami_p_adjusted"] = 0.01
+    table.index = pd.MultiIndex.from_product([["KMeans"], ["class"], names], names=["method", "group", "partition"])
+    labels = [tick.get_text() for tick in plots.cluster_agreement(table).axes[0].get_yticklabels()]
+    assert labels == ["class (the 20 highest of 71)", *(f"C{i}, n = 9" for i in range(51, 71))]
 
 
 def test_the_curves_of_the_number_of_clusters() -> None:
@@ -69,7 +104,7 @@ def agreement() -> pd.DataFrame:
         ("Ward", "recording", "device"): (60, np.nan, np.nan, np.nan, np.nan),
     }
     table = pd.DataFrame.from_dict(
-        rows, orient="index", columns=["records", "ami", "ami_permuted", "ami_high", "ami_p"]
+        rows, orient="index", columns=["records", "ami", "ami_permuted", "ami_high", "ami_p_adjusted"]
     )
     table.index = pd.MultiIndex.from_tuples(rows, names=["method", "group", "partition"])
     return table
@@ -103,23 +138,26 @@ def test_agreement_stands_beside_chance_and_is_hollow_within_it(agreement) -> No
 def test_confounding_draws_each_pair_alone_and_with_the_other_known() -> None:
     questions = ("diagnosis", "diagnosis given factor", "factor", "factor given diagnosis")
     rows = {
-        (name, factor, question): (80, value, 0.02)
+        (name, factor, question): (80, value, 0.9 if value == 0 else 0.01)
         for name in ("exactly one class", "MI")
         for factor in ("device", "sex")
         for question, value in zip(questions, (0.4, 0.3, 0.1, 0.0), strict=True)
     }
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["records", "explained", "explained_high"])
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["records", "beyond", "p_adjusted"])
     table.index = pd.MultiIndex.from_tuples(rows, names=["diagnosis", "factor", "question"])
     figure = plots.cluster_confounding(table, diagnoses=["MI"])
     axes = figure.axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["MI", "device, n = 80", "sex, n = 80"]
-    filled = [
-        line.get_xdata()[0]
+    assert axes.get_xlabel() == "told by the cluster (bits, beyond chance)"
+    drawn = [
+        (line.get_marker(), float(line.get_xdata()[0]), to_hex(line.get_markerfacecolor()) == "#ffffff")
         for line in axes.lines
-        if line.get_marker() == "o" and to_hex(line.get_markerfacecolor()) != "#ffffff"
+        if line.get_marker() in ("o", "s")
     ]
-    assert filled == pytest.approx([30, 0, 30, 0])
+    assert drawn == 2 * [("o", 0.4, False), ("s", 0.3, False), ("o", 0.1, False), ("s", 0.0, True)]
     draw(figure)
+    table.attrs["note"] = "the 12 commonest of 71 classes"
+    assert title_of(plots.cluster_confounding(table).axes[0]) == "The 12 commonest of 71 classes"
     assert len(plots.cluster_confounding(table).axes[0].get_yticklabels()) == 6
     with pytest.raises(EcgkitError, match="unknown diagnosis 'CD': choose one of exactly one class, MI"):
         plots.cluster_confounding(table, diagnoses=["CD"])
@@ -203,3 +241,14 @@ def test_a_card_without_beat_and_strips() -> None:
     for strips, rate in ((np.zeros((1, 12, 100)), 100), (np.zeros((2, 12, 100)), None)):
         with pytest.raises(EcgkitError, match="for 2 records: give one for each, and their sampling rate"):
             plots.cluster_card(MadeCard(), strips=strips, sampling_rate=rate)
+
+
+def test_a_card_of_many_classes_shows_the_commonest() -> None:
+    numbers = np.arange(71)
+    classes = pd.DataFrame({"records": numbers, "share": numbers / 100, "overall": 0.1, "lift": 1.0})
+    classes.index = [f"C{i}" for i in numbers]
+    figure = plots.cluster_card(MadeCard(classes=classes))
+    draw(figure)
+    assert [tick.get_text() for tick in figure.axes[1].get_yticklabels()] == [f"C{i}" for i in range(59, 71)]
+    assert figure.axes[1].get_xlabel() == "records with the class (%), the 12 commonest of 71"
+    assert figure.get_figheight() < 8

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ecgkit.errors import EcgkitError
 from ecgkit.plots.concepts import concept_groups, concept_removed, probe_by_epoch, probe_by_layer
@@ -25,6 +27,10 @@ def make_layers() -> pd.DataFrame:
 
 def lines(figure: Figure, panel: int = 0) -> dict[str, np.ndarray]:
     return {str(line.get_gid()): np.asarray(line.get_xydata()) for line in figure.axes[panel].lines}
+
+
+def lines_of(axes: Axes) -> dict[str, Line2D]:
+    return {str(line.get_gid()): line for line in axes.lines}
 
 
 def assert_legends_cover_no_data(figure: Figure) -> None:
@@ -55,7 +61,7 @@ def test_layers_are_drawn_in_order_with_the_untrained_network_beside() -> None:
 
 
 def test_the_band_is_the_interval() -> None:
-    figure = probe_by_layer(make_layers()[lambda rows: rows["target"] == "age"])
+    figure = probe_by_layer(make_layers()[lambda rows: rows["target"] == "age"], together="")
     (band,) = figure.axes[0].collections
     heights = band.get_paths()[0].vertices[:, 1]
     assert (heights.min(), heights.max()) == (pytest.approx(0.28), pytest.approx(0.48))
@@ -81,9 +87,12 @@ def test_epochs_lie_at_their_numbers_and_the_untrained_network_is_a_level() -> N
     assert_legends_cover_no_data(figure)
 
 
-def test_a_table_without_a_value_is_refused() -> None:
-    with pytest.raises(EcgkitError, match="holds no value"):
-        probe_by_layer(make_layers()[lambda rows: rows["target"] == "weight"])
+def test_a_table_without_a_value_draws_the_reason() -> None:
+    table = make_layers()[lambda rows: rows["target"] == "weight"].assign(skipped="weight is known for 0 records")
+    for figure in (probe_by_layer(table), probe_by_epoch(table.rename(columns={"layer": "epoch"}))):
+        figure.draw_without_rendering()
+        assert not figure.axes
+        assert figure.texts[0].get_text().endswith("every target was skipped.\nweight is known for 0 records")
 
 
 def make_groups() -> pd.DataFrame:
@@ -112,7 +121,8 @@ def make_effect() -> tuple[pd.DataFrame, pd.DataFrame]:
                 change = -0.02 * i if removed == "least_squares" else 0.0
                 row = {"reader": reader, "removed": removed, "class": name, "auc_before": 0.9, "change": change}
                 row |= {"low": change - 0.01, "high": change + 0.01, "random_low": -0.002, "random_high": 0.001}
-                rows.append(row | {"matched_low": -0.03, "matched_high": -0.01})
+                row |= {"matched_low": -0.03, "matched_high": -0.01, "matched_p_holm": [0.2, 0.06, 0.04][i]}
+                rows.append(row)
     for removed, kind, value in (
         ("nothing", "fixed", 0.5),
         ("direction", "fixed", 0.0),
@@ -130,12 +140,18 @@ def test_what_goes_without_a_concept_stands_beside_its_controls() -> None:
     figure = concept_removed(classes, probe, name="age")
     left, own, refitted = figure.axes
     for axes in (own, refitted):
-        drawn = next(line for line in axes.lines if line.get_gid() == "change")
-        np.testing.assert_allclose(np.asarray(drawn.get_xydata()), [[0, 0], [-0.02, 1], [-0.04, 2]])
+        drawn = lines_of(axes)
+        np.testing.assert_allclose(drawn["not of it"].get_xydata(), [[0, 0], [-0.02, 1]])
+        assert drawn["not of it"].get_markerfacecolor() == "white"
+        np.testing.assert_allclose(drawn["of the concept"].get_xydata(), [[-0.04, 2]])
+        assert "p < 0.05 (Holm)" in str(drawn["of the concept"].get_label())
         ranges = {kind: [bar for bar in axes.patches if bar.get_gid() == kind] for kind in ("random", "matched")}
         assert [bar.get_x() for bar in ranges["matched"]] == pytest.approx([-0.03] * 3)
         assert [bar.get_width() for bar in ranges["random"]] == pytest.approx([0.003] * 3)
         assert axes.get_xlim() == own.get_xlim()
+    figure.draw_without_rendering()
+    assert figure.legends[0].get_window_extent().x1 <= figure.bbox.x1
+    assert [axes.title.get_window_extent().x1 <= figure.bbox.x1 for axes in figure.axes] == [True] * 3
     again = next(line for line in left.lines if line.get_gid() == "probe fitted again")
     np.testing.assert_allclose(np.asarray(again.get_xdata()), [0.5, 0.4, -0.01])
     as_it_was = next(line for line in left.lines if line.get_gid() == "probe as it was")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ecgkit.errors import EcgkitError
 from ecgkit.plots import maps as plots
+from ecgkit.plots.style import SEX_COLORS
 
 N = 60
 
@@ -97,7 +98,7 @@ def test_map_of_words_has_its_legend_beside(points, records) -> None:
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["female (30)", "male (25)", "unknown (5)"]
     colors = colors_of(figure.axes[0])
-    assert colors.count(plots.SEX_COLORS["female"].upper()) == 30
+    assert colors.count(SEX_COLORS["female"].upper()) == 30
     assert colors.count(plots.LIGHT_GREY.upper()) == 5
     assert_legends_cover_no_data(figure)
 
@@ -197,3 +198,23 @@ def test_explained_variance_is_summed() -> None:
     figure = plots.explained_variance(np.array([0.6, 0.32, 0.08]))
     assert [text.get_text() for text in figure.axes[1].texts] == ["50 % with 1", "90 % with 2"]
     np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), [60, 92, 100])
+
+
+def test_what_a_map_is_worth_stands_beneath_its_title(points, records) -> None:
+    labels = pd.DataFrame({"MI": np.arange(N) < 20, "CD": np.arange(N) < 9})
+    probabilities = pd.DataFrame({"MI": np.linspace(0, 1, N), "CD": 0.5})
+    words = {"title": "Fold 10", "note": "trustworthiness 0.950, continuity 0.960\n23% of 15 nearest kept"}
+    figures = [
+        plots.map_grid(points, labels, **words),
+        plots.map_probabilities(points, probabilities, **words),
+        plots.map_errors(points, labels, probabilities, {"MI": 0.5, "CD": 0.5}, **words),
+        plots.map_by(points, records, "device", **words),
+        plots.map_columns(points, records, ["age", "sex"], **words),
+    ]
+    for figure in figures:
+        text = "Fold 10\ntrustworthiness 0.950, continuity 0.960, 23% of 15 nearest kept"
+        assert figure.get_suptitle() == text
+        FigureCanvasAgg(figure).draw()
+        title = figure._suptitle.get_window_extent()
+        assert title.x1 <= figure.bbox.width
+        assert not any(title.overlaps(axes.get_tightbbox()) for axes in figure.axes)

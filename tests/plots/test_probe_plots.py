@@ -84,6 +84,13 @@ def test_comparison_has_a_panel_for_each_target_and_a_line_for_each_control() ->
     FigureCanvasAgg(figure).draw()
 
 
+def test_what_was_kept_from_the_control_of_measures_stands_below() -> None:
+    table = comparison_table().assign(left_out="")
+    assert not plots.probe_comparison(table).get_supxlabel()
+    table.loc[("age", "untrained"), "left_out"] = "heart_rate, qt"
+    assert plots.probe_comparison(table).get_supxlabel() == "Age: ECG measures without heart_rate, qt"
+
+
 def test_comparison_of_chosen_metrics() -> None:
     figure = plots.probe_comparison(comparison_table(), metrics=("accuracy", "f1"))
     assert len(figure.axes) == 2  # nothing has an F1

@@ -17,7 +17,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.metrics import macro_auc
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
-from ecgkit.store import Dataset
+from ecgkit.store import Dataset, open_dataset
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.fit import HISTORY, SessionWriter, fit, read_history
 from ecgkit.training.inference import open_trained, predict, predict_folds
@@ -52,6 +52,12 @@ def make_config(model: str, **settings: object) -> TrainingConfig:
     return TrainingConfig(dataset="demo", model=model, model_options=TINY[model], **given)
 
 
+@pytest.fixture(scope="module")
+def few_records(demo_dataset: Dataset) -> Dataset:
+    """Give folds 1 to 3, 9 and 10 of the demo: two steps an epoch where a batch holds 32 records."""
+    return open_dataset(demo_dataset.path, label_set="superclass", folds=(1, 2, 3, 9, 10))
+
+
 def new_session(tmp_path: Path) -> Session:
     return sessions.create(paths.TRAINING, tmp_path)
 
@@ -80,11 +86,11 @@ def test_another_seed_gives_another_model(demo_dataset: Dataset, tmp_path: Path)
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_killed_training_resumes_to_the_same_result(
-    model: str, demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, few_records: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make_config(model, epochs=3, metadata=True)
+    config = make_config(model, epochs=3, batch_size=32, metadata=True)
     whole, cut = new_session(tmp_path), new_session(tmp_path)
-    expected = fit(whole, config, demo_dataset)
+    expected = fit(whole, config, few_records)
 
     class Killed(BaseException):
         pass
@@ -96,9 +102,9 @@ def test_a_killed_training_resumes_to_the_same_result(
     with monkeypatch.context() as patch:
         patch.setattr(SessionWriter, "on_train_batch_end", die_in_the_third_epoch)
         with pytest.raises(Killed):
-            fit(cut, config, demo_dataset)
+            fit(cut, config, few_records)
     assert len(read_history(cut)) == 2
-    resumed = fit(cut, config, demo_dataset)
+    resumed = fit(cut, config, few_records)
     for name, tensor in expected.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
     pd.testing.assert_frame_equal(
@@ -267,9 +273,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused(demo_dataset: Dataset, tmp_pa
         predict(other, demo_dataset, demo_dataset.folds(9))
 
 
-def test_a_session_is_bound_to_its_dataset(demo_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_is_bound_to_its_dataset(demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(sessions.SESSION_VARIABLE, raising=False)
-    run = training.begin(root=demo_root, dataset="demo", model="resnet1d", epochs=1, batch_size=64)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "epochs = 1\nbatch_size = 64\nlearning_rate = 1e-3\nmodel_options = {widths = [8, 8], blocks = 1}\n"
+    )
+    run = training.begin(root=demo_root, dataset="demo", model="resnet1d", recipe=str(recipe))
     run.train()
     with pytest.raises(EcgkitError, match="not finished"):
         training.begin(root=demo_root, dataset="demo", model="resnet1d", session=run.session.name, evaluate_only=True)
@@ -283,6 +293,6 @@ def test_a_session_is_bound_to_its_dataset(demo_root: Path, monkeypatch: pytest.
     again.session.close()
     config = run.session.config
     run.session.write_json("config.json", config | {"dataset_fingerprint": "other"})
-    with pytest.raises(EcgkitError, match="is not the dataset that session_1 was trained on"):
+    with pytest.raises(EcgkitError, match=f"is not the dataset that {run.session.name} was trained on"):
         open_trained(run.session, demo_root)
     run.session.write_json("config.json", config)

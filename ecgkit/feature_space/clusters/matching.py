@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.feature_space.clusters.agreement import first_of_patients
 from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.clusters.tables import permuted_tables
-from ecgkit.feature_space.parts import fold_rows, training_rows
+from ecgkit.feature_space.parts import training_rows
 from ecgkit.store import TEST_FOLD, TRAIN_FOLDS
 
 SCORES = ("exact_match", "jaccard", "hamming_loss")
@@ -35,7 +36,7 @@ class Matching:
         Index: `RULES`. Columns: each of `SCORES`, and with ``_permuted``, ``_low`` and ``_high`` the mean and the
         percentiles 2.5 and 97.5 if the clusters are shuffled over the records; ``_p``, one-sided. NaN for the constant.
     n_records : int
-        The number of records that were scored.
+        The number of records that were scored, one a patient.
     n_combinations : int
         The number of label combinations in folds 1-8.
     """
@@ -62,14 +63,15 @@ def match_clusters(
     that takes its best first can leave the others worse off). ``commonest``: the cluster's own commonest combination.
     ``majority``: the classes that half of the cluster's records carry, or more. ``constant``: the commonest combination
     of all records, whatever the cluster. Clusters left over where there are fewer combinations, clusters without a
-    record in folds 1-8 and noise predict the constant.
+    record in folds 1-8 and noise predict the constant. One record a patient is scored, the first in the folds: the
+    records of a patient look alike, and the permutations take records for independent.
 
     Parameters
     ----------
     clusters : Clusters
         Clusters of these records, fitted on folds 1-8.
     records : DataFrame
-        The records, in the same order; column ``fold``.
+        The records, in the same order; columns ``fold`` and ``patient_id``.
     labels : DataFrame of bool
         One column a class, the same order.
     objective : str, default "exact_match"
@@ -108,7 +110,7 @@ def match_clusters(
         "majority": np.where(seen[:, None], shares >= 0.5, constant),
         "constant": np.repeat(constant[None], clusters.k, axis=0),
     }
-    rows = fold_rows(records, folds)
+    rows = first_of_patients(records, folds)
     there, found = _count(truth[rows], clusters.assigned[rows], clusters.k)
     permuted = permuted_tables(found, n_permutations, np.random.default_rng(clusters.seed))
     scores = {
@@ -162,14 +164,16 @@ def _one_to_one(
     return predicted
 
 
-def _similarity(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+def _similarity(predicted: NDArray[np.bool_], true: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
     """Score each predicted label vector against each true one; two empty ones are the same."""
-    one, other = predicted[:, None].astype(np.int64), true[None].astype(np.int64)
-    both, either = (one & other).sum(axis=2), (one | other).sum(axis=2)
+    # Products of matrices: with thousands of combinations there is no room for a third axis of classes.
+    one, other = predicted.astype(np.float32), true.astype(np.float32)
+    both = one @ other.T
+    either = one.sum(axis=1)[:, None] + other.sum(axis=1) - both
     return {
-        "exact_match": (both == either).astype(np.float64),
-        "jaccard": np.where(either > 0, both / np.maximum(either, 1), 1.0),
-        "hamming_loss": (either - both) / true.shape[1],
+        "exact_match": (both == either).astype(np.float32),
+        "jaccard": np.where(either > 0, both / np.maximum(either, np.float32(1)), np.float32(1)),
+        "hamming_loss": (either - both) / np.float32(true.shape[1]),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ecgkit.feature_space.concepts.directions import (
     ConceptDirection,
     along_direction,
+    askable,
     concept_direction,
     group_table,
     records_at_ends,
@@ -23,6 +24,7 @@ __all__ = [
     "ConceptEffect",
     "Eraser",
     "along_direction",
+    "askable",
     "concept_direction",
     "concept_effect",
     "erase_direction",

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.parts import check_embeddings, check_patients, fold_rows
-from ecgkit.feature_space.probes.by_layer import Question, make_question
-from ecgkit.feature_space.probes.linear import LinearProbe, fit_linear
+from ecgkit.feature_space.probes import task as probe_task
+from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.targets import Target
+from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.store import TEST_FOLD
 
 LOW, HIGH = "low", "high"
@@ -92,27 +93,49 @@ def concept_direction(
     """
     check_embeddings(embeddings, records)
     check_patients(records)
-    if target.kind == "multiclass":
-        raise EcgkitError(f"{target.name} has {len(target.words)} classes: a direction needs a number, or two words")
-    question = make_question(target, records)
-    if question.why_skipped():
-        raise EcgkitError(f"there is no direction of {target.name}, which is {question.why_skipped()}: leave it out")
-    rows = question.training
-    probe = fit_question(question, embeddings[rows], records, seed=seed)
+    reason = askable(target, records)
+    if reason:
+        raise EcgkitError(f"there is no direction of {target.name}: {reason}; leave it out")
+    task = make_task(target, records)
+    rows = task.training
+    probe = fit_task(task, embeddings[rows], seed=seed)
     length = float(np.linalg.norm(probe.coefficients[0]))
     if length == 0:
         raise EcgkitError(f"the probe of {target.name} reads nothing from these embeddings: there is no direction")
     vector = probe.coefficients[0] / length
     projections = probe.scaler.transform(embeddings[rows]) @ vector
-    return ConceptDirection(target, probe, vector, float(projections.mean()), float(projections.std()))
+    return ConceptDirection(task.target, probe, vector, float(projections.mean()), float(projections.std()))
 
 
-def fit_question(
-    question: Question, embeddings: NDArray[np.floating], records: pd.DataFrame, *, seed: int
-) -> LinearProbe:
+def askable(target: Target, records: pd.DataFrame) -> str:
+    """Say why there can be no direction of a target in these records.
+
+    Parameters
+    ----------
+    target : Target
+        What is to be asked for.
+    records : DataFrame
+        The records; columns ``patient_id`` and ``fold``.
+
+    Returns
+    -------
+    str
+        The reason, such as that too few records know it, or that it has more than two classes; empty if there can.
+
+    Raises
+    ------
+    EcgkitError
+        If the target's column is not readable, or folds 1-8 are empty.
+    """
+    if target.kind == "multiclass":
+        return f"{target.name} has {len(target.words)} classes, a direction needs a number or two words"
+    return probe_task.askable(target, records)
+
+
+def fit_task(task: Task, embeddings: NDArray[np.floating], *, seed: int) -> LinearProbe:
     """Fit a probe on the embeddings of the records of folds 1-8 that know the target, one row each."""
-    patients = records["patient_id"].to_numpy()[question.training]
-    return fit_linear(embeddings, {"value": question.problem}, patients, seed=seed)["value"]
+    problem = Problem(task.known[task.training], is_class=bool(task.target.words))
+    return fit_linear(embeddings, {"value": problem}, task.patients[task.training], seed=seed)["value"]
 
 
 def along_direction(
@@ -169,7 +192,7 @@ def along_direction(
     table = records.iloc[rows][shown].reset_index(drop=True)
     table.insert(0, "row", rows)
     return table.assign(
-        true=make_question(direction.target, records).known[rows],
+        true=direction.target.known(records)[rows],
         position=positions,
         group=np.arange(len(rows)) * n_groups // len(rows),
     )

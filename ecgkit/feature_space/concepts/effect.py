@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.comparison import holm
 from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
-from ecgkit.feature_space.concepts.directions import ConceptDirection, concept_direction, fit_question
+from ecgkit.feature_space.concepts.directions import ConceptDirection, concept_direction, fit_task
 from ecgkit.feature_space.concepts.erasure import (
     Eraser,
     erase_direction,
@@ -23,19 +24,20 @@ from ecgkit.feature_space.concepts.erasure import (
     overlap,
 )
 from ecgkit.feature_space.parts import Scaler, fit_scaler, fold_rows, training_rows
-from ecgkit.feature_space.probes.by_layer import Question, make_question
 from ecgkit.feature_space.probes.controls import exchange_patients
 from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import permutation_scores
 from ecgkit.feature_space.probes.targets import Target
+from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.metrics import Floats, auc
 from ecgkit.store import TEST_FOLD
 
 NOTHING, DIRECTION, LEAST_SQUARES = "nothing", "direction", "least_squares"
 OWN_HEAD, REFITTED = "own head", "refitted head"
 
-N_RANDOM = 20
-"""How often random directions are removed for comparison."""
+N_RANDOM = 199
+"""How often random directions are removed for comparison: the smallest p value is then 0.005, which is still below 0.05
+when it is corrected for nine classes."""
 
 PERMUTATIONS = 1000
 
@@ -66,9 +68,11 @@ class ConceptEffect:
         One row for each ``reader`` (``"own head"``, if one was given, and ``"refitted head"``), ``removed`` and
         ``class``: ``auc_before``, ``auc``, ``change`` with ``low`` and ``high`` (patients resampled, before and after
         paired); ``random_change``, ``random_low`` and ``random_high``, the mean and the range over random directions;
-        ``matched_change``, ``matched_low`` and ``matched_high``, the same over those that take as much variance; and
-        for the own head the mean absolute change of the probability: ``probability_change``,
-        ``random_probability_change``, ``matched_probability_change``.
+        ``matched_change``, ``matched_low`` and ``matched_high``, the same over those that take as much variance;
+        ``random_p`` and ``matched_p``, the share of these removals, the concept's own among them, that change the AUC
+        as much or more in either direction (NaN where there is no AUC), and ``random_p_holm`` and ``matched_p_holm``,
+        corrected for the classes of the same reader and removal (Holm); and for the own head the mean absolute change
+        of the probability: ``probability_change``, ``random_probability_change``, ``matched_probability_change``.
     """
 
     direction: ConceptDirection
@@ -93,8 +97,8 @@ def concept_effect(
 
     All is fitted on folds 1-8 and read on fold 10. The classes are read twice: by the model's own head, which knows
     nothing of the removal, and by a linear head that is fitted again (ridge regression on 0 and 1, with the strength
-    that suits the whole embeddings), which may use what is left. Beside stand as many random directions, and others
-    that take as much variance: what a class loses with the concept and not with these is of the concept.
+    that suits the whole embeddings), which may use what is left. Beside stand random directions, as many at a time, and
+    others that take as much variance. A change that few of these reach (a small ``matched_p_holm``) is of the concept.
 
     Parameters
     ----------
@@ -111,7 +115,7 @@ def concept_effect(
         ``labels``.
     seed : int, default 0
         Of splits, random directions, resamples and exchanges.
-    n_random : int, default 20
+    n_random : int, default 199
         How often random directions are removed, of each of the two kinds.
     resamples : int, default 1000
         Of the patients.
@@ -134,15 +138,17 @@ def concept_effect(
     if n_random < 1:
         raise EcgkitError(f"n_random is {n_random}: give 1 or more")
     direction = concept_direction(embeddings, records, target, seed=seed)
-    question = make_question(target, records)
-    points = embeddings[question.training]
+    task = make_task(direction.target, records)
+    points = embeddings[task.training]
     removals = {
         name: _make_removal(eraser, points, n_random, seed)
         for name, eraser in (
             (DIRECTION, erase_direction(direction)),
-            (LEAST_SQUARES, _erase_concept(points, question)),
+            (LEAST_SQUARES, _erase_concept(points, task)),
         )
     }
+    standardised = direction.probe.scaler.transform(points).astype(np.float64)
+    covariance = np.cov(standardised.T, bias=True).reshape(points.shape[1], -1)
     test = fold_rows(records, (TEST_FOLD,))
     weights = patient_weights(records["patient_id"].to_numpy()[test], resamples=resamples, seed=seed)
     readers: dict[str, _Reader] = {} if head is None else {OWN_HEAD: _OwnHead(head, embeddings[test], labels.shape[1])}
@@ -156,8 +162,10 @@ def concept_effect(
     return ConceptEffect(
         direction=direction,
         erasers={name: removal.eraser for name, removal in removals.items()},
-        variance=pd.DataFrame([{"removed": name, **removal.variance(points)} for name, removal in removals.items()]),
-        probe=_probe_table(direction, question, removals, embeddings, records, seed=seed, resamples=resamples),
+        variance=pd.DataFrame(
+            [{"removed": name, **removal.variance(covariance)} for name, removal in removals.items()]
+        ),
+        probe=_probe_table(direction, task, removals, embeddings, seed=seed, resamples=resamples),
         classes=pd.DataFrame(rows),
     )
 
@@ -170,13 +178,13 @@ class _Removal:
     random: tuple[Eraser, ...]
     matched: tuple[Eraser, ...]
 
-    def variance(self, embeddings: NDArray[np.floating]) -> dict[str, float]:
+    def variance(self, covariance: NDArray[np.float64]) -> dict[str, float]:
         """Say how much of the variance goes."""
         return {
             "rank": self.eraser.rank,
-            "share": self.eraser.variance_removed(embeddings),
-            "random_share": float(np.mean([other.variance_removed(embeddings) for other in self.random])),
-            "matched_share": float(np.mean([other.variance_removed(embeddings) for other in self.matched])),
+            "share": self.eraser.variance_removed(covariance),
+            "random_share": float(np.mean([other.variance_removed(covariance) for other in self.random])),
+            "matched_share": float(np.mean([other.variance_removed(covariance) for other in self.matched])),
             "matched_overlap": float(np.mean([overlap(self.eraser, other) for other in self.matched])),
         }
 
@@ -193,9 +201,9 @@ def _make_removal(eraser: Eraser, embeddings: NDArray[np.floating], number: int,
     )
 
 
-def _erase_concept(embeddings: NDArray[np.floating], question: Question) -> Eraser:
+def _erase_concept(embeddings: NDArray[np.floating], task: Task) -> Eraser:
     """Remove what folds 1-8 know of the value and, of a number with bins, of these."""
-    target, values = question.target, question.known[question.training]
+    target, values = task.target, task.known[task.training]
     columns = values[:, None]
     if target.kind == "regression" and target.edges:
         columns = np.column_stack([columns, np.eye(len(target.edges) + 1)[target.bin(values)]])
@@ -214,16 +222,23 @@ class _OwnHead:
 
     def __init__(self, head: Head, test: NDArray[np.floating], n_classes: int) -> None:
         self.head, self.test, self.n_classes = head, np.asarray(test, dtype=np.float32), n_classes
+        self.points: dict[int, NDArray[np.float32]] = {}
 
     def logits(self, eraser: Eraser | None) -> Floats:
         """Give what is read after a removal, or without one: shape (records, classes)."""
-        logits = np.asarray(self.head(self.test if eraser is None else eraser(self.test)), dtype=np.float64)
+        logits = np.asarray(self.head(self.test if eraser is None else self._erased(eraser)), dtype=np.float64)
         if logits.shape != (len(self.test), self.n_classes):
             raise EcgkitError(
                 f"the head gives {logits.shape} for {len(self.test)} records and {self.n_classes} classes: give the "
                 "head of the model with these classes"
             )
         return logits
+
+    def _erased(self, eraser: Eraser) -> NDArray[np.float32]:
+        """Remove the directions; hundreds of erasers share a scaler, and the points that it standardised."""
+        if id(eraser.scaler) not in self.points:
+            self.points[id(eraser.scaler)] = eraser.scaler.transform(self.test)
+        return eraser.take_out(self.test, self.points[id(eraser.scaler)])
 
 
 class _RefittedHead:
@@ -243,24 +258,55 @@ class _RefittedHead:
         self.alphas = np.array([probes[name].strength for name in problems])
         self.scaler: Scaler = fit_scaler(embeddings[training])
         points = self.scaler.transform(embeddings[training]).astype(np.float64)
-        self.products = points.T @ points
-        self.along = points.T @ (truth - truth.mean(axis=0))
-        self.test = self.scaler.transform(embeddings[test]).astype(np.float64)
+        # In the principal axes the products are their eigenvalues, and each ridge is a division.
+        eigenvalues, self.axes = np.linalg.eigh(points.T @ points)
+        self.products = np.maximum(eigenvalues, 0.0)
+        self.along = (points @ self.axes).T @ (truth - truth.mean(axis=0))
+        self.test = self.scaler.transform(embeddings[test]).astype(np.float64) @ self.axes
 
     def logits(self, eraser: Eraser | None) -> Floats:
         """Give what is read after a removal, or without one: shape (records, classes)."""
-        read, removed = (np.zeros((len(self.products), 1)),) * 2 if eraser is None else eraser.map_of(self.scaler)
-        left = self.products - read_out(self.products, read, removed)
-        left -= read_out(left.T, read, removed).T
+        if eraser is None:
+            return self.test @ (self.along / (self.products[:, None] + self.alphas))
+        read, removed = (self.axes.T @ side for side in eraser.map_of(self.scaler))
         along = self.along - removed @ (read.T @ self.along)
-        eigenvalues, vectors = np.linalg.eigh((left + left.T) / 2)
-        shrunk = (vectors.T @ along) / (np.maximum(eigenvalues, 0.0)[:, None] + self.alphas)
-        return (self.test - read_out(self.test, read, removed)) @ (vectors @ shrunk)
+        coefficients = np.empty_like(along)
+        for alpha in np.unique(self.alphas):
+            chosen = self.alphas == alpha
+            coefficients[:, chosen] = _solve_erased(self.products, float(alpha), read, removed, along[:, chosen])
+        return self.test @ coefficients - (self.test @ read) @ (removed.T @ coefficients)
 
 
-def read_out(rows: Floats, read: Floats, removed: Floats) -> Floats:
-    """Give what a removal takes out of rows."""
-    return (rows @ read) @ removed.T
+def _solve_erased(products: Floats, alpha: float, read: Floats, removed: Floats, along: Floats) -> Floats:
+    """Solve a ridge regression after a removal, in the principal axes of what was there before.
+
+    With products of sums D (diagonal) and the removal z - z A B', what is left is D + U C U' with U = [B, D A] and
+    C = [[A'D A, -1], [-1, 0]], of low rank; the inverse follows by the identity of Sherman, Morrison and Woodbury.
+
+    Parameters
+    ----------
+    products : ndarray of float64, shape (features,)
+        D.
+    alpha : float
+        The penalty, above 0.
+    read, removed : ndarray of float64, shape (features, rank)
+        A and B.
+    along : ndarray of float64, shape (features, classes)
+        Sums of products of what is left with the truth.
+
+    Returns
+    -------
+    ndarray of float64, shape (features, classes)
+        The coefficients.
+    """
+    rank = read.shape[1]
+    inverse = 1 / (products + alpha)
+    scaled = products[:, None] * read
+    sides = np.concatenate([removed, scaled], axis=1)
+    none, one = np.zeros((rank, rank)), np.eye(rank)
+    small = np.block([[none, -one], [-one, -(read.T @ scaled)]]) + sides.T @ (inverse[:, None] * sides)
+    first = inverse[:, None] * along
+    return first - inverse[:, None] * (sides @ np.linalg.solve(small, sides.T @ first))
 
 
 def _class_rows(
@@ -275,21 +321,48 @@ def _class_rows(
         kind: [reader.logits(eraser) for eraser in erasers]
         for kind, erasers in (("random", removal.random), ("matched", removal.matched))
     }
+    changes = {kind: np.array([auc(truth, one) - auc_before for one in logits]) for kind, logits in others.items()}
+    p_values = {kind: _share_reached(auc_after - auc_before, one) for kind, one in changes.items()}
+    corrected = {kind: holm(one) for kind, one in p_values.items()}
     rows: list[dict[str, object]] = []
     for i, of_class in enumerate(labels.columns):
         low, high = interval(drawn[:, i])
         change = auc_after[i] - auc_before[i]
         row: dict[str, object] = {**names, "class": of_class, "auc_before": auc_before[i], "auc": auc_after[i]}
         row |= {"change": change, "low": low, "high": high}
-        for kind, logits in others.items():
-            changes = [float(auc(truth[:, i], other[:, i])) - auc_before[i] for other in logits]
-            row |= {f"{kind}_change": np.mean(changes), f"{kind}_low": min(changes), f"{kind}_high": max(changes)}
+        for kind in others:
+            other = changes[kind][:, i]
+            row |= {f"{kind}_change": other.mean(), f"{kind}_low": other.min(), f"{kind}_high": other.max()}
+            row |= {f"{kind}_p": p_values[kind][i], f"{kind}_p_holm": corrected[kind][i]}
         if isinstance(reader, _OwnHead):
             row["probability_change"] = _moved(before[:, i], after[:, i])
             for kind, logits in others.items():
                 row[f"{kind}_probability_change"] = np.mean([_moved(before[:, i], other[:, i]) for other in logits])
         rows.append(row)
     return rows
+
+
+def _share_reached(change: Floats, others: Floats) -> Floats:
+    """Give for each class the p value of a change: the share of all removals, itself among them, that reach it.
+
+    Parameters
+    ----------
+    change : ndarray of float64, shape (classes,)
+        With the concept.
+    others : ndarray of float64, shape (removals, classes)
+        With what stands beside it.
+
+    Returns
+    -------
+    ndarray of float64, shape (classes,)
+        NaN where the change is.
+
+    References
+    ----------
+    Phipson and Smyth, "Permutation p-values should never be zero", 2010, arXiv:1603.05766.
+    """
+    reached = (np.abs(others) >= np.abs(change)).sum(axis=0)
+    return np.where(np.isfinite(change), (1 + reached) / (1 + len(others)), np.nan)
 
 
 def _moved(before: Floats, after: Floats) -> float:
@@ -299,32 +372,31 @@ def _moved(before: Floats, after: Floats) -> float:
 
 def _probe_table(
     direction: ConceptDirection,
-    question: Question,
+    task: Task,
     removals: Mapping[str, _Removal],
     embeddings: NDArray[np.floating],
-    records: pd.DataFrame,
     *,
     seed: int,
     resamples: int,
 ) -> pd.DataFrame:
     """Read the concept before and after each removal, with the probe of its direction and with one fitted again."""
-    patients = records["patient_id"].to_numpy()[question.test]
+    patients = task.patients[task.test]
     weights = patient_weights(patients, resamples=resamples, seed=seed)
     exchanged = exchange_patients(patients, PERMUTATIONS, seed)
     erasers: dict[str, Eraser | None] = {NOTHING: None}
     erasers |= {name: removal.eraser for name, removal in removals.items()}
     rows: list[dict[str, object]] = []
     for name, eraser in erasers.items():
-        training, test = embeddings[question.training], embeddings[question.test]
+        training, test = embeddings[task.training], embeddings[task.test]
         probes = {"fixed": direction.probe}
         if eraser is not None:
             training, test = eraser(training), eraser(test)
-            probes["refitted"] = fit_question(question, training, records, seed=seed)
+            probes["refitted"] = fit_task(task, training, seed=seed)
         for kind, probe in probes.items():
-            prediction = question.predict(probe, test)
-            value, drawn = question.score(prediction, weights)
+            prediction = task.predict(probe, test)
+            value, drawn = task.score(prediction, weights)
             low, high = interval(drawn)
-            chance_low, chance_high = interval(permutation_scores(question.target, prediction, exchanged))
-            row = {"removed": name, "probe": kind, "metric": question.target.main_metric, "value": value}
+            chance_low, chance_high = interval(permutation_scores(task.target, prediction, exchanged))
+            row = {"removed": name, "probe": kind, "metric": task.target.main_metric, "value": value}
             rows.append(row | {"low": low, "high": high, "chance_low": chance_low, "chance_high": chance_high})
     return pd.DataFrame(rows)

@@ -65,19 +65,34 @@ class Eraser:
         ndarray of float32, shape (records, features)
             In the same units.
         """
-        taken = self.scaler.transform(embeddings) @ self.read @ self.removed.T
-        return (embeddings - taken * self.scaler.scale).astype(np.float32)
+        return self.take_out(embeddings, self.scaler.transform(embeddings))
+
+    def take_out(self, embeddings: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Remove the directions from embeddings whose standardised ones are at hand, both (records, features)."""
+        return (embeddings - (points @ self.read) @ (self.removed.T * self.scaler.scale)).astype(np.float32)
 
     def map_of(self, scaler: Scaler) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Give A and B for which it is z - z A Bᵀ, but for a constant, on rows that another scaler standardised."""
         stretch = (scaler.scale / self.scaler.scale)[:, None]
         return self.read * stretch, self.removed / stretch
 
-    def variance_removed(self, embeddings: NDArray[np.floating]) -> float:
-        """Give the share of the variance of the standardised embeddings that goes, from 0 to 1."""
-        points = self.scaler.transform(embeddings).astype(np.float64)
-        taken = points @ self.read @ self.removed.T
-        return float(1 - (points - taken).var(axis=0).sum() / points.var(axis=0).sum())
+    def variance_removed(self, covariance: NDArray[np.float64]) -> float:
+        """Give the share of the variance that goes, from 0 to 1.
+
+        Parameters
+        ----------
+        covariance : ndarray of float64, shape (features, features)
+            Of the standardised embeddings.
+
+        Returns
+        -------
+        float
+        """
+        read, removed = self.read, self.removed
+        along = covariance @ read
+        # The trace of the covariance of z - z A B', with tr(XY') as the sum of the products of the elements.
+        taken = 2 * (along * removed).sum() - ((read.T @ along) * (removed.T @ removed)).sum()
+        return float(taken / np.trace(covariance))
 
 
 def erase_direction(direction: ConceptDirection) -> Eraser:

@@ -10,6 +10,7 @@ from ecgkit.feature_space.maps.interactive import (
 )
 from ecgkit.feature_space.maps.projections import (
     METHODS,
+    TSNE_RECORDS,
     Projection,
     explained_variance,
     project,
@@ -17,15 +18,17 @@ from ecgkit.feature_space.maps.projections import (
     project_tsne,
     project_umap,
 )
-from ecgkit.feature_space.maps.quality import map_quality, quality_notes, seed_agreement
+from ecgkit.feature_space.maps.quality import map_quality, note_of, quality_notes, seed_agreement
 
 __all__ = [
     "METHODS",
+    "TSNE_RECORDS",
     "Projection",
     "explained_variance",
     "interactive_map",
     "lead_signals",
     "map_quality",
+    "note_of",
     "predicted_probabilities",
     "project",
     "project_pca",

@@ -21,16 +21,14 @@ from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.maps.projections import Projection
 from ecgkit.filters import resample
 from ecgkit.plots.maps import (
-    LIGHT_GREY,
     NAMED_CATEGORIES,
     OUTCOME_COLORS,
     PROBABILITY,
-    SEX_COLORS,
     UNITS,
     by_frequency,
     written,
 )
-from ecgkit.plots.style import COLORS, GREY
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, SEX_COLORS
 from ecgkit.store import Dataset
 
 MAX_BYTES = 20 * 10**6
@@ -144,12 +142,18 @@ def interactive_map(
         undefined=jinja2.StrictUndefined,
     )
     html = environment.get_template("map.html").render(title=title, data=_script_json(data))
-    if len(html.encode()) > MAX_BYTES:
-        raise EcgkitError(
-            f"a page of {len(positions):,} records has {len(html.encode()) / 1e6:.0f} MB: show fewer, by max_records, "
-            f"so that it has {MAX_BYTES / 1e6:.0f} MB at most"
-        )
+    _check_size(len(html.encode()), len(positions))
     return html
+
+
+def _check_size(size: int, number: int) -> None:
+    """Refuse a page that is too large, and say how many records would fit."""
+    if size > MAX_BYTES:
+        fitting = int(0.9 * number * MAX_BYTES / size)
+        raise EcgkitError(
+            f"a page of {number:,} records has {size / 1e6:.1f} MB, above {MAX_BYTES / 1e6:g}: project with "
+            f"max_records={fitting}"
+        )
 
 
 def lead_signals(dataset: Dataset, positions: NDArray[np.integer], *, lead: str = "II") -> NDArray[np.float32]:

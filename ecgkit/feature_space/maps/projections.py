@@ -378,7 +378,7 @@ def _prepare_tsne(
     _check_enough(len(positions), "t-SNE")
     if len(positions) > TSNE_RECORDS:
         raise EcgkitError(
-            f"{len(positions):,} records are too many for t-SNE: give fold 10 alone, or a max_records of {TSNE_RECORDS}"
+            f"{len(positions):,} records are too many for t-SNE: give max_records={TSNE_RECORDS}, or fewer folds"
         )
     points = standardise(embeddings, records)[positions]
     components = None

@@ -52,7 +52,7 @@ def map_quality(
     records : DataFrame
         The records, in the same order; column ``fold``.
     n_neighbors : int, default 15
-        How many nearest records count as neighbours.
+        How many nearest records count as neighbours; fewer than half of those measured, where they are few.
     max_records : int, default 3000
         Of a map of more records a random choice is measured, whose neighbours are looked for within the choice.
     seed : int, default 0
@@ -70,7 +70,8 @@ def map_quality(
     Raises
     ------
     EcgkitError
-        If there is no map, two maps have the same name, or the records are too few for so many neighbours.
+        If there is no map, two maps have the same name, one shows fewer than three records, or ``n_neighbors`` is below
+        1.
     """
     names = [projection.name for projection in projections]
     if not names or len(set(names)) < len(names):
@@ -84,10 +85,10 @@ def map_quality(
         key = projection.positions.tobytes()
         if key not in ranks_of:
             rows_measured = choose(np.arange(len(projection.positions)), max_records, seed)
-            _check_neighbors(n_neighbors, len(rows_measured))
             ranks_of[key] = rows_measured, _ranks(points[projection.positions[rows_measured]])
         chosen, ranks = ranks_of[key]
-        rows.append({"method": projection.method} | _measure(ranks, projection.coordinates[chosen], n_neighbors))
+        measured = _measure(ranks, projection.coordinates[chosen], _capped(n_neighbors, len(chosen)))
+        rows.append({"method": projection.method} | measured)
     table = pd.DataFrame(rows, index=pd.Index(names, name="map"))
     agreement = seed_agreement(projections, n_neighbors=n_neighbors)
     for column in ("shared_neighbours", "procrustes"):
@@ -201,6 +202,16 @@ def _check_neighbors(n_neighbors: int, number: int) -> None:
         raise EcgkitError(f"{n_neighbors} neighbours of {number} records: give at least 1, and fewer than half of them")
 
 
+def _capped(n_neighbors: int, number: int) -> int:
+    """Take as many neighbours as the formula allows of so few records."""
+    capped = min(n_neighbors, (number - 1) // 2)
+    if capped < 1:
+        raise EcgkitError(
+            f"{n_neighbors} neighbours of {number} records: give at least 1 neighbour, and 3 records or more to show"
+        )
+    return capped
+
+
 def seed_agreement(projections: Sequence[Projection], *, n_neighbors: int = N_NEIGHBORS) -> pd.DataFrame:
     """Compare maps by the same method that differ in their seed.
 
@@ -209,7 +220,7 @@ def seed_agreement(projections: Sequence[Projection], *, n_neighbors: int = N_NE
     projections : sequence of Projection
         Maps; those by the same method are compared, pair by pair, and are to show the same records.
     n_neighbors : int, default 15
-        How many nearest records count as neighbours.
+        How many nearest records count as neighbours; fewer than half of the records, where they are few.
 
     Returns
     -------
@@ -223,13 +234,17 @@ def seed_agreement(projections: Sequence[Projection], *, n_neighbors: int = N_NE
     Raises
     ------
     EcgkitError
-        If two maps by the same method show different records.
+        If two maps by the same method show different records, one shows fewer than three, or ``n_neighbors`` is below
+        1.
 
     References
     ----------
     Gower, "Generalized Procrustes analysis", Psychometrika 40 (1975), doi:10.1007/BF02291478.
     """
-    neighbours = [_neighbours(projection.coordinates, n_neighbors) for projection in projections]
+    neighbours = [
+        _neighbours(projection.coordinates, _capped(n_neighbors, len(projection.coordinates)))
+        for projection in projections
+    ]
     rows = []
     for i, first in enumerate(projections):
         for j, second in enumerate(projections[i + 1 :], start=i + 1):
@@ -239,7 +254,7 @@ def seed_agreement(projections: Sequence[Projection], *, n_neighbors: int = N_NE
                 raise EcgkitError(f"{first.name} and {second.name} show different records: give both the same ones")
             shared = np.mean([len(np.intersect1d(*pair)) for pair in zip(neighbours[i], neighbours[j], strict=True)])
             disparity = procrustes(first.coordinates.astype(np.float64), second.coordinates.astype(np.float64))[2]
-            rows.append((first.name, second.name, shared / n_neighbors, disparity))
+            rows.append((first.name, second.name, shared / neighbours[i].shape[1], disparity))
     return pd.DataFrame(rows, columns=["first", "second", "shared_neighbours", "procrustes"])
 
 
@@ -267,6 +282,34 @@ def quality_notes(table: pd.DataFrame) -> dict[str, str]:
         By the name of the map, two lines.
     """
     return {str(name): _note(row) for name, row in table.iterrows()}
+
+
+def note_of(projection: Projection, embeddings: NDArray[np.floating], records: pd.DataFrame) -> str:
+    """Measure one map by `map_quality`, and write it as a line to stand beneath a title.
+
+    Parameters
+    ----------
+    projection : Projection
+        The map.
+    embeddings : ndarray, shape (records, features)
+        One row a record; standardised with the statistics of folds 1-8, as for the map.
+    records : DataFrame
+        The records, in the same order; column ``fold``.
+
+    Returns
+    -------
+    str
+        Trustworthiness, continuity and the neighbours kept; of a large map also of how many records.
+
+    Raises
+    ------
+    EcgkitError
+        As `map_quality`.
+    """
+    row = map_quality([projection], embeddings, records).iloc[0]
+    number = len(projection.positions)
+    sampled = f" ({row['measured']:,} of {number:,} records measured)" if row["measured"] < number else ""
+    return _note(row).replace("\n", ", ") + sampled
 
 
 def _note(row: pd.Series) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,94 +12,19 @@ from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
 from ecgkit.feature_space.parts import check_embeddings, check_patients, training_rows
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
-from ecgkit.feature_space.probes.metrics import Prediction, score
 from ecgkit.feature_space.probes.targets import TARGETS, Target
+from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.metrics import Floats
-from ecgkit.store import TEST_FOLD
 
 TRAINED, UNTRAINED = "trained", "untrained"
 
-MIN_TRAINING, MIN_TEST, MIN_OF_EACH = 40, 10, 5
-"""With fewer known values in folds 1-8, in fold 10, or of a class in either, a target is skipped."""
+ALL_TOGETHER = "all layers"
+"""The name of all layers side by side."""
 
 COLUMNS = (
     *("target", "metric", "encoder", "layer", "features", "value", "low", "high"),
     *("change", "change_low", "change_high", "strength", "training", "test", "skipped"),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """A target with its values, and the records to learn from and to read that know it.
-
-    Attributes
-    ----------
-    target : Target
-        What is asked for.
-    known : ndarray of float64, shape (records,)
-        As `Target.read` gives them; NaN where unknown or not plausible.
-    training, test : ndarray of int64
-        Positions of the records of folds 1-8 and of fold 10 that know it.
-    """
-
-    target: Target
-    known: NDArray[np.float64]
-    training: NDArray[np.int64]
-    test: NDArray[np.int64]
-
-    @property
-    def problem(self) -> Problem:
-        """What is to be fitted on the records of folds 1-8 that know the target."""
-        return Problem(self.known[self.training], is_class=self.target.kind != "regression")
-
-    def why_skipped(self) -> str:
-        """Say why a probe makes no sense here; empty if it does."""
-        if len(self.training) < MIN_TRAINING or len(self.test) < MIN_TEST:
-            return (
-                f"known for {len(self.training)} records of folds 1-8 and {len(self.test)} of fold {TEST_FOLD}; "
-                f"at least {MIN_TRAINING} and {MIN_TEST} are needed"
-            )
-        for code, word in enumerate(self.target.words):
-            fewest = min(int((self.known[rows] == code).sum()) for rows in (self.training, self.test))
-            if fewest < MIN_OF_EACH:
-                return f"{word!r} in {fewest} records of folds 1-8 or fold {TEST_FOLD}; {MIN_OF_EACH} are needed"
-        varied = all(len(np.unique(self.known[rows])) > 1 for rows in (self.training, self.test))
-        return "" if varied else f"the same in all records of folds 1-8 or fold {TEST_FOLD}"
-
-    def predict(self, probe: LinearProbe, embeddings: NDArray[np.floating]) -> Prediction:
-        """Read the target off the embeddings of the test records, shape (test records, features)."""
-        target, true = self.target, self.known[self.test]
-        if target.kind == "regression":
-            values = probe.value(embeddings)
-            return Prediction(true, target.bin(true), values, target.bin(values))
-        probability = np.zeros((len(true), len(target.words)))
-        probability[:, list(probe.classes)] = probe.probability(embeddings)
-        codes = probability.argmax(axis=1)
-        if target.kind == "binary":
-            return Prediction(true, target.bin(true), probability[:, 1], codes)
-        return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability)
-
-    def score(self, prediction: Prediction, weights: Floats) -> tuple[float, Floats]:
-        """Give the main metric, and the same of each resample, shape (resamples,)."""
-        metric = self.target.main_metric
-        value = score(self.target, prediction)[metric][0]
-        return float(value), score(self.target, prediction, weights)[metric]
-
-
-def make_question(target: Target, records: pd.DataFrame) -> Question:
-    """Find the records of folds 1-8 and of fold 10 that know a target.
-
-    Raises
-    ------
-    EcgkitError
-        If folds 1-8 are empty, or as `Target.read`.
-    """
-    values = target.read(records)
-    low, high = target.plausible
-    known = np.where((values >= low) & (values <= high), values, np.nan)
-    in_test = (records["fold"] == TEST_FOLD).to_numpy(dtype=bool)
-    training, test = (np.flatnonzero(part & np.isfinite(known)) for part in (training_rows(records), in_test))
-    return Question(target, known, training, test)
 
 
 def probe_layers(
@@ -109,6 +33,7 @@ def probe_layers(
     *,
     targets: Sequence[Target] = TARGETS,
     untrained: Mapping[str, NDArray[np.floating]] | None = None,
+    together: str = ALL_TOGETHER,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
@@ -128,6 +53,8 @@ def probe_layers(
         What is asked for. With classes, as `join_targets` and `all_targets` make them.
     untrained : mapping of str to ndarray, each of shape (records, features), optional
         The same layers of an untrained network.
+    together : str, default "all layers"
+        The name of all layers side by side, if they are among the layers: no layer comes before them.
     seed : int, default 0
         Of splits and resamples.
     resamples : int, default 1000
@@ -139,8 +66,9 @@ def probe_layers(
         One row for each target, encoder and layer: ``target``, ``metric`` (``"r2"``, or ``"auc"`` of the second word,
         or of more words the mean), ``encoder`` (``"trained"`` or ``"untrained"``), ``layer``, ``features``, ``value``
         with ``low`` and ``high`` (95 %), ``change`` from the layer before of the same encoder with ``change_low`` and
-        ``change_high``, ``strength`` (the penalty chosen: ``alpha`` of a number, else ``C``), ``training`` and
-        ``test`` (numbers of records), and ``skipped``, the reason why there is no value, or empty.
+        ``change_high`` (NaN for the first layer and for all together), ``strength`` (the penalty chosen: ``alpha`` of a
+        number, else ``C``), ``training`` and ``test`` (numbers of records), and ``skipped``, the
+        reason why there is no value, or empty.
 
     Raises
     ------
@@ -155,11 +83,14 @@ def probe_layers(
     if not layers:
         raise EcgkitError("there is no layer to probe: give at least one")
     check_patients(records)
-    questions = [make_question(target, records) for target in targets]
-    rows = list(_rows(TRAINED, layers, records, questions, seed=seed, resamples=resamples))
-    if untrained:
-        rows += _rows(UNTRAINED, untrained, records, questions, seed=seed, resamples=resamples)
-    order = {question.target.name: i for i, question in enumerate(questions)}
+    tasks = [make_task(target, records, seed=seed) for target in targets]
+    encoders = {TRAINED: layers, UNTRAINED: untrained or {}}
+    rows = [
+        row
+        for encoder, of_encoder in encoders.items()
+        for row in _rows(encoder, of_encoder, records, tasks, together=together, seed=seed, resamples=resamples)
+    ]
+    order = {task.target.name: i for i, task in enumerate(tasks)}
     rows.sort(key=lambda row: order[str(row["target"])])
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
@@ -215,48 +146,48 @@ def _rows(
     encoder: str,
     layers: Mapping[str, NDArray[np.floating]],
     records: pd.DataFrame,
-    questions: Sequence[Question],
+    tasks: Sequence[Task],
     *,
+    together: str,
     seed: int,
     resamples: int,
 ) -> Iterator[dict[str, object]]:
     """Give the rows of one encoder, layer after layer."""
-    patients = records["patient_id"].to_numpy()
     before: dict[str, tuple[float, Floats]] = {}
-    for name, layer in layers.items():
-        check_embeddings(layer, records)
-        probes = _fit(layer, questions, records, seed)
-        for question in questions:
+    for layer, values in layers.items():
+        check_embeddings(values, records)
+        probes = _fit(values, tasks, records, seed)
+        for task in tasks:
+            name = task.target.name
             row: dict[str, object] = {
-                "target": question.target.name,
-                "metric": question.target.main_metric,
+                "target": name,
+                "metric": task.target.main_metric,
                 "encoder": encoder,
-                "layer": name,
-                "features": layer.shape[1],
-                "training": len(question.training),
-                "test": len(question.test),
-                "skipped": question.why_skipped(),
+                "layer": layer,
+                "features": values.shape[1],
+                "training": len(task.training),
+                "test": len(task.test),
+                "skipped": task.why_skipped(),
             }
-            if question.target.name in probes:
-                probe = probes[question.target.name]
-                weights = patient_weights(patients[question.test], resamples=resamples, seed=seed)
-                value, drawn = question.score(question.predict(probe, layer[question.test]), weights)
-                row |= {"strength": probe.strength, **_numbers(value, drawn, before.get(question.target.name))}
-                before[question.target.name] = (value, drawn)
+            if name in probes:
+                weights = patient_weights(task.patients[task.test], resamples=resamples, seed=seed)
+                found = task.score(task.predict(probes[name], values[task.test]), weights)
+                row |= {"strength": probes[name].strength}
+                row |= _numbers(*found, None if layer == together else before.get(name))
+                before[name] = found
             yield row
 
 
 def _fit(
-    layer: NDArray[np.floating], questions: Sequence[Question], records: pd.DataFrame, seed: int
+    layer: NDArray[np.floating], tasks: Sequence[Task], records: pd.DataFrame, seed: int
 ) -> dict[str, LinearProbe]:
     """Fit the probes of all targets on one layer; sees the records of folds 1-8 only."""
     rows = np.flatnonzero(training_rows(records))
-    problems = {}
-    for question in questions:
-        if not question.why_skipped():
-            truth = np.full(len(records), np.nan)
-            truth[question.training] = question.problem.truth
-            problems[question.target.name] = Problem(truth[rows], is_class=question.problem.is_class)
+    problems = {
+        task.target.name: Problem(task.known[rows], is_class=bool(task.target.words))
+        for task in tasks
+        if not task.why_skipped()
+    }
     return fit_linear(layer[rows], problems, records["patient_id"].to_numpy()[rows], seed=seed)
 
 

@@ -50,9 +50,7 @@ def demographics(
     for source in (age, sex):
         if source.name == target.name or source.name not in records:
             continue
-        values = source.read(records)
-        low, high = source.plausible
-        values = np.where((values >= low) & (values <= high), values, np.nan)
+        values = source.known(records)
         known = values[training][np.isfinite(values[training])]
         if len(known):
             typical = float(np.median(known) if source.kind == "regression" else known.mean())
@@ -66,6 +64,12 @@ def demographics(
     if len(parts) == 2:
         columns.append(parts[0] * parts[1])
     return np.stack(columns, axis=1), " and ".join(names) + " alone"
+
+
+def measures_in_words(measures: pd.DataFrame, target: Target) -> str:
+    """Name the control of simple ECG measures, with those that were left out since they tell the target itself."""
+    left_out = [name for name in target.from_measures if name in measures]
+    return "simple ECG measures alone" + (f" (without {', '.join(left_out)})" if left_out else "")
 
 
 def measure_features(

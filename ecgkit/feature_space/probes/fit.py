@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,10 @@ from ecgkit.feature_space.probes.controls import (
     UNTRAINED,
     demographics,
     measure_features,
+    measures_in_words,
     supervised_prediction,
 )
-from ecgkit.feature_space.probes.judge import Judgement, judge
+from ecgkit.feature_space.probes.judge import Judgement, adjust, judge
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.splits import N_SPLITS
@@ -104,7 +105,8 @@ def fit_probes(
     - ``baseline``: the mean, and the commonest class, of folds 1-8;
     - ``demographics``: a probe on age and sex alone (for age on sex, for sex on age);
     - ``measures``: a probe on simple measures of the ECG alone, without those that are the target;
-    - ``untrained``: the same probe on encoders with random weights, the strength chosen on the first of them;
+    - ``untrained``: the same probe on encoders with random weights, the strength chosen on the first of them; of
+      several the probe is held against the best;
     - ``control_task``: the same probe, of the same strength, on labels exchanged between patients;
     - ``permutation``: the probe read against values of fold 10 exchanged between patients;
     - ``supervised``: what a network that was trained for the target predicts.
@@ -131,7 +133,8 @@ def fit_probes(
     Returns
     -------
     dict of str to ProbeResult
-        By the target's name. A target that too few records know is there with the reason why it was skipped.
+        By the target's name. A target that too few records know is there with the reason why it was skipped. The p
+        values are also corrected for the targets being several.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def fit_probes(
         check_embeddings(values, records)
     check_patients(records)
     in_training = training_rows(records)
-    tasks = {target.name: make_task(target, records, in_training, seed) for target in targets}
+    tasks = {target.name: make_task(target, records, seed=seed) for target in targets}
     reasons = {name: task.why_skipped() for name, task in tasks.items()}
     open_tasks = [task for name, task in tasks.items() if not reasons[name]]
     fits = _Fits(open_tasks, records["patient_id"].to_numpy(), np.flatnonzero(in_training), seed)
@@ -157,12 +160,14 @@ def fit_probes(
     fits.demographics(records)
     if measures is not None:
         fits.measures(measures, records)
-    return {
+    results = {
         name: ProbeResult(task.target, task.counts, task.notes, skipped=reasons[name])
         if reasons[name]
         else _result(task, fits, records, (supervised or {}).get(name), resamples)
         for name, task in tasks.items()
     }
+    adjusted = adjust({name: result.judgement for name, result in results.items()})
+    return {name: replace(result, judgement=adjusted[name]) for name, result in results.items()}
 
 
 class _Fits:
@@ -202,7 +207,7 @@ class _Fits:
         for tasks in alike.values():
             features = measure_features(measures, records, tasks[0].target, self.rows)
             if features is not None:
-                self._fit(MEASURES, "simple ECG measures alone", features, tasks)
+                self._fit(MEASURES, measures_in_words(measures, tasks[0].target), features, tasks)
 
     def _fit(
         self, source: str, words: str, features: NDArray[np.floating], tasks: Sequence[Task], *, like: str = ""
@@ -223,7 +228,8 @@ class _Fits:
             parts = {key.partition(":")[0]: probe for key, probe in fitted.items() if key.partition(":")[2] == name}
             self.probes[name].setdefault(source, parts)
             self.names[name][source] = words
-            predicted = _predict(task, parts, features[task.test], shuffled=source == CONTROL_TASK)
+            shuffled = source == CONTROL_TASK
+            predicted = task.predict(parts["value"], features[task.test], bins=parts.get("bins"), shuffled=shuffled)
             self.predictions[name].setdefault(source, []).append(predicted)
 
 
@@ -239,21 +245,6 @@ def _problems(target: Target, truth: NDArray[np.float64]) -> dict[str, Problem]:
     if len(np.unique(bins[known])) > 1:
         problems["bins"] = Problem(bins, is_class=True, n_tried=MULTICLASS_SPLITS)
     return problems
-
-
-def _predict(task: Task, parts: Parts, points: NDArray[np.floating], *, shuffled: bool) -> Prediction:
-    """Predict the records of fold 10."""
-    target = task.target
-    true = (task.shuffled if shuffled else task.known)[task.test]
-    of_class = parts.get("bins", parts["value"])
-    codes = of_class.decide(points) if of_class.classes else np.full(len(points), task.common)
-    if target.kind == "regression":
-        return Prediction(true, target.bin(true), parts["value"].value(points), codes)
-    probability = np.zeros((len(points), len(target.words)))
-    probability[:, list(of_class.classes)] = of_class.probability(points)
-    if target.kind == "binary":
-        return Prediction(true, target.bin(true), probability[:, 1], codes)
-    return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability)
 
 
 def _baseline(task: Task) -> tuple[Prediction, str]:

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import pandas as pd
 
-from ecgkit.feature_space.probes.controls import PERMUTATION, PROBE
+from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, TRAINED, UNTRAINED
+from ecgkit.feature_space.probes.controls import ORDER, PERMUTATION, PROBE
 from ecgkit.feature_space.probes.fit import ProbeResult
-from ecgkit.feature_space.probes.words import METRIC_WORDS, number, sentences, spoken
+from ecgkit.feature_space.probes.words import number, sentences
+from ecgkit.plots.probes import METRIC_WORDS, spoken
 
 SHOWN = {"regression": ("r2", "mae", "accuracy", "f1"), "binary": ("auc", "accuracy", "f1")}
 """The metrics of a target's table."""
@@ -23,7 +26,13 @@ FIGURE_NAMES = {
 }
 
 
-def overview(session: str, results: Mapping[str, ProbeResult], figures: Mapping[str, Sequence[str]]) -> str:
+def overview(
+    session: str,
+    results: Mapping[str, ProbeResult],
+    figures: Mapping[str, Sequence[str]],
+    folders: Mapping[str, str],
+    by_layer: pd.DataFrame | None = None,
+) -> str:
     """Write the page; it needs no network, and its links lead to the figures and reports beside it.
 
     Parameters
@@ -34,6 +43,10 @@ def overview(session: str, results: Mapping[str, ProbeResult], figures: Mapping[
         What `fit_probes` gave.
     figures : mapping of str to sequence of str
         For each target that was not skipped the names of its figures.
+    folders : mapping of str to str
+        For each target the name of its folder.
+    by_layer : DataFrame, optional
+        As `ecgkit.feature_space.probes.probe_layers` gives it.
 
     Returns
     -------
@@ -47,12 +60,53 @@ def overview(session: str, results: Mapping[str, ProbeResult], figures: Mapping[
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    targets = [_target(name, result, figures.get(name, ())) for name, result in results.items()]
+    beside = [source for source in ORDER if source != PERMUTATION and _in_any(source, results)]
+    targets = [_target(name, result, figures.get(name, ()), folders[name], beside) for name, result in results.items()]
     resamples = max((result.judgement.resamples for result in results.values()), default=0)
-    return environment.get_template("overview.html").render(session=session, targets=targets, resamples=resamples)
+    return environment.get_template("overview.html").render(
+        session=session,
+        targets=targets,
+        sources=[source.replace("_", " ") for source in beside],
+        resamples=resamples,
+        layers=None if by_layer is None else _layer_rows(by_layer),
+    )
 
 
-def _target(name: str, result: ProbeResult, figures: Sequence[str]) -> dict[str, Any]:
+def _in_any(source: str, results: Mapping[str, ProbeResult]) -> bool:
+    return any(source in result.judgement.metrics for result in results.values())
+
+
+def _layer_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    """Give for each target what the last layer and all layers together reach, and all layers of the untrained one."""
+    rows = []
+    for name, of_target in table.groupby("target", sort=False):
+        known = of_target[of_target["value"].notna()]
+        single = known[(known["encoder"] == TRAINED) & (known["layer"] != ALL_TOGETHER)]
+        last = single.tail(1)
+        together = known[known["layer"] == ALL_TOGETHER]
+        cells = {"last": last, **{one: together[together["encoder"] == one] for one in (TRAINED, UNTRAINED)}}
+        written = {key: _first(found) for key, found in cells.items()}
+        rows.append(
+            {
+                "title": spoken(str(name)),
+                "metric": METRIC_WORDS[of_target["metric"].iloc[0]],
+                "layer": str(last["layer"].iloc[0]) if len(last) else str(of_target["skipped"].iloc[0]),
+                **written,
+            }
+        )
+    return rows
+
+
+def _first(rows: pd.DataFrame) -> str:
+    """Write the number of the first row with its interval, or a dash without one."""
+    if rows.empty:
+        return "-"
+    return number({key: float(rows[key].iloc[0]) for key in ("value", "low", "high")})
+
+
+def _target(
+    name: str, result: ProbeResult, figures: Sequence[str], folder: str, beside: Sequence[str]
+) -> dict[str, Any]:
     """Give what the page says of one target."""
     target, metrics = result.target, result.judgement.metrics
     columns = SHOWN.get(target.kind, SHOWN["binary"])
@@ -68,12 +122,12 @@ def _target(name: str, result: ProbeResult, figures: Sequence[str]) -> dict[str,
     ]
     units = {"mae": f", {target.unit}"}
     return {
-        "name": name,
+        "folder": folder,
         "title": spoken(name) + (f" ({target.unit})" if target.unit else ""),
-        "headline": number(metrics[PROBE][target.main_metric]) if metrics else "-",
+        "headline": [number(metrics[source][target.main_metric]) if source in metrics else "-" for source in beside],
         "metric": METRIC_WORDS[target.main_metric],
         "sentences": [*sentences(result), *result.notes],
         "columns": [METRIC_WORDS[metric] + units.get(metric, "") for metric in columns],
         "rows": rows,
-        "figures": [(f"{name}/figures/{figure}.png", FIGURE_NAMES.get(figure, figure)) for figure in figures],
+        "figures": [(f"{folder}/figures/{figure}.png", FIGURE_NAMES.get(figure, figure)) for figure in figures],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -14,12 +14,15 @@ import safetensors.numpy
 from matplotlib.figure import Figure
 from sklearn.metrics import classification_report, confusion_matrix
 
-from ecgkit._files import write_atomically
-from ecgkit.feature_space.probes.controls import CONTROL_TASK, PERMUTATION, PROBE
+from ecgkit._files import file_name, write_atomically
+from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER
+from ecgkit.feature_space.probes.controls import CONTROL_TASK, MEASURES, PERMUTATION, PROBE
 from ecgkit.feature_space.probes.fit import ProbeResult
-from ecgkit.feature_space.probes.page import overview
-from ecgkit.feature_space.probes.words import METRIC_WORDS, metric_in_words, notes_on_intervals, number, sentences
+from ecgkit.feature_space.probes.page import FIGURE_NAMES, overview
+from ecgkit.feature_space.probes.words import metric_in_words, notes_on_intervals, number, sentences
 from ecgkit.plots import probes as plots
+from ecgkit.plots.concepts import probe_by_layer
+from ecgkit.plots.probes import METRIC_WORDS
 from ecgkit.store import TEST_FOLD
 
 METRICS_VERSION = 1
@@ -29,6 +32,8 @@ WEIGHTS_FORMAT = "ecgkit-probe-1"
 """What the weights' file says that it is."""
 
 METRICS = ("r2", "mae", "auc", "accuracy", "f1")
+
+BY_LAYER = "probes_by_layer"
 
 
 class ProbeFolder(Protocol):
@@ -54,12 +59,16 @@ class ProbeFolder(Protocol):
         """Write a figure."""
 
 
-def write_probe_session(session: ProbeFolder, results: Mapping[str, ProbeResult]) -> None:
+def write_probe_session(
+    session: ProbeFolder, results: Mapping[str, ProbeResult], by_layer: pd.DataFrame | None = None
+) -> None:
     """Write one folder for each target into a probe session, and an overview of them all.
 
     Each holds ``training_log.txt``, ``classification_report.txt``, ``metrics.json``, and unless the target was skipped
     ``predictions.parquet`` for fold 10, ``weights/probe.safetensors`` and ``figures/``. Beside them stand
-    ``figures/probe_comparison.png`` and ``overview.html``. Written again, the files are replaced.
+    ``figures/probe_comparison.png``, with ``by_layer`` also ``figures/probes_by_layer.png``, and ``overview.html``.
+    Written again, the files are replaced, and those of a target that is now skipped go. A folder is called as its
+    target, with ``-`` for what a folder's name cannot hold.
 
     Parameters
     ----------
@@ -67,10 +76,15 @@ def write_probe_session(session: ProbeFolder, results: Mapping[str, ProbeResult]
         The session, an `ecgkit.sessions.Session`.
     results : mapping of str to ProbeResult
         What `fit_probes` gave.
+    by_layer : DataFrame, optional
+        As `ecgkit.feature_space.probes.probe_layers` gives it: drawn in the overview, and what all layers together
+        reach is in the metrics.
     """
     names: dict[str, list[str]] = {}
+    folders = folder_names(results)
     for name, result in results.items():
-        folder = session.folder(name)
+        folder = session.folder(folders[name])
+        _clear(folder.path)
         folder.write_text("training_log.txt", log_text(result))
         folder.write_text("classification_report.txt", report_text(result))
         if not result.skipped:
@@ -80,9 +94,28 @@ def write_probe_session(session: ProbeFolder, results: Mapping[str, ProbeResult]
             names[name] = list(drawn)
             for figure_name, figure in drawn.items():
                 folder.save_figure(figure, figure_name)
-        folder.write_json("metrics.json", metrics_json(result))
+        folder.write_json("metrics.json", metrics_json(result, by_layer))
     session.save_figure(plots.probe_comparison(probe_table(results)), "probe_comparison")
-    session.write_text("overview.html", overview(session.path.name, results, names))
+    if by_layer is not None:
+        session.save_figure(probe_by_layer(by_layer), BY_LAYER)
+    session.write_text("overview.html", overview(session.path.name, results, names, folders, by_layer))
+
+
+def folder_names(targets: Iterable[str]) -> dict[str, str]:
+    """Give each target a folder of its own, also where two names differ only in what no folder's name can hold."""
+    found: dict[str, str] = {}
+    for name in targets:
+        plain = file_name(name)
+        same = sum(file_name(other) == plain for other in found)
+        found[name] = f"{plain}-{same + 1}" if same else plain
+    return found
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier call wrote and this one may not write again."""
+    paths = [folder / "predictions.parquet", folder / "weights" / "probe.safetensors"]
+    for path in (*paths, *(folder / "figures" / f"{name}.png" for name in FIGURE_NAMES)):
+        path.unlink(missing_ok=True)
 
 
 def figures(result: ProbeResult) -> dict[str, Figure]:
@@ -91,14 +124,16 @@ def figures(result: ProbeResult) -> dict[str, Figure]:
     Parameters
     ----------
     result : ProbeResult
-        The probes of one target, not skipped.
+        The probes of one target.
 
     Returns
     -------
     dict of str to Figure
         ``"predicted"`` and ``"bland_altman"`` of a number, ``"probability"`` of two classes; ``"classes"``, what is
-        taken for what; ``"comparison"``, the probe beside its controls.
+        taken for what; ``"comparison"``, the probe beside its controls. Empty if the target was skipped.
     """
+    if result.skipped:
+        return {}
     target, table = result.target, result.predictions
     true, predicted = table["true"].to_numpy(), table[PROBE].to_numpy()
     drawn: dict[str, Figure] = {}
@@ -119,23 +154,28 @@ def figures(result: ProbeResult) -> dict[str, Figure]:
     return drawn
 
 
-def metrics_json(result: ProbeResult) -> dict[str, Any]:
+def metrics_json(result: ProbeResult, by_layer: pd.DataFrame | None = None) -> dict[str, Any]:
     """Give what ``metrics.json`` holds.
 
     Parameters
     ----------
     result : ProbeResult
         The probes of one target.
+    by_layer : DataFrame, optional
+        As of `write_probe_session`.
 
     Returns
     -------
     dict
-        ``{"version": 1, "fold_10": {"probe" | "baseline" | ...: {METRIC: {"value", "low", "high"}}}}``; a value that is
-        not defined is None, and so are ``low`` and ``high``. Beside it ``"differences"``, ``{CONTROL: {METRIC:
-        {"value", "low", "high", "verdict"}}}`` of the probe less the control; ``"p_value"`` of the main metric among
-        the exchanges of true values; ``"bootstrap"``, how many resamples of how many patients; ``"selectivity"``, the
-        difference from the shuffled labels; and ``"confusion"``, ``"classes"`` with a row of records for each true
-        one. ``"skipped"`` says instead why there is nothing under ``"fold_10"``.
+        ``{"version": 1, "fold_10": {"probe" | "baseline" | ...: {METRIC: {"value", "low", "high"}}}}``; a value
+        that is not defined is None, and so are ``low`` and ``high``. With ``by_layer`` there are also
+        ``"all_layers"`` and ``"all_layers_untrained"``, the probes of all layers side by side, with the main
+        metric. Beside it ``"differences"``, ``{CONTROL: {METRIC: {"value", "low", "high", "verdict"}}}`` of the
+        probe less the control; ``"p_value"`` of the main metric among the exchanges of true values,
+        ``"p_adjusted"`` the same corrected for ``"targets"`` targets; ``"bootstrap"``, how many resamples of
+        how many patients; ``"selectivity"``, the difference from the shuffled labels; and ``"confusion"``,
+        ``"classes"`` with a row of records for each true one. ``"skipped"`` says instead why there is nothing
+        under ``"fold_10"``.
     """
     judgement = result.judgement
     data: dict[str, Any] = {
@@ -143,7 +183,8 @@ def metrics_json(result: ProbeResult) -> dict[str, Any]:
         f"fold_{TEST_FOLD}": {
             source: {metric: _plain(entry) for metric, entry in entries.items()}
             for source, entries in judgement.metrics.items()
-        },
+        }
+        | _all_layers(result.target.name, by_layer),
     }
     if result.skipped:
         return data | {"skipped": result.skipped}
@@ -156,10 +197,24 @@ def metrics_json(result: ProbeResult) -> dict[str, Any]:
     return data | {
         "differences": differences,
         "selectivity": differences[CONTROL_TASK][result.target.main_metric],
-        "p_value": judgement.p_value,
+        **_plain({"p_value": judgement.p_value, "p_adjusted": judgement.p_adjusted}),
+        "targets": judgement.targets,
         "bootstrap": {"resamples": judgement.resamples, "patients": result.counts["test_patients"]},
         "controls": {name: result.names[name] for name in judgement.metrics if name in result.names},
         "confusion": {"classes": classes, "records": counts.tolist()},
+    }
+
+
+def _all_layers(name: str, by_layer: pd.DataFrame | None) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Give what all layers together reach."""
+    if by_layer is None:
+        return {}
+    rows = by_layer[(by_layer["target"] == name) & (by_layer["layer"] == ALL_TOGETHER) & by_layer["value"].notna()]
+    return {
+        "all_layers" + ("" if row["encoder"] == "trained" else f"_{row['encoder']}"): {
+            row["metric"]: _plain({key: row[key] for key in ("value", "low", "high")})
+        }
+        for row in rows.to_dict("records")
     }
 
 
@@ -260,8 +315,8 @@ def report_text(result: ProbeResult) -> str:
         what = f'sex, "{target.words[1]}" is the positive class' if target.name == "sex" else target.name
         head += ["", f"Decided at a probability of 0.5 ({what}):"]
     else:
-        bins = ", ".join(target.classes)
-        head += ["", f"In bins of {target.name} ({target.unit}): {bins}:"]
+        what = f"In bins of {target.name} ({target.unit})" if target.kind == "regression" else f"For each {target.name}"
+        head += ["", f"{what}: {', '.join(target.classes)}:"]
     table = result.predictions
     present = set(table["true_class"]) | set(table[f"{PROBE}_class"])
     body = classification_report(
@@ -303,22 +358,24 @@ def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
     DataFrame
         Index ``target`` and ``encoder`` (``"probe"`` first, then its controls); columns ``unit``, ``records`` (of fold
         10), ``r2``, ``mae`` (in the unit), ``auc``, ``accuracy``, ``f1``, NaN where a metric does not apply,
-        ``skipped``, the reason if there are no probes, in one row for the target, and for each metric ``METRIC_low``
-        and ``METRIC_high``.
+        ``skipped``, the reason if there are no probes, in one row for the target, ``left_out``, the ECG measures that
+        were kept from the control ``measures`` since they tell the target, and for each metric ``METRIC_low`` and
+        ``METRIC_high``.
     """
     rows = []
     for name, result in results.items():
         facts = {"target": name, "unit": result.target.unit, "records": result.counts["test"]}
         if result.skipped:
-            rows.append({**facts, "encoder": PROBE, "skipped": result.skipped})
+            rows.append({**facts, "encoder": PROBE, "skipped": result.skipped, "left_out": ""})
         for source, entries in result.judgement.metrics.items():
             if source != PERMUTATION:
                 of_metrics = {metric: entry for metric, entry in entries.items() if metric in METRICS}
                 numbers = {metric: entry["value"] for metric, entry in of_metrics.items()}
                 ends = {f"{m}_{end}": entry[end] for m, entry in of_metrics.items() for end in ("low", "high")}
-                rows.append({**facts, "encoder": source, "skipped": "", **numbers, **ends})
+                left_out = result.names[MEASURES].partition("(without ")[2].rstrip(")") if source == MEASURES else ""
+                rows.append({**facts, "encoder": source, "skipped": "", "left_out": left_out, **numbers, **ends})
     ends_of_all = [f"{metric}_{end}" for metric in METRICS for end in ("low", "high")]
-    columns = ["target", "encoder", "unit", "records", *METRICS, "skipped", *ends_of_all]
+    columns = ["target", "encoder", "unit", "records", *METRICS, "skipped", "left_out", *ends_of_all]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys([*METRICS, *ends_of_all], float))
     return table.set_index(["target", "encoder"])
 

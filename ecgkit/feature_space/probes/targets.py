@@ -95,7 +95,7 @@ class Target:
         column = records[self.name]
         if self.kind == "regression":
             return pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
-        found = pd.Index(self.words).get_indexer(pd.Index(column.astype("object")))
+        found = pd.Index(self.words).get_indexer(pd.Index(_as_words(column)))
         others = sorted({repr(word) for word in column[(found < 0) & column.notna().to_numpy()]})
         if others and not self.partial:
             raise EcgkitError(
@@ -103,9 +103,38 @@ class Target:
             )
         return np.where(found >= 0, found, np.nan)
 
+    def known(self, records: pd.DataFrame) -> NDArray[np.float64]:
+        """Read the target, and take what is not plausible for unknown.
+
+        Parameters
+        ----------
+        records : DataFrame
+            With the column ``name``.
+
+        Returns
+        -------
+        ndarray of float64, shape (records,)
+            As of `read`, NaN outside ``plausible``.
+
+        Raises
+        ------
+        EcgkitError
+            As `read`.
+        """
+        values = self.read(records)
+        return np.where((values >= self.plausible[0]) & (values <= self.plausible[1]), values, np.nan)
+
     def bin(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
         """Give the class of each known value: its word, or its bin, to which the lower edge belongs."""
         return values.astype(np.int64) if self.words else np.digitize(values, self.edges).astype(np.int64)
+
+
+def _as_words(column: pd.Series) -> pd.Series:
+    """Write what a column holds as words; 3.0, as a column with blanks has it, is ``"3"``."""
+    if pd.api.types.is_float_dtype(column.dtype):
+        written = column.map(lambda value: str(int(value)) if value == int(value) else str(value), na_action="ignore")
+        return written.astype("object")
+    return column.astype("object").map(str, na_action="ignore")
 
 
 TARGETS = (
@@ -156,7 +185,7 @@ def join_targets(
     """
     table = records.copy()
     if {"height", "weight"} <= set(table):
-        height, weight = (_plausible(target, table) for target in TARGETS if target.name in ("height", "weight"))
+        height, weight = (target.known(table) for target in TARGETS if target.name in ("height", "weight"))
         table["bmi"] = weight / (height / 100) ** 2
     if measures is not None and "heart_rate" in measures:
         table["heart_rate"] = align(measures, records, "measures")["heart_rate"].to_numpy()
@@ -200,12 +229,6 @@ def align(table: pd.DataFrame, records: pd.DataFrame, what: str) -> pd.DataFrame
     return table.loc[records.index]
 
 
-def _plausible(target: Target, records: pd.DataFrame) -> NDArray[np.float64]:
-    """Read a number, NaN where it is not believed."""
-    values = target.read(records)
-    return np.where((values >= target.plausible[0]) & (values <= target.plausible[1]), values, np.nan)
-
-
 def all_targets(table: pd.DataFrame, classes: Sequence[str] = ()) -> tuple[Target, ...]:
     """List every target that a table has the columns for.
 
@@ -224,8 +247,8 @@ def all_targets(table: pd.DataFrame, classes: Sequence[str] = ()) -> tuple[Targe
     """
     targets = [target for target in (*TARGETS, BMI, HEART_RATE) if target.name in table]
     if "device" in table:
-        counts = table.loc[table["fold"].isin(TRAIN_FOLDS), "device"].value_counts()
-        words = sorted(str(word) for word in counts[counts >= MIN_OF_DEVICE].index)
+        counts = _as_words(table.loc[table["fold"].isin(TRAIN_FOLDS), "device"]).value_counts()
+        words = sorted(counts[counts >= MIN_OF_DEVICE].index)
         if len(words) > 1:
             targets.append(Target("device", words=tuple(words), partial=True))
     return (*targets, *(Target(name, words=(f"without {name}", f"with {name}")) for name in classes))

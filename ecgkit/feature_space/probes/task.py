@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ecgkit.feature_space.parts import training_rows
 from ecgkit.feature_space.probes.controls import exchange_patients
+from ecgkit.feature_space.probes.linear import LinearProbe
+from ecgkit.feature_space.probes.metrics import Prediction, score
 from ecgkit.feature_space.probes.targets import Target
+from ecgkit.metrics import Floats
 from ecgkit.store import TEST_FOLD
 
 MIN_TRAINING = 40
@@ -20,7 +24,7 @@ MIN_TEST = 10
 """With fewer known values in fold 10 a target is skipped."""
 
 MIN_OF_EACH = 5
-"""With fewer records of a class in folds 1-8 a target is skipped."""
+"""With fewer records or patients of a class, or patients at all, in folds 1-8 or in fold 10 a target is skipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,45 +68,93 @@ class Task:
 
     def why_skipped(self) -> str:
         """Say why a probe makes no sense here; empty if it does."""
-        n_training, n_test = self.counts["training"], self.counts["test"]
+        name, (n_training, n_test) = self.target.name, (self.counts["training"], self.counts["test"])
         if n_training < MIN_TRAINING or n_test < MIN_TEST:
             return (
-                f"{self.target.name} is known for {n_training} records of folds 1-8 and {n_test} of fold 10; "
+                f"{name} is known for {n_training} records of folds 1-8 and {n_test} of fold {TEST_FOLD}; "
                 f"at least {MIN_TRAINING} and {MIN_TEST} are needed"
             )
-        if self.counts["training_patients"] < 2:
-            return f"{self.target.name} is known for one patient of folds 1-8 only"
         if self.target.words:
             return self._why_classes_skipped()
-        if len(np.unique(self.known[self.training])) < 2:
-            return f"{self.target.name} is the same in all records of folds 1-8"
+        patients = self.counts["training_patients"], self.counts["test_patients"]
+        if min(patients) < MIN_OF_EACH:
+            return (
+                f"{name} is known for {patients[0]} patients of folds 1-8 and {patients[1]} of fold {TEST_FOLD}; "
+                f"at least {MIN_OF_EACH} of each are needed"
+            )
+        for where, rows in (("folds 1-8", self.training), (f"fold {TEST_FOLD}", self.test)):
+            if len(np.unique(self.known[rows])) < 2:
+                return f"{name} is the same in all records of {where}"
         return ""
 
     def _why_classes_skipped(self) -> str:
         """Say which of the classes is too rare."""
         for code, word in enumerate(self.target.words):
-            n_training = int((self.known[self.training] == code).sum())
-            n_test = int((self.known[self.test] == code).sum())
-            if n_training < MIN_OF_EACH or n_test < 1:
+            rows = [part[self.known[part] == code] for part in (self.training, self.test)]
+            n_records, n_patients = [len(part) for part in rows], [len(np.unique(self.patients[part])) for part in rows]
+            # Patients are never more than records.
+            if min(n_patients) < MIN_OF_EACH:
                 return (
-                    f"{self.target.name} is {word!r} in {n_training} records of folds 1-8 and {n_test} of fold 10; "
-                    f"at least {MIN_OF_EACH} and 1 are needed"
+                    f"{self.target.name} is {word!r} in {n_records[0]} records of {n_patients[0]} patients in folds "
+                    f"1-8 and {n_records[1]} of {n_patients[1]} in fold {TEST_FOLD}; at least {MIN_OF_EACH} records, "
+                    f"of {MIN_OF_EACH} patients, are needed in each"
                 )
         return ""
 
+    def predict(
+        self,
+        probe: LinearProbe,
+        embeddings: NDArray[np.floating],
+        *,
+        bins: LinearProbe | None = None,
+        shuffled: bool = False,
+    ) -> Prediction:
+        """Predict the records of fold 10 that know the target.
 
-def make_task(target: Target, records: pd.DataFrame, in_training: NDArray[np.bool_], seed: int) -> Task:
+        Parameters
+        ----------
+        probe : LinearProbe
+            Of the number, or of the classes.
+        embeddings : ndarray, shape (test records, features)
+            One row for each of ``test``.
+        bins : LinearProbe, optional
+            Of a number's bins; without it the bin of all is the commonest of folds 1-8.
+        shuffled : bool, default False
+            Whether to hold the predictions against the exchanged values.
+
+        Returns
+        -------
+        Prediction
+        """
+        target, true = self.target, (self.shuffled if shuffled else self.known)[self.test]
+        if target.kind == "regression":
+            codes = np.full(len(true), self.common) if bins is None else bins.decide(embeddings)
+            return Prediction(true, target.bin(true), probe.value(embeddings), codes)
+        probability = np.zeros((len(true), len(target.words)))
+        probability[:, list(probe.classes)] = probe.probability(embeddings)
+        codes = probability.argmax(axis=1)
+        if target.kind == "binary":
+            return Prediction(true, target.bin(true), probability[:, 1], codes)
+        return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability)
+
+    def score(self, prediction: Prediction, weights: Floats) -> tuple[float, Floats]:
+        """Give the main metric, and the same of each resample, shape (resamples,)."""
+        metric = self.target.main_metric
+        value = score(self.target, prediction)[metric][0]
+        return float(value), score(self.target, prediction, weights)[metric]
+
+
+def make_task(target: Target, records: pd.DataFrame, *, seed: int = 0) -> Task:
     """Find the records that know a target, and count those that do not.
 
     Parameters
     ----------
     target : Target
-        What is asked for.
+        What is asked for. Of a partial one the words that are too rare in folds 1-8 or in fold 10 are left out, as
+        long as two remain.
     records : DataFrame
         The records; columns ``patient_id``, ``fold`` and the target.
-    in_training : ndarray of bool, shape (records,)
-        Which of them are of folds 1-8.
-    seed : int
+    seed : int, default 0
         Of the shuffled values.
 
     Returns
@@ -112,14 +164,14 @@ def make_task(target: Target, records: pd.DataFrame, in_training: NDArray[np.boo
     Raises
     ------
     EcgkitError
-        If the target's column is missing or not readable.
+        If the target's column is missing or not readable, or folds 1-8 are empty.
     """
-    values = target.read(records)
-    low, high = target.plausible
-    known = np.isfinite(values) & (values >= low) & (values <= high)
-    in_test = (records["fold"] == TEST_FOLD).to_numpy(dtype=bool)
-    training, test = np.flatnonzero(in_training & known), np.flatnonzero(in_test & known)
+    in_training, in_test = training_rows(records), (records["fold"] == TEST_FOLD).to_numpy(dtype=bool)
     patients = records["patient_id"].to_numpy()
+    target = _without_rare_words(target, target.known(records), patients, (in_training, in_test))
+    values, read = target.known(records), target.read(records)
+    known = np.isfinite(values)
+    training, test = np.flatnonzero(in_training & known), np.flatnonzero(in_test & known)
     used = in_training | in_test
     counts = {
         "training": len(training),
@@ -128,10 +180,9 @@ def make_task(target: Target, records: pd.DataFrame, in_training: NDArray[np.boo
         "test_patients": len(np.unique(patients[test])),
         "training_unknown": int((in_training & ~known).sum()),
         "test_unknown": int((in_test & ~known).sum()),
-        "implausible": int((np.isfinite(values) & ~known & used).sum()),
+        "implausible": int((np.isfinite(read) & ~known & used).sum()),
         "rare": int((used & ~known & records[target.name].notna().to_numpy()).sum()) if target.partial else 0,
     }
-    values = np.where(known, values, np.nan)
     shuffled = values.copy()
     for rows in (training, test):
         if len(rows):
@@ -143,6 +194,45 @@ def make_task(target: Target, records: pd.DataFrame, in_training: NDArray[np.boo
     if len(target.words) > 2 and len(training) and len(test):
         notes += tuple(_mix_notes(target, values[training], values[test]))
     return Task(target, values, shuffled, patients, training, test, capped, counts, notes)
+
+
+def _without_rare_words(
+    target: Target,
+    values: NDArray[np.float64],
+    patients: NDArray[np.generic],
+    parts: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+) -> Target:
+    """Leave out the words of a partial target that too few patients of folds 1-8 or of fold 10 have."""
+    if not target.partial:
+        return target
+    fewest = [min(len(np.unique(patients[part & (values == i)])) for part in parts) for i in range(len(target.words))]
+    kept = tuple(word for word, number in zip(target.words, fewest, strict=True) if number >= MIN_OF_EACH)
+    return replace(target, words=kept) if len(kept) > 1 else target
+
+
+def askable(target: Target, records: pd.DataFrame) -> str:
+    """Say why a target cannot be asked of these records.
+
+    Parameters
+    ----------
+    target : Target
+        What is to be asked for.
+    records : DataFrame
+        The records; columns ``patient_id`` and ``fold``.
+
+    Returns
+    -------
+    str
+        The reason, such as that too few records know it, or that they have no such column; empty if it can be asked.
+
+    Raises
+    ------
+    EcgkitError
+        If the target's column is not readable, or folds 1-8 are empty.
+    """
+    if target.name not in records:
+        return f"the records have no column {target.name!r}"
+    return make_task(target, records).why_skipped()
 
 
 def _notes(

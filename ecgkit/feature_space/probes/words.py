@@ -17,23 +17,10 @@ from ecgkit.feature_space.probes.controls import (
     UNTRAINED,
 )
 from ecgkit.feature_space.probes.fit import ProbeResult
-from ecgkit.feature_space.probes.judge import BEATS, FALLS_SHORT, NO_EVIDENCE
+from ecgkit.feature_space.probes.judge import BEATS, FALLS_SHORT, NO_EVIDENCE, Judgement
+from ecgkit.plots.probes import METRIC_WORDS, spoken
 from ecgkit.store import TEST_FOLD
 
-METRIC_WORDS = {
-    "r2": "R2",
-    "mae": "mean absolute error",
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "f1": "macro F1",
-    "calibration_slope": "calibration slope",
-    "calibration_intercept": "calibration intercept",
-    "bias": "bias",
-    "limit_low": "lower limit of agreement",
-    "limit_high": "upper limit of agreement",
-    "r2_uncapped": "R2 uncapped",
-    "mae_uncapped": "mean absolute error uncapped",
-}
 IN_UNIT = ("mae", "mae_uncapped", "bias", "limit_low", "limit_high", "calibration_intercept")
 
 SIGNIFICANT = 0.05
@@ -44,11 +31,6 @@ SO = {
     MEASURES: "a few measures of the ECG may tell as much",
 }
 """What follows where a control is not beaten."""
-
-
-def spoken(name: str) -> str:
-    """Write the name of a target for reading."""
-    return "body mass index" if name == "bmi" else name.replace("_", " ")
 
 
 def number(entry: Mapping[str, float], digits: int = 2) -> str:
@@ -129,9 +111,25 @@ def _against_controls(result: ProbeResult) -> list[str]:
 
 def _control_words(result: ProbeResult, control: str) -> str:
     """Say what a control is; of the baseline only what concerns the main metric."""
+    if control == UNTRAINED and has_several_encoders(result):
+        return f"the best of {result.names[control]}"
     if control != BASELINE:
         return result.names[control]
     return "the mean of folds 1-8" if result.target.kind == "regression" else "saying the same of everybody"
+
+
+def has_several_encoders(result: ProbeResult) -> bool:
+    """Say whether more than one untrained encoder stands beside the probe."""
+    return "encoders" in result.names.get(UNTRAINED, "")
+
+
+def _chance(judgement: Judgement) -> str:
+    """Write the p value, and what it was corrected for."""
+    exchanges = f"{judgement.resamples:,} exchanges of the true values between patients"
+    if judgement.targets < 2:
+        return f"p = {judgement.p_value:.3f} among {exchanges}"
+    corrected = f"corrected for {judgement.targets} targets by Benjamini and Hochberg"
+    return f"p = {judgement.p_adjusted:.3f}, {corrected}, among {exchanges}"
 
 
 def _conclusion(result: ProbeResult) -> str:
@@ -142,14 +140,17 @@ def _conclusion(result: ProbeResult) -> str:
         for control in judgement.metrics
         if (row := judgement.difference(control, main)) is not None
     }
-    chance = f"p = {judgement.p_value:.3f} among {judgement.resamples:,} exchanges of the true values between patients"
+    chance = _chance(judgement)
     above = [verdicts.get(control, BEATS) == BEATS for control in (BASELINE, CONTROL_TASK)]
-    if judgement.p_value > SIGNIFICANT or not all(above):
+    if not judgement.p_adjusted <= SIGNIFICANT or not all(above):
         return f"So there is no evidence that {name} can be read off the embedding ({chance})."
     doubts = [SO[control] for control in SO if verdicts.get(control, BEATS) != BEATS]
     found = f"So {name} can be read off the embedding to this degree ({chance})"
-    if doubts:
-        return f"{found}, but {_joined(doubts)}."
+    is_measure = MEASURES in verdicts and "without" in result.names[MEASURES]
+    itself = f" {name.capitalize()} is itself a measure of the ECG, and those that tell it were kept from the control."
+    if doubts or is_measure:
+        but = f", but {_joined(doubts)}" if doubts else ""
+        return f"{found}{but}." + (itself if is_measure else "")
     beside = [control for control in SO if control in verdicts]
     return f"{found}, and beyond what these controls tell." if beside else f"{found}."
 
@@ -175,8 +176,9 @@ def notes_on_intervals(result: ProbeResult) -> list[str]:
     """Say what the brackets hold."""
     resamples = f"{result.judgement.resamples:,} bootstrap resamples of the patients"
     lines = [f"In brackets: 2.5 and 97.5 percentiles over {resamples}."]
-    if "encoders" in result.names.get(UNTRAINED, ""):
-        lines.append("Of the untrained encoders: the mean, and in brackets the lowest and the highest of them.")
+    if has_several_encoders(result):
+        range_of = "the mean, and in brackets the lowest and the highest of them"
+        lines.append(f"Of the untrained encoders: {range_of}; differences are from the best.")
     named = [f"{control}: {result.names[control]}" for control in result.judgement.metrics if control in result.names]
     return [*lines, *named, f"{PERMUTATION}: the probe, read against true values exchanged between patients"]
 
