@@ -21,6 +21,9 @@ TRAINED, UNTRAINED = "trained", "untrained"
 ALL_TOGETHER = "all layers"
 """The name of all layers side by side."""
 
+LAYER_SPLITS = 3
+"""So many splits choose the strength: with thousands of features and many layers, five would take minutes more."""
+
 COLUMNS = (
     *("target", "metric", "encoder", "layer", "features", "value", "low", "high"),
     *("change", "change_low", "change_high", "strength", "training", "test", "skipped"),
@@ -188,7 +191,7 @@ def _fit(
         for task in tasks
         if not task.why_skipped()
     }
-    return fit_linear(layer[rows], problems, records["patient_id"].to_numpy()[rows], seed=seed)
+    return fit_linear(layer[rows], problems, records["patient_id"].to_numpy()[rows], seed=seed, n_splits=LAYER_SPLITS)
 
 
 def _numbers(value: float, drawn: Floats, before: tuple[float, Floats] | None) -> dict[str, float]:
