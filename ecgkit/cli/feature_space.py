@@ -13,6 +13,9 @@ from ecgkit.errors import EcgkitError
 if TYPE_CHECKING:
     from ecgkit.training import TrainedSession
 
+MOST_SIMILAR = 50
+"""So many ECGs still make a picture that can be opened."""
+
 SESSION = "a training session: session_3, 3, latest, or its folder"
 
 
@@ -73,6 +76,8 @@ def read_folds(text: str | None) -> tuple[int, ...] | None:
 
 def embed(arguments: argparse.Namespace, root: Path) -> None:
     """Write embeddings, or read that they are there, and print their files."""
+    import numpy as np
+
     from ecgkit.feature_space.embeddings import session_embeddings
     from ecgkit.feature_space.layers import layer_names
 
@@ -81,11 +86,15 @@ def embed(arguments: argparse.Namespace, root: Path) -> None:
         for name in layer_names(source.trained.model):
             say(name)
         return
-    layers, folds = words(arguments.layer), read_folds(arguments.folds)
-    for encoder in words(arguments.encoder):
+    layers, folds, encoders = words(arguments.layer), read_folds(arguments.folds), words(arguments.encoder)
+    if not layers or not encoders:
+        raise EcgkitError("there is no layer or no encoder to embed by: give --layer embedding --encoder trained")
+    for encoder in encoders:
         for name, found in session_embeddings(source, layers, encoder=encoder, folds=folds).items():
-            records, features = found.vectors.shape
-            say(f"{found.path}  {name}, {records:,} records, {features} features")
+            asked, features = found.vectors.shape
+            stored = len(np.load(found.path, mmap_mode="r"))
+            of_folds = f", {asked:,} of them of fold {arguments.folds}" if asked < stored else ""
+            say(f"{found.path}  {name}, {features} features, {stored:,} records{of_folds}")
 
 
 def similar(arguments: argparse.Namespace, root: Path) -> None:
@@ -95,8 +104,8 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit.feature_space.layers import EMBEDDING
     from ecgkit.feature_space.similar import SimilarRecords, describe_record
 
-    if arguments.n < 1:
-        raise EcgkitError(f"-n is {arguments.n}: give a positive number of similar records")
+    if not 1 <= arguments.n <= MOST_SIMILAR:
+        raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
     source = open_source(arguments.session, root)

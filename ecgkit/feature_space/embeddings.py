@@ -236,7 +236,8 @@ def read_vectors(path: str | Path, table: str | Path | None = None) -> Embedding
     try:
         values = np.load(array, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise EcgkitError(f"cannot read the vectors {array}: {error}; give a .npy file of numbers") from error
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else "it is no .npy file of numbers"
+        raise EcgkitError(f"cannot read the vectors {array}: {why}; give one that numpy.save wrote") from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise EcgkitError(f"{array} does not hold one array of numbers: give a .npy file, (records, features)")
     records = _read_table(array, table)

@@ -84,7 +84,7 @@ def check_embeddings(embeddings: NDArray[np.floating], records: pd.DataFrame) ->
         )
     if not np.isfinite(embeddings).all():
         row = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
-        raise EcgkitError(f"the embedding in row {row} is not finite: train the model again, or leave the record out")
+        raise EcgkitError(f"the embedding in row {row} is not finite: make it again, or leave the record out")
 
 
 def check_patients(records: pd.DataFrame) -> None:

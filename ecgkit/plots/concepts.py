@@ -274,7 +274,7 @@ def _draw_probe(axes: Axes, probe: pd.DataFrame, name: str) -> None:
     words = {"nothing": "nothing", "direction": "probe's\ndirection", "least_squares": "all that\nis linear"}
     axes.set_yticks(range(len(place)), [words.get(removed, removed) for removed in place])
     axes.set_ylim(len(place) - 0.4, -0.6)
-    axes.set(xlabel=f"{metric_title(metric)} of {name}; grey: chance", title=f"What is left of {name}")
+    axes.set(xlabel=f"{metric_title(metric)} of {name}; grey: chance", title=f"{name.capitalize()} after removing")
     axes.grid(visible=True, axis="x")
 
 

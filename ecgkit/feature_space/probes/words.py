@@ -142,8 +142,13 @@ def _conclusion(result: ProbeResult) -> str:
     }
     chance = _chance(judgement)
     above = [verdicts.get(control, BEATS) == BEATS for control in (BASELINE, CONTROL_TASK)]
-    if not judgement.p_adjusted <= SIGNIFICANT or not all(above):
+    if not judgement.p_adjusted <= SIGNIFICANT:
         return f"So there is no evidence that {name} can be read off the embedding ({chance})."
+    if not all(above):
+        not_beaten = [c for c, beaten in zip((BASELINE, CONTROL_TASK), above, strict=True) if not beaten]
+        short = _joined([_control_words(result, control) for control in not_beaten])
+        shown = f"So it is not shown that {name} can be read off the embedding"
+        return f"{shown}: {chance}, but there is no clear difference from {short}."
     doubts = [SO[control] for control in SO if verdicts.get(control, BEATS) != BEATS]
     found = f"So {name} can be read off the embedding to this degree ({chance})"
     is_measure = MEASURES in verdicts and "without" in result.names[MEASURES]
