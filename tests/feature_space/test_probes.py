@@ -390,3 +390,16 @@ def test_the_same_seed_gives_the_same_numbers(world) -> None:
     )
     pd.testing.assert_frame_equal(again.predictions, first.predictions)
     assert again.judgement.metrics == first.judgement.metrics
+
+
+def test_a_small_p_beside_an_unclear_difference_says_what_is_unclear(results) -> None:
+    judgement = results["age"].judgement
+    table = judgement.differences.copy()
+    table.loc[(table["control"] == "baseline") & (table["metric"] == "r2"), "verdict"] = (
+        "no evidence of a difference from"
+    )
+    said = sentences(replace(results["age"], judgement=replace(judgement, differences=table)))
+    assert any(
+        "it is not shown that age can be read off" in line and "no clear difference from the mean of folds 1-8" in line
+        for line in said
+    )
