@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -32,6 +33,11 @@ def write_atomically(path: Path, data: bytes) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def file_sha256(path: Path) -> str:
+    """Give the checksum of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def file_name(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -23,7 +22,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ecgkit import paths
-from ecgkit._files import json_bytes, write_atomically
+from ecgkit._files import file_sha256, json_bytes, write_atomically
 from ecgkit.errors import EcgkitError
 
 if TYPE_CHECKING:
@@ -523,7 +522,7 @@ def notes(session: Session, kind: str, root: Path, config: dict[str, Any]) -> st
 def probes_of(training: Session, root: Path) -> list[Session]:
     """List the probe sessions that were made from a training session, by its name and the checksum of its weights."""
     weights = training.path / "weights" / "best.safetensors"
-    checksum = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    checksum = file_sha256(weights) if weights.is_file() else None
     of_name = [s for s in list_sessions(paths.PROBES, root) if read_config(s).get("training_session") == training.name]
     # A number can be given again after its session was deleted; the weights tell whose probe it is.
     return [s for s in of_name if read_config(s).get("weights_sha256") in (checksum, None)]

@@ -103,12 +103,13 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit.feature_space.embeddings import session_embeddings
     from ecgkit.feature_space.layers import EMBEDDING
     from ecgkit.feature_space.similar import SimilarRecords, describe_record
+    from ecgkit.training import open_trained
 
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
-    source = open_source(arguments.session, root)
+    source = open_trained(session, root)
     dataset = source.dataset
     values = session_embeddings(source)[EMBEDDING].vectors
     index = SimilarRecords(values, dataset.records)

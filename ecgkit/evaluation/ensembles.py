@@ -6,7 +6,6 @@ seen by none.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
 from ecgkit import metrics, paths, sessions
+from ecgkit._files import file_sha256
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.calibration import CLIP, MIN_RECORDS
 from ecgkit.evaluation.comparison import align, class_names, read_predictions
@@ -226,10 +226,7 @@ def is_ensemble(session: Session) -> bool:
 
 def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
     """Give for each session, by its name, the SHA-256 of the predictions that it made."""
-    return {
-        session.name: hashlib.sha256((session.path / "predictions.parquet").read_bytes()).hexdigest()
-        for session in members
-    }
+    return {session.name: file_sha256(session.path / "predictions.parquet") for session in members}
 
 
 def _shared_config(members: Sequence[Session]) -> dict[str, Any]:

@@ -39,6 +39,27 @@ FIGURES = {
 FACTS = ("model", "dataset", "label_set", "seed", "epochs", "batch_size", "learning_rate", "metadata")
 
 
+def html_environment(package: str) -> jinja2.Environment:
+    """Make what fills the templates of a package: all values are escaped, and a name that is not given is an error.
+
+    Parameters
+    ----------
+    package : str
+        Such as ``"ecgkit.evaluation"``, which has a folder ``templates``.
+
+    Returns
+    -------
+    Environment
+    """
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
 def write_page(session: Session) -> Path:
     """Write ``report.html`` from the files of a session; it needs no other file and no network, and fits on a phone.
 
@@ -60,13 +81,7 @@ def write_page(session: Session) -> Path:
     """
     if not (session.path / "metrics.json").is_file():
         raise EcgkitError(f"{session.path} has no metrics.json: finish the session first")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ecgkit.evaluation", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = html_environment("ecgkit.evaluation")
     environment.filters["number"] = number
     environment.filters["entry"] = in_words
     html = environment.get_template("report.html").render(**_content(session))

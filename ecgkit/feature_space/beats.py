@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.resampling import PERCENTILES, patient_weights
+from ecgkit.feature_space.blocks import chosen_positions, in_blocks
 from ecgkit.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
 from ecgkit.store import Dataset
 
@@ -106,15 +107,7 @@ def record_beats(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: 
     EcgkitError
         If ``jobs`` is not positive.
     """
-    if jobs < 1:
-        raise EcgkitError(f"jobs is {jobs}: give the number of processes, 1 or more")
-    chosen = np.arange(len(dataset)) if positions is None else np.asarray(positions, dtype=np.int64)
-    if jobs == 1:
-        return _block(dataset, chosen)
-    import joblib
-
-    blocks = np.array_split(chosen, jobs)
-    return np.concatenate(joblib.Parallel(n_jobs=jobs)(joblib.delayed(_block)(dataset, block) for block in blocks))
+    return np.concatenate(in_blocks(_block, dataset, chosen_positions(dataset, positions), jobs))
 
 
 def _block(dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from ecgkit._files import write_atomically
+from ecgkit._files import file_sha256, write_atomically
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.feature_space.parts import check_embeddings
@@ -162,11 +161,10 @@ def epoch_weights(session: Session) -> dict[int, Path]:
 
 def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
     """Say what decides whether stored embeddings still hold."""
-    weights = (source.session.path / "weights" / "best.safetensors").read_bytes()
     return {
         "version": 2,
         "encoder": encoder,
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": file_sha256(source.session.path / "weights" / "best.safetensors"),
         "dataset_fingerprint": source.dataset.fingerprint,
         "statistics": list(STATISTICS),
     }

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.ecg import ECG, LEADS
-from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.blocks import chosen_positions, in_blocks
 from ecgkit.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals
 from ecgkit.store import Dataset
 
@@ -90,16 +90,8 @@ def measure(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: int =
     EcgkitError
         If ``jobs`` is not positive.
     """
-    if jobs < 1:
-        raise EcgkitError(f"jobs is {jobs}: give the number of processes, 1 or more")
-    chosen = np.arange(len(dataset)) if positions is None else np.asarray(positions, dtype=np.int64)
-    if jobs == 1:
-        parts = [_measure_block(dataset, chosen)]
-    else:
-        import joblib
-
-        blocks = np.array_split(chosen, jobs)
-        parts = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_measure_block)(dataset, block) for block in blocks)
+    chosen = chosen_positions(dataset, positions)
+    parts = in_blocks(_measure_block, dataset, chosen, jobs)
     rows = [[row[name] for name in _NAMES] for part in parts for row in part]
     values = np.array(rows, dtype=np.float64).reshape(len(chosen), len(_NAMES))
     return pd.DataFrame(values, index=dataset.records.index[chosen], columns=list(_NAMES))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -16,6 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
+from ecgkit._files import file_sha256
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.feature_space.embeddings import (
     ALL_LAYERS,
@@ -103,9 +103,9 @@ class FeatureSpacePlan:
     def recorded(self) -> dict[str, Any]:
         """What ``config.json`` holds: the parameters, the checksums of what is read, the dataset's fingerprint."""
         weights = self.source.session.path / "weights" / "best.safetensors"
-        facts = {"weights_sha256": _sha256(weights), "dataset_fingerprint": self.source.dataset.fingerprint}
+        facts = {"weights_sha256": file_sha256(weights), "dataset_fingerprint": self.source.dataset.fingerprint}
         if self.vectors is not None:
-            facts["vectors_sha256"] = _sha256(self.vectors.path)
+            facts["vectors_sha256"] = file_sha256(self.vectors.path)
         return asdict(self.config) | facts | {"read": self._slow_results()}
 
     def _slow_results(self) -> list[str]:
@@ -115,11 +115,6 @@ class FeatureSpacePlan:
         found = [path for pattern in patterns for path in folder.glob(pattern)]
         names = {path.parent.name if path.parent != folder else path.stem for path in found}
         return sorted(names - {f"untrained_{self.config.seed}"})  # which the notebook itself leaves
-
-
-def _sha256(path: Path) -> str:
-    """Give the checksum of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @dataclass(frozen=True)

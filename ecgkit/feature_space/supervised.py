@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.metrics import r2_score, roc_auc_score
 from torch import Tensor, nn
 
+from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.models import create_model
@@ -180,12 +183,11 @@ class _Progress:
 
     def save(self, folder: Session) -> None:
         """Write the state behind an epoch, whole or not at all."""
-        path = folder.path / "weights" / LAST
-        temporary = path.with_suffix(".tmp")
         parts = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "schedule")}
-        torch.save(parts | {"history": json.dumps(self.history)}, temporary)
-        temporary.replace(path)
-        pd.DataFrame(self.history).to_csv(folder.path / "history.csv", index=False)
+        state = io.BytesIO()
+        torch.save(parts | {"history": json.dumps(self.history)}, state)
+        write_atomically(folder.path / "weights" / LAST, state.getvalue())
+        write_atomically(folder.path / "history.csv", pd.DataFrame(self.history).to_csv(index=False).encode())
 
     def load(self, folder: Session) -> None:
         """Take up the state of an earlier call, if there is one."""
@@ -265,7 +267,6 @@ def _train_epoch(
 
 def _predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64], task: _Task) -> NDArray[np.float64]:
     """Predict records in the target's unit, or the probability of the second word."""
-    outputs = run_batches(trained, dataset, positions, lambda signal, _: trained.model(signal))[:, 0]
-    if task.target.words:
-        return 1 / (1 + np.exp(-outputs.astype(np.float64)))
-    return outputs.astype(np.float64) * task.scale + task.mean
+    logits = run_batches(trained, dataset, positions, lambda signal, _: trained.model(signal))[:, 0]
+    outputs = logits.astype(np.float64)
+    return expit(outputs) if task.target.words else outputs * task.scale + task.mean

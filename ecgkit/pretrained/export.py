@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from ecgkit import sessions
-from ecgkit._files import TEMPORARY_SUFFIX, disk_errors, json_bytes
+from ecgkit._files import TEMPORARY_SUFFIX, disk_errors, file_sha256, json_bytes
 from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError
 from ecgkit.pretrained import DESCRIPTION, FOLDER
 from ecgkit.pretrained.card import model_card
-from ecgkit.pretrained.folder import CARD, FORMAT, WEIGHTS, read_model, sha256
+from ecgkit.pretrained.folder import CARD, FORMAT, WEIGHTS, read_model
 from ecgkit.sessions import Session
 from ecgkit.store import PARTS, Dataset
 from ecgkit.training.fit import MONITOR, read_history
@@ -61,7 +61,7 @@ def export_model(session: Session, folder: Path, *, root: Path, force: bool = Fa
     results = {name: session.read_json(name) for name in COPIED}
     with _draft(folder) as draft:
         shutil.copyfile(session.path / "weights" / "best.safetensors", draft / WEIGHTS)
-        description = _describe(opened) | {"weights_sha256": sha256(draft / WEIGHTS)}
+        description = _describe(opened) | {"weights_sha256": file_sha256(draft / WEIGHTS)}
         subgroups = session.read_json("subgroups.json") if (session.path / "subgroups.json").is_file() else None
         for name, data in (results | {DESCRIPTION: description}).items():
             (draft / name).write_bytes(json_bytes(data))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ecgkit._files import file_sha256
 from ecgkit.errors import EcgkitError
 from ecgkit.pretrained import DESCRIPTION
 from ecgkit.training.weights import TrainedModel, load_weights
@@ -75,16 +75,11 @@ def read_model(path: Path) -> ModelFolder:
         )
     trained = load_weights(path / WEIGHTS, classes=description["classes"], sampling_rate=description["sampling_rate"])
     # Behind the checks of the tensors, which say more of what is wrong.
-    if sha256(path / WEIGHTS) != description["weights_sha256"]:
+    if file_sha256(path / WEIGHTS) != description["weights_sha256"]:
         raise EcgkitError(f"{path / WEIGHTS} is not the file that {DESCRIPTION} describes: export the session again")
     return ModelFolder(
         path, trained, description, said["thresholds.json"], said["calibration.json"], _read_text(path / CARD)
     )
-
-
-def sha256(path: Path) -> str:
-    """Give the checksum of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _read_text(path: Path) -> str:

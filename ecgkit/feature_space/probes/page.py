@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import pandas as pd
 
+from ecgkit.evaluation.page import html_environment
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, TRAINED, UNTRAINED
 from ecgkit.feature_space.probes.controls import ORDER, PERMUTATION, PROBE
 from ecgkit.feature_space.probes.fit import ProbeResult
@@ -53,13 +53,7 @@ def overview(
     str
         HTML.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ecgkit.feature_space.probes", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = html_environment("ecgkit.feature_space.probes")
     beside = [source for source in ORDER if source != PERMUTATION and _in_any(source, results)]
     targets = [_target(name, result, figures.get(name, ()), folders[name], beside) for name, result in results.items()]
     resamples = max((result.judgement.resamples for result in results.values()), default=0)
