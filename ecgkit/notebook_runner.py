@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import os
 import re
 import shutil
@@ -209,8 +210,8 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
                 progress_bar=False,
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
-                # the kernel's word on its own transport, which is this machine's loopback
-                extra_arguments=["--log-level=ERROR"],
+                # the kernel's words on its own transport; what a cell raises comes back as its answer
+                extra_arguments=["--log-level=CRITICAL"],
             )
         except papermill.PapermillExecutionError as error:
             message = strip_colours(error.evalue).strip()
@@ -220,8 +221,23 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
             raise EcgkitError(
                 f"{notebook.name}: its kernel died; free memory (or lower batch_size) and go on"
             ) from error
+        except KeyboardInterrupt:
+            _forget_the_interrupted_cell()
+            raise
         except NoSuchKernel as error:
             raise EcgkitError(f"no Jupyter kernel {KERNEL!r}: pip install ipykernel beside ecgkit") from error
+
+
+def _forget_the_interrupted_cell() -> None:
+    """Let asyncio not print the error of the cell that Ctrl-C ended, which nobody waits for any more."""
+    from jupyter_core.utils import ensure_event_loop
+    from nbclient.exceptions import CellExecutionError
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), CellExecutionError):
+            loop.default_exception_handler(context)
+
+    ensure_event_loop().set_exception_handler(handle)
 
 
 def strip_colours(text: str) -> str:

@@ -291,7 +291,7 @@ def find(name: str | Path, root: Path, kind: str | None = None) -> Session:
     Parameters
     ----------
     name : str or Path
-        ``session_3``, ``3``, ``probe_training_sessions/session_3``, or a path to the folder.
+        ``session_3``, ``3``, ``latest``, ``probe_training_sessions/session_3``, or a path to the folder.
     root : Path
         The folder that holds the sessions' folders.
     kind : str, optional
@@ -308,7 +308,8 @@ def find(name: str | Path, root: Path, kind: str | None = None) -> Session:
     """
     parent = Path(name).parent.name
     said = parent if parent in (paths.TRAINING, paths.PROBES, paths.COMPARISONS) else paths.TRAINING
-    return open_session(name, kind or said, root)
+    opened = open_finished if name == LATEST else open_session
+    return opened(name, kind or said, root)
 
 
 def original_of(session: Session) -> str | None:

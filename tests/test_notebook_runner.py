@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -71,6 +74,9 @@ def test_a_notebook_has_one_parameters_cell_of_literals(tmp_path: Path) -> None:
 
 CLOSE = """
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from ecgkit.sessions import Session
 Session(Path(os.environ["ECGKIT_SESSION"])).close()
@@ -119,3 +125,34 @@ def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(EcgkitError, match="its kernel died"):
         run_notebook(notebook, {}, session)
     assert not session.is_done
+
+
+def test_an_interruption_leaves_no_traceback(tmp_path: Path) -> None:
+    slow = write(tmp_path / "n.ipynb", PARAMETERS, 'import time\nprint("sleeping", flush=True)\ntime.sleep(60)')
+    (tmp_path / "session_1").mkdir()
+    script = (
+        "from pathlib import Path\n"
+        "from ecgkit.notebook_runner import run_notebook\n"
+        "from ecgkit.sessions import Session\n"
+        "try:\n"
+        f"    run_notebook(Path({str(slow)!r}), {{}}, Session(Path({str(tmp_path / 'session_1')!r})))\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped')\n"
+    )
+    # A group of its own, so that the signal reaches the kernel as well, as Ctrl-C on a terminal does.
+    started = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads here
+    )
+    assert started.stdout is not None
+    while "sleeping" not in (line := started.stdout.readline()):
+        assert line, started.communicate()[1]
+    os.killpg(started.pid, signal.SIGINT)
+    said, errors = started.communicate(timeout=60)
+    assert said.splitlines()[-1] == "stopped"
+    assert "Traceback" not in errors
+    assert not (tmp_path / "session_1" / "DONE").is_file()

@@ -184,6 +184,10 @@ def test_either_kind_is_found_by_the_name_that_lists_print(tmp_path: Path) -> No
         assert sessions.find(name, tmp_path) == probe
     assert sessions.find("1", tmp_path, paths.PROBES) == probe
     assert sessions.open_session(training.label, KIND, tmp_path) == training
+    training.mark_done()
+    assert sessions.find("latest", tmp_path) == training
+    with pytest.raises(EcgkitError, match="no finished session in .*probe_training_sessions"):
+        sessions.find("latest", tmp_path, paths.PROBES)
     with pytest.raises(EcgkitError, match="no session 'probe_training_sessions/session_1'"):
         sessions.find(probe.label, tmp_path, KIND)
 

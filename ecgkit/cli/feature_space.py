@@ -54,9 +54,10 @@ def add_commands(command: AddCommand) -> None:
 
 def open_source(name: str, root: Path) -> TrainedSession:
     """Open a finished training session with its model and its dataset."""
+    session = sessions.open_finished(name, paths.TRAINING, root)  # before the import that takes seconds
     from ecgkit.training import open_trained
 
-    return open_trained(sessions.open_finished(name, paths.TRAINING, root), root)
+    return open_trained(session, root)
 
 
 def words(text: str) -> list[str]:
@@ -76,21 +77,21 @@ def read_folds(text: str | None) -> tuple[int, ...] | None:
 
 def embed(arguments: argparse.Namespace, root: Path) -> None:
     """Write embeddings, or read that they are there, and print their files."""
+    layers, folds, encoders = words(arguments.layer), read_folds(arguments.folds), words(arguments.encoder)
+    if not layers or not encoders:
+        raise EcgkitError("there is no layer or no encoder to embed by: give --layer embedding --encoder trained")
+    source = open_source(arguments.session, root)
     import numpy as np
 
     from ecgkit.feature_space.embeddings import session_embeddings
     from ecgkit.feature_space.layers import layer_names
 
-    source = open_source(arguments.session, root)
     if arguments.list:
         for name in layer_names(source.trained.model):
             say(name)
         return
-    layers, folds, encoders = words(arguments.layer), read_folds(arguments.folds), words(arguments.encoder)
-    if not layers or not encoders:
-        raise EcgkitError("there is no layer or no encoder to embed by: give --layer embedding --encoder trained")
     for encoder in encoders:
-        for name, found in session_embeddings(source, layers, encoder=encoder, folds=folds).items():
+        for name, found in session_embeddings(source, layers, encoder=encoder, folds=folds, progress=True).items():
             asked, features = found.vectors.shape
             stored = len(np.load(found.path, mmap_mode="r"))
             of_folds = f", {asked:,} of them of fold {arguments.folds}" if asked < stored else ""
@@ -99,21 +100,20 @@ def embed(arguments: argparse.Namespace, root: Path) -> None:
 
 def similar(arguments: argparse.Namespace, root: Path) -> None:
     """Find similar records, draw them, and print who they are and where the picture is."""
-    from ecgkit import plots
-    from ecgkit.feature_space.embeddings import session_embeddings
-    from ecgkit.feature_space.layers import EMBEDDING
-    from ecgkit.feature_space.similar import SimilarRecords, describe_record
-    from ecgkit.training import open_trained
-
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
-    source = open_trained(session, root)
+    source = open_source(session.name, root)
     dataset = source.dataset
-    values = session_embeddings(source)[EMBEDDING].vectors
+    from ecgkit import plots
+    from ecgkit.feature_space.embeddings import session_embeddings
+    from ecgkit.feature_space.layers import EMBEDDING
+    from ecgkit.feature_space.similar import SimilarRecords, describe_record, find_record
+
+    position = find_record(dataset.records, arguments.record)  # before the embedding, which may take minutes
+    values = session_embeddings(source, progress=True)[EMBEDDING].vectors
     index = SimilarRecords(values, dataset.records)
-    position = index.position(arguments.record)
     table = index.nearest(position, arguments.n, same_patient=arguments.same_patient)
     positions = [position, *table["position"]]
     who = [describe_record(dataset.records.iloc[i], dataset.labels.iloc[i]) for i in positions]
@@ -139,16 +139,16 @@ def picture_path(given: str | None, otherwise: Path) -> Path:
 
 def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     """Probe each kept epoch and print the table and its file."""
+    if arguments.seed < 0:
+        raise EcgkitError(f"--seed is {arguments.seed}: give 0 or a positive number")
+    source = open_source(arguments.session, root)
     import pandas as pd
 
     from ecgkit.feature_space.epochs import TABLE, probe_epochs
 
-    if arguments.seed < 0:
-        raise EcgkitError(f"--seed is {arguments.seed}: give 0 or a positive number")
-    source = open_source(arguments.session, root)
-    table = probe_epochs(source, seed=arguments.seed)
+    table = probe_epochs(source, seed=arguments.seed, progress=True)
     for (target, metric), part in table.groupby(["target", "metric"], sort=False):
-        found = part.dropna(subset="value")
+        found = part.dropna(subset="value").sort_values("epoch", na_position="first", kind="stable")
         of_epochs = ["untrained" if pd.isna(epoch) else f"epoch {epoch}" for epoch in found["epoch"]]
         values = [f"{value:.3f}" for value in found["value"]]
         say(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")

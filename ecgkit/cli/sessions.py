@@ -13,7 +13,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 
 KINDS = {"training": paths.TRAINING, "probe": paths.PROBES, "comparison": paths.COMPARISONS}
-NAME = "session_3, 3, probe_training_sessions/session_3, or its folder"
+NAME = "session_3, 3, latest, probe_training_sessions/session_3, or its folder"
 
 
 def add_commands(command: AddCommand) -> None:

@@ -55,6 +55,7 @@ def session_embeddings(
     *,
     encoder: str = TRAINED,
     folds: Sequence[int] | None = None,
+    progress: bool = False,
 ) -> dict[str, Embeddings]:
     """Give the embeddings of a training session's records, from its files where they are there already.
 
@@ -74,6 +75,8 @@ def session_embeddings(
         ``save_every_epoch``.
     folds : sequence of int, optional
         The folds to embed; None for all ten.
+    progress : bool, default False
+        Whether to show progress on standard error where something is to be computed.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def session_embeddings(
         # What is there of other folds is made again with the rest, so that a later call for them finds it.
         missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}
         if missing:
-            _write(trained, source.dataset, folder, missing, facts)
+            _write(trained, source.dataset, folder, missing, facts, progress=progress)
         return {name: _read(folder, name, wanted) for name in names}
 
 
@@ -179,14 +182,20 @@ def _stored_folds(folder: Path, layer: str, facts: dict[str, Any]) -> set[int]:
 
 
 def _write(
-    trained: TrainedModel, dataset: Dataset, folder: Path, folds_of: Mapping[str, set[int]], facts: dict[str, Any]
+    trained: TrainedModel,
+    dataset: Dataset,
+    folder: Path,
+    folds_of: Mapping[str, set[int]],
+    facts: dict[str, Any],
+    *,
+    progress: bool,
 ) -> None:
     """Embed the records of some folds and write each layer's three files, the one that makes them valid last."""
     folds = sorted(set[int]().union(*folds_of.values()))
     positions = dataset.folds(*folds)
     table = dataset.records.loc[positions, list(COLUMNS)].reset_index(drop=True)
     place = Session(folder)
-    for layer, values in embed_layers(trained, dataset, positions, tuple(folds_of)).items():
+    for layer, values in embed_layers(trained, dataset, positions, tuple(folds_of), progress=progress).items():
         (folder / f"{layer}.json").unlink(missing_ok=True)
         write_array(folder / f"{layer}.npy", values)
         place.write_table(f"{layer}.parquet", table)

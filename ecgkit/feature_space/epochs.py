@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.embeddings import epoch_weights, session_embeddings
@@ -16,7 +18,7 @@ from ecgkit.training import TrainedSession
 TABLE, FACTS = "probed_epochs.parquet", "probed_epochs.json"
 
 
-def probe_epochs(source: TrainedSession, *, seed: int = 0) -> pd.DataFrame:
+def probe_epochs(source: TrainedSession, *, seed: int = 0, progress: bool = False) -> pd.DataFrame:
     """Embed all records by each kept epoch's weights and probe the embeddings; or read what an earlier call found.
 
     Parameters
@@ -25,6 +27,8 @@ def probe_epochs(source: TrainedSession, *, seed: int = 0) -> pd.DataFrame:
         A session that was trained with ``save_every_epoch``.
     seed : int, default 0
         Of the splits of the probes, and of the untrained encoder that stands before the first epoch.
+    progress : bool, default False
+        Whether to show the progress of the embedding on standard error.
 
     Returns
     -------
@@ -43,8 +47,12 @@ def probe_epochs(source: TrainedSession, *, seed: int = 0) -> pd.DataFrame:
         raise EcgkitError(
             f"{source.session.path} kept no epoch's weights: train it with save_every_epoch = true in the recipe"
         )
-    epochs = {number: session_embeddings(source, encoder=f"epoch_{number}")[EMBEDDING].vectors for number in kept}
-    untrained = session_embeddings(source, encoder=f"untrained_{seed}")[EMBEDDING].vectors
+
+    def embedding(encoder: str) -> NDArray[np.float32]:
+        return session_embeddings(source, encoder=encoder, progress=progress)[EMBEDDING].vectors
+
+    epochs = {number: embedding(f"epoch_{number}") for number in kept}
+    untrained = embedding(f"untrained_{seed}")
     table = probe_embeddings(epochs, source.dataset.records, untrained=untrained, seed=seed)
     (source.session.path / FACTS).unlink(missing_ok=True)
     source.session.write_table(TABLE, table)

@@ -105,6 +105,8 @@ def embed_layers(
     dataset: Dataset,
     positions: NDArray[np.int64],
     layers: Sequence[str] = (EMBEDDING,),
+    *,
+    progress: bool = False,
 ) -> dict[str, NDArray[np.float32]]:
     """Run records through the network once and summarise the outputs of several layers over time.
 
@@ -122,6 +124,8 @@ def embed_layers(
         Which records.
     layers : sequence of str, default the embedding alone
         As of `layer_names`, or any other submodule's name.
+    progress : bool, default False
+        Whether to show progress on standard error.
 
     Returns
     -------
@@ -146,7 +150,7 @@ def embed_layers(
         widths.update({layer: part.shape[1] for layer, part in zip(layers, parts, strict=True)})
         return torch.cat(parts, dim=1)
 
-    together = run_batches(trained, dataset, positions, call, windows=WINDOWS)
+    together = run_batches(trained, dataset, positions, call, windows=WINDOWS, progress=progress)
     ends = np.cumsum([widths[layer] for layer in layers])
     return dict(zip(layers, np.split(together, ends[:-1], axis=1), strict=True))
 

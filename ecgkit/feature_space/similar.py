@@ -37,20 +37,6 @@ class SimilarRecords:
         lengths = np.linalg.norm(points, axis=1, keepdims=True)
         self.directions = (points / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 
-    def position(self, record_id: str) -> int:
-        """Find a record by its ``record_id``, as text or number.
-
-        Raises
-        ------
-        EcgkitError
-            If there is none.
-        """
-        found = np.flatnonzero(self.records["record_id"].astype("string") == str(record_id))
-        if not len(found):
-            some = ", ".join(self.records["record_id"].astype("string")[:3])
-            raise EcgkitError(f"there is no record {record_id} among the embeddings: give one such as {some}")
-        return int(found[0])
-
     def nearest(self, position: int, n: int, *, same_patient: bool = False) -> pd.DataFrame:
         """Find the nearest records of one.
 
@@ -94,6 +80,21 @@ class SimilarRecords:
             return np.array([position])
         patients = self.records["patient_id"]
         return np.flatnonzero((patients == patients.iloc[position]).to_numpy(dtype=bool))
+
+
+def find_record(records: pd.DataFrame, record_id: str) -> int:
+    """Find the row of a record by its ``record_id``, as text or number.
+
+    Raises
+    ------
+    EcgkitError
+        If there is none.
+    """
+    names = records["record_id"].astype("string")
+    found = np.flatnonzero(names == str(record_id))
+    if not len(found):
+        raise EcgkitError(f"there is no record {record_id}: give one of the dataset's, such as {', '.join(names[:3])}")
+    return int(found[0])
 
 
 def describe_record(record: pd.Series, labels: pd.Series) -> str:

@@ -222,10 +222,11 @@ def concept_removed(classes: pd.DataFrame, probe: pd.DataFrame, *, name: str, re
     Returns
     -------
     Figure
-        At the left what the probes read of the concept, with 95 % intervals. Then, for each reader, the change of each
-        class's AUC with its interval; light, the range over random directions, and over those that take as much
-        variance. The ranges grow with the number of directions and are no test: a filled point is a change that fewer
-        than 5 % of the directions of the same variance (p) reach, corrected for the classes (``matched_p_holm``).
+        Without the classes that are too rare to be judged. At the left what the probes read of the concept, with 95 %
+        intervals. Then, for each reader, the change of each class's AUC with its interval; light, the range over random
+        directions, and over those that take as much variance. The ranges grow with the number of directions and are no
+        test: a filled point is a change that fewer than 5 % of the directions of the same variance (p) reach, corrected
+        for the classes (``matched_p_holm``).
 
     Raises
     ------
@@ -236,12 +237,13 @@ def concept_removed(classes: pd.DataFrame, probe: pd.DataFrame, *, name: str, re
     if rows.empty:
         raise EcgkitError(f"nothing was removed by {removed!r}: choose one of {', '.join(classes['removed'].unique())}")
     readers = list(dict.fromkeys(rows["reader"]))
+    rows = rows[rows["change"].notna()]  # the others are too rare to be judged
     names = list(dict.fromkeys(rows["class"]))
     figure = new_figure(WIDTH, max(3.4, 1.9 + 0.42 * len(names)))
     panels = figure.subplots(1, 1 + len(readers), squeeze=False, width_ratios=[1.0] + [1.25] * len(readers))[0]
     _draw_probe(panels[0], probe, name)
-    low = float(rows[["low", "random_low", "matched_low"]].min().min())
-    high = float(rows[["high", "random_high", "matched_high"]].max().max())
+    low = float(rows[["low", "random_low", "matched_low"]].min().min()) if len(rows) else -1.0
+    high = float(rows[["high", "random_high", "matched_high"]].max().max()) if len(rows) else 1.0
     margin = 0.06 * max(high - low, 1e-3)
     for axes, reader in zip(panels[1:], readers, strict=True):
         _draw_changes(axes, rows[rows["reader"] == reader], name)
@@ -281,6 +283,8 @@ def _draw_probe(axes: Axes, probe: pd.DataFrame, name: str) -> None:
 def _draw_changes(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     """Draw what one reader loses of each class."""
     y = np.arange(len(rows))
+    if rows.empty:
+        axes.text(0.5, 0.5, "every class is too rare", ha="center", va="center", transform=axes.transAxes)
     ranges = (
         ("matched", "#F3D9BF", 0.66, "range: directions of the same variance"),
         ("random", GREY, 0.3, "range: random directions"),
@@ -303,5 +307,5 @@ def _draw_changes(axes: Axes, rows: pd.DataFrame, name: str) -> None:
         axes.plot(rows["change"][chosen], y[chosen], "o", **points)
     axes.axvline(0.0, color="black", linewidth=0.9)
     axes.set_yticks(y, [f"{row['class']} ({row['auc_before']:.3f})" for row in rows.to_dict("records")])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")

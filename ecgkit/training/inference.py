@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgkit import paths
+from ecgkit._progress import progress_bar
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset, open_dataset
@@ -28,21 +29,24 @@ def run_batches(
     call: Callable[[Tensor, Tensor | None], Tensor],
     *,
     windows: int = BATCH,
+    progress: bool = False,
 ) -> NDArray[np.float32]:
     """Call a function of (signal, metadata) on batches of records in float32 and stack what it gives.
 
-    A batch has so many windows of the length that the model reads at once, and at least one record.
+    A batch has so many windows of the length that the model reads at once, and at least one record. Progress goes to
+    standard error.
     """
     trained.model.eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained.model.to(device)
     size = records_at_once(trained.keywords["n_samples"], dataset.n_samples, windows=windows)
     batches = loader(Batches(dataset, trained.scaler), OrderedBatches(positions, batch_size=size))
-    with torch.inference_mode():
-        parts = [
-            call(signal.to(device), metadata if metadata is None else metadata.to(device)).cpu().numpy()
-            for signal, _, metadata in batches
-        ]
+    parts = []
+    bar = progress_bar(total=len(positions), description="reading ECGs", unit="records", shown=progress)
+    with torch.inference_mode(), bar:
+        for signal, _, metadata in batches:
+            parts.append(call(signal.to(device), metadata if metadata is None else metadata.to(device)).cpu().numpy())
+            bar.update(len(signal))
     return np.concatenate(parts)
 
 

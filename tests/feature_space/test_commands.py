@@ -74,7 +74,7 @@ def test_probed_epochs_are_kept(
         (["embed", "1", "--folds", "9-10"], "--folds is '9-10': give numbers such as 9,10"),
         (["embed", "1", "--folds", "11"], "fold 11 is none of 1 to 10"),
         (["embed", "1", "--encoder", "best"], "encoder is 'best'"),
-        (["similar", "no_such"], "no record no_such among the embeddings"),
+        (["similar", "no_such"], "no record no_such: give one of the dataset's"),
         (["similar", "1", "-n", "0"], "-n is 0"),
         (["similar", "1", "--to", "a.jpg"], "--to is 'a.jpg': give a file that ends in .png"),
         (["similar", "1", "--to", "/nowhere/a.png"], "no folder /nowhere"),

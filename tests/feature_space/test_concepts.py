@@ -29,6 +29,7 @@ from ecgkit.feature_space.concepts.erasure import (
 )
 from ecgkit.feature_space.probes.linear import ALPHAS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
+from ecgkit.plots.concepts import concept_removed
 
 AGE, SEX = TARGETS[:2]
 AGE_IN_TWO_BINS = replace(AGE, edges=(55,))
@@ -171,6 +172,25 @@ def test_a_class_that_fold_10_does_not_have_has_no_p(world: World) -> None:
     never = classes["class"] == "NEVER"
     assert classes.loc[never, ["change", "random_p", "matched_p", "matched_p_holm"]].isna().all(axis=None)
     assert classes.loc[~never, ["change", "random_p", "matched_p", "matched_p_holm"]].notna().all(axis=None)
+
+
+def test_a_class_of_four_patients_is_not_judged_and_not_drawn(world: World) -> None:
+    labels = world.labels.copy()
+    name = str(labels.columns[0])
+    test = world.rows(10)
+    few = test[labels[name].to_numpy()[test]][:4]
+    labels.iloc[test, 0] = False
+    labels.iloc[few, 0] = True
+    found = concept_effect(world.embeddings, world.records, labels, AGE, n_random=2, resamples=20)
+    of_class = found.classes[found.classes["class"] == name]
+    assert of_class[["auc_before", "change", "low", "matched_p", "matched_p_holm"]].isna().all().all()
+    figure = concept_removed(found.classes, found.probe, name="age")
+    drawn = [text.get_text() for text in figure.axes[1].get_yticklabels()]
+    assert len(drawn) == labels.shape[1] - 1
+    assert not any(text.startswith(f"{name} (") for text in drawn)
+    labels.iloc[test] = False
+    nothing = concept_effect(world.embeddings, world.records, labels, AGE, n_random=2, resamples=20)
+    concept_removed(nothing.classes, nothing.probe, name="age")
 
 
 def test_the_head_that_is_refitted_by_an_update_is_the_one_that_is_fitted_anew(world: World) -> None:

@@ -9,7 +9,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.similar import SimilarRecords, describe_record
+from ecgkit.feature_space.similar import SimilarRecords, describe_record, find_record
 
 
 def test_the_search_is_exact(world) -> None:
@@ -47,9 +47,9 @@ def test_a_patient_is_not_similar_to_himself_unless_asked(world) -> None:
 
 def test_what_is_not_there_is_named(world) -> None:
     index = SimilarRecords(world.embeddings, world.records)
-    assert index.position("103") == 3
-    with pytest.raises(EcgkitError, match="no record 99 among the embeddings: give one such as 100, 101"):
-        index.position("99")
+    assert find_record(world.records, "103") == 3
+    with pytest.raises(EcgkitError, match="no record 99: give one of the dataset's, such as 100, 101"):
+        find_record(world.records, "99")
     with pytest.raises(EcgkitError, match="n is 0"):
         index.nearest(0, 0)
 

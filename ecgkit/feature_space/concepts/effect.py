@@ -28,7 +28,7 @@ from ecgkit.feature_space.probes.controls import exchange_patients
 from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import permutation_scores
 from ecgkit.feature_space.probes.targets import Target
-from ecgkit.feature_space.probes.task import Task, make_task
+from ecgkit.feature_space.probes.task import MIN_OF_EACH, Task, make_task
 from ecgkit.metrics import Floats, auc
 from ecgkit.store import TEST_FOLD
 
@@ -70,9 +70,10 @@ class ConceptEffect:
         paired); ``random_change``, ``random_low`` and ``random_high``, the mean and the range over random directions;
         ``matched_change``, ``matched_low`` and ``matched_high``, the same over those that take as much variance;
         ``random_p`` and ``matched_p``, the share of these removals, the concept's own among them, that change the AUC
-        as much or more in either direction (NaN where there is no AUC), and ``random_p_holm`` and ``matched_p_holm``,
-        corrected for the classes of the same reader and removal (Holm); and for the own head the mean absolute change
-        of the probability: ``probability_change``, ``random_probability_change``, ``matched_probability_change``.
+        as much or more in either direction; ``random_p_holm`` and ``matched_p_holm``, corrected for the classes of the
+        same reader and removal (Holm), all of these NaN where a class is too rare to be judged; and for the own head
+        the mean absolute change of the probability: ``probability_change``, ``random_probability_change``,
+        ``matched_probability_change``.
     """
 
     direction: ConceptDirection
@@ -150,14 +151,15 @@ def concept_effect(
     standardised = direction.probe.scaler.transform(points).astype(np.float64)
     covariance = np.cov(standardised.T, bias=True).reshape(points.shape[1], -1)
     test = fold_rows(records, (TEST_FOLD,))
-    weights = patient_weights(records["patient_id"].to_numpy()[test], resamples=resamples, seed=seed)
+    patients = records["patient_id"].to_numpy()[test]
+    weights = patient_weights(patients, resamples=resamples, seed=seed)
     readers: dict[str, _Reader] = {} if head is None else {OWN_HEAD: _OwnHead(head, embeddings[test], labels.shape[1])}
     readers[REFITTED] = _RefittedHead(embeddings, records, labels, seed)
     rows = [
-        row
+        {"reader": name, "removed": removed, **row}
         for name, reader in readers.items()
         for removed, removal in removals.items()
-        for row in _class_rows(reader, removal, labels.iloc[test], weights, {"reader": name, "removed": removed})
+        for row in _class_rows(reader, removal, labels.iloc[test], patients, weights)
     ]
     return ConceptEffect(
         direction=direction,
@@ -310,13 +312,18 @@ def _solve_erased(products: Floats, alpha: float, read: Floats, removed: Floats,
 
 
 def _class_rows(
-    reader: _Reader, removal: _Removal, labels: pd.DataFrame, weights: Floats, names: Mapping[str, str]
+    reader: _Reader,
+    removal: _Removal,
+    labels: pd.DataFrame,
+    patients: NDArray[np.generic],
+    weights: Floats,
 ) -> list[dict[str, object]]:
     """Read the classes before a removal, after it, and after those that it is compared with."""
     truth = labels.to_numpy(dtype=bool)
     before, after = reader.logits(None), reader.logits(removal.eraser)
-    auc_before, auc_after = auc(truth, before), auc(truth, after)
-    drawn = auc(truth, after, weights=weights) - auc(truth, before, weights=weights)
+    judged = np.where(_can_be_judged(truth, patients), 1.0, np.nan)
+    auc_before, auc_after = judged * auc(truth, before), judged * auc(truth, after)
+    drawn = judged * (auc(truth, after, weights=weights) - auc(truth, before, weights=weights))
     others = {
         kind: [reader.logits(eraser) for eraser in erasers]
         for kind, erasers in (("random", removal.random), ("matched", removal.matched))
@@ -328,7 +335,7 @@ def _class_rows(
     for i, of_class in enumerate(labels.columns):
         low, high = interval(drawn[:, i])
         change = auc_after[i] - auc_before[i]
-        row: dict[str, object] = {**names, "class": of_class, "auc_before": auc_before[i], "auc": auc_after[i]}
+        row: dict[str, object] = {"class": of_class, "auc_before": auc_before[i], "auc": auc_after[i]}
         row |= {"change": change, "low": low, "high": high}
         for kind in others:
             other = changes[kind][:, i]
@@ -340,6 +347,12 @@ def _class_rows(
                 row[f"{kind}_probability_change"] = np.mean([_moved(before[:, i], other[:, i]) for other in logits])
         rows.append(row)
     return rows
+
+
+def _can_be_judged(truth: NDArray[np.bool_], patients: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Tell for each class whether patients enough have it, and have it not, as for a probe of it."""
+    sides = [[len(np.unique(patients[side])) for side in (column, ~column)] for column in truth.T]
+    return np.array([min(counts) >= MIN_OF_EACH for counts in sides])
 
 
 def _share_reached(change: Floats, others: Floats) -> Floats:

@@ -32,6 +32,8 @@ def overview(
     figures: Mapping[str, Sequence[str]],
     folders: Mapping[str, str],
     by_layer: pd.DataFrame | None = None,
+    *,
+    subject: str = "",
 ) -> str:
     """Write the page; it needs no network, and its links lead to the figures and reports beside it.
 
@@ -47,6 +49,8 @@ def overview(
         For each target the name of its folder.
     by_layer : DataFrame, optional
         As `ecgkit.feature_space.probes.probe_layers` gives it.
+    subject : str, optional
+        Whose embeddings these are.
 
     Returns
     -------
@@ -59,6 +63,7 @@ def overview(
     resamples = max((result.judgement.resamples for result in results.values()), default=0)
     return environment.get_template("overview.html").render(
         session=session,
+        subject=subject,
         targets=targets,
         sources=[source.replace("_", " ") for source in beside],
         resamples=resamples,

@@ -60,7 +60,7 @@ class ProbeFolder(Protocol):
 
 
 def write_probe_session(
-    session: ProbeFolder, results: Mapping[str, ProbeResult], by_layer: pd.DataFrame | None = None
+    session: ProbeFolder, results: Mapping[str, ProbeResult], by_layer: pd.DataFrame | None = None, *, subject: str = ""
 ) -> None:
     """Write one folder for each target into a probe session, and an overview of them all.
 
@@ -79,6 +79,8 @@ def write_probe_session(
     by_layer : DataFrame, optional
         As `ecgkit.feature_space.probes.probe_layers` gives it: drawn in the overview, and what all layers together
         reach is in the metrics.
+    subject : str, optional
+        Whose embeddings these are, for the overview's heading.
     """
     names: dict[str, list[str]] = {}
     folders = folder_names(results)
@@ -98,7 +100,7 @@ def write_probe_session(
     session.save_figure(plots.probe_comparison(probe_table(results)), "probe_comparison")
     if by_layer is not None:
         session.save_figure(probe_by_layer(by_layer), BY_LAYER)
-    session.write_text("overview.html", overview(session.path.name, results, names, folders, by_layer))
+    session.write_text("overview.html", overview(session.path.name, results, names, folders, by_layer, subject=subject))
 
 
 def folder_names(targets: Iterable[str]) -> dict[str, str]:
