@@ -29,6 +29,7 @@ _SILENT = 0.01  # mV: a lead that stays below in the band of the QRS complex sho
 _EDGE = 0.5  # s by which the ends are continued, longer than the impulse response
 _SECTION = 2.0  # s that hold a beat, as a rule
 _STEP, _MOST_STEPS = 0.002, 3  # s: beats are moved by so many steps at most to lie on each other
+_REACH = 0.12  # s around the R peak by which they are laid on each other
 _REACH = 0.07  # s that an R peak lies from the middle of its QRS complex at most
 
 Floats = NDArray[np.floating]
@@ -263,7 +264,7 @@ def aligned_mean_beat(
     _check_rate(sampling_rate, 0.0)
     _check_rate(rate, 0.0)
     matrices = [
-        _interpolation(cut.shape[2], round(before * sampling_rate), float(sampling_rate), float(rate), shift)
+        _interpolation(cut.shape[2], float(before), float(sampling_rate), float(rate), shift)
         for shift in range(-_MOST_STEPS, _MOST_STEPS + 1)
     ]
     if not len(cut):
@@ -280,10 +281,10 @@ def aligned_mean_beat(
 
 def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np.int64]:
     """Say by how many steps of 2 ms each beat comes later than the mean, from the QRS complex."""
-    reach = round(0.12 * sampling_rate)
+    reach = round(_REACH * sampling_rate)
     part = cut[:, :, n_before - reach : n_before + reach + 1]
     inside = slice(round(0.02 / _STEP), -round(0.02 / _STEP))
-    matrix = _interpolation(part.shape[2], reach, float(sampling_rate), 1 / _STEP, 0)
+    matrix = _interpolation(part.shape[2], _REACH, float(sampling_rate), 1 / _STEP, 0)
     fine = part @ matrix
     steps = np.zeros(len(cut), np.int64)
     for _ in range(2):
@@ -298,12 +299,13 @@ def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np
 
 
 @lru_cache(maxsize=64)
-def _interpolation(n_samples: int, n_before: int, sampling_rate: float, rate: float, steps: int) -> NDArray[np.float32]:
+def _interpolation(n_samples: int, before: float, sampling_rate: float, rate: float, steps: int) -> NDArray[np.float32]:
     """Give the matrix that reads beats by a cubic spline at ``rate``, some steps of 2 ms later than they were cut."""
     from scipy.interpolate import CubicSpline
 
+    n_before = round(before * sampling_rate)
     times = np.arange(-n_before, n_samples - n_before) / sampling_rate
-    first = -round(n_before / sampling_rate * rate)
+    first = -round(before * rate)
     grid = np.arange(first, int(np.floor(times[-1] * rate + 1e-6)) + 1) / rate
     read = np.clip(grid + steps * _STEP, times[0], times[-1])
     return np.ascontiguousarray(CubicSpline(times, np.eye(n_samples))(read).T, dtype=np.float32)

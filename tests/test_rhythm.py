@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import ecgkit.sources.demo.beats as demo_beats
 from ecgkit.errors import EcgkitError
-from ecgkit.rhythm import beats, heart_rate, mean_beat, r_peaks, rr_intervals, usual_beats
+from ecgkit.rhythm import aligned_mean_beat, beats, heart_rate, mean_beat, r_peaks, rr_intervals, usual_beats
 from ecgkit.sources import Demo
 
 Array = NDArray[np.float64]
@@ -205,3 +205,13 @@ def test_bad_input_is_refused_in_one_line() -> None:
         heart_rate([1, 2, 3], sampling_rate=0)
     with pytest.raises(EcgkitError, match=r"a beat from 0.1 s before to 0.4 s after the R peak"):
         beats(np.zeros((12, 1000)), [500], sampling_rate=100, before=0.1, after=0.4)
+
+
+@pytest.mark.parametrize("sampling_rate", [100, 125, 128, 250, 360, 500])
+def test_the_r_peak_of_the_mean_beat_is_where_it_is_said_to_be(sampling_rate: int) -> None:
+    times = np.arange(10 * sampling_rate) / sampling_rate
+    signal = sum(np.exp(-0.5 * ((times - beat) / 0.02) ** 2) for beat in np.arange(0.5, 9.6, 0.8))[None]
+    peaks = r_peaks(signal, sampling_rate=sampling_rate)
+    cut = beats(signal, peaks, sampling_rate=sampling_rate, before=0.3, after=0.4)
+    mean = aligned_mean_beat(cut, sampling_rate=sampling_rate, before=0.3, rate=500)
+    assert abs(int(mean[0].argmax()) - 150) <= 1

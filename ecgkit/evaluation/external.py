@@ -15,7 +15,7 @@ from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
 from ecgkit.evaluation.report import evaluate
 from ecgkit.evaluation.resampling import RESAMPLES
 from ecgkit.evaluation.thresholds import fit_thresholds
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
 
@@ -62,7 +62,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     Raises
     ------
     EcgkitError
-        If the file cannot be read, lacks a column of a class, or holds what is no outcome or no probability.
+        If the file cannot be read, lacks a column of a class, holds what is no outcome or no probability, or has a
+        patient in both folds.
     """
     path = Path(path).expanduser()
     table = _read(path)
@@ -82,6 +83,12 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     table["patient_id"] = _patients(table, notes)
     thresholds = None
     if VALIDATION_FOLD in set(table["fold"]):
+        shared = patients_in_two_parts(table)
+        if len(shared):
+            raise EcgkitError(
+                f"{path} has {len(shared):,} patients in two parts, the first is patient {shared[0]}: "
+                "give predictions of folds that were assigned by patient"
+            )
         thresholds = fit_thresholds(table, classes)
     else:
         notes.append(
@@ -106,6 +113,7 @@ def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataF
     names = [
         *(["fold"] if "fold" in table else []),
         *(f"{kind}_{name}" for name in classes for kind in ("true", "prob")),
+        *(own for name in classes if (own := f"calibrated_{name}") in table),
     ]
     numbers = {}
     for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -36,6 +36,9 @@ AGE_EDGES = (40.0, 60.0, 75.0)
 AGE_BANDS = ("under 40", "40 to 59", "60 to 74", "75 and over")
 NOISE_COLUMNS = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
 NOISE = ("none noted", "noted")
+ANNOTATIONS = ("device", "site", "recording_date", "validated_by_human", "report")
+"""A record that has none of them was not annotated at all, so that no remark on its noise says nothing."""
+
 COMORBIDITY = ("no class", "one class", "several classes")
 COLUMNS = ("patient_id", "sex", "age", "device", *NOISE_COLUMNS)
 
@@ -49,7 +52,7 @@ RULES = {
     "classes for which the whole fold has them, and over the classes that they all have. The interval allows for the "
     "choice of the two among all pairs of groups.",
     "unknown": "Records with a blank are in none of the groups of a division; in the columns on noise, a blank means "
-    "that none was noted.",
+    "that none was noted, unless nothing else was noted of the recording either.",
     "comorbidity": "The groups of co-morbidity are made by the outcomes themselves, so that each has another mixture "
     "of positives and negatives: a difference between them is not one between patients that can be told beforehand.",
 }
@@ -186,15 +189,43 @@ def _divisions(records: pd.DataFrame, truth: Bools) -> dict[str, _Division]:
     age = pd.to_numeric(records["age"]).to_numpy(dtype="float64", na_value=np.nan)
     band = np.array(AGE_BANDS, dtype=object)[np.digitize(age, AGE_EDGES)]
     band[np.isnan(age)] = None
-    is_noisy = np.any([pd.notna(_text(records[name])) for name in NOISE_COLUMNS], axis=0)
     n_classes = truth.sum(axis=1).clip(max=2)
     return {
         "sex": _Division("sex", _text(records["sex"]), SEXES),
         "age_band": _Division("age band", band, AGE_BANDS),
         "device": _by_device(_text(records["device"])),
-        "noise": _Division("noise", np.array(NOISE, dtype=object)[is_noisy.astype(int)], NOISE),
+        "noise": _Division("noise", noted_noise(records), NOISE),
         "comorbidity": _Division("co-morbidity", np.array(COMORBIDITY, dtype=object)[n_classes], COMORBIDITY),
     }
+
+
+def noted_noise(records: pd.DataFrame) -> NDArray[np.object_]:
+    """Say of each record whether a reader of the ECG noted noise.
+
+    Parameters
+    ----------
+    records : DataFrame
+        Records with some of the columns `NOISE_COLUMNS` and `ANNOTATIONS`.
+
+    Returns
+    -------
+    ndarray of object, shape (records,)
+        One of `NOISE`, or None where it is unknown: nothing else was noted of the recording either.
+    """
+    noted = _any_text(records, NOISE_COLUMNS)
+    known = noted | (_any_text(records, ANNOTATIONS) if set(ANNOTATIONS) & set(records) else True)
+    named = np.array(NOISE, dtype=object)[noted.astype(int)]
+    named[~known] = None
+    return named
+
+
+def _any_text(records: pd.DataFrame, names: Sequence[str]) -> Bools:
+    """Say which records have something in one of the columns that are there."""
+    found = np.zeros(len(records), dtype=bool)
+    for name in names:
+        if name in records:
+            found |= pd.notna(_text(records[name]))
+    return found
 
 
 def _text(column: pd.Series) -> NDArray[np.object_]:

@@ -120,8 +120,8 @@ def measure_ecg(ecg: ECG) -> dict[str, float]:
     Lepeschkin, E., Surawicz, B. (1952). The measurement of the Q-T interval of the electrocardiogram. Circulation 6:
     the tangent. Bazett, H. C. (1920). An analysis of the time-relations of electrocardiograms. Heart 7. Sokolow, M.,
     Lyon, T. P. (1949). The ventricular complex in left ventricular hypertrophy. Am. Heart J. 37. Novosel, D. et al.
-    (1999). Corrected formula for the calculation of the electrical heart axis. Croat. Med. J. 40: aVF is larger than
-    a bipolar lead would be by the square root of 3, divided by 2.
+    (1999). Corrected formula for the calculation of the electrical heart axis. Croat. Med. J. 40: aVF is smaller
+    than a bipolar lead would be, by a factor of half the square root of 3.
     """
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
     intervals = rr_intervals(peaks, sampling_rate=ecg.sampling_rate)
@@ -266,7 +266,7 @@ def _record_measures(
         "qrs_axis": float(np.rad2deg(np.arctan2(2 * net_avf, np.sqrt(3) * net_i))),
         "qt": qt,
         "qtc": qt / np.sqrt(rr),
-        "sokolow_lyon": of_lead["s_V1"] + max(of_lead["r_V5"], of_lead["r_V6"]),
+        "sokolow_lyon": of_lead["s_V1"] + float(np.maximum(of_lead["r_V5"], of_lead["r_V6"])),
         "p_II": _farthest(beat[LEADS.index("II"), waves.p]),
     }
 

@@ -280,7 +280,7 @@ def dataset_measures(dataset: Dataset) -> pd.DataFrame:
         As `ecgkit.feature_space.measures.measure` gives it.
     """
     place = Session(dataset.path)
-    facts = {"version": 1, "dataset_fingerprint": dataset.fingerprint}
+    facts = {"version": 2, "dataset_fingerprint": dataset.fingerprint}
     files = [dataset.path / name for name in ("measures.json", "measures.parquet")]
     ids = dataset.records["record_id"]
     with FileLock(dataset.path / ".measures.lock"):

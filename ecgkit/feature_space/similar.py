@@ -66,9 +66,8 @@ class SimilarRecords:
         left_out = self._left_out(position, same_patient=same_patient)
         similarity[left_out] = -np.inf
         n = min(n, len(similarity) - len(left_out))
-        best = np.argpartition(-similarity, n - 1)[:n] if n else np.empty(0, np.int64)
         # Ties go by position, so that the answer is the same everywhere.
-        best = best[np.lexsort((best, -similarity[best]))]
+        best = np.argsort(-similarity, kind="stable")[:n]
         table = self.records.iloc[best].reset_index(drop=True)
         table.insert(0, "position", best)
         table.insert(1, "similarity", similarity[best].astype(np.float64))

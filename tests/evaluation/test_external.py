@@ -119,7 +119,7 @@ def test_records_without_a_patient_count_for_themselves(tmp_path: Path) -> None:
 
 
 def test_one_patient_alone_has_no_interval(tmp_path: Path) -> None:
-    read = read_predictions(write(predictions().assign(patient_id=7), tmp_path))
+    read = read_predictions(write(predictions().assign(patient_id=7, fold=10), tmp_path))
     auc = read.metrics(resamples=5)["fold_10"]["macro"]["auc"]
     assert auc["value"] is not None
     assert (auc["low"], auc["high"]) == (None, None)
@@ -146,3 +146,24 @@ def test_what_is_no_table_is_refused(name: str, content: bytes | None, message: 
         (tmp_path / name).write_bytes(content)
     with pytest.raises(EcgkitError, match=message):
         read_predictions(tmp_path / name)
+
+
+def test_a_patient_in_both_folds_is_refused(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "fold": [9, 9, 10, 10],
+            "patient_id": [1, 2, 2, 3],
+            "true_A": [0, 1, 0, 1],
+            "prob_A": [0.1, 0.9, 0.2, 0.8],
+        }
+    )
+    table.to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(EcgkitError, match="has 1 patients in two parts, the first is patient 2"):
+        read_predictions(tmp_path / "p.csv")
+
+
+@pytest.mark.parametrize("value", ["high", ""])
+def test_a_calibrated_probability_that_is_no_number_is_named(tmp_path: Path, value: str) -> None:
+    (tmp_path / "p.csv").write_text(f"fold,true_A,prob_A,calibrated_A\n10,1,0.4,0.5\n10,0,0.2,{value}\n")
+    with pytest.raises(EcgkitError, match="in column calibrated_A, row 2: give a number"):
+        read_predictions(tmp_path / "p.csv")

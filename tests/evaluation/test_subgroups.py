@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.resampling import patient_weights
-from ecgkit.evaluation.subgroups import gap_sentence, subgroup_report, subgroup_table, widest_gap
+from ecgkit.evaluation.subgroups import gap_sentence, noted_noise, subgroup_report, subgroup_table, widest_gap
 from ecgkit.metrics import FoldScores
 from ecgkit.sources.base import record_table
 
@@ -58,7 +58,7 @@ def test_blanks_are_unknown_and_no_group() -> None:
 
 def test_a_blank_in_the_columns_on_noise_means_that_none_was_noted() -> None:
     noise = {"baseline_drift": ["V1", pd.NA, pd.NA, " "], "electrodes_problems": ["V6", pd.NA, "V4", pd.NA]}
-    report = report_of(make_scores(4), make_records(4, **noise))
+    report = report_of(make_scores(4), make_records(4, device=["CS-12"] * 4, **noise))
     assert sizes(report, "noise") == {"none noted": 2, "noted": 2}
     assert report["divisions"]["noise"]["unknown"] == 0
 
@@ -250,3 +250,17 @@ def test_records_in_another_order_than_the_scores_are_refused() -> None:
         subgroup_report(make_scores(), records.iloc[:-1], THRESHOLDS, patients, resamples=5)
     with pytest.raises(EcgkitError, match="no column 'device'"):
         subgroup_report(make_scores(), records.drop(columns="device"), THRESHOLDS, patients, resamples=5)
+
+
+def test_noise_is_unknown_where_nothing_was_noted_of_the_recording_at_all() -> None:
+    records = pd.DataFrame(
+        {
+            "device": pd.array(["CS-12", None, None, None], dtype="string"),
+            "site": pd.array([None, None, "2", " "], dtype="string"),
+            "validated_by_human": pd.array([None, None, None, None], dtype="boolean"),
+            "static_noise": pd.array([None, "V1", None, None], dtype="string"),
+        }
+    )
+    assert noted_noise(records).tolist() == ["none noted", "noted", "none noted", None]
+    # A table without these columns cannot tell the two kinds of blanks apart.
+    assert noted_noise(records[["static_noise"]]).tolist() == ["none noted", "noted", "none noted", "none noted"]

@@ -18,6 +18,7 @@ from ecgkit.feature_space.probes import (
     sentences,
 )
 from ecgkit.feature_space.probes.judge import adjust, judge
+from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import make_task
 
 AGE, SEX, HEIGHT, _ = TARGETS
@@ -89,7 +90,7 @@ def test_age_and_sex_alone_explain_what_follows_from_them(world) -> None:
     assert result.judgement.difference("demographics", "r2")["verdict"] == "falls short of"
     said = " ".join(sentences(result))
     assert "falls short of age and sex alone by 0." in said
-    assert "no more than age and sex tell" in said
+    assert "no more than is told by age and sex alone" in said
 
 
 def test_measures_alone_stand_beside_the_probe_but_never_the_target_itself(world) -> None:
@@ -403,3 +404,39 @@ def test_a_small_p_beside_an_unclear_difference_says_what_is_unclear(results) ->
         "it is not shown that age can be read off" in line and "no clear difference from the mean of folds 1-8" in line
         for line in said
     )
+
+
+def test_what_falls_short_of_the_baseline_is_not_called_unclear(results) -> None:
+    judgement = results["age"].judgement
+    table = judgement.differences.copy()
+    table.loc[(table["control"] == "baseline") & (table["metric"] == "r2"), "verdict"] = "falls short of"
+    said = sentences(replace(results["age"], judgement=replace(judgement, differences=table)))
+    (line,) = [line for line in said if "it is not shown that age can be read off" in line]
+    assert line.endswith("but it falls short of the mean of folds 1-8.")
+
+
+def test_what_sex_alone_may_tell_is_not_put_on_age(results) -> None:
+    judgement = results["age"].judgement
+    table = judgement.differences.copy()
+    table.loc[table["control"] == "demographics", "verdict"] = "no evidence of a difference from"
+    said = " ".join(sentences(replace(results["age"], judgement=replace(judgement, differences=table))))
+    assert "it finds may be no more than is told by sex alone" in said
+
+
+def test_a_class_that_only_later_records_have_still_has_a_control_task() -> None:
+    random = np.random.default_rng(0)
+    patients = np.r_[np.repeat(np.arange(6), 2), np.arange(6, 200)]
+    word = np.r_[np.tile(["without", "with"], 6), np.full(194, "without")]
+    records = pd.DataFrame(
+        {
+            "record_id": np.arange(412),
+            "patient_id": np.r_[patients, 1000 + patients],
+            "fold": np.r_[np.ones(206, int), np.full(206, 10)],
+            "X": np.r_[word, word],
+        }
+    )
+    target = Target("X", words=("without", "with"))
+    embeddings = random.standard_normal((412, 5)).astype(np.float32)
+    result = fit_probes(embeddings, records, seed=0, targets=(target,), resamples=50)["X"]
+    assert np.isfinite(result.probes["control_task"]["value"].coefficients).all()
+    assert any("shuffled over records" in note for note in result.notes)

@@ -60,3 +60,11 @@ def test_a_record_is_described_by_what_is_known() -> None:
     assert describe_record(known, labels) == "record 12, female, 63 years: MI, CD"
     unknown = pd.Series({"record_id": 12, "sex": pd.NA, "age": np.nan})
     assert describe_record(unknown, labels & False) == "record 12: no class"
+
+
+def test_ties_go_by_position() -> None:
+    embeddings = np.ones((60, 4), np.float32)
+    embeddings[:10] = np.random.default_rng(0).normal(size=(10, 4))
+    records = pd.DataFrame({"record_id": range(60), "patient_id": range(60), "fold": 1})
+    found = SimilarRecords(embeddings, records).nearest(59, 20)
+    assert found["position"].tolist() == list(range(10, 30))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ecgkit.evaluation.subgroups import NOISE_COLUMNS, noted_noise
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters
 from ecgkit.feature_space.clusters.tables import (
     adjusted_mutual_information,
@@ -29,9 +30,6 @@ ALL_RECORDS = "all"
 
 NO_CLUSTER = "noise"
 """The row of `cluster_composition` for the records in no cluster, where there are any."""
-
-REMARKS = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
-"""Columns in which a reader of the ECG remarked on its quality; a blank is no remark."""
 
 BANDS = {"age": 10, "height": 10, "weight": 10}
 """Width of the bands of numbers, in years, cm and kg."""
@@ -172,8 +170,8 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
     -------
     DataFrame of str, blank where unknown
         Columns ``(group, partition)``: each class alone and `EXACTLY_ONE` in the groups ``class`` and ``subclass``;
-        age, height and weight in bands of ten and sex in ``person``; device, site and noise (any remark on the
-        quality, or none) in ``recording``.
+        age, height and weight in bands of ten and sex in ``person``; device, site and noise (noted or not,
+        `ecgkit.evaluation.subgroups.noted_noise`) in ``recording``.
     """
     columns: dict[tuple[str, str], pd.Series] = {}
     for group, table in (("class", labels), ("subclass", subclasses)):
@@ -185,10 +183,8 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
     for group, name in (("person", "sex"), ("recording", "device"), ("recording", "site")):
         if name in records:
             columns[group, name] = records[name].astype("string")
-    remarks = [name for name in REMARKS if name in records]
-    if remarks:
-        remarked = records[remarks].notna().any(axis=1)
-        columns["recording", "noise"] = remarked.map({True: "remarked on", False: "no remark"}).astype("string")
+    if set(NOISE_COLUMNS) & set(records):
+        columns["recording", "noise"] = pd.Series(noted_noise(records), records.index, dtype="string")
     order = {"class": 0, "subclass": 1, "person": 2, "recording": 3}
     keys = sorted(columns, key=lambda key: order[key[0]])
     table = pd.concat([columns[key].reset_index(drop=True) for key in keys], axis=1)

@@ -10,7 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.clusters.agreement import NO_CLUSTER, REMARKS
+from ecgkit.evaluation.subgroups import NOISE as NOISE_WORDS
+from ecgkit.evaluation.subgroups import NOISE_COLUMNS, noted_noise
+from ecgkit.feature_space.clusters.agreement import NO_CLUSTER
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters
 from ecgkit.feature_space.parts import check_embeddings, fold_rows
 from ecgkit.store import TEST_FOLD
@@ -236,12 +238,12 @@ def cluster_cards(
 
 def _medians(records: pd.DataFrame) -> dict[str, float]:
     """Say who the patients of some records are; NaN where nothing is known."""
-    remarks = [name for name in REMARKS if name in records]
+    noise = pd.Series(noted_noise(records) if set(NOISE_COLUMNS) & set(records) else [], dtype="object").dropna()
     sex = records["sex"].dropna()
     return {
         **{name: float(records[name].median()) for name in ("age", "height", "weight")},
         "female": float((sex == "female").mean()) if len(sex) else float("nan"),
-        "remarked": float(records[remarks].notna().any(axis=1).mean()) if remarks else float("nan"),
+        "remarked": float((noise == NOISE_WORDS[1]).mean()) if len(noise) else float("nan"),
     }
 
 

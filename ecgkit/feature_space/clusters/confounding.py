@@ -103,6 +103,39 @@ def conditional_information(
     }
 
 
+def difference_error(
+    assigned: NDArray[np.integer],
+    one: NDArray[np.integer],
+    other: NDArray[np.integer],
+    *,
+    seed: int,
+    n_bootstraps: int = 200,
+) -> float:
+    """Give the standard error of what clusters tell of one thing more than of another, each with the other known.
+
+    The two are of the same records and share what the cluster leaves open, so that their errors are not independent;
+    each resample of the records gives their difference, I(cluster; one | other) - I(cluster; other | one).
+
+    Parameters
+    ----------
+    assigned, one, other : ndarray of int, shape (records,)
+        Clusters, and the two kinds.
+    seed : int
+        Seed of the resamples.
+    n_bootstraps : int, default 200
+        How often the records are drawn with replacement; at least 2.
+
+    Returns
+    -------
+    float
+        In bits.
+    """
+    drawn, triples = _resample(assigned, one, other, n_bootstraps, np.random.default_rng(seed))
+    # With H(cluster | one, other) in both, what is left of the difference is H(cluster | other) - H(cluster | one).
+    with_other, with_one = (_of_cluster_given(drawn, triples, axis) for axis in (2, 1))
+    return float(np.std(with_other - with_one))
+
+
 def _resampled(
     assigned: NDArray[np.integer],
     target: NDArray[np.integer],
@@ -113,11 +146,27 @@ def _resampled(
     """Draw records with replacement, and give the conditional information in bits; NaN for no draw."""
     if not number:
         return np.full(1, np.nan)
+    drawn, triples = _resample(assigned, target, stratum, number, random)
+    given_both = _entropy(drawn) - _entropy(_summed(drawn, triples[:, [1, 2]]))
+    return _of_cluster_given(drawn, triples, 2) - given_both
+
+
+def _resample(
+    assigned: NDArray[np.integer],
+    one: NDArray[np.integer],
+    other: NDArray[np.integer],
+    number: int,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.integer]]:
+    """Draw records with replacement: how often each triple comes, ``(number, triples)``, and the triples."""
     # Only the triples that occur: the whole table of many clusters, kinds and strata is mostly empty.
-    triples, counts = np.unique(np.stack([assigned, target, stratum], axis=1), axis=0, return_counts=True)
-    drawn = random.multinomial(len(target), counts / len(target), size=number)
-    of_cluster, of_target, strata = (_entropy(_summed(drawn, triples[:, axes])) for axes in ([0, 2], [1, 2], [2]))
-    return of_cluster + of_target - strata - _entropy(drawn)
+    triples, counts = np.unique(np.stack([assigned, one, other], axis=1), axis=0, return_counts=True)
+    return random.multinomial(len(one), counts / len(one), size=number), triples
+
+
+def _of_cluster_given(drawn: NDArray[np.int64], triples: NDArray[np.integer], axis: int) -> NDArray[np.float64]:
+    """Give the entropy of the cluster, given what stands on one axis of the triples."""
+    return _entropy(_summed(drawn, triples[:, [0, axis]])) - _entropy(_summed(drawn, triples[:, [axis]]))
 
 
 def _summed(drawn: NDArray[np.int64], kinds: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -173,8 +222,9 @@ def confounding_table(
     -------
     DataFrame
         Index ``diagnosis`` (the exactly-one class first, then each class), ``factor``, ``question`` (`QUESTIONS`).
-        Columns: ``records``, ``kinds`` of the factor, those of `conditional_information`, and ``p_adjusted``, over all
-        rows (`tables.benjamini_hochberg`). ``attrs["note"]`` says which classes were left out; empty for none.
+        Columns: ``records``, ``kinds`` of the factor, those of `conditional_information`, ``difference_error``, that of
+        `difference_error` between diagnosis and factor, and ``p_adjusted``, over all rows
+        (`tables.benjamini_hochberg`). ``attrs["note"]`` says which classes were left out; empty for none.
 
     Raises
     ------
@@ -194,6 +244,7 @@ def confounding_table(
             if not use.any():
                 continue
             of_name, of_factor = (pd.factorize(known[column][use], sort=True)[0] for column in (name, factor))
+            error = difference_error(assigned[use], of_name, of_factor, seed=clusters.seed)
             asked = ((of_name, None), (of_name, of_factor), (of_factor, None), (of_factor, of_name))
             for question, (target, given) in zip(QUESTIONS, asked, strict=True):
                 table[name, factor, question] = {
@@ -202,6 +253,7 @@ def confounding_table(
                     **conditional_information(
                         assigned[use], target, given, seed=clusters.seed, n_permutations=n_permutations
                     ),
+                    "difference_error": error,
                 }
     if not table:
         raise EcgkitError(f"{', '.join(factors)}: known of no record with a diagnosis; ask for another factor")
@@ -236,7 +288,7 @@ def confounding_in_words(table: pd.DataFrame, *, diagnosis: str = EXACTLY_ONE, f
     str
         What the cluster tells of each in bits beyond chance, alone and where the other is known, beside the share of
         what there is to tell, and which is more; "about as much" where the bits differ by no more than 1.96 standard
-        errors of the difference. What has an adjusted p value above 0.05 is chance.
+        errors of their difference. What has an adjusted p value above 0.05 is chance.
 
     Raises
     ------
@@ -300,7 +352,7 @@ def _verdict(of_class: pd.Series, of_factor: pd.Series, name: str, factor: str) 
         followed, other = (name, factor) if both[0] else (factor, name)
         return f"The clusters follow {followed}; of {other} nothing is seen beyond that."
     apart = abs(of_class["beyond"] - of_factor["beyond"])
-    if apart <= 1.96 * np.hypot(of_class["beyond_error"], of_factor["beyond_error"]):
+    if apart <= 1.96 * of_class["difference_error"]:
         return f"The clusters follow {name} and {factor} about as much."
     more, less = (name, factor) if of_class["beyond"] > of_factor["beyond"] else (factor, name)
     return f"The clusters follow {more} more than {less}, and both beyond chance."

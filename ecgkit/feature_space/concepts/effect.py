@@ -36,8 +36,10 @@ NOTHING, DIRECTION, LEAST_SQUARES = "nothing", "direction", "least_squares"
 OWN_HEAD, REFITTED = "own head", "refitted head"
 
 N_RANDOM = 199
-"""How often random directions are removed for comparison: the smallest p value is then 0.005, which is still below 0.05
-when it is corrected for nine classes."""
+"""How often random directions are removed for comparison, at the least: the smallest p value is then 0.005."""
+
+PER_CLASS = 20
+"""And so often for each class: the smallest p value is still below 0.05 when it is corrected for the classes."""
 
 PERMUTATIONS = 1000
 
@@ -91,7 +93,7 @@ def concept_effect(
     *,
     head: Head | None = None,
     seed: int = 0,
-    n_random: int = N_RANDOM,
+    n_random: int | None = None,
     resamples: int = RESAMPLES,
 ) -> ConceptEffect:
     """Remove a concept from the embeddings, and read the concept and the classes again.
@@ -116,8 +118,9 @@ def concept_effect(
         ``labels``.
     seed : int, default 0
         Of splits, random directions, resamples and exchanges.
-    n_random : int, default 199
-        How often random directions are removed, of each of the two kinds.
+    n_random : int, optional
+        How often random directions are removed, of each of the two kinds; by default 199, or 20 times for each class
+        that can be judged, so that a p value corrected for all of them can be below 0.05.
     resamples : int, default 1000
         Of the patients.
 
@@ -136,11 +139,14 @@ def concept_effect(
     """
     if len(labels) != len(records):
         raise EcgkitError(f"{len(labels)} rows of labels for {len(records)} records: give those of each record")
-    if n_random < 1:
+    if n_random is not None and n_random < 1:
         raise EcgkitError(f"n_random is {n_random}: give 1 or more")
     direction = concept_direction(embeddings, records, target, seed=seed)
     task = make_task(direction.target, records)
-    points = embeddings[task.training]
+    points, test = embeddings[task.training], fold_rows(records, (TEST_FOLD,))
+    patients = records["patient_id"].to_numpy()[test]
+    judged = _can_be_judged(labels.to_numpy(dtype=bool)[test], patients)
+    n_random = n_random or max(N_RANDOM, PER_CLASS * int(judged.sum()))
     removals = {
         name: _make_removal(eraser, points, n_random, seed)
         for name, eraser in (
@@ -150,8 +156,6 @@ def concept_effect(
     }
     standardised = direction.probe.scaler.transform(points).astype(np.float64)
     covariance = np.cov(standardised.T, bias=True).reshape(points.shape[1], -1)
-    test = fold_rows(records, (TEST_FOLD,))
-    patients = records["patient_id"].to_numpy()[test]
     weights = patient_weights(patients, resamples=resamples, seed=seed)
     readers: dict[str, _Reader] = {} if head is None else {OWN_HEAD: _OwnHead(head, embeddings[test], labels.shape[1])}
     readers[REFITTED] = _RefittedHead(embeddings, records, labels, seed)
@@ -159,7 +163,7 @@ def concept_effect(
         {"reader": name, "removed": removed, **row}
         for name, reader in readers.items()
         for removed, removal in removals.items()
-        for row in _class_rows(reader, removal, labels.iloc[test], patients, weights)
+        for row in _class_rows(reader, removal, labels.iloc[test], judged, weights)
     ]
     return ConceptEffect(
         direction=direction,
@@ -315,15 +319,15 @@ def _class_rows(
     reader: _Reader,
     removal: _Removal,
     labels: pd.DataFrame,
-    patients: NDArray[np.generic],
+    judged: NDArray[np.bool_],
     weights: Floats,
 ) -> list[dict[str, object]]:
     """Read the classes before a removal, after it, and after those that it is compared with."""
     truth = labels.to_numpy(dtype=bool)
     before, after = reader.logits(None), reader.logits(removal.eraser)
-    judged = np.where(_can_be_judged(truth, patients), 1.0, np.nan)
-    auc_before, auc_after = judged * auc(truth, before), judged * auc(truth, after)
-    drawn = judged * (auc(truth, after, weights=weights) - auc(truth, before, weights=weights))
+    known = np.where(judged, 1.0, np.nan)
+    auc_before, auc_after = known * auc(truth, before), known * auc(truth, after)
+    drawn = known * (auc(truth, after, weights=weights) - auc(truth, before, weights=weights))
     others = {
         kind: [reader.logits(eraser) for eraser in erasers]
         for kind, erasers in (("random", removal.random), ("matched", removal.matched))

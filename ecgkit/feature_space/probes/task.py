@@ -183,17 +183,36 @@ def make_task(target: Target, records: pd.DataFrame, *, seed: int = 0) -> Task:
         "implausible": int((np.isfinite(read) & ~known & used).sum()),
         "rare": int((used & ~known & records[target.name].notna().to_numpy()).sum()) if target.partial else 0,
     }
-    shuffled = values.copy()
-    for rows in (training, test):
-        if len(rows):
-            shuffled[rows] = values[rows][exchange_patients(patients[rows], 1, seed)[0]]
+    shuffled, over_records = _shuffle(target, values, patients, (training, test), seed)
     capped = np.zeros(len(records), dtype=bool)
     if target.name == "age" and "age_over_89" in records:
         capped = records["age_over_89"].fillna(value=False).to_numpy(dtype=bool)
     notes = tuple(_notes(target, capped[training], capped[test], counts))
+    if over_records:
+        notes += ("For the control task labels are shuffled over records: over patients, a class would have none.",)
     if len(target.words) > 2 and len(training) and len(test):
         notes += tuple(_mix_notes(target, values[training], values[test]))
     return Task(target, values, shuffled, patients, training, test, capped, counts, notes)
+
+
+def _shuffle(
+    target: Target,
+    values: NDArray[np.float64],
+    patients: NDArray[np.generic],
+    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    seed: int,
+) -> tuple[NDArray[np.float64], bool]:
+    """Exchange the values between the patients of each part, and say whether it had to be between records instead."""
+    shuffled, over_records = values.copy(), False
+    for rows in parts:
+        if not len(rows):
+            continue
+        shuffled[rows] = values[rows][exchange_patients(patients[rows], 1, seed)[0]]
+        # A patient's later records may find no other patient's: a rare class that only they have would be gone.
+        if target.words and len(np.unique(shuffled[rows])) < len(np.unique(values[rows])):
+            shuffled[rows] = np.random.default_rng(seed).permutation(values[rows])
+            over_records = True
+    return shuffled, over_records
 
 
 def _without_rare_words(

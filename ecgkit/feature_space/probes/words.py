@@ -27,7 +27,7 @@ SIGNIFICANT = 0.05
 
 SO = {
     UNTRAINED: "it does not show that training has taught it",
-    DEMOGRAPHICS: "what it finds may be no more than age and sex tell",
+    DEMOGRAPHICS: "what it finds may be no more than is told by {}",
     MEASURES: "a few measures of the ECG may tell as much",
 }
 """What follows where a control is not beaten."""
@@ -145,11 +145,15 @@ def _conclusion(result: ProbeResult) -> str:
     if not judgement.p_adjusted <= SIGNIFICANT:
         return f"So there is no evidence that {name} can be read off the embedding ({chance})."
     if not all(above):
-        not_beaten = [c for c, beaten in zip((BASELINE, CONTROL_TASK), above, strict=True) if not beaten]
-        short = _joined([_control_words(result, control) for control in not_beaten])
-        shown = f"So it is not shown that {name} can be read off the embedding"
-        return f"{shown}: {chance}, but there is no clear difference from {short}."
-    doubts = [SO[control] for control in SO if verdicts.get(control, BEATS) != BEATS]
+        how = {FALLS_SHORT: "it falls short of", NO_EVIDENCE: "there is no clear difference from"}
+        of = {verdict: [c for c in (BASELINE, CONTROL_TASK) if verdicts.get(c) == verdict] for verdict in how}
+        said = [f"{how[v]} {_joined([_control_words(result, c) for c in found])}" for v, found in of.items() if found]
+        return f"So it is not shown that {name} can be read off the embedding: {chance}, but {_joined(said)}."
+    doubts = [
+        said.format(result.names.get(control, ""))
+        for control, said in SO.items()
+        if verdicts.get(control, BEATS) != BEATS
+    ]
     found = f"So {name} can be read off the embedding to this degree ({chance})"
     is_measure = MEASURES in verdicts and "without" in result.names[MEASURES]
     itself = f" {name.capitalize()} is itself a measure of the ECG, and those that tell it were kept from the control."
@@ -185,7 +189,8 @@ def notes_on_intervals(result: ProbeResult) -> list[str]:
         range_of = "the mean, and in brackets the lowest and the highest of them"
         lines.append(f"Of the untrained encoders: {range_of}; differences are from the best.")
     named = [f"{control}: {result.names[control]}" for control in result.judgement.metrics if control in result.names]
-    return [*lines, *named, f"{PERMUTATION}: the probe, read against true values exchanged between patients"]
+    exchanged = "the probe, read against true values exchanged between patients; in brackets percentiles over these"
+    return [*lines, *named, f"{PERMUTATION}: {exchanged}"]
 
 
 def _entry(row: pd.Series) -> dict[str, float]:
