@@ -427,7 +427,7 @@ def load_model(
 def _open(name: str | Path) -> Predictor:
     if name in pretrained.shipped():
         return _Single.of_folder(read_model(pretrained.FOLDER / name))
-    path = Path(name).expanduser().resolve()
+    path = Path(name).expanduser().absolute()  # a link keeps its name, which says what it is
     if (path / pretrained.DESCRIPTION).is_file():
         return _Single.of_folder(read_model(path))
     if path.parent.name == paths.TRAINING and sessions.session_number(path.name) and path.is_dir():

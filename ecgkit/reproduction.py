@@ -332,6 +332,11 @@ def surroundings(original: Session, new: Session) -> list[str]:
     keys = [key for key in SURROUNDINGS if key in before or key == "threads"]
     old, now = ({key: data.get(key) for key in keys} for data in (before, after))
     lines = [line for line in sessions.difference(old, now) if not line.startswith(NO_PART)]
+    lines += [
+        f"{key} was {value} before the original was cut off"
+        for key, value in before.get("begun_with", {}).items()
+        if key.partition(".")[0] in SURROUNDINGS and key not in NO_PART
+    ]
     if before.get("gpus") and not lines:
         lines.append("trained on a GPU, where not every operation is deterministic")
     return lines

@@ -255,10 +255,11 @@ def open_session(name: str | Path, kind: str, root: Path) -> Session:
         If there is no such session.
     """
     text = str(name)
-    inside = root / kind / (f"session_{text}" if text.isdecimal() else text)
-    for path in (inside, root / text, Path(text).expanduser().resolve()):
-        if path.is_dir() and session_number(path.name) and path.parent == (root / kind).resolve():
-            return Session(path)
+    folder = (root / kind).absolute()
+    for path in (folder / (f"session_{text}" if text.isdecimal() else text), root / text, Path(text).expanduser()):
+        # The folder of sessions may be a link to a bigger disk: the session keeps the name that leads there.
+        if path.is_dir() and session_number(path.name) and path.absolute().parent.resolve() == folder.resolve():
+            return Session(folder / path.name)
     known = ", ".join(session.name for session in list_sessions(kind, root)) or "none yet"
     raise EcgkitError(f"no session {text!r} in {root / kind}: give one of those there ({known})")
 
@@ -457,9 +458,19 @@ def begin(
     if not before:
         begun.write_text("notes.txt", notes(begun, kind, root, config))
         begun.write_json("config.json", config)
-    begun.write_json("environment.json", environment(kernel_backend))
+    begun.write_json("environment.json", _environment_of(begun, environment(kernel_backend)))
     begun.keep_notebook(notebook)
     return begun
+
+
+def _environment_of(session: Session, now: dict[str, Any]) -> dict[str, Any]:
+    """Add to the environment what was another one before the session was cut off; the earliest values stay."""
+    recorded = read_environment(session)
+    if not recorded:
+        return now
+    begun_with = recorded.pop("begun_with", {})
+    other = {key: old for key, (old, _) in differences(recorded, now).items()} | begun_with
+    return now | ({"begun_with": other} if other else {})
 
 
 def reopen(session: Session) -> None:

@@ -269,8 +269,7 @@ def open_dataset(
     label_set : str, optional
         Which labels to load. Records without a label of the set are left out and counted.
     min_records : int
-        Classes that fewer records carry are left out, before records without a label are. Only records of ``folds``
-        count.
+        Classes that fewer records of folds 1-8 carry are left out, before records without a label are.
     folds : sequence of int, optional
         Records of other folds are left out of everything; by default all ten are there.
 
@@ -295,18 +294,25 @@ def open_dataset(
         raise EcgkitError(
             f"dataset {directory} is damaged: signals {signals.shape} for {len(records)} records; build it again"
         )
+    in_training = records["fold"].isin(TRAIN_FOLDS).to_numpy()
     rows = np.arange(len(records)) if folds is None else np.flatnonzero(records["fold"].isin(folds).to_numpy())
     records = records.iloc[rows]
     labels = pd.DataFrame(index=records.index)
     keep = np.ones(len(records), bool)
     if label_set is not None:
         check_choice(f"label set of dataset {directory.name}", label_set, manifest["labels"])
-        labels = pd.read_parquet(directory / "labels" / f"{label_set}.parquet").iloc[rows]
-        labels = labels.loc[:, labels.sum() >= max(min_records, 0)]
+        try:
+            labels = pd.read_parquet(directory / "labels" / f"{label_set}.parquet")
+        except (OSError, ValueError) as error:
+            raise EcgkitError(f"dataset {directory} is damaged ({error}): remove it and build it again") from error
+        # What is trained is chosen where it is fitted: folds 9 and 10 have no say in it.
+        counts = labels[in_training].sum()
+        labels = labels.iloc[rows].loc[:, counts >= max(min_records, 0)]
         keep = labels.any(axis=1).to_numpy(bool)
         if not keep.any():
             raise EcgkitError(
-                f"no class of {label_set} in dataset {directory.name} has {min_records} records: ask for fewer"
+                f"no class of {label_set} in dataset {directory.name} has {min_records} records in folds 1-8: "
+                "ask for fewer"
             )
     statistics = manifest["standardisation"]
     return Dataset(
@@ -728,6 +734,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise EcgkitError(_no_dataset(directory)) from error
     except (OSError, ValueError) as error:
         raise EcgkitError(f"{directory / 'dataset.json'} cannot be read ({error}): build the dataset again") from error
+    if not isinstance(manifest, dict):
+        raise EcgkitError(f"{directory / 'dataset.json'} is no manifest: build the dataset again")
     if manifest.get("version") != FORMAT_VERSION:
         raise EcgkitError(
             f"dataset {directory} has format version {manifest.get('version')}, not {FORMAT_VERSION}: build it again"

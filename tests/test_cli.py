@@ -247,7 +247,12 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(pipeline, "run", interrupted)
     assert main(["run", "--root", str(tmp_path)]) == 130
-    assert "goes on where it stopped" in one_line(capsys)
+    assert "the same command goes on where it stopped" in one_line(capsys)
+    assert main(["run", "--force", "--root", str(tmp_path)]) == 130
+    assert "the same command begins again" in one_line(capsys)
+    monkeypatch.setattr(pipeline, "train", interrupted)
+    assert main(["train", "demo", "--model", "cnn", "--force", "--root", str(tmp_path)]) == 130
+    assert "with --resume instead of --force goes on where it stopped" in one_line(capsys)
 
 
 def test_a_full_disk_is_one_line(

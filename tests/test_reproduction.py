@@ -326,6 +326,11 @@ def test_threads_are_those_of_the_original_where_there_are_cores(
         ({"threads": 2}, {}, ["threads: 2 -> 1"]),
         ({"packages": {"torch": "2.6"}}, {}, ["packages.torch: 2.6 -> 2.13"]),
         ({"packages": {"torch": "2.13", "umap-learn": "0.5"}}, {}, []),
+        (
+            {"begun_with": {"threads": 2, "commit": "abc", "packages.ecgkit": "0.1"}},
+            {},
+            ["threads was 2 before the original was cut off"],
+        ),
         ({"gpus": ["H200"]}, {"gpus": ["H200"]}, ["trained on a GPU, where not every operation is deterministic"]),
     ],
 )

@@ -57,6 +57,31 @@ def test_begin_writes_what_a_reader_needs(tmp_path: Path, notebook: Path) -> Non
     assert second.is_done
 
 
+def test_what_a_session_was_begun_with_is_not_forgotten(tmp_path: Path, notebook: Path) -> None:
+    session = sessions.begin(KIND, tmp_path, config={}, notebook=notebook)
+    now = session.read_json("environment.json")
+    assert "begun_with" not in now
+    session.write_json("environment.json", now | {"threads": 7, "begun_with": {"processor": "Z80"}})
+    again = sessions.begin(KIND, tmp_path, config={}, notebook=notebook, session=session.name)
+    assert again.read_json("environment.json") == now | {"begun_with": {"threads": 7, "processor": "Z80"}}
+
+
+def test_sessions_behind_a_link_and_under_a_relative_root_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / KIND).symlink_to(disk)
+    made = sessions.create(KIND, tmp_path / "root")
+    monkeypatch.chdir(tmp_path / "root")
+    for root in (tmp_path / "root", Path()):
+        for name in ("1", "session_1", f"{KIND}/session_1", made.path, disk / "session_1"):
+            found = sessions.open_session(name, KIND, root)
+            assert found.path == tmp_path / "root" / KIND / "session_1"
+            assert found.kind == KIND
+
+
 def test_notes_of_the_user_survive_a_resume(tmp_path: Path, notebook: Path) -> None:
     begun = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook)
     (begun.path / "notes.txt").write_text("mine\n")

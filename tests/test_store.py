@@ -418,6 +418,16 @@ def test_opening_with_a_label_set_leaves_out_and_counts_the_unlabelled(tmp_path:
     for position in dataset.folds(9, 10):
         assert dataset.records.loc[position, "fold"] in (9, 10)
 
+    rare = int(
+        (labels_of_training := pd.read_parquet(tmp_path / "d" / "labels" / "letters.parquet"))["B"][
+            pd.read_parquet(tmp_path / "d" / "records.parquet")["fold"] <= 8
+        ].sum()
+    )
+    assert rare < labels_of_training["B"].sum()
+    # Folds 9 and 10 have no say in which classes there are, whichever folds are opened.
+    for folds in (None, (9, 10), range(1, 10)):
+        assert "B" in open_dataset(tmp_path / "d", label_set="letters", min_records=rare, folds=folds).classes
+        assert "B" not in open_dataset(tmp_path / "d", label_set="letters", min_records=rare + 1, folds=folds).classes
     common = open_dataset(tmp_path / "d", label_set="letters", min_records=5)
     assert common.classes == ("A", "B")
     assert common.n_unlabelled == dataset.n_unlabelled + 1
@@ -436,6 +446,10 @@ def test_what_cannot_be_opened_gets_one_line(tmp_path: Path):
         with pytest.raises(EcgkitError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+    labels = tmp_path / "d" / "labels" / "letters.parquet"
+    labels.write_bytes(labels.read_bytes()[:100])
+    with pytest.raises(EcgkitError, match="damaged"):
+        open_dataset(tmp_path / "d", label_set="letters")
     (tmp_path / "d" / "signals.npy").write_bytes(b"")
     with pytest.raises(EcgkitError, match="damaged"):
         open_dataset(tmp_path / "d")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def how_to_go_on(parsed: argparse.Namespace) -> str:
+    """Say what to do after an interruption: with ``--force`` most commands begin again, as they were asked to."""
+    if not getattr(parsed, "force", False) or parsed.command == "preprocess":
+        return "the same command goes on where it stopped"
+    if parsed.command == "train":
+        return "the same command with --resume instead of --force goes on where it stopped"
+    return "the same command begins again"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -53,14 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EcgkitError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        without = ", without --force," if getattr(parsed, "force", False) else ""
-        return fail(f"interrupted: the same command{without} goes on where it stopped", code=130)
+        return fail(f"interrupted: {how_to_go_on(parsed)}", code=130)
     except BrokenPipeError:
         # Whoever read the output has seen enough, as `head` does; what is left of it goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = error.filename or "while writing"
-        return fail(f"{error.strerror or error}: {where}; make room or choose another --root, then run it again")
+        where = f": {error.filename}" if error.filename else ""
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        way_out = "make room or choose another --root" if full else "see that it is there and may be read and written"
+        return fail(f"{error.strerror or error}{where}; {way_out}, then run it again")
     except BrokenExecutor:
         return fail("a worker process ended before its time: free memory or lower --jobs, then run it again")

@@ -160,6 +160,8 @@ def supervise(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit.feature_space.supervised import find_target, supervise
 
     targets = [find_target(name) for name in words(arguments.target)]
+    if not targets:
+        raise EcgkitError(f"--target is {arguments.target!r}: give such as age,sex")
     source = open_source(arguments.session, root)
     for target in targets:
         say(supervise(source, target.name).path)

@@ -179,6 +179,9 @@ def plan(*, root: Path, **parameters: Any) -> ComparisonPlan:
     config = ComparisonConfig(**parameters)
     left_out: list[str] = []
     if names := words(config.sessions):
+        if given := [key for key in ("dataset", "label_set") if getattr(config, key) is not None]:
+            value = getattr(config, given[0])
+            raise EcgkitError(f"{given[0]} is {value} and sessions are named: give the one or the other")
         members = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
     else:
         members, left_out = _all_alike(config, root)

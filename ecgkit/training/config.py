@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,9 @@ class TrainingConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("schedule", self.schedule, SCHEDULES)
         make_loss(self.loss, self.loss_options, positive_share=torch.ones(1))
+        for item in dataclasses.fields(self):
+            if isinstance(value := getattr(self, item.name), float) and not math.isfinite(value):
+                raise EcgkitError(f"{item.name} is {value}: give a finite number")
         for name in ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record"):
             if not getattr(self, name) > 0:
                 raise EcgkitError(f"{name} is {getattr(self, name)}: give a positive number")
@@ -172,17 +176,26 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     check_choice("model", model, MODELS)
     path = Path(recipe).expanduser() if recipe else RECIPES / f"{model}.toml"
     try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise EcgkitError(f"cannot read the recipe {path}: {error}") from error
-    by_source = values.pop("source", {})
-    values |= by_source.get(source, {})
+    of_sources = _table(path, "source", values.pop("source", {}))
+    values |= _table(path, f"source.{source}", of_sources.get(source or "", {}))
+    for name in ("model_options", "loss_options"):
+        _table(path, name, values.get(name, {}))
     known = {item.name for item in dataclasses.fields(TrainingConfig)}
     if unknown := sorted(values.keys() - known):
         raise EcgkitError(
             f"the recipe {path} has the unknown key {unknown[0]!r}: choose from {', '.join(sorted(known))}"
         )
     return values
+
+
+def _table(path: Path, name: str, value: object) -> dict[str, Any]:
+    """Check that something in a recipe is a table."""
+    if not isinstance(value, dict):
+        raise EcgkitError(f"the recipe {path} has {name} = {value!r}: write a table, [{name}]")
+    return value
 
 
 def configure(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import pickle
 import signal
 import threading
 import time
@@ -11,12 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError
@@ -110,6 +114,37 @@ class SessionWriter(Callback):
             self.on_epoch(trainer.current_epoch + 1, row[MONITOR])
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Write checkpoints whole or not at all: Lightning's own are copied in pieces where /tmp is another disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint in place of the one before."""
+        del storage_options
+        data = io.BytesIO()
+        torch.save(checkpoint, data)
+        write_atomically(Path(path), data.getvalue())
+
+
+def check_checkpoint(path: Path) -> bool:
+    """Tell whether there is a checkpoint to go on from.
+
+    Raises
+    ------
+    EcgkitError
+        If it cannot be read.
+    """
+    if not path.is_file():
+        return False
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        why = str(error).partition("\n")[0]
+        raise EcgkitError(
+            f"cannot go on from {path} ({why}): remove it, and the training begins at its first epoch again"
+        ) from error
+    return True
+
+
 def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFrame:
     """Read ``history.csv``, one row an epoch, up to an epoch; empty if there is none.
 
@@ -188,6 +223,7 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
         gradient_clip_val=config.gradient_clip,
         # On a GPU some operations have no deterministic form: there the run goes on and says which.
         deterministic="warn" if torch.cuda.is_available() else True,
+        plugins=[WholeCheckpoints()],
         callbacks=[writer, EarlyStopping(MONITOR, mode="max", patience=config.patience), last],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -220,9 +256,11 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     Raises
     ------
     EcgkitError
-        If a fold is empty, a patient is in two parts, or the network's loss is no number any more.
+        If a fold is empty, a patient is in two parts, fold 9 cannot choose an epoch, ``last.ckpt`` cannot be read, or
+        the network's loss is no number any more.
     """
     dataset.check_splits()
+    check_validation(dataset)
     best = session.path / "weights" / "best.safetensors"
     if best.is_file() and is_complete(read_history(session), config):
         session.log(f"the training of {session.name} is complete; its best epoch is read back")
@@ -230,6 +268,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     trained = new_model(config, dataset)
     writer = SessionWriter(session, trained, config, on_epoch)
     last = session.path / "weights" / "last.ckpt"
+    resumed = check_checkpoint(last)
     with quiet_lightning():
         trainer = make_trainer(session, config, writer)
         batches = Batches(dataset, trained.scaler)
@@ -246,13 +285,13 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
         validation = OrderedBatches(
             dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.keywords["n_samples"], dataset.n_samples)
         )
-        session.log(describe(trained, config, trainer, n_train=len(positions), resumed=last.is_file()))
+        session.log(describe(trained, config, trainer, n_train=len(positions), resumed=resumed))
         with interruptible():
             trainer.fit(
                 Classifier(trained.model, config, positive_share),
                 train_dataloaders=loader(batches, train),
                 val_dataloaders=loader(batches, validation),
-                ckpt_path=last if last.is_file() else None,
+                ckpt_path=last if resumed else None,
                 weights_only=True,
             )
     if not best.is_file():
@@ -261,6 +300,22 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
         )
     session.log(f"best epoch {writer.best_epoch}: macro AUC {writer.best_auc:.4f} on fold 9")
     return load_weights(best)
+
+
+def check_validation(dataset: Dataset) -> None:
+    """Make sure that fold 9 can choose an epoch.
+
+    Raises
+    ------
+    EcgkitError
+        If no class is there in some records of fold 9 and not in others.
+    """
+    share = dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].mean()
+    if not share.between(0, 1, inclusive="neither").any():
+        raise EcgkitError(
+            f"no class of {dataset.name} is in some records of fold {VALIDATION_FOLD} and not in others, so that no "
+            "epoch is better than another: give a larger dataset or another label set"
+        )
 
 
 def describe(trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool) -> str:

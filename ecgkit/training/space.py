@@ -195,7 +195,7 @@ def apply(config: TrainingConfig, values: dict[str, Any]) -> TrainingConfig:
         table, _, key = name.rpartition(".")
         (fields[table] if table else fields)[key] = value
     if fields.get("crop_seconds") == 0:  # a whole record costs as much as four crops of 2.5 s, and comes by once
-        fields.setdefault("crops_per_record", 1)
+        fields["crops_per_record"] = 1
     return dataclasses.replace(config, **fields)
 
 

@@ -47,6 +47,7 @@ def test_sessions_can_be_named(root: Path) -> None:
         ({"sessions": "session_1"}, "session_1 alone cannot be compared"),
         ({"dataset": "demo"}, "session_3 alone cannot be compared"),
         ({"dataset": "mimic"}, "no finished training of mimic"),
+        ({"sessions": "session_1,session_5", "dataset": "demo"}, "dataset is demo and sessions are named"),
         ({"ensembles": "mean_logit,vote"}, "unknown ensemble 'vote'"),
         ({"resamples": 0}, "resamples is 0"),
         ({"test_time": "yes"}, "test_time is 'yes'"),

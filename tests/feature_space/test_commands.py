@@ -78,6 +78,7 @@ def test_probed_epochs_are_kept(
         (["similar", "1", "-n", "0"], "-n is 0"),
         (["similar", "1", "--to", "a.jpg"], "--to is 'a.jpg': give a file that ends in .png"),
         (["similar", "1", "--to", "/nowhere/a.png"], "no folder /nowhere"),
+        (["supervise", "1", "--target", ","], "--target is ',': give such as age,sex"),
         (["supervise", "1", "--target", "shoes"], "target is 'shoes': choose from age, sex"),
     ],
 )

@@ -57,6 +57,22 @@ def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"epochs = 1  # \xe9", "cannot read the recipe"),
+        (b'source = "demo"', "has source = 'demo': write a table"),
+        (b"[source]\ndemo = 3", "has source.demo = 3: write a table"),
+        (b'model_options = "x"', "has model_options = 'x'"),
+        (b"loss_options = 3", "has loss_options = 3"),
+    ],
+)
+def test_a_recipe_that_is_not_made_of_tables_is_refused(text: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(text)
+    with pytest.raises(EcgkitError, match=message):
+        read_recipe("resnet1d", source="demo", recipe=tmp_path / "mine.toml")
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"model": "vit"}, "unknown model 'vit': choose one of resnet1d"),
@@ -64,6 +80,7 @@ def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
         ({"epochs": 2.5}, "epochs is 2.5, a float: give a value of type int"),
         ({"metadata": 1}, "metadata is 1, a int: give a value of type bool"),
         ({"learning_rate": -1.0}, "learning_rate is -1.0"),
+        ({"gradient_clip": float("inf")}, "gradient_clip is inf: give a finite number"),
         ({"lead_dropout": 1.0}, "lead_dropout is 1.0"),
         ({"schedule": "step"}, "unknown schedule 'step': choose one of one_cycle, cosine, constant"),
         ({"loss": "hinge"}, "unknown loss 'hinge'"),

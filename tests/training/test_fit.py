@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -296,3 +298,41 @@ def test_a_session_is_bound_to_its_dataset(demo_root: Path, tmp_path: Path, monk
     with pytest.raises(EcgkitError, match=f"is not the dataset that {run.session.name} was trained on"):
         open_trained(run.session, demo_root)
     run.session.write_json("config.json", config)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    few_records: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, config = new_session(tmp_path), make_config("cnn", epochs=3)
+    real, calls = torch.save, []
+
+    def full(data: object, place: io.BytesIO) -> None:
+        calls.append(place)
+        if len(calls) == 2:
+            place.write(b"half")
+            raise OSError(28, "No space left on device")
+        real(data, place)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            fit(session, config, few_records)
+    last = session.path / "weights" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 0
+    fit(session, config, few_records)
+    assert read_history(session)["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(few_records: Dataset, tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    (session.path / "weights").mkdir()
+    (session.path / "weights" / "last.ckpt").write_bytes(b"PK\x03\x04 half")
+    with pytest.raises(EcgkitError, match=r"cannot go on from .*last\.ckpt .*: remove it"):
+        fit(session, make_config("cnn"), few_records)
+
+
+def test_a_fold_9_that_cannot_choose_is_refused_before_training(demo_dataset: Dataset, tmp_path: Path) -> None:
+    labels = demo_dataset.labels.copy()
+    labels.iloc[demo_dataset.folds(9)] = True
+    with pytest.raises(EcgkitError, match="no class of demo is in some records of fold 9 and not in others"):
+        fit(new_session(tmp_path), make_config("cnn"), replace(demo_dataset, labels=labels))
