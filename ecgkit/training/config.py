@@ -64,7 +64,7 @@ class TrainingConfig:
     seed : int
         What everything random follows from.
     min_records : int
-        Classes with fewer records are left out.
+        Classes with fewer records in folds 1-8 are left out.
     metadata : bool
         Whether the model also sees age and sex.
     precision : str
