@@ -157,11 +157,12 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
 
 def supervise(arguments: argparse.Namespace, root: Path) -> None:
     """Train the session's network for targets, one after another, and print their folders."""
+    session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     from ecgkit.feature_space.supervised import find_target, supervise
 
     targets = [find_target(name) for name in words(arguments.target)]
     if not targets:
         raise EcgkitError(f"--target is {arguments.target!r}: give such as age,sex")
-    source = open_source(arguments.session, root)
+    source = open_source(session.name, root)
     for target in targets:
         say(supervise(source, target.name).path)
