@@ -85,6 +85,11 @@ class Session:
         return f"{self.kind}/{self.name}"
 
     @property
+    def best_weights(self) -> Path:
+        """The weights of a training's best epoch on fold 9."""
+        return self.path / "weights" / "best.safetensors"
+
+    @property
     def is_running(self) -> bool:
         """Whether a process is at work in it."""
         if not (self.path / LOCK).is_file():  # asking must not leave a file in a session
@@ -533,7 +538,7 @@ def notes(session: Session, kind: str, root: Path, config: dict[str, Any]) -> st
 
 def probes_of(training: Session, root: Path) -> list[Session]:
     """List the probe sessions that were made from a training session, by its name and the checksum of its weights."""
-    weights = training.path / "weights" / "best.safetensors"
+    weights = training.best_weights
     checksum = file_sha256(weights) if weights.is_file() else None
     of_name = [s for s in list_sessions(paths.PROBES, root) if read_config(s).get("training_session") == training.name]
     # A number can be given again after its session was deleted; the weights tell whose probe it is.

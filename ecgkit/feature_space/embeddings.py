@@ -167,7 +167,7 @@ def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
     return {
         "version": 2,
         "encoder": encoder,
-        "weights_sha256": file_sha256(source.session.path / "weights" / "best.safetensors"),
+        "weights_sha256": file_sha256(source.session.best_weights),
         "dataset_fingerprint": source.dataset.fingerprint,
         "statistics": list(STATISTICS),
     }

@@ -102,7 +102,7 @@ class FeatureSpacePlan:
     @property
     def recorded(self) -> dict[str, Any]:
         """What ``config.json`` holds: the parameters, the checksums of what is read, the dataset's fingerprint."""
-        weights = self.source.session.path / "weights" / "best.safetensors"
+        weights = self.source.session.best_weights
         facts = {"weights_sha256": file_sha256(weights), "dataset_fingerprint": self.source.dataset.fingerprint}
         if self.vectors is not None:
             facts["vectors_sha256"] = file_sha256(self.vectors.path)

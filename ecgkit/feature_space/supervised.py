@@ -104,7 +104,7 @@ def _supervise(source: TrainedSession, target: Target, folder: Session) -> None:
     task = _make_task(target, dataset)
     trained = _new_model(source, config, target)
     _fit(folder, task, trained, config, dataset)
-    best = load_weights(folder.path / "weights" / "best.safetensors")
+    best = load_weights(folder.best_weights)
     positions = np.concatenate([task.known(dataset, VALIDATION_FOLD), task.known(dataset, TEST_FOLD)])
     table = dataset.records.loc[positions, ["record_id", "patient_id", "fold"]].reset_index(drop=True)
     table["true"], table["predicted"] = task.truth[positions], _predict(best, dataset, positions, task)
@@ -221,7 +221,7 @@ def _fit(folder: Session, task: _Task, trained: TrainedModel, config: TrainingCo
             raise EcgkitError(f"epoch {epoch + 1} gave no {what} on fold 9: lower learning_rate {config.learning_rate}")
         best = score > max((row["validation_score"] for row in progress.history), default=-np.inf)
         if best:
-            trained.save(folder.path / "weights" / "best.safetensors")
+            trained.save(folder.best_weights)
         progress.history.append({"epoch": epoch + 1, "train_loss": loss, "validation_score": score})
         progress.save(folder)
         folder.log(

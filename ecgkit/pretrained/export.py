@@ -60,7 +60,7 @@ def export_model(session: Session, folder: Path, *, root: Path, force: bool = Fa
     check_match(opened.trained, opened.dataset)
     results = {name: session.read_json(name) for name in COPIED}
     with _draft(folder) as draft:
-        shutil.copyfile(session.path / "weights" / "best.safetensors", draft / WEIGHTS)
+        shutil.copyfile(session.best_weights, draft / WEIGHTS)
         description = _describe(opened) | {"weights_sha256": file_sha256(draft / WEIGHTS)}
         subgroups = session.read_json("subgroups.json") if (session.path / "subgroups.json").is_file() else None
         for name, data in (results | {DESCRIPTION: description}).items():

@@ -79,14 +79,14 @@ class SessionWriter(Callback):
         """Keep the weights if fold 9 says that they are the best so far."""
         del pl_module
         auc = float(trainer.callback_metrics[MONITOR])
-        weights, epoch = self.session.path / "weights", trainer.current_epoch + 1
+        epoch = trainer.current_epoch + 1
         is_best = auc > self.best_auc
         if is_best:
             self.best_auc, self.best_epoch = auc, epoch
         if is_best and trainer.is_global_zero:
-            self.trained.save(weights / "best.safetensors")
+            self.trained.save(self.session.best_weights)
         if self.save_every_epoch and trainer.is_global_zero:
-            self.trained.save(weights / f"epoch_{epoch:03d}.safetensors")
+            self.trained.save(self.session.path / "weights" / f"epoch_{epoch:03d}.safetensors")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's line and its row of the history."""
@@ -261,7 +261,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     """
     dataset.check_splits()
     check_validation(dataset)
-    best = session.path / "weights" / "best.safetensors"
+    best = session.best_weights
     if best.is_file() and is_complete(read_history(session), config):
         session.log(f"the training of {session.name} is complete; its best epoch is read back")
         return load_weights(best)

@@ -186,4 +186,4 @@ def open_trained(session: Session, root: Path) -> TrainedSession:
         raise EcgkitError(
             f"{folder} is not the dataset that {session.name} was trained on: preprocess it as it was, or train again"
         )
-    return TrainedSession(session, config, load_weights(session.path / "weights" / "best.safetensors"), dataset)
+    return TrainedSession(session, config, load_weights(session.best_weights), dataset)

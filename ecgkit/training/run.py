@@ -71,7 +71,7 @@ class TrainingRun:
     def train(self) -> TrainedModel:
         """Train, or go on; of a finished session only read the best checkpoint."""
         if self.evaluate_only:
-            return load_weights(self.session.path / "weights" / "best.safetensors")
+            return load_weights(self.session.best_weights)
         return fit(self.session, self.config, self.dataset)
 
 
