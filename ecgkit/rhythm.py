@@ -29,7 +29,7 @@ _SILENT = 0.01  # mV: a lead that stays below in the band of the QRS complex sho
 _EDGE = 0.5  # s by which the ends are continued, longer than the impulse response
 _SECTION = 2.0  # s that hold a beat, as a rule
 _STEP, _MOST_STEPS = 0.002, 3  # s: beats are moved by so many steps at most to lie on each other
-_REACH = 0.12  # s around the R peak by which they are laid on each other
+_OVERLAY = 0.12  # s around the R peak by which they are laid on each other
 _REACH = 0.07  # s that an R peak lies from the middle of its QRS complex at most
 
 Floats = NDArray[np.floating]
@@ -281,10 +281,10 @@ def aligned_mean_beat(
 
 def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np.int64]:
     """Say by how many steps of 2 ms each beat comes later than the mean, from the QRS complex."""
-    reach = round(_REACH * sampling_rate)
+    reach = round(_OVERLAY * sampling_rate)
     part = cut[:, :, n_before - reach : n_before + reach + 1]
     inside = slice(round(0.02 / _STEP), -round(0.02 / _STEP))
-    matrix = _interpolation(part.shape[2], _REACH, float(sampling_rate), 1 / _STEP, 0)
+    matrix = _interpolation(part.shape[2], _OVERLAY, float(sampling_rate), 1 / _STEP, 0)
     fine = part @ matrix
     steps = np.zeros(len(cut), np.int64)
     for _ in range(2):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, say, say_columns
 from ecgkit.errors import EcgkitError
+from ecgkit.sessions import Session
 
 if TYPE_CHECKING:
     from ecgkit.training import TrainedSession
@@ -52,9 +53,13 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--target", metavar="NAME", default="age,sex,height,weight", help=text)
 
 
-def open_source(name: str, root: Path) -> TrainedSession:
-    """Open a finished training session with its model and its dataset."""
-    session = sessions.open_finished(name, paths.TRAINING, root)  # before the import that takes seconds
+def find_session(arguments: argparse.Namespace, root: Path) -> Session:
+    """Find the finished training session that a command names, before the imports that take seconds."""
+    return sessions.open_finished(arguments.session, paths.TRAINING, root)
+
+
+def open_source(session: Session, root: Path) -> TrainedSession:
+    """Open a training session with its model and its dataset."""
     from ecgkit.training import open_trained
 
     return open_trained(session, root)
@@ -80,7 +85,7 @@ def embed(arguments: argparse.Namespace, root: Path) -> None:
     layers, folds, encoders = words(arguments.layer), read_folds(arguments.folds), words(arguments.encoder)
     if not layers or not encoders:
         raise EcgkitError("there is no layer or no encoder to embed by: give --layer embedding --encoder trained")
-    source = open_source(arguments.session, root)
+    source = open_source(find_session(arguments, root), root)
     import numpy as np
 
     from ecgkit.feature_space.embeddings import session_embeddings
@@ -102,9 +107,9 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     """Find similar records, draw them, and print who they are and where the picture is."""
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
-    session = sessions.open_finished(arguments.session, paths.TRAINING, root)
+    session = find_session(arguments, root)
     path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
-    source = open_source(session.name, root)
+    source = open_source(session, root)
     dataset = source.dataset
     from ecgkit import plots
     from ecgkit.feature_space.embeddings import session_embeddings
@@ -141,7 +146,7 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     """Probe each kept epoch and print the table and its file."""
     if arguments.seed < 0:
         raise EcgkitError(f"--seed is {arguments.seed}: give 0 or a positive number")
-    source = open_source(arguments.session, root)
+    source = open_source(find_session(arguments, root), root)
     import pandas as pd
 
     from ecgkit.feature_space.epochs import TABLE, probe_epochs
@@ -157,12 +162,12 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
 
 def supervise(arguments: argparse.Namespace, root: Path) -> None:
     """Train the session's network for targets, one after another, and print their folders."""
-    session = sessions.open_finished(arguments.session, paths.TRAINING, root)
+    session = find_session(arguments, root)
     from ecgkit.feature_space.supervised import find_target, supervise
 
     targets = [find_target(name) for name in words(arguments.target)]
     if not targets:
         raise EcgkitError(f"--target is {arguments.target!r}: give such as age,sex")
-    source = open_source(session.name, root)
+    source = open_source(session, root)
     for target in targets:
         say(supervise(source, target.name).path)

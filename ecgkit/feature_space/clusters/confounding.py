@@ -130,7 +130,7 @@ def difference_error(
     float
         In bits.
     """
-    drawn, triples = _resample(assigned, one, other, n_bootstraps, np.random.default_rng(seed))
+    drawn, triples = _drawn_triples(assigned, one, other, n_bootstraps, np.random.default_rng(seed))
     # With H(cluster | one, other) in both, what is left of the difference is H(cluster | other) - H(cluster | one).
     with_other, with_one = (_of_cluster_given(drawn, triples, axis) for axis in (2, 1))
     return float(np.std(with_other - with_one))
@@ -146,12 +146,12 @@ def _resampled(
     """Draw records with replacement, and give the conditional information in bits; NaN for no draw."""
     if not number:
         return np.full(1, np.nan)
-    drawn, triples = _resample(assigned, target, stratum, number, random)
+    drawn, triples = _drawn_triples(assigned, target, stratum, number, random)
     given_both = _entropy(drawn) - _entropy(_summed(drawn, triples[:, [1, 2]]))
     return _of_cluster_given(drawn, triples, 2) - given_both
 
 
-def _resample(
+def _drawn_triples(
     assigned: NDArray[np.integer],
     one: NDArray[np.integer],
     other: NDArray[np.integer],
