@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import sklearn.metrics
 
-from ecgkit import evaluation, metrics
-from ecgkit.evaluation.resampling import RESAMPLES, patient_weights
+from ecgkit import evaluation, stats
+from ecgkit.stats.resampling import RESAMPLES, patient_weights
 
 SECONDS_TARGET = 5
 
@@ -31,12 +31,12 @@ def main() -> None:
     predictions, classes = made_up(arguments.records, arguments.classes)
     thresholds = evaluation.fit_thresholds(predictions, classes)
     calibration = evaluation.fit_calibration(predictions, classes)
-    scores = metrics.fold_scores(evaluation.add_calibration(predictions, calibration, classes), classes, 10)
+    scores = stats.fold_scores(evaluation.add_calibration(predictions, calibration, classes), classes, 10)
     patients = predictions.loc[predictions["fold"] == 10, "patient_id"].to_numpy()
     start = time.perf_counter()
     entries, _ = evaluation.fold_report(scores, thresholds, patients)
     ours = time.perf_counter() - start
-    decided = scores.prob >= metrics.class_thresholds(thresholds, classes)
+    decided = scores.prob >= stats.class_thresholds(thresholds, classes)
     weights = patient_weights(patients, resamples=arguments.sample).astype(int)
     start = time.perf_counter()
     for row in weights:

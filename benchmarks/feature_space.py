@@ -21,11 +21,11 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
 
+from ecgkit.datasets.store import Dataset, build, open_dataset
 from ecgkit.feature_space.layers import embed_layers, layer_names
 from ecgkit.feature_space.similar import SimilarRecords
 from ecgkit.models import create_model
 from ecgkit.sources import Demo
-from ecgkit.store import Dataset, build, open_dataset
 from ecgkit.training import TrainedModel, embed
 
 RATE_TARGET, SEARCH_TARGET = 1500, 0.05

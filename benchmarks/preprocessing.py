@@ -109,9 +109,9 @@ def wfdb_loop(records: Sequence[str]) -> float:
 
 def build_once(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, float]:
     """Build one store in this process; give seconds and the peak of resident memory of all its processes."""
-    from ecgkit.filters import Filters
-    from ecgkit.sources.ptbxl import PtbXl
-    from ecgkit.store import build
+    from ecgkit.datasets.store import build
+    from ecgkit.signals.filters import Filters
+    from ecgkit.sources.ptbxl.source import PtbXl
 
     memory = PeakMemory()
     start = time.perf_counter()

@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock
 
 from ecgkit import paths
+from ecgkit.datasets.store import Dataset, build, open_dataset
 from ecgkit.sources import Demo
-from ecgkit.store import Dataset, build, open_dataset
 
 pytest_plugins = ["conftest_ptbxl"]
 

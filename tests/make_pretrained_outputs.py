@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import ecgkit
-from ecgkit.pretrained import DESCRIPTION, FOLDER, shipped
+from ecgkit.inference.shipped import DESCRIPTION, FOLDER, shipped
 from ecgkit.sources import Demo
 
 STORED = Path(__file__).with_name("pretrained_outputs.json")

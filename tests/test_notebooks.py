@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ecgkit.notebook_runner import declared_parameters
+from ecgkit.workflow.runner import declared_parameters
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 

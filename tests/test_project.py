@@ -15,12 +15,12 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    {"errors", "_files", "_progress", "ecg", "filters", "rhythm", "metrics", "plots"},
-    {"paths", "readers", "sources", "store", "sessions", "preprocessing", "_chunks", "_workers", "download"},
+    {"errors", "io", "progress", "signals", "stats", "plots"},
+    {"paths", "readers", "sources", "datasets", "sessions"},
     {"models"},
     {"training", "evaluation", "feature_space", "explain"},
-    {"predict", "pretrained"},
-    {"notebook_runner", "pipeline", "reproduction", "sweep", "search", "cli", "serving"},
+    {"inference"},
+    {"workflow", "cli", "serving"},
 ]
 HEAVY = {"torch", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill", "optuna"}
 
@@ -87,7 +87,7 @@ def test_importing_ecgkit_loads_nothing_heavy() -> None:
 
 
 def test_the_floor_of_files_loads_no_torch() -> None:
-    rooms = ("store", "sources", "sessions", "preprocessing", "cli")
+    rooms = ("datasets", "sources", "sessions", "cli")
     code = f"import sys, {', '.join(f'ecgkit.{name}' for name in rooms)}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

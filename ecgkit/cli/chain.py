@@ -90,7 +90,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def download(arguments: argparse.Namespace, root: Path) -> None:
     """Download PTB-XL and print its folder."""
-    from ecgkit.download import download_ptbxl
+    from ecgkit.sources.ptbxl.download import download_ptbxl
 
     check_choice("data set to download", arguments.source, ("ptbxl",))
     downloaded = download_ptbxl(
@@ -106,13 +106,13 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     """Ask, on a terminal and there only, whether to download a PTB-XL that is not there."""
-    from ecgkit.sources.ptbxl import TABLES
+    from ecgkit.sources.ptbxl.source import TABLES
 
     folder = root / paths.RAW / "ptbxl"
     is_asked_for = arguments.dataset == "ptbxl" and arguments.raw is None
     if not is_asked_for or (folder / TABLES[0]).is_file() or not on_terminal():
         return
-    from ecgkit.download import download_ptbxl
+    from ecgkit.sources.ptbxl.download import download_ptbxl
 
     if says_yes(f"There is no PTB-XL in {folder}. Download it from PhysioNet now (550 MB at 100 Hz)?"):
         say(str(download_ptbxl(folder)))
@@ -120,7 +120,7 @@ def offer_download(arguments: argparse.Namespace, root: Path) -> None:
 
 def run(arguments: argparse.Namespace, root: Path) -> None:
     """Run the chain and print where everything is, the last session last."""
-    from ecgkit import pipeline
+    from ecgkit.workflow import chain as pipeline
 
     models = [name.strip() for name in arguments.models.split(",") if name.strip()]
     pipeline.check_models(models, jobs=arguments.jobs)
@@ -143,7 +143,7 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
 
 def preprocess(arguments: argparse.Namespace, root: Path) -> None:
     """Make a dataset and print its folder."""
-    from ecgkit import pipeline
+    from ecgkit.workflow import chain as pipeline
 
     low, high = arguments.bandpass or (None, None)
     parameters = pipeline.given(
@@ -162,7 +162,7 @@ def preprocess(arguments: argparse.Namespace, root: Path) -> None:
 
 def train(arguments: argparse.Namespace, root: Path) -> None:
     """Train a model and print its session's folder."""
-    from ecgkit import pipeline
+    from ecgkit.workflow import chain as pipeline
 
     if arguments.force and arguments.resume:
         raise EcgkitError("--force starts anew and --resume goes on: give one of them")
@@ -188,7 +188,7 @@ def train(arguments: argparse.Namespace, root: Path) -> None:
 
 def probe(arguments: argparse.Namespace, root: Path) -> None:
     """Probe a training session and print the probe session's folder."""
-    from ecgkit import pipeline
+    from ecgkit.workflow import chain as pipeline
 
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     vectors = arguments.vectors and str(Path(arguments.vectors).expanduser().absolute())
@@ -198,7 +198,7 @@ def probe(arguments: argparse.Namespace, root: Path) -> None:
 
 def export_npz(arguments: argparse.Namespace, root: Path) -> None:
     """Write the one-file form of a dataset and print its path."""
-    from ecgkit import store
+    from ecgkit import datasets
 
-    dataset = store.open_dataset(root / paths.PROCESSED / arguments.name, label_set=arguments.label_set)
-    say(store.export_npz(dataset, dataset.path / f"{dataset.name}_{arguments.label_set}.npz"))
+    dataset = datasets.open_dataset(root / paths.PROCESSED / arguments.name, label_set=arguments.label_set)
+    say(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{arguments.label_set}.npz"))

@@ -65,8 +65,8 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
     if any(Path(name).suffix in FILES for name in arguments.sessions):
         compare_tables(arguments, root)
         return
-    from ecgkit import pipeline
     from ecgkit.evaluation.run import LEADERBOARD
+    from ecgkit.workflow import chain as pipeline
 
     names = [sessions.open_finished(name, paths.TRAINING, root).name for name in arguments.sessions]
     parameters = pipeline.given(

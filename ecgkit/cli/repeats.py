@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ecgkit.cli.common import NOT_AS_HOPED, AddCommand, fail, say, say_columns
 
 if TYPE_CHECKING:
-    from ecgkit.reproduction import Reproduction
+    from ecgkit.workflow.reproduce import Reproduction
 
 
 def add_commands(command: AddCommand) -> None:
@@ -52,7 +52,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 
 def reproduce(arguments: argparse.Namespace, root: Path) -> int:
     """Reproduce a session and print the numbers beside each other, the new session's folder last."""
-    from ecgkit import reproduction
+    from ecgkit.workflow import reproduce as reproduction
 
     result = reproduction.reproduce(root, arguments.session, anyway=arguments.anyway, tolerance=arguments.tolerance)
     say_comparison(result)
@@ -65,7 +65,7 @@ def reproduce(arguments: argparse.Namespace, root: Path) -> int:
 
 def say_comparison(result: Reproduction) -> None:
     """Print the AUC of both sessions, and how far their probabilities lie apart."""
-    from ecgkit.reproduction import FOLDS
+    from ecgkit.workflow.reproduce import FOLDS
 
     old, new, facts = result.original.name, result.session.name, result.facts
     of_folds = [facts["auc"][fold] for fold in FOLDS]
@@ -84,7 +84,7 @@ def say_comparison(result: Reproduction) -> None:
 
 def sweep(arguments: argparse.Namespace, root: Path) -> int:
     """Run a sweep and print its table, the best on fold 9 first, and the table's file last."""
-    from ecgkit import sweep as sweeps
+    from ecgkit.workflow import sweep as sweeps
 
     asked = sweeps.read_sweep(arguments.file)
     outcomes = sweeps.run(root, asked, jobs=arguments.jobs, scheduler=arguments.scheduler)
@@ -102,7 +102,7 @@ def sweep(arguments: argparse.Namespace, root: Path) -> int:
 
 def search(arguments: argparse.Namespace, root: Path) -> int:
     """Search, print the ten best trials and the best recipe, and the study's folder last."""
-    from ecgkit import search as searches
+    from ecgkit.workflow import search as searches
 
     asked = searches.plan(
         root,

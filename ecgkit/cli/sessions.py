@@ -215,7 +215,7 @@ def what_stays(session: Session, chosen: list[Session], root: Path) -> str:
 
 def export_model(arguments: argparse.Namespace, root: Path) -> None:
     """Write a training as a model that stands alone, and print its folder."""
-    from ecgkit.pretrained import export
+    from ecgkit.inference import export
 
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     folder = Path(arguments.to or f"{sessions.read_config(session).get('model', 'model')}_{session.name}")

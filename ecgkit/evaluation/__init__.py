@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from ecgkit.evaluation.calibration import (
-    add_calibration,
-    apply_calibration,
-    calibration_summary,
-    fit_calibration,
-)
 from ecgkit.evaluation.comparison import Comparison, compare, compare_sessions, delong, holm
 from ecgkit.evaluation.ensembles import METHODS as ENSEMBLE_METHODS
 from ecgkit.evaluation.ensembles import apply_ensemble, fit_ensemble, write_ensemble
@@ -17,11 +11,17 @@ from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, s
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
 from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, interval_table, metrics_table
-from ecgkit.evaluation.resampling import interval, patient_weights
 from ecgkit.evaluation.run import ComparisonRun, begin_comparison
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import gap_sentence, subgroup_report, subgroup_table
-from ecgkit.evaluation.thresholds import POLICIES, fit_thresholds, policy_table
+from ecgkit.stats.calibration import (
+    add_calibration,
+    apply_calibration,
+    calibration_summary,
+    fit_calibration,
+)
+from ecgkit.stats.resampling import interval, patient_weights
+from ecgkit.stats.thresholds import POLICIES, fit_thresholds, policy_table
 
 __all__ = [
     "ENSEMBLE_METHODS",

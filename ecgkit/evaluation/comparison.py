@@ -15,12 +15,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
-from ecgkit.metrics import Floats, FoldScores
 from ecgkit.sessions import Session
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats import Floats, FoldScores
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 Thresholds = Mapping[str, Any]
 
@@ -179,7 +179,7 @@ def compare(
     values, drawn = [_class_metrics(*pair) for pair in pairs], [_class_metrics(*pair, weights) for pair in pairs]
     macro = {
         # Both lack the same classes in a resample, since that hangs on the outcomes alone: the means stay paired.
-        metric: _row(*(metrics.mean_of_classes(part[metric]) for part in (*values, *drawn)))
+        metric: _row(*(stats.mean_of_classes(part[metric]) for part in (*values, *drawn)))
         for metric in values[0]
     }
     return Comparison(
@@ -215,15 +215,15 @@ def _check_pair(first: FoldScores, second: FoldScores, patients: NDArray[Any]) -
 def _class_metrics(
     scores: FoldScores, thresholds: Thresholds | None, weights: Floats | None = None
 ) -> dict[str, Floats]:
-    """Compute the metrics of each class that a comparison is made by; see `metrics.auc` for the shapes."""
+    """Compute the metrics of each class that a comparison is made by; see `stats.auc` for the shapes."""
     truth, prob = scores.y_true, scores.prob
     found = {
-        "auc": metrics.auc(truth, prob, weights=weights),
-        "average_precision": metrics.average_precision(truth, prob, weights=weights),
+        "auc": stats.auc(truth, prob, weights=weights),
+        "average_precision": stats.average_precision(truth, prob, weights=weights),
     }
     if thresholds is not None:
-        decided = prob >= metrics.class_thresholds(thresholds, scores.classes)
-        found["f1"] = metrics.threshold_metrics(truth, decided, weights=weights)["f1"]
+        decided = prob >= stats.class_thresholds(thresholds, scores.classes)
+        found["f1"] = stats.threshold_metrics(truth, decided, weights=weights)["f1"]
     return found
 
 
@@ -331,8 +331,8 @@ def delong(y_true: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
     as Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Process. Lett. 21 (2014),
     doi:10.1109/LSP.2014.2337313, equations 9 to 12.
     """
-    truth, scores_first = metrics.check_scores(y_true, first)
-    scores_second = metrics.check_scores(truth, second)[1]
+    truth, scores_first = stats.check_scores(y_true, first)
+    scores_second = stats.check_scores(truth, second)[1]
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if not (n_positive and n_negative):
         return DeLong(*[float("nan")] * 5)
@@ -517,8 +517,8 @@ def compare_aligned(
     (first, reference), (second, other) = tables.items()
     classes = class_names(reference)
     return compare(
-        metrics.fold_scores(reference, classes, fold),
-        metrics.fold_scores(other, classes, fold),
+        stats.fold_scores(reference, classes, fold),
+        stats.fold_scores(other, classes, fold),
         reference.loc[reference["fold"] == fold, "patient_id"].to_numpy(),
         thresholds=thresholds,
         names=(first, second),

@@ -20,17 +20,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
-from ecgkit import metrics, paths, sessions
-from ecgkit._files import file_sha256
+from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.calibration import CLIP, MIN_RECORDS
 from ecgkit.evaluation.comparison import align, class_names, read_predictions
 from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, cost
 from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import evaluate_session
-from ecgkit.metrics import Bools, Floats
+from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats import Bools, Floats
+from ecgkit.stats.calibration import CLIP, MIN_RECORDS
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 
 VERSION = 1
 """The version of the layout of ``ensemble.json``."""
@@ -119,7 +119,7 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
     reference = next(iter(tables.values()))
     classes = class_names(reference)
     rows = {fold: (reference["fold"] == fold).to_numpy() for fold in (VALIDATION_FOLD, TEST_FOLD)}
-    scores = {fold: [metrics.fold_scores(table, classes, fold) for table in tables.values()] for fold in rows}
+    scores = {fold: [stats.fold_scores(table, classes, fold) for table in tables.values()] for fold in rows}
     prob = {fold: np.stack([one.prob for one in of_fold]) for fold, of_fold in scores.items()}
     case = _Case(
         truth=scores[VALIDATION_FOLD][0].y_true,
@@ -164,7 +164,7 @@ def apply_ensemble(description: Mapping[str, Any], probabilities: Mapping[str, A
     for name, value in zip(description["members"], values, strict=True):
         if value.shape != wanted:
             raise EcgkitError(f"the probabilities of {name} have the shape {value.shape}: give {wanted}")
-        metrics.check_probabilities(value)
+        stats.check_probabilities(value)
     return _combine(description, np.stack(values))
 
 
@@ -394,7 +394,7 @@ def _fit_greedy(case: _Case) -> dict[str, Any]:
     reached: list[float] = []
     for _ in range(ROUNDS):
         # The order of records is that of the sum, whatever it would be divided by.
-        aucs = [metrics.macro_auc(case.truth, total + prob) for prob in case.prob]
+        aucs = [stats.macro_auc(case.truth, total + prob) for prob in case.prob]
         if np.isnan(aucs).any():
             raise EcgkitError(
                 f"no class has both outcomes in all parts of fold {VALIDATION_FOLD}: take a method that fits nothing"

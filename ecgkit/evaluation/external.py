@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.calibration import add_calibration, fit_calibration
 from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
 from ecgkit.evaluation.report import evaluate
-from ecgkit.evaluation.resampling import RESAMPLES
-from ecgkit.evaluation.thresholds import fit_thresholds
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
+from ecgkit.stats.calibration import add_calibration, fit_calibration
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
+from ecgkit.stats.resampling import RESAMPLES
+from ecgkit.stats.thresholds import fit_thresholds
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
 

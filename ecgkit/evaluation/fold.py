@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights
-from ecgkit.metrics import Floats, FoldScores
+from ecgkit.stats import Floats, FoldScores
+from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights
 
 
 def fold_metrics(
@@ -29,7 +29,7 @@ def fold_metrics(
     thresholds : mapping or None
         What `fit_thresholds` gave; None leaves what needs them undefined.
     weights : ndarray of float64, shape (resamples, records), optional
-        How often each record counts; see `ecgkit.evaluation.resampling.patient_weights`.
+        How often each record counts; see `ecgkit.stats.resampling.patient_weights`.
 
     Returns
     -------
@@ -46,18 +46,18 @@ def fold_metrics(
         raise EcgkitError('the predictions have no columns "calibrated_CLASS": add them with add_calibration')
     truth, prob = scores.y_true, scores.prob
     of_classes = {
-        "auc": metrics.auc(truth, prob, weights=weights),
-        "average_precision": metrics.average_precision(truth, prob, weights=weights),
+        "auc": stats.auc(truth, prob, weights=weights),
+        "average_precision": stats.average_precision(truth, prob, weights=weights),
         **_of_decisions(scores, thresholds, weights),
-        "brier": metrics.brier(truth, scores.calibrated, weights=weights),
-        "ece": metrics.ece(truth, scores.calibrated, weights=weights),
-        "ece_equal_mass": metrics.ece(truth, scores.calibrated, bins="mass", weights=weights),
+        "brier": stats.brier(truth, scores.calibrated, weights=weights),
+        "ece": stats.ece(truth, scores.calibrated, weights=weights),
+        "ece_equal_mass": stats.ece(truth, scores.calibrated, bins="mass", weights=weights),
     }
     table = {
         name: {metric: values[..., i] for metric, values in of_classes.items()} for i, name in enumerate(scores.classes)
     }
     return table | {
-        "macro": {metric: metrics.mean_of_classes(values) for metric, values in of_classes.items()},
+        "macro": {metric: stats.mean_of_classes(values) for metric, values in of_classes.items()},
         **_of_all_classes(scores, thresholds, weights),
     }
 
@@ -66,11 +66,11 @@ def _of_decisions(
     scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
 ) -> dict[str, Floats]:
     """Compute what each class's decisions give, at the tuned thresholds and at 0.5."""
-    at_half = metrics.threshold_metrics(scores.y_true, scores.prob >= 0.5, weights=weights)
+    at_half = stats.threshold_metrics(scores.y_true, scores.prob >= 0.5, weights=weights)
     tuned = {name: np.full_like(values, np.nan) for name, values in at_half.items()}
     if thresholds is not None:
-        decided = scores.prob >= metrics.class_thresholds(thresholds, scores.classes)
-        tuned = metrics.threshold_metrics(scores.y_true, decided, weights=weights)
+        decided = scores.prob >= stats.class_thresholds(thresholds, scores.classes)
+        tuned = stats.threshold_metrics(scores.y_true, decided, weights=weights)
     return tuned | {f"{name}_at_half": values for name, values in at_half.items()}
 
 
@@ -79,19 +79,19 @@ def _of_all_classes(
 ) -> dict[str, dict[str, Floats]]:
     """Compute what is defined over all classes of a record together."""
     truth, prob = scores.y_true, scores.prob
-    f1_at_half = metrics.micro_f1(truth, prob >= 0.5, weights=weights)
+    f1_at_half = stats.micro_f1(truth, prob >= 0.5, weights=weights)
     nothing = np.full_like(f1_at_half, np.nan)
     micro = {"f1": nothing, "f1_at_half": f1_at_half}
     samples = dict.fromkeys(("subset_accuracy", "hamming_loss", "f_max"), nothing)
     if thresholds is not None:
-        decided = prob >= metrics.class_thresholds(thresholds, scores.classes)
-        micro["f1"] = metrics.micro_f1(truth, decided, weights=weights)
-        samples["subset_accuracy"] = metrics.subset_accuracy(truth, decided, weights=weights)
-        samples["hamming_loss"] = metrics.hamming_loss(truth, decided, weights=weights)
+        decided = prob >= stats.class_thresholds(thresholds, scores.classes)
+        micro["f1"] = stats.micro_f1(truth, decided, weights=weights)
+        samples["subset_accuracy"] = stats.subset_accuracy(truth, decided, weights=weights)
+        samples["hamming_loss"] = stats.hamming_loss(truth, decided, weights=weights)
         common = thresholds.get("f_max_threshold")
         if common is not None:
-            samples["f_max"] = metrics.f_max(truth, prob, threshold=common, weights=weights)
-    return {"micro": micro, "samples": samples | {"f_max_oracle": metrics.f_max_oracle(truth, prob, weights=weights)}}
+            samples["f_max"] = stats.f_max(truth, prob, threshold=common, weights=weights)
+    return {"micro": micro, "samples": samples | {"f_max_oracle": stats.f_max_oracle(truth, prob, weights=weights)}}
 
 
 def fold_report(

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import align, class_names, holm, paired_difference, read_predictions
-from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
-from ecgkit.metrics import Floats
 from ecgkit.sessions import Session, session_number
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats import Floats
+from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 PUBLISHED = Path(__file__).resolve().parent / "published.csv"
 """Published macro AUCs on fold 10 of PTB-XL."""
@@ -234,8 +234,8 @@ def _draws(entries: Sequence[_Entry], classes: Sequence[str], *, resamples: int,
     weights = patient_weights(first.loc[first["fold"] == TEST_FOLD, "patient_id"], resamples=resamples, seed=seed)
     draws = {}
     for entry in entries:
-        scores = metrics.fold_scores(entry.predictions, classes, TEST_FOLD)
-        draws[entry.session.name] = metrics.mean_of_classes(metrics.auc(scores.y_true, scores.prob, weights=weights))
+        scores = stats.fold_scores(entry.predictions, classes, TEST_FOLD)
+        draws[entry.session.name] = stats.mean_of_classes(stats.auc(scores.y_true, scores.prob, weights=weights))
     return draws
 
 

@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logit
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.calibration import CLIP
-from ecgkit.metrics import Bools, Floats, FoldScores
-from ecgkit.metrics.table import divide
+from ecgkit.stats import Bools, Floats, FoldScores
+from ecgkit.stats.calibration import CLIP
+from ecgkit.stats.validation import divide
 
 KINDS = ("missed", "false alarm")
 """A class that a record carries and the model does not predict, and one that it predicts and the record lacks."""
@@ -47,7 +47,7 @@ def cooccurrence_tables(scores: FoldScores, thresholds: Mapping[str, Any]) -> di
     EcgkitError
         If a class has no threshold.
     """
-    decided = scores.prob >= metrics.class_thresholds(thresholds, scores.classes)
+    decided = scores.prob >= stats.class_thresholds(thresholds, scores.classes)
     truth, predicted = _shares(scores.y_true), _shares(decided)
     tables = {"truth": truth, "predicted": predicted, "difference": predicted - truth}
     names = list(scores.classes)
@@ -104,7 +104,7 @@ def confident_mistakes(
     calibrated = _calibrated(scores)
     if n < 1:
         raise EcgkitError(f"n is {n}: ask for at least one mistake")
-    truth, decided = scores.y_true, scores.prob >= metrics.class_thresholds(thresholds, scores.classes)
+    truth, decided = scores.y_true, scores.prob >= stats.class_thresholds(thresholds, scores.classes)
     wrong = truth != decided
     if kind is not None:
         wrong &= truth == (check_choice("kind", kind, KINDS) == KINDS[0])
@@ -154,7 +154,7 @@ def threshold_examples(
         record.
     """
     calibrated = _calibrated(scores)
-    limits = metrics.class_thresholds(thresholds, scores.classes)
+    limits = stats.class_thresholds(thresholds, scores.classes)
     chosen = [
         (i, place, position)
         for i in range(len(scores.classes))

@@ -10,13 +10,13 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.calibration import calibration_summary
 from ecgkit.evaluation.report import SHOWN, in_words
-from ecgkit.evaluation.thresholds import policy_table
 from ecgkit.sessions import Session
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.calibration import calibration_summary
+from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.thresholds import policy_table
 
 PAGE = "report.html"
 FIGURES = {
@@ -128,7 +128,7 @@ def _of_predictions(session: Session, classes: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"calibration": [], "policies": {}}
     if not path.is_file():
         return found
-    scores = metrics.fold_scores(pd.read_parquet(path), classes, TEST_FOLD)
+    scores = stats.fold_scores(pd.read_parquet(path), classes, TEST_FOLD)
     if scores.calibrated is not None:
         table = calibration_summary(scores).reset_index(names="class")
         found["calibration"] = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

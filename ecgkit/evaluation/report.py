@@ -9,16 +9,16 @@ from typing import Any, Protocol
 import pandas as pd
 import sklearn.metrics
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import check_choice
-from ecgkit.evaluation.calibration import add_calibration, fit_calibration
 from ecgkit.evaluation.fold import fold_report
-from ecgkit.evaluation.resampling import RESAMPLES
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
-from ecgkit.evaluation.thresholds import IN_WORDS, fit_thresholds
-from ecgkit.metrics import FoldScores
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats import FoldScores
+from ecgkit.stats.calibration import add_calibration, fit_calibration
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.resampling import RESAMPLES
+from ecgkit.stats.thresholds import IN_WORDS, fit_thresholds
 
 METRICS_VERSION = 1
 """The version of the layout of ``metrics.json``."""
@@ -75,7 +75,7 @@ def evaluate(
     result: dict[str, Any] = {"version": METRICS_VERSION}
     bootstrap = {}
     for fold in (TEST_FOLD,) if thresholds is None else (VALIDATION_FOLD, TEST_FOLD):
-        scores = metrics.fold_scores(predictions, classes, fold)
+        scores = stats.fold_scores(predictions, classes, fold)
         patients = predictions.loc[predictions["fold"] == fold, "patient_id"].to_numpy()
         key = f"fold_{fold}"
         result[key], bootstrap[key] = fold_report(scores, thresholds, patients, resamples=resamples)
@@ -165,7 +165,7 @@ def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> 
     str
         The text, many lines.
     """
-    values = metrics.class_thresholds(thresholds, scores.classes)
+    values = stats.class_thresholds(thresholds, scores.classes)
     decided = scores.prob >= values
     n_classes = len(scores.classes)
     one_class = n_classes == 1
@@ -180,7 +180,7 @@ def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> 
     return _report_header(scores, values, thresholds) + "\n\n" + body
 
 
-def _report_header(scores: FoldScores, values: metrics.Floats, thresholds: Mapping[str, Any]) -> str:
+def _report_header(scores: FoldScores, values: stats.Floats, thresholds: Mapping[str, Any]) -> str:
     """Say what a classification report describes: the fold, the checkpoint, the thresholds and what to know of them."""
     policy, not_fitted = thresholds.get("policy", "best_f1"), thresholds.get("not_fitted", ())
     width = max(len(name) for name in scores.classes)
@@ -232,7 +232,7 @@ def evaluate_session(
     calibration = fit_calibration(predictions, classes)
     calibrated = add_calibration(predictions, calibration, classes)
     results = evaluate(calibrated, classes, thresholds)
-    scores = metrics.fold_scores(calibrated, classes, TEST_FOLD)
+    scores = stats.fold_scores(calibrated, classes, TEST_FOLD)
     report = classification_report(scores, thresholds)
     more: dict[str, dict[str, Any]] = {}
     if records is not None:

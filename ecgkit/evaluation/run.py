@@ -12,8 +12,8 @@ from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.evaluation.ensembles import METHODS, is_ensemble, predictions_sha256, write_ensemble
 from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, Leaderboard, leaderboard
-from ecgkit.evaluation.resampling import RESAMPLES
 from ecgkit.sessions import NEW, Session
+from ecgkit.stats.resampling import RESAMPLES
 
 NOTEBOOK = "6_Comparison.ipynb"
 LEADERBOARD = "leaderboard.json"

@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import digamma, logit
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.calibration import CLIP, apply_calibration
-from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, patient_weights, with_interval
-from ecgkit.metrics import Bools, Floats, FoldScores
-from ecgkit.metrics.table import divide
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats import Bools, Floats, FoldScores
+from ecgkit.stats.calibration import CLIP, apply_calibration
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, patient_weights, with_interval
+from ecgkit.stats.validation import divide
 
 SELECTIVE_VERSION = 1
 """The version of the layout of ``selective.json``."""
@@ -63,7 +63,7 @@ def confidence(scores: FoldScores, thresholds: Mapping[str, Any], calibration: M
     EcgkitError
         If a class has no threshold or was not calibrated.
     """
-    limits = metrics.class_thresholds(thresholds, scores.classes)[None]
+    limits = stats.class_thresholds(thresholds, scores.classes)[None]
     distance = np.abs(_log_odds(scores.prob) - _log_odds(limits))
     if calibration is not None:
         prob, threshold = (apply_calibration(values, calibration, scores.classes) for values in (scores.prob, limits))
@@ -202,14 +202,14 @@ def selective_report(
     EcgkitError
         If a fold, a column, a threshold or a calibration is missing, or ``abstain`` is not at least 0 and below 1.
     """
-    chosen_on, scores = (metrics.fold_scores(predictions, classes, fold) for fold in (VALIDATION_FOLD, TEST_FOLD))
+    chosen_on, scores = (stats.fold_scores(predictions, classes, fold) for fold in (VALIDATION_FOLD, TEST_FOLD))
     of_fold_9 = confidence(chosen_on, thresholds, calibration)
     of_fold_10 = confidence(scores, thresholds, calibration)
     limit = abstention_threshold(of_fold_9, abstain=abstain)
     patients = predictions.loc[predictions["fold"] == TEST_FOLD, "patient_id"].to_numpy()
     # The first row is the records themselves, so that every number and its resamples are computed at once.
     weights = np.vstack([np.ones(len(patients)), patient_weights(patients, resamples=resamples)])
-    decided = scores.prob >= metrics.class_thresholds(thresholds, classes)
+    decided = scores.prob >= stats.class_thresholds(thresholds, classes)
     accepted = of_fold_10 >= limit
     return {
         "version": SELECTIVE_VERSION,
@@ -247,21 +247,21 @@ def _before_and_after(scores: FoldScores, decided: Bools, accepted: Bools, weigh
 
     def measure(counts: Floats) -> dict[str, Floats]:
         of_records = {
-            "hamming_loss": metrics.hamming_loss(truth, decided, weights=counts),
-            "subset_accuracy": metrics.subset_accuracy(truth, decided, weights=counts),
+            "hamming_loss": stats.hamming_loss(truth, decided, weights=counts),
+            "subset_accuracy": stats.subset_accuracy(truth, decided, weights=counts),
         }
         return {name: values[:, None] for name, values in of_records.items()} | {
-            "macro_f1": metrics.threshold_metrics(truth, decided, weights=counts)["f1"],
-            "macro_auc": metrics.auc(truth, scores.prob, weights=counts),
+            "macro_f1": stats.threshold_metrics(truth, decided, weights=counts)["f1"],
+            "macro_auc": stats.auc(truth, scores.prob, weights=counts),
         }
 
     before, after = measure(weights), measure(weights * accepted)
     return {
         name: {
-            "before": _numbers(metrics.mean_of_classes(before[name])),
-            "after": _numbers(metrics.mean_of_classes(after[name])),
+            "before": _numbers(stats.mean_of_classes(before[name])),
+            "after": _numbers(stats.mean_of_classes(after[name])),
             # Class by class first: a class that is defined in one of the two only would pass for a change.
-            "change": _numbers(metrics.mean_of_classes(after[name] - before[name])),
+            "change": _numbers(stats.mean_of_classes(after[name] - before[name])),
         }
         for name in before
     }
@@ -292,14 +292,14 @@ def _curve(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) 
     for limit in limits:
         rows = values >= limit
         truth, prob, counts = scores.y_true[rows], scores.prob[rows], weights[:, rows]
-        auc = metrics.auc(truth, prob, weights=counts)
+        auc = stats.auc(truth, prob, weights=counts)
         missing = [name for name, value in zip(scores.classes, auc[0], strict=True) if np.isnan(value)]
         points.append(
             {
                 "coverage": float(rows.mean()),
                 "confidence": float(limit),
-                "hamming_loss": _numbers(metrics.hamming_loss(truth, decided[rows], weights=counts)),
-                "macro_auc": _numbers(metrics.mean_of_classes(auc)),
+                "hamming_loss": _numbers(stats.hamming_loss(truth, decided[rows], weights=counts)),
+                "macro_auc": _numbers(stats.mean_of_classes(auc)),
                 "classes_without_auc": missing,
             }
         )

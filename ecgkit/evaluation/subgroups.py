@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.fold import fold_metrics
-from ecgkit.evaluation.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights, with_interval
-from ecgkit.metrics import Bools, Floats, FoldScores
-from ecgkit.metrics.table import divide
+from ecgkit.stats import Bools, Floats, FoldScores
+from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights, with_interval
+from ecgkit.stats.validation import divide
 
 SUBGROUPS_VERSION = 1
 """The version of the layout of ``subgroups.json``."""

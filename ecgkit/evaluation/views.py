@@ -10,11 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ecgkit import metrics
-from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
-from ecgkit.metrics import Floats
+from ecgkit import stats
+from ecgkit.datasets.store import Dataset
 from ecgkit.models.base import ECGModel, window_starts
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset
+from ecgkit.stats import Floats
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 from ecgkit.training.inference import check_match, run_batches
 from ecgkit.training.weights import TrainedModel
 
@@ -117,17 +118,17 @@ def compare_views(
         of_fold[fold] = positions, truth, predict_views(trained, dataset, positions, views)
     positions, truth, prob = of_fold[TEST_FOLD]
     weights = patient_weights(dataset.records["patient_id"].to_numpy()[positions], resamples=resamples)
-    drawn = [metrics.mean_of_classes(metrics.auc(truth, one, weights=weights)) for one in prob]
+    drawn = [stats.mean_of_classes(stats.auc(truth, one, weights=weights)) for one in prob]
     rows = []
     for i, view in enumerate(views):
-        value, first = metrics.macro_auc(truth, prob[i]), metrics.macro_auc(truth, prob[0])
+        value, first = stats.macro_auc(truth, prob[i]), stats.macro_auc(truth, prob[0])
         low, high = interval(drawn[i])
         difference_low, difference_high = interval(drawn[i] - drawn[0])
         rows.append(
             {
                 "view": view.name,
                 "forward_passes": len(view.starts) * windows_of(trained.model, view, dataset),
-                "fold_9": metrics.macro_auc(of_fold[VALIDATION_FOLD][1], of_fold[VALIDATION_FOLD][2][i]),
+                "fold_9": stats.macro_auc(of_fold[VALIDATION_FOLD][1], of_fold[VALIDATION_FOLD][2][i]),
                 "fold_10": value,
                 "low": low,
                 "high": high,

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.ecg import LEADS
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.resampling import PERCENTILES, patient_weights
 from ecgkit.feature_space.blocks import chosen_positions, in_blocks
-from ecgkit.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
-from ecgkit.store import Dataset
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
+from ecgkit.stats.resampling import PERCENTILES, patient_weights
 
 RATE = 200.0
 """Samples per second of all mean beats, in Hz, whatever the sampling rate of the records."""

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.store import Dataset
 
 Result = TypeVar("Result")
 

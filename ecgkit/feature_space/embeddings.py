@@ -14,12 +14,13 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from ecgkit._files import file_sha256, write_atomically
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.feature_space.parts import check_embeddings
+from ecgkit.io import file_sha256, write_atomically
 from ecgkit.sessions import Session
-from ecgkit.store import PART_OF_FOLD, Dataset
+from ecgkit.stats.folds import PART_OF_FOLD
 from ecgkit.training import TrainedSession
 from ecgkit.training.weights import TrainedModel, load_weights
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.models import ECGModel
 from ecgkit.models.blocks import BidirectionalXLSTM
-from ecgkit.store import Dataset
 from ecgkit.training.inference import check_match, run_batches
 from ecgkit.training.weights import TrainedModel
 

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.ecg import ECG, LEADS
+from ecgkit.datasets.store import Dataset
 from ecgkit.feature_space.blocks import chosen_positions, in_blocks
-from ecgkit.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals
-from ecgkit.store import Dataset
+from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals
 
 GLOBAL_MEASURES = {
     "heart_rate": ("beats/min", "60 divided by the median RR interval"),

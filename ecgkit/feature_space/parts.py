@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.store import PART_OF_FOLD, TRAIN_FOLDS, patients_in_two_parts
+from ecgkit.stats.folds import PART_OF_FOLD, TRAIN_FOLDS, patients_in_two_parts
 
 MIN_STD = 1e-6
 """A feature that varies less than this share of the typical feature is constant: rounding must not be blown up."""

@@ -15,7 +15,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
-from ecgkit._files import file_sha256
+from ecgkit.datasets.store import Dataset, n_cores, open_dataset
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.feature_space.embeddings import (
     ALL_LAYERS,
@@ -31,9 +31,10 @@ from ecgkit.feature_space.layers import EMBEDDING
 from ecgkit.feature_space.measures import measure
 from ecgkit.feature_space.probes.targets import TARGETS
 from ecgkit.feature_space.supervised import read_supervised
+from ecgkit.io import file_sha256
 from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
-from ecgkit.store import TEST_FOLD, TRAIN_FOLDS, Dataset, n_cores, open_dataset
+from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 from ecgkit.training import TrainedSession, open_trained
 
 NOTEBOOK = "3_Feature_Space.ipynb"

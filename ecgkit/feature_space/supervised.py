@@ -17,12 +17,13 @@ from scipy.special import expit
 from sklearn.metrics import r2_score, roc_auc_score
 from torch import Tensor, nn
 
-from ecgkit._files import write_atomically
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.targets import TARGETS, Target
+from ecgkit.io import write_atomically
 from ecgkit.models import create_model
 from ecgkit.sessions import Session
-from ecgkit.store import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD, Dataset
+from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training import TrainedSession, TrainingConfig
 from ecgkit.training.augmentation import Augmentation, make_augmentation
 from ecgkit.training.data import Batches, ShuffledBatches

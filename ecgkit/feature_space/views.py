@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit import plots
-from ecgkit._files import file_name
 from ecgkit.feature_space.beats import MeanBeats, class_beats, group_beats, record_beats
 from ecgkit.feature_space.clusters import ClusterCard, Clusters, cluster_positions
 from ecgkit.feature_space.maps import Projection, quality_notes
@@ -19,7 +18,8 @@ from ecgkit.feature_space.maps.interactive import lead_signals, predicted_probab
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER
 from ecgkit.feature_space.run import FeatureSpaceRun
 from ecgkit.feature_space.similar import describe_record
-from ecgkit.store import TEST_FOLD
+from ecgkit.io import file_name
+from ecgkit.stats.folds import TEST_FOLD
 
 MAP_COLUMNS = ("age", "sex", "height", "weight", "bmi", "heart_rate", "device", "site", "cluster")
 

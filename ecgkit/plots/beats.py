@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.plots.ecg import LAYOUT
 from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
+from ecgkit.signals.ecg import LEADS
 
 TIME_LABEL, VOLTAGE_LABEL = "time after the R peak (ms)", "amplitude (mV)"
 LEGEND_LETTERS = 125  # so many are as wide as a figure

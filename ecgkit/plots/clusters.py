@@ -13,11 +13,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.plots.beats import Beats
 from ecgkit.plots.ecg import LAYOUT
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, new_figure
+from ecgkit.signals.ecg import LEADS
 
 MEASURES = {"ami": "adjusted mutual information", "ari": "adjusted Rand index"}
 """What `cluster_agreement` can draw."""

@@ -14,9 +14,9 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy.signal import welch
 
-from ecgkit.ecg import ECG, LEADS
 from ecgkit.errors import check_choice
 from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, new_figure
+from ecgkit.signals.ecg import ECG, LEADS
 
 MM_PER_SECOND = 25.0
 MM_PER_MILLIVOLT = 10.0
@@ -65,7 +65,7 @@ def plot_ecg(
     Parameters
     ----------
     signal : ndarray, shape (12, samples)
-        Millivolts, leads in the order of `ecgkit.ecg.LEADS`; NaN leaves a gap.
+        Millivolts, leads in the order of `ecgkit.signals.ecg.LEADS`; NaN leaves a gap.
     sampling_rate : float
         Hz.
     title : str, default ""

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import check_choice
-from ecgkit.metrics import FoldScores
 from ecgkit.plots.style import COLORS, GREY, WIDTH, figure_of_cells, legend_beside, line_styles, new_figure
+from ecgkit.stats import FoldScores
 
 NAMED_CURVES = 10
 """Up to so many classes each curve has a colour and a line in the legend; of more, only the best and the worst ones."""
@@ -51,8 +51,8 @@ def roc_curves(
     EcgkitError
         If the fold, a column or a threshold is missing, or a probability is NaN.
     """
-    scores = metrics.fold_scores(predictions, classes, fold)
-    drawing = _Drawing("AUC", metrics.auc(scores.y_true, scores.prob), _roc_curve, _roc_point)
+    scores = stats.fold_scores(predictions, classes, fold)
+    drawing = _Drawing("AUC", stats.auc(scores.y_true, scores.prob), _roc_curve, _roc_point)
     figure, axes = _curves(scores, thresholds, drawing)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", zorder=0.5)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity")
@@ -66,8 +66,8 @@ def precision_recall_curves(
 
     Parameters, result and what is raised are those of `roc_curves`; the legend has the average precision (AP).
     """
-    scores = metrics.fold_scores(predictions, classes, fold)
-    values = metrics.average_precision(scores.y_true, scores.prob)
+    scores = stats.fold_scores(predictions, classes, fold)
+    values = stats.average_precision(scores.y_true, scores.prob)
     drawing = _Drawing("AP", values, _precision_recall_curve, _precision_recall_point)
     figure, axes = _curves(scores, thresholds, drawing)
     axes.set(xlabel="recall (sensitivity)", ylabel="precision")
@@ -86,7 +86,7 @@ class _Drawing:
 
 def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing) -> tuple[Figure, Axes]:
     """Draw one curve a class with its operating point, and the legend beside the axes."""
-    limits = metrics.class_thresholds(thresholds, scores.classes)
+    limits = stats.class_thresholds(thresholds, scores.classes)
     figure = new_figure(8.6, 5.6)
     axes = figure.add_subplot()
     named = _named_classes(drawing.summary)
@@ -108,7 +108,7 @@ def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing
         shown = ", ".join(missing) if len(missing) <= 3 else f"{len(missing)} classes"
         axes.plot([], [], color="none", label=f"without both outcomes: {shown}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="W")
-    axes.set_title(f"Fold {scores.fold}: macro {drawing.metric} {metrics.macro(drawing.summary):.3f}")
+    axes.set_title(f"Fold {scores.fold}: macro {drawing.metric} {stats.macro(drawing.summary):.3f}")
     axes.grid(visible=True)
     legend_beside(axes, title=drawing.metric, alignment="left")
     return figure, axes
@@ -124,23 +124,23 @@ def _named_classes(values: NDArray[np.float64]) -> list[int]:
 
 
 def _roc_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
-    _, hits, alarms = metrics.operating_points(truth, prob)
+    _, hits, alarms = stats.operating_points(truth, prob)
     return np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1])
 
 
 def _roc_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
-    found = metrics.threshold_metrics(truth, decided)
+    found = stats.threshold_metrics(truth, decided)
     return 1 - float(found["specificity"]), float(found["sensitivity"])
 
 
 def _precision_recall_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
-    _, hits, alarms = metrics.operating_points(truth, prob)
+    _, hits, alarms = stats.operating_points(truth, prob)
     precision = hits / (hits + alarms)
     return np.append(0.0, hits / hits[-1]), np.append(precision[0], precision)
 
 
 def _precision_recall_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
-    found = metrics.threshold_metrics(truth, decided)
+    found = stats.threshold_metrics(truth, decided)
     return float(found["sensitivity"]), float(found["precision"])
 
 
@@ -169,8 +169,8 @@ def confusion_matrix(
     EcgkitError
         If the fold, a column or the threshold is missing, or a probability is NaN.
     """
-    scores = metrics.fold_scores(predictions, [class_name], fold)
-    threshold = float(metrics.class_thresholds(thresholds, [class_name])[0])
+    scores = stats.fold_scores(predictions, [class_name], fold)
+    threshold = float(stats.class_thresholds(thresholds, [class_name])[0])
     figure = new_figure(4.4, 4.2)
     axes = figure.add_subplot()
     _draw_matrix(axes, scores.y_true[:, 0], scores.prob[:, 0] >= threshold, class_name, font=12)
@@ -183,8 +183,8 @@ def confusion_matrices(
     predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
 ) -> Figure:
     """Draw the confusion matrices of all classes side by side; see `confusion_matrix`."""
-    scores = metrics.fold_scores(predictions, classes, fold)
-    limits = metrics.class_thresholds(thresholds, classes)
+    scores = stats.fold_scores(predictions, classes, fold)
+    limits = stats.class_thresholds(thresholds, classes)
     title = f"Fold {fold}: counts, and percentages of the row"
     labels = dict(x_label="predicted", y_label="true")
     figure, cells = figure_of_cells(len(classes), title=title, cell_height=1.45, gaps=(0.45, 0.6), **labels)
@@ -226,8 +226,8 @@ def score_histograms(
     Figure
         One histogram a class, with its threshold.
     """
-    scores = metrics.fold_scores(predictions, classes, fold)
-    limits = metrics.class_thresholds(thresholds, classes)
+    scores = stats.fold_scores(predictions, classes, fold)
+    limits = stats.class_thresholds(thresholds, classes)
     labels = dict(x_label="probability, as the network gives it", y_label="records")
     figure, cells = figure_of_cells(len(classes), title=f"Fold {fold}", cell_height=1.4, gaps=(0.45, 0.55), **labels)
     edges = np.linspace(0, 1, 26)
@@ -270,7 +270,7 @@ def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int 
     EcgkitError
         If the fold or a column is missing, or a probability is NaN.
     """
-    scores = metrics.fold_scores(predictions, classes, fold)
+    scores = stats.fold_scores(predictions, classes, fold)
     kinds = [("as the network gives it", scores.prob, GREY, "o")]
     if scores.calibrated is not None:
         kinds.append(("calibrated on fold 9", scores.calibrated, COLORS[0], "s"))
@@ -282,12 +282,12 @@ def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int 
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
         errors = []
         for name, prob, color, marker in kinds:
-            table = metrics.reliability(scores.y_true[:, i], prob[:, i])
+            table = stats.reliability(scores.y_true[:, i], prob[:, i])
             shown = table[table["count"] >= 10]
             style: dict[str, Any] = dict(marker=marker, markersize=3.5, linewidth=1.0, color=color, label=name)
             axes.plot(shown["predicted"], shown["observed"], **style)
-            strip.stairs(*np.histogram(prob[:, i], bins=metrics.N_BINS, range=(0, 1)), color=color, linewidth=1.2)
-            errors.append(f"{float(metrics.ece(scores.y_true[:, i], prob[:, i])):.3f}")
+            strip.stairs(*np.histogram(prob[:, i], bins=stats.N_BINS, range=(0, 1)), color=color, linewidth=1.2)
+            errors.append(f"{float(stats.ece(scores.y_true[:, i], prob[:, i])):.3f}")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.tick_params(labelbottom=False)
         axes.set_title(f"{classes[i]}\nECE {' → '.join(errors)}", fontsize=9)

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from ecgkit.ecg import ECG, LEADS
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.plots.ecg import (
     FINE_LINES,
@@ -26,6 +25,7 @@ from ecgkit.plots.ecg import (
     THICK_LINES,
 )
 from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
+from ecgkit.signals.ecg import ECG, LEADS
 
 METRIC_NAMES = {"auc": "AUC", "f1": "F1", "f1_at_half": "F1 at 0.5", "brier": "Brier score", "ece": "ECE"}
 """Metrics whose names a figure spells in another way than the report."""
@@ -358,7 +358,7 @@ def ecg_strips(
     Parameters
     ----------
     signals : sequence of ndarray, each of shape (12, samples)
-        Millivolts, leads in the order of `ecgkit.ecg.LEADS`; NaN leaves a gap.
+        Millivolts, leads in the order of `ecgkit.signals.ecg.LEADS`; NaN leaves a gap.
     titles : sequence of str
         What stands above each, up to two lines.
     sampling_rate : float

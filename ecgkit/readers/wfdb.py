@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkit.ecg import ECG, LEADS, sort_leads
 from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.signals.ecg import ECG, LEADS, sort_leads
 
 MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
 INVALID = -32768

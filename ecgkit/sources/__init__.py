@@ -7,7 +7,7 @@ from pathlib import Path
 from ecgkit.errors import check_choice
 from ecgkit.sources.base import RECORD_COLUMNS, Source
 from ecgkit.sources.demo import Demo
-from ecgkit.sources.ptbxl import PtbXl
+from ecgkit.sources.ptbxl.source import PtbXl
 
 SOURCES = ("demo", "ptbxl")
 """The names of all sources."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit._chunks import RecordReader
-from ecgkit.ecg import ECG
+from ecgkit.signals.ecg import ECG
 
 RECORD_COLUMNS = {
     "record_id": "int64",
@@ -38,6 +38,16 @@ RECORD_COLUMNS = {
     "scp_codes": "string",  # JSON: SCP code -> likelihood
 }
 """Columns and types of ``Source.records``, the same for every source; text that is blank is missing (`pandas.NA`)."""
+
+
+class RecordReader(Protocol):
+    """What a chunk reads from: a source, or the light stand-in that the source gives."""
+
+    def read(self, record_id: int) -> ECG:
+        """Read one record in mV."""
+
+    def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
+        """Read one record as integers, or give None."""
 
 
 class Source(ABC):

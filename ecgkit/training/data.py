@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.filters import standardize
-from ecgkit.store import TRAIN_FOLDS, Dataset
+from ecgkit.signals.filters import standardize
+from ecgkit.stats.folds import TRAIN_FOLDS
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 

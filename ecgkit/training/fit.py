@@ -22,10 +22,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from ecgkit._files import write_atomically
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.io import write_atomically
 from ecgkit.sessions import Session
-from ecgkit.store import TRAIN_FOLDS, VALIDATION_FOLD, Dataset
+from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader, records_at_once
 from ecgkit.training.module import Classifier, mean_loss

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgkit import paths
-from ecgkit._progress import progress_bar
+from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.progress import progress_bar
 from ecgkit.sessions import Session
-from ecgkit.store import TEST_FOLD, VALIDATION_FOLD, Dataset, open_dataset
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
 from ecgkit.training.data import BATCH, Batches, OrderedBatches, loader, records_at_once
 from ecgkit.training.weights import TrainedModel, check_made_for, load_weights

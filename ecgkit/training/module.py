@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from ecgkit.errors import EcgkitError
-from ecgkit.metrics import macro_auc
 from ecgkit.models import ECGModel
+from ecgkit.stats import macro_auc
 from ecgkit.training.augmentation import make_augmentation, mix
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch

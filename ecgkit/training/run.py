@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
+from ecgkit.datasets.store import Dataset, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
-from ecgkit.store import Dataset, open_dataset, read_manifest
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import open_trained

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgkit._files import write_atomically
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.io import write_atomically
 from ecgkit.models import ECGModel, create_model
-from ecgkit.store import Dataset
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import MetadataScaler, fit_metadata_scaler
 

@@ -13,7 +13,7 @@ import sklearn.metrics
 from scipy.special import expit
 from scipy.stats import norm
 
-from ecgkit import evaluation, metrics, paths, sessions
+from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import (
     Comparison,
@@ -26,8 +26,8 @@ from ecgkit.evaluation.comparison import (
     holm,
     read_predictions,
 )
-from ecgkit.evaluation.resampling import interval, patient_weights
-from ecgkit.metrics import FoldScores
+from ecgkit.stats import FoldScores
+from ecgkit.stats.resampling import interval, patient_weights
 
 CLASSES = ("NORM", "MI", "STTC")
 
@@ -154,7 +154,7 @@ def test_a_comparison_is_what_a_loop_over_resampled_patients_gives() -> None:
         assert (row["difference_low"], row["difference_high"]) == pytest.approx(interval(drawn), abs=1e-12)
         assert row["p"] == bootstrap_p(drawn)
         assert row["difference"] == pytest.approx(row["first"] - row["second"])
-    assert result.macro.loc["auc", "first"] == pytest.approx(metrics.macro_auc(first.y_true, first.prob))
+    assert result.macro.loc["auc", "first"] == pytest.approx(stats.macro_auc(first.y_true, first.prob))
     assert (result.n_records, result.n_patients, result.resamples) == (120, 40, 40)
 
 
@@ -191,7 +191,7 @@ def test_the_paired_interval_is_narrower_than_one_of_two_draws_apart() -> None:
     row = compare(first, second, np.arange(400), resamples=300).macro.loc["auc"]
     apart = [patient_weights(np.arange(400), resamples=300, seed=seed) for seed in (1, 2)]
     draws = [
-        metrics.auc(scores.y_true, scores.prob, weights=weights).mean(axis=1)
+        stats.auc(scores.y_true, scores.prob, weights=weights).mean(axis=1)
         for scores, weights in zip((first, second), apart, strict=True)
     ]
     low, high = interval(draws[0] - draws[1])

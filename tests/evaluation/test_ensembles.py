@@ -16,7 +16,7 @@ import sklearn.metrics
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from ecgkit import evaluation, metrics, paths, sessions
+from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import class_names
 from ecgkit.evaluation.ensembles import FITS, METHODS, ROUNDS, apply_ensemble, fit_ensemble, write_ensemble
@@ -47,7 +47,7 @@ def make_members(n_records: int = 600, noises: dict[str, float] | None = None) -
 
 
 def arrays(table: pd.DataFrame, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    scores = metrics.fold_scores(table, class_names(table), fold)
+    scores = stats.fold_scores(table, class_names(table), fold)
     return scores.y_true, scores.prob
 
 
@@ -229,15 +229,15 @@ def test_perfect_members_and_copies_of_one_are_no_trouble() -> None:
     for method in METHODS:
         table = fit_ensemble(members, method).predictions
         truth, prob = arrays(table, 10)
-        assert metrics.auc(truth, prob)[1] == 1.0
+        assert stats.auc(truth, prob)[1] == 1.0
         assert np.isfinite(prob).all()
 
 
 def test_an_ensemble_beats_its_members_where_their_errors_differ() -> None:
     members = make_members(1500, noises={"session_1": 1.5, "session_2": 1.5, "session_3": 1.5})
-    best = max(metrics.macro_auc(*arrays(table, 10)) for table in members.values())
+    best = max(stats.macro_auc(*arrays(table, 10)) for table in members.values())
     for method in METHODS:
-        assert metrics.macro_auc(*arrays(fit_ensemble(members, method).predictions, 10)) > best + 0.02
+        assert stats.macro_auc(*arrays(fit_ensemble(members, method).predictions, 10)) > best + 0.02
 
 
 def test_out_of_fold_numbers_are_not_fooled() -> None:
@@ -246,8 +246,8 @@ def test_out_of_fold_numbers_are_not_fooled() -> None:
     ensemble = fit_ensemble(members, "greedy")
     truth = arrays(members["session_1"], 9)[0]
     fitted = apply_ensemble(ensemble.description, {name: arrays(table, 9)[1] for name, table in members.items()})
-    out_of_fold = metrics.macro_auc(truth, arrays(ensemble.predictions, 9)[1])
-    assert metrics.macro_auc(truth, fitted) > 0.6
+    out_of_fold = stats.macro_auc(truth, arrays(ensemble.predictions, 9)[1])
+    assert stats.macro_auc(truth, fitted) > 0.6
     assert out_of_fold == pytest.approx(0.5, abs=0.07)
 
 

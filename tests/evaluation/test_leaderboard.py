@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from made_sessions import CLASSES, CONFIG, make_predictions, make_session
 
-from ecgkit import evaluation, metrics, paths, sessions
+from ecgkit import evaluation, paths, sessions, stats
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import compare_sessions, holm
 from ecgkit.evaluation.leaderboard import PUBLISHED, SAME, cost, leaderboard, published, standing
 from ecgkit.sessions import Session
-from ecgkit.store import Dataset
 from ecgkit.training import config as training_config
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import predict_folds
@@ -247,8 +247,8 @@ def test_references_are_for_ptbxl_with_all_classes(root: Path) -> None:
 
 
 def fold_10_auc(session: Session) -> float:
-    scores = metrics.fold_scores(pd.read_parquet(session.path / "predictions.parquet"), CLASSES, 10)
-    return metrics.macro_auc(scores.y_true, scores.prob)
+    scores = stats.fold_scores(pd.read_parquet(session.path / "predictions.parquet"), CLASSES, 10)
+    return stats.macro_auc(scores.y_true, scores.prob)
 
 
 def test_the_sentence_says_where_an_interval_stands() -> None:

@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
-from ecgkit.metrics import FoldScores
+from ecgkit.stats import FoldScores
 
 CLASSES = ("NORM", "MI", "STTC")
 LIMITS = {"NORM": 0.5, "MI": 0.2, "STTC": 0.3}

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import calibration_summary, evaluate_session
 from ecgkit.evaluation.page import write_page
-from ecgkit.metrics import fold_scores
 from ecgkit.sessions import Session
+from ecgkit.stats import fold_scores
 
 CLASSES = ("NORM", "MI")
 

@@ -12,7 +12,7 @@ import pytest
 import sklearn.metrics
 from made_predictions import make_predictions
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import (
     add_calibration,
@@ -130,7 +130,7 @@ def test_the_numbers_are_those_of_scikit_learn_at_the_thresholds_of_fold_9() -> 
     assert results["micro"]["f1"]["value"] == pytest.approx(sklearn.metrics.f1_score(truth, decided, average="micro"))
     assert results["samples"]["subset_accuracy"]["value"] == sklearn.metrics.accuracy_score(truth, decided)
     assert results["samples"]["hamming_loss"]["value"] == pytest.approx(sklearn.metrics.hamming_loss(truth, decided))
-    f_max = metrics.f_max(truth, prob, threshold=thresholds["f_max_threshold"])
+    f_max = stats.f_max(truth, prob, threshold=thresholds["f_max_threshold"])
     assert results["samples"]["f_max"]["value"] == f_max
 
 
@@ -213,7 +213,7 @@ def test_every_metric_can_be_computed_on_a_resample_of_the_records() -> None:
     predictions = make_predictions()
     thresholds = fit_thresholds(predictions, CLASSES)
     predictions = add_calibration(predictions, fit_calibration(predictions, CLASSES), CLASSES)
-    scores = metrics.fold_scores(predictions, CLASSES, 10)
+    scores = stats.fold_scores(predictions, CLASSES, 10)
 
     whole = fold_metrics(scores.take(np.arange(200)), thresholds)
     resampled = fold_metrics(scores.take(np.random.default_rng(0).integers(0, 200, 200)), thresholds)
@@ -224,7 +224,7 @@ def test_every_metric_can_be_computed_on_a_resample_of_the_records() -> None:
 
 def test_without_calibrated_probabilities_the_way_out_is_named() -> None:
     with pytest.raises(EcgkitError, match="add_calibration"):
-        fold_metrics(metrics.fold_scores(make_predictions(), CLASSES, 10), {})
+        fold_metrics(stats.fold_scores(make_predictions(), CLASSES, 10), {})
 
 
 def test_the_table_has_a_row_a_class_and_one_for_the_mean(tmp_path: Path) -> None:

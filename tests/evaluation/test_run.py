@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from made_sessions import CONFIG, make_session
 
-from ecgkit import paths, pipeline, sessions
+from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.ensembles import METHODS
 from ecgkit.evaluation.run import ComparisonConfig, begin_comparison, plan
+from ecgkit.workflow import chain as pipeline
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import sklearn.metrics
 from scipy.special import expit, logit
 
-from ecgkit import metrics
+from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import add_calibration, fit_calibration, fit_thresholds
 from ecgkit.evaluation.selective import (
@@ -19,7 +19,7 @@ from ecgkit.evaluation.selective import (
     confidence,
     selective_report,
 )
-from ecgkit.metrics import FoldScores
+from ecgkit.stats import FoldScores
 
 CLASSES = ("NORM", "MI", "STTC")
 PLATT = {"classes": {name: {"method": "platt", "slope": 2.0, "intercept": -0.5} for name in CLASSES}}
@@ -129,8 +129,8 @@ def test_the_report_counts_what_is_abstained_on_and_what_is_gained() -> None:
     report = selective_report(predictions, CLASSES, thresholds, calibration, resamples=100)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
-    scores = metrics.fold_scores(predictions, CLASSES, 10)
-    decided = scores.prob >= metrics.class_thresholds(thresholds, CLASSES)
+    scores = stats.fold_scores(predictions, CLASSES, 10)
+    decided = scores.prob >= stats.class_thresholds(thresholds, CLASSES)
     accepted = confidence(scores, thresholds, calibration) >= report["confidence_threshold"]
     assert report["coverage"]["fold_9"] == 0.9
     assert report["coverage"]["fold_10"]["value"] == accepted.mean()
@@ -165,8 +165,8 @@ def test_the_curve_begins_with_all_records_and_falls() -> None:
     assert report["curve"][0]["hamming_loss"] == report["metrics"]["hamming_loss"]["before"]
     assert report["curve"][0]["macro_auc"]["value"] == pytest.approx(report["metrics"]["macro_auc"]["before"]["value"])
     assert report["curve"][10]["hamming_loss"]["value"] < 0.8 * report["curve"][0]["hamming_loss"]["value"]
-    scores = metrics.fold_scores(predictions, CLASSES, 10)
-    loss = (scores.y_true != (scores.prob >= metrics.class_thresholds(thresholds, CLASSES))).mean(axis=1)
+    scores = stats.fold_scores(predictions, CLASSES, 10)
+    loss = (scores.y_true != (scores.prob >= stats.class_thresholds(thresholds, CLASSES))).mean(axis=1)
     values = confidence(scores, thresholds, calibration)
     assert report["aurc"]["value"] == pytest.approx(brute_force_area(values, loss))
     assert report["aurc_random"]["value"] == pytest.approx(loss.mean())
@@ -177,8 +177,8 @@ def test_the_curve_begins_with_all_records_and_falls() -> None:
 def test_the_calibrated_scale_orders_records_better_than_the_stretched_one() -> None:
     predictions = make_predictions(8000)
     thresholds, calibration = fit_thresholds(predictions, CLASSES), fit_calibration(predictions, CLASSES)
-    scores = metrics.fold_scores(predictions, CLASSES, 10)
-    limits = metrics.class_thresholds(thresholds, CLASSES)
+    scores = stats.fold_scores(predictions, CLASSES, 10)
+    limits = stats.class_thresholds(thresholds, CLASSES)
     loss = (scores.y_true != (scores.prob >= limits)).mean(axis=1)
     ways = {
         "calibrated": confidence(scores, thresholds, calibration),
@@ -224,7 +224,7 @@ def test_a_class_that_abstaining_removes_is_out_of_the_change() -> None:
     report = selective_report(predictions, CLASSES, dict.fromkeys(CLASSES, 0.5), None, resamples=5)
     assert report["classes"]["MI"]["n_positive_abstained"] == report["classes"]["MI"]["n_positive"] == 3
     before, after = (report["metrics"]["macro_f1"][key]["value"] for key in ("before", "after"))
-    scores = metrics.fold_scores(predictions, CLASSES, 10)
+    scores = stats.fold_scores(predictions, CLASSES, 10)
     f1 = sklearn.metrics.f1_score(scores.y_true, scores.prob >= 0.5, average=None)
     assert before == pytest.approx(f1.mean())
     assert report["metrics"]["macro_f1"]["change"]["value"] == pytest.approx(after - f1[[0, 2]].mean())

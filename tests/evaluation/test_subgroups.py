@@ -14,10 +14,10 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.resampling import patient_weights
 from ecgkit.evaluation.subgroups import gap_sentence, noted_noise, subgroup_report, subgroup_table, widest_gap
-from ecgkit.metrics import FoldScores
 from ecgkit.sources.base import record_table
+from ecgkit.stats import FoldScores
+from ecgkit.stats.resampling import patient_weights
 
 CLASSES = ("NORM", "MI", "STTC")
 THRESHOLDS = {"thresholds": dict.fromkeys(CLASSES, 0.4), "f_max_threshold": 0.4}

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.special import expit, logit
 
-from ecgkit import metrics
+from ecgkit import stats
+from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.evaluation.views import VIEWS, View, _window, compare_views, predict_views
-from ecgkit.store import Dataset, open_dataset
 from ecgkit.training import predict
 from ecgkit.training.config import configure
 from ecgkit.training.weights import TrainedModel, new_model
@@ -64,7 +64,7 @@ def test_the_table_compares_with_the_first_view(untrained: TrainedModel, dataset
     first = table.iloc[0]
     assert (first["difference"], first["difference_low"], first["difference_high"]) == (0, 0, 0)
     positions = dataset.folds(10)
-    expected = metrics.macro_auc(dataset.labels.to_numpy()[positions], predict(untrained, dataset, positions))
+    expected = stats.macro_auc(dataset.labels.to_numpy()[positions], predict(untrained, dataset, positions))
     assert first["fold_10"] == pytest.approx(expected, abs=1e-6)
     np.testing.assert_allclose(table["difference"], table["fold_10"] - first["fold_10"])
     assert (table["difference_low"] <= table["difference"]).all()

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ecgkit import evaluation, paths, sessions, training
+from ecgkit.datasets.store import build
 from ecgkit.sources import Demo
-from ecgkit.store import build
 from ecgkit.training import TrainedSession
 
 

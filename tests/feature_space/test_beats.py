@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ecgkit.ecg import LEADS
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.beats import MeanBeats, beat_times, class_beats, group_beats, record_beats
-from ecgkit.rhythm import r_peaks
-from ecgkit.store import Dataset
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.rhythm import r_peaks
 
 N = 60
 TIMES = beat_times(100)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ecgkit.ecg import ECG, LEADS
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.measures import measure, measure_columns, measure_ecg
-from ecgkit.store import Dataset
+from ecgkit.signals.ecg import ECG, LEADS
 
 Array = NDArray[np.float64]
 

@@ -5,10 +5,10 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score, roc_auc_score
 
-from ecgkit.evaluation.resampling import patient_weights
 from ecgkit.feature_space.probes.controls import exchange_patients
 from ecgkit.feature_space.probes.metrics import Prediction, permutation_scores, score, with_intervals
 from ecgkit.feature_space.probes.targets import TARGETS, Target
+from ecgkit.stats.resampling import patient_weights
 
 AGE, SEX = TARGETS[:2]
 COLOUR = Target("colour", words=("red", "green", "blue"))

@@ -11,7 +11,6 @@ import pytest
 from safetensors import safe_open
 from scipy.special import expit
 
-from ecgkit._files import file_name
 from ecgkit.feature_space.probes import (
     TARGETS,
     Target,
@@ -23,6 +22,7 @@ from ecgkit.feature_space.probes import (
     write_probe_session,
 )
 from ecgkit.feature_space.probes.report import report_text
+from ecgkit.io import file_name
 from ecgkit.sessions import Session
 
 

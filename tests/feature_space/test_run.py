@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from ecgkit import feature_space, paths, training
+from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space import run as module
 from ecgkit.feature_space.embeddings import session_embeddings, write_array
 from ecgkit.feature_space.measures import measure
 from ecgkit.feature_space.run import dataset_measures
 from ecgkit.sessions import Session
-from ecgkit.store import TEST_FOLD, Dataset, open_dataset
+from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession
 
 

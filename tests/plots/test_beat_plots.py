@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.beats import MeanBeats, beat_times
 from ecgkit.plots.beats import beat_difference, beat_grid
+from ecgkit.signals.ecg import LEADS
 
 GROUPS = ("NORM", "MI", "a group with a rather long name", "CD", "HYP")
 

@@ -12,10 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError
 from ecgkit.plots import clusters as plots
 from ecgkit.plots.style import COLORS
+from ecgkit.signals.ecg import LEADS
 
 
 def draw(figure: Figure) -> None:

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError
 from ecgkit.plots.ecg import plot_ecg, plot_filtering
+from ecgkit.signals.ecg import LEADS
 
 MM_PER_INCH = 25.4
 

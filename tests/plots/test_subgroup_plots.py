@@ -11,13 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import add_calibration, fit_calibration, fit_thresholds
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
-from ecgkit.metrics import fold_scores
 from ecgkit.plots.subgroups import (
     cooccurrence_compared,
     ecg_strips,
@@ -25,7 +23,9 @@ from ecgkit.plots.subgroups import (
     risk_coverage,
     subgroup_forest,
 )
+from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import record_table
+from ecgkit.stats import fold_scores
 
 CLASSES = ("NORM", "MI", "STTC")
 MM_PER_INCH = 25.4

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import UnreadableRecordError
 from ecgkit.readers.wfdb import WfdbFiles, read_microvolts, read_record
+from ecgkit.signals.ecg import LEADS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # wfdb 4.3 does what pandas 3.1 has deprecated, on import
@@ -221,5 +221,5 @@ def test_a_reader_of_some_files_knows_only_these(tmp_path: Path):
 
 def test_reading_plain_records_imports_neither_wfdb_nor_pandas():
     heavy = {"wfdb", "pandas", "torch", "scipy"}
-    code = f"import sys, ecgkit.readers.wfdb, ecgkit._chunks; print({heavy} & set(sys.modules))"
+    code = f"import sys, ecgkit.readers.wfdb, ecgkit.datasets.chunks; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -15,8 +15,8 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ecgkit.ecg import LEADS
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import RECORD_COLUMNS
 from ecgkit.sources.demo import Demo
 from ecgkit.sources.demo.anatomy import LEAD_WEIGHTS, Body, direction, lead_field

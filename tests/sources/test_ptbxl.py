@@ -12,7 +12,7 @@ import pytest
 
 from ecgkit.errors import EcgkitError
 from ecgkit.sources.base import RECORD_COLUMNS
-from ecgkit.sources.ptbxl import LABEL_SETS, PUBLISHED_ROWS, PtbXl
+from ecgkit.sources.ptbxl.source import LABEL_SETS, PUBLISHED_ROWS, PtbXl
 
 TinyPtbXl = Callable[..., Path]
 

@@ -15,11 +15,11 @@ import safetensors.torch
 import torch
 
 from ecgkit import paths, sessions, training
+from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.metrics import macro_auc
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
-from ecgkit.store import Dataset, open_dataset
+from ecgkit.stats import macro_auc
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.fit import HISTORY, SessionWriter, fit, read_history
 from ecgkit.training.inference import open_trained, predict, predict_folds

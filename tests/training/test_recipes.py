@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
+from ecgkit.datasets.store import Dataset
 from ecgkit.models import MODELS
-from ecgkit.store import Dataset
 from ecgkit.training.config import configure
 from ecgkit.training.data import Batches, ShuffledBatches, loader
 from ecgkit.training.module import Classifier

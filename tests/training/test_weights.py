@@ -13,9 +13,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model
-from ecgkit.store import Dataset
 from ecgkit.training.data import MetadataScaler
 from ecgkit.training.inference import check_match
 from ecgkit.training.weights import TrainedModel, check_made_for, load_weights

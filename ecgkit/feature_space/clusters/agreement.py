@@ -20,7 +20,7 @@ from ecgkit.feature_space.clusters.tables import (
     table_purity,
 )
 from ecgkit.feature_space.parts import fold_rows
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.folds import TEST_FOLD
 
 EXACTLY_ONE = "exactly one class"
 """The partition of `partitions` for the records that carry one class and no other."""

@@ -19,7 +19,7 @@ from ecgkit.feature_space.clusters.tables import (
     mutual_information,
     permuted_tables,
 )
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.folds import TEST_FOLD
 
 FACTORS = ("device", "site", "noise", "age band", "sex")
 """What clusters may follow instead of the diagnosis."""

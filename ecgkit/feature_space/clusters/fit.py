@@ -21,7 +21,7 @@ from ecgkit.feature_space.parts import (
     fold_rows,
     training_rows,
 )
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.folds import TEST_FOLD
 
 NOISE = -1
 """The cluster of a record that HDBSCAN puts into none."""

@@ -14,7 +14,7 @@ from ecgkit.feature_space.clusters.agreement import first_of_patients
 from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.clusters.tables import permuted_tables
 from ecgkit.feature_space.parts import training_rows
-from ecgkit.store import TEST_FOLD, TRAIN_FOLDS
+from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 
 SCORES = ("exact_match", "jaccard", "hamming_loss")
 """Shares of the records, or means over them; of the last a smaller value is better."""

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit._files import write_atomically
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters, cluster_centres
 from ecgkit.feature_space.parts import fit_scaler, standardise, training_rows
+from ecgkit.io import write_atomically
 
 
 def save_clusters(clusters: Clusters, records: pd.DataFrame, path: Path | str) -> Path:

@@ -14,7 +14,7 @@ from ecgkit.feature_space.probes import task as probe_task
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import Task, make_task
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.folds import TEST_FOLD
 
 LOW, HIGH = "low", "high"
 

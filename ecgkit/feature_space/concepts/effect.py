@@ -13,7 +13,6 @@ from scipy.special import expit
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import holm
-from ecgkit.evaluation.resampling import RESAMPLES, interval, patient_weights
 from ecgkit.feature_space.concepts.directions import ConceptDirection, concept_direction, fit_task
 from ecgkit.feature_space.concepts.erasure import (
     Eraser,
@@ -29,8 +28,9 @@ from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import permutation_scores
 from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import MIN_OF_EACH, Task, make_task
-from ecgkit.metrics import Floats, auc
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats import Floats, auc
+from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 NOTHING, DIRECTION, LEAST_SQUARES = "nothing", "direction", "least_squares"
 OWN_HEAD, REFITTED = "own head", "refitted head"

@@ -15,11 +15,10 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from ecgkit._files import write_atomically
-from ecgkit.ecg import LEADS
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.maps.projections import Projection
-from ecgkit.filters import resample
+from ecgkit.io import write_atomically
 from ecgkit.plots.maps import (
     NAMED_CATEGORIES,
     OUTCOME_COLORS,
@@ -29,7 +28,8 @@ from ecgkit.plots.maps import (
     written,
 )
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, SEX_COLORS
-from ecgkit.store import Dataset
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.filters import resample
 
 MAX_BYTES = 20 * 10**6
 """No larger file is made: a browser opens it at once, and it can be sent by mail."""

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.feature_space.parts import fold_rows, standardise, training_rows
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.folds import TEST_FOLD
 
 METHODS = ("pca", "umap", "tsne")
 STARTS = ("pca", "random")

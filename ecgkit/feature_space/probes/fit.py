@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.evaluation.resampling import RESAMPLES
 from ecgkit.feature_space.parts import check_embeddings, check_patients, training_rows
 from ecgkit.feature_space.probes.controls import (
     BASELINE,
@@ -30,6 +29,7 @@ from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.splits import N_SPLITS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
+from ecgkit.stats.resampling import RESAMPLES
 
 MULTICLASS_SPLITS = 3
 """So many of the splits choose the strength where there are more than two classes, which take the longest."""

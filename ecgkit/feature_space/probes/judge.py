@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from ecgkit.evaluation.resampling import interval, patient_weights
 from ecgkit.feature_space.probes.controls import CONTROL_TASK, ORDER, PERMUTATION, PROBE, UNTRAINED, exchange_patients
 from ecgkit.feature_space.probes.metrics import Prediction, over_seeds, permutation_scores, score, with_intervals
 from ecgkit.feature_space.probes.task import Task
-from ecgkit.metrics import Floats
+from ecgkit.stats import Floats
+from ecgkit.stats.resampling import interval, patient_weights
 
 COMPARED = ("r2", "auc", "accuracy", "f1")
 """Metrics of which the probe's difference from each control is taken; more is better."""

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from ecgkit.evaluation.resampling import interval
 from ecgkit.feature_space.probes.targets import Target
-from ecgkit.metrics import Floats, auc
-from ecgkit.metrics.ranking import mean_of_classes
-from ecgkit.metrics.table import divide
+from ecgkit.stats import Floats, auc
+from ecgkit.stats.ranking import mean_of_classes
+from ecgkit.stats.resampling import interval
+from ecgkit.stats.validation import divide
 
 LIMITS = 1.96
 """Standard deviations between the bias and a limit of agreement, which hold 95 % of normally distributed errors."""

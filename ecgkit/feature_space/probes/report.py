@@ -14,16 +14,16 @@ import safetensors.numpy
 from matplotlib.figure import Figure
 from sklearn.metrics import classification_report, confusion_matrix
 
-from ecgkit._files import file_name, write_atomically
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER
 from ecgkit.feature_space.probes.controls import CONTROL_TASK, MEASURES, PERMUTATION, PROBE
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.page import FIGURE_NAMES, overview
 from ecgkit.feature_space.probes.words import metric_in_words, notes_on_intervals, number, sentences
+from ecgkit.io import file_name, write_atomically
 from ecgkit.plots import probes as plots
 from ecgkit.plots.concepts import probe_by_layer
 from ecgkit.plots.probes import METRIC_WORDS
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.folds import TEST_FOLD
 
 METRICS_VERSION = 1
 """The version of the layout of ``metrics.json``."""

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.store import TRAIN_FOLDS
+from ecgkit.stats.folds import TRAIN_FOLDS
 
 MIN_OF_DEVICE = 100
 """A device with fewer records in folds 1-8 is left out of the probe for devices."""

@@ -14,8 +14,8 @@ from ecgkit.feature_space.probes.controls import exchange_patients
 from ecgkit.feature_space.probes.linear import LinearProbe
 from ecgkit.feature_space.probes.metrics import Prediction, score
 from ecgkit.feature_space.probes.targets import Target
-from ecgkit.metrics import Floats
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats import Floats
+from ecgkit.stats.folds import TEST_FOLD
 
 MIN_TRAINING = 40
 """With fewer known values in folds 1-8 a target is skipped."""

@@ -19,7 +19,7 @@ from ecgkit.feature_space.probes.controls import (
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.judge import BEATS, FALLS_SHORT, NO_EVIDENCE, Judgement
 from ecgkit.plots.probes import METRIC_WORDS, spoken
-from ecgkit.store import TEST_FOLD
+from ecgkit.stats.folds import TEST_FOLD
 
 IN_UNIT = ("mae", "mae_uncapped", "bias", "limit_low", "limit_high", "calibration_intercept")
 

@@ -122,4 +122,4 @@ def _lead_weights() -> FloatArray:
 
 
 LEAD_WEIGHTS = _lead_weights()
-"""Array ``(12, 9)``: what each electrode adds to each lead, in the order of `ecgkit.ecg.LEADS`."""
+"""Array ``(12, 9)``: what each electrode adds to each lead, in the order of `ecgkit.signals.ecg.LEADS`."""

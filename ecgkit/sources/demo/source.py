@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkit.ecg import ECG
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Source
 from ecgkit.sources.demo.anatomy import ELECTRODES, LEAD_WEIGHTS, Body, FloatArray
 from ecgkit.sources.demo.beats import Rhythm, heart_potentials

@@ -1,0 +1,251 @@
+"""The part of the store that runs in worker processes: it reads, repairs and filters a chunk of records and writes it.
+
+It imports numpy and no more than the filters ask for, since every worker pays for its imports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal as signals_of_the_system
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.io import json_bytes, write_atomically
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.filters import Filters
+
+if TYPE_CHECKING:
+    from ecgkit.sources.base import RecordReader
+
+LARGEST = 32767
+BLOCK = 4
+"""Records that are filtered together: few, so that temporary arrays stay in the cache and malloc keeps their pages."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A run of records to read and where to write them; picklable, and the same for every executor.
+
+    Attributes
+    ----------
+    folder : str
+        The folder under construction, absolute, with ``signals.npy`` in full length and a folder ``chunks``.
+    index : int
+        Number of the chunk.
+    first_row : int
+        Row of its first record.
+    record_ids : tuple of int
+        Its records.
+    training : tuple of bool
+        Which of them are in a training fold.
+    reader : RecordReader
+        Reads them.
+    filters : Filters
+        What they go through.
+    sampling_rate : int
+        In Hz; a record of another rate is unreadable.
+    n_samples : int
+        Samples a lead; a record of another length is unreadable.
+    data_offset : int
+        Bytes before the first row in ``signals.npy``.
+    """
+
+    folder: str
+    index: int
+    first_row: int
+    record_ids: tuple[int, ...]
+    training: tuple[bool, ...]
+    reader: RecordReader
+    filters: Filters
+    sampling_rate: int
+    n_samples: int
+    data_offset: int
+
+
+@dataclass
+class ChunkNotes:
+    """What happened in a chunk, by row of ``signals.npy``; it lies beside the signals as ``chunks/INDEX.json``.
+
+    Attributes
+    ----------
+    quarantined : dict
+        Row to reason.
+    flat_leads : dict
+        Row to the flat leads, such as ``"V3,V4"``.
+    nan_samples : dict
+        Row to the number of samples that were NaN.
+    clipped_samples : dict
+        Row to the number of samples beyond int16.
+    sums, squares : list of int
+        For each lead the sum and the sum of squares over the training records, in microvolts; exact.
+    n_training : int
+        Number of training records that were read.
+    n_samples : int
+        Samples a lead that they have together.
+    sha256 : str
+        Of the rows that were read.
+    """
+
+    quarantined: dict[str, str] = field(default_factory=dict)
+    flat_leads: dict[str, str] = field(default_factory=dict)
+    nan_samples: dict[str, int] = field(default_factory=dict)
+    clipped_samples: dict[str, int] = field(default_factory=dict)
+    sums: list[int] = field(default_factory=lambda: [0] * len(LEADS))
+    squares: list[int] = field(default_factory=lambda: [0] * len(LEADS))
+    n_training: int = 0
+    n_samples: int = 0
+    sha256: str = ""
+
+
+def notes_path(folder: Path | str, index: int) -> Path:
+    """Where the notes of a chunk are; they are written last, so a chunk that has them is finished."""
+    return Path(folder) / "chunks" / f"{index:06d}.json"
+
+
+def read_notes(folder: Path | str, index: int) -> ChunkNotes:
+    """Read the notes of a finished chunk."""
+    return ChunkNotes(**json.loads(notes_path(folder, index).read_text(encoding="utf-8")))
+
+
+def write_chunk(chunk: Chunk) -> int:
+    """Read, repair and filter the records of a chunk and write them to their rows; gives the chunk's index."""
+    notes = ChunkNotes()
+    n_records = len(chunk.record_ids)
+    rows = np.zeros((n_records, len(LEADS), chunk.n_samples), np.int16)
+    for first in range(0, n_records, BLOCK):
+        _fill(chunk, rows, range(first, min(first + BLOCK, n_records)), notes)
+    readable = [str(chunk.first_row + row) not in notes.quarantined for row in range(n_records)]
+    _add_statistics(rows, np.logical_and(readable, chunk.training), notes)
+    notes.sha256 = hashlib.sha256((rows if all(readable) else rows[np.array(readable)]).data).hexdigest()
+    with (Path(chunk.folder) / "signals.npy").open("r+b") as file:
+        # Written, not mapped: on a full disk a write fails with an error, where a mapped page kills the process.
+        file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)
+        file.write(rows.data)
+    write_atomically(notes_path(chunk.folder, chunk.index), json_bytes(asdict(notes)))
+    return chunk.index
+
+
+def start_worker() -> None:
+    """Prepare a worker process: Ctrl-C is the parent's business, and a worker whose parent was killed ends too."""
+    signals_of_the_system.signal(signals_of_the_system.SIGINT, signals_of_the_system.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Fill NaN along time: linear between the neighbours, the nearest sample at the ends, 0 in a lead that is all NaN.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (leads, samples)
+        Any unit. It is not changed.
+
+    Returns
+    -------
+    ndarray, shape (leads, samples)
+        The same without NaN.
+    """
+    result = signal.copy()
+    times = np.arange(signal.shape[1])
+    for lead, is_missing in zip(result, ~np.isfinite(result), strict=True):
+        if is_missing.all():
+            lead[:] = 0
+        elif is_missing.any():
+            lead[is_missing] = np.interp(times[is_missing], times[~is_missing], lead[~is_missing])
+    return result
+
+
+def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], notes: ChunkNotes) -> None:
+    """Read the records at these positions of the chunk into their rows."""
+    pending: dict[int, NDArray[np.float64]] = {}
+    for position in positions:
+        key = str(chunk.first_row + position)
+        try:
+            signal = _read(chunk, chunk.record_ids[position], key, notes)
+        except (EcgkitError, OSError) as error:
+            notes.quarantined[key] = " ".join(str(error).split())
+            continue
+        if signal.dtype != np.int16:
+            pending[position] = np.asarray(signal, np.float64)
+        elif chunk.filters:
+            pending[position] = signal.astype(np.float64)
+        else:
+            rows[position] = signal
+    if pending:
+        block = chunk.filters.apply(np.stack(list(pending.values())), sampling_rate=chunk.sampling_rate)
+        rows[list(pending)] = _to_int16(block, [str(chunk.first_row + position) for position in pending], notes)
+
+
+def _read(chunk: Chunk, record_id: int, key: str, notes: ChunkNotes) -> NDArray[np.int16] | NDArray[np.floating]:
+    """Read one record in microvolts, int16 where the source has these, and note what is flat or missing."""
+    wanted = (len(LEADS), chunk.n_samples)
+    raw = chunk.reader.read_microvolts(record_id)
+    if raw is not None:
+        _check_shape(raw, wanted)
+        flat = raw.min(axis=1) == raw.max(axis=1)
+        if flat.any():
+            notes.flat_leads[key] = _names(flat)
+        return raw
+    ecg = chunk.reader.read(record_id)
+    if ecg.sampling_rate != chunk.sampling_rate:
+        raise UnreadableRecordError(f"sampled at {ecg.sampling_rate:g} Hz, not at {chunk.sampling_rate} Hz")
+    _check_shape(ecg.signal, wanted)
+    signal: NDArray[np.floating] = ecg.signal.astype(np.float64)
+    n_missing = int(signal.size - np.isfinite(signal).sum())
+    if n_missing == signal.size:
+        raise UnreadableRecordError("every sample is NaN")
+    if n_missing:
+        notes.nan_samples[key] = n_missing
+        signal = repair(np.where(np.isfinite(signal), signal, np.nan))
+    flat = np.ptp(signal, axis=1) == 0
+    if flat.any():
+        notes.flat_leads[key] = _names(flat)
+    return signal * 1000.0
+
+
+def _check_shape(signal: NDArray[np.generic], wanted: tuple[int, int]) -> None:
+    if signal.shape != wanted:
+        raise UnreadableRecordError(f"has the shape {signal.shape}, not {wanted}")
+
+
+def _names(flat: NDArray[np.bool_]) -> str:
+    return ",".join(name for name, is_flat in zip(LEADS, flat, strict=True) if is_flat)
+
+
+def _to_int16(microvolts: NDArray[np.floating], keys: Sequence[str], notes: ChunkNotes) -> NDArray[np.int16]:
+    rounded = np.rint(microvolts)
+    if max(rounded.max(), -rounded.min()) > LARGEST:
+        for key, count in zip(keys, (np.abs(rounded) > LARGEST).sum(axis=(1, 2)).tolist(), strict=True):
+            if count:
+                notes.clipped_samples[key] = count
+        rounded = np.clip(rounded, -LARGEST, LARGEST)
+    return rounded.astype(np.int16)
+
+
+def _add_statistics(rows: NDArray[np.int16], training: NDArray[np.bool_], notes: ChunkNotes) -> None:
+    """Add up the training records; float64 holds these integers exactly, since a block's squares stay below 2**53."""
+    positions = np.flatnonzero(training)
+    notes.n_training, notes.n_samples = len(positions), len(positions) * rows.shape[2]
+    sums, squares = np.zeros(len(LEADS), np.int64), np.zeros(len(LEADS), np.int64)
+    for first in range(0, len(positions), BLOCK):
+        values = rows[positions[first : first + BLOCK]].astype(np.float64)
+        sums += values.sum(axis=(0, 2)).astype(np.int64)
+        squares += np.einsum("rls,rls->l", values, values).astype(np.int64)
+    notes.sums, notes.squares = sums.tolist(), squares.tolist()

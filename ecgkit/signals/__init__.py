@@ -1,0 +1,1 @@
+"""What is done to an ECG without a network: the record itself, filters, rhythm."""

@@ -1,0 +1,1 @@
+"""PTB-XL: the source, and its download."""

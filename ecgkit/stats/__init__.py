@@ -1,0 +1,77 @@
+"""Metrics of multilabel classification on arrays: ranking, decisions, calibration, and the table of predictions.
+
+A class counts as predicted where its score is at least the threshold. A metric that a class cannot have in the records
+at hand (an AUC without both outcomes, a sensitivity without positives) is NaN, never a number that stands in for it,
+and a macro mean leaves it out.
+
+Every metric takes ``weights`` of shape (resamples, records): how often each record counts, such as how often a
+bootstrap drew it. It then gives one value a resample, of all resamples at once, exactly as if the records had been
+repeated.
+"""
+
+from __future__ import annotations
+
+from ecgkit.stats.calibration_error import (
+    N_BINS,
+    brier,
+    brier_decomposition,
+    calibrated_ece_interval,
+    ece,
+    reliability,
+)
+from ecgkit.stats.classification import (
+    best_f1_threshold,
+    f_max,
+    f_max_oracle,
+    f_max_threshold,
+    hamming_loss,
+    micro_f1,
+    sensitivity_threshold,
+    specificity_threshold,
+    subset_accuracy,
+    threshold_metrics,
+    youden_threshold,
+)
+from ecgkit.stats.ranking import auc, average_precision, macro, macro_auc, mean_of_classes, operating_points
+from ecgkit.stats.validation import (
+    Bools,
+    Floats,
+    FoldScores,
+    check_probabilities,
+    check_scores,
+    class_thresholds,
+    fold_scores,
+)
+
+__all__ = [
+    "N_BINS",
+    "Bools",
+    "Floats",
+    "FoldScores",
+    "auc",
+    "average_precision",
+    "best_f1_threshold",
+    "brier",
+    "brier_decomposition",
+    "calibrated_ece_interval",
+    "check_probabilities",
+    "check_scores",
+    "class_thresholds",
+    "ece",
+    "f_max",
+    "f_max_oracle",
+    "f_max_threshold",
+    "fold_scores",
+    "hamming_loss",
+    "macro",
+    "macro_auc",
+    "mean_of_classes",
+    "micro_f1",
+    "operating_points",
+    "reliability",
+    "sensitivity_threshold",
+    "specificity_threshold",
+    "subset_accuracy",
+    "threshold_metrics",
+    "youden_threshold",
+]

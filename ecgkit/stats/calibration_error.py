@@ -1,0 +1,180 @@
+"""Metrics of calibration: does what is given 30 % happen three times in ten."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import check_choice
+from ecgkit.stats.validation import Bools, Floats, check_probabilities, check_scores, columns, divide
+
+N_BINS = 15
+BINS = ("width", "mass")
+
+
+def brier(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """Brier score of each class: the mean squared difference between probability and outcome; `auc` has the shapes."""
+    case = columns(y_true, prob, weights)
+    check_probabilities(case.scores)
+    squared = (case.scores - case.truth) ** 2
+    return case.shaped(divide(case.weights @ squared, case.weights.sum(axis=1, keepdims=True)))
+
+
+def brier_decomposition(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS) -> dict[str, float]:
+    """Take the Brier score of one class apart over bins of equal width.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,)
+        Outcomes.
+    prob : array-like of float, shape (records,)
+        Probabilities.
+    n_bins : int, default 15
+        Bins between 0 and 1.
+
+    Returns
+    -------
+    dict of str to float
+        ``reliability`` (0 is calibrated), ``resolution`` (the more the better), ``uncertainty`` (of the outcome alone)
+        and ``within_bins``, what the bins hide. The Brier score is
+        reliability - resolution + uncertainty + within_bins.
+
+    References
+    ----------
+    Murphy, "A new vector partition of the probability score", J. Appl. Meteorology 12 (1973); Stephenson et al., "Two
+    extra components in the Brier score decomposition", Weather and Forecasting 23 (2008), for what is within bins.
+    """
+    truth, values = check_scores(y_true, prob)
+    table = reliability(truth, values, n_bins=n_bins)
+    share, rate = table["count"] / len(truth), truth.mean()
+    parts = {
+        "reliability": float((share * (table["predicted"] - table["observed"]) ** 2).sum()),
+        "resolution": float((share * (table["observed"] - rate) ** 2).sum()),
+        "uncertainty": float(rate * (1 - rate)),
+    }
+    whole = float(brier(truth, values))
+    return parts | {"within_bins": whole - parts["reliability"] + parts["resolution"] - parts["uncertainty"]}
+
+
+def reliability(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS, bins: str = "width") -> pd.DataFrame:
+    """Compare predicted probabilities with observed frequencies in bins.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,)
+        Outcomes of one class.
+    prob : array-like of float, shape (records,)
+        Probabilities.
+    n_bins : int, default 15
+        Bins between 0 and 1; the upper edge belongs to the next bin, except 1.
+    bins : {"width", "mass"}
+        Bins of equal width, or of equally many records (as far as equal probabilities allow it).
+
+    Returns
+    -------
+    DataFrame
+        One row a bin that is not empty: ``count``, mean ``predicted`` probability, ``observed`` frequency.
+    """
+    truth, values = check_scores(y_true, prob)
+    check_probabilities(values)
+    of = _bins(values, n_bins, bins)
+    count = np.bincount(of, minlength=n_bins)
+    table = pd.DataFrame(
+        {
+            "count": count,
+            "predicted": divide(np.bincount(of, weights=values, minlength=n_bins), count),
+            "observed": divide(np.bincount(of, weights=truth, minlength=n_bins), count),
+        }
+    )
+    return table[table["count"] > 0].reset_index(drop=True)
+
+
+def ece(
+    y_true: ArrayLike,
+    prob: ArrayLike,
+    *,
+    n_bins: int = N_BINS,
+    bins: str = "width",
+    weights: ArrayLike | None = None,
+) -> Floats:
+    """Give the expected calibration error of each class: the mean gap between predicted and observed, over bins.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,) or (records, classes)
+        Outcomes.
+    prob : array-like of float, of the same shape
+        Probabilities.
+    n_bins : int, default 15
+        Bins between 0 and 1.
+    bins : {"width", "mass"}
+        As for `reliability`; bins of equal mass are those of the records without weights.
+    weights : array-like of float, shape (resamples, records), optional
+        How often each record counts.
+
+    Returns
+    -------
+    ndarray of float64, shape (classes,), or a single number for one class
+        With weights there is one more axis in front, of resamples.
+    """
+    case = columns(y_true, prob, weights)
+    check_probabilities(case.scores)
+
+    def one(truth: Bools, values: Floats, counts: Floats) -> Floats:
+        in_bin = _bins(values, n_bins, bins)[:, None] == np.arange(n_bins)
+        gaps = np.abs(counts @ (in_bin * (values - truth)[:, None]))
+        return divide(gaps.sum(axis=1), counts.sum(axis=1))
+
+    return case.each(one)
+
+
+def calibrated_ece_interval(
+    prob: ArrayLike, *, n_bins: int = N_BINS, resamples: int = 1000, seed: int = 0
+) -> tuple[Floats, Floats, Floats]:
+    """Simulate the calibration error that these probabilities would show if each were exactly right.
+
+    Even a perfectly calibrated model shows an error, since a bin of finitely many records never has exactly the
+    frequency that was predicted.
+
+    Parameters
+    ----------
+    prob : array-like of float, shape (records,) or (records, classes)
+        Probabilities; outcomes are drawn from them, class by class.
+    n_bins : int, default 15
+        Bins of equal width.
+    resamples : int, default 1000
+        Simulations.
+    seed : int, default 0
+        Of the random numbers.
+
+    Returns
+    -------
+    low, high : ndarray of float64, shape (classes,)
+        The 2.5 and 97.5 percentiles of each class's error.
+    of_macro : ndarray of float64, shape (2,)
+        The same of the mean over classes.
+    """
+    values = np.asarray(prob, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    check_probabilities(values)
+    rng = np.random.default_rng(seed)
+    errors = np.empty((resamples, values.shape[1]))
+    for column in range(values.shape[1]):
+        # float32: the noise of drawing outcomes is far above its rounding.
+        p = values[:, column].astype(np.float32)
+        gaps = (rng.random((resamples, len(p)), dtype=np.float32) < p) - p
+        in_bin = (_bins(values[:, column], n_bins, "width")[:, None] == np.arange(n_bins)).astype(np.float32)
+        errors[:, column] = np.abs(gaps @ in_bin).sum(axis=1) / len(p)
+    low, high = np.percentile(errors, [2.5, 97.5], axis=0)
+    return low, high, np.percentile(errors.mean(axis=1), [2.5, 97.5])
+
+
+def _bins(values: Floats, n_bins: int, kind: str) -> NDArray[np.int64]:
+    """Say in which bin each probability lies."""
+    check_choice("kind of bins", kind, BINS)
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    if kind == "mass":
+        # An edge is the very probability that starts a bin: an interpolated quantile may round past it.
+        edges[1:-1] = np.sort(values)[np.arange(1, n_bins) * len(values) // n_bins]
+    return np.minimum(np.searchsorted(edges, values, side="right") - 1, n_bins - 1)

@@ -1,0 +1,301 @@
+"""Metrics of decisions, and the thresholds that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ecgkit.errors import EcgkitError
+from ecgkit.stats.ranking import operating_points
+from ecgkit.stats.validation import Bools, Floats, check_probabilities, check_scores, columns, divide
+
+GRID = np.linspace(0.0, 1.0, 101)
+"""The thresholds among which the PTB-XL benchmark looks for its F_max."""
+
+
+def threshold_metrics(
+    y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None
+) -> dict[str, Floats]:
+    """Metrics of decisions.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,) or (records, classes)
+        Outcomes.
+    predicted : array-like of bool, of the same shape
+        Decisions.
+    weights : array-like of float, shape (resamples, records), optional
+        How often each record counts.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (classes,)
+        ``sensitivity``, ``specificity``, ``precision``, ``f1`` and ``accuracy``, each with one more axis in front, of
+        resamples, if there are weights. Sensitivity, precision and F1 are NaN for a class without positives,
+        specificity for one without negatives. Precision is 0, as in scikit-learn, for a class that is there and was
+        never predicted: left out, it would make the macro mean the better the fewer are predicted.
+    """
+    case = columns(y_true, predicted, weights)
+    truth, decided = case.truth, case.scores.astype(bool)
+    hits, n_true, n_decided = case.weights @ (truth & decided), case.weights @ truth, case.weights @ decided
+    total = case.weights.sum(axis=1, keepdims=True)
+    n_negative = total - n_true
+    precision = np.where(n_decided > 0, divide(hits, n_decided), 0.0)
+    return {
+        "sensitivity": case.shaped(divide(hits, n_true)),
+        "specificity": case.shaped(divide(n_negative - (n_decided - hits), n_negative)),
+        "precision": case.shaped(np.where(n_true > 0, precision, np.nan)),
+        "f1": case.shaped(np.where(n_true > 0, divide(2 * hits, n_true + n_decided), np.nan)),
+        "accuracy": case.shaped(divide(case.weights @ (truth == decided), total)),
+    }
+
+
+def micro_f1(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """F1 of all decisions on all classes taken together; NaN if there is no positive."""
+    case = columns(y_true, predicted, weights)
+    truth, decided = case.truth, case.scores.astype(bool)
+    hits, n_true = case.weights @ (truth & decided).sum(axis=1), case.weights @ truth.sum(axis=1)
+    f1 = np.where(n_true > 0, divide(2 * hits, n_true + case.weights @ decided.sum(axis=1)), np.nan)
+    return _of_samples(f1, weights)
+
+
+def subset_accuracy(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """Share of the records of shape (records, classes) for which every class is decided rightly."""
+    case = columns(y_true, predicted, weights)
+    right = (case.truth == case.scores.astype(bool)).all(axis=1)
+    return _of_samples(divide(case.weights @ right, case.weights.sum(axis=1)), weights)
+
+
+def hamming_loss(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """Share of the decisions, over all records and classes, that are wrong."""
+    case = columns(y_true, predicted, weights)
+    wrong = (case.truth != case.scores.astype(bool)).mean(axis=1)
+    return _of_samples(divide(case.weights @ wrong, case.weights.sum(axis=1)), weights)
+
+
+def _of_samples(values: Floats, weights: ArrayLike | None) -> Floats:
+    return (values if weights is not None else values[0])[()]
+
+
+def best_f1_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
+    """Find the threshold with the highest F1 among all that differ in what they decide.
+
+    A threshold may lie anywhere between two neighbouring probabilities with the same decisions; it is put midway.
+    Where several of these gaps give the same F1, it goes into the widest, where a small change of the model changes
+    the least.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,)
+        Outcomes of one class.
+    prob : array-like of float, shape (records,)
+        Probabilities.
+
+    Returns
+    -------
+    float
+        Between 0 and 1; NaN if there are not both outcomes.
+
+    Raises
+    ------
+    EcgkitError
+        As `check_scores`, or if a value is outside 0 to 1.
+    """
+    return _best_threshold(y_true, prob, lambda hits, alarms: 2 * hits / (hits + alarms + hits[-1]))
+
+
+def youden_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
+    """Find the threshold with the highest sum of sensitivity and specificity (Youden 1950); see `best_f1_threshold`."""
+    # Times positives and negatives, the sum is one of whole numbers: rounding cannot part what is equally good.
+    return _best_threshold(y_true, prob, lambda hits, alarms: hits * alarms[-1] - alarms * hits[-1])
+
+
+def sensitivity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float) -> float:
+    """Find, of the thresholds with at least this sensitivity, the one with the highest specificity.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,)
+        Outcomes of one class.
+    prob : array-like of float, shape (records,)
+        Probabilities.
+    at_least : float
+        The sensitivity asked for, above 0 and at most 1.
+
+    Returns
+    -------
+    float
+        Between 0 and 1, in the middle of its gap as in `best_f1_threshold`; NaN if there are not both outcomes. Where
+        several thresholds have that specificity, the one among them with the highest sensitivity.
+
+    Raises
+    ------
+    EcgkitError
+        As `best_f1_threshold`, or if ``at_least`` is not above 0 and at most 1.
+    """
+    _check_share(at_least)
+
+    def merit(hits: Floats, alarms: Floats) -> Floats:
+        # One false alarm outweighs all hits together.
+        return np.where(hits >= at_least * hits[-1] - 1e-9, hits - alarms * (hits[-1] + 1), -np.inf)
+
+    return _best_threshold(y_true, prob, merit)
+
+
+def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float) -> float:
+    """Find, of the thresholds with at least this specificity, the one with the highest sensitivity.
+
+    The arguments, and what is raised, are those of `sensitivity_threshold`.
+
+    Returns
+    -------
+    float
+        Between 0 and 1, in the middle of its gap; NaN if there are not both outcomes. Where several thresholds have
+        that sensitivity, the one among them with the highest specificity. Where so few false alarms leave no hit, the
+        threshold lies above all probabilities of the records at hand, or is 1, which a probability of 1 still reaches.
+    """
+    _check_share(at_least)
+
+    def merit(hits: Floats, alarms: Floats) -> Floats:
+        # One hit outweighs all false alarms together.
+        return np.where(alarms <= (1 - at_least) * alarms[-1] + 1e-9, hits * (alarms[-1] + 1) - alarms, -np.inf)
+
+    return _best_threshold(y_true, prob, merit, merit_of_nothing=0.0)
+
+
+def _check_share(at_least: float) -> None:
+    if not 0 < at_least <= 1:
+        raise EcgkitError(f"at_least is {at_least}: give a share above 0 and at most 1")
+
+
+def _best_threshold(
+    y_true: ArrayLike,
+    prob: ArrayLike,
+    merit: Callable[[Floats, Floats], Floats],
+    *,
+    merit_of_nothing: float = -np.inf,
+) -> float:
+    """Find the threshold of the highest merit, a function of hits and false alarms; NaN without both outcomes."""
+    truth, values = check_scores(y_true, prob)
+    check_probabilities(values)
+    if truth.all() or not truth.any():
+        return float("nan")
+    thresholds, hits, alarms = operating_points(truth, values)
+    merits = merit(hits, alarms)
+    if merits.max() < merit_of_nothing:
+        return float((1 + thresholds[0]) / 2)
+    return _midway(thresholds, merits)
+
+
+def _midway(thresholds: Floats, merit: Floats) -> float:
+    """Take the widest gap below the thresholds of the highest merit, and its middle; thresholds fall."""
+    below = np.append(thresholds[1:], 0.0)
+    gap = np.where(merit == merit.max(), thresholds - below, -1.0)
+    best = int(np.argmax(gap))
+    middle = (thresholds[best] + below[best]) / 2
+    # Probabilities are stored as float32: rounded to that, the middle of two neighbours must not fall onto the lower
+    # one.
+    return float(middle if np.float32(middle) > below[best] else thresholds[best])
+
+
+def f_max(y_true: ArrayLike, prob: ArrayLike, *, threshold: float, weights: ArrayLike | None = None) -> Floats:
+    """Sample-centric F measure at one threshold that all classes share.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records, classes)
+        Outcomes.
+    prob : array-like of float, of the same shape
+        Probabilities.
+    threshold : float
+        The common threshold, as `f_max_threshold` finds it on the fold where it may be chosen.
+    weights : array-like of float, shape (resamples, records), optional
+        How often each record counts.
+
+    Returns
+    -------
+    float, or ndarray of shape (resamples,)
+        The harmonic mean of precision, averaged over the records with at least one prediction, and recall, averaged
+        over the records with at least one class; NaN if no record carries a class, 0 if nothing is predicted.
+
+    References
+    ----------
+    Strodthoff et al., "Deep learning for ECG analysis: benchmarks and insights from PTB-XL", IEEE J. Biomed. Health
+    Inform. 25 (2021), doi:10.1109/JBHI.2020.3022989; Radivojac et al., Nature Methods 10 (2013),
+    doi:10.1038/nmeth.2340, for the average over records with a prediction.
+    """
+    case = columns(y_true, prob, weights)
+    return _of_samples(_sample_f(case.truth, case.scores, case.weights, np.array([threshold]))[:, 0], weights)
+
+
+def f_max_oracle(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """Sample-centric F measure at the best of the thresholds 0, 0.01, ..., 1, chosen on the very records it describes.
+
+    This is how the PTB-XL benchmark reports F_max. It is too good by what the choice gains; see `f_max`.
+
+    Returns
+    -------
+    float, or ndarray of shape (resamples,)
+        NaN if no record carries a class.
+    """
+    case = columns(y_true, prob, weights)
+    return _of_samples(_sample_f(case.truth, case.scores, case.weights, GRID).max(axis=1), weights)
+
+
+def _sample_f(truth: Bools, values: Floats, weights: Floats, thresholds: Floats) -> Floats:
+    """Give the sample-centric F measure of each resample at each threshold, shape (resamples, thresholds)."""
+    decided = values[:, :, None] >= thresholds
+    hits, n_decided = (truth[:, :, None] & decided).sum(axis=1), decided.sum(axis=1)
+    n_true = truth.sum(axis=1)
+    has_true, has_decided = n_true > 0, n_decided > 0
+    recall = divide(weights @ (hits / np.maximum(n_true, 1)[:, None]), (weights @ has_true)[:, None])
+    precision = np.nan_to_num(divide(weights @ (hits / np.maximum(n_decided, 1)), weights @ has_decided))
+    f = np.nan_to_num(divide(2 * precision * recall, precision + recall))
+    return np.where(np.isnan(recall), np.nan, f)
+
+
+def f_max_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
+    """Find the common threshold with the highest sample-centric F measure, among all that differ in what they decide.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records, classes)
+        Outcomes.
+    prob : array-like of float, of the same shape
+        Probabilities.
+
+    Returns
+    -------
+    float
+        Between 0 and 1, in the middle of the widest of the best gaps as in `best_f1_threshold`; NaN if no record
+        carries a class.
+
+    Raises
+    ------
+    EcgkitError
+        As `check_scores`, or if a value is outside 0 to 1.
+    """
+    truth, values = check_scores(y_true, prob)
+    check_probabilities(values)
+    if not truth.any():
+        return float("nan")
+    # Lowering the threshold past one score changes the precision and recall of that score's record alone, so the sums
+    # over records at all thresholds are running sums of these changes.
+    order = np.argsort(-values, axis=1, kind="stable")
+    values, truth = np.take_along_axis(values, order, axis=1), np.take_along_axis(truth, order, axis=1)
+    n_predicted = np.arange(1, truth.shape[1] + 1)
+    precision_change = np.diff(np.cumsum(truth, axis=1) / n_predicted, axis=1, prepend=0.0)
+    n_true = truth.sum(axis=1, keepdims=True)
+    recall_change = truth / np.maximum(n_true, 1)
+    first_of_record = np.broadcast_to(n_predicted == 1, truth.shape)
+
+    flat = np.argsort(-values, axis=None, kind="stable")
+    thresholds = values.ravel()[flat]
+    last_of_ties = np.flatnonzero(np.append(thresholds[1:] < thresholds[:-1], True))
+    sums = [np.cumsum(part.ravel()[flat])[last_of_ties] for part in (precision_change, recall_change, first_of_record)]
+    precision, recall = sums[0] / sums[2], sums[1] / (n_true > 0).sum()
+    merit = np.nan_to_num(divide(2 * precision * recall, precision + recall))
+    # Running sums carry rounding errors: what is equal to 12 digits is equal.
+    return _midway(thresholds[last_of_ties], np.round(merit, 12))

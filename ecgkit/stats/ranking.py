@@ -1,0 +1,123 @@
+"""Metrics of the order that scores put records in."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.stats.validation import Bools, Floats, check_scores, columns, divide
+
+
+def macro(values: ArrayLike) -> float:
+    """Give the mean over the classes that have a value; NaN if none has."""
+    values = np.asarray(values, dtype=np.float64)
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def mean_of_classes(values: ArrayLike) -> Floats:
+    """Average over the last axis, leaving out the classes that have no value; NaN where none has."""
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
+
+
+def auc(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """Area under the ROC curve of each class, from the ranks of the scores (the Mann-Whitney statistic).
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,) or (records, classes)
+        Outcomes.
+    scores : array-like of float, of the same shape
+        Scores; ties count half.
+    weights : array-like of float, shape (resamples, records), optional
+        How often each record counts.
+
+    Returns
+    -------
+    ndarray of float64, shape (classes,), or a single number for one class
+        NaN where a class does not have both outcomes. With weights there is one more axis in front, of resamples.
+
+    Raises
+    ------
+    EcgkitError
+        As `check_scores`, or if the weights do not fit.
+    """
+    return columns(y_true, scores, weights).each(_auc)
+
+
+def macro_auc(y_true: ArrayLike, scores: ArrayLike) -> float:
+    """Mean AUC of the classes that have both outcomes; NaN if none has. See `auc`."""
+    return macro(auc(y_true, scores))
+
+
+def average_precision(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
+    """Average precision of each class: the precision at every threshold, weighted by the recall it adds.
+
+    Parameters and what is raised are those of `auc`.
+
+    Returns
+    -------
+    ndarray of float64, shape (classes,), or a single number for one class
+        NaN where a class does not have both outcomes. With weights there is one more axis in front, of resamples.
+    """
+    return columns(y_true, scores, weights).each(_average_precision)
+
+
+def operating_points(y_true: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Count what every possible threshold finds.
+
+    Parameters
+    ----------
+    y_true : array-like of bool, shape (records,)
+        Outcomes of one class.
+    scores : array-like of float, shape (records,)
+        Scores.
+
+    Returns
+    -------
+    thresholds : ndarray of float64
+        The distinct scores, the highest first.
+    true_positives : ndarray of float64
+        Positives with at least that score.
+    false_positives : ndarray of float64
+        Negatives with at least that score.
+    """
+    truth, values = check_scores(y_true, scores)
+    order, last_of_ties = _falling(values)
+    true_positives = np.cumsum(truth[order])[last_of_ties].astype(np.float64)
+    return values[order][last_of_ties], true_positives, last_of_ties + 1 - true_positives
+
+
+def _falling(values: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Order scores, the highest first, and find where each group of ties ends."""
+    order = np.argsort(-values, kind="stable")
+    ordered = values[order]
+    return order, np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))
+
+
+def _found(truth: Bools, values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Count positives and negatives with at least each distinct score, falling: shape (resamples, thresholds)."""
+    order, last_of_ties = _falling(values)
+    ordered = weights[:, order]
+    all_found = np.cumsum(ordered, axis=1)[:, last_of_ties]
+    hits = np.cumsum(ordered * truth[order], axis=1)[:, last_of_ties]
+    return hits, all_found - hits
+
+
+def _auc(truth: Bools, values: Floats, weights: Floats) -> Floats:
+    hits, alarms = _found(truth, values, weights)
+    # The area under straight lines between the points: a group of ties counts half, as in the statistic.
+    area = hits[:, 0] * alarms[:, 0] / 2
+    area += np.einsum("rt,rt->r", hits[:, 1:] + hits[:, :-1], np.diff(alarms, axis=1)) / 2
+    return divide(area, hits[:, -1] * alarms[:, -1])
+
+
+def _average_precision(truth: Bools, values: Floats, weights: Floats) -> Floats:
+    hits, alarms = _found(truth, values, weights)
+    n_true, has_both = hits[:, -1], hits[:, -1] * alarms[:, -1] > 0
+    # Where nothing has been found yet nothing is added, whatever the precision is called.
+    precision = np.nan_to_num(divide(hits, hits + alarms))
+    total = hits[:, 0] * precision[:, 0] + np.einsum("rt,rt->r", np.diff(hits, axis=1), precision[:, 1:])
+    return np.where(has_both, divide(total, n_true), np.nan)

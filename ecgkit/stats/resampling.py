@@ -1,0 +1,123 @@
+"""Intervals by resampling patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from ecgkit.errors import EcgkitError
+from ecgkit.stats import Floats
+
+RESAMPLES = 1000
+PERCENTILES = (2.5, 97.5)
+
+
+def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Draw bootstrap resamples of patients; each brings all of its records along.
+
+    Records of one patient resemble each other, so that resampling records would give intervals that are too narrow.
+
+    Parameters
+    ----------
+    patient_ids : array-like, shape (records,)
+        Whose record each is.
+    resamples : int, default 1000
+        How many resamples.
+    seed : int, default 0
+        Of the random numbers. Resamples of the same patients in the same order with the same seed are the same, so
+        that two models can be compared resample by resample.
+
+    Returns
+    -------
+    ndarray of float64, shape (resamples, records)
+        How often each record was drawn.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no record, or not at least one resample.
+
+    References
+    ----------
+    Efron and Tibshirani, "An introduction to the bootstrap" (1993), chapters 8 and 13.
+    """
+    ids = np.asarray(patient_ids)
+    if pd.isna(ids).any():
+        raise EcgkitError(f"{int(pd.isna(ids).sum())} records have no patient_id: give each its own, or leave them out")
+    patients, of_record = np.unique(ids, return_inverse=True)
+    if not len(patients):
+        raise EcgkitError("there is no record to resample: give at least one")
+    if resamples < 1:
+        raise EcgkitError(f"resamples is {resamples}: give a positive number")
+    drawn = np.random.default_rng(seed).multinomial(len(patients), np.full(len(patients), 1 / len(patients)), resamples)
+    return drawn.astype(np.float64)[:, of_record]
+
+
+def interval(values: ArrayLike) -> tuple[float, float]:
+    """Give the 2.5 and 97.5 percentiles of a metric over the resamples that have it; NaN where none has."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, PERCENTILES)
+    return float(low), float(high)
+
+
+def with_interval(value: float, drawn: Floats) -> dict[str, float | None]:
+    """Give a number as the reports hold it: with the percentiles of its resamples, and None for what is not defined.
+
+    Parameters
+    ----------
+    value : float
+        Of the records themselves; NaN where it is not defined.
+    drawn : ndarray of float64, shape (resamples,)
+        The same of each bootstrap resample.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``value``, ``low`` and ``high``.
+    """
+    low, high = interval(drawn)
+    known = not np.isnan(value)
+    numbers = {"value": value, "low": low, "high": high}
+    return {name: float(number) if known and not np.isnan(number) else None for name, number in numbers.items()}
+
+
+def metric_intervals(
+    values: Mapping[str, Mapping[str, Floats]], drawn: Mapping[str, Mapping[str, Floats]]
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Give all metrics of a fold as the reports hold them.
+
+    A calibration error is a mean of absolute gaps, to which resampling adds noise of its own: its resamples lie above
+    the error that they are resampled from. They are moved down by as much, so that the interval says how far the error
+    scatters, like that of a perfectly calibrated model, with which it is compared.
+
+    Parameters
+    ----------
+    values : mapping of str to mapping of str to float
+        Group and metric, as `ecgkit.evaluation.fold_metrics` gives them.
+    drawn : mapping of str to mapping of str to ndarray of float64, shape (resamples,)
+        The same of each bootstrap resample.
+
+    Returns
+    -------
+    dict
+        ``{GROUP: {METRIC: {"value", "low", "high"}}}``.
+    """
+    return {
+        group: {
+            metric: with_interval(float(value), _around(float(value), drawn[group][metric], metric))
+            for metric, value in of_group.items()
+        }
+        for group, of_group in values.items()
+    }
+
+
+def _around(value: float, drawn: Floats, metric: str) -> Floats:
+    if not metric.startswith("ece") or np.isnan(drawn).all():
+        return drawn
+    return np.maximum(drawn - (np.nanmean(drawn) - value), 0.0)

@@ -1,0 +1,1 @@
+"""A notebook as a step: the strict runner, the chain, sweeps, searches and reproductions."""

@@ -1,0 +1,445 @@
+"""The command line: one line and exit code 2 for bad input, before anything is written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest_ptbxl import make_ptbxl, publish
+
+from ecgkit import paths, sessions
+from ecgkit.cli import main, make_parser
+from ecgkit.errors import EcgkitError
+from ecgkit.workflow import chain as pipeline
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert error.startswith("ecgkit: ")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--dataset", "ptbxl"], "no PTB-XL in .*--dataset demo"),
+        (["run", "--dataset", "mimic"], "unknown dataset 'mimic': choose one of demo, ptbxl"),
+        (["run", "--models", "resnet1d,vit"], "unknown model 'vit': choose one of resnet1d, xlstm, hybrid"),
+        (["run", "--models", ""], "name each model once"),
+        (["run", "--models", "xlstm,xlstm"], "name each model once"),
+        (["run", "--label-set", "form"], "unknown label set 'form': demo has superclass"),
+        (["run", "--epochs", "0"], "epochs is 0"),
+        (["run", "--seed", "-1"], "seed is -1"),
+        (["run", "--jobs", "0"], "jobs is 0"),
+        (["run", "--raw", "/data/ptb-xl"], "takes no raw folder .*did you mean ptbxl"),
+        (["preprocess", "ptbxl", "--records", "10"], "n_records and seed are of the demo"),
+        (["train", "demo", "--model", "resnet1d", "--force", "--resume"], "give one of them"),
+        (["preprocess", "mitbih"], "unknown source 'mitbih'"),
+        (["preprocess", "demo", "--bandpass", "0.5", "60"], "60.*Nyquist"),
+        (["preprocess", "demo", "--notch", "50"], "50.*Nyquist"),
+        (["preprocess", "demo", "--name", "a/b"], "name is 'a/b'"),
+        (["preprocess", "demo", "--records", "3"], "n_records"),
+        (["preprocess", "ptbxl"], "no PTB-XL in .*--raw"),
+        (["preprocess", "ptbxl"], "run `ecgkit download ptbxl`"),
+        (["download", "mimic"], "unknown data set to download 'mimic': choose one of ptbxl"),
+        (["download", "ptbxl", "--limit", "0"], "limit is 0"),
+        (["download", "ptbxl", "--mirror", "/data/ptb-xl"], "'/data/ptb-xl' is no address of a mirror"),
+        (["download", "ptbxl", "--mirror", "file:///a", "--zip", "b"], "give one of them"),
+        (["download", "ptbxl", "--zip", "nowhere.zip"], "no file .*nowhere.zip"),
+        (["train", "nowhere", "--model", "resnet1d"], "nowhere"),
+        (["probe", "session_4"], "no session 'session_4'"),
+        (["export-npz", "nowhere"], "nowhere"),
+        (["sessions", "--root", "/nowhere/at/all"], "no folder /nowhere/at/all"),
+        (["sessions", "show", "3"], "no session '3' in .*training_sessions"),
+        (["sessions", "show", "3", "--kind", "probe"], "no session '3' in .*probe_training_sessions"),
+        (["sessions", "diff", "1", "2"], "no session '1'"),
+        (["sessions", "delete", "1", "--yes"], "no session '1'"),
+        (["reproduce", "1"], "no session '1'"),
+        (["reproduce", "latest"], "no finished session"),
+        (["reproduce", "1", "--tolerance", "nan"], "tolerance is nan: give zero or a positive number"),
+        (["sweep", "nowhere.toml"], "cannot read the sweep .*nowhere.toml"),
+        (["search", "resnet1d", "--trials", "3"], "no dataset ptbxl in .*ecgkit preprocess"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = [] if "--root" in arguments else ["--root", str(tmp_path)]
+    assert main([*arguments, *root]) == 2
+    assert re.search(message, one_line(capsys))
+    made = [path for path in tmp_path.rglob("*") if path.is_file() and not path.name.endswith(".lock")]
+    assert made == []
+
+
+def test_a_session_that_is_not_finished_is_not_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sessions.create(paths.TRAINING, tmp_path)
+    assert main(["probe", "1", "--root", str(tmp_path)]) == 2
+    assert "not finished" in one_line(capsys)
+
+
+def test_a_processed_dataset_takes_no_raw_folder(
+    demo_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / paths.PROCESSED).mkdir()
+    (tmp_path / paths.PROCESSED / "mine").symlink_to(demo_root / paths.PROCESSED / "demo")
+    assert main(["run", "--dataset", "mine", "--raw", "x", "--root", str(tmp_path)]) == 2
+    assert "--raw goes with a source" in one_line(capsys)
+
+
+def test_unknown_words_exit_with_2() -> None:
+    for arguments in (
+        ["fly"],
+        ["download"],
+        ["download", "ptbxl", "--rate", "250"],
+        ["run", "--modles", "x"],
+        ["preprocess", "demo", "--rate", "250"],
+        ["sessions", "delete"],
+        ["sessions", "diff", "1"],
+        ["sessions", "burn", "1"],
+        ["sessions", "--kind", "trained"],
+        ["reproduce"],
+        ["sweep", "--jobs", "two", "x.toml"],
+        ["search", "resnet1d"],
+        ["search", "resnet1d", "--trials", "two"],
+        [],
+    ):
+        with pytest.raises(SystemExit) as exit_info:
+            main(arguments)
+        assert exit_info.value.code == 2
+
+
+def test_every_command_takes_a_root() -> None:
+    commands = words_of(make_parser(), "command")
+    chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
+    feature_space = {"embed", "probe-epochs", "supervise", "similar"}
+    others = {"evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model"}
+    assert set(commands) == chain | feature_space | others
+    words = words_of(commands["sessions"], "word")
+    assert set(words) == {"list", "show", "diff", "delete"}
+    assert all("--root" in command.format_help() for command in [*commands.values(), *words.values()])
+
+
+def words_of(parser: argparse.ArgumentParser, name: str) -> dict[str, argparse.ArgumentParser]:
+    return next(action for action in parser._actions if action.dest == name).choices
+
+
+def test_a_download_prints_the_folder_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mirror = publish(make_ptbxl(tmp_path / "mirror", 20))
+    command = ["download", "ptbxl", "--mirror", mirror.as_uri(), "--root", str(tmp_path)]
+    assert main([*command, "--limit", "10"]) == 0
+    *summary, folder = capsys.readouterr().out.splitlines()
+    assert Path(folder) == tmp_path / paths.RAW / "ptbxl"
+    assert "23 files" in summary[0]
+    assert "the first 10 records at 100 Hz (of 20)" in summary[1]
+    assert main(["preprocess", "ptbxl", "--root", str(tmp_path)]) == 0
+    assert "10 records of 6 patients at 100 Hz; a part: the first 10 of 20 records" in capsys.readouterr().out
+
+
+class TestTheChainOffersTheDownload:
+    """On a terminal it asks; elsewhere it says the command, and never downloads unasked."""
+
+    @pytest.fixture
+    def downloads(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+        made: list[Path] = []
+        monkeypatch.setattr(
+            "ecgkit.sources.ptbxl.download.download_ptbxl", lambda folder: made.append(folder) or "done"
+        )
+        return made
+
+    @pytest.fixture
+    def terminal(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Give what was asked; the last element is the answer to the next question."""
+        asked = ["y"]
+        monkeypatch.setattr("ecgkit.cli.chain.on_terminal", lambda: True)
+        monkeypatch.setattr("builtins.input", lambda text: asked.insert(0, text) or asked[-1])
+        return asked
+
+    def command(self, root: Path, *more: str) -> int:
+        return main(["run", "--dataset", "ptbxl", "--root", str(root), *more])
+
+    def test_elsewhere_it_says_the_command(self, tmp_path, downloads, capsys) -> None:
+        assert self.command(tmp_path) == 2
+        assert "run `ecgkit download ptbxl`" in one_line(capsys)
+        assert downloads == []
+
+    @pytest.mark.usefixtures("terminal")
+    def test_yes_downloads(self, tmp_path, downloads) -> None:
+        assert self.command(tmp_path) == 2  # what would be downloaded is not there in this test
+        assert downloads == [tmp_path / paths.RAW / "ptbxl"]
+
+    @pytest.mark.parametrize("answer", ["", "n", "no", "what?"])
+    def test_anything_else_does_not(self, answer, tmp_path, downloads, terminal, capsys) -> None:
+        terminal[-1] = answer
+        assert self.command(tmp_path) == 2
+        question, _ = terminal
+        assert "[y/N]" in question
+        assert "550 MB" in question
+        assert "run `ecgkit download ptbxl`" in one_line(capsys)
+        assert downloads == []
+
+    @pytest.fixture
+    def on_a_real_terminal(self):
+        """Give a function that types into the terminal of a command, and tells how it ended and what it said."""
+        pty = pytest.importorskip("pty")
+
+        def run(command: list[str | Path], typed: bytes) -> tuple[int, str]:
+            ours, theirs = pty.openpty()
+            os.write(ours, typed)
+            done = subprocess.run(command, check=False, stdin=theirs, stdout=theirs, stderr=theirs, timeout=120)
+            os.close(theirs)
+            shown = os.read(ours, 10_000).decode()
+            os.close(ours)
+            return done.returncode, shown
+
+        return run
+
+    def test_a_real_terminal(self, tmp_path: Path, on_a_real_terminal) -> None:
+        command = [Path(sys.executable).with_name("ecgkit"), "run", "--dataset", "ptbxl", "--root", tmp_path]
+        code, shown = on_a_real_terminal(command, b"n\n")
+        assert code == 2
+        assert "Download it from PhysioNet now (550 MB at 100 Hz)? [y/N]" in shown
+        assert "ecgkit: no PTB-XL in " in shown
+
+    @pytest.mark.parametrize(("typed", "answer"), [(b"\x04", False), (b"n\n", False), (b"y\n", True)])
+    def test_the_end_of_input_is_a_no(self, typed: bytes, answer: bool, on_a_real_terminal) -> None:
+        code = "from ecgkit.cli.common import on_terminal, says_yes; print(on_terminal(), says_yes('Really?'))"
+        exit_code, shown = on_a_real_terminal([sys.executable, "-c", code], typed)
+        assert exit_code == 0
+        assert "Really? [y/N]" in shown
+        assert shown.split()[-2:] == ["True", str(answer)]
+
+    def test_it_does_not_ask_before_the_rest_is_right(self, tmp_path, downloads, terminal) -> None:
+        for more in (["--models", "vit"], ["--jobs", "0"]):
+            assert self.command(tmp_path, *more) == 2
+        assert terminal == ["y"]
+        assert downloads == []
+
+    @pytest.mark.usefixtures("terminal")
+    def test_it_asks_again_where_a_download_ended_before_the_tables(self, tmp_path, downloads) -> None:
+        (tmp_path / paths.RAW / "ptbxl").mkdir(parents=True)
+        (tmp_path / paths.RAW / "ptbxl" / "LICENSE.txt").touch()
+        assert self.command(tmp_path) == 2
+        assert len(downloads) == 1
+
+    def test_it_does_not_ask_where_a_folder_is_named(self, tmp_path, downloads, terminal) -> None:
+        assert self.command(tmp_path, "--raw", str(tmp_path / "x")) == 2
+        assert terminal == ["y"]
+        assert downloads == []
+
+    def test_it_does_not_ask_where_something_is_there(self, tmp_path, downloads, terminal) -> None:
+        make_ptbxl(tmp_path / paths.RAW / "ptbxl", 3)
+        (tmp_path / paths.RAW / "ptbxl" / "scp_statements.csv").unlink()
+        assert self.command(tmp_path) == 2
+        assert terminal == ["y"]
+        assert downloads == []
+
+
+def test_an_interruption_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "run", interrupted)
+    assert main(["run", "--root", str(tmp_path)]) == 130
+    assert "the same command goes on where it stopped" in one_line(capsys)
+    assert main(["run", "--force", "--root", str(tmp_path)]) == 130
+    assert "the same command begins again" in one_line(capsys)
+    monkeypatch.setattr(pipeline, "train", interrupted)
+    assert main(["train", "demo", "--model", "cnn", "--force", "--root", str(tmp_path)]) == 130
+    assert "with --resume instead of --force goes on where it stopped" in one_line(capsys)
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "signals.npy")
+
+    monkeypatch.setattr(pipeline, "run", full)
+    assert main(["run", "--root", str(tmp_path)]) == 2
+    assert "No space left on device: signals.npy" in one_line(capsys)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    for _ in range(300):
+        sessions.create(paths.TRAINING, tmp_path)
+    command = f"{Path(sys.executable).with_name('ecgkit')} sessions --json --root {tmp_path} | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=True)
+    assert done.stdout == "[\n"
+    assert done.stderr == ""
+
+
+def test_sessions_as_json_is_nothing_but_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sessions", "--json", "--root", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    session = sessions.create(paths.TRAINING, tmp_path)
+    session.write_json("config.json", {"model": "xlstm", "dataset": "demo", "label_set": "superclass", "seed": 0})
+    assert main(["sessions", "--json", "--root", str(tmp_path)]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["model"], row["done"], row["fold_10_macro_auc"]) == ("session_1", "xlstm", False, None)
+    assert main(["sessions", "--root", str(tmp_path)]) == 0
+    assert "training_sessions/session_1  unfinished  xlstm demo superclass" in capsys.readouterr().out
+
+
+class TestSessions:
+    """Two trainings, a probe of the first, and what is said of them; --json is nothing but JSON."""
+
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Path:
+        for seed, dropout in ((0, 0.3), (1, 0.2)):
+            session = sessions.create(paths.TRAINING, tmp_path)
+            config = {"model": "xlstm", "dataset": "demo", "label_set": "superclass", "seed": seed}
+            options = {"model_options": {"dropout": dropout}, "dataset_fingerprint": f"{'ab'[seed]}{'0' * 63}"}
+            session.write_json("config.json", config | options)
+            packages = {"torch": f"2.{seed + 6}", "numpy": "2.0"}
+            session.write_json("environment.json", {"packages": packages, "threads": 2})
+            session.mark_done()
+        probe = sessions.create(paths.PROBES, tmp_path)
+        probe.write_json("config.json", {"training_session": "session_1", "clusters": 5})
+        probe.folder("age").write_json("metrics.json", {"fold_10": {"probe": {"r2": {"value": 0.4}}}})
+        return tmp_path
+
+    @pytest.fixture
+    def say(self, root: Path, capsys: pytest.CaptureFixture[str]):
+        """Run a command and give what it prints, or read it as JSON."""
+
+        def call(*words: str) -> object:
+            assert main(["sessions", *words, "--root", str(root)]) == 0
+            output = capsys.readouterr()
+            assert output.err == ""
+            return json.loads(output.out) if "--json" in words else output.out
+
+        return call
+
+    def test_list_is_what_stands_for_no_word(self, say) -> None:
+        rows = say("list", "--json")
+        assert rows == say("--json")
+        assert [f"{row['kind']}/{row['name']}" for row in rows] == [
+            "training_sessions/session_1",
+            "training_sessions/session_2",
+            "probe_training_sessions/session_1",
+        ]
+        assert [row["state"] for row in rows] == ["done", "done", "unfinished"]
+        assert [row["kind"] for row in say("--json", "--kind", "probe")] == ["probe_training_sessions"]
+        assert say("list", "--kind", "probe") == "probe_training_sessions/session_1  unfinished  session_1\n"
+
+    def test_options_before_the_word_hold(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["sessions", "--root", str(root), "--json", "--kind", "probe", "list"]) == 0
+        assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["session_1"]
+
+    def test_show(self, say) -> None:
+        shown = say("show", "1", "--json")
+        assert shown["config"]["model_options"] == {"dropout": 0.3}
+        assert shown["environment"]["packages"]["torch"] == "2.6"
+        assert shown["probes"] == ["probe_training_sessions/session_1"]
+        assert shown["files"] == ["DONE", "config.json", "environment.json"]
+        text = say("show", "session_1")
+        assert re.search(r"^  model_options\.dropout +0\.3$", text, re.MULTILINE)
+        assert "probes: probe_training_sessions/session_1" in text
+        for words in (["probe_training_sessions/session_1"], ["1", "--kind", "probe"]):
+            probe = say("show", *words, "--json")
+            assert probe["training_session"] == "session_1"
+            assert probe["metrics"] == {"age": {"fold_10": {"probe": {"r2": {"value": 0.4}}}}}
+
+    def test_a_running_session_says_so(self, root: Path, say) -> None:
+        with sessions.claim(paths.TRAINING, root, {}):
+            assert say("show", "3", "--json")["state"] == "being run"
+        assert say("show", "3", "--json")["state"] == "unfinished"
+
+    def test_diff(self, say) -> None:
+        found = say("diff", "1", "2", "--json")
+        assert found["a"] == "training_sessions/session_1"
+        assert found["config"] == {"model_options.dropout": {"a": 0.3, "b": 0.2}, "seed": {"a": 0, "b": 1}}
+        fingerprint = {"a": f"a{'0' * 63}", "b": f"b{'0' * 63}", "same": False}
+        assert found["dataset_fingerprint"] == fingerprint
+        assert found["environment"] == {"packages.torch": {"a": "2.6", "b": "2.7"}}
+        text = say("diff", "session_1", "session_2")
+        assert "  seed: 0 -> 1\n" in text
+        assert "  packages.torch: 2.6 -> 2.7\n" in text
+        same = say("diff", "1", "1", "--json")
+        assert (same["config"], same["environment"], same["dataset_fingerprint"]["same"]) == ({}, {}, True)
+        assert say("diff", "1", "1").count("nothing differs") == 3
+
+    def left(self, root: Path) -> list[str]:
+        return [s.label for kind in (paths.TRAINING, paths.PROBES) for s in sessions.list_sessions(kind, root)]
+
+    def test_delete_asks_on_a_terminal(self, root: Path, say, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = ["n", "", "y"]
+        monkeypatch.setattr("ecgkit.cli.sessions.on_terminal", lambda: True)
+        monkeypatch.setattr("builtins.input", lambda _: answers.pop(0))
+        for _ in range(2):
+            assert say("delete", "1").endswith("nothing deleted\n")
+        assert len(self.left(root)) == 3
+        made = "training_sessions/session_1 (made from it, and left: probe_training_sessions/session_1)"
+        assert say("delete", "1") == f"{made}\ndeleted {made}\n"
+        assert self.left(root) == ["training_sessions/session_2", "probe_training_sessions/session_1"]
+
+    def test_elsewhere_delete_wants_a_yes(self, root: Path, say, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["sessions", "delete", "1", "2", "--root", str(root)]) == 2
+        error = one_line(capsys)
+        assert "add --yes to delete training_sessions/session_1 (made from it, and left: probe" in error
+        assert len(self.left(root)) == 3
+        text = say("delete", "1", "session_1", "probe_training_sessions/session_1", "--yes")
+        assert text == "deleted training_sessions/session_1\ndeleted probe_training_sessions/session_1\n"
+        assert self.left(root) == ["training_sessions/session_2"]
+
+    def test_one_that_is_run_spares_them_all(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        with sessions.claim(paths.TRAINING, root, {}):
+            assert main(["sessions", "delete", "1", "3", "--yes", "--root", str(root)]) == 2
+        assert "session_3 is being run by another process" in one_line(capsys)
+        assert len(self.left(root)) == 4
+
+
+def test_the_module_is_the_command() -> None:
+    command = [sys.executable, "-m", "ecgkit.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("ecgkit ")
+
+
+def test_export_prints_the_file_last(demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export-npz", "demo", "--root", str(demo_root)]) == 0
+    path = Path(capsys.readouterr().out.strip().splitlines()[-1])
+    with np.load(path, allow_pickle=False) as file:
+        assert file["X"].shape[1:] == (1000, 12)
+    path.unlink()
+
+
+def test_the_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("ecgkit")
+    result = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("ecgkit ")
+
+
+def test_arguments_of_the_chain_are_checked_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match="vit"):
+        pipeline.run(tmp_path, dataset="demo", models=["resnet1d", "vit"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def readme_commands() -> list[str]:
+    """Give the lines of README's code blocks that call ecgkit with arguments that stand for themselves."""
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    lines = [line.strip() for block in readme.split("```")[1::2] for line in block.splitlines()]
+    calls = [line for line in lines if re.match(r"(\S*[/\\])?ecgkit ", line) and "[" not in line]
+    return [
+        re.sub(r"^\S*ecgkit ", "", line).split("#")[0].strip()
+        for line in calls
+        if not re.search(r"\b[A-Z]{3,}\b", line)
+    ]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_commands_of_the_readme_can_be_parsed(command: str) -> None:
+    assert make_parser().parse_args(command.split()).command in command
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(readme_commands()) >= 3
