@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import add_calibration, apply_calibration, fit_calibration
-from ecgkit.evaluation import calibration as module
+from ecgkit.stats import calibration as module
 from ecgkit.stats.calibration import METHODS, calibration_summary, fit_isotonic, fit_platt, fit_temperature
 
 
