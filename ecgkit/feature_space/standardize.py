@@ -70,7 +70,7 @@ def check_embeddings(embeddings: NDArray[np.floating], records: pd.DataFrame) ->
     """Raise EcgkitError unless the embeddings are finite, one row per record."""
     if embeddings.ndim != 2 or len(embeddings) != len(records):
         raise EcgkitError(
-            f"embeddings of shape {embeddings.shape} for {len(records)} records: pass one row per record, in their order"
+            f"embeddings of shape {embeddings.shape} for {len(records)} records: pass one row per record, in order"
         )
     if not np.isfinite(embeddings).all():
         row = int(np.flatnonzero(~np.isfinite(embeddings).all(axis=1))[0])
@@ -78,7 +78,7 @@ def check_embeddings(embeddings: NDArray[np.floating], records: pd.DataFrame) ->
 
 
 def check_patients(records: pd.DataFrame) -> None:
-    """Raise EcgkitError if a patient is in two of the splits folds 1-8, fold 9 and fold 10, or a fold is not 1 to 10."""
+    """Raise EcgkitError if a patient is in two of the splits 1-8, 9 and 10, or a fold is not 1 to 10."""
     unknown = ~records["fold"].isin(PART_OF_FOLD.keys())
     if unknown.any():
         raise EcgkitError(f"fold {records.loc[unknown, 'fold'].iloc[0]} is not one of 1 to 10: assign folds by patient")
