@@ -5,7 +5,7 @@ from __future__ import annotations
 from ecgkit.plots.beats import beat_difference, beat_grid
 from ecgkit.plots.clusters import cluster_agreement, cluster_card, cluster_confounding, cluster_heatmap, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
-from ecgkit.plots.concepts import concept_groups, concept_removed, probe_by_epoch, probe_by_layer
+from ecgkit.plots.concepts import concept_removed
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import plot_ecg, plot_filtering
 from ecgkit.plots.evaluation import (
@@ -26,7 +26,15 @@ from ecgkit.plots.maps import (
     map_panels,
     map_probabilities,
 )
-from ecgkit.plots.probes import probe_agreement, probe_classes, probe_comparison, probe_probability, probe_regression
+from ecgkit.plots.probes import (
+    probe_agreement,
+    probe_by_epoch,
+    probe_by_layer,
+    probe_classes,
+    probe_comparison,
+    probe_probability,
+    probe_regression,
+)
 from ecgkit.plots.style import use_style
 from ecgkit.plots.subgroups import (
     cooccurrence_compared,
@@ -46,7 +54,6 @@ __all__ = [
     "cluster_card",
     "cluster_confounding",
     "cluster_heatmap",
-    "concept_groups",
     "concept_removed",
     "confusion_matrices",
     "confusion_matrix",
