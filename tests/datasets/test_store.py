@@ -304,7 +304,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_finished(tmp_path: Path, monkeypa
     quiet(Invented(40, spoil=rest), tmp_path / "d")
     assert rest.read == 0
     with monkeypatch.context() as patch:
-        patch.setattr(datasets.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
+        patch.setattr(store.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
         with pytest.raises(EcgkitError, match="are needed in"):
             quiet(Invented(40), tmp_path / "e")
 
