@@ -205,7 +205,7 @@ def _names(flat: NDArray[np.bool_]) -> str:
     return ",".join(name for name, is_flat in zip(LEADS, flat, strict=True) if is_flat)
 
 
-def _note_clipped(rounded: NDArray[np.float64], keys: Sequence[str], notes: ChunkNotes) -> None:
+def _note_clipped(rounded: NDArray[np.floating], keys: Sequence[str], notes: ChunkNotes) -> None:
     """Count the samples of each record that are beyond int16."""
     if max(rounded.max(), -rounded.min()) > LARGEST:
         counts = (np.abs(rounded) > LARGEST).sum(axis=(1, 2)).tolist()

@@ -80,8 +80,8 @@ class ECG:
     @property
     def missing_leads(self) -> tuple[str, ...]:
         """The leads without a single value."""
-        is_missing = ~np.isfinite(self.signal).any(axis=1)
-        return tuple(name for name, missing in zip(LEADS, is_missing, strict=True) if missing)
+        has_values: list[bool] = np.isfinite(self.signal).any(axis=1).tolist()
+        return tuple(name for name, is_there in zip(LEADS, has_values, strict=True) if not is_there)
 
 
 def check_age(age: float | None) -> None:
@@ -125,7 +125,7 @@ def sort_leads(signal: NDArray[np.generic], leads: Sequence[str]) -> NDArray[np.
     if None not in order:
         return signal[[row for row in order if row is not None]]
     result = np.full((len(LEADS), signal.shape[1]), np.nan, np.result_type(signal.dtype, np.float32))
-    for lead, row in enumerate(order):
+    for position, row in enumerate(order):
         if row is not None:
-            result[lead] = signal[row]
+            result[position] = signal[row]
     return result

@@ -142,10 +142,11 @@ def to_microvolts(signal: ArrayLike, *, sampling_rate: float, target_rate: float
     repaired = repair(np.asarray(signal, np.float64))
     if sampling_rate != target_rate:
         repaired = resample(repaired, sampling_rate=sampling_rate, target_rate=target_rate)
-    return repaired * 1000.0
+    microvolts: NDArray[np.float64] = repaired * 1000.0
+    return microvolts
 
 
-def filter_microvolts(microvolts: ArrayLike, filters: Filters, *, sampling_rate: float) -> NDArray[np.float64]:
+def filter_microvolts(microvolts: ArrayLike, filters: Filters, *, sampling_rate: float) -> NDArray[np.floating]:
     """Filter signals and round them to whole microvolts.
 
     Parameters
@@ -161,10 +162,11 @@ def filter_microvolts(microvolts: ArrayLike, filters: Filters, *, sampling_rate:
     -------
     ndarray of float64, shape (..., leads, samples)
     """
-    return np.rint(filters.apply(microvolts, sampling_rate=sampling_rate))
+    rounded: NDArray[np.floating] = np.rint(filters.apply(microvolts, sampling_rate=sampling_rate))
+    return rounded
 
 
-def clip_to_int16(microvolts: NDArray[np.float64]) -> NDArray[np.int16]:
+def clip_to_int16(microvolts: NDArray[np.floating]) -> NDArray[np.int16]:
     """Clip whole microvolts to what is stored, from -32767 to 32767."""
     return np.clip(microvolts, -LARGEST, LARGEST).astype(np.int16)
 

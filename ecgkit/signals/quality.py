@@ -33,6 +33,6 @@ def check_units(ecg: ECG) -> None:
     span = np.median(high - low)
     if span > LARGEST_RANGE:
         raise EcgkitError(
-            f"ECG {ecg.record_id} spans {span:,.0f} and an ECG in mV less than {LARGEST_RANGE:g}: the signal looks like "
-            "microvolts, divide it by 1000"
+            f"ECG {ecg.record_id} spans {span:,.0f} and an ECG in mV less than {LARGEST_RANGE:g}: the signal looks "
+            "like microvolts, divide it by 1000"
         )
