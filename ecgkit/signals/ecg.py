@@ -80,8 +80,7 @@ class ECG:
     @property
     def missing_leads(self) -> tuple[str, ...]:
         """The leads without a single value."""
-        has_values: list[bool] = np.isfinite(self.signal).any(axis=1).tolist()
-        return tuple(name for name, is_there in zip(LEADS, has_values, strict=True) if not is_there)
+        return tuple(name for name, values in zip(LEADS, self.signal, strict=True) if not np.isfinite(values).any())
 
 
 def check_age(age: float | None) -> None:

@@ -125,7 +125,7 @@ def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:
     return result
 
 
-def to_microvolts(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> NDArray[np.float64]:
+def to_microvolts(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> NDArray[np.floating]:
     """Repair a signal, resample it, and convert it from mV to microvolts.
 
     Parameters
@@ -139,11 +139,10 @@ def to_microvolts(signal: ArrayLike, *, sampling_rate: float, target_rate: float
     -------
     ndarray of float64, shape (leads, samples)
     """
-    repaired = repair(np.asarray(signal, np.float64))
+    repaired: NDArray[np.floating] = repair(np.asarray(signal, np.float64))
     if sampling_rate != target_rate:
         repaired = resample(repaired, sampling_rate=sampling_rate, target_rate=target_rate)
-    microvolts: NDArray[np.float64] = repaired * 1000.0
-    return microvolts
+    return repaired * 1000.0
 
 
 def filter_microvolts(microvolts: ArrayLike, filters: Filters, *, sampling_rate: float) -> NDArray[np.floating]:
