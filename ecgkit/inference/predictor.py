@@ -236,7 +236,7 @@ class Predictor(ABC):
                 'sex=[...] of "male", "female" and None (where unknown)'
             )
         records = make_records(len(values), age, sex) if given else None
-        ecgs = [ECG(np.asarray(signal, np.float32), sampling_rate, i) for i, signal in enumerate(values)]
+        ecgs = [ECG(np.asarray(signal, np.float32), sampling_rate, str(i)) for i, signal in enumerate(values)]
         return self.probabilities(ecgs, records)
 
 

@@ -23,7 +23,7 @@ class ECG:
         Millivolts, leads in the order of `LEADS`.
     sampling_rate : float
         Samples per second, in Hz.
-    record_id : int or str
+    record_id : str
         The name of the record in its source; empty if it has none.
 
     Raises
@@ -34,7 +34,7 @@ class ECG:
 
     signal: NDArray[np.float32]
     sampling_rate: float
-    record_id: int | str = ""
+    record_id: str = ""
 
     def __post_init__(self) -> None:
         if self.signal.ndim != 2 or self.signal.shape[0] != len(LEADS):
