@@ -15,7 +15,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit import paths, sessions, stats
-from ecgkit.datasets.chunks import LARGEST, repair
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.ensembles import apply_ensemble, is_ensemble
 from ecgkit.inference import shipped as pretrained
@@ -23,6 +22,7 @@ from ecgkit.inference.folder import ModelFolder, read_model
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.filters import Filters, resample, standardize
+from ecgkit.signals.prepare import LARGEST, repair
 from ecgkit.stats.calibration import apply_calibration
 from ecgkit.training.data import BATCH, records_at_once
 from ecgkit.training.inference import TrainedSession, check_match, open_trained
