@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import holm
 from ecgkit.explain.directions import ConceptDirection, concept_direction, fit_task
 from ecgkit.explain.erasure import Eraser, erase_least_squares, erase_random
 from ecgkit.feature_space.probes.controls import exchange_patients
@@ -22,6 +21,7 @@ from ecgkit.feature_space.probes.task import MIN_OF_EACH, Task, make_task
 from ecgkit.feature_space.standardize import fit_scaler, fold_rows, training_rows
 from ecgkit.stats import Floats, auc
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 OWN_HEAD, REFITTED = "own head", "refitted head"

@@ -11,13 +11,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import holm
 from ecgkit.explain.directions import along_direction, concept_direction, group_members, group_table, records_at_ends
 from ecgkit.explain.effect import ConceptEffect, concept_effect
 from ecgkit.explain.erasure import erase_least_squares, erase_random
 from ecgkit.feature_space.probes.linear import ALPHAS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.plots.concepts import concept_removed
+from ecgkit.stats.multiple_testing import holm
 
 AGE, SEX = TARGETS[:2]
 AGE_IN_TWO_BINS = replace(AGE, edges=(55,))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import AGE, SEX, Target, align
+from ecgkit.stats.identifiers import patient_codes
 
 PROBE, BASELINE, DEMOGRAPHICS, MEASUREMENTS = "probe", "baseline", "demographics", "measurements"
 UNTRAINED, SHUFFLED, PERMUTATION, END_TO_END = "untrained", "shuffled_labels", "permutation", "end_to_end"
@@ -127,7 +128,8 @@ def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> 
     ndarray of int64, shape (number, records)
         The record whose value each record gets.
     """
-    _, of_record, counts = np.unique(patients, return_inverse=True, return_counts=True)
+    of_record = patient_codes(patients)
+    counts = np.bincount(of_record)
     order = np.argsort(of_record, kind="stable")
     begins = np.cumsum(counts) - counts
     place = np.empty(len(patients), dtype=np.int64)

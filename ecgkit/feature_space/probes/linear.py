@@ -26,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.standardize import Scaler, fit_scaler
 from ecgkit.stats import Floats
+from ecgkit.stats.identifiers import patient_codes
 
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 6, 15))
 """Penalties from which a ridge probe chooses; a larger one is stronger."""
@@ -134,11 +135,12 @@ class Problem:
 
 def patient_splits(patients: NDArray[np.generic], seed: int, n_splits: int = N_SPLITS) -> list[Split]:
     """Split records into rows to fit on and rows to score, with all records of a patient on one side."""
-    number = min(n_splits, len(np.unique(patients)))
+    codes = patient_codes(patients)
+    number = min(n_splits, len(np.unique(codes)))
     if number < 2:
         raise EcgkitError("cross-validation needs the records of two patients in folds 1-8: leave this target out")
     splitter = GroupKFold(n_splits=number, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(patients)), groups=patients))
+    return list(splitter.split(np.zeros(len(patients)), groups=codes))
 
 
 def fit_linear(
