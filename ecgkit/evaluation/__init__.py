@@ -11,7 +11,7 @@ from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, s
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
 from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, interval_table, metrics_table
-from ecgkit.evaluation.run import ComparisonRun, begin_comparison
+from ecgkit.evaluation.run import ComparisonRun, open_comparison
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import gap_sentence, subgroup_report, subgroup_table
 from ecgkit.stats.calibration import (
@@ -33,7 +33,6 @@ __all__ = [
     "add_calibration",
     "apply_calibration",
     "apply_ensemble",
-    "begin_comparison",
     "calibration_summary",
     "classification_report",
     "compare",
@@ -55,6 +54,7 @@ __all__ = [
     "interval_table",
     "leaderboard",
     "metrics_table",
+    "open_comparison",
     "patient_weights",
     "policy_table",
     "published",
