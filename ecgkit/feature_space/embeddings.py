@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
-from ecgkit.feature_space.parts import check_embeddings
+from ecgkit.feature_space.standardize import check_embeddings
 from ecgkit.io import file_sha256, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD

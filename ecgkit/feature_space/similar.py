@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.parts import check_embeddings, fit_scaler, training_rows
+from ecgkit.feature_space.standardize import check_embeddings, fit_scaler, training_rows
 
 
 class SimilarRecords:

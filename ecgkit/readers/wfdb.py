@@ -212,7 +212,7 @@ class WfdbFiles:
     def read(self, record_id: int) -> ECG:
         """Read one record; see `read_record`."""
         ecg = read_record(f"{self.folder}/{self.files[record_id]}")
-        return ECG(ecg.signal, ecg.sampling_rate, record_id)
+        return ECG(ecg.signal, ecg.sampling_rate, str(record_id))
 
     def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
         """Read one record as integers if its file holds microvolts; see `read_microvolts`."""

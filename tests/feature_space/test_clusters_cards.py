@@ -14,7 +14,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.clusters.cards import cards_table, cluster_cards, cluster_positions, nearest_records
 from ecgkit.feature_space.clusters.fit import Clusters, fit_clusters
 from ecgkit.feature_space.clusters.matching import RULES, SCORES, match_clusters
-from ecgkit.feature_space.parts import Scaler
+from ecgkit.feature_space.standardize import Scaler
 
 
 def clusters_of(assigned: np.ndarray, k: int | None = None) -> Clusters:

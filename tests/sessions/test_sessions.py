@@ -108,7 +108,10 @@ def test_claim_goes_on_with_what_was_cut_off_and_leaves_running_sessions_alone(t
         assert again.name == "session_2"
     with sessions.claim(KIND, tmp_path, config, resume=False) as fresh:
         assert fresh.name == "session_3"
-    with pytest.raises(EcgkitError, match="no interrupted session"), sessions.claim(KIND, tmp_path, {"epochs": 9}, resume=True):
+    with (
+        pytest.raises(EcgkitError, match="no interrupted session"),
+        sessions.claim(KIND, tmp_path, {"epochs": 9}, resume=True),
+    ):
         pass
 
 

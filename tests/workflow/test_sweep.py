@@ -16,11 +16,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ecgkit import paths, sessions, training
+from ecgkit import paths, sessions
 from ecgkit.cli import main
 from ecgkit.errors import EcgkitError
 from ecgkit.io import locked
-from ecgkit.workflow import chain as pipeline
 from ecgkit.workflow import sweep
 
 HEAD = 'dataset = "demo"\nmodel = "resnet1d"\n'

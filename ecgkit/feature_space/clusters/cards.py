@@ -14,7 +14,7 @@ from ecgkit.evaluation.subgroups import NOISE as NOISE_WORDS
 from ecgkit.evaluation.subgroups import NOISE_COLUMNS, noted_noise
 from ecgkit.feature_space.clusters.agreement import NO_CLUSTER
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters
-from ecgkit.feature_space.parts import check_embeddings, fold_rows
+from ecgkit.feature_space.standardize import check_embeddings, fold_rows
 from ecgkit.stats.folds import TEST_FOLD
 
 N_DEVICES = 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from ecgkit.feature_space.clusters.fit import check_k, fit_kmeans, principal_components, training_sample
-from ecgkit.feature_space.parts import standardise, training_rows
+from ecgkit.feature_space.standardize import standardize, training_rows
 
 
 def k_selection(
@@ -79,7 +79,7 @@ def k_selection(
     Walther and Hastie, "Estimating the number of clusters in a data set via the gap statistic", J. R. Stat. Soc. B 63
     (2001), doi:10.1111/1467-9868.00293, with another distribution.
     """
-    standardised = standardise(embeddings, records)
+    standardised = standardize(embeddings, records)
     sample = training_sample(records, max_records, seed)
     points = principal_components(standardised, training_rows(records), n_components)[sample]
     patients = records["patient_id"].to_numpy()[sample]

@@ -106,7 +106,7 @@ class Demo(Source):
             If there is no such record.
         """
         signal = self.read_microvolts(record_id).astype(np.float32) / np.float32(1000)
-        return ECG(signal, self.sampling_rate, record_id)
+        return ECG(signal, self.sampling_rate, str(record_id))
 
     def read_microvolts(self, record_id: int) -> NDArray[np.int16]:
         """Make one record as integers.
