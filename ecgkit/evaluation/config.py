@@ -28,8 +28,6 @@ class ComparisonConfig:
         Name of the label set, if all are compared; None means that of the newest session.
     ensembles : str
         Methods, separated by commas; empty for none.
-    test_time : bool
-        Whether to also evaluate windows and shifts of the records.
     resamples : int
         Number of bootstrap resamples of patients.
 
@@ -43,7 +41,6 @@ class ComparisonConfig:
     dataset: str | None = None
     label_set: str | None = None
     ensembles: str = ",".join(METHODS)
-    test_time: bool = False
     resamples: int = RESAMPLES
 
     def __post_init__(self) -> None:

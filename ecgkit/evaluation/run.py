@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.config import ComparisonConfig, find_members, split_names
 from ecgkit.evaluation.ensembles import is_ensemble, write_ensemble
-from ecgkit.evaluation.leaderboard import ENSEMBLE, Leaderboard, leaderboard
+from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard
 from ecgkit.sessions import Session
 
 LEADERBOARD = "leaderboard.json"
@@ -58,13 +57,6 @@ class ComparisonRun:
         """Give the first two sessions of a leaderboard."""
         first, second = (self._open(board, i) for i in (0, 1))
         return first, second
-
-    def first_trained(self, board: Leaderboard) -> Session:
-        """Give the first session of a leaderboard that has a network of its own."""
-        trained = [i for i, name in enumerate(board.sessions.index) if board.sessions["model"][name] != ENSEMBLE]
-        if not trained:
-            raise EcgkitError("all of these are ensembles: name a training with a network of its own as well")
-        return self._open(board, trained[0])
 
     def _open(self, board: Leaderboard, row: int) -> Session:
         return sessions.open_finished(str(board.sessions.index[row]), paths.TRAINING, self.root)
