@@ -1,1 +1,1 @@
-"""Explanations: concept directions in the embeddings, what a model uses of them, and the mean beats along them."""
+"""Explanations of a trained model: attributions, concept directions and mean beats."""
