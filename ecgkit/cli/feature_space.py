@@ -1,4 +1,4 @@
-"""Into the feature space of a trained model: embed, similar, probe-epochs, supervise."""
+"""Commands on the feature space of a trained model: embed, similar, probe-epochs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SESSION = "a training session: session_3, 3, latest, or its folder"
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
     added = command(
-        "embed", embed, "Write the embeddings of a session's records: what a layer says of each, summarised."
+        "embed", embed, "Write the embeddings of a session's records: the output of a layer, summarised over time."
     )
     added.add_argument("session", metavar="SESSION", help=SESSION)
     text = 'a layer\'s name, several with commas, or "all" (default: embedding, what the head reads)'
@@ -38,19 +38,11 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--session", metavar="SESSION", default=sessions.LATEST, help=f"{SESSION} (default: latest)")
     added.add_argument("-n", type=int, default=5, metavar="N", help="how many to find (default: 5)")
     added.add_argument("--same-patient", action="store_true", help="other records of the same patient count, too")
-    added.add_argument(
-        "--to", metavar="FILE", help="the picture (default: similar_RECORD.png in the session's figures)"
-    )
+    added.add_argument("--to", metavar="FILE", help="the picture (default: cache/similar_RECORD.png in the session)")
 
     added = command("probe-epochs", probe_epochs, "Probe the weights of each epoch that a session kept.")
     added.add_argument("session", metavar="SESSION", help=SESSION)
     added.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits of the probes (default: 0)")
-
-    text = "Train a session's network for age, sex, height or weight itself: the upper end of its probes."
-    added = command("supervise", supervise, text)
-    added.add_argument("session", metavar="SESSION", help=SESSION)
-    text = "age, sex, height, weight; several with commas (default: age,sex,height,weight)"
-    added.add_argument("--target", metavar="NAME", default="age,sex,height,weight", help=text)
 
 
 def find_session(arguments: argparse.Namespace, root: Path) -> Session:
@@ -81,7 +73,7 @@ def read_folds(text: str | None) -> tuple[int, ...] | None:
 
 
 def embed(arguments: argparse.Namespace, root: Path) -> None:
-    """Write embeddings, or read that they are there, and print their files."""
+    """Write embeddings unless they are there, and print their files."""
     layers, folds, encoders = words(arguments.layer), read_folds(arguments.folds), words(arguments.encoder)
     if not layers or not encoders:
         raise EcgkitError("there is no layer or no encoder to embed by: give --layer embedding --encoder trained")
@@ -108,7 +100,7 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
     session = find_session(arguments, root)
-    path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
+    path = picture_path(arguments.to, session.path / "cache" / f"similar_{arguments.record}.png")
     source = open_source(session, root)
     dataset = source.dataset
     from ecgkit import plots
@@ -149,7 +141,8 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     source = open_source(find_session(arguments, root), root)
     import pandas as pd
 
-    from ecgkit.feature_space.epochs import TABLE, probe_epochs
+    from ecgkit import plots
+    from ecgkit.feature_space.epochs import NAME, probe_epochs
 
     table = probe_epochs(source, seed=arguments.seed, progress=True)
     for (target, metric), part in table.groupby(["target", "metric"], sort=False):
@@ -157,17 +150,7 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
         of_epochs = ["untrained" if pd.isna(epoch) else f"epoch {epoch}" for epoch in found["epoch"]]
         values = [f"{value:.3f}" for value in found["value"]]
         say(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")
-    say(source.session.path / TABLE)
-
-
-def supervise(arguments: argparse.Namespace, root: Path) -> None:
-    """Train the session's network for targets, one after another, and print their folders."""
-    session = find_session(arguments, root)
-    from ecgkit.feature_space.supervised import find_target, supervise
-
-    targets = [find_target(name) for name in words(arguments.target)]
-    if not targets:
-        raise EcgkitError(f"--target is {arguments.target!r}: give such as age,sex")
-    source = open_source(session, root)
-    for target in targets:
-        say(supervise(source, target.name).path)
+    cache = source.session.path / "cache"
+    sessions.save_picture(plots.probe_by_epoch(table), cache / f"{NAME}.png")
+    say(cache / f"{NAME}.parquet")
+    say(cache / f"{NAME}.png")

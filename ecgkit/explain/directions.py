@@ -12,6 +12,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import Task, check_probeable, make_task
+from ecgkit.feature_space.similar import describe_record
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, fold_rows
 from ecgkit.stats.folds import TEST_FOLD
 
@@ -199,6 +200,15 @@ def group_table(along: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return table.join(carried.groupby(along["group"].to_numpy()).mean())
+
+
+def describe_ends(ends: pd.DataFrame, records: pd.DataFrame, labels: pd.DataFrame) -> list[str]:
+    """Return a title for each record of `records_at_ends`: its position, and who it is."""
+    return [
+        f"{row['end']} end, {row['position']:+.1f} standard deviations\n"
+        f"{describe_record(records.iloc[row['row']], labels.iloc[row['row']])}"
+        for row in ends.to_dict("records")
+    ]
 
 
 def records_at_ends(along: pd.DataFrame, n: int = 3) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ from ecgkit.stats import Floats, auc
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
+
+if TYPE_CHECKING:
+    from ecgkit.training import TrainedModel
 
 OWN_HEAD, REFITTED = "own head", "refitted head"
 
@@ -51,7 +55,7 @@ class ConceptEffect:
     probe : DataFrame
         What a probe reads of the concept, index ``removed``: ``"nothing"`` and ``"concept"`` (fitted again on the
         erased embeddings); ``metric`` (``"r2"`` or ``"auc"``), ``value`` with ``low`` and ``high`` (95 %, patients
-        resampled), and ``chance_low`` and ``chance_high``, 95 % of the values with the true values exchanged between patients.
+        resampled), and ``chance_low`` and ``chance_high``, the same with true values exchanged between patients.
     classes : DataFrame
         One row per ``reader`` (``"own head"``, if one was given, and ``"refitted head"``) and ``class``:
         ``auc_before``, ``auc``, ``change`` with ``low`` and ``high`` (patients resampled, paired); ``random_change``,
@@ -149,6 +153,22 @@ def concept_effect(
         probe=_probe_table(direction, task, eraser, embeddings, seed=seed, resamples=resamples),
         classes=pd.concat(tables, ignore_index=True),
     )
+
+
+def own_head(trained: TrainedModel) -> Head | None:
+    """Return the head of a model, from embeddings to logits; None if it also reads age and sex."""
+    import torch
+
+    model = trained.model.cpu().eval()
+    if model.n_metadata:
+        return None
+
+    def logits(embeddings: NDArray[np.float32]) -> NDArray[np.floating]:
+        with torch.inference_mode():
+            hidden = model.hidden(torch.from_numpy(np.asarray(embeddings, dtype=np.float32)))
+            return model.head(hidden).double().numpy()
+
+    return logits
 
 
 def _erase_concept(embeddings: NDArray[np.floating], task: Task) -> Eraser:

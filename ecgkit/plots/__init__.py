@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ecgkit.plots.beats import beat_difference, beat_grid
-from ecgkit.plots.clusters import cluster_agreement, cluster_card, cluster_confounding, cluster_heatmap, k_selection
+from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_information, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_removed
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
@@ -51,9 +51,8 @@ __all__ = [
     "beat_grid",
     "class_counts",
     "cluster_agreement",
-    "cluster_card",
-    "cluster_confounding",
     "cluster_heatmap",
+    "cluster_information",
     "concept_removed",
     "confusion_matrices",
     "confusion_matrix",

@@ -39,8 +39,8 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
     Parameters
     ----------
     records : DataFrame
-        With ``age`` (years), ``sex``, ``height`` (cm), ``weight`` (kg), ``device``, ``site`` and the remarks on quality,
-        such as ``baseline_drift``, as far as they are known. Age over 89 is 90, and so in the band from 90 on.
+        With ``age`` (years), ``sex``, ``height`` (cm), ``weight`` (kg), ``device``, ``site`` and remarks on quality
+        such as ``baseline_drift``, as far as known. Age over 89 is 90, and so in the band from 90 on.
     labels : DataFrame of bool
         The classes of the model, in the same order.
     subclasses : DataFrame of bool, optional
@@ -282,6 +282,8 @@ def permuted_tables(table: NDArray[np.int64], number: int, random: np.random.Gen
 
 def mutual_information(tables: NDArray[np.int64]) -> Floats:
     """Return the mutual information of rows and columns of each table in nats, shape (tables,)."""
+    if not len(tables):
+        return np.zeros(0)
     rows, columns = entropy(tables.sum(axis=2), axis=1), entropy(tables.sum(axis=1), axis=1)
     both = entropy(tables.reshape(len(tables), -1), axis=1)
     return np.maximum(rows + columns - both, 0.0)

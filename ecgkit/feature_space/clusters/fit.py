@@ -285,7 +285,7 @@ class _Space:
     seed: int
 
     def clusters(self, assigned: NDArray[np.int64], method: str) -> Clusters:
-        """Number clusters by their size in the sample, and take their centres in folds 1-8."""
+        """Sort clusters by their size in the sample, and take their centres in folds 1-8."""
         k = int(assigned.max()) + 1
         _, rank = _by_size(assigned[self.sample], k)
         renamed = np.append(rank, NOISE)[assigned]  # -1 is the last

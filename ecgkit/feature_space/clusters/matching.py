@@ -73,7 +73,9 @@ def match_clusters(
     predicted = np.repeat(constant[None], clusters.k + 1, axis=0)  # the last row is noise
     used = np.flatnonzero(counts[:-1].sum(axis=1))
     # As many times the constant as there are more clusters than combinations.
-    left_over = np.repeat(_similarity(constant[None], combinations)["exact_match"], max(len(used) - len(combinations), 0), 0)
+    left_over = np.repeat(
+        _similarity(constant[None], combinations)["exact_match"], max(len(used) - len(combinations), 0), 0
+    )
     gain = counts[used] @ np.concatenate([np.eye(len(combinations)), left_over]).T
     cluster, chosen = linear_sum_assignment(gain, maximize=True)
     own = chosen < len(combinations)

@@ -37,7 +37,7 @@ COMPARED = ("r2", "mae", "auc", "accuracy", "f1")
 
 INTERVALS = (
     "In parentheses: 95 % intervals over bootstrap resamples of the patients; for several untrained encoders the "
-    "lowest and the highest of them, around their mean. Differences are the probe minus the control, with paired intervals."
+    "lowest and the highest of them, around their mean. Differences: probe minus control, with paired intervals."
 )
 
 SIGNIFICANT = 0.05
