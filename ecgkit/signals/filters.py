@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +17,8 @@ from ecgkit.errors import EcgkitError
 DEFAULT_BAND = (0.5, 40.0)
 DEFAULT_ORDER = 3
 DEFAULT_NOTCH_Q = 30.0
+LARGEST_FACTOR = 100
+"""Largest numerator or denominator of a ratio of sampling rates for which a table of coefficients is made."""
 
 
 def bandpass(
@@ -90,6 +94,11 @@ def notch(
 def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> NDArray[np.floating]:
     """Change the sampling rate with a polyphase anti-aliasing filter.
 
+    The filter is that of `scipy.signal.resample_poly`: a sinc with its cut-off at the lower of the two Nyquist
+    frequencies, under a Kaiser window (beta 5) that reaches ten samples of the lower rate to either side. Where the
+    ratio of the rates has no small numerator and denominator, such as 511.899 Hz to 100 Hz, the same filter is evaluated
+    at the times that are needed, instead of in a table of millions of coefficients.
+
     Parameters
     ----------
     signal : array_like, shape (..., samples)
@@ -105,18 +114,55 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
     Raises
     ------
     EcgkitError
-        If a rate is not positive or a sample is not finite.
+        If a rate is no number from 1 to 100,000 or a sample is not finite.
     """
     from scipy.signal import resample_poly
 
-    for name, rate in (("sampling_rate", sampling_rate), ("target_rate", target_rate)):
-        _check_positive(name, rate, "Hz")
+    source = check_rate("sampling_rate", sampling_rate)
+    target = check_rate("target_rate", target_rate)
     values = _finite(signal)
-    ratio = Fraction(target_rate).limit_denominator(1000) / Fraction(sampling_rate).limit_denominator(1000)
-    if ratio != 1:
-        # An ECG seldom ends where it began: zeros beyond the ends would ring at both.
-        values = resample_poly(values, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
-    return _as_given(values, signal)
+    ratio = Fraction(target).limit_denominator(10**6) / Fraction(source).limit_denominator(10**6)
+    if ratio == 1 or not values.size:
+        return _as_given(values, signal)
+    n_samples = values.shape[-1]
+    # An ECG seldom ends where it began: zeros beyond the ends would ring at both. So a line is taken off.
+    if n_samples == 1:
+        return _as_given(np.repeat(values, ceil(float(ratio)), axis=-1), signal)
+    if max(ratio.numerator, ratio.denominator) <= LARGEST_FACTOR:
+        result = resample_poly(values, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    else:
+        matrix = _interpolation(n_samples, source, target)
+        first, slope = values[..., :1], (values[..., -1:] - values[..., :1]) / (n_samples - 1)
+        flat = (values - first - slope * np.arange(n_samples)).reshape(-1, n_samples)
+        filtered = (matrix @ flat.T).T.reshape(*values.shape[:-1], -1)
+        result = filtered + first + slope * (np.arange(matrix.shape[0]) * source / target)
+    return _as_given(result, signal)
+
+
+def check_rate(name: str, rate: object) -> float:
+    """Return a sampling rate as a float.
+
+    Parameters
+    ----------
+    name : str
+        What the message calls it.
+    rate : object
+        A number, a NumPy scalar, an array without axes or a tensor of one number.
+
+    Raises
+    ------
+    EcgkitError
+        If it is anything else, or not between 1 and 100,000 Hz.
+    """
+    number = None
+    if not isinstance(rate, (str, bytes, bool, np.bool_)) and np.ndim(rate) == 0:  # type: ignore[arg-type]
+        try:
+            number = float(rate)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = None
+    if number is None or not 1 <= number <= 100_000:
+        raise EcgkitError(f"{name} is {rate!r}: give a number of Hz from 1 to 100000")
+    return number
 
 
 def standardize(signal: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
@@ -286,6 +332,31 @@ def _check_band(low: float, high: float, order: int, sampling_rate: float) -> No
 def _check_notch(frequency: float, q: float, sampling_rate: float) -> None:
     _check_frequency("the notch", frequency, sampling_rate)
     _check_positive("the quality of the notch", q, "")
+
+
+@lru_cache(maxsize=8)
+def _interpolation(n_samples: int, sampling_rate: float, target_rate: float) -> Any:
+    """Return the sparse matrix (samples at the target rate, samples) of the filter of `resample`."""
+    from scipy.sparse import csr_array
+
+    lowest = min(sampling_rate, target_rate)
+    reach = 10 / lowest  # s
+    times = np.arange(ceil(n_samples * target_rate / sampling_rate)) / target_rate
+    n_taps = int(2 * reach * sampling_rate) + 2
+    columns = np.floor((times - reach) * sampling_rate).astype(np.int64)[:, None] + np.arange(n_taps)
+    distance = times[:, None] - columns / sampling_rate
+    inside = (np.abs(distance) <= reach) & (columns >= 0) & (columns < n_samples)
+    window = np.i0(5.0 * np.sqrt(np.clip(1 - (distance / reach) ** 2, 0, None))) / np.i0(5.0)
+    weights = np.sinc(distance * lowest) * window * lowest / sampling_rate / _kernel_area()
+    rows = np.repeat(np.arange(len(times)), n_taps).reshape(columns.shape)
+    return csr_array((weights[inside], (rows[inside], columns[inside])), shape=(len(times), n_samples))
+
+
+@lru_cache(maxsize=1)
+def _kernel_area() -> float:
+    """Return the integral of the windowed sinc, by which `scipy.signal.firwin` divides it."""
+    x = np.linspace(-10, 10, 200_001)
+    return float(np.trapezoid(np.sinc(x) * np.i0(5.0 * np.sqrt(np.clip(1 - (x / 10) ** 2, 0, None))) / np.i0(5.0), x))
 
 
 @lru_cache(maxsize=32)
