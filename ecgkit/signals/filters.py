@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import check_rate
 
 DEFAULT_BAND = (0.5, 40.0)
 DEFAULT_ORDER = 3
 DEFAULT_NOTCH_Q = 30.0
-LARGEST_FACTOR = 100
+_REACH = 10  # samples of the lower rate that the resampling filter reads to either side
+_BLOCK = 10_000  # samples that are resampled at once, so that the memory for coefficients is bounded
+LARGEST_FACTOR = 10
 """Largest numerator or denominator of a ratio of sampling rates for which a table of coefficients is made."""
 
 
@@ -96,8 +99,8 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
 
     The filter is that of `scipy.signal.resample_poly`: a sinc with its cut-off at the lower of the two Nyquist
     frequencies, under a Kaiser window (beta 5) that reaches ten samples of the lower rate to either side. Where the
-    ratio of the rates has no small numerator and denominator, such as 511.899 Hz to 100 Hz, the same filter is evaluated
-    at the times that are needed, instead of in a table of millions of coefficients.
+    ratio of the rates has no small numerator and denominator, such as 511.899 Hz to 100 Hz, the same filter is
+    evaluated at the times that are needed, instead of in a table of millions of coefficients.
 
     Parameters
     ----------
@@ -114,12 +117,12 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
     Raises
     ------
     EcgkitError
-        If a rate is no number from 1 to 100,000 or a sample is not finite.
+        If a rate is no number of Hz that an ECG can have (`ecgkit.signals.ecg.check_rate`), or a sample is not finite.
     """
     from scipy.signal import resample_poly
 
-    source = check_rate("sampling_rate", sampling_rate)
-    target = check_rate("target_rate", target_rate)
+    source = check_rate(sampling_rate)
+    target = check_rate(target_rate, "target_rate")
     values = _finite(signal)
     ratio = Fraction(target).limit_denominator(10**6) / Fraction(source).limit_denominator(10**6)
     if ratio == 1 or not values.size:
@@ -131,38 +134,11 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
     if max(ratio.numerator, ratio.denominator) <= LARGEST_FACTOR:
         result = resample_poly(values, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
     else:
-        matrix = _interpolation(n_samples, source, target)
         first, slope = values[..., :1], (values[..., -1:] - values[..., :1]) / (n_samples - 1)
         flat = (values - first - slope * np.arange(n_samples)).reshape(-1, n_samples)
-        filtered = (matrix @ flat.T).T.reshape(*values.shape[:-1], -1)
-        result = filtered + first + slope * (np.arange(matrix.shape[0]) * source / target)
+        filtered = _read_between(flat, source, target).reshape(*values.shape[:-1], -1)
+        result = filtered + first + slope * (np.arange(filtered.shape[-1]) * source / target)
     return _as_given(result, signal)
-
-
-def check_rate(name: str, rate: object) -> float:
-    """Return a sampling rate as a float.
-
-    Parameters
-    ----------
-    name : str
-        What the message calls it.
-    rate : object
-        A number, a NumPy scalar, an array without axes or a tensor of one number.
-
-    Raises
-    ------
-    EcgkitError
-        If it is anything else, or not between 1 and 100,000 Hz.
-    """
-    number = None
-    if not isinstance(rate, (str, bytes, bool, np.bool_)) and np.ndim(rate) == 0:  # type: ignore[arg-type]
-        try:
-            number = float(rate)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            number = None
-    if number is None or not 1 <= number <= 100_000:
-        raise EcgkitError(f"{name} is {rate!r}: give a number of Hz from 1 to 100000")
-    return number
 
 
 def standardize(signal: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
@@ -334,29 +310,48 @@ def _check_notch(frequency: float, q: float, sampling_rate: float) -> None:
     _check_positive("the quality of the notch", q, "")
 
 
+def _read_between(signals: NDArray[np.float64], source: float, target: float) -> NDArray[np.float64]:
+    """Evaluate the filter of `resample` at the samples of the target rate, in blocks, for signals (leads, samples)."""
+    n_samples = signals.shape[1]
+    n_target = ceil(n_samples * target / source)
+    result = np.empty((len(signals), n_target))
+    for start in range(0, n_target, _BLOCK):
+        stop = min(start + _BLOCK, n_target)
+        first, matrix = _coefficients(start, stop, n_samples, source, target)
+        result[:, start:stop] = (matrix @ signals[:, first : first + matrix.shape[1]].T).T
+    return result
+
+
 @lru_cache(maxsize=8)
-def _interpolation(n_samples: int, sampling_rate: float, target_rate: float) -> Any:
-    """Return the sparse matrix (samples at the target rate, samples) of the filter of `resample`."""
+def _coefficients(start: int, stop: int, n_samples: int, source: float, target: float) -> tuple[int, Any]:
+    """Return the first sample that is read, and the sparse matrix (samples from start to stop, samples read)."""
     from scipy.sparse import csr_array
 
-    lowest = min(sampling_rate, target_rate)
-    reach = 10 / lowest  # s
-    times = np.arange(ceil(n_samples * target_rate / sampling_rate)) / target_rate
-    n_taps = int(2 * reach * sampling_rate) + 2
-    columns = np.floor((times - reach) * sampling_rate).astype(np.int64)[:, None] + np.arange(n_taps)
-    distance = times[:, None] - columns / sampling_rate
-    inside = (np.abs(distance) <= reach) & (columns >= 0) & (columns < n_samples)
-    window = np.i0(5.0 * np.sqrt(np.clip(1 - (distance / reach) ** 2, 0, None))) / np.i0(5.0)
-    weights = np.sinc(distance * lowest) * window * lowest / sampling_rate / _kernel_area()
-    rows = np.repeat(np.arange(len(times)), n_taps).reshape(columns.shape)
-    return csr_array((weights[inside], (rows[inside], columns[inside])), shape=(len(times), n_samples))
+    lowest = min(source, target)
+    reach = _REACH / lowest  # s
+    times = np.arange(start, stop) / target
+    n_taps = int(2 * reach * source) + 2
+    columns = np.floor((times - reach) * source).astype(np.int64)[:, None] + np.arange(n_taps)
+    first, last = max(0, int(columns[0, 0])), min(n_samples, int(columns[-1, -1]) + 1)
+    distance = times[:, None] - columns / source
+    inside = (np.abs(distance) <= reach) & (columns >= first) & (columns < last)
+    weights = _kernel(distance * lowest) * (lowest / source / _kernel_area())
+    rows = np.broadcast_to(np.arange(len(times))[:, None], columns.shape)
+    shape = (len(times), last - first)
+    return first, csr_array((weights[inside], (rows[inside], columns[inside] - first)), shape=shape)
+
+
+def _kernel(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a sinc under a Kaiser window, at distances in samples of the lower rate."""
+    window = np.i0(5.0 * np.sqrt(np.clip(1 - (x / _REACH) ** 2, 0, None))) / np.i0(5.0)
+    return np.asarray(np.sinc(x) * window)
 
 
 @lru_cache(maxsize=1)
 def _kernel_area() -> float:
-    """Return the integral of the windowed sinc, by which `scipy.signal.firwin` divides it."""
-    x = np.linspace(-10, 10, 200_001)
-    return float(np.trapezoid(np.sinc(x) * np.i0(5.0 * np.sqrt(np.clip(1 - (x / 10) ** 2, 0, None))) / np.i0(5.0), x))
+    """Return the integral of the kernel, by which `scipy.signal.firwin` divides it."""
+    x = np.linspace(-_REACH, _REACH, 200_001)
+    return float(np.trapezoid(_kernel(x), x))
 
 
 @lru_cache(maxsize=32)
