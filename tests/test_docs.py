@@ -95,7 +95,8 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
 
 def test_every_room_has_a_page_of_the_reference() -> None:
     rooms = {path.parent.name for path in (ROOT / "ecgkit").glob("*/__init__.py")}
-    assert rooms - {"cli"} == {path.stem for path in (ROOT / "docs" / "api").glob("*.md")} - {"ecgkit"}
+    pages = {path.stem for path in (ROOT / "docs" / "api").glob("*.md")} - {"ecgkit"}
+    assert rooms - {"cli"} == pages, "add docs/api/ROOM.md and its line in mkdocs.yml"
 
 
 def test_the_citation_names_the_version_and_the_licence_of_the_project() -> None:
