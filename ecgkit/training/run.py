@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.datasets.store import Dataset, open_dataset, read_manifest
+from ecgkit.datasets.store import Dataset, read_manifest
 from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
 from ecgkit.training.config import TrainingConfig, configure
-from ecgkit.training.fit import fit
+from ecgkit.training.data import open_data
+from ecgkit.training.fitting import fit
 from ecgkit.training.inference import open_trained
 from ecgkit.training.weights import TrainedModel, input_samples, load_weights
 
@@ -29,15 +30,18 @@ class TrainingPlan:
         Every parameter, as resolved.
     dataset : Dataset
         Opened with the label set of the configuration.
+    inputs : dict
+        Fingerprints of the dataset and of a user's own model file.
     """
 
     config: TrainingConfig
     dataset: Dataset
+    inputs: dict[str, str]
 
     @property
     def recorded(self) -> dict[str, Any]:
         """What ``config.json`` holds: the parameters and the dataset's fingerprint."""
-        return asdict(self.config) | {"dataset_fingerprint": self.dataset.fingerprint}
+        return asdict(self.config) | self.inputs
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,10 @@ def plan(*, root: Path, dataset: str, model: str, **settings: Any) -> TrainingPl
     # First without labels: which recipe holds depends on the source, and the label set on the recipe.
     source = read_manifest(folder)["source"]["name"]
     config = configure(dataset=dataset, model=model, source=source, **settings)
-    opened = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
+    opened = open_data(config, root)
     opened.check_splits()
     input_samples(config, opened)
-    return TrainingPlan(config, opened)
+    return TrainingPlan(config, opened, config.inputs(root))
 
 
 def begin(*, root: Path, session: str = NEW, evaluate_only: bool = False, **parameters: Any) -> TrainingRun:
@@ -136,7 +140,7 @@ def begin(*, root: Path, session: str = NEW, evaluate_only: bool = False, **para
             raise EcgkitError('evaluate_only needs the name of a finished session: set session, such as "session_1"')
         opened = open_trained(sessions.open_finished(session, paths.TRAINING, root), root)
         sessions.reopen(opened.session)
-        return TrainingRun(opened.session, TrainingPlan(opened.config, opened.dataset), evaluate_only=True)
+        return TrainingRun(opened.session, TrainingPlan(opened.config, opened.dataset, {}), evaluate_only=True)
     planned = plan(root=root, **parameters)
     begun = sessions.begin(
         paths.TRAINING,

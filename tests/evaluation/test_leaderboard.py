@@ -18,7 +18,7 @@ from ecgkit.evaluation.comparison import compare_sessions, holm
 from ecgkit.evaluation.leaderboard import PUBLISHED, SAME, cost, leaderboard, published, standing
 from ecgkit.sessions import Session
 from ecgkit.training import config as training_config
-from ecgkit.training.fit import fit
+from ecgkit.training.fitting import fit
 from ecgkit.training.inference import predict_folds
 from ecgkit.training.run import TrainingPlan
 
@@ -195,7 +195,7 @@ def test_the_files_of_a_real_training_are_read(demo_dataset: Dataset, tmp_path: 
         dataset="demo", model="resnet1d", epochs=1, precision="float32", model_options=options
     )
     session = sessions.create(paths.TRAINING, tmp_path)
-    session.write_json("config.json", TrainingPlan(config, demo_dataset).recorded)
+    session.write_json("config.json", TrainingPlan(config, demo_dataset, {"dataset_fingerprint": demo_dataset.fingerprint}).recorded)
     trained = fit(session, config, demo_dataset)
     evaluation.evaluate_session(session, predict_folds(trained, demo_dataset), demo_dataset.classes)
     session.mark_done()

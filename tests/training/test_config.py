@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecgkit.errors import EcgkitError
-from ecgkit.models import MODELS
+from ecgkit.models import MODELS, load_architecture
 from ecgkit.training.config import RECIPES, TrainingConfig, configure, read_recipe
 
 
@@ -39,7 +39,7 @@ def test_the_configuration_names_every_option_of_the_architecture(model: str) ->
     config = configure(dataset="x", model=model, model_options={"dropout": 0.5})
     assert config.model_options["dropout"] == 0.5
     assert json.loads(json.dumps(config.model_options)) == config.model_options
-    known = inspect.signature(MODELS[model]).parameters
+    known = inspect.signature(load_architecture(model)).parameters
     assert config.model_options.keys() == known.keys() - {"shared"}
     assert config.precision in ("float32", "bfloat16")
     with pytest.raises(EcgkitError, match=f"{model} has no option 'depth'"):

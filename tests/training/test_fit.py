@@ -21,7 +21,7 @@ from ecgkit.models import MODELS
 from ecgkit.sessions import Session
 from ecgkit.stats import macro_auc
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.fit import HISTORY, SessionWriter, fit, read_history
+from ecgkit.training.fitting import HISTORY, SessionWriter, fit, read_history
 from ecgkit.training.inference import open_trained, predict, predict_folds
 from ecgkit.training.module import parameter_groups
 from ecgkit.training.weights import load_weights, new_model
@@ -218,7 +218,7 @@ def test_only_folds_1_to_8_are_trained_on(
     demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
-    step = training.module.Classifier.training_step
+    step = training.module.Module.training_step
     read = training.data.Batches.__getitem__
     last: list[np.ndarray] = []
 
@@ -231,7 +231,7 @@ def test_only_folds_1_to_8_are_trained_on(
         return step(self, batch, index)
 
     monkeypatch.setattr(training.data.Batches, "__getitem__", remember)
-    monkeypatch.setattr(training.module.Classifier, "training_step", check)
+    monkeypatch.setattr(training.module.Module, "training_step", check)
     fit(new_session(tmp_path), make_config("resnet1d"), demo_dataset)
     assert seen == set(range(1, 9))
 
