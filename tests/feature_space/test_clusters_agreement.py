@@ -26,7 +26,7 @@ from ecgkit.feature_space.clusters.tables import (
     mutual_information,
     permuted_tables,
 )
-from ecgkit.feature_space.parts import Scaler
+from ecgkit.feature_space.standardize import Scaler
 
 N = 1500
 

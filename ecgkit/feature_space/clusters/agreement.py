@@ -19,7 +19,7 @@ from ecgkit.feature_space.clusters.tables import (
     permuted_tables,
     table_purity,
 )
-from ecgkit.feature_space.parts import fold_rows
+from ecgkit.feature_space.standardize import fold_rows
 from ecgkit.stats.folds import TEST_FOLD
 
 EXACTLY_ONE = "exactly one class"
