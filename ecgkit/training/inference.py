@@ -185,7 +185,5 @@ def open_trained(session: Session, root: Path, *, test: bool | None = None) -> T
     config = recorded_config(session)
     dataset = open_data(config, root, test=test)
     if dataset.fingerprint != recorded.get("dataset_fingerprint"):
-        raise EcgkitError(
-            f"{dataset.path} is not the dataset that {session.name} was trained on: preprocess as before, or train again"
-        )
+        raise EcgkitError(f"{dataset.path} is not the dataset that {session.name} was trained on: preprocess it again")
     return TrainedSession(session, config, load_weights(session.best_weights), dataset)

@@ -1,6 +1,6 @@
 """Losses: each maps outputs and labels, both ``(records, classes)``, to one number.
 
-Mixup makes labels between 0 and 1: the loss is then the weighted mean of the losses of both labels.
+Mixup makes labels between 0 and 1: the loss of labels is then the weighted mean of the losses of both labels.
 """
 
 from __future__ import annotations

@@ -195,7 +195,8 @@ def test_the_files_of_a_real_training_are_read(demo_dataset: Dataset, tmp_path: 
         dataset="demo", model="resnet1d", epochs=1, precision="float32", model_options=options
     )
     session = sessions.create(paths.TRAINING, tmp_path)
-    session.write_json("config.json", TrainingPlan(config, demo_dataset, {"dataset_fingerprint": demo_dataset.fingerprint}).recorded)
+    inputs = {"dataset_fingerprint": demo_dataset.fingerprint}
+    session.write_json("config.json", TrainingPlan(config, demo_dataset, inputs).recorded)
     trained = fit(session, config, demo_dataset)
     evaluation.evaluate_session(session, predict_folds(trained, demo_dataset), demo_dataset.classes)
     session.mark_done()

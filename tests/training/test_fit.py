@@ -327,12 +327,12 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(few_records: Dataset, tm
     session = new_session(tmp_path)
     (session.path / "weights").mkdir()
     (session.path / "weights" / "last.ckpt").write_bytes(b"PK\x03\x04 half")
-    with pytest.raises(EcgkitError, match=r"cannot go on from .*last\.ckpt .*: remove it"):
+    with pytest.raises(EcgkitError, match=r"last\.ckpt .*remove it"):
         fit(session, make_config("cnn"), few_records)
 
 
 def test_a_fold_9_that_cannot_choose_is_refused_before_training(demo_dataset: Dataset, tmp_path: Path) -> None:
     labels = demo_dataset.labels.copy()
     labels.iloc[demo_dataset.folds(9)] = True
-    with pytest.raises(EcgkitError, match="no class of demo is in some records of fold 9 and not in others"):
+    with pytest.raises(EcgkitError, match="demo in fold 9"):
         fit(new_session(tmp_path), make_config("cnn"), replace(demo_dataset, labels=labels))
