@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, note, say, say_columns, say_json
 from ecgkit.errors import EcgkitError
+from ecgkit.workflow import run_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,6 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--dataset", metavar="NAME", help="which, if all are compared (default: that of the newest)")
     added.add_argument("--label-set", metavar="SET", help="which, if all are compared (default: that of the newest)")
     added.add_argument("--no-ensembles", action="store_true", help="do not put the trainings together")
-    added.add_argument("--test-time", action="store_true", help="also look at windows and shifts of the records")
     added.add_argument("--force", action="store_true", help="compare again though nothing changed")
     added.add_argument("--json", action="store_true", help="nothing but JSON on standard output")
 
@@ -66,17 +66,18 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
         compare_tables(arguments, root)
         return
     from ecgkit.evaluation.run import LEADERBOARD
-    from ecgkit.workflow import chain as pipeline
 
     names = [sessions.open_finished(name, paths.TRAINING, root).name for name in arguments.sessions]
-    parameters = pipeline.given(
-        dataset=arguments.dataset,
-        label_set=arguments.label_set,
-        ensembles="" if arguments.no_ensembles else None,
-        test_time=arguments.test_time or None,
-    )
     with contextlib.redirect_stdout(sys.stderr):
-        step = pipeline.compare(root, force=arguments.force, sessions=",".join(names), **parameters)
+        step = run_step(
+            "compare",
+            root,
+            force=arguments.force,
+            sessions=",".join(names),
+            dataset=arguments.dataset,
+            label_set=arguments.label_set,
+            ensembles="" if arguments.no_ensembles else None,
+        )
     board = sessions.Session(step.path).read_json(LEADERBOARD)
     if arguments.json:
         say_json(board)
@@ -117,12 +118,13 @@ def known(table: pd.DataFrame) -> dict[str, Any]:
 
 def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     """Compare files of predictions and sessions, each with each, and print the verdicts."""
-    from ecgkit.evaluation import compare_predictions, holm, read_predictions
+    from ecgkit.evaluation import compare_predictions, read_predictions
+    from ecgkit.stats.multiple_testing import holm
 
     names = arguments.sessions
     if len(set(names)) < max(2, len(names)):
         raise EcgkitError(f"{names[0]} alone cannot be compared: give two or more, each once")
-    if arguments.dataset or arguments.label_set or arguments.no_ensembles or arguments.test_time or arguments.force:
+    if arguments.dataset or arguments.label_set or arguments.no_ensembles or arguments.force:
         raise EcgkitError("files of predictions are compared as they are: leave all options but --json away")
     tables: dict[str, ExternalPredictions] = {}
     for name in arguments.sessions:

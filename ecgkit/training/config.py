@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
+from ecgkit.datasets.store import read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.io import file_sha256
 from ecgkit.training.targets import QUANTITIES, TARGETS
@@ -110,6 +111,8 @@ class TrainingConfig:
         Largest amplitude of an added slow sine wave, in standard deviations of the lead.
     model_options : dict
         Options of the architecture, such as ``{"dropout": 0.5}``.
+    recipe : str
+        A recipe file of your own, which sets the parameters that are not set otherwise; empty for the model's recipe.
 
     Raises
     ------
@@ -147,6 +150,7 @@ class TrainingConfig:
     noise: float = 0.0
     baseline: float = 0.0
     model_options: dict[str, Any] = field(default_factory=dict)
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -164,12 +168,33 @@ class TrainingConfig:
 
     @property
     def monitor(self) -> str:
-        """The column of ``history.csv`` that the best epoch is chosen by, largest first."""
+        """The column of ``history.csv`` whose largest value marks the best epoch."""
         return "validation_r2" if self.target in QUANTITIES else "validation_macro_auc"
 
+    @classmethod
+    def resolve(cls, root: Path, **settings: Any) -> TrainingConfig:
+        """Complete settings: by the model's recipe for the dataset's source, then by defaults.
+
+        Raises
+        ------
+        EcgkitError
+            If dataset or model is missing or unknown, or a value is not allowed.
+        """
+        for name in ("dataset", "model"):
+            if not settings.get(name):
+                raise EcgkitError(f"no {name} is set: name one")
+        manifest = read_manifest(root / paths.PROCESSED / settings["dataset"])
+        config = configure(source=manifest["source"]["name"], **settings)
+        if config.label_set:
+            check_choice("label set", config.label_set, manifest["labels"])
+        if config.crop_seconds > (seconds := manifest["n_samples"] / manifest["sampling_rate"]):
+            raise EcgkitError(
+                f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record"
+            )
+        return config
+
     def inputs(self, root: Path) -> dict[str, str]:
-        """Return the fingerprints of the dataset and of a user's own model file, as ``config.json`` records them."""
-        from ecgkit.datasets.store import read_manifest
+        """Return the fingerprints of the dataset and of a user's own model file."""
         from ecgkit.models import is_user_file, locate
 
         read = {"dataset_fingerprint": read_manifest(root / paths.PROCESSED / self.dataset)["fingerprint"]}
@@ -299,7 +324,7 @@ def configure(
         values["precision"] = "bfloat16" if has_bfloat16(values["device"]) else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
-    return TrainingConfig(**(values | {"dataset": dataset, "model": model}))
+    return TrainingConfig(**(values | {"dataset": dataset, "model": model, "recipe": ""}))
 
 
 def recorded_config(session: Session) -> TrainingConfig:

@@ -173,15 +173,15 @@ def fit_metadata_scaler(dataset: Dataset) -> MetadataScaler:
     return MetadataScaler.fit(dataset.records.iloc[dataset.folds(*TRAIN_FOLDS)])
 
 
-def open_data(config: TrainingConfig, root: Path, *, test: bool | None = None) -> Dataset:
-    """Open the dataset of a training, with the labels or the target that it learns.
+def training_data(config: TrainingConfig, root: Path, *, test: bool | None = None) -> Dataset:
+    """Open the dataset of a training with the labels or the target that it learns.
 
     Parameters
     ----------
     config : TrainingConfig
         The training.
     root : Path
-        The folder that holds ``processed_datasets``.
+        The folder of data sets and sessions.
     test : bool, optional
         Whether fold 10 is opened; by default as the configuration has it.
 
@@ -189,6 +189,11 @@ def open_data(config: TrainingConfig, root: Path, *, test: bool | None = None) -
     -------
     Dataset
         For a target, only the records whose value is known.
+
+    Raises
+    ------
+    EcgkitError
+        If dataset or label set is missing, a patient is in two splits, a split is empty, or the crops do not fit.
     """
     with_test = config.test if test is None else test
     dataset = open_dataset(
@@ -197,4 +202,17 @@ def open_data(config: TrainingConfig, root: Path, *, test: bool | None = None) -
         min_records=config.min_records,
         folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
     )
-    return with_target(dataset, config.target) if config.target else dataset
+    dataset = with_target(dataset, config.target) if config.target else dataset
+    dataset.check_splits()
+    input_samples(config, dataset)
+    return dataset
+
+
+def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
+    """Return how many samples a model reads at once: those of a crop, or else of a record."""
+    if not config.crop_seconds:
+        return dataset.n_samples
+    n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate
+    if not 1 <= n_samples <= dataset.n_samples:
+        raise EcgkitError(f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record")
+    return n_samples

@@ -18,7 +18,7 @@ from ecgkit.progress import progress_bar
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
-from ecgkit.training.data import BATCH, Batches, OrderedBatches, loader, open_data, records_at_once
+from ecgkit.training.data import BATCH, Batches, OrderedBatches, loader, records_at_once, training_data
 from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
 
 
@@ -183,7 +183,7 @@ def open_trained(session: Session, root: Path, *, test: bool | None = None) -> T
         members = ", ".join(recorded.get("members", ()))
         raise EcgkitError(f"{session.name} is an ensemble and has no network of its own: give a member ({members})")
     config = recorded_config(session)
-    dataset = open_data(config, root, test=test)
+    dataset = training_data(config, root, test=test)
     if dataset.fingerprint != recorded.get("dataset_fingerprint"):
         raise EcgkitError(f"{dataset.path} is not the dataset that {session.name} was trained on: preprocess it again")
     return TrainedSession(session, config, load_weights(session.best_weights), dataset)

@@ -22,7 +22,7 @@ from ecgkit.models import ECGModel, create_model, is_user_file, locate
 from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import MetadataScaler, fit_metadata_scaler
+from ecgkit.training.data import MetadataScaler, fit_metadata_scaler, input_samples
 from ecgkit.training.targets import QUANTITIES
 
 FORMAT = "ecgkit-weights-1"
@@ -126,22 +126,6 @@ class TrainedModel:
             if isinstance(module, torch.nn.BatchNorm1d):
                 torch.nn.init.ones_(module.weight)
         return replace(self, model=model)
-
-
-def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
-    """Say how many samples a model reads at once: those of a crop, or else of a record.
-
-    Raises
-    ------
-    EcgkitError
-        If crops are longer than a record.
-    """
-    if not config.crop_seconds:
-        return dataset.n_samples
-    n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate
-    if not 1 <= n_samples <= dataset.n_samples:
-        raise EcgkitError(f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record")
-    return n_samples
 
 
 def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
