@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.base import ECGModel, SharedKeywords
-from ecgkit.models.blocks import make_block
 from ecgkit.models.layers import MeanMaxPooling, to_frame_rate
+from ecgkit.models.xlstm_blocks import make_block
 
 
 class TokenEmbedding(nn.Module):
