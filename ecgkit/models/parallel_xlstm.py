@@ -131,10 +131,7 @@ class ChannelsFirst(nn.Module):
 class ParallelXLSTM(TwoBranchXLSTM):
     """sLSTM blocks beside mLSTM blocks; the two branches meet at their ends, where they are averaged.
 
-    Parameters
-    ----------
-    **keywords
-        Those of `TwoBranchXLSTM`.
+    The keywords are those of `TwoBranchXLSTM`.
     """
 
     n_norms = 2
