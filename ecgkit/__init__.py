@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ecgkit.inference.predictor import load_model
 
 try:
-    __version__ = version("ecgkit")
+    __version__ = version("ecgkit-notebooks")
 except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 

@@ -24,11 +24,11 @@ from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.io import json_bytes, write_atomically
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
+from ecgkit.signals.prepare import LARGEST, clip_to_int16, filter_microvolts, to_microvolts
 
 if TYPE_CHECKING:
     from ecgkit.sources.base import RecordReader
 
-LARGEST = 32767
 BLOCK = 4
 """Records that are filtered together: few, so that temporary arrays stay in the cache and malloc keeps their pages."""
 
@@ -45,7 +45,7 @@ class Chunk:
         Number of the chunk.
     first_row : int
         Row of its first record.
-    record_ids : tuple of int
+    record_ids : tuple of str
         Its records.
     training : tuple of bool
         Which of them are in a training fold.
@@ -64,7 +64,7 @@ class Chunk:
     folder: str
     index: int
     first_row: int
-    record_ids: tuple[int, ...]
+    record_ids: tuple[str, ...]
     training: tuple[bool, ...]
     reader: RecordReader
     filters: Filters
@@ -149,29 +149,6 @@ def _end_after(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Fill NaN along time: linear between the neighbours, the nearest sample at the ends, 0 in a lead that is all NaN.
-
-    Parameters
-    ----------
-    signal : ndarray, shape (leads, samples)
-        Any unit. It is not changed.
-
-    Returns
-    -------
-    ndarray, shape (leads, samples)
-        The same without NaN.
-    """
-    result = signal.copy()
-    times = np.arange(signal.shape[1])
-    for lead, is_missing in zip(result, ~np.isfinite(result), strict=True):
-        if is_missing.all():
-            lead[:] = 0
-        elif is_missing.any():
-            lead[is_missing] = np.interp(times[is_missing], times[~is_missing], lead[~is_missing])
-    return result
-
-
 def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], notes: ChunkNotes) -> None:
     """Read the records at these positions of the chunk into their rows."""
     pending: dict[int, NDArray[np.float64]] = {}
@@ -189,11 +166,13 @@ def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], notes
         else:
             rows[position] = signal
     if pending:
-        block = chunk.filters.apply(np.stack(list(pending.values())), sampling_rate=chunk.sampling_rate)
-        rows[list(pending)] = _to_int16(block, [str(chunk.first_row + position) for position in pending], notes)
+        block = np.stack(list(pending.values()))
+        rounded = filter_microvolts(block, chunk.filters, sampling_rate=chunk.sampling_rate)
+        _note_clipped(rounded, [str(chunk.first_row + position) for position in pending], notes)
+        rows[list(pending)] = clip_to_int16(rounded)
 
 
-def _read(chunk: Chunk, record_id: int, key: str, notes: ChunkNotes) -> NDArray[np.int16] | NDArray[np.floating]:
+def _read(chunk: Chunk, record_id: str, key: str, notes: ChunkNotes) -> NDArray[np.int16] | NDArray[np.floating]:
     """Read one record in microvolts, int16 where the source has these, and note what is flat or missing."""
     wanted = (len(LEADS), chunk.n_samples)
     raw = chunk.reader.read_microvolts(record_id)
@@ -207,17 +186,14 @@ def _read(chunk: Chunk, record_id: int, key: str, notes: ChunkNotes) -> NDArray[
     if ecg.sampling_rate != chunk.sampling_rate:
         raise UnreadableRecordError(f"sampled at {ecg.sampling_rate:g} Hz, not at {chunk.sampling_rate} Hz")
     _check_shape(ecg.signal, wanted)
-    signal: NDArray[np.floating] = ecg.signal.astype(np.float64)
-    n_missing = int(signal.size - np.isfinite(signal).sum())
-    if n_missing == signal.size:
-        raise UnreadableRecordError("every sample is NaN")
+    n_missing = int(ecg.signal.size - np.isfinite(ecg.signal).sum())
     if n_missing:
         notes.nan_samples[key] = n_missing
-        signal = repair(np.where(np.isfinite(signal), signal, np.nan))
-    flat = np.ptp(signal, axis=1) == 0
+    microvolts = to_microvolts(ecg.signal, sampling_rate=ecg.sampling_rate, target_rate=chunk.sampling_rate)
+    flat = np.ptp(microvolts, axis=1) == 0
     if flat.any():
         notes.flat_leads[key] = _names(flat)
-    return signal * 1000.0
+    return microvolts
 
 
 def _check_shape(signal: NDArray[np.generic], wanted: tuple[int, int]) -> None:
@@ -229,14 +205,11 @@ def _names(flat: NDArray[np.bool_]) -> str:
     return ",".join(name for name, is_flat in zip(LEADS, flat, strict=True) if is_flat)
 
 
-def _to_int16(microvolts: NDArray[np.floating], keys: Sequence[str], notes: ChunkNotes) -> NDArray[np.int16]:
-    rounded = np.rint(microvolts)
+def _note_clipped(rounded: NDArray[np.floating], keys: Sequence[str], notes: ChunkNotes) -> None:
+    """Count the samples of each record that are beyond int16."""
     if max(rounded.max(), -rounded.min()) > LARGEST:
-        for key, count in zip(keys, (np.abs(rounded) > LARGEST).sum(axis=(1, 2)).tolist(), strict=True):
-            if count:
-                notes.clipped_samples[key] = count
-        rounded = np.clip(rounded, -LARGEST, LARGEST)
-    return rounded.astype(np.int16)
+        counts = (np.abs(rounded) > LARGEST).sum(axis=(1, 2)).tolist()
+        notes.clipped_samples |= {key: count for key, count in zip(keys, counts, strict=True) if count}
 
 
 def _add_statistics(rows: NDArray[np.int16], training: NDArray[np.bool_], notes: ChunkNotes) -> None:

@@ -30,6 +30,7 @@ from ecgkit.stats.calibration import CLIP, clipped_logit
 from ecgkit.stats.calibration_fit import MIN_RECORDS
 from ecgkit.stats.ensembles import combine
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.identifiers import patient_codes
 
 VERSION = 1
 """The version of the layout of ``ensemble.json``."""
@@ -117,7 +118,7 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
     case = _Case(
         truth=scores[VALIDATION_FOLD][0].y_true,
         prob=prob[VALIDATION_FOLD],
-        patients=reference.loc[rows[VALIDATION_FOLD], "patient_id"].to_numpy(),
+        patients=patient_codes(reference.loc[rows[VALIDATION_FOLD], "patient_id"]),
         members=tuple(tables),
         classes=classes,
         seed=seed,
@@ -260,7 +261,7 @@ class _Case:
 
     truth: Bools
     prob: Floats
-    patients: NDArray[Any]
+    patients: NDArray[np.int64]
     members: tuple[str, ...]
     classes: tuple[str, ...]
     seed: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
@@ -15,10 +16,15 @@ from ecgkit.evaluation.report import evaluate
 from ecgkit.stats.calibration import add_calibration
 from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
+from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
 
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
+IDENTIFIERS = ("record_id", "patient_id")
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".parquet": pd.read_parquet,
+    ".csv": lambda path: pd.read_csv(path, dtype=dict.fromkeys(IDENTIFIERS, str)),
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     classes = _classes(path, table)
     notes: list[str] = []
     table = _as_numbers(path, table, classes)
+    table = table.assign(**{name: as_identifiers(table[name]) for name in IDENTIFIERS if name in table})
     if "fold" not in table:
         table["fold"] = TEST_FOLD
         notes.append(f"no column fold: all {len(table):,} records are taken as fold {TEST_FOLD}")
@@ -79,7 +86,7 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
             f"{path} has no record of fold {TEST_FOLD}: predict fold {TEST_FOLD}, or leave out the column fold"
         )
     if "record_id" not in table:
-        table["record_id"] = range(len(table))
+        table["record_id"] = as_identifiers(range(len(table)))
         notes.append("no column record_id: records are numbered by row, and cannot be compared with another file")
     table["patient_id"] = _patients(table, notes)
     if VALIDATION_FOLD in set(table["fold"]):
@@ -93,8 +100,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
         notes.append(
             f"no fold {VALIDATION_FOLD}: no thresholds are tuned, and metrics at tuned thresholds are left out"
         )
-    table = _calibrated(table, classes, notes)
-    thresholds = fit_thresholds(table, classes) if VALIDATION_FOLD in set(table["fold"]) else None
+    table, calibration = _calibrated(table, classes, notes)
+    thresholds = fit_thresholds(table, classes, calibration) if VALIDATION_FOLD in set(table["fold"]) else None
     return ExternalPredictions(table, classes, thresholds, notes)
 
 
@@ -141,8 +148,7 @@ def _patients(table: pd.DataFrame, notes: list[str]) -> pd.Series:
     if not unknown.any():
         return table["patient_id"]
     notes.append(f"{int(unknown.sum()):,} records have no patient_id: each of them counts as a patient")
-    own = "record " + table["record_id"].astype(str)
-    return table["patient_id"].astype("string").mask(unknown, own).astype(str)
+    return table["patient_id"].mask(unknown, "record " + table["record_id"])
 
 
 def _classes(path: Path, table: pd.DataFrame) -> list[str]:
@@ -160,15 +166,20 @@ def _classes(path: Path, table: pd.DataFrame) -> list[str]:
     return names["true"]
 
 
-def _calibrated(table: pd.DataFrame, classes: list[str], notes: list[str]) -> pd.DataFrame:
-    """Add calibrated probabilities: those of the file, or fitted on fold 9, or the uncalibrated ones."""
+def _calibrated(
+    table: pd.DataFrame, classes: list[str], notes: list[str]
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """Return the table with calibrated probabilities, and the calibration if they are by one fitted on fold 9."""
     own = [f"calibrated_{name}" for name in classes]
-    if set(own) <= set(table):
-        return table
     if VALIDATION_FOLD in set(table["fold"]):
-        return add_calibration(table, fit_calibration(table, classes), classes)
+        calibration = fit_calibration(table, classes)
+        calibrated = add_calibration(table, calibration, classes)
+        if not set(own) <= set(table) or np.allclose(calibrated[own], table[own], atol=1e-6):
+            return calibrated, calibration
+    if set(own) <= set(table):
+        return table, None
     notes.append("no calibrated probabilities and no fold 9 to fit them on: brier and ece use prob_CLASS")
-    return table.assign(**{f"calibrated_{name}": table[f"prob_{name}"] for name in classes})
+    return table.assign(**{f"calibrated_{name}": table[f"prob_{name}"] for name in classes}), None
 
 
 def compare_predictions(

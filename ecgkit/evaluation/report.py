@@ -227,7 +227,7 @@ def evaluate_session(
     if f"predicted_{classes[0]}" not in predictions:
         calibration = fit_calibration(predictions, classes)
         predictions = add_calibration(predictions, calibration, classes)
-        thresholds = fit_thresholds(predictions, classes)
+        thresholds = fit_thresholds(predictions, classes, calibration)
     results = evaluate(predictions, classes, thresholds)
     write_report(
         session, predictions, results, calibration=calibration, thresholds=thresholds, data=data, header=header

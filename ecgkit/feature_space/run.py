@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
-from ecgkit.datasets.store import Dataset, n_cores, open_dataset
+from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.feature_space.embeddings import (
     ALL_LAYERS,
@@ -28,7 +27,7 @@ from ecgkit.feature_space.embeddings import (
 )
 from ecgkit.feature_space.epochs import read_probed_epochs
 from ecgkit.feature_space.layers import EMBEDDING
-from ecgkit.feature_space.measures import measure
+from ecgkit.feature_space.parallel import dataset_measurements
 from ecgkit.feature_space.probes.targets import TARGETS
 from ecgkit.feature_space.supervised import read_supervised
 from ecgkit.io import file_sha256
@@ -211,8 +210,8 @@ class FeatureSpaceRun:
         return [session_embeddings(self.plan.source, encoder=name)[EMBEDDING].vectors for name in names]
 
     def measures(self) -> pd.DataFrame:
-        """Give simple measures of each ECG, as `ecgkit.feature_space.measure`; made once for a dataset."""
-        return dataset_measures(self.dataset).iloc[self.positions].reset_index(drop=True)
+        """Give simple measures of each ECG, as `dataset_measurements`; made once for a dataset."""
+        return dataset_measurements(self.dataset).iloc[self.positions].reset_index(drop=True)
 
     def supervised(self) -> dict[str, pd.DataFrame]:
         """Give what networks trained for age, sex, height or weight predict, where ``ecgkit supervise`` was run."""
@@ -265,38 +264,6 @@ class FeatureSpaceRun:
         other = open_dataset(self.dataset.path, label_set=name)
         labels = other.labels.set_axis(other.records["record_id"], axis=0)
         return labels.reindex(self.records["record_id"], fill_value=False).reset_index(drop=True)
-
-
-def dataset_measures(dataset: Dataset) -> pd.DataFrame:
-    """Measure every record of a dataset, or read what an earlier call has measured.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The dataset; ``measures.parquet`` and ``measures.json`` are kept in its folder.
-
-    Returns
-    -------
-    DataFrame of float
-        As `ecgkit.feature_space.measures.measure` gives it.
-    """
-    place = Session(dataset.path)
-    facts = {"version": 2, "dataset_fingerprint": dataset.fingerprint}
-    files = [dataset.path / name for name in ("measures.json", "measures.parquet")]
-    ids = dataset.records["record_id"]
-    with FileLock(dataset.path / ".measures.lock"):
-        stored = pd.DataFrame()
-        if all(path.is_file() for path in files) and place.read_json("measures.json") == facts:
-            stored = pd.read_parquet(files[1]).set_index("record_id")
-        # A dataset opened with one label set lacks records that another one has: what is known of those stays.
-        missing = np.flatnonzero(~ids.isin(stored.index).to_numpy())
-        if len(missing):
-            found = measure(dataset, missing, jobs=n_cores())
-            stored = pd.concat([stored, found.set_index(ids.iloc[missing])])
-            files[0].unlink(missing_ok=True)
-            place.write_table("measures.parquet", stored.rename_axis("record_id").reset_index())
-            place.write_json("measures.json", facts)
-    return stored.loc[ids].reset_index(drop=True)
 
 
 def plan(

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.parts import check_embeddings, fit_scaler, training_rows
+from ecgkit.feature_space.standardize import check_embeddings, fit_scaler, training_rows
 
 
 class SimilarRecords:
@@ -82,15 +82,15 @@ class SimilarRecords:
 
 
 def find_record(records: pd.DataFrame, record_id: str) -> int:
-    """Find the row of a record by its ``record_id``, as text or number.
+    """Find the row of a record by its ``record_id``.
 
     Raises
     ------
     EcgkitError
         If there is none.
     """
-    names = records["record_id"].astype("string")
-    found = np.flatnonzero(names == str(record_id))
+    names = records["record_id"]
+    found = np.flatnonzero(names == record_id)
     if not len(found):
         raise EcgkitError(f"there is no record {record_id}: give one of the dataset's, such as {', '.join(names[:3])}")
     return int(found[0])

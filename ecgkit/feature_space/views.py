@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit import plots
-from ecgkit.feature_space.beats import MeanBeats, class_beats, group_beats, record_beats
 from ecgkit.feature_space.clusters import ClusterCard, Clusters, cluster_positions
 from ecgkit.feature_space.maps import Projection, quality_notes
 from ecgkit.feature_space.maps.interactive import lead_signals, predicted_probabilities, write_interactive_map
+from ecgkit.feature_space.parallel import record_beats
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER
 from ecgkit.feature_space.run import FeatureSpaceRun
 from ecgkit.feature_space.similar import describe_record
 from ecgkit.io import file_name
+from ecgkit.signals.beats import MeanBeats, beat_times, group_beats
 from ecgkit.stats.folds import TEST_FOLD
 
 MAP_COLUMNS = ("age", "sex", "height", "weight", "bmi", "heart_rate", "device", "site", "cluster")
@@ -36,15 +37,14 @@ class FoldBeats:
     def __init__(self, run: FeatureSpaceRun) -> None:
         self.run = run
         self.rows = np.flatnonzero((run.records["fold"] == TEST_FOLD).to_numpy())
-        in_dataset = run.positions[self.rows]
-        found = record_beats(run.dataset, in_dataset)
-        self.of_records = np.full((len(run.dataset), *found.shape[1:]), np.nan, dtype=np.float32)
-        self.of_records[in_dataset] = found
+        self.times = beat_times(run.dataset.sampling_rate)
+        self.of_records = record_beats(run.dataset, run.positions[self.rows])
 
-    def of_groups(self, groups: Mapping[str, NDArray[np.integer]]) -> MeanBeats:
+    def of_groups(self, groups: Mapping[str, NDArray[np.integer]], reference: str | None = None) -> MeanBeats:
         """Average the beats of groups, given by the rows of ``run.records`` that they hold, of fold 10."""
-        positions = {name: self.run.positions[rows] for name, rows in groups.items()}
-        return group_beats(self.run.dataset, positions, of_records=self.of_records)
+        rows = {name: np.searchsorted(self.rows, members) for name, members in groups.items()}
+        patients = self.run.records["patient_id"].to_numpy()[self.rows]
+        return group_beats(self.of_records, rows, patients, times=self.times, reference=reference)
 
     def along(self, table: pd.DataFrame, name: str) -> MeanBeats:
         """Average the beats of the groups that `concepts.along_direction` cut, from the low end to the high."""
@@ -56,8 +56,9 @@ class FoldBeats:
 
     def of_classes(self) -> MeanBeats:
         """Average the beats of each class, and take their difference from NORM, if there is such a class."""
-        positions = self.run.positions[self.rows]
-        return class_beats(self.run.dataset, positions=positions, of_records=self.of_records)
+        carried = self.run.labels.iloc[self.rows].astype(bool)
+        groups = {str(name): self.rows[carried[name].to_numpy()] for name in carried}
+        return self.of_groups(groups, reference="NORM" if "NORM" in groups else None)
 
 
 def save_cluster_cards(

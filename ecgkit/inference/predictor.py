@@ -15,7 +15,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit import paths, sessions, stats
-from ecgkit.datasets.chunks import LARGEST, repair
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.ensembles import is_ensemble
 from ecgkit.inference import shipped as pretrained
@@ -23,6 +22,7 @@ from ecgkit.inference.folder import ModelFolder, read_model
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.filters import Filters, resample, standardize
+from ecgkit.signals.prepare import LARGEST, repair
 from ecgkit.stats.calibration import apply_calibration
 from ecgkit.stats.ensembles import apply_ensemble
 from ecgkit.training.data import BATCH, records_at_once
@@ -237,7 +237,7 @@ class Predictor(ABC):
                 'sex=[...] of "male", "female" and None (where unknown)'
             )
         records = make_records(len(values), age, sex) if given else None
-        ecgs = [ECG(np.asarray(signal, np.float32), sampling_rate, i) for i, signal in enumerate(values)]
+        ecgs = [ECG(np.asarray(signal, np.float32), sampling_rate, str(i)) for i, signal in enumerate(values)]
         return self.probabilities(ecgs, records)
 
 

@@ -1,9 +1,9 @@
-"""Mean beats in twelve leads: groups beside each other, and one group against a reference."""
+"""Mean beats in twelve leads: several groups together, and one group compared with a reference."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -17,93 +17,43 @@ from ecgkit.plots.ecg import LAYOUT
 from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
 from ecgkit.signals.ecg import LEADS
 
+if TYPE_CHECKING:
+    from ecgkit.signals.beats import MeanBeats
+
 TIME_LABEL, VOLTAGE_LABEL = "time after the R peak (ms)", "amplitude (mV)"
-LEGEND_LETTERS = 125  # so many are as wide as a figure
-
-
-class Beats(Protocol):
-    """Mean beats of groups of records, as `ecgkit.feature_space.beats.MeanBeats` holds them."""
-
-    @property
-    def times(self) -> NDArray[np.float64]:
-        """Milliseconds after the R peak."""
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """Names."""
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """Millivolts, shape (groups, 12, samples)."""
-
-    @property
-    def low(self) -> NDArray[np.float32]:
-        """Lower edge of the spread over the records, in mV."""
-
-    @property
-    def high(self) -> NDArray[np.float32]:
-        """Upper edge of the spread, in mV."""
-
-    @property
-    def n_records(self) -> tuple[int, ...]:
-        """Records of each group."""
-
-
-class GroupBeats(Beats, Protocol):
-    """Mean beats with their differences from those of a reference, where there is one."""
-
-    @property
-    def reference(self) -> str | None:
-        """The group that the others are compared with."""
-
-    @property
-    def difference(self) -> NDArray[np.float32] | None:
-        """Group minus reference, in mV."""
-
-    @property
-    def difference_low(self) -> NDArray[np.float32] | None:
-        """Lower end of its interval."""
-
-    @property
-    def difference_high(self) -> NDArray[np.float32] | None:
-        """Upper end of its interval."""
+LEGEND_LETTERS = 125
+"""Letters that fit into the width of a figure."""
 
 
 def beat_grid(
-    result: GroupBeats,
-    groups: Sequence[str] | None = None,
-    *,
-    ordered: bool = False,
-    spread: bool | None = None,
-    title: str = "",
+    result: MeanBeats, groups: Sequence[str] | None = None, *, ordered: bool = False, title: str = "Mean beats"
 ) -> Figure:
     """Draw the mean beats of groups in the twelve leads, all on one scale.
 
     Parameters
     ----------
     result : MeanBeats
-        The groups, as from `ecgkit.feature_space.beats.group_beats`.
+        The groups, as from `ecgkit.signals.beats.group_beats`.
     groups : sequence of str, optional
-        Which to draw, in this order; all of them unless told otherwise.
+        The groups to draw, in this order; all by default.
     ordered : bool, default False
-        Whether the groups are steps along one direction, which get the colours of a scale from dark to light.
-    spread : bool, optional
-        Whether to shade what lies between 10 and 90 % of the records; for up to two groups unless told otherwise.
-    title : str, default ""
-        Above the figure.
+        Whether the groups are steps along one direction, drawn in the colours of a scale from dark to light.
+    title : str, default "Mean beats"
+        Title of the figure.
 
     Returns
     -------
     Figure
-        Three rows and four columns as on paper.
+        Three rows and four columns as on paper. Up to two groups are drawn with a band from the 10th to the 90th
+        percentile of the records.
 
     Raises
     ------
     EcgkitError
         If a group is not in the result, or there is none to draw.
     """
-    rows = _rows(result, groups)
-    shaded = len(rows) <= 2 if spread is None else spread
+    rows = _rows(result, result.groups if groups is None else groups)
+    shaded = len(rows) <= 2
     figure = new_figure(WIDTH, 6.6)
     grid = figure.subplots(len(LAYOUT), len(LAYOUT[0]), sharex=True, sharey=True)
     colors = _colors(len(rows), ordered=ordered)
@@ -111,15 +61,13 @@ def beat_grid(
         for row, color in zip(rows, colors, strict=True):
             _draw_group(axes, result, row, lead, color, shaded=shaded)
     _finish_scale(grid, result.times, VOLTAGE_LABEL)
-    if shaded:
-        title = f"{title or 'Mean beats'}, shaded from 10 to 90 % of the records"
-    figure.suptitle(title or "Mean beats", x=0.01, ha="left")
+    figure.suptitle(f"{title}, band: 10 to 90 % of the records" if shaded else title, x=0.01, ha="left")
     _legend(figure, grid[0, 0])
     return figure
 
 
-def beat_difference(result: GroupBeats, group: str, *, title: str = "") -> Figure:
-    """Draw the mean beat of one group over that of the reference, and below each lead their difference.
+def beat_difference(result: MeanBeats, group: str) -> Figure:
+    """Draw the mean beat of one group with that of the reference, and below each lead their difference.
 
     Parameters
     ----------
@@ -127,13 +75,11 @@ def beat_difference(result: GroupBeats, group: str, *, title: str = "") -> Figur
         The groups, with a reference.
     group : str
         The group to draw.
-    title : str, default ""
-        Above the figure; what is drawn unless told otherwise.
 
     Returns
     -------
     Figure
-        The shade around a mean holds 10 to 90 % of the records, that around a difference is its 95 % interval.
+        The band around a mean is 10 to 90 % of the records, that around a difference its 95 % interval.
 
     Raises
     ------
@@ -142,7 +88,7 @@ def beat_difference(result: GroupBeats, group: str, *, title: str = "") -> Figur
     """
     low, high = result.difference_low, result.difference_high
     if result.reference is None or result.difference is None or low is None or high is None:
-        raise EcgkitError("the beats were averaged without a reference: name one when you average them")
+        raise EcgkitError("the beats were averaged without a reference: pass one to group_beats")
     (row,) = _rows(result, [group])
     figure = new_figure(WIDTH, 10.0)
     cells = figure.subplots(2 * len(LAYOUT), len(LAYOUT[0]), sharex=True, height_ratios=[3, 2] * len(LAYOUT))
@@ -158,30 +104,29 @@ def beat_difference(result: GroupBeats, group: str, *, title: str = "") -> Figur
         axes.plot(result.times, result.difference[row, lead], color=COLORS[0], linewidth=1.2, gid="difference")
     _finish_scale(upper, result.times, "mean (mV)")
     _finish_scale(lower, result.times, "difference (mV)")
-    figure.suptitle(title or f"{group} and {result.reference}, and the difference of their means", x=0.01, ha="left")
+    figure.suptitle(f"{group} and {result.reference}, and the difference of their means", x=0.01, ha="left")
     for axes in upper.flat:
         axes.set_xlabel("")
     _legend(figure, upper[0, 0])
     return figure
 
 
-def _rows(result: GroupBeats, groups: Sequence[str] | None) -> list[int]:
-    """Give the places of the groups in the result."""
-    chosen = result.groups if groups is None else groups
-    if not len(chosen):
-        raise EcgkitError("there is no group to draw: give at least one")
-    return [result.groups.index(check_choice("group", name, result.groups)) for name in chosen]
+def _rows(result: MeanBeats, groups: Sequence[str]) -> list[int]:
+    """Return the positions of the groups in the result."""
+    if not len(groups):
+        raise EcgkitError("there is no group to draw: pass at least one")
+    return [result.groups.index(check_choice("group", name, result.groups)) for name in groups]
 
 
 def _colors(number: int, *, ordered: bool) -> list[str]:
+    """Return one colour per group; of an ordered scale without its light end, which is lost on white."""
     if ordered:
-        # The light end of the scale would be lost on white.
         return [mpl.colors.to_hex(color) for color in mpl.colormaps["viridis"](np.linspace(0.0, 0.88, number))]
     return [COLORS[i % len(COLORS)] for i in range(number)]
 
 
 def _by_lead(grid: NDArray[np.object_], *, named: bool = True) -> list[tuple[int, Axes]]:
-    """Give the axes of each lead, as the leads lie on paper, with its name written above."""
+    """Return the axes of each lead, arranged as on paper, titled with its name."""
     places = [(LEADS.index(lead), grid[i, j]) for i, row in enumerate(LAYOUT) for j, lead in enumerate(row)]
     for lead, axes in places:
         axes.axhline(0, color=GREY, linewidth=0.6, zorder=0.5)
@@ -191,7 +136,8 @@ def _by_lead(grid: NDArray[np.object_], *, named: bool = True) -> list[tuple[int
     return places
 
 
-def _draw_group(axes: Axes, result: GroupBeats, row: int, lead: int, color: str, *, shaded: bool) -> None:
+def _draw_group(axes: Axes, result: MeanBeats, row: int, lead: int, color: str, *, shaded: bool) -> None:
+    """Draw the mean beat of one group in one lead."""
     name = f"{result.groups[row]} ({result.n_records[row]:,} records)"
     if shaded:
         low, high = result.low[row, lead], result.high[row, lead]
@@ -200,8 +146,9 @@ def _draw_group(axes: Axes, result: GroupBeats, row: int, lead: int, color: str,
 
 
 def _finish_scale(grid: NDArray[np.object_], times: NDArray[np.float64], label: str) -> None:
+    """Set limits, ticks and labels of all leads."""
     axes: Axes
-    for axes in grid.flat:  # type: ignore[assignment] # numpy knows of no arrays of axes
+    for axes in grid.flat:  # type: ignore[assignment] # numpy has no type for arrays of axes
         axes.set_xlim(float(times[0]), float(times[-1]))
         axes.xaxis.set_major_locator(MultipleLocator(200))
         axes.grid(visible=True)
@@ -212,7 +159,7 @@ def _finish_scale(grid: NDArray[np.object_], times: NDArray[np.float64], label: 
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Put one legend for all leads below the figure, in as many columns as there is room for."""
+    """Put one legend for all leads below the figure, in as many columns as fit."""
     handles, names = axes.get_legend_handles_labels()
     columns = max(1, min(len(names), LEGEND_LETTERS // (max(map(len, names)) + 6)))
     figure.legend(handles, names, loc="outside lower center", ncols=columns)

@@ -14,9 +14,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.plots.beats import Beats
 from ecgkit.plots.ecg import LAYOUT
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, new_figure
+from ecgkit.signals.beats import MeanBeats
 from ecgkit.signals.ecg import LEADS
 
 MEASURES = {"ami": "adjusted mutual information", "ari": "adjusted Rand index"}
@@ -358,7 +358,7 @@ def _draw_confounding(axes: Axes, y: float, here: pd.DataFrame) -> None:
 def cluster_card(
     card: Card,
     *,
-    beats: Beats | None = None,
+    beats: MeanBeats | None = None,
     strips: Sequence[NDArray[np.floating]] = (),
     sampling_rate: float | None = None,
 ) -> Figure:
@@ -449,7 +449,7 @@ def _facts(card: Card) -> list[str]:
     return lines
 
 
-def _draw_beat(figure: SubFigure, beats: Beats, group: int) -> None:
+def _draw_beat(figure: SubFigure, beats: MeanBeats, group: int) -> None:
     """Draw the mean beat with its spread in 12 leads, all to one scale."""
     axes_of = figure.subplots(len(LAYOUT), len(LAYOUT[0]), sharex=True, sharey=True)
     for row, leads in enumerate(LAYOUT):

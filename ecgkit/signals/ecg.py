@@ -2,49 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_choice
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """The twelve standard leads in the order that every signal of the package has."""
 
+SEXES = ("male", "female")
+OLDEST = 130
+"""The largest age in years that is accepted; PTB-XL's 300, which means "over 89", is 90 here."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class ECG:
     """One 12-lead electrocardiogram.
 
     Attributes
     ----------
     signal : ndarray of float32, shape (12, samples)
-        Millivolts, leads in the order of `LEADS`.
+        Millivolts, leads in the order of `LEADS`; NaN where there is no value, and in all samples of an absent lead.
     sampling_rate : float
-        Samples per second, in Hz.
-    record_id : int or str
+        In Hz.
+    record_id : str
         The name of the record in its source; empty if it has none.
+    age : float or None
+        In years; None if unknown.
+    sex : {"male", "female"} or None
+        None if unknown.
+    metadata : mapping
+        Whatever else the file contains.
+    findings : sequence of str
+        What a reader or a check noticed, such as derived leads or filled gaps.
 
     Raises
     ------
     EcgkitError
-        If the signal is not ``(12, samples)`` or the sampling rate is not positive.
+        If the signal is not ``(12, samples)`` or has no value in any lead, the sampling rate is not a positive number,
+        the age is not between 0 and 130, or the sex is another word.
     """
 
     signal: NDArray[np.float32]
     sampling_rate: float
-    record_id: int | str = ""
+    record_id: str = ""
+    age: float | None = None
+    sex: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    findings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.signal.ndim != 2 or self.signal.shape[0] != len(LEADS):
-            raise EcgkitError(f"a signal has the shape (12, samples), not {self.signal.shape}: give the leads first")
-        if not self.sampling_rate > 0:
+            raise EcgkitError(f"a signal has the shape {self.signal.shape}, not (12, samples): put the leads first")
+        if not (self.sampling_rate > 0 and math.isfinite(self.sampling_rate)):
             raise EcgkitError(f"sampling_rate is {self.sampling_rate}: give a positive number of Hz")
+        if not np.isfinite(self.signal).any():
+            raise EcgkitError(f"ECG {self.record_id} has no value in any of the twelve leads: leave it out")
+        check_age(self.age)
+        if self.sex is not None:
+            check_choice("sex", self.sex, SEXES)
 
     @property
     def n_samples(self) -> int:
-        """Number of samples of each lead."""
+        """Number of samples per lead."""
         return int(self.signal.shape[1])
 
     @property
@@ -52,32 +77,54 @@ class ECG:
         """Length in seconds."""
         return self.n_samples / self.sampling_rate
 
+    @property
+    def missing_leads(self) -> tuple[str, ...]:
+        """The leads without a single value."""
+        return tuple(name for name, values in zip(LEADS, self.signal, strict=True) if not np.isfinite(values).any())
 
-def sort_leads(signal: NDArray[np.generic], leads: list[str]) -> NDArray[np.generic]:
-    """Bring the leads of a signal into the order of `LEADS`.
+
+def check_age(age: float | None) -> None:
+    """Raise an `EcgkitError` unless an age is None, or between 0 and 130 years."""
+    if age is not None and not 0 <= age <= OLDEST:
+        raise EcgkitError(
+            f'age is {age:g}: give years up to {OLDEST}, or None (PTB-XL\'s 300 means "over 89": give 90)'
+        )
+
+
+def sort_leads(signal: NDArray[np.generic], leads: Sequence[str]) -> NDArray[np.generic]:
+    """Put the leads of a signal into the order of `LEADS`.
 
     Parameters
     ----------
     signal : ndarray, shape (leads, samples)
-        One row a lead.
-    leads : list of str
-        The names of the rows; upper and lower case are the same lead (``AVR`` is ``aVR``).
+        One row per lead.
+    leads : sequence of str
+        The names of the rows, in upper or lower case (``AVR`` is ``aVR``). Rows of other leads are left out.
 
     Returns
     -------
     ndarray, shape (12, samples)
-        The same rows in the standard order; the very same array if they were so already.
+        The same rows in the standard order, the array itself if they were in this order; NaN, in float32 at least, for
+        a lead that is absent.
 
     Raises
     ------
     EcgkitError
-        If a lead is missing, twice there, or not one of the twelve.
+        If a lead occurs twice, or none of the twelve is there.
     """
-    rows = {name.strip().upper(): row for row, name in enumerate(leads)}
-    wanted = [name.upper() for name in LEADS]
-    if len(leads) != len(LEADS) or sorted(rows) != sorted(wanted):
-        missing = [name for name in LEADS if name.upper() not in rows]
-        what = f"lead {', '.join(missing)} is missing" if missing else "a lead is there twice or is no standard lead"
-        raise EcgkitError(f"{what} among {', '.join(leads)}: twelve leads are needed, {', '.join(LEADS)}")
-    order = [rows[name] for name in wanted]
-    return signal if order == list(range(len(LEADS))) else signal[order]
+    names = [name.strip().upper() for name in leads]
+    order = [names.index(lead.upper()) if lead.upper() in names else None for lead in LEADS]
+    if order == list(range(len(names))):
+        return signal
+    for lead in LEADS:
+        if names.count(lead.upper()) > 1:
+            raise EcgkitError(f"lead {lead} occurs twice among {', '.join(leads)}: each lead is needed once")
+    if all(row is None for row in order):
+        raise EcgkitError(f"none of the twelve leads {', '.join(LEADS)} is among {', '.join(leads) or 'no leads'}")
+    if None not in order:
+        return signal[[row for row in order if row is not None]]
+    result = np.full((len(LEADS), signal.shape[1]), np.nan, np.result_type(signal.dtype, np.float32))
+    for position, row in enumerate(order):
+        if row is not None:
+            result[position] = signal[row]
+    return result

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
@@ -14,8 +13,14 @@ from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.stats.calibration_error import brier, brier_decomposition, calibrated_ece_interval, ece
 from ecgkit.stats.validation import Floats, FoldScores
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 METHODS = ("identity", "temperature", "platt", "isotonic")
 """The calibration methods, the simplest first."""
+
+STRICTNESS = 1e-4
+"""The weight of the uncalibrated probability in an isotonic calibration, which would otherwise be constant in steps."""
 
 CLIP = 1e-7
 """Probabilities are clipped this far from 0 and 1, where the logit is infinite; float32 resolves no less near 1."""
@@ -27,12 +32,12 @@ def clipped_logit(prob: Floats) -> Floats:
 
 
 def calibrate(fitted: Mapping[str, Any], prob: Floats) -> Floats:
-    """Calibrate the probabilities of one class."""
+    """Calibrate the probabilities of one class; strictly increasing, so that the order of records is kept."""
     method = check_choice("method of calibration", fitted["method"], METHODS)
     if method == "identity":
         return prob
     if method == "isotonic":
-        return np.interp(prob, fitted["x"], fitted["y"])
+        return (1 - STRICTNESS) * np.interp(prob, fitted["x"], fitted["y"]) + STRICTNESS * prob
     return expit(fitted["slope"] * clipped_logit(prob) + fitted["intercept"])
 
 
@@ -95,8 +100,8 @@ def add_calibration(predictions: pd.DataFrame, calibration: Mapping[str, Any], c
         columns[f"true_{name}"] = predictions[f"true_{name}"].to_numpy(dtype=bool)
         columns[f"prob_{name}"] = predictions[f"prob_{name}"].to_numpy(dtype=np.float32)
         columns[f"calibrated_{name}"] = calibrated[:, i]
-    kept = predictions[[c for c in predictions if c not in columns]].reset_index(drop=True)
-    return pd.concat([kept, pd.DataFrame(columns)], axis=1)
+    kept = predictions[[name for name in predictions if name not in columns]].reset_index(drop=True)
+    return kept.assign(**columns)
 
 
 def calibration_summary(scores: FoldScores) -> pd.DataFrame:
@@ -129,9 +134,9 @@ def calibration_summary(scores: FoldScores) -> pd.DataFrame:
     EcgkitError
         If the scores have no calibrated probabilities.
     """
-    if scores.calibrated is None:
-        raise EcgkitError('the predictions have no columns "calibrated_CLASS": add them with add_calibration')
-    truth, before, after = scores.y_true, scores.prob, scores.calibrated
+    import pandas as pd
+
+    truth, before, after = scores.y_true, scores.prob, scores.require_calibrated()
     parts = [brier_decomposition(truth[:, i], after[:, i]) for i in range(len(scores.classes))]
     low, high, of_macro = calibrated_ece_interval(after)
     columns = {

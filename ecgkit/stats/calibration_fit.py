@@ -16,6 +16,7 @@ from sklearn.model_selection import GroupKFold
 
 from ecgkit.stats.calibration import CLIP, METHODS, calibrate, clipped_logit
 from ecgkit.stats.folds import VALIDATION_FOLD
+from ecgkit.stats.identifiers import patient_codes
 from ecgkit.stats.validation import Bools, Floats, check_scores, fold_scores
 
 MIN_RECORDS = 10
@@ -163,8 +164,8 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
         - ``reason``, of ``"identity"`` only: why the probability is not changed;
         - ``log_loss``: the cross-validated log loss of each method, in nats per record.
 
-        Slopes are positive and isotonic functions never fall, so that the order of two records is never
-        reversed; an isotonic function may map different probabilities to the same value.
+        Slopes are positive and isotonic functions never fall, and the uncalibrated probability is
+        added to an isotonic function with a weight of 0.0001, so that the order of records is kept.
 
     Raises
     ------
@@ -176,8 +177,8 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
     return {
         "fitted_on": f"fold_{VALIDATION_FOLD}",
         "of": "prob",
-        "formula": "1 / (1 + exp(-(slope * log(prob / (1 - prob)) + intercept))); isotonic: linear between the points "
-        "(x, y), constant outside",
+        "formula": "1 / (1 + exp(-(slope * log(prob / (1 - prob)) + intercept))); isotonic: 0.9999 * f(prob) + "
+        "0.0001 * prob, where f is linear between the points (x, y) and constant outside",
         "chosen_by": f"log loss, cross-validated over {N_SPLITS} groups of patients; the simplest among equals",
         "classes": {name: _calibrate(fold.y_true[:, i], fold.prob[:, i], splits) for i, name in enumerate(classes)},
     }
@@ -185,8 +186,7 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
 
 def _splits(rows: pd.DataFrame) -> list[Split]:
     """Split records by patient: positions outside and inside each split; empty with too few patients."""
-    patients = rows["patient_id"].to_numpy() if "patient_id" in rows else np.arange(len(rows))
-    of_record = np.unique(patients, return_inverse=True)[1]
+    of_record = patient_codes(rows["patient_id"]) if "patient_id" in rows else np.arange(len(rows))
     if of_record.max() + 1 < N_SPLITS:
         return []
     # Shuffled with a seed: GroupKFold would otherwise assign patients in the order of a sort with ties.

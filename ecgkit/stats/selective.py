@@ -16,9 +16,6 @@ from ecgkit.stats.validation import Floats, FoldScores, class_thresholds, divide
 ABSTAIN = 0.1
 """The share of fold 9 below whose confidence the model abstains."""
 
-TIE_BREAK = 1e-6
-"""The weight of the uncalibrated log-odds, which order records with equal calibrated ones."""
-
 
 def confidence(scores: FoldScores, thresholds: Mapping[str, Any]) -> Floats:
     """Compute how confident a model is of each record: the smallest confidence of its decisions on the classes.
@@ -27,9 +24,6 @@ def confidence(scores: FoldScores, thresholds: Mapping[str, Any]) -> Floats:
     threshold. Log-odds, since a distance of 0.05 is large at a threshold of 0.06 and small at 0.5; calibrated, since
     only then does one unit mean the same in all classes. The smallest over the classes counts, since a record is
     decided correctly only if every class is.
-
-    An isotonic calibration maps an interval of probabilities to one value. Records with equal calibrated log-odds are
-    ordered by the uncalibrated ones.
 
     Parameters
     ----------
@@ -41,7 +35,7 @@ def confidence(scores: FoldScores, thresholds: Mapping[str, Any]) -> Floats:
     Returns
     -------
     ndarray of float64, shape (records,)
-        0 at a threshold, up to `TIE_BREAK`.
+        0 at a threshold.
 
     Raises
     ------
@@ -50,8 +44,8 @@ def confidence(scores: FoldScores, thresholds: Mapping[str, Any]) -> Floats:
     """
     calibrated, limits = scores.require_calibrated(), class_thresholds(thresholds, scores.classes)
     distance = np.abs(clipped_logit(calibrated) - clipped_logit(limits))
-    odds = clipped_logit(scores.prob)
-    return (distance + TIE_BREAK * np.where(calibrated >= limits, odds, -odds)).min(axis=1)
+    margins: Floats = distance.min(axis=1)
+    return margins
 
 
 def abstention_threshold(values: ArrayLike, *, abstain: float = ABSTAIN) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.stats.calibration import apply_calibration
 from ecgkit.stats.classification import (
     best_f1_threshold,
     f_max_threshold,
@@ -20,6 +20,9 @@ from ecgkit.stats.classification import (
 )
 from ecgkit.stats.folds import VALIDATION_FOLD
 from ecgkit.stats.validation import FoldScores, class_thresholds, fold_scores
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNFITTED_THRESHOLD = 0.5
 """The threshold of a class that lacks positives or negatives in fold 9."""
@@ -36,7 +39,13 @@ sensitivity at a specificity of at least 0.95; the highest sum of both."""
 COLUMNS = ("sensitivity", "specificity", "precision", "f1")
 
 
-def fit_thresholds(predictions: pd.DataFrame, classes: Sequence[str], *, policy: str = "best_f1") -> dict[str, Any]:
+def fit_thresholds(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    calibration: Mapping[str, Any] | None = None,
+    *,
+    policy: str = "best_f1",
+) -> dict[str, Any]:
     """Choose the threshold of each class on fold 9, by every policy.
 
     A class is predicted where its calibrated probability is at least its threshold.
@@ -44,9 +53,12 @@ def fit_thresholds(predictions: pd.DataFrame, classes: Sequence[str], *, policy:
     Parameters
     ----------
     predictions : DataFrame
-        The table of predictions with calibrated probabilities; only its fold 9 is read.
+        The table of predictions; only its fold 9 is read.
     classes : sequence of str
         The classes.
+    calibration : mapping, optional
+        As returned by `fit_calibration`: thresholds are chosen for the uncalibrated probabilities and calibrated as
+        these are. Without it they are chosen for the calibrated probabilities in the table.
     policy : {"best_f1", "sensitivity_90", "specificity_95", "youden"}, default "best_f1"
         The policy that decides; see `POLICIES`.
 
@@ -66,18 +78,18 @@ def fit_thresholds(predictions: pd.DataFrame, classes: Sequence[str], *, policy:
     """
     check_choice("threshold policy", policy, POLICIES)
     fold = fold_scores(predictions, classes, VALIDATION_FOLD)
-    calibrated = fold.require_calibrated()
+    prob = fold.prob if calibration is not None else fold.require_calibrated()
     n_positive = fold.y_true.sum(axis=0)
     has_both = (n_positive > 0) & (n_positive < len(fold.y_true))
     policies = {
         name: {
-            one: find(fold.y_true[:, i], calibrated[:, i]) if has_both[i] else UNFITTED_THRESHOLD
+            one: find(fold.y_true[:, i], prob[:, i]) if has_both[i] else UNFITTED_THRESHOLD
             for i, one in enumerate(classes)
         }
         for name, find in POLICIES.items()
     }
     common = f_max_threshold(fold.y_true, fold.prob)
-    return {
+    fitted = {
         "policy": policy,
         "fitted_on": f"fold_{VALIDATION_FOLD}",
         "of": "calibrated",
@@ -86,6 +98,35 @@ def fit_thresholds(predictions: pd.DataFrame, classes: Sequence[str], *, policy:
         "f_max_threshold": None if np.isnan(common) else common,
         "policies": policies,
     }
+    return fitted if calibration is None else calibrated_thresholds(fitted, calibration)
+
+
+def calibrated_thresholds(thresholds: Mapping[str, Any], calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Calibrate thresholds that were chosen for uncalibrated probabilities; the decisions stay the same.
+
+    Parameters
+    ----------
+    thresholds : mapping
+        As returned by `fit_thresholds`, for uncalibrated probabilities.
+    calibration : mapping
+        As returned by `fit_calibration`. Thresholds of classes that were not fitted stay 0.5.
+
+    Returns
+    -------
+    dict
+        The same for calibrated probabilities, as float32 numbers.
+    """
+
+    def convert(values: Mapping[str, float]) -> dict[str, float]:
+        names = list(values)
+        converted = apply_calibration(np.array([list(values.values())]), calibration, names)[0].tolist()
+        return {
+            name: values[name] if name in thresholds["not_fitted"] else value
+            for name, value in zip(names, converted, strict=True)
+        }
+
+    policies = {name: convert(values) for name, values in thresholds["policies"].items()}
+    return {**thresholds, "of": "calibrated", "thresholds": convert(thresholds["thresholds"]), "policies": policies}
 
 
 def policy_table(scores: FoldScores, thresholds: Mapping[str, Any]) -> pd.DataFrame:
@@ -110,6 +151,8 @@ def policy_table(scores: FoldScores, thresholds: Mapping[str, Any]) -> pd.DataFr
     EcgkitError
         If a policy or a class has no thresholds.
     """
+    import pandas as pd
+
     policies = thresholds.get("policies", {})
     missing = [name for name in POLICIES if name not in policies]
     if missing:

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
-from scipy.special import expit, logit
-
 from made_predictions import as_calibrated
+from scipy.special import expit, logit
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError

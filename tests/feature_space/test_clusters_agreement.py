@@ -25,7 +25,7 @@ from ecgkit.feature_space.clusters.tables import (
     mutual_information,
     permuted_tables,
 )
-from ecgkit.feature_space.parts import Scaler
+from ecgkit.feature_space.standardize import Scaler
 from ecgkit.stats.multiple_testing import benjamini_hochberg
 
 N = 1500

@@ -9,12 +9,8 @@ import pandas as pd
 import pytest
 
 from ecgkit import feature_space, paths, training
-from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space import run as module
 from ecgkit.feature_space.embeddings import session_embeddings, write_array
-from ecgkit.feature_space.measures import measure
-from ecgkit.feature_space.run import dataset_measures
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession
@@ -54,7 +50,7 @@ def test_foreign_vectors_are_looked_into_the_same_way(trained_root: Path, tmp_pa
     path = write_array(tmp_path / "mine.npy", table["record_id"].to_numpy(dtype=np.float32)[:, None] * [1, 10])
     run = feature_space.begin(root=trained_root, training_session="latest", vectors=str(path))
     np.testing.assert_array_equal(run.positions, some)
-    np.testing.assert_array_equal(run.embeddings()[:, 0], run.records["record_id"])
+    np.testing.assert_array_equal(run.embeddings()[:, 0], run.records["record_id"].astype(float))
     pd.testing.assert_frame_equal(run.labels, whole.labels.iloc[some].reset_index(drop=True))
     assert (run.layers(), run.untrained(), run.head(), run.epochs()) == ({}, [], None, None)
     np.testing.assert_array_equal(run.signals([3])[0], whole.signal(int(some[3])))
@@ -69,39 +65,6 @@ def test_vectors_need_records_to_learn_from_and_to_test_on(trained_root: Path, t
         path = write_array(tmp_path / "some.npy", np.eye(len(some)))
         with pytest.raises(EcgkitError, match=message):
             feature_space.plan(root=trained_root, training_session="latest", vectors=str(path))
-
-
-def test_measures_are_kept_with_the_dataset(trained_root: Path) -> None:
-    run = feature_space.begin(root=trained_root, training_session="latest")
-    first = run.measures()
-    assert len(first) == len(run.records)
-    stored = run.dataset.path / "measures.parquet"
-    stamp = stored.stat().st_mtime_ns
-    pd.testing.assert_frame_equal(run.measures(), first)
-    assert stored.stat().st_mtime_ns == stamp
-    Session(run.dataset.path).write_json("measures.json", {"version": 1, "dataset_fingerprint": "another"})
-    pd.testing.assert_frame_equal(dataset_measures(run.dataset), first)
-    assert stored.stat().st_mtime_ns != stamp
-
-
-def test_another_label_set_measures_only_what_it_adds(trained_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = feature_space.plan(root=trained_root, training_session="latest").source.dataset
-    first = dataset_measures(dataset)
-    everything = open_dataset(dataset.path)
-    asked: list[int] = []
-
-    def spy(of: Dataset, positions: np.ndarray, *, jobs: int) -> pd.DataFrame:
-        asked.extend(of.records["record_id"].iloc[positions])
-        return measure(of, positions, jobs=1)
-
-    monkeypatch.setattr(module, "measure", spy)
-    whole = dataset_measures(everything).set_index(everything.records["record_id"])
-    assert set(asked) == set(everything.records["record_id"]) - set(dataset.records["record_id"])
-    assert asked
-    pd.testing.assert_frame_equal(whole.loc[dataset.records["record_id"]].reset_index(drop=True), first)
-    asked.clear()
-    dataset_measures(dataset)
-    assert asked == []
 
 
 def test_a_head_that_reads_age_and_sex_is_no_head_of_embeddings(trained_root: Path) -> None:

@@ -50,9 +50,7 @@ def decisions(predictions: pd.DataFrame, name: str, fold: int, thresholds: dict[
     return rows[f"calibrated_{name}"].to_numpy() >= np.float32(thresholds["thresholds"][name])
 
 
-def scores_of(
-    predictions: pd.DataFrame, classes: tuple[str, ...] = CLASSES, fold: int = 10
-) -> stats.FoldScores:
+def scores_of(predictions: pd.DataFrame, classes: tuple[str, ...] = CLASSES, fold: int = 10) -> stats.FoldScores:
     return stats.fold_scores(predictions, classes, fold)
 
 

@@ -53,9 +53,7 @@ def subgroups() -> dict[str, Any]:
     columns |= {"fold": np.full(300, 10), "sex": rng.choice(["male", "female"], 300), "age": [30] * 290 + [80] * 10}
     records = record_table(columns | {"device": ["A"] * 280 + ["B"] * 10 + ["C"] * 5 + [pd.NA] * 5})
     scores.y_true[290:, 1] = False
-    return subgroup_report(
-        scores, records, fit_thresholds(predictions, CLASSES), resamples=50
-    )
+    return subgroup_report(scores, records, fit_thresholds(predictions, CLASSES), resamples=50)
 
 
 def points_of(figure: Figure, gid: str) -> list[tuple[float, float]]:

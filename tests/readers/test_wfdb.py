@@ -173,8 +173,7 @@ def test_a_wrong_checksum_shows_in_other_formats_too(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (" V6", " V7", "lead V6 is missing"),
-        (" V6", " V5", "lead V6 is missing"),
+        (" V6", " V5", "lead V5 occurs twice"),
         ("/mV", "/mmHg", "no unit of voltage"),
         ("1000.0(0)", "0(0)", "no gain"),
         ("record 12 100 500", "record 13 100 500", "promises 13 signals"),
@@ -192,6 +191,13 @@ def test_a_header_that_cannot_be_trusted_is_unreadable(tmp_path: Path, old: str,
     with pytest.raises(UnreadableRecordError, match=words) as caught:
         read_record(path)
     assert "\n" not in str(caught.value)
+
+
+def test_an_absent_lead_is_nan(tmp_path: Path):
+    path = write(tmp_path)
+    edit_header(path, " V6", " V7")
+    assert fast(path) is None
+    assert read_record(path).missing_leads == ("V6",)
 
 
 def test_an_empty_or_binary_header_is_unreadable(tmp_path: Path):
@@ -213,10 +219,10 @@ def test_comments_and_a_suffix_do_no_harm(tmp_path: Path):
 
 def test_a_reader_of_some_files_knows_only_these(tmp_path: Path):
     write(tmp_path)
-    files = WfdbFiles(str(tmp_path), {7: "record", 8: "other"}, RATE, SAMPLES).subset([7])
-    assert files.read(7).record_id == 7
-    assert files.read_microvolts(7) is not None
-    assert 8 not in files.files
+    files = WfdbFiles(str(tmp_path), {"7": "record", "8": "other"}, RATE, SAMPLES).subset(["7"])
+    assert files.read("7").record_id == "7"
+    assert files.read_microvolts("7") is not None
+    assert "8" not in files.files
 
 
 def test_reading_plain_records_imports_neither_wfdb_nor_pandas():

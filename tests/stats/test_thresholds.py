@@ -12,7 +12,8 @@ from made_predictions import as_calibrated, make_predictions
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.stats.thresholds import POLICIES, fit_thresholds, policy_table
+from ecgkit.stats.calibration import add_calibration
+from ecgkit.stats.thresholds import POLICIES, calibrated_thresholds, fit_thresholds, policy_table
 
 CLASSES = ("NORM", "MI", "STTC")
 
@@ -191,8 +192,25 @@ def test_the_policy_table_of_a_fold_without_a_class() -> None:
 
 def test_the_policy_table_reads_a_file_in_any_order_and_refuses_one_without_policies() -> None:
     predictions = make_predictions()
-    scores, fitted = stats.fold_scores(as_calibrated(predictions), CLASSES, 10), fit_thresholds(as_calibrated(predictions), CLASSES)
+    predictions = as_calibrated(predictions)
+    scores, fitted = stats.fold_scores(predictions, CLASSES, 10), fit_thresholds(predictions, CLASSES)
     shuffled = {"policies": dict(sorted(fitted["policies"].items(), reverse=True))}
     pd.testing.assert_frame_equal(policy_table(scores, shuffled), policy_table(scores, fitted))
     with pytest.raises(EcgkitError, match="policy 'best_f1'"):
         policy_table(scores, {"thresholds": fitted["thresholds"], "policy": "best_f1"})
+
+
+def test_calibrated_thresholds_leave_every_decision_as_it_is() -> None:
+    predictions = make_predictions(2000)
+    # An isotonic calibration is constant in steps, except for the part that keeps the order of records.
+    points = {"method": "isotonic", "x": [0.0, 0.3, 0.3001, 0.7, 1.0], "y": [0.1, 0.1, 0.4, 0.4, 0.9]}
+    calibration = {"classes": dict.fromkeys(CLASSES, points)}
+    limits = fit_thresholds(as_calibrated(predictions), CLASSES)
+    fitted = calibrated_thresholds(limits, calibration)
+    table = add_calibration(predictions, calibration, CLASSES)
+    for name in CLASSES:
+        for policy in POLICIES:
+            decided = table[f"prob_{name}"] >= limits["policies"][policy][name]
+            assert (decided == (table[f"calibrated_{name}"] >= fitted["policies"][policy][name])).all()
+            assert fitted["policies"][policy][name] == np.float32(fitted["policies"][policy][name])
+    assert fit_thresholds(predictions, CLASSES, calibration)["thresholds"] == fitted["thresholds"]

@@ -18,7 +18,7 @@ from ecgkit.feature_space.clusters.tables import (
     permuted_tables,
     table_purity,
 )
-from ecgkit.feature_space.parts import fold_rows
+from ecgkit.feature_space.standardize import fold_rows
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import benjamini_hochberg
 

@@ -14,7 +14,7 @@ from ecgkit.evaluation.subgroups import NOISE as NOISE_WORDS
 from ecgkit.evaluation.subgroups import NOISE_COLUMNS, noted_noise
 from ecgkit.feature_space.clusters.agreement import NO_CLUSTER
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters
-from ecgkit.feature_space.parts import check_embeddings, fold_rows
+from ecgkit.feature_space.standardize import check_embeddings, fold_rows
 from ecgkit.stats.folds import TEST_FOLD
 
 N_DEVICES = 3
@@ -155,7 +155,7 @@ def nearest_records(
         distance[members] = np.linalg.norm(points - clusters.centres[cluster], axis=1)
     table = records[["record_id", "patient_id", "fold"]].iloc[rows].reset_index(drop=True)
     table = table.assign(cluster=assigned, distance=distance, position=rows)
-    table = table[assigned >= 0].sort_values(["cluster", "distance", "record_id"], kind="stable")
+    table = table[assigned >= 0].sort_values(["cluster", "distance", "position"], kind="stable")
     table = table.drop_duplicates(["cluster", "patient_id"]).groupby("cluster").head(number)
     return table[["cluster", "record_id", "fold", "distance", "position"]].reset_index(drop=True)
 

@@ -14,7 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from threadpoolctl import threadpool_limits
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.parts import (
+from ecgkit.feature_space.standardize import (
     Scaler,
     check_embeddings,
     fit_scaler,

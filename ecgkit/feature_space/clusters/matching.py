@@ -13,7 +13,7 @@ from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.feature_space.clusters.agreement import first_of_patients
 from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.clusters.tables import permuted_tables
-from ecgkit.feature_space.parts import training_rows
+from ecgkit.feature_space.standardize import training_rows
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 
 SCORES = ("exact_match", "jaccard", "hamming_loss")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters, cluster_centres
-from ecgkit.feature_space.parts import fit_scaler, standardise, training_rows
+from ecgkit.feature_space.standardize import fit_scaler, standardize, training_rows
 from ecgkit.io import write_atomically
 
 
@@ -90,7 +90,7 @@ def read_clusters(path: Path | str, embeddings: NDArray[np.floating], records: p
     told = table.attrs
     k = max(int(told.get("k", 0)), int(assigned.max()) + 1)
     training = training_rows(records)
-    standardised = standardise(embeddings, records)
+    standardised = standardize(embeddings, records)
     centres, inertia = cluster_centres(standardised, assigned, training, k)
     return Clusters(
         assigned=assigned,

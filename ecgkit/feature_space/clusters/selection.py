@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from ecgkit.feature_space.clusters.fit import check_k, fit_kmeans, principal_components, training_sample
-from ecgkit.feature_space.parts import standardise, training_rows
+from ecgkit.feature_space.standardize import standardize, training_rows
+from ecgkit.stats.identifiers import patient_codes
 
 
 def k_selection(
@@ -79,7 +80,7 @@ def k_selection(
     Walther and Hastie, "Estimating the number of clusters in a data set via the gap statistic", J. R. Stat. Soc. B 63
     (2001), doi:10.1111/1467-9868.00293, with another distribution.
     """
-    standardised = standardise(embeddings, records)
+    standardised = standardize(embeddings, records)
     sample = training_sample(records, max_records, seed)
     points = principal_components(standardised, training_rows(records), n_components)[sample]
     patients = records["patient_id"].to_numpy()[sample]
@@ -128,11 +129,12 @@ def _bootstraps(
     points: NDArray[np.float32], patients: NDArray[np.generic], *, k: int, n_init: int, seed: int, number: int
 ) -> list[NDArray[np.int32]]:
     """Draw patients with replacement, fit on their records, and assign all records to the nearest centre."""
-    names, of_record = np.unique(patients, return_inverse=True)
+    of_record = patient_codes(patients)
+    n_patients = int(of_record.max()) + 1
     random = np.random.default_rng(seed)
     solutions = []
     for _ in range(number):
-        drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)))
+        drawn = random.multinomial(n_patients, np.full(n_patients, 1 / n_patients))
         rows = np.repeat(np.arange(len(points)), drawn[of_record])
         check_k(k, len(rows))
         # One seed for all: what differs is the records.

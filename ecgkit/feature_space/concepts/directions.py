@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.parts import check_embeddings, check_patients, fold_rows
 from ecgkit.feature_space.probes import task as probe_task
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import Task, make_task
+from ecgkit.feature_space.standardize import check_embeddings, check_patients, fold_rows
 from ecgkit.stats.folds import TEST_FOLD
 
 LOW, HIGH = "low", "high"

@@ -21,12 +21,12 @@ from ecgkit.feature_space.concepts.erasure import (
     erase_random,
     overlap,
 )
-from ecgkit.feature_space.parts import Scaler, fit_scaler, fold_rows, training_rows
 from ecgkit.feature_space.probes.controls import exchange_patients
 from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import permutation_scores
 from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import MIN_OF_EACH, Task, make_task
+from ecgkit.feature_space.standardize import Scaler, fit_scaler, fold_rows, training_rows
 from ecgkit.stats import Floats, auc
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.concepts.directions import ConceptDirection
-from ecgkit.feature_space.parts import Scaler, fit_scaler
+from ecgkit.feature_space.standardize import Scaler, fit_scaler
 
 TOLERANCE = 1e-6
 """A direction with less than this share of the greatest variance or correlation is taken for rounding."""

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.feature_space.parts import fold_rows, standardise, training_rows
+from ecgkit.feature_space.standardize import fold_rows, standardize, training_rows
 from ecgkit.stats.folds import TEST_FOLD
 
 METHODS = ("pca", "umap", "tsne")
@@ -153,7 +153,7 @@ def project_pca(
         If there are fewer records in folds 1-8 or features than components, no record in ``folds``, or the embeddings
         are not as they should be.
     """
-    points = standardise(embeddings, records)
+    points = standardize(embeddings, records)
     training = points[training_rows(records)]
     if n_components > min(training.shape):
         raise EcgkitError(f"n_components is {n_components}: {min(training.shape)} are all that these embeddings have")
@@ -183,7 +183,7 @@ def explained_variance(
     ndarray of float64, shape (components,)
         Falling; all components together have 1.
     """
-    training = standardise(embeddings, records)[training_rows(records)]
+    training = standardize(embeddings, records)[training_rows(records)]
     number = min(n_components, *training.shape)
     model = PCA(n_components=number, svd_solver="covariance_eigh").fit(training.astype(np.float64))
     return model.explained_variance_ratio_
@@ -359,7 +359,7 @@ def _prepare_umap(
     """Check that UMAP can show these records, and find the neighbours of each."""
     check_choice("start", start, STARTS)
     _check_enough(len(positions), "UMAP")
-    points = standardise(embeddings, records)[positions]
+    points = standardize(embeddings, records)[positions]
     search = NearestNeighbors(n_neighbors=min(n_neighbors, len(points) - 1), algorithm="brute").fit(points)
     distances, indices = search.kneighbors(points)
     return _UmapLayout(points, positions, (indices, distances.astype(np.float32)), min_dist, start)
@@ -380,7 +380,7 @@ def _prepare_tsne(
         raise EcgkitError(
             f"{len(positions):,} records are too many for t-SNE: give max_records={TSNE_RECORDS}, or fewer folds"
         )
-    points = standardise(embeddings, records)[positions]
+    points = standardize(embeddings, records)[positions]
     components = None
     if start == "pca":
         found = PCA(n_components=2, svd_solver="covariance_eigh").fit_transform(points.astype(np.float64))

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.maps.projections import Projection, choose
-from ecgkit.feature_space.parts import standardise
+from ecgkit.feature_space.standardize import standardize
 
 N_NEIGHBORS = 15
 MAX_RECORDS = 3000
@@ -78,7 +78,7 @@ def map_quality(
         raise EcgkitError(
             f"maps {', '.join(names) or '(none)'}: give one or more, each with a method and seed of its own"
         )
-    points = standardise(embeddings, records)
+    points = standardize(embeddings, records)
     ranks_of: dict[bytes, tuple[NDArray[np.int64], NDArray[np.int32]]] = {}
     rows = []
     for projection in projections:

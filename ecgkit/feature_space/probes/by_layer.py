@@ -9,10 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.parts import check_embeddings, check_patients, training_rows
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
+from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
 from ecgkit.stats import Floats
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.feature_space.parts import check_embeddings, check_patients, training_rows
 from ecgkit.feature_space.probes.controls import (
     BASELINE,
     CONTROL_TASK,
@@ -29,6 +28,7 @@ from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.splits import N_SPLITS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
+from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
 from ecgkit.stats.resampling import RESAMPLES
 
 MULTICLASS_SPLITS = 3

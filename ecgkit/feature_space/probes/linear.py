@@ -15,9 +15,9 @@ from scipy.special import expit, log_softmax, softmax
 from threadpoolctl import threadpool_limits
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.parts import Scaler, fit_scaler
 from ecgkit.feature_space.probes.axes import Axes, LogisticSolver, Moments, moments, principal_axes, solve_ridge
 from ecgkit.feature_space.probes.splits import N_SPLITS, Split, check_apart, patient_splits
+from ecgkit.feature_space.standardize import Scaler, fit_scaler
 
 __all__ = ["ALPHAS", "CS", "LinearProbe", "Problem", "fit_linear", "fit_logistic", "fit_ridge", "patient_splits"]
 

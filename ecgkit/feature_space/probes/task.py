@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.feature_space.parts import training_rows
 from ecgkit.feature_space.probes.controls import exchange_patients
 from ecgkit.feature_space.probes.linear import LinearProbe
 from ecgkit.feature_space.probes.metrics import Prediction, score
 from ecgkit.feature_space.probes.targets import Target
+from ecgkit.feature_space.standardize import training_rows
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
 

@@ -1,21 +1,18 @@
-"""What a person reads off an ECG with a ruler: rate, intervals, axis and the heights of the waves of the mean beat."""
+"""ECG measurements: heart rate, intervals, electrical axis and amplitudes of the waves, taken on the mean beat."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from ecgkit.datasets.store import Dataset
-from ecgkit.feature_space.blocks import chosen_positions, in_blocks
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals
 
-GLOBAL_MEASURES = {
+GLOBAL_MEASUREMENTS = {
     "heart_rate": ("beats/min", "60 divided by the median RR interval"),
     "rr_std": ("s", "standard deviation of the RR intervals"),
     "n_beats": ("beats", "R peaks in the record"),
@@ -29,7 +26,7 @@ GLOBAL_MEASURES = {
     "sokolow_lyon": ("mV", "S in V1 plus the larger R of V5 and V6"),
     "p_II": ("mV", "highest or lowest point of the P wave in II"),
 }
-LEAD_MEASURES = {
+LEAD_MEASUREMENTS = {
     "q": ("mV", "depth below the baseline before the first R wave in {}; 0 without a Q wave"),
     "r": ("mV", "height of the highest R wave above the baseline in {}; 0 without an R wave"),
     "s": ("mV", "depth below the baseline after the first R wave in {}, or of the whole complex without an R wave"),
@@ -38,82 +35,48 @@ LEAD_MEASURES = {
 }
 
 BEFORE, AFTER = 0.30, 0.60  # s around the R peak in which waves are looked for
-STEP = 0.002  # s: the beats are compared and measured on a grid this fine, whatever the sampling rate
+STEP = 0.002  # s: grid on which beats are compared and measured, whatever the sampling rate
 SMOOTHING = 0.005  # s, standard deviation, of the slope
-ONSET_SHARE, OFFSET_SHARE = 0.03, 0.05  # of the largest slope of the QRS complex: slower is before it, or behind it
+ONSET_SHARE, OFFSET_SHARE = 0.03, 0.05  # of the largest slope: a slower signal is outside the QRS complex
 WIDENING = 2  # steps by which the smoothing widens the QRS complex at each end
-NO_R = 0.03  # mV: a lower R wave is none
-MIN_T = 0.04  # mV, root of the mean square over the leads: a lower T wave has no end that could be told
+NO_R = 0.03  # mV: a lower peak is not an R wave
+MIN_T = 0.04  # mV, root mean square over the leads: a lower T wave has no measurable end
 
 GRID = np.arange(-round(BEFORE / STEP), round((AFTER - 0.02) / STEP)) * STEP
-"""The times of that grid in s after the R peak; it ends before the last sample at 100 Hz."""
+"""Times of the grid in s after the R peak; it ends before the last sample at 100 Hz."""
 
-_NAMES = (*GLOBAL_MEASURES, *(f"{name}_{lead}" for name in LEAD_MEASURES for lead in LEADS))
+NAMES = (*GLOBAL_MEASUREMENTS, *(f"{name}_{lead}" for name in LEAD_MEASUREMENTS for lead in LEADS))
 
 Floats = NDArray[np.floating]
 
 
-def measure_columns() -> pd.DataFrame:
-    """Document the columns that `measure` gives.
+def measurement_columns() -> pd.DataFrame:
+    """Return the measurements of `measure_ecg` with their units and definitions.
 
     Returns
     -------
     DataFrame
-        Index ``measure``; columns ``unit`` and ``meaning``.
+        Index ``measurement``; columns ``unit`` and ``meaning``.
     """
-    rows = dict(GLOBAL_MEASURES)
-    for name, (unit, meaning) in LEAD_MEASURES.items():
+    rows = dict(GLOBAL_MEASUREMENTS)
+    for name, (unit, meaning) in LEAD_MEASUREMENTS.items():
         rows |= {f"{name}_{lead}": (unit, meaning.format(lead)) for lead in LEADS}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["unit", "meaning"]).rename_axis("measure")
-
-
-def measure(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: int = 1) -> pd.DataFrame:
-    """Measure records as a person with a ruler would.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        An opened dataset.
-    positions : array_like of int, optional
-        Which of ``dataset.records``; all of them unless told otherwise.
-    jobs : int, default 1
-        Processes that share the work.
-
-    Returns
-    -------
-    DataFrame of float
-        The index of ``dataset.records`` at the positions, one column for each row of `measure_columns`. NaN where it
-        cannot be told.
-
-    Raises
-    ------
-    EcgkitError
-        If ``jobs`` is not positive.
-    """
-    chosen = chosen_positions(dataset, positions)
-    parts = in_blocks(_measure_block, dataset, chosen, jobs)
-    rows = [[row[name] for name in _NAMES] for part in parts for row in part]
-    values = np.array(rows, dtype=np.float64).reshape(len(chosen), len(_NAMES))
-    return pd.DataFrame(values, index=dataset.records.index[chosen], columns=list(_NAMES))
-
-
-def _measure_block(dataset: Dataset, positions: Sequence[int] | NDArray[np.int64]) -> list[dict[str, float]]:
-    return [measure_ecg(ECG(dataset.signal(int(i)), dataset.sampling_rate)) for i in positions]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["unit", "meaning"]).rename_axis("measurement")
 
 
 def measure_ecg(ecg: ECG) -> dict[str, float]:
-    """Measure one ECG on the mean of its usual beats.
+    """Measure one ECG on the mean of its typical beats.
 
     Parameters
     ----------
     ecg : ECG
-        Ten seconds or so.
+        About ten seconds.
 
     Returns
     -------
     dict of str to float
-        The rows of `measure_columns`; NaN where it cannot be told: without a beat, in a lead that is flat or NaN, for T
-        and QT where the next beat comes too soon.
+        By the names of `measurement_columns`. NaN where it cannot be measured: without a beat, in a lead that is flat
+        or NaN, and for T and QT if the next beat comes too soon.
 
     References
     ----------
@@ -125,7 +88,7 @@ def measure_ecg(ecg: ECG) -> dict[str, float]:
     """
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
     intervals = rr_intervals(peaks, sampling_rate=ecg.sampling_rate)
-    result = dict.fromkeys(_NAMES, float("nan"))
+    result = dict.fromkeys(NAMES, float("nan"))
     result["n_beats"] = float(len(peaks))
     result["heart_rate"] = heart_rate(peaks, sampling_rate=ecg.sampling_rate)
     if len(intervals) >= 2:
@@ -136,41 +99,31 @@ def measure_ecg(ecg: ECG) -> dict[str, float]:
     waves = _delineate(beat, rr) if beat is not None else None
     if beat is None or waves is None:
         return result
-    of_lead = _lead_measures(beat, waves)
-    return result | of_lead | _record_measures(beat, waves, rr, of_lead)
+    of_lead = _lead_measurements(beat, waves)
+    return result | of_lead | _record_measurements(beat, waves, rr, of_lead)
 
 
 @dataclass(frozen=True)
 class _Waves:
-    """Where the waves of a beat are on the grid.
+    """Positions of the waves of a beat on the grid."""
 
-    Attributes
-    ----------
-    onset, offset : int
-        Begin and end of the QRS complex; the end is the J point.
-    p, t : slice
-        Where the P wave and the T wave are looked for; empty if there is no room for them.
-    t_end : float
-        End of T in s after the R peak; NaN if it cannot be told.
-    """
-
-    onset: int
-    offset: int
-    p: slice
-    t: slice
-    t_end: float
+    onset: int  # of the QRS complex
+    offset: int  # its end, the J point
+    p: slice  # where the P wave is searched; empty if there is no room for it
+    t: slice  # the same for the T wave
+    t_end: float  # s after the R peak; NaN if it cannot be measured
 
 
 @lru_cache(maxsize=1)
 def _to_slope() -> NDArray[np.float32]:
-    """Give the matrix that turns a beat on the grid into its slope in mV/s, smoothed by a Gaussian."""
+    """Return the matrix that turns a beat on the grid into its slope in mV/s, smoothed by a Gaussian."""
     kernel = np.exp(-0.5 * ((GRID[None, :] - GRID[:, None]) / SMOOTHING) ** 2)
     slope: NDArray[np.float32] = np.gradient(kernel / kernel.sum(axis=0), STEP, axis=1).astype(np.float32)
     return slope
 
 
 def _mean_beat(ecg: ECG, peaks: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    """Give the mean beat on the grid, a flat lead as NaN; None without a beat."""
+    """Return the mean beat on the grid, a flat lead as NaN; None without a beat."""
     cut = beats(ecg.signal, peaks, sampling_rate=ecg.sampling_rate, before=BEFORE, after=AFTER)
     if not len(cut):
         return None
@@ -180,7 +133,7 @@ def _mean_beat(ecg: ECG, peaks: NDArray[np.int64]) -> NDArray[np.float32] | None
 
 
 def _delineate(beat: NDArray[np.float32], rr: float) -> _Waves | None:
-    """Find the waves in all leads together; None if the QRS complex has no begin or no end."""
+    """Find the waves in all leads together; None if the QRS complex has no onset or no end."""
     shown = np.nan_to_num(beat)
     speed = np.sqrt(np.sum((shown @ _to_slope()) ** 2, axis=0))
     bounds = _qrs_bounds(speed)
@@ -198,14 +151,14 @@ def _delineate(beat: NDArray[np.float32], rr: float) -> _Waves | None:
 
 
 def _window(first: float, last: float) -> slice:
-    """Give the grid between two times; nothing if they are less than 80 ms apart, too near for a wave."""
+    """Return the grid between two times; empty if they are less than 80 ms apart, too short for a wave."""
     if not last - first >= 0.08:
         return slice(0, 0)
     return slice(int(np.searchsorted(GRID, first)), int(np.searchsorted(GRID, last)))
 
 
 def _qrs_bounds(speed: Floats) -> tuple[int, int] | None:
-    """Go from the R peak to both sides until all leads are slow for 16 ms."""
+    """Search from the R peak to both sides until all leads are slow for 16 ms."""
     highest = float(speed[np.abs(GRID) < 0.08].max())
     quiet = 2 * float(np.sort(speed[(GRID > -0.15) & (GRID < -0.04)])[:15].mean())
     st_segment = float(np.median(speed[(GRID > 0.08) & (GRID < 0.2)]))
@@ -220,13 +173,13 @@ def _qrs_bounds(speed: Floats) -> tuple[int, int] | None:
 
 
 def _runs(low: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
-    """Give the first places of all runs of ``length`` that are low throughout."""
+    """Return the first positions of all runs of ``length`` that are low throughout."""
     total = np.concatenate(([0], np.cumsum(low)))
     return np.flatnonzero(total[length:] - total[:-length] == length)
 
 
 def _end_of_t(size: Floats, t: slice, until: slice) -> float:
-    """Lay the tangent to the steepest fall of T in all leads together, and see where it meets the level after T."""
+    """Intersect the tangent to the steepest fall of T, in all leads together, with the level after T."""
     if t.start == t.stop:
         return float("nan")
     peak = t.start + int(np.argmax(size[t]))
@@ -243,7 +196,8 @@ def _end_of_t(size: Floats, t: slice, until: slice) -> float:
     return float(GRID[0] + end * STEP) if end <= until.stop else float("nan")
 
 
-def _lead_measures(beat: NDArray[np.float32], waves: _Waves) -> dict[str, float]:
+def _lead_measurements(beat: NDArray[np.float32], waves: _Waves) -> dict[str, float]:
+    """Return Q, R, S, ST and T of each lead in mV."""
     j_point_60 = waves.offset + round(0.06 / STEP)
     result: dict[str, float] = {}
     for lead, course in zip(LEADS, beat, strict=True):
@@ -252,13 +206,14 @@ def _lead_measures(beat: NDArray[np.float32], waves: _Waves) -> dict[str, float]
             float(course[j_point_60 - 2 : j_point_60 + 3].mean()),
             _farthest(course[waves.t]),
         )
-        result |= {f"{name}_{lead}": value for name, value in zip(LEAD_MEASURES, values, strict=True)}
+        result |= {f"{name}_{lead}": value for name, value in zip(LEAD_MEASUREMENTS, values, strict=True)}
     return result
 
 
-def _record_measures(
+def _record_measurements(
     beat: NDArray[np.float32], waves: _Waves, rr: float, of_lead: dict[str, float]
 ) -> dict[str, float]:
+    """Return intervals in ms, axis in degrees and voltages in mV of the record."""
     net_i, net_avf = (of_lead[f"r_{lead}"] - max(of_lead[f"q_{lead}"], of_lead[f"s_{lead}"]) for lead in ("I", "aVF"))
     qt = 1000 * (waves.t_end - float(GRID[waves.onset]))
     return {
@@ -272,7 +227,7 @@ def _record_measures(
 
 
 def _q_r_s(qrs: Floats) -> tuple[float, float, float]:
-    """Give depth, height and depth of Q, R and S in mV; a complex without an R wave is S alone."""
+    """Return depth of Q, height of R and depth of S in mV; a complex without an R wave is S alone."""
     if not np.isfinite(qrs).all():
         return float("nan"), float("nan"), float("nan")
     # Only turns count: where ST is lifted or depressed, the complex ends above or below the baseline without a wave.
@@ -286,7 +241,7 @@ def _q_r_s(qrs: Floats) -> tuple[float, float, float]:
 
 
 def _farthest(course: Floats) -> float:
-    """Give the value farthest from zero; NaN where there is no room for the wave."""
+    """Return the value farthest from zero; NaN where there is no room for the wave."""
     if not len(course) or not np.isfinite(course).all():
         return float("nan")
     return float(course[np.argmax(np.abs(course))])

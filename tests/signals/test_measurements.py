@@ -1,16 +1,13 @@
-"""The ruler reads what was planted: amplitudes, axis, rate and durations, at 100 Hz as at 500 Hz."""
+"""Measurements recover planted amplitudes, axis, rate and durations, at 100 Hz as at 500 Hz."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ecgkit.datasets.store import Dataset
-from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.measures import measure, measure_columns, measure_ecg
 from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.measurements import NAMES, measure_ecg, measurement_columns
 
 Array = NDArray[np.float64]
 
@@ -90,12 +87,12 @@ def test_irregular_beats_have_a_spread_of_intervals() -> None:
 def test_100_and_500_hz_agree() -> None:
     jitter = np.random.default_rng(0).uniform(-0.005, 0.005, len(R_PEAKS))
     slow, fast = (measure_ecg(planted(rate, jitter=jitter)) for rate in (100, 500))
-    for name, unit in measure_columns()["unit"].items():
+    for name, unit in measurement_columns()["unit"].items():
         allowed = {"mV": 0.06, "ms": 12.0, "degrees": 3.0, "beats/min": 1.0, "s": 0.005, "beats": 0.0}[str(unit)]
         assert slow[str(name)] == pytest.approx(fast[str(name)], abs=allowed), name
 
 
-def test_what_cannot_be_told_is_nan() -> None:
+def test_what_cannot_be_measured_is_nan() -> None:
     silent = measure_ecg(ECG(np.zeros((12, 1000), np.float32), 100))
     assert silent.pop("n_beats") == 0
     assert all(np.isnan(value) for value in silent.values())
@@ -114,29 +111,6 @@ def test_at_200_beats_a_minute_there_is_no_room_for_a_t_wave() -> None:
     assert np.isnan(found["t_V5"])
 
 
-def test_the_columns_are_documented_and_in_order(demo_dataset: Dataset) -> None:
-    table = measure(demo_dataset, [5, 3, 8])
-    assert list(table.columns) == list(measure_columns().index)
-    assert list(table.index) == [5, 3, 8]
-    assert (table.dtypes == np.float64).all()
-    assert measure_columns().loc["st_V2"].tolist() == ["mV", "level 60 ms after the J point in V2"]
-    assert measure(demo_dataset, []).shape == (0, table.shape[1])
-    with pytest.raises(EcgkitError, match="jobs is 0: give the number of processes"):
-        measure(demo_dataset, jobs=0)
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_same_measures(demo_dataset: Dataset) -> None:
-    rows = [5, 3, 8]
-    pd.testing.assert_frame_equal(measure(demo_dataset, rows, jobs=2), measure(demo_dataset, rows))
-
-
-def test_the_diseases_of_the_demo_show_in_the_measures(demo_dataset: Dataset) -> None:
-    table = measure(demo_dataset)
-    codes = demo_dataset.records["scp_codes"]
-    blocked, healthy, large = (codes.str.contains(f'"{code}"').to_numpy() for code in ("C[LR]BBB", "NORM", "LVH"))
-    assert table.loc[blocked, "qrs_duration"].median() > 120 > table.loc[healthy, "qrs_duration"].median() + 10
-    assert table.loc[large, "sokolow_lyon"].median() > 1.3 * table.loc[healthy, "sokolow_lyon"].median()
-    rates = {code: table.loc[codes.str.contains(f'"{code}"').to_numpy(), "heart_rate"] for code in ("SBRAD", "STACH")}
-    assert rates["SBRAD"].max() < 62
-    assert rates["STACH"].min() > 98
+def test_the_columns_are_documented_and_in_order() -> None:
+    assert list(measurement_columns().index) == list(NAMES)
+    assert measurement_columns().loc["st_V2"].tolist() == ["mV", "level 60 ms after the J point in V2"]

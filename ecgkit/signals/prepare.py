@@ -1,0 +1,187 @@
+"""The preparation of a signal: the same steps for a processed dataset and for every prediction.
+
+A signal in mV is repaired, resampled, filtered and rounded to whole microvolts, which is what a processed dataset
+stores; a network reads it standardised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import ECG
+from ecgkit.signals.filters import Filters, resample, standardize
+from ecgkit.signals.quality import check_units
+
+LARGEST = 32767
+"""The largest absolute value in microvolts that is stored; larger ones are clipped."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """What is done to a signal before a network reads it; part of every model.
+
+    Attributes
+    ----------
+    sampling_rate : int
+        The rate in Hz that the network reads.
+    n_samples : int
+        Samples per lead that the network reads at once.
+    mean, std : ndarray of float32, shape (12,)
+        Statistics of the training folds in mV.
+    filters : Filters
+        The filters of the training data.
+    """
+
+    sampling_rate: int
+    n_samples: int
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    filters: Filters = field(default_factory=Filters)
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds that the network reads at once."""
+        return self.n_samples / self.sampling_rate
+
+    def __call__(self, ecg: ECG) -> NDArray[np.float32]:
+        """Prepare an ECG for the network.
+
+        Parameters
+        ----------
+        ecg : ECG
+            Of any sampling rate, at least as long as the network reads at once.
+
+        Returns
+        -------
+        ndarray of float32, shape (12, samples)
+            Standardised, at the sampling rate of the network; equal to the last bit to the same record of a processed
+            dataset.
+
+        Raises
+        ------
+        EcgkitError
+            If the ECG is too short, or its values cannot be mV.
+        """
+        check_units(ecg)
+        microvolts = to_microvolts(ecg.signal, sampling_rate=ecg.sampling_rate, target_rate=self.sampling_rate)
+        if microvolts.shape[1] < self.n_samples:
+            raise EcgkitError(
+                f"ECG {ecg.record_id} is {ecg.duration:g} s long and the model reads {self.seconds:g} s at once: "
+                "give a longer one"
+            )
+        filtered = filter_microvolts(microvolts, self.filters, sampling_rate=self.sampling_rate)
+        return network_input(clip_to_int16(filtered), self.mean, self.std)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the preparation as JSON data."""
+        return {
+            "sampling_rate": self.sampling_rate,
+            "n_samples": self.n_samples,
+            "mean_mv": [float(value) for value in self.mean],
+            "std_mv": [float(value) for value in self.std],
+            "filters": self.filters.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preparation:
+        """Return the preparation that `to_dict` described."""
+        return cls(
+            sampling_rate=int(data["sampling_rate"]),
+            n_samples=int(data["n_samples"]),
+            mean=np.array(data["mean_mv"], np.float32),
+            std=np.array(data["std_mv"], np.float32),
+            filters=Filters.from_dict(data["filters"]),
+        )
+
+
+def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Replace NaN and infinity: linearly interpolated along time, held at the ends, 0 in a lead without values.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (leads, samples)
+        Any unit. It is not changed.
+
+    Returns
+    -------
+    ndarray, shape (leads, samples)
+        Finite; the array itself if it was finite.
+    """
+    is_missing = ~np.isfinite(signal)
+    if not is_missing.any():
+        return signal
+    result, times = signal.copy(), np.arange(signal.shape[1])
+    for lead, missing in zip(result, is_missing, strict=True):
+        if missing.all():
+            lead[:] = 0
+        elif missing.any():
+            lead[missing] = np.interp(times[missing], times[~missing], lead[~missing])
+    return result
+
+
+def to_microvolts(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> NDArray[np.floating]:
+    """Repair a signal, resample it, and convert it from mV to microvolts.
+
+    Parameters
+    ----------
+    signal : array-like of float, shape (leads, samples)
+        In mV.
+    sampling_rate, target_rate : float
+        The rate of ``signal`` and the rate of the result, in Hz.
+
+    Returns
+    -------
+    ndarray of float64, shape (leads, samples)
+    """
+    repaired: NDArray[np.floating] = repair(np.asarray(signal, np.float64))
+    if sampling_rate != target_rate:
+        repaired = resample(repaired, sampling_rate=sampling_rate, target_rate=target_rate)
+    return repaired * 1000.0
+
+
+def filter_microvolts(microvolts: ArrayLike, filters: Filters, *, sampling_rate: float) -> NDArray[np.floating]:
+    """Filter signals and round them to whole microvolts.
+
+    Parameters
+    ----------
+    microvolts : array-like of float64, shape (..., leads, samples)
+        Finite.
+    filters : Filters
+        What is applied.
+    sampling_rate : float
+        In Hz.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., leads, samples)
+    """
+    rounded: NDArray[np.floating] = np.rint(filters.apply(microvolts, sampling_rate=sampling_rate))
+    return rounded
+
+
+def clip_to_int16(microvolts: NDArray[np.floating]) -> NDArray[np.int16]:
+    """Clip whole microvolts to what is stored, from -32767 to 32767."""
+    return np.clip(microvolts, -LARGEST, LARGEST).astype(np.int16)
+
+
+def network_input(microvolts: NDArray[np.int16], mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
+    """Standardise stored signals.
+
+    Parameters
+    ----------
+    microvolts : ndarray of int16, shape (..., leads, samples)
+        As a processed dataset stores them.
+    mean, std : array-like of float, shape (leads,)
+        Statistics of the training folds in mV.
+
+    Returns
+    -------
+    ndarray of float32, shape (..., leads, samples)
+    """
+    return standardize(microvolts * np.float32(1e-3), mean, std)
