@@ -1,4 +1,4 @@
-"""How a training went."""
+"""The course of a training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        One row an epoch, as in ``history.csv``: ``epoch``, ``train_loss``, ``validation_loss``,
+        One row per epoch, as in ``history.csv``: ``epoch``, ``train_loss``, ``validation_loss``,
         ``validation_macro_auc``, ``learning_rate``.
     best_epoch : int, optional
-        The epoch whose weights were kept; by default the first with the highest macro AUC.
+        The epoch of the best weights; by default the first with the highest macro AUC.
 
     Returns
     -------
@@ -33,18 +33,18 @@ def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
     Raises
     ------
     EcgkitError
-        If a column is missing, there is no epoch, or ``best_epoch`` is none of them.
+        If a column is missing, there is no epoch, or ``best_epoch`` is not one of them.
     """
     missing = [name for name in COLUMNS if name not in table]
     if missing or table.empty:
         what = f"no column {missing[0]!r}" if missing else "no epoch"
-        raise EcgkitError(f"the history has {what}: give the history.csv of a training")
+        raise EcgkitError(f"the history has {what}: pass the history.csv of a training")
     table = table.reset_index(drop=True)
     known = table["validation_macro_auc"].fillna(-np.inf)
     best = table.loc[table["epoch"] == best_epoch] if best_epoch is not None else table.loc[[known.idxmax()]]
     if best.empty:
         first, last = table["epoch"].min(), table["epoch"].max()
-        raise EcgkitError(f"epoch {best_epoch} is not in the history: give one from {first} to {last}")
+        raise EcgkitError(f"epoch {best_epoch} is not in the history: pass one from {first} to {last}")
     epoch = int(best["epoch"].iloc[0])
 
     figure = new_figure(WIDTH, 3.6)
