@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecgkit import paths
-from ecgkit.datasets.store import dataset_name
+from ecgkit.datasets import dataset_name
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.signals.filters import Filters
 from ecgkit.sources import SOURCES, Source, make_source

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ecgkit import stats
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.models.base import ECGModel, window_starts
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD

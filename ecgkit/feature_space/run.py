@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.feature_space.embeddings import (
     ALL_LAYERS,

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.filters import standardize
 from ecgkit.stats.folds import TRAIN_FOLDS

@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.io import write_atomically
 from ecgkit.sessions import Session

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgkit import paths
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.progress import progress_bar
 from ecgkit.sessions import Session

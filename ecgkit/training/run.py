@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.datasets.store import Dataset, open_dataset, read_manifest
+from ecgkit.datasets import Dataset, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session

@@ -20,7 +20,7 @@ from scipy import signal as scipy_signal
 
 from ecgkit import datasets
 from ecgkit.datasets import store
-from ecgkit.datasets.store import build, dataset_name, export_npz, open_dataset
+from ecgkit.datasets import build_dataset, dataset_name, export_npz, open_dataset
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.filters import Filters
@@ -61,7 +61,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quiet(source: Source, directory: Path, **keywords) -> datasets.Dataset:
-    return build(source, directory, progress=False, **{"jobs": 1, **keywords})
+    return build_dataset(source, directory, progress=False, **{"jobs": 1, **keywords})
 
 
 def hidden(folder: Path) -> list[str]:
@@ -350,7 +350,7 @@ def test_an_identical_dataset_is_kept_and_another_is_not_replaced_unasked(
 ):
     first = quiet(Invented(20), tmp_path / "d")
     stamp = (first.path / "signals.npy").stat().st_mtime_ns
-    build(Invented(20), tmp_path / "d")
+    build_dataset(Invented(20), tmp_path / "d")
     assert "nothing has changed" in capsys.readouterr().err
     assert (first.path / "signals.npy").stat().st_mtime_ns == stamp
     with pytest.raises(EcgkitError, match="holds another dataset"):
@@ -383,7 +383,7 @@ def test_two_builds_of_one_dataset_do_not_meet(tmp_path: Path):
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    build(Invented(20), tmp_path / "d", progress=True)
+    build_dataset(Invented(20), tmp_path / "d", progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 3
     assert "20/20" in lines[-2]

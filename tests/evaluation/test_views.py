@@ -8,7 +8,7 @@ import torch
 from scipy.special import expit, logit
 
 from ecgkit import stats
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.evaluation.views import VIEWS, View, _window, compare_views, predict_views
 from ecgkit.training import predict
 from ecgkit.training.config import configure

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import ecgkit.sources.demo.beats as demo_beats
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, mean_beat, r_peaks, rr_intervals, usual_beats
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 
 Array = NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from ecgkit.sources.demo.noise import (
     muscle_burst,
     noise_spectrum,
 )
-from ecgkit.sources.demo.population import describe, draw_plans
-from ecgkit.sources.demo.statements import label_tables
+from ecgkit.sources.demo.population import COLUMNS, describe, draw_plans
+from ecgkit.sources.demo.statements import LABEL_SETS, label_tables
 
 SECONDS = 10
 MARGIN = 1  # seconds made on each side and cut off, so that no filter's edge is seen
@@ -62,6 +62,12 @@ class Demo(Source):
 
     name = "demo"
     version = "1"
+    sampling_rates = SAMPLING_RATES
+    columns = COLUMNS
+    all_false = dict.fromkeys(LABEL_SETS, "unlabelled")
+    licence = "none needed: the records are synthetic"
+    citation = "none needed: the records are synthetic"
+    has_folder = False
 
     def __init__(self, *, n_records: int = 1000, sampling_rate: int = 100, seed: int = 0) -> None:
         if n_records < MIN_RECORDS:
