@@ -115,7 +115,9 @@ def build_once(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, floa
 
     memory = PeakMemory()
     start = time.perf_counter()
-    build_dataset(PtbXl(folder), work / kind, filters=Filters(bandpass=(0.5, 40.0) if kind == "bandpass" else None), jobs=jobs)
+    build_dataset(
+        PtbXl(folder), work / kind, filters=Filters(bandpass=(0.5, 40.0) if kind == "bandpass" else None), jobs=jobs
+    )
     return {"seconds": time.perf_counter() - start, "peak_bytes": memory.stop()}
 
 

@@ -106,7 +106,7 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     """Ask, on a terminal and there only, whether to download a PTB-XL that is not there."""
-    from ecgkit.sources.ptbxl.source import TABLES
+    from ecgkit.sources.ptbxl.folder import TABLES
 
     folder = root / paths.RAW / "ptbxl"
     is_asked_for = arguments.dataset == "ptbxl" and arguments.raw is None

@@ -313,8 +313,10 @@ def _finish(partial: Path, directory: Path, source: Source, request: dict[str, A
     (partial / "labels").mkdir(exist_ok=True)
     for file, table in {"records": records, **{f"labels/{name}": labels[name] for name in labels}}.items():
         table.to_parquet(partial / f"{file}.parquet", index=False)
-    manifest = make_manifest(directory.name, source, request, reports, records, labels)
-    write_atomically(partial / MANIFEST, json_bytes(manifest | {"files": _checksums(partial)}))
+    manifest = make_manifest(source, request, reports, records, labels)
+    write_atomically(
+        partial / MANIFEST, json_bytes({"name": directory.name} | manifest | {"files": _checksums(partial)})
+    )
     shutil.rmtree(partial / "chunks")
     (partial / REQUEST).unlink()
     _move(partial, directory)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ecgkit import paths
-from ecgkit.datasets import dataset_name
+from ecgkit.datasets.manifest import dataset_name
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.signals.filters import Filters
-from ecgkit.sources import SOURCES, Source, make_source
+from ecgkit.sources import SOURCES, check_source, open_source
+from ecgkit.sources.base import Source
 
 NOTEBOOK = "1_Preprocessing.ipynb"
 
@@ -64,8 +65,7 @@ class PreprocessingConfig:
             raise EcgkitError(f"the demo makes its records and takes no raw folder ({self.raw}): did you mean ptbxl?")
         if self.source != "demo" and (self.n_records, self.seed) != (DEMO_RECORDS, 0):
             raise EcgkitError(f"n_records and seed are of the demo: leave them out for {self.source}")
-        if self.rate not in (100, 500):
-            raise EcgkitError(f"rate is {self.rate} Hz: choose 100 or 500")
+        check_source(self.source, sampling_rate=self.rate)
         if (self.bandpass_low is None) != (self.bandpass_high is None):
             raise EcgkitError("a band-pass needs bandpass_low and bandpass_high: give both, in Hz, or none")
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
@@ -81,9 +81,8 @@ class PreprocessingConfig:
     def make_source(self, root: Path) -> Source:
         """Open the source; ``root`` is the folder that ``raw_datasets`` lies in."""
         folder = Path(self.raw).expanduser().resolve() if self.raw else root / paths.RAW / self.source
-        return make_source(
-            self.source, folder=folder, sampling_rate=self.rate, n_records=self.n_records, seed=self.seed
-        )
+        options = {"n_records": self.n_records, "seed": self.seed} if self.source == "demo" else {}
+        return open_source(self.source, folder, sampling_rate=self.rate, **options)
 
     def directory(self, root: Path, source: Source) -> Path:
         """Say which folder the processed dataset gets."""

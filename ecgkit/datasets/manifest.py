@@ -83,7 +83,6 @@ def labelled_rows(labels: pd.DataFrame, all_false: str) -> NDArray[np.bool_]:
 
 
 def make_manifest(
-    name: str,
     source: Source,
     request: Mapping[str, Any],
     reports: Sequence[ChunkReport],
@@ -94,7 +93,6 @@ def make_manifest(
     columns = CORE_COLUMNS | dict(source.columns)
     manifest = {
         "version": FORMAT_VERSION,
-        "name": name,
         "source": {
             "name": source.name,
             "version": source.version,

@@ -33,7 +33,7 @@ class Dataset:
         ``dataset.json``.
     records : DataFrame
         One row per record, index ``0..n-1``: `ecgkit.sources.base.CORE_COLUMNS`, the further columns of the source,
-        ``flat_leads`` (such as ``"V3,V4"``, missing if there are none) and ``nan_samples`` (samples that were repaired).
+        ``flat_leads`` (such as ``"V3,V4"``, missing if there are none) and ``nan_samples`` (the repaired ones).
     labels : DataFrame of bool
         One column per class, the rows as in ``records``; no columns without a label set.
     label_set : str or None

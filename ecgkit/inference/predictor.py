@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.ensembles import apply_ensemble, is_ensemble
+from ecgkit.evaluation.ensembles import is_ensemble
 from ecgkit.inference import shipped as pretrained
 from ecgkit.inference.folder import ModelFolder, read_model
 from ecgkit.sessions import Session
@@ -24,6 +24,7 @@ from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.filters import Filters, resample, standardize
 from ecgkit.signals.prepare import LARGEST, repair
 from ecgkit.stats.calibration import apply_calibration
+from ecgkit.stats.ensembles import apply_ensemble
 from ecgkit.training.data import BATCH, records_at_once
 from ecgkit.training.inference import TrainedSession, check_match, open_trained
 from ecgkit.training.weights import TrainedModel, check_made_for

@@ -236,9 +236,7 @@ def _is_one_16_bit_file(header: Header) -> bool:
         return False
     places = {(line.file, line.storage.format, line.storage.offset) for line in signals}
     return (
-        len(places) == 1
-        and signals[0].storage.format in BYTE_ORDERS
-        and all(line.storage.is_plain for line in signals)
+        len(places) == 1 and signals[0].storage.format in BYTE_ORDERS and all(line.storage.is_plain for line in signals)
     )
 
 

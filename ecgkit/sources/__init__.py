@@ -43,7 +43,7 @@ def source_options(source: type[Source]) -> dict[str, Any]:
 
 
 def check_source(name: str, *, sampling_rate: int | None = None, options: dict[str, Any] | None = None) -> None:
-    """Check the arguments of `open_source` without opening anything; raise `EcgkitError` for the first that is wrong."""
+    """Check the arguments of `open_source` without opening anything; raise an `EcgkitError` if one is wrong."""
     source = source_class(name)
     if sampling_rate is not None and sampling_rate not in source.sampling_rates:
         rates = " and ".join(map(str, source.sampling_rates))
@@ -56,9 +56,7 @@ def check_source(name: str, *, sampling_rate: int | None = None, options: dict[s
             raise EcgkitError(f"option {option} of {name} is {value!r}: give a value such as {known[option]!r}")
 
 
-def open_source(
-    name: str, folder: Path | None = None, *, sampling_rate: int | None = None, **options: Any
-) -> Source:
+def open_source(name: str, folder: Path | None = None, *, sampling_rate: int | None = None, **options: Any) -> Source:
     """Open a source by its name.
 
     Parameters

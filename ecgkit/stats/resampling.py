@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgkit.errors import EcgkitError
-from ecgkit.stats import Floats
 from ecgkit.stats.identifiers import patient_codes
+from ecgkit.stats.validation import Floats
 
 RESAMPLES = 1000
 PERCENTILES = (2.5, 97.5)

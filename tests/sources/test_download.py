@@ -22,9 +22,9 @@ from filelock import FileLock
 
 from ecgkit.datasets import build_dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.sources.ptbxl import download as module
 from ecgkit.sources.ptbxl.download import Downloaded, download
+from ecgkit.sources.ptbxl.source import PtbXl
 
 N_RECORDS = 30
 N_FILES = 2 * N_RECORDS + 3
