@@ -1,46 +1,43 @@
-"""From the parameters of a preprocessing to a source, filters and the folder of the processed dataset."""
+"""From the parameters of the preprocessing to a source, filters and the folder of the processed dataset."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ecgkit import paths
 from ecgkit.datasets.manifest import dataset_name
-from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.errors import EcgkitError, check_types
 from ecgkit.signals.filters import Filters
-from ecgkit.sources import SOURCES, check_source, open_source
+from ecgkit.sources import check_source, open_source, source_class
 from ecgkit.sources.base import Source
-
-NOTEBOOK = "1_Preprocessing.ipynb"
-
-__all__ = ["NOTEBOOK", "SOURCES", "PreprocessingConfig"]
-
-DEMO_RECORDS = 1000
 
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
-    """Every parameter of a preprocessing.
+    """Every parameter of the preprocessing.
 
     Attributes
     ----------
     source : str
         Name of a source of ECGs.
     raw : str or None
-        Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo makes its data and takes none.
+        Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo generates its data and has no such folder.
     name : str or None
         Name of the processed dataset; None means the source's, with rate and filters where they are not the default.
-    rate : int
-        Sampling rate in Hz, 100 or 500.
-    bandpass_low, bandpass_high : float or None
-        Edges of the band-pass in Hz, both or none.
+    rate : int or None
+        Sampling rate in Hz, one of the source's; None means the first of these.
+    bandpass : list of float or None
+        Lower and upper edge of the band-pass in Hz.
     notch : float or None
-        Mains frequency to take out, in Hz.
-    n_records : int
-        Records of the demo.
-    seed : int
-        Seed of the demo.
+        Mains frequency to remove, in Hz.
+    source_options : dict
+        Options of the source; the demo has ``n_records`` and ``seed``.
+    jobs : int or None
+        Number of processes; None means one per core.
+    overwrite : bool
+        Whether to replace a dataset of this name that holds other data.
 
     Raises
     ------
@@ -51,39 +48,51 @@ class PreprocessingConfig:
     source: str = "demo"
     raw: str | None = None
     name: str | None = None
-    rate: int = 100
-    bandpass_low: float | None = None
-    bandpass_high: float | None = None
+    rate: int | None = None
+    bandpass: list[float] | None = None
     notch: float | None = None
-    n_records: int = DEMO_RECORDS
-    seed: int = 0
+    source_options: dict[str, Any] = field(default_factory=dict)
+    jobs: int | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_choice("source", self.source, SOURCES)
-        if self.source == "demo" and self.raw is not None:
-            raise EcgkitError(f"the demo makes its records and takes no raw folder ({self.raw}): did you mean ptbxl?")
-        if self.source != "demo" and (self.n_records, self.seed) != (DEMO_RECORDS, 0):
-            raise EcgkitError(f"n_records and seed are of the demo: leave them out for {self.source}")
-        check_source(self.source, sampling_rate=self.rate)
-        if (self.bandpass_low is None) != (self.bandpass_high is None):
-            raise EcgkitError("a band-pass needs bandpass_low and bandpass_high: give both, in Hz, or none")
+        check_source(self.source, sampling_rate=self.rate, options=self.source_options)
+        if self.raw is not None and not source_class(self.source).has_folder:
+            raise EcgkitError(f"{self.source} has no raw folder, but raw is {self.raw}: name the source of these data")
+        if self.bandpass is not None and len(self.bandpass) != 2:
+            raise EcgkitError(f"bandpass is {self.bandpass}: give its lower and its upper edge in Hz")
+        if self.jobs is not None and self.jobs < 1:
+            raise EcgkitError(f"jobs is {self.jobs}: give a positive number")
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
             raise EcgkitError(f"name is {self.name!r}: give a plain folder name, such as 'ptbxl_clean'")
-        self.filters.check(self.rate)
+        self.filters.check(self.rate or source_class(self.source).sampling_rates[0])
+
+    @classmethod
+    def resolve(cls, root: Path, **settings: Any) -> PreprocessingConfig:
+        """Complete the settings that are not None to a configuration; a raw folder becomes an absolute path."""
+        del root
+        values = {name: value for name, value in settings.items() if value is not None}
+        if values.get("raw"):
+            values["raw"] = str(Path(values["raw"]).expanduser().absolute())
+        return cls(**values)
 
     @property
     def filters(self) -> Filters:
-        """The filters asked for."""
-        low, high = self.bandpass_low, self.bandpass_high
-        return Filters(bandpass=None if low is None or high is None else (low, high), notch=self.notch)
+        """The filters to apply."""
+        edges = (float(self.bandpass[0]), float(self.bandpass[1])) if self.bandpass else None
+        return Filters(bandpass=edges, notch=self.notch)
 
-    def make_source(self, root: Path) -> Source:
-        """Open the source; ``root`` is the folder that ``raw_datasets`` lies in."""
+    def open_source(self, root: Path) -> Source:
+        """Open the source; ``root`` is the folder that ``raw_datasets`` is in."""
         folder = Path(self.raw).expanduser().resolve() if self.raw else root / paths.RAW / self.source
-        options = {"n_records": self.n_records, "seed": self.seed} if self.source == "demo" else {}
-        return open_source(self.source, folder, sampling_rate=self.rate, **options)
+        return open_source(self.source, folder, sampling_rate=self.rate, **self.source_options)
 
-    def directory(self, root: Path, source: Source) -> Path:
-        """Say which folder the processed dataset gets."""
-        return root / paths.PROCESSED / (self.name or dataset_name(source, self.filters))
+    def folder(self, root: Path) -> Path:
+        """Return the folder of the processed dataset."""
+        name = self.name or dataset_name(self.open_source(root), self.filters)
+        return root / paths.PROCESSED / name
+
+    def inputs(self, root: Path) -> dict[str, Any]:
+        """Return what identifies the source's data."""
+        return self.open_source(root).identity()

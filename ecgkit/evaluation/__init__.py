@@ -11,7 +11,7 @@ from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, s
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
 from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, interval_table, metrics_table
-from ecgkit.evaluation.run import ComparisonRun, begin_comparison
+from ecgkit.evaluation.run import ComparisonRun, open_comparison
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
 from ecgkit.stats.calibration import (
@@ -31,7 +31,6 @@ __all__ = [
     "Leaderboard",
     "add_calibration",
     "apply_calibration",
-    "begin_comparison",
     "calibration_summary",
     "classification_report",
     "compare",
@@ -49,6 +48,7 @@ __all__ = [
     "interval_table",
     "leaderboard",
     "metrics_table",
+    "open_comparison",
     "policy_table",
     "published",
     "read_predictions",

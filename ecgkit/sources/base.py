@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -197,7 +197,7 @@ class Source(ABC):
 
 
 def record_table(
-    columns: Mapping[str, Sequence[object]] | pd.DataFrame, further: Mapping[str, Column] | None = None
+    columns: Mapping[str, Any] | pd.DataFrame, further: Mapping[str, Column] | None = None
 ) -> pd.DataFrame:
     """Make a table of records with the columns, order and types that a source declares.
 
