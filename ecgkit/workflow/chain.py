@@ -13,7 +13,7 @@ from typing import Any
 
 from ecgkit import datasets, paths
 from ecgkit.datasets.config import PreprocessingConfig
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError
 from ecgkit.sources import SOURCES
 from ecgkit.workflow.run import Outcome, run_step
 
@@ -109,14 +109,14 @@ def check_models(models: Sequence[str], *, jobs: int | None) -> None:
     EcgkitError
         If a model is unknown or named twice, or none is named, or fewer than one notebook is to run at once.
     """
-    from ecgkit.models import MODELS
+    from ecgkit.models import check_name
 
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give a positive number")
     if not models or len(set(models)) != len(models):
         raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
     for model in models:
-        check_choice("model", model, MODELS)
+        check_name(model)
 
 
 def check_arguments(
