@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
-from ecgkit.datasets.store import read_manifest
+from ecgkit.datasets import read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.io import file_sha256
 from ecgkit.training.targets import QUANTITIES, TARGETS

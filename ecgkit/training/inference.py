@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.progress import progress_bar
 from ecgkit.sessions import Session
