@@ -27,12 +27,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from threadpoolctl import threadpool_limits
 
-from ecgkit.datasets.store import Dataset, build, open_dataset
+from ecgkit.datasets import Dataset, build_dataset, open_dataset
 from ecgkit.feature_space.layers import embed_layers, layer_names
 from ecgkit.feature_space.probes.linear import ALPHAS, CS, Problem, fit_linear
 from ecgkit.feature_space.similar import SimilarRecords
 from ecgkit.models import create_model
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 from ecgkit.training import TrainedModel, embed
 
 RATE_TARGET, SEARCH_TARGET = 1500, 0.05
@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.only in (None, "embedding"):
         with tempfile.TemporaryDirectory() as folder:
-            path = build(Demo(n_records=300, seed=0), Path(folder) / "demo", progress=False).path
+            path = build_dataset(Demo(n_records=300, seed=0), Path(folder) / "demo", progress=False).path
             measure_embedding(repeated(open_dataset(path, label_set="superclass"), arguments.records), arguments.model)
     if arguments.only in (None, "search"):
         measure_search()

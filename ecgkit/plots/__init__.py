@@ -7,12 +7,13 @@ from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_in
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_removed
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
-from ecgkit.plots.ecg import plot_ecg, plot_filtering
+from ecgkit.plots.ecg import ecg_strips, mistakes, plot_ecg, plot_filtering, threshold_examples
 from ecgkit.plots.evaluation import (
     confusion_matrices,
     confusion_matrix,
     metric_by_class,
     precision_recall_curves,
+    predicted_quantity,
     reliability,
     roc_curves,
     score_histograms,
@@ -36,14 +37,7 @@ from ecgkit.plots.probes import (
     probe_regression,
 )
 from ecgkit.plots.style import use_style
-from ecgkit.plots.subgroups import (
-    cooccurrence_compared,
-    ecg_strips,
-    mistakes,
-    risk_coverage,
-    subgroup_forest,
-    threshold_examples,
-)
+from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.plots.training import history
 
 __all__ = [
@@ -77,6 +71,7 @@ __all__ = [
     "plot_ecg",
     "plot_filtering",
     "precision_recall_curves",
+    "predicted_quantity",
     "probe_agreement",
     "probe_by_epoch",
     "probe_by_layer",
