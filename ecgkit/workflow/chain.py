@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import datasets, paths
-from ecgkit.datasets import config as preprocessing
 from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import EcgkitError
+from ecgkit.sources import SOURCES
 from ecgkit.workflow.run import Outcome, run_step
 
 
@@ -85,7 +85,7 @@ def run(
     root = paths.resolve_root(root)
     settings = drop_none(label_set=label_set, epochs=epochs, seed=seed)
     check_arguments(root, dataset=dataset, models=models, raw=raw, settings=settings, jobs=jobs)
-    if dataset in preprocessing.SOURCES:
+    if dataset in SOURCES:
         folder = run_step("preprocess", root, force=force, source=dataset, raw=raw, jobs=jobs).path
     else:
         folder = root / paths.PROCESSED / dataset
@@ -126,7 +126,7 @@ def check_arguments(
     from ecgkit import training
 
     check_models(models, jobs=jobs)
-    known = preprocessing.SOURCES
+    known = SOURCES
     if dataset in known:
         label_sets = PreprocessingConfig(source=dataset, raw=raw).open_source(root).labels
         source = dataset

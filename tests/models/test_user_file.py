@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecgkit import paths, sessions, training
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model, load_architecture
 from ecgkit.models.user_file import check_model
