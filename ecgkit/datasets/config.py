@@ -80,9 +80,12 @@ class PreprocessingConfig:
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> PreprocessingConfig:
-        """Complete the settings that are not None to a configuration."""
+        """Complete the settings that are not None to a configuration; a raw folder becomes an absolute path."""
         del root
-        return cls(**{name: value for name, value in settings.items() if value is not None})
+        values = {name: value for name, value in settings.items() if value is not None}
+        if values.get("raw"):
+            values["raw"] = str(Path(values["raw"]).expanduser().absolute())
+        return cls(**values)
 
     @property
     def filters(self) -> Filters:

@@ -21,6 +21,22 @@ OPTIONS = "options"
 """The parameter of a notebook that takes every field which its parameters cell does not show."""
 
 
+LAST_LINES = 12
+"""The number of lines of a failed cell's output that are shown."""
+
+
+class NotebookError(EcgkitError):
+    """A cell failed.
+
+    Attributes
+    ----------
+    details : str
+        The cell and the last lines of its output.
+    """
+
+    details = ""
+
+
 def shown_parameters(notebook: Path) -> list[str]:
     """List the names that a notebook's parameters cell assigns.
 
@@ -68,7 +84,9 @@ def claimed_for_notebook(session: Session) -> Iterator[None]:
             os.environ[SESSION_VARIABLE] = before
 
 
-def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True) -> None:
+def run_notebook(
+    notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True, skip_tag: str = ""
+) -> None:
     """Run a notebook into a folder, put the executed copy there, and write ``DONE``.
 
     Parameters
@@ -81,6 +99,8 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
         The folder that the notebook fills, locked by the caller.
     verbose : bool, default True
         Whether what the notebook prints is passed on.
+    skip_tag : str, optional
+        Cells with this tag are left out.
 
     Raises
     ------
@@ -94,10 +114,12 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
     failed = session.path.with_name(f"{session.name}.failed.ipynb")
     try:
         with claimed_for_notebook(session):
-            execute(notebook, executed, parameters, verbose=verbose)
-        check_complete(executed)
+            execute(notebook, executed, parameters, verbose=verbose, skip_tag=skip_tag)
+        check_complete(executed, skip_tag)
     except EcgkitError as error:
-        raise EcgkitError(f"{error} (see {failed})") from error
+        failure = NotebookError(f"{error} (see {failed})")
+        failure.details = failed_cell(executed)
+        raise failure from error
     else:
         shutil.move(executed, session.path / notebook.name)
         failed.unlink(missing_ok=True)
@@ -107,16 +129,31 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
             shutil.move(executed, failed)
 
 
-def check_complete(executed: Path) -> None:
+def failed_cell(executed: Path) -> str:
+    """Return the source of the cell that failed and the last lines of its output; empty if no cell failed."""
+    import nbformat
+
+    cells = nbformat.read(executed, as_version=4).cells if executed.is_file() else []
+    for cell in cells:
+        outputs = cell.get("outputs", [])
+        if any(output.output_type == "error" for output in outputs):
+            printed = "".join(output.text for output in outputs if output.output_type == "stream")
+            lines = printed.splitlines()[-LAST_LINES:]
+            return "\n".join([*(f"    {line}" for line in cell.source.splitlines()), *lines])
+    return ""
+
+
+def check_complete(executed: Path, skip_tag: str) -> None:
     """Refuse an executed notebook with a cell that did not run, as after ``sys.exit(0)``, which is no error there."""
     import nbformat
 
     cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
-    if any(cell.execution_count is None for cell in cells if cell.source.strip()):
+    run = [cell for cell in cells if cell.source.strip() and skip_tag not in cell.metadata.get("tags", [])]
+    if any(cell.execution_count is None for cell in run):
         raise EcgkitError(f"{executed.name.split('.', 2)[2]} ended before its last cell")
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool) -> None:
+def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool, skip_tag: str) -> None:
     """Execute a notebook with papermill and turn a cell's error into one line."""
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
         # papermill's own imports; nothing that a user could act on
@@ -137,6 +174,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
                 stderr_file=sys.stderr if verbose else nowhere,
                 # the kernel's messages on its own transport; what a cell raises comes back as its result
                 extra_arguments=["--log-level=CRITICAL"],
+                skip_cells_with_tag=skip_tag or "skip-execution",
             )
         except papermill.PapermillExecutionError as error:
             message = strip_colours(error.evalue).strip()
