@@ -85,7 +85,10 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
         say_json(board)
         return
     say_columns(
-        [["session", "what", "fold 9", "fold 10", "difference to the best on fold 9", "ECE"], *map(line, board["sessions"])]
+        [
+            ["session", "what", "fold 9", "fold 10", "difference to the best on fold 9", "ECE"],
+            *map(line, board["sessions"]),
+        ]
     )
     for sentence in (board["standing"], *board["left_out"]):
         say(sentence)

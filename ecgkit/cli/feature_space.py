@@ -22,9 +22,7 @@ SESSION = "a training session: session_3, 3, latest, or its folder"
 
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
-    added = command(
-        "embed", embed, "Write the embeddings of a session's records, of one or several layers."
-    )
+    added = command("embed", embed, "Write the embeddings of a session's records, of one or several layers.")
     added.add_argument("session", metavar="SESSION", help=SESSION)
     text = 'a layer\'s name, several with commas, or "all" (default: embedding, the input of the head)'
     added.add_argument("--layer", metavar="NAME", default="embedding", help=text)
@@ -33,7 +31,7 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--encoder", metavar="NAME", default="trained", help=text)
     added.add_argument("--list", action="store_true", help="only list the session's layers")
 
-    added = command("similar", similar, "Find the records whose embeddings are nearest to that of one record, and draw them.")
+    added = command("similar", similar, "Find and draw the records with the most similar embeddings.")
     added.add_argument("record", metavar="RECORD", help="its record_id")
     added.add_argument("--session", metavar="SESSION", default=sessions.LATEST, help=f"{SESSION} (default: latest)")
     added.add_argument("-n", type=int, default=5, metavar="N", help="how many to find (default: 5)")

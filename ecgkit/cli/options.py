@@ -61,7 +61,7 @@ def parse_pairs(text: str) -> dict[str, Any]:
 class MergePairs(argparse.Action):
     """Merge the pairs of one or several uses of a flag into one dictionary."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:  # noqa: ARG002
         """Add the pairs to those of an earlier use."""
         merged = dict(getattr(namespace, self.dest, {}))
         for pairs in values:

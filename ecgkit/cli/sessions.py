@@ -37,7 +37,7 @@ def add_commands(command: AddCommand) -> None:
         return added
 
     subcommand("list", list_sessions, "List all sessions (the default).")
-    added = subcommand("show", show, "Describe a session: configuration, environment, results, and what was made from it.")
+    added = subcommand("show", show, "Describe a session: configuration, environment, results, and its dependents.")
     added.add_argument("session", metavar="SESSION", help=NAME)
     added = subcommand("diff", diff, "Show how two sessions differ: configuration, dataset, versions and hardware.")
     added.add_argument("first", metavar="A", help=NAME)
@@ -45,7 +45,7 @@ def add_commands(command: AddCommand) -> None:
     added = subcommand("delete", delete, "Delete sessions with all their files; asks first.")
     added.add_argument("sessions", metavar="SESSION", nargs="+", help=NAME)
     added.add_argument("--yes", action="store_true", help="do not ask")
-    text = "Write a finished training as a self-contained model folder: weights, thresholds, calibration, results, a card."
+    text = "Write a finished training as a model folder: weights, thresholds, calibration, a card."
     added = command("export-model", export_model, text)
     added.add_argument("session", metavar="SESSION", help="a training session: session_3, 3, latest, or its folder")
     added.add_argument("--to", metavar="DIR", help="the folder to make (default: MODEL_SESSION, here)")
@@ -54,9 +54,7 @@ def add_commands(command: AddCommand) -> None:
 
 def add_options(parser: argparse.ArgumentParser, default: Any) -> None:
     """Add what all subcommands take."""
-    parser.add_argument(
-        "--kind", choices=tuple(KINDS), default=default, metavar="|".join(KINDS), help="only this kind"
-    )
+    parser.add_argument("--kind", choices=tuple(KINDS), default=default, metavar="|".join(KINDS), help="only this kind")
     text = "print JSON and nothing else"
     parser.add_argument("--json", action="store_true", default=default, help=text)
 

@@ -25,7 +25,7 @@ def macro_metric(session: Session, fold: str) -> dict[str, Any]:
     if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
         return UNKNOWN
     of_fold = session.read_json("metrics.json").get(fold, {})
-    metrics = of_fold.get("macro") or next(iter(of_fold.values()), {})
+    metrics: dict[str, Any] = of_fold.get("macro") or next(iter(of_fold.values()), {})
     return next((metrics[name] for name in METRICS if name in metrics), UNKNOWN)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -133,9 +134,11 @@ def run(
         made = run_step("preprocess", root, source=dataset, raw=raw, jobs=jobs, **common)
         progress.finish("preprocess", f"preprocess {dataset}", made)
         folder = made.path
-    with notebook_executor(min(jobs or datasets.n_cores(), len(models))) as executor:
-        calls = [settings | {"dataset": folder.name, "model": model} for model in models]
-        trained, probed = run_models(executor, root, calls, common, progress, seed=settings.get("seed"), probes=probes)
+    at_once = min(jobs or datasets.n_cores(), len(models))
+    calls = [settings | {"dataset": folder.name, "model": model} for model in models]
+    of_probes = {"seed": settings.get("seed"), "probes": probes}
+    with notebook_executor(at_once) as executor:
+        trained, probed = run_models(executor, root, calls, common, progress, at_once=at_once, **of_probes)
     compared = None
     if len(models) > 1:
         members = ",".join(path.name for path in trained)
@@ -152,32 +155,35 @@ def run_models(
     common: dict[str, Any],
     progress: Progress,
     *,
+    at_once: int,
     seed: int | None,
     probes: bool,
 ) -> tuple[list[Path], list[Path]]:
     """Train each model, and probe each training as soon as it is finished; the first error ends the chain."""
-    trained: dict[int, Path] = {}
-    probed: dict[int, Path] = {}
+    waiting = deque(("train", number) for number in range(len(calls)))
     running: dict[Future[Outcome], tuple[str, int]] = {}
-    for number, settings in enumerate(calls):
-        running[executor.submit(run_step, "train", root, **common, **settings)] = ("train", number)
+    made: dict[tuple[str, int], Path] = {}
     errors: list[BaseException] = []
-    while running:
+    while running or (waiting and not errors):
+        while waiting and not errors and len(running) < at_once:
+            name, number = waiting.popleft()
+            of_probe = {"training_session": made[("train", number)].name, "seed": seed} if name == "probe" else {}
+            settings = calls[number] if name == "train" else of_probe
+            running[executor.submit(run_step, name, root, **common, **settings)] = (name, number)
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             name, number = running.pop(future)
             if error := future.exception():
                 errors.append(error)
                 continue
             outcome = future.result()
+            made[(name, number)] = outcome.path
             progress.finish(name, f"{name} {calls[number]['model']}", outcome)
-            (trained if name == "train" else probed)[number] = outcome.path
-            if name == "train" and probes and not errors:
-                session = outcome.path.name
-                again = executor.submit(run_step, "probe", root, **common, training_session=session, seed=seed)
-                running[again] = ("probe", number)
+            if name == "train" and probes:
+                waiting.append(("probe", number))
     if errors:
         raise errors[0]
-    return [trained[i] for i in sorted(trained)], [probed[i] for i in sorted(probed)]
+    trained, probed = ([made[key] for key in sorted(made) if key[0] == name] for name in ("train", "probe"))
+    return trained, probed
 
 
 def check_models(models: Sequence[str], *, jobs: int | None) -> None:
@@ -223,9 +229,25 @@ def check_trainings(root: Path, dataset: str, models: Sequence[str], raw: str | 
         train.resolve(root, settings | {"dataset": dataset, "model": model})
 
 
+class ThisProcess(Executor):
+    """Runs each call when it is submitted."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Return a future that is done; an interruption is raised."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **keywords))
+        except Exception as error:  # of whatever kind: the caller of the future handles it
+            future.set_exception(error)
+        return future
+
+
 @contextmanager
 def notebook_executor(jobs: int) -> Iterator[Executor]:
-    """Yield an executor for notebooks, whose processes share the cores."""
+    """Yield an executor for notebooks: this process for one at a time, or processes that share the cores."""
+    if jobs == 1:
+        yield ThisProcess()
+        return
     threads = max(1, datasets.n_cores() // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=limit_threads, initargs=(threads,)) as executor:
         yield executor

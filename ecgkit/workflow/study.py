@@ -54,7 +54,9 @@ START_UP = 5
 MIN_TRIALS = 4
 """The number of finished trials that the figures need."""
 
-_environment = threading.Lock()  # a notebook's session is named by the environment, which the threads of a process share
+_environment = (
+    threading.Lock()
+)  # a notebook's session is named by the environment, which the threads of a process share
 
 
 @contextlib.contextmanager
@@ -72,7 +74,11 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def open_study(
-    folder: Path, about: dict[str, Any], *, study_name: str | None = None, pruner: optuna.pruners.BasePruner | None = None
+    folder: Path,
+    about: dict[str, Any],
+    *,
+    study_name: str | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
     """Open a study, or create it.
 
@@ -150,7 +156,9 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
             {
                 "trial": trial.number,
                 "state": STATES[trial.state.name],
-                "fold_9_macro_auc": trial.value if trial.value is not None else epochs.get(best, math.nan),
+                "fold_9_macro_auc": trial.value
+                if trial.value is not None
+                else (math.nan if best is None else epochs[best]),
                 "best_epoch": best,
                 "epochs_run": len(trial.intermediate_values) or None,
                 "seconds": trial.duration and round(trial.duration.total_seconds(), 1),
@@ -165,7 +173,9 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
         table["rank"] = table["state"].map(order)
         table = table.sort_values(["rank", "fold_9_macro_auc", "trial"], ascending=[True, False, True])
         empty = [name for name in ("best_epoch", "epochs_run", "session") if table[name].isna().all()]
-        table = table.drop(columns=["rank", *empty]).astype({n: "Int64" for n in ("best_epoch", "epochs_run") if n not in empty})
+        table = table.drop(columns=["rank", *empty]).astype(
+            {n: "Int64" for n in ("best_epoch", "epochs_run") if n not in empty}
+        )
     return table.reset_index(drop=True)
 
 
@@ -236,9 +246,7 @@ class Search:
         return {"config": config, "space": {n: json.loads(distribution_to_json(d)) for n, d in self.space.items()}}
 
 
-def plan_search(
-    root: Path, *, study: str | None = None, space: str | Path | None = None, **settings: Any
-) -> Search:
+def plan_search(root: Path, *, study: str | None = None, space: str | Path | None = None, **settings: Any) -> Search:
     """Check a search, without writing anything and without opening fold 10.
 
     Parameters
@@ -552,11 +560,13 @@ def run_sweep(
         folder.mkdir(parents=True, exist_ok=True)
         message = f"another process runs the sweep {sweep.file.stem}: wait until it has finished, or stop it"
         stack.enter_context(locked(folder / ".running", message))
-        # Other values are another study in the same file: Optuna's choices cannot change. Finished sessions are skipped.
+        # Other values are another study in the same file, since Optuna's choices cannot change.
         values = json.dumps([test, {name: axis.choices for name, axis in axes_of(sweep).items()}])
         name = f"{sweep.file.stem}_{hashlib.sha256(values.encode()).hexdigest()[:8]}"
         study = open_study(folder, {"file": str(sweep.file)}, study_name=name)
-        for trial in study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING)):  # of a call that was interrupted
+        for trial in study.get_trials(
+            states=(TrialState.RUNNING, TrialState.WAITING)
+        ):  # of a call that was interrupted
             study.tell(trial.number, state=TrialState.FAIL)
         train_all(study, sweep, configs, executor, root=root, at_once=at_once, folder=folder)
         return write_table(folder, study)
