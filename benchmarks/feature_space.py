@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def repeated(dataset: Dataset, n_records: int) -> Dataset:
 
 def measure_embedding(dataset: Dataset, name: str) -> None:
     """Time the embedding alone and all layers, beside one record at a time."""
-    keywords = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100}
+    keywords: dict[str, Any] = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100}
     model = create_model(name, **keywords).eval()
     trained = TrainedModel(model, name, keywords, dataset.classes, dataset.mean, dataset.std, None)
     everything, few = np.arange(len(dataset)), np.arange(min(64, len(dataset)))

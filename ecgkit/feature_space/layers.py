@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.models import ECGModel
-from ecgkit.models.blocks import BidirectionalXLSTM
+from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 from ecgkit.training.inference import check_match, run_batches
 from ecgkit.training.weights import TrainedModel
 

@@ -21,7 +21,7 @@ from ecgkit.io import TEMPORARY_SUFFIX, disk_errors, file_sha256, json_bytes
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import LEADS
 from ecgkit.stats.folds import PARTS
-from ecgkit.training.fit import MONITOR, read_history
+from ecgkit.training.fitting import METRIC_NAMES, read_history
 from ecgkit.training.inference import TrainedSession, check_match, open_trained
 
 COPIED = ("config.json", "thresholds.json", "calibration.json", "metrics.json")
@@ -170,7 +170,8 @@ def _describe_ages(ages: pd.Series) -> dict[str, Any]:
 def _describe_training(session: Session) -> dict[str, int | None]:
     """Say how many epochs were run and which one was kept."""
     history = read_history(session)
-    if history.empty or MONITOR not in history:
+    monitor = next((name for name in METRIC_NAMES if name in history), None)
+    if history.empty or monitor is None:
         return {"epochs": None, "best_epoch": None}
-    best = history["epoch"].iloc[int(history[MONITOR].to_numpy().argmax())]
+    best = history["epoch"].iloc[int(history[monitor].to_numpy().argmax())]
     return {"epochs": len(history), "best_epoch": int(best)}

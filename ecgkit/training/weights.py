@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +17,37 @@ from torch import Tensor
 
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.io import write_atomically
-from ecgkit.models import ECGModel, create_model
+from ecgkit.io import file_sha256, write_atomically
+from ecgkit.models import ECGModel, create_model, is_user_file, locate
+from ecgkit.models.user_file import check_model
+from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import MetadataScaler, fit_metadata_scaler
+from ecgkit.training.data import MetadataScaler, fit_metadata_scaler, input_samples
+from ecgkit.training.targets import QUANTITIES
 
 FORMAT = "ecgkit-weights-1"
+
+
+@dataclass(frozen=True)
+class TargetScale:
+    """What the one output of a model for a quantity means: ``output * std + mean``, in its unit.
+
+    Attributes
+    ----------
+    name : str
+        ``"age"``, ``"height"`` or ``"weight"``.
+    unit : str
+        ``"years"``, ``"cm"`` or ``"kg"``.
+    mean, std : float
+        Of the known values in folds 1-8, in the unit.
+    """
+
+    name: str
+    unit: str
+    mean: float
+    std: float
+
+
 JSON_FACTS = ("keywords", "classes", "signal_mean_mv", "signal_std_mv", "metadata_scaler")
 
 
@@ -44,6 +69,10 @@ class TrainedModel:
         Statistics of folds 1-8 in mV that standardise a signal.
     scaler : MetadataScaler or None
         Makes the metadata columns of a model that takes age and sex.
+    target : TargetScale or None
+        The quantity that the output means; None for one logit per class.
+    sha256 : str
+        Checksum of a user's own file, which lies next to the weights; empty for a registered model.
     """
 
     model: ECGModel
@@ -53,6 +82,8 @@ class TrainedModel:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     scaler: MetadataScaler | None
+    target: TargetScale | None = None
+    sha256: str = ""
 
     @property
     def sampling_rate(self) -> int:
@@ -64,6 +95,11 @@ class TrainedModel:
         """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    def predict(self, signal: Tensor, metadata: Tensor | None) -> Tensor:
+        """Predict the probability of each class, uncalibrated, or the value of a quantity in its unit."""
+        outputs = self.model(signal, metadata)
+        return outputs * self.target.std + self.target.mean if self.target else outputs.sigmoid()
+
     def save(self, path: Path) -> Path:
         """Write the model to a safetensors file, whole or not at all."""
         facts = {
@@ -74,6 +110,8 @@ class TrainedModel:
             "signal_mean_mv": json.dumps([float(value) for value in self.mean]),
             "signal_std_mv": json.dumps([float(value) for value in self.std]),
             "metadata_scaler": json.dumps(asdict(self.scaler) if self.scaler else None),
+            "target": json.dumps(asdict(self.target) if self.target else None),
+            "model_sha256": self.sha256,
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         return write_atomically(path, safetensors.torch.save(tensors, facts))
@@ -82,28 +120,12 @@ class TrainedModel:
         """Give the same architecture with fresh weights, for a probe of what training adds."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = create_model(self.name, **self.keywords).eval()
+            model = type(self.model)(**self.keywords).eval()
         # Residual branches begin as zero, which helps training; a control whose branches are silent would be too weak.
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm1d):
                 torch.nn.init.ones_(module.weight)
-        return TrainedModel(model, self.name, self.keywords, self.classes, self.mean, self.std, self.scaler)
-
-
-def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
-    """Say how many samples a model reads at once: those of a crop, or else of a record.
-
-    Raises
-    ------
-    EcgkitError
-        If crops are longer than a record.
-    """
-    if not config.crop_seconds:
-        return dataset.n_samples
-    n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate
-    if not 1 <= n_samples <= dataset.n_samples:
-        raise EcgkitError(f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record")
-    return n_samples
+        return replace(self, model=model)
 
 
 def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
@@ -125,7 +147,21 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     }
     torch.manual_seed(config.seed)
     model = create_model(config.model, **keywords)
-    return TrainedModel(model, config.model, keywords, dataset.classes, dataset.mean, dataset.std, scaler)
+    name, sha256 = config.model, ""
+    if is_user_file(config.model):
+        check_model(model)
+        file, class_name = locate(config.model)
+        name, sha256 = f"{file.name}:{class_name}", file_sha256(file)
+    target = fit_target_scale(config.target, dataset)
+    return TrainedModel(model, name, keywords, dataset.classes, dataset.mean, dataset.std, scaler, target, sha256)
+
+
+def fit_target_scale(target: str, dataset: Dataset) -> TargetScale | None:
+    """Compute mean and standard deviation of a quantity over folds 1-8; None for any other target."""
+    if target not in QUANTITIES:
+        return None
+    values = dataset.labels[target].to_numpy(np.float64)[dataset.folds(*TRAIN_FOLDS)]
+    return TargetScale(target, QUANTITIES[target].unit, float(values.mean()), float(values.std()) or 1.0)
 
 
 def load_weights(
@@ -156,7 +192,8 @@ def load_weights(
     """
     facts, tensors = _read(path)
     said = _decode(path, facts)
-    model = create_model(facts["model"], **said["keywords"])
+    sha256 = facts.get("model_sha256", "")
+    model = create_model(facts["model"], folder=path.parent, sha256=sha256, **said["keywords"])
     _check_tensors(path, facts["model"], model.state_dict(), tensors)
     model.load_state_dict(tensors)
     trained = TrainedModel(
@@ -167,6 +204,8 @@ def load_weights(
         mean=np.array(said["signal_mean_mv"], np.float32),
         std=np.array(said["signal_std_mv"], np.float32),
         scaler=said["metadata_scaler"],
+        target=said["target"],
+        sha256=sha256,
     )
     check_made_for(f"the model in {path}", trained, classes=classes, sampling_rate=sampling_rate)
     return trained
@@ -244,6 +283,8 @@ def _decode(path: Path, facts: dict[str, str]) -> dict[str, Any]:
         said = {name: json.loads(facts[name]) for name in JSON_FACTS} | {"model": facts["model"]}
         scaler = said["metadata_scaler"]
         said["metadata_scaler"] = MetadataScaler(**scaler) if scaler else None
+        target = json.loads(facts.get("target", "null"))
+        said["target"] = TargetScale(**target) if target else None
         counts = {
             "classes": (len(said["classes"]), said["keywords"]["n_classes"]),
             "signal_mean_mv": (len(said["signal_mean_mv"]), said["keywords"]["n_leads"]),

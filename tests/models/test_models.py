@@ -8,7 +8,7 @@ import torch
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models import MODELS, create_model
-from ecgkit.models.blocks import BidirectionalXLSTM
+from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 from ecgkit.training.data import MetadataScaler
 from ecgkit.training.weights import TrainedModel, load_weights
 
