@@ -136,9 +136,8 @@ def run(
         folder = made.path
     at_once = min(jobs or datasets.n_cores(), len(models))
     calls = [settings | {"dataset": folder.name, "model": model} for model in models]
-    of_probes = {"seed": settings.get("seed"), "probes": probes}
     with notebook_executor(at_once) as executor:
-        trained, probed = run_models(executor, root, calls, common, progress, at_once=at_once, **of_probes)
+        trained, probed = run_models(executor, root, calls, common, progress, at_once=at_once, probes=probes)
     compared = None
     if len(models) > 1:
         members = ",".join(path.name for path in trained)
@@ -156,7 +155,6 @@ def run_models(
     progress: Progress,
     *,
     at_once: int,
-    seed: int | None,
     probes: bool,
 ) -> tuple[list[Path], list[Path]]:
     """Train each model, and probe each training as soon as it is finished; the first error ends the chain."""
@@ -167,7 +165,11 @@ def run_models(
     while running or (waiting and not errors):
         while waiting and not errors and len(running) < at_once:
             name, number = waiting.popleft()
-            of_probe = {"training_session": made[("train", number)].name, "seed": seed} if name == "probe" else {}
+            of_probe = (
+                {"training_session": made[("train", number)].name, "seed": calls[number].get("seed")}
+                if name == "probe"
+                else {}
+            )
             settings = calls[number] if name == "train" else of_probe
             running[executor.submit(run_step, name, root, **common, **settings)] = (name, number)
         for future in wait(running, return_when=FIRST_COMPLETED).done:

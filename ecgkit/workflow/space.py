@@ -120,11 +120,9 @@ def encode(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, (list, dict)) else value
 
 
-def decode(config: TrainingConfig, name: str, value: Any) -> Any:
+def decode(value: Any) -> Any:
     """Return a stored value as the configuration takes it."""
-    table, _, key = name.rpartition(".")
-    before = getattr(config, table).get(key) if table else getattr(config, name)
-    return json.loads(value) if isinstance(value, str) and not isinstance(before, str) else value
+    return json.loads(value) if isinstance(value, str) and value.startswith(("[", "{")) else value
 
 
 def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
@@ -164,7 +162,7 @@ def apply(config: TrainingConfig, values: Mapping[str, Any]) -> TrainingConfig:
     fields: dict[str, Any] = {table: dict(getattr(config, table)) for table in TABLES}
     for name, value in values.items():
         table, _, key = name.rpartition(".")
-        (fields[table] if table else fields)[key or name] = decode(config, name, value)
+        (fields[table] if table else fields)[key or name] = decode(value)
     if fields.get("crop_seconds") == 0:  # a whole record costs as much as four crops of 2.5 s
         fields["crops_per_record"] = 1
     return dataclasses.replace(config, **fields)

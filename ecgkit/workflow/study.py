@@ -77,6 +77,7 @@ def open_study(
     folder: Path,
     about: dict[str, Any],
     *,
+    shared: bool,
     study_name: str | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -88,6 +89,8 @@ def open_study(
         Its folder.
     about : dict
         What is varied around which configuration, as JSON data.
+    shared : bool
+        Whether several processes run its trials: they then give signs of life.
     study_name : str, optional
         By default the name of the folder.
     pruner : optuna.pruners.BasePruner, optional
@@ -96,8 +99,8 @@ def open_study(
     Returns
     -------
     optuna.Study
-        In ``study.db``, which ``optuna-dashboard sqlite:///FOLDER/study.db`` shows. A trial of a process that was
-        killed fails after `GRACE` seconds, and its values are tried again.
+        In ``study.db``, which ``optuna-dashboard sqlite:///FOLDER/study.db`` shows. In a shared study, a trial of a
+        process that was killed fails after `GRACE` seconds, and its values are tried again.
 
     Raises
     ------
@@ -115,12 +118,15 @@ def open_study(
         elif (before := Session(folder).read_json(ABOUT)) != about:
             changed = ", ".join(sessions.describe_differences(before, about))
             raise EcgkitError(f"the study {folder} was created differently ({changed}): choose another name for it")
+        alive = {
+            "heartbeat_interval": HEARTBEAT,
+            "grace_period": GRACE,
+            "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
+        }
         storage = RDBStorage(
             f"sqlite:///{folder / DATABASE}",
             engine_kwargs={"connect_args": {"timeout": 60}},
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
+            **(alive if shared else {}),
         )
         return optuna.create_study(
             storage=storage,
@@ -315,7 +321,7 @@ def run_search(search: Search, *, trials: int, timeout: float | None = None) -> 
 
         # The learning rate rises first: the first third of the epochs says little about the last one.
         pruner = optuna.pruners.MedianPruner(n_startup_trials=START_UP, n_warmup_steps=search.config.epochs // 3 + 1)
-        study = open_study(search.folder, search.about, pruner=pruner)
+        study = open_study(search.folder, search.about, shared=True, pruner=pruner)
         # Another seed for each call: a resumed search would suggest its first values again.
         seed = np.random.SeedSequence([search.config.seed, len(study.trials)]).generate_state(1)[0]
         study.sampler = optuna.samplers.TPESampler(seed=int(seed), multivariate=True, constant_liar=True)
@@ -365,7 +371,6 @@ def objective(search: Search, trial: optuna.Trial) -> float:
     except optuna.TrialPruned:
         raise
     except KeyboardInterrupt:
-        trial.study.tell(trial, state=optuna.trial.TrialState.FAIL)
         trial.study.enqueue_trial(trial.params)
         raise
     except Exception as error:
@@ -563,7 +568,7 @@ def run_sweep(
         # Other values are another study in the same file, since Optuna's choices cannot change.
         values = json.dumps([test, {name: axis.choices for name, axis in axes_of(sweep).items()}])
         name = f"{sweep.file.stem}_{hashlib.sha256(values.encode()).hexdigest()[:8]}"
-        study = open_study(folder, {"file": str(sweep.file)}, study_name=name)
+        study = open_study(folder, {"file": str(sweep.file)}, shared=False, study_name=name)
         for trial in study.get_trials(
             states=(TrialState.RUNNING, TrialState.WAITING)
         ):  # of a call that was interrupted
