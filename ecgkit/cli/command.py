@@ -32,7 +32,9 @@ def make_parser() -> argparse.ArgumentParser:
         usage="ecgkit COMMAND [--help]",
     )
     parser.add_argument("--version", action="version", version=f"ecgkit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="ecgkit", help=argparse.SUPPRESS
+    )
     texts: dict[str, str] = {}
 
     def command(

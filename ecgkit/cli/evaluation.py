@@ -48,20 +48,21 @@ def fill_compare(parser: OneLineParser) -> None:
 
 def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
-    from ecgkit.evaluation import evaluate_test_fold, interval_table, read_predictions
+    from ecgkit import evaluation
 
     if Path(arguments.subject).suffix in FILES:
-        read = read_predictions(arguments.subject)
+        read = evaluation.read_predictions(arguments.subject)
         for missing in read.notes:
             note(missing)
         results = read.metrics()
     else:
-        results = evaluate_test_fold(sessions.open_finished(arguments.subject, paths.TRAINING, root), root)
+        session = sessions.open_finished(arguments.subject, paths.TRAINING, root)
+        results = evaluation.evaluate_test_fold(session, root)
     if arguments.json:
         say_json(results)
         return
     for fold in (key for key in results if key.startswith("fold_")):
-        table = interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
+        table = evaluation.interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
         table = table.reset_index(names=fold.replace("_", " "))
         say_columns([[str(name) for name in table], *table.astype(str).to_numpy().tolist()])
         say("")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, fail, say, say_columns
-from ecgkit.cli.options import add_fields, settings_of
+from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
 from ecgkit.workflow import STEPS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def fill_search(parser: OneLineParser) -> None:
     parser.add_argument("--space", metavar="FILE", help="TOML: what is varied, instead of the space that ships")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no further trial after this time")
     parser.add_argument("--study", metavar="NAME", help="name of the study (default: MODEL_DATASET_SET)")
-    add_fields(parser, STEPS["train"], without=("dataset", "model", "test", "save_every_epoch"))
+    add_fields(parser, STEPS["train"], without=("dataset", "model", "test", "save_every_epoch"), default=OF_RECIPE)
 
 
 def reproduce(arguments: argparse.Namespace, root: Path) -> int:

@@ -10,20 +10,25 @@ from typing import Any
 from ecgkit.workflow.parameters import Parameter, parameters_of
 from ecgkit.workflow.steps import Step
 
+OF_RECIPE = "default: the recipe's, else {}"
+"""How the default of a training's parameter is written."""
+
 METAVARS = {int: "N", float: "X", str: "TEXT", list: "X", dict: "KEY=VALUE"}
 
 
-def add_fields(parser: argparse.ArgumentParser, step: Step, *, without: Sequence[str] = ()) -> None:
+def add_fields(
+    parser: argparse.ArgumentParser, step: Step, *, without: Sequence[str] = (), default: str = "default: {}"
+) -> None:
     """Add a flag for each field of a step's configuration; a flag that is not given leaves its field unset."""
     group = parser.add_argument_group(f"parameters of {step.notebook}")
     for parameter in parameters_of(step.config_class).values():
         if parameter.name not in without:
-            add_field(group, parameter)
+            add_field(group, parameter, default)
 
 
-def add_field(group: argparse._ArgumentGroup, parameter: Parameter) -> None:
+def add_field(group: argparse._ArgumentGroup, parameter: Parameter, default: str) -> None:
     """Add the flag of one field."""
-    keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text(parameter)}
+    keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text(parameter, default)}
     if parameter.kind is bool:
         keywords["action"] = argparse.BooleanOptionalAction
     else:
@@ -35,11 +40,11 @@ def add_field(group: argparse._ArgumentGroup, parameter: Parameter) -> None:
     group.add_argument(f"--{parameter.name.replace('_', '-')}", **keywords)
 
 
-def help_text(parameter: Parameter) -> str:
+def help_text(parameter: Parameter, default: str) -> str:
     """Return a field's documentation with its default; ``%`` is special to argparse."""
     has_default = parameter.default not in (None, "", [], {})
-    default = f" (default: {parameter.default})" if has_default else ""
-    return f"{parameter.text.rstrip('.').replace('``', '')}{default}".replace("%", "%%")
+    ending = f" ({default.format(parameter.default)})" if has_default else ""
+    return f"{parameter.text.rstrip('.').replace('``', '')}{ending}".replace("%", "%%")
 
 
 def parse_pairs(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ecgkit.cli.common import AddCommand, OneLineParser, say, split_names
 from ecgkit.cli.data import offer_download
-from ecgkit.cli.options import add_fields, settings_of
+from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
 from ecgkit.cli.tables import say_files, say_trainings
 from ecgkit.errors import EcgkitError
 from ecgkit.workflow import STEPS, run_step
@@ -42,10 +42,10 @@ def fill_step(name: str, parser: OneLineParser) -> None:
     step = STEPS[name]
     metavar, text = SUBJECTS[name]
     parser.add_argument(step.subject, metavar=metavar, help=text)
-    add_fields(parser, step, without=(step.subject,))
+    of_step = {"default": OF_RECIPE} if name == "train" else {}
+    add_fields(parser, step, without=(step.subject,), **of_step)
     parser.add_argument("--force", action="store_true", help="run it again although nothing changed")
     if name == "train":
-        parser.epilog = "The recipe of the model replaces these defaults; what is set here replaces the recipe."
         parser.add_argument("--resume", action="store_true", help="insist on resuming an interrupted session")
 
 
@@ -59,7 +59,7 @@ def fill_run(parser: OneLineParser) -> None:
     parser.add_argument("--jobs", type=int, metavar="N", help="notebooks at the same time (default: one per core)")
     parser.add_argument("--no-probes", action="store_true", help="leave the probes out")
     parser.add_argument("--verbose", action="store_true", help="show what the notebooks print")
-    add_fields(parser, STEPS["train"], without=("dataset", "model"))
+    add_fields(parser, STEPS["train"], without=("dataset", "model"), default=OF_RECIPE)
 
 
 def run(arguments: argparse.Namespace, root: Path) -> None:

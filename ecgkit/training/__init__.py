@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ecgkit.training.data import training_data
     from ecgkit.training.fitting import fit, read_history
     from ecgkit.training.inference import TrainedSession, embed, open_trained, predict, predict_folds
-    from ecgkit.training.weights import TrainedModel, load_weights
+    from ecgkit.training.weights import TrainedModel, load_weights, new_model
 
 __all__ = [
     "TrainedModel",
@@ -20,6 +20,7 @@ __all__ = [
     "embed",
     "fit",
     "load_weights",
+    "new_model",
     "open_trained",
     "predict",
     "predict_folds",

@@ -163,8 +163,7 @@ class TrainingConfig:
         from ecgkit.training.losses import check_loss
 
         check_loss(self.loss, self.loss_options)
-        if not models.is_user_file(self.model):
-            check_choice("model", self.model, models.MODELS)
+        models.check_name(self.model)
 
     @property
     def monitor(self) -> str:

@@ -62,7 +62,7 @@ def with_target(dataset: Dataset, target: str) -> Dataset:
         labels = pd.DataFrame({target: column.astype("float64")})
     else:
         known = column.notna()
-        labels = pd.DataFrame({POSITIVE_SEX: column == POSITIVE_SEX}, dtype=bool)
+        labels = pd.DataFrame({POSITIVE_SEX: (column == POSITIVE_SEX).to_numpy(bool, na_value=False)})
     kept = np.flatnonzero(known.to_numpy(bool, na_value=False))
     found = replace(
         dataset,

@@ -196,15 +196,14 @@ def check_models(models: Sequence[str], *, jobs: int | None) -> None:
     EcgkitError
         If a model is unknown or named twice, or none is named, or fewer than one notebook is to run.
     """
-    from ecgkit.models import MODELS  # a list of names; the architectures are imported when they are used
+    from ecgkit.models import check_name
 
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give a positive number")
     if not models or len(set(models)) != len(models):
         raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
     for model in models:
-        if ":" not in model:  # a class in a user's own file
-            check_choice("model", model, MODELS)
+        check_name(model)
 
 
 def check_trainings(root: Path, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any]) -> None:

@@ -173,9 +173,9 @@ def open_test_fold(step: Step, root: Path, values: dict[str, Any]) -> Session | 
     """Return a finished training that differs only in that fold 10 was closed, evaluated on it now if it was not."""
     closed = sessions.find_finished(step.kind, root, values | {"test": False})
     if closed and "fold_10" not in closed.read_json("metrics.json"):
-        from ecgkit.evaluation import evaluate_test_fold
+        from ecgkit import evaluation
 
-        evaluate_test_fold(closed, root)
+        evaluation.evaluate_test_fold(closed, root)
     return closed
 
 
