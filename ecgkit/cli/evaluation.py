@@ -50,7 +50,7 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
     from ecgkit import evaluation
 
-    if Path(arguments.subject).suffix in FILES:
+    if Path(arguments.subject).is_file() or Path(arguments.subject).suffix in FILES:
         read = evaluation.read_predictions(arguments.subject)
         for missing in read.notes:
             note(missing)

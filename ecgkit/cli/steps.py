@@ -41,6 +41,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
     """Add the arguments of a step."""
     step = STEPS[name]
     metavar, text = SUBJECTS[name]
+    parser.usage = f"ecgkit {name} {metavar} [options]"
     parser.add_argument(step.subject, metavar=metavar, help=text)
     of_step = {"default": OF_RECIPE} if name == "train" else {}
     add_fields(parser, step, without=(step.subject,), **of_step)
