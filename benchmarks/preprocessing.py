@@ -109,13 +109,15 @@ def wfdb_loop(records: Sequence[str]) -> float:
 
 def build_once(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, float]:
     """Build one dataset in this process; return seconds and the peak of resident memory of all its processes."""
-    from ecgkit.datasets.store import build
+    from ecgkit.datasets import build_dataset
     from ecgkit.signals.filters import Filters
     from ecgkit.sources.ptbxl.source import PtbXl
 
     memory = PeakMemory()
     start = time.perf_counter()
-    build(PtbXl(folder), work / kind, filters=Filters(bandpass=(0.5, 40.0) if kind == "bandpass" else None), jobs=jobs)
+    build_dataset(
+        PtbXl(folder), work / kind, filters=Filters(bandpass=(0.5, 40.0) if kind == "bandpass" else None), jobs=jobs
+    )
     return {"seconds": time.perf_counter() - start, "peak_bytes": memory.stop()}
 
 

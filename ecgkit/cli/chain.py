@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from ecgkit import paths
 from ecgkit.cli.common import AddCommand, on_terminal, say, says_yes
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError
 from ecgkit.workflow import run_step
 
 RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
@@ -34,7 +35,7 @@ def add_commands(command: AddCommand) -> None:
 
 def add_download(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``download``."""
-    parser.add_argument("source", metavar="ptbxl", help="PTB-XL, into raw_datasets/ptbxl")
+    parser.add_argument("source", metavar="SOURCE", help="ptbxl, into raw_datasets/ptbxl")
     parser.add_argument("--rate", choices=tuple(RATES), default="100", metavar="100|500|both", help="Hz (default: 100)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N records of the table")
     parser.add_argument(
@@ -65,11 +66,12 @@ def add_preprocess(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--name", metavar="NAME", help="name of the processed dataset (default: after source, rate and filters)"
     )
-    parser.add_argument("--rate", type=int, choices=(100, 500), metavar="100|500", help="Hz (default: 100)")
+    parser.add_argument("--rate", type=int, metavar="HZ", help="default: the first rate of the source")
     parser.add_argument("--bandpass", type=float, nargs=2, metavar=("LOW", "HIGH"), help="band-pass edges in Hz")
     parser.add_argument("--notch", type=float, metavar="HZ", help="mains frequency to take out, 50 or 60")
-    parser.add_argument("--n-records", type=int, metavar="N", help="size of the demo (default: 1000)")
-    parser.add_argument("--seed", type=int, metavar="N", help="seed of the demo (default: 0)")
+    parser.add_argument(
+        "--source-options", nargs="+", default=[], metavar="KEY=VALUE", help="of the source: n_records=300 of the demo"
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--force", action="store_true", help="make it again though nothing changed")
 
@@ -90,33 +92,26 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def download(arguments: argparse.Namespace, root: Path) -> None:
-    """Download PTB-XL and print its folder."""
-    from ecgkit.sources.ptbxl.download import download as download_ptbxl
+    """Download a data set and print its folder."""
+    from ecgkit.sources import source_class
 
-    check_choice("data set to download", arguments.source, ("ptbxl",))
-    downloaded = download_ptbxl(
-        root / paths.RAW / arguments.source,
-        rates=RATES[arguments.rate],
-        limit=arguments.limit,
-        mirror=arguments.mirror,
-        zip_file=arguments.zip,
-    )
-    say(str(downloaded))
-    say(downloaded.folder)
+    source, folder = source_class(arguments.source), root / paths.RAW / arguments.source
+    rates = {"both": source.sampling_rates}.get(arguments.rate) or (int(arguments.rate),)
+    say(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
+    say(folder)
 
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
-    """Ask, on a terminal and there only, whether to download a PTB-XL that is not there."""
-    from ecgkit.sources.ptbxl.source import TABLES
+    """Ask, on a terminal only, whether to download a data set that is missing."""
+    from ecgkit.sources import SOURCES, source_class
 
-    folder = root / paths.RAW / "ptbxl"
-    is_asked_for = arguments.dataset == "ptbxl" and arguments.raw is None
-    if not is_asked_for or (folder / TABLES[0]).is_file() or not on_terminal():
+    if arguments.dataset not in SOURCES or arguments.raw is not None or not on_terminal():
         return
-    from ecgkit.sources.ptbxl.download import download as download_ptbxl
-
-    if says_yes(f"There is no PTB-XL in {folder}. Download it from PhysioNet now (550 MB at 100 Hz)?"):
-        say(str(download_ptbxl(folder)))
+    source, folder = source_class(arguments.dataset), root / paths.RAW / arguments.dataset
+    if not source.download_size or source.is_in(folder):
+        return
+    if says_yes(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
+        say(source.download(folder, rates=source.sampling_rates[:1]))
 
 
 def run(arguments: argparse.Namespace, root: Path) -> None:
@@ -154,8 +149,9 @@ def preprocess(arguments: argparse.Namespace, root: Path) -> None:
         rate=arguments.rate,
         bandpass=arguments.bandpass,
         notch=arguments.notch,
-        n_records=arguments.n_records,
-        seed=arguments.seed,
+        source_options={
+            key: json.loads(value) for key, _, value in (p.partition("=") for p in arguments.source_options)
+        },
         jobs=arguments.jobs,
     )
     say(outcome.path)

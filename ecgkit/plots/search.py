@@ -1,4 +1,4 @@
-"""What a search for hyperparameters found: its trials, which parameters mattered, and which of their values."""
+"""The results of a search for hyperparameters: trials, importances, and values."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ KINDS: dict[str, dict[str, Any]] = {
     "done": dict(color=COLORS[0], marker="o", zorder=3),
     "pruned": dict(color=GREY, marker="x", zorder=2),
 }
-"""How the trials of each state that have an AUC are drawn."""
+"""The styles of trials with an AUC, by state."""
 
 
 def importances(table: Mapping[str, float], *, n_trials: int) -> Figure:
-    """Draw how much each parameter explains of what single parameters explain together, the largest share on top.
+    """Draw the importance of each parameter, the largest on top.
 
     Parameters
     ----------
     table : mapping of str to float
-        The share of each parameter, from 0 to 1, by functional analysis of variance; together they are 1.
+        The share of each parameter, from 0 to 1 and 1 in sum, by functional analysis of variance.
     n_trials : int
-        Trials that the shares were found in; few of them say little.
+        The number of trials from which the shares were computed.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def importances(table: Mapping[str, float], *, n_trials: int) -> Figure:
     Hutter et al. (2014), "An Efficient Approach for Assessing Hyperparameter Importance", ICML.
     """
     if not table:
-        raise EcgkitError("there is no parameter to draw: give the importance of at least one")
+        raise EcgkitError("there is no parameter to draw: pass the importance of at least one")
     ordered = pd.Series(dict(table), dtype=np.float64).sort_values(kind="stable")
     figure = new_figure(WIDTH * 0.75, 1.2 + 0.3 * len(ordered))
     axes = figure.add_subplot()
@@ -66,13 +66,13 @@ def importances(table: Mapping[str, float], *, n_trials: int) -> Figure:
 
 
 def trials(table: pd.DataFrame) -> Figure:
-    """Draw the macro AUC on fold 9 of each trial in the order in which they began, and the best so far.
+    """Draw the macro AUC on fold 9 of each trial by number, and the best so far.
 
     Parameters
     ----------
     table : DataFrame
-        One row a trial, as in ``trials.csv``: ``trial``, ``state`` and ``fold_9_macro_auc``. Trials without an AUC are
-        left out.
+        One row per trial, as in ``trials.csv``: ``trial``, ``state`` and ``fold_9_macro_auc``. Trials without an AUC
+        are not drawn.
 
     Returns
     -------
@@ -98,16 +98,16 @@ def trials(table: pd.DataFrame) -> Figure:
 
 
 def slices(table: pd.DataFrame, names: Sequence[str], *, log: Collection[str] = ()) -> Figure:
-    """Draw the macro AUC on fold 9 of all trials over the values of some parameters, each by itself.
+    """Draw the macro AUC on fold 9 of all trials over the values of each of some parameters.
 
     Parameters
     ----------
     table : DataFrame
-        As of `trials`, with a column for each name.
+        As for `trials`, with a column for each name.
     names : sequence of str
         The parameters.
     log : collection of str
-        Those of them whose axis is logarithmic.
+        The parameters with a logarithmic axis.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def slices(table: pd.DataFrame, names: Sequence[str], *, log: Collection[str] = 
         axes.set(xlabel=name, ylabel="macro AUC on fold 9" if number % columns == 0 else "")
         if name in log:
             axes.set_xscale("log")
-            # A range of less than a decade has no power of ten to write.
+            # A range of less than a decade may contain no power of ten.
             axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
@@ -140,12 +140,12 @@ def slices(table: pd.DataFrame, names: Sequence[str], *, log: Collection[str] = 
 
 
 def _with_an_auc(table: pd.DataFrame, names: Sequence[str] = ()) -> pd.DataFrame:
-    """Give the trials that can be drawn."""
+    """Return the trials that can be drawn."""
     if missing := [name for name in (*COLUMNS, *names) if name not in table]:
-        raise EcgkitError(f"the trials have no column {missing[0]!r}: give the trials.csv of a search")
+        raise EcgkitError(f"the trials have no column {missing[0]!r}: pass the trials.csv of a search")
     shown = table[table["state"].isin(list(KINDS)) & table["fold_9_macro_auc"].notna()]
     if not (shown["state"] == "done").any():
-        raise EcgkitError("no trial is done: go on with the search")
+        raise EcgkitError("no trial is done: resume the search")
     return shown
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import datasets, paths
-from ecgkit.datasets import config as preprocessing
 from ecgkit.datasets.config import PreprocessingConfig
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError
+from ecgkit.sources import SOURCES
 from ecgkit.workflow.run import Outcome, run_step
 
 
@@ -85,7 +85,7 @@ def run(
     root = paths.resolve_root(root)
     settings = drop_none(label_set=label_set, epochs=epochs, seed=seed)
     check_arguments(root, dataset=dataset, models=models, raw=raw, settings=settings, jobs=jobs)
-    if dataset in preprocessing.SOURCES:
+    if dataset in SOURCES:
         folder = run_step("preprocess", root, force=force, source=dataset, raw=raw, jobs=jobs).path
     else:
         folder = root / paths.PROCESSED / dataset
@@ -109,14 +109,14 @@ def check_models(models: Sequence[str], *, jobs: int | None) -> None:
     EcgkitError
         If a model is unknown or named twice, or none is named, or fewer than one notebook is to run at once.
     """
-    from ecgkit.models import MODELS
+    from ecgkit.models import check_name
 
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give a positive number")
     if not models or len(set(models)) != len(models):
         raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
     for model in models:
-        check_choice("model", model, MODELS)
+        check_name(model)
 
 
 def check_arguments(
@@ -126,7 +126,7 @@ def check_arguments(
     from ecgkit import training
 
     check_models(models, jobs=jobs)
-    known = preprocessing.SOURCES
+    known = SOURCES
     if dataset in known:
         label_sets = PreprocessingConfig(source=dataset, raw=raw).open_source(root).labels
         source = dataset

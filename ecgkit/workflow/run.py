@@ -144,7 +144,9 @@ def run_step(
         if config is None:
             say(f"{session.path}: unchanged, skipped")
             return Outcome(session.path, skipped=True)
-        run_notebook(chosen.path, asdict(config) | {"root": str(folder)}, session, verbose=verbose)
+        values = asdict(config) | {"root": str(folder)}
+        skipped = getattr(config, "skipped_tags", ())
+        run_notebook(chosen.path, values, session, verbose=verbose, skipped_tags=skipped)
     return Outcome(session.path, skipped=False)
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ def claimed_for_notebook(session: Session) -> Iterator[None]:
             os.environ[SESSION_VARIABLE] = before
 
 
-def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True) -> None:
+def run_notebook(
+    notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True, skipped_tags: Sequence[str] = ()
+) -> None:
     """Run a notebook into a folder, put the executed copy there, and write ``DONE``.
 
     Parameters
@@ -81,6 +83,8 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
         The folder that the notebook fills, locked by the caller.
     verbose : bool, default True
         Whether what the notebook prints is passed on.
+    skipped_tags : sequence of str
+        Cells with one of these tags are left out.
 
     Raises
     ------
@@ -94,6 +98,7 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
     failed = session.path.with_name(f"{session.name}.failed.ipynb")
     try:
         with claimed_for_notebook(session):
+            leave_out_cells(notebook, executed, skipped_tags)
             execute(notebook, executed, parameters, verbose=verbose)
         check_complete(executed)
     except EcgkitError as error:
@@ -107,6 +112,15 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
             shutil.move(executed, failed)
 
 
+def leave_out_cells(notebook: Path, copy: Path, tags: Sequence[str]) -> None:
+    """Copy a notebook without the cells that have one of some tags."""
+    import nbformat
+
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = [cell for cell in content.cells if not set(tags) & set(cell.metadata.get("tags", []))]
+    nbformat.write(content, copy)
+
+
 def check_complete(executed: Path) -> None:
     """Refuse an executed notebook with a cell that did not run, as after ``sys.exit(0)``, which is no error there."""
     import nbformat
@@ -117,7 +131,7 @@ def check_complete(executed: Path) -> None:
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool) -> None:
-    """Execute a notebook with papermill and turn a cell's error into one line."""
+    """Execute the copy of a notebook with papermill, and turn a cell's error into one line."""
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
         # papermill's own imports; nothing that a user could act on
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -127,7 +141,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
 
         try:
             papermill.execute_notebook(
-                notebook,
+                output,
                 output,
                 parameters=parameters,
                 kernel_name=KERNEL,

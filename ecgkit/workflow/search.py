@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.datasets.store import Dataset, open_dataset, read_manifest
+from ecgkit.datasets import Dataset, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError
 from ecgkit.io import json_bytes, toml_value, write_atomically
 from ecgkit.sessions import Session

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileOpenLock
 
 from ecgkit import paths, sessions, training
 from ecgkit.cli import main
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
