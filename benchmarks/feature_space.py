@@ -22,11 +22,11 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
 
-from ecgkit.datasets.store import Dataset, build, open_dataset
+from ecgkit.datasets import Dataset, build_dataset, open_dataset
 from ecgkit.feature_space.layers import embed_layers, layer_names
 from ecgkit.feature_space.similar import SimilarRecords
 from ecgkit.models import create_model
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 from ecgkit.training import TrainedModel, embed
 
 RATE_TARGET, SEARCH_TARGET = 1500, 0.05
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet1d", help="default: resnet1d")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = build(Demo(n_records=300, seed=0), Path(folder) / "demo", progress=False).path
+        path = build_dataset(Demo(n_records=300, seed=0), Path(folder) / "demo", progress=False).path
         measure_embedding(repeated(open_dataset(path, label_set="superclass"), arguments.records), arguments.model)
     measure_search()
 

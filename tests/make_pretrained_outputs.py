@@ -13,7 +13,7 @@ import numpy as np
 
 import ecgkit
 from ecgkit.inference.shipped import DESCRIPTION, FOLDER, shipped
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 
 STORED = Path(__file__).with_name("pretrained_outputs.json")
 RATES = (100, 500)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ecgkit import paths
 from ecgkit.cli.common import AddCommand, on_terminal, say, says_yes
-from ecgkit.errors import check_choice
 
 RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
 
@@ -15,7 +14,7 @@ RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
     added = command("download", download, "Download a data set, or resume an interrupted download.")
-    added.add_argument("source", metavar="ptbxl", help="PTB-XL, into raw_datasets/ptbxl")
+    added.add_argument("source", metavar="SOURCE", help="ptbxl, into raw_datasets/ptbxl")
     added.add_argument("--rate", choices=tuple(RATES), default="100", metavar="100|500|both", help="Hz (default: 100)")
     added.add_argument("--limit", type=int, metavar="N", help="only the first N records of the table")
     text = "another folder with PhysioNet's layout: https://, http:// or file://"
@@ -27,37 +26,30 @@ def add_commands(command: AddCommand) -> None:
 
 
 def download(arguments: argparse.Namespace, root: Path) -> None:
-    """Download PTB-XL and print its folder."""
-    from ecgkit.sources.ptbxl.download import download as download_ptbxl
+    """Download a data set and print its folder."""
+    from ecgkit.sources import source_class
 
-    check_choice("data set to download", arguments.source, ("ptbxl",))
-    downloaded = download_ptbxl(
-        root / paths.RAW / arguments.source,
-        rates=RATES[arguments.rate],
-        limit=arguments.limit,
-        mirror=arguments.mirror,
-        zip_file=arguments.zip,
-    )
-    say(str(downloaded))
-    say(downloaded.folder)
+    source, folder = source_class(arguments.source), root / paths.RAW / arguments.source
+    rates = {"both": source.sampling_rates}.get(arguments.rate) or (int(arguments.rate),)
+    say(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
+    say(folder)
 
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
-    """Ask, on a terminal only, whether to download PTB-XL if it is missing."""
-    from ecgkit.sources.ptbxl.source import TABLES
+    """Ask, on a terminal only, whether to download a data set that is missing."""
+    from ecgkit.sources import SOURCES, source_class
 
-    folder = root / paths.RAW / "ptbxl"
-    is_needed = arguments.dataset == "ptbxl" and arguments.raw is None
-    if not is_needed or (folder / TABLES[0]).is_file() or not on_terminal():
+    if arguments.dataset not in SOURCES or arguments.raw is not None or not on_terminal():
         return
-    from ecgkit.sources.ptbxl.download import download as download_ptbxl
-
-    if says_yes(f"There is no PTB-XL in {folder}. Download it from PhysioNet now (550 MB at 100 Hz)?"):
-        say(str(download_ptbxl(folder)))
+    source, folder = source_class(arguments.dataset), root / paths.RAW / arguments.dataset
+    if not source.download_size or source.is_in(folder):
+        return
+    if says_yes(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
+        say(source.download(folder, rates=source.sampling_rates[:1]))
 
 
 def export_npz(arguments: argparse.Namespace, root: Path) -> None:
-    """Write a dataset as one file and print its path."""
+    """Write the one-file form of a dataset and print its path."""
     from ecgkit import datasets
 
     dataset = datasets.open_dataset(root / paths.PROCESSED / arguments.name, label_set=arguments.label_set)

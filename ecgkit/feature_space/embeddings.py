@@ -14,7 +14,7 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.feature_space.standardize import check_embeddings

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.config import FeatureSpaceConfig
 from ecgkit.feature_space.embeddings import (

@@ -17,7 +17,7 @@ from scipy.special import expit
 from sklearn.metrics import r2_score, roc_auc_score
 from torch import Tensor, nn
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.io import write_atomically

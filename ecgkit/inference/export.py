@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ecgkit import sessions
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.card import model_card
 from ecgkit.inference.folder import CARD, FORMAT, WEIGHTS, read_model

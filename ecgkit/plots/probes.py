@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
 
 from ecgkit.plots.style import COLORS, GREY, SEX_COLORS, WIDTH, legend_beside, new_figure, point_size
 from ecgkit.stats.labels import metric_name, target_name
@@ -169,6 +168,8 @@ def probe_classes(
     Figure
         Of the records of each true class the share that is taken for each class, with the number of records.
     """
+    from sklearn.metrics import confusion_matrix
+
     counts = confusion_matrix(true.tolist(), predicted.tolist(), labels=list(classes))
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
-from ecgkit.datasets.store import read_manifest
+from ecgkit.datasets import read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.io import file_sha256
 from ecgkit.training.targets import QUANTITIES, TARGETS
@@ -164,6 +164,11 @@ class TrainingConfig:
 
         check_loss(self.loss, self.loss_options)
         models.check_name(self.model)
+
+    @property
+    def skipped_tags(self) -> tuple[str, ...]:
+        """Tags of the cells of ``2_Training.ipynb`` that do not apply: those about classes, for a quantity."""
+        return ("classes",) if self.target in QUANTITIES else ()
 
     @property
     def monitor(self) -> str:

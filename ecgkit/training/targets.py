@@ -12,7 +12,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 
 if TYPE_CHECKING:
-    from ecgkit.datasets.store import Dataset
+    from ecgkit.datasets import Dataset
 
 MIN_RECORDS = 10
 """Known values that folds 1-8, and fold 9, need for a training."""

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import datasets, paths
-from ecgkit.datasets.config import SOURCES, PreprocessingConfig
+from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.sources import SOURCES
 from ecgkit.workflow.parameters import check_settings
 from ecgkit.workflow.run import Outcome, run_step, say
 from ecgkit.workflow.steps import STEPS

@@ -153,7 +153,8 @@ def run_again(original: Session, config: TrainingConfig, values: dict[str, Any],
     with sessions.claim(paths.TRAINING, root, values, original=original.name) as session:
         say(f"{session.path}: running the notebook of {original.name}")
         with threads_of(original):
-            run_notebook(notebook, asdict(config) | {"root": str(root), "session": sessions.NEW}, session)
+            values = asdict(config) | {"root": str(root), "session": sessions.NEW}
+            run_notebook(notebook, values, session, skipped_tags=getattr(config, "skipped_tags", ()))
     return session
 
 

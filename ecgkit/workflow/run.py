@@ -149,7 +149,8 @@ def run_step(
             say(f"{session.path}: {what}")
         if to_run is not None:
             values = asdict(to_run) | {"root": str(folder)}
-            run_notebook(chosen.path, values, session, verbose=verbose, skip_tag=getattr(to_run, "skip_tag", ""))
+            skipped = getattr(to_run, "skipped_tags", ())
+            run_notebook(chosen.path, values, session, verbose=verbose, skipped_tags=skipped)
     return Outcome(session.path, skipped=to_run is None)
 
 

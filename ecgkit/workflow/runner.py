@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def claimed_for_notebook(session: Session) -> Iterator[None]:
 
 
 def run_notebook(
-    notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True, skip_tag: str = ""
+    notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True, skipped_tags: Sequence[str] = ()
 ) -> None:
     """Run a notebook into a folder, put the executed copy there, and write ``DONE``.
 
@@ -99,8 +99,8 @@ def run_notebook(
         The folder that the notebook fills, locked by the caller.
     verbose : bool, default True
         Whether what the notebook prints is passed on.
-    skip_tag : str, optional
-        Cells with this tag are left out.
+    skipped_tags : sequence of str
+        Cells with one of these tags are left out.
 
     Raises
     ------
@@ -114,8 +114,9 @@ def run_notebook(
     failed = session.path.with_name(f"{session.name}.failed.ipynb")
     try:
         with claimed_for_notebook(session):
-            execute(notebook, executed, parameters, verbose=verbose, skip_tag=skip_tag)
-        check_complete(executed, skip_tag)
+            leave_out_cells(notebook, executed, skipped_tags)
+            execute(notebook, executed, parameters, verbose=verbose)
+        check_complete(executed)
     except EcgkitError as error:
         failure = NotebookError(f"{error} (see {failed})")
         failure.details = failed_cell(executed)
@@ -143,18 +144,26 @@ def failed_cell(executed: Path) -> str:
     return ""
 
 
-def check_complete(executed: Path, skip_tag: str) -> None:
+def leave_out_cells(notebook: Path, copy: Path, tags: Sequence[str]) -> None:
+    """Copy a notebook without the cells that have one of some tags."""
+    import nbformat
+
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = [cell for cell in content.cells if not set(tags) & set(cell.metadata.get("tags", []))]
+    nbformat.write(content, copy)
+
+
+def check_complete(executed: Path) -> None:
     """Refuse an executed notebook with a cell that did not run, as after ``sys.exit(0)``, which is no error there."""
     import nbformat
 
     cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
-    run = [cell for cell in cells if cell.source.strip() and skip_tag not in cell.metadata.get("tags", [])]
-    if any(cell.execution_count is None for cell in run):
+    if any(cell.execution_count is None for cell in cells if cell.source.strip()):
         raise EcgkitError(f"{executed.name.split('.', 2)[2]} ended before its last cell")
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool, skip_tag: str) -> None:
-    """Execute a notebook with papermill and turn a cell's error into one line."""
+def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool) -> None:
+    """Execute the copy of a notebook with papermill, and turn a cell's error into one line."""
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
         # papermill's own imports; nothing that a user could act on
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -164,7 +173,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
 
         try:
             papermill.execute_notebook(
-                notebook,
+                output,
                 output,
                 parameters=parameters,
                 kernel_name=KERNEL,
@@ -174,7 +183,6 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
                 stderr_file=sys.stderr if verbose else nowhere,
                 # the kernel's messages on its own transport; what a cell raises comes back as its result
                 extra_arguments=["--log-level=CRITICAL"],
-                skip_cells_with_tag=skip_tag or "skip-execution",
             )
         except papermill.PapermillExecutionError as error:
             message = strip_colours(error.evalue).strip()

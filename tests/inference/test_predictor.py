@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from ecgkit import evaluation, paths, sessions
-from ecgkit.datasets.store import build, open_dataset
+from ecgkit.datasets import build_dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.predictor import open_predictor
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.filters import Filters, resample
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 from ecgkit.training import predict_folds
 from ecgkit.training.config import configure
 from ecgkit.training.weights import new_model
@@ -31,7 +31,7 @@ def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Give a folder with sessions of untrained networks: two of the signal alone, and one with age and sex."""
     folder = tmp_path_factory.mktemp("predict")
     filters = Filters(bandpass=(0.5, 40.0)) if request.param == "band-pass" else Filters()
-    build(SOURCE, folder / paths.PROCESSED / "demo", filters=filters, progress=False)
+    build_dataset(SOURCE, folder / paths.PROCESSED / "demo", filters=filters, progress=False)
     dataset = open_dataset(folder / paths.PROCESSED / "demo", label_set="superclass")
     for model, metadata in (("resnet1d", False), ("xlstm", False), ("resnet1d", True)):
         torch.manual_seed(0)

@@ -18,7 +18,7 @@ from make_pretrained_outputs import RATES, STORED, outputs
 import ecgkit
 from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.cli import main
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference import export as exporting
 from ecgkit.inference import shipped as pretrained
@@ -27,7 +27,8 @@ from ecgkit.inference.export import COPIED, export_model
 from ecgkit.inference.folder import CARD, WEIGHTS
 from ecgkit.inference.shipped import DESCRIPTION, shipped
 from ecgkit.sessions import Session
-from ecgkit.sources import Demo, PtbXl
+from ecgkit.sources.demo import Demo
+from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.training import fit, predict_folds
 from ecgkit.training.config import configure
 from ecgkit.training.weights import new_model
@@ -58,7 +59,7 @@ def root(demo_root: Path, demo_dataset: Dataset, tmp_path_factory: pytest.TempPa
             trained = fit(session, config, demo_dataset)
         session.write_json("environment.json", sessions.environment())
         predictions = predict_folds(trained, demo_dataset)
-        evaluation.evaluate_session(session, predictions, demo_dataset.classes, records=demo_dataset.records)
+        evaluation.evaluate_session(session, predictions, demo_dataset.classes, data=demo_dataset)
         session.mark_done()
     return folder
 

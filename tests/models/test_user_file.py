@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ecgkit import paths, sessions, training
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model, load_architecture
 from ecgkit.models.user_file import check_model
@@ -73,9 +73,9 @@ def test_a_file_that_does_not_follow_the_contract_is_named(my_model: Path, old: 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ('"trunk"', '"stem"', "'stem'"),
-        (".mean(dim=-1)", ".mean(dim=1)", "n_features|cannot read|embed"),
-        ("self.build_head(width, dropout=dropout)", "pass", "build_head"),
+        ('"trunk"', '"stem"', "stem"),
+        (".mean(dim=-1)", ".mean(dim=1)", "does not follow|embed"),
+        ("self.build_head(width, dropout=dropout)", "pass", "n_features|head|metadata_branch"),
     ],
 )
 def test_a_network_that_does_not_follow_the_contract_is_named(my_model: Path, old: str, new: str, named: str) -> None:

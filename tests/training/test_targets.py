@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import r2_score
 
 from ecgkit import paths, sessions, training
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.training.data import training_data

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model
 from ecgkit.training.data import MetadataScaler

@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.feature_space.maps.projections import Projection
 from ecgkit.io import write_atomically
