@@ -51,7 +51,8 @@ def main() -> None:
     size = f"{2 * len(records):,} files, {n_bytes / 1e6:,.0f} MB"
     print(f"{len(records):,} records, {size}; {arguments.jobs} processes; load {load}")
     print(
-        f"wfdb.rdsamp measured on {arguments.sample:,} records and extrapolated; first read of the files {first_read:.1f} s\n"
+        f"wfdb.rdsamp measured on {arguments.sample:,} records and extrapolated; "
+        f"first read of the files {first_read:.1f} s\n"
     )
     print_table(again, loop, plain, bandpass)
 
