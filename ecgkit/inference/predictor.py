@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.ensembles import is_ensemble
+from ecgkit.evaluation.config import is_ensemble
 from ecgkit.inference import shipped as pretrained
 from ecgkit.inference.folder import ModelFolder, read_model
 from ecgkit.sessions import Session

@@ -1,42 +1,22 @@
-"""For whom and when a model goes wrong: groups of patients, abstention, classes put together, single mistakes."""
+"""The errors of a model by group of patients, by confidence, and by pair of classes."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.plots.ecg import (
-    FINE_LINES,
-    MM_PER_INCH,
-    MM_PER_MILLIVOLT,
-    MM_PER_SECOND,
-    PAPER,
-    SHOWN_SECONDS,
-    THICK_LINES,
-)
+from ecgkit.errors import check_choice
 from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
-from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.stats.labels import metric_name
 
-STRIP_LEADS = ("II", "V1", "V5")
-"""Leads that together show rhythm, bundle branch block, hypertrophy and the ST segment; see `ecg_strips`."""
-
 ANNOTATED_CLASSES = 12
-"""Up to so many classes the heat maps stand side by side with a percentage in each cell."""
-
-STRIP_LEFT, STRIP_RIGHT = 18.0, 4.0  # mm before and behind the traces
-STRIP_DISTANCE = (15.0, 40.0)  # mm between the baselines of neighbouring leads, at least and at most
-TITLE_HEIGHT = 13.0  # mm above each paper, for two lines
+"""The largest number of classes with heat maps side by side and a percentage in each cell."""
 
 
 def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str = "auc") -> Figure:
@@ -45,7 +25,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     Parameters
     ----------
     report : mapping
-        What ``subgroups.json`` holds.
+        The contents of ``subgroups.json``.
     of : str, default "macro"
         ``"macro"``, ``"micro"``, ``"samples"`` or a class.
     metric : str, default "auc"
@@ -54,9 +34,9 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     Returns
     -------
     Figure
-        One row a group; the dashed line is the whole fold. Small groups are grey, and with a class those with fewer
-        than ten positives or negatives of it. A macro mean is over the classes that the group has; those that it lacks
-        are named at the right, since such a mean is not comparable with the others.
+        One row per group; the dashed line is the whole fold. Small groups are grey, and for a class also those with
+        fewer than ten positives or negatives of it. A macro mean without some of the classes, which are named at the
+        right, is not comparable with the others.
 
     Raises
     ------
@@ -83,7 +63,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     word = {"samples": word, "macro": f"macro {word}", "micro": f"micro {word}"}.get(of, f"{word} of {of}")
     axes.set(xlabel=word, title=f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95% intervals")
     axes.grid(visible=True, axis="x")
-    for color, label in ((COLORS[0], "group"), (GREY, "small group: read with care")):
+    for color, label in ((COLORS[0], "group"), (GREY, "small group")):
         axes.plot([], [], "o-", color=color, markersize=6, label=label)
     axes.plot([], [], color="black", linewidth=0.9, linestyle="--", label="all records of the fold")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -91,7 +71,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
 
 
 def _forest_rows(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | None]]:
-    """Lay out the rows: a heading without a group for each division, and its groups."""
+    """Return the rows: a heading without a group for each division, and its groups."""
     rows: list[tuple[str, Mapping[str, Any] | None]] = [("all records", report["all"])]
     for division in report["divisions"].values():
         unknown = f" ({division['unknown']:,} unknown)" if division["unknown"] else ""
@@ -101,11 +81,12 @@ def _forest_rows(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
 
 
 def _group_name(name: str, group: Mapping[str, Any]) -> str:
+    """Return the name of a group, with its number of devices."""
     return f"{name} ({group['n_devices']} devices)" if group.get("n_devices", 0) > 1 else name
 
 
 def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metric: str) -> None:
-    """Draw the value, the interval and the numbers of one group."""
+    """Draw the value and interval of one group, and write its numbers."""
     entry = group["metrics"][of][metric]
     n_positive = group["n_positive"].get(of)
     is_small = group["is_small"] or (n_positive is not None and of not in group["comparable_classes"])
@@ -126,19 +107,19 @@ def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metr
 
 
 def risk_coverage(report: Mapping[str, Any]) -> Figure:
-    """Draw what is gained by deciding only the records that the model is most sure of.
+    """Draw the metrics of the most confident records over their share of all records.
 
     Parameters
     ----------
     report : mapping
-        What ``selective.json`` holds.
+        The contents of ``selective.json``.
 
     Returns
     -------
     Figure
-        The share of wrong decisions, and the macro AUC, of the records that are decided, over their share of all; with
-        95 % intervals, and a diamond where the confidence chosen on fold 9 puts the model. The AUC ends where a class
-        lacks positives or negatives among the records that are left: the mean of the others is another number.
+        The share of wrong decisions and the macro AUC over the coverage, with 95 % intervals and a diamond at the
+        confidence chosen on fold 9. The AUC ends where a class lacks positives or negatives among the records that are
+        left.
     """
     figure = new_figure(WIDTH, 4.6)
     panels = figure.subplots(1, 2)
@@ -158,7 +139,7 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
         if before is not None:
             axes.axhline(scale * before, color=GREY, linewidth=1.0, linestyle=":", label="all records")
         if after is not None:
-            label = f"abstaining on the least sure {report['abstain']:.0%} (confidence chosen on fold 9)"
+            label = f"abstaining on the least confident {report['abstain']:.0%} (confidence chosen on fold 9)"
             marker: dict[str, Any] = dict(color=COLORS[1], markeredgecolor="white", markersize=9, label=label)
             axes.plot(chosen, scale * after, "D", gid="chosen", **marker)
         axes.set(xlabel="coverage (% of the records that are decided)", xlim=(0, 102))
@@ -174,25 +155,25 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
 
 
 def _change(report: Mapping[str, Any]) -> str:
-    """Say what abstaining does to the Hamming loss."""
+    """Describe the change of the Hamming loss by abstaining."""
     before, after = (report["metrics"]["hamming_loss"][key]["value"] for key in ("before", "after"))
-    return "none decided" if after is None else f"{before:.1%} wrong become {after:.1%}"
+    return "none decided" if after is None else f"{before:.1%} wrong, {after:.1%} after abstaining"
 
 
 def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw which classes come together in truth, which in the decisions, and the difference.
+    """Draw the co-occurrence of classes in truth and in the decisions, and the difference.
 
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        ``truth``, ``predicted`` and ``difference`` as `ecgkit.evaluation.cooccurrence_tables` gives them.
+        As returned by `ecgkit.evaluation.cooccurrence_tables`.
 
     Returns
     -------
     Figure
         Three heat maps, side by side for up to twelve classes and one below the other for more. In the difference,
-        orange is what the model puts together too often, purple what it puts together too seldom. A class that no
-        record has leaves its row blank.
+        orange pairs are predicted together too often, purple ones too rarely. The row of a class without records is
+        blank.
     """
     classes = list(tables["truth"].columns)
     side_by_side = len(classes) <= ANNOTATED_CLASSES
@@ -203,7 +184,7 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
         figure = new_figure(8.6, 3 * 7.6, layout="compressed")
         panels = figure.subplots(3, 1)
     widest = float(np.nan_to_num(tables["difference"].abs().to_numpy()).max(initial=0.0))
-    # The difference fills its colours: two models are told apart by their numbers, and small differences still show.
+    # The colours span the differences of this model, so that small ones are visible.
     limit = max(10.0, 10 * np.ceil(10 * widest))
     maps = (
         ("truth", "In truth", "Blues", (0.0, 100.0), "of the records of the row (%)"),
@@ -234,7 +215,7 @@ def _name_cells(axes: Axes, classes: Sequence[str]) -> None:
 
 
 def _write_cells(axes: Axes, share: NDArray[np.float64], limits: tuple[float, float], *, signed: bool) -> None:
-    """Write percentages into the cells; the diagonal of a difference is 0 always, and says nothing."""
+    """Write percentages into the cells, except the diagonal of a difference, which is always 0."""
     font = 9 if len(share) <= 6 else 6.5
     for (row, column), value in np.ndenumerate(share):
         if np.isnan(value) or (signed and row == column):
@@ -243,217 +224,3 @@ def _write_cells(axes: Axes, share: NDArray[np.float64], limits: tuple[float, fl
         text = f"{rounded:+.0f}" if signed and rounded else f"{rounded:.0f}"
         is_dark = abs(value) > 0.6 * limits[1]
         axes.text(column, row, text, ha="center", va="center", fontsize=font, color="white" if is_dark else "black")
-
-
-def mistakes(
-    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    table: pd.DataFrame,
-    *,
-    sampling_rate: float,
-    leads: Sequence[str] = STRIP_LEADS,
-) -> Figure:
-    """Draw the ECGs that a model was wrong about, with the truth and what it predicted above each.
-
-    Parameters
-    ----------
-    signals : sequence of ndarray, each of shape (12, samples)
-        Millivolts, one ECG for each row of the table, in its order.
-    table : DataFrame
-        What `ecgkit.evaluation.confident_mistakes` gave.
-    sampling_rate : float
-        Hz.
-    leads : sequence of str, default ("II", "V1", "V5")
-        The leads to draw.
-
-    Returns
-    -------
-    Figure
-        As `ecg_strips`; without a mistake, a line that says so.
-
-    Raises
-    ------
-    EcgkitError
-        If there is not one signal for each row, or as `ecg_strips`.
-    """
-    if len(signals) != len(table):
-        raise EcgkitError(f"{len(signals)} signals for {len(table)} mistakes: give the signal of each row of the table")
-    if not len(table):
-        figure = new_figure(WIDTH, 0.6)
-        figure.text(0.01, 0.5, "There is no such mistake.", va="center")
-        return figure
-    name = "record_id" if "record_id" in table else "position"
-    word = "Record" if name == "record_id" else "Record at position"
-    titles = [
-        f"{word} {row[name]}: {row['class']} {row['kind']}, held {row['calibrated']:.1%} probable\n"
-        f"truth: {row['true_labels']}; predicted: {row['predicted_labels']}"
-        for row in table.to_dict("records")
-    ]
-    return ecg_strips(signals, titles, sampling_rate=sampling_rate, leads=leads)
-
-
-@dataclass(frozen=True)
-class _Strip:
-    """One ECG on its paper: traces in mm, where their baselines lie, and how high the paper is."""
-
-    traces: tuple[NDArray[np.float64], ...]
-    baselines: tuple[float, ...]
-    height: float
-
-
-def threshold_examples(
-    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    table: pd.DataFrame,
-    *,
-    sampling_rate: float,
-    leads: Sequence[str] = STRIP_LEADS,
-) -> Figure:
-    """Draw ECGs below, at and above the threshold of a class.
-
-    Parameters
-    ----------
-    signals : sequence of ndarray, each of shape (12, samples)
-        Millivolts, one ECG for each row of the table, in its order.
-    table : DataFrame
-        Rows of what `ecgkit.evaluation.threshold_examples` gave.
-    sampling_rate : float
-        Hz.
-    leads : sequence of str, default ("II", "V1", "V5")
-        The leads to draw.
-
-    Returns
-    -------
-    Figure
-        As `ecg_strips`.
-
-    Raises
-    ------
-    EcgkitError
-        If there is not one signal for each row, or as `ecg_strips`.
-    """
-    if len(signals) != len(table):
-        raise EcgkitError(f"{len(signals)} signals for {len(table)} examples: give the signal of each row of the table")
-    name = "record_id" if "record_id" in table else "position"
-    titles = [
-        f"Record {row[name]}, {row['place']} the threshold of {row['class']}: {row['prob']:.3f} against "
-        f"{row['threshold']:.3f}\ntruth: {row['true_labels']}; predicted: {row['predicted_labels']}"
-        for row in table.to_dict("records")
-    ]
-    return ecg_strips(signals, titles, sampling_rate=sampling_rate, leads=leads)
-
-
-def ecg_strips(
-    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    titles: Sequence[str],
-    *,
-    sampling_rate: float,
-    leads: Sequence[str] = STRIP_LEADS,
-) -> Figure:
-    """Draw several ECGs one below the other, a few leads of each, on millimetre paper.
-
-    Each is to scale at the figure's own size, 25 mm/s and 10 mm/mV. The whole of a diagnosis takes all twelve leads:
-    `ecgkit.plots.plot_ecg` draws them.
-
-    Parameters
-    ----------
-    signals : sequence of ndarray, each of shape (12, samples)
-        Millivolts, leads in the order of `ecgkit.signals.ecg.LEADS`; NaN leaves a gap.
-    titles : sequence of str
-        What stands above each, up to two lines.
-    sampling_rate : float
-        Hz, of all.
-    leads : sequence of str, default ("II", "V1", "V5")
-        The leads to draw.
-
-    Returns
-    -------
-    Figure
-        The first 10 s of each. A trace that reaches past the baseline of a neighbouring lead, at most 40 mm away, is
-        cut off there, and the lead is named below the paper.
-
-    Raises
-    ------
-    EcgkitError
-        If there is no signal, or not one title for each, a lead is unknown, a signal is not ``(12, samples)``, or the
-        sampling rate is not positive.
-    """
-    if len(signals) != len(titles) or not len(signals) or not leads:
-        raise EcgkitError(
-            f"{len(signals)} signals, {len(titles)} titles and {len(leads)} leads: give at least one of each"
-        )
-    chosen = [LEADS.index(check_choice("lead", lead, LEADS)) for lead in leads]
-    ecgs = [ECG(np.asarray(signal, dtype=np.float32), sampling_rate) for signal in signals]
-    n_shown = min(max(ecg.n_samples for ecg in ecgs), round(SHOWN_SECONDS * sampling_rate))
-    strips = [_strip(ecg.signal[chosen, :n_shown]) for ecg in ecgs]
-    width = _up_to_5(STRIP_LEFT + n_shown / sampling_rate * MM_PER_SECOND + STRIP_RIGHT)
-    total = sum(strip.height + TITLE_HEIGHT for strip in strips) + 7.0
-    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
-    bottom = total
-    for strip, title in zip(strips, titles, strict=True):
-        bottom -= TITLE_HEIGHT + strip.height
-        axes = figure.add_axes((0.0, bottom / total, 1.0, strip.height / total))
-        lines = [textwrap.shorten(line, 130, placeholder=" ...") for line in title.splitlines()]
-        place: dict[str, Any] = dict(fontsize=10, va="bottom", linespacing=1.15)
-        figure.text(2 / width, (bottom + strip.height + 1.0) / total, "\n".join(lines), **place)
-        _draw_strip(axes, strip, leads, width, sampling_rate)
-    notes = [f"{MM_PER_SECOND:g} mm/s", f"{MM_PER_MILLIVOLT:g} mm/mV", f"{sampling_rate:g} Hz", "pulse: 1 mV, 0.2 s"]
-    longest = max(ecg.duration for ecg in ecgs)
-    if longest > SHOWN_SECONDS:
-        notes.append(f"the first {SHOWN_SECONDS:g} s of {longest:g} s")
-    cut = [
-        lead for lead, is_cut in zip(leads, np.any([_is_cut(strip) for strip in strips], axis=0), strict=True) if is_cut
-    ]
-    if cut:
-        notes.append(f"cut at the next row: {', '.join(cut)}")
-    figure.text(2 / width, 1.2 / total, "    ".join(notes), fontsize=9, va="bottom")
-    return figure
-
-
-def _up_to_5(value: float) -> float:
-    """Round up to whole thick lines of the paper, so that baselines lie on them."""
-    return float(5 * np.ceil(value / 5))
-
-
-def _strip(signal: NDArray[np.floating]) -> _Strip:
-    """Lay out the leads of one ECG, in mV, one below the other."""
-    traces = tuple(signal.astype(np.float64) * MM_PER_MILLIVOLT)
-    values = [np.nan_to_num(trace) for trace in traces]
-    up = [max(trace.max(initial=0.0), MM_PER_MILLIVOLT) + 1.0 for trace in values]
-    down = [max(-trace.min(initial=0.0), 3.0) + 1.0 for trace in values]
-    distances = [
-        float(np.clip(_up_to_5(below + above), *STRIP_DISTANCE)) for below, above in zip(down[:-1], up[1:], strict=True)
-    ]
-    bottom, top = (min(_up_to_5(room), STRIP_DISTANCE[1]) for room in (down[-1], up[0]))
-    baselines = bottom + np.append(np.cumsum(distances[::-1])[::-1], 0.0)
-    return _Strip(traces, tuple(baselines.tolist()), float(baselines[0] + top))
-
-
-def _edges(strip: _Strip) -> list[tuple[float, float]]:
-    """Give for each lead how low and how high its trace may reach: to the neighbours, or the edge of the paper."""
-    lines = [strip.height, *strip.baselines, 0.0]
-    return list(zip(lines[2:], lines[:-2], strict=True))
-
-
-def _is_cut(strip: _Strip) -> list[bool]:
-    """Tell which leads reach further than that."""
-    reach = zip(strip.baselines, strip.traces, _edges(strip), strict=True)
-    return [
-        bool(np.any((baseline + trace < low) | (baseline + trace > high))) for baseline, trace, (low, high) in reach
-    ]
-
-
-def _draw_strip(axes: Axes, strip: _Strip, leads: Sequence[str], width: float, sampling_rate: float) -> None:
-    """Draw the paper, the calibration pulses, the names and the traces of one ECG."""
-    axes.set(xlim=(0, width), ylim=(0, strip.height), xticks=[], yticks=[], facecolor=PAPER)
-    axes.spines[:].set_visible(False)
-    for step, color, line_width in ((1.0, FINE_LINES, 0.4), (5.0, THICK_LINES, 0.7)):
-        lines: dict[str, Any] = dict(colors=color, linewidths=line_width, zorder=0.5)
-        axes.vlines(np.arange(0, width + step / 2, step), 0, strip.height, **lines)
-        axes.hlines(np.arange(0, strip.height + step / 2, step), 0, width, **lines)
-    for lead, trace, baseline, (low, high) in zip(leads, strip.traces, strip.baselines, _edges(strip), strict=True):
-        pulse_x = STRIP_LEFT - 6 + np.array([-4.0, -2.0, -2.0, 3.0, 3.0, 5.0])
-        pulse_y = baseline + MM_PER_MILLIVOLT * np.array([0, 0, 1, 1, 0, 0])
-        axes.plot(pulse_x, pulse_y, color="black", linewidth=0.8, solid_joinstyle="miter", gid="pulse")
-        axes.text(1.5, baseline + 1.0, lead, fontsize=9, fontweight="bold", va="bottom")
-        x = STRIP_LEFT + np.arange(len(trace)) / sampling_rate * MM_PER_SECOND
-        (line,) = axes.plot(x, baseline + trace, color="black", linewidth=0.8, solid_joinstyle="round", gid=lead)
-        line.set_clip_path(Rectangle((0, low), width, high - low, transform=axes.transData))

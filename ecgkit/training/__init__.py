@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ecgkit.training.config import TrainingConfig, configure
-    from ecgkit.training.data import training_data
+    from ecgkit.training.data import Batches, training_data
     from ecgkit.training.fitting import fit, read_history
     from ecgkit.training.inference import TrainedSession, embed, open_trained, predict, predict_folds
     from ecgkit.training.weights import TrainedModel, load_weights, new_model
 
 __all__ = [
+    "Batches",
     "TrainedModel",
     "TrainedSession",
     "TrainingConfig",

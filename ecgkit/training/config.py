@@ -167,6 +167,11 @@ class TrainingConfig:
         models.check_name(self.model)
 
     @property
+    def skipped_tags(self) -> tuple[str, ...]:
+        """Tags of the cells of ``2_Training.ipynb`` that do not apply: those about classes, for a quantity."""
+        return ("classes",) if self.target in QUANTITIES else ()
+
+    @property
     def monitor(self) -> str:
         """The column of ``history.csv`` whose largest value marks the best epoch."""
         return "validation_r2" if self.target in QUANTITIES else "validation_macro_auc"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,9 @@ def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64
     return run_batches(trained, dataset, positions, trained.predict)
 
 
-def predict_folds(trained: TrainedModel, dataset: Dataset) -> pd.DataFrame:
+def predict_folds(
+    trained: TrainedModel, dataset: Dataset, *, folds: Sequence[int] = (VALIDATION_FOLD, TEST_FOLD)
+) -> pd.DataFrame:
     """Predict fold 9, and fold 10 if the dataset was opened with it.
 
     Parameters
@@ -107,6 +109,8 @@ def predict_folds(trained: TrainedModel, dataset: Dataset) -> pd.DataFrame:
         The model.
     dataset : Dataset
         Opened with the model's label set.
+    folds : sequence of int, default (9, 10)
+        The folds to predict.
 
     Returns
     -------
@@ -114,7 +118,7 @@ def predict_folds(trained: TrainedModel, dataset: Dataset) -> pd.DataFrame:
         ``record_id``, ``patient_id``, ``fold``, and for each class ``true_CLASS`` and ``prob_CLASS``; of a quantity,
         such as age, ``true_age`` and ``predicted_age``.
     """
-    positions = dataset.folds(VALIDATION_FOLD, TEST_FOLD)
+    positions = dataset.folds(*folds)
     probabilities = predict(trained, dataset, positions)
     table = dataset.records.loc[positions, ["record_id", "patient_id", "fold"]].reset_index(drop=True)
     truth = dataset.labels.iloc[positions].reset_index(drop=True).add_prefix("true_")

@@ -12,9 +12,9 @@ from made_sessions import CONFIG, make_session
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.comparison_session import ComparisonRun, open_comparison
 from ecgkit.evaluation.config import ComparisonConfig, find_members
-from ecgkit.evaluation.ensembles import METHODS
-from ecgkit.evaluation.run import ComparisonRun, open_comparison
+from ecgkit.stats.ensembles import METHODS
 from ecgkit.workflow import Outcome, run_step, start
 
 
@@ -76,7 +76,7 @@ def test_who_takes_no_part_is_said(root: Path) -> None:
     )
     assert set(run.left_out) <= set(run.leaderboard().left_out)
     assert (
-        "session_7 takes no part: it is an ensemble, which is made anew of those that take part"
+        "session_7 takes no part: it is an ensemble, and ensembles are made again from the sessions that take part"
         in (find_members(ComparisonConfig(), root)[1])
     )
 

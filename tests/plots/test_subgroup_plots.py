@@ -16,13 +16,8 @@ from ecgkit.evaluation import add_calibration, fit_calibration, fit_thresholds
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
-from ecgkit.plots.subgroups import (
-    cooccurrence_compared,
-    ecg_strips,
-    mistakes,
-    risk_coverage,
-    subgroup_forest,
-)
+from ecgkit.plots.ecg import ecg_strips, mistakes
+from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import record_table
 from ecgkit.sources.ptbxl.source import PtbXl
@@ -54,9 +49,7 @@ def subgroups() -> dict[str, Any]:
     columns |= {"fold": np.full(300, 10), "sex": rng.choice(["male", "female"], 300), "age": [30] * 290 + [80] * 10}
     records = record_table(columns | {"device": ["A"] * 280 + ["B"] * 10 + ["C"] * 5 + [pd.NA] * 5}, PtbXl.columns)
     scores.y_true[290:, 1] = False
-    return subgroup_report(
-        scores, records, fit_thresholds(predictions, CLASSES), records["patient_id"].to_numpy(), resamples=50
-    )
+    return subgroup_report(scores, records, fit_thresholds(predictions, CLASSES), resamples=50)
 
 
 def points_of(figure: Figure, gid: str) -> list[tuple[float, float]]:
@@ -106,8 +99,7 @@ def test_notes_and_legends_stand_beside_the_data(subgroups: dict[str, Any]) -> N
 
 def make_selective(predictions: pd.DataFrame | None = None) -> dict[str, Any]:
     predictions = make_predictions() if predictions is None else predictions
-    thresholds, calibration = fit_thresholds(predictions, CLASSES), fit_calibration(predictions, CLASSES)
-    return selective_report(predictions, CLASSES, thresholds, calibration, resamples=20)
+    return selective_report(predictions, CLASSES, fit_thresholds(predictions, CLASSES), resamples=20)
 
 
 def test_the_curve_of_risk_and_the_chosen_point_are_those_of_the_report() -> None:
@@ -130,9 +122,8 @@ def test_the_auc_ends_where_a_class_is_gone_and_a_model_that_decides_nothing_can
 
     predictions = make_predictions()
     for name in CLASSES:
-        predictions.loc[predictions["fold"] == 10, f"prob_{name}"] = np.float32(
-            fit_thresholds(predictions, CLASSES)["thresholds"][name]
-        )
+        limit = np.float32(fit_thresholds(predictions, CLASSES)["thresholds"][name])
+        predictions.loc[predictions["fold"] == 10, [f"prob_{name}", f"calibrated_{name}"]] = limit
     figure = risk_coverage(make_selective(predictions))
     figure.draw_without_rendering()
     assert "none decided" in figure.axes[0].title.get_text()
@@ -178,7 +169,7 @@ def test_each_mistake_has_its_ecg_its_truth_and_its_prediction() -> None:
     titles = [text.get_text() for text in figure.texts][:2]
     assert len(figure.axes) == 2
     for i, row in enumerate(table.to_dict("records")):
-        assert titles[i].startswith(f"Record {row['record_id']}: {row['class']} {row['kind']}, held ")
+        assert titles[i].startswith(f"Record {row['record_id']}: {row['class']} {row['kind']}, ")
         assert titles[i].endswith(f"truth: {row['true_labels']}; predicted: {row['predicted_labels']}")
         for lead in ("II", "V1", "V5"):
             line = next(line for line in figure.axes[i].lines if line.get_gid() == lead)
@@ -226,5 +217,5 @@ def test_no_mistakes_are_a_figure_that_says_so() -> None:
 def test_what_cannot_be_drawn_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
         ecg_strips(make_signals(), **{"titles": ["one", "two"], "sampling_rate": 100} | arguments)
-    with pytest.raises(EcgkitError, match="2 signals for 0 mistakes"):
+    with pytest.raises(EcgkitError, match="2 signals, 0 titles"):
         mistakes(make_signals(), pd.DataFrame(), sampling_rate=100)
