@@ -135,7 +135,7 @@ def test_folds_and_outcomes_may_be_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.xlsx", b"", "give a .parquet or .csv"),
+        ("x.xlsx", b"", "a .parquet or .csv"),
         ("x.parquet", b"no parquet", "cannot be read as a table"),
         ("x.csv", b"", "cannot be read as a table"),
         ("none.csv", None, "no file"),
