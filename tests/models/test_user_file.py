@@ -73,9 +73,9 @@ def test_a_file_that_does_not_follow_the_contract_is_named(my_model: Path, old: 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ('"trunk"', '"stem"', "'stem'"),
-        (".mean(dim=-1)", ".mean(dim=1)", "n_features|cannot read|embed"),
-        ("self.build_head(width, dropout=dropout)", "pass", "build_head"),
+        ('"trunk"', '"stem"', "stem"),
+        (".mean(dim=-1)", ".mean(dim=1)", "does not follow|embed"),
+        ("self.build_head(width, dropout=dropout)", "pass", "n_features|head|metadata_branch"),
     ],
 )
 def test_a_network_that_does_not_follow_the_contract_is_named(my_model: Path, old: str, new: str, named: str) -> None:
