@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+EXTRAS = {
+    "lightning": "train",
+    "sklearn": "train",
+    "ipywidgets": "notebooks",
+    "jupyter_client": "notebooks",
+    "nbclient": "notebooks",
+    "nbformat": "notebooks",
+    "papermill": "notebooks",
+    "joblib": "features",
+    "threadpoolctl": "features",
+    "umap": "features",
+    "optuna": "search",
+    "distributed": "cluster",
+}
+"""The extra that installs each package that the base installation leaves out, by the name that is imported."""
 
 
 class EcgkitError(ValueError):
@@ -15,6 +32,40 @@ class EcgkitError(ValueError):
 
 class UnreadableRecordError(EcgkitError):
     """A record that cannot be read; a store quarantines it, counts it and goes on."""
+
+
+def require(module: str, extra: str) -> types.ModuleType:
+    """Import a package that the base installation does not bring.
+
+    Parameters
+    ----------
+    module : str
+        The module to import, such as ``"optuna"``.
+    extra : str
+        The extra of this distribution that installs it, such as ``"search"``.
+
+    Returns
+    -------
+    module
+        The imported module.
+
+    Raises
+    ------
+    EcgkitError
+        If the package is not installed: the message names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise EcgkitError(not_installed(error, {module.partition(".")[0]: extra})) from error
+
+
+def not_installed(error: ModuleNotFoundError, extras: Mapping[str, str] = EXTRAS) -> str:
+    """Return the message for a package of an extra that is missing; raise the error itself for any other module."""
+    package = (error.name or "").partition(".")[0]
+    if package not in extras:
+        raise error
+    return f'{package} is not installed: run pip install "ecgkit-notebooks[{extras[package]}]", then try again'
 
 
 def check_choice(name: str, value: str, allowed: Iterable[str]) -> str:

@@ -12,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from ecgkit.errors import EXTRAS, EcgkitError, require
+
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
@@ -35,6 +37,16 @@ def project() -> dict[str, object]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+def extra(name: str) -> list[str]:
+    """Give the requirements of an extra, with those of the extras that it names."""
+    found = []
+    for line in project()["optional-dependencies"][name]:
+        requirement = Requirement(line)
+        own = requirement.name == project()["name"]
+        found += [item for part in sorted(requirement.extras) for item in extra(part)] if own else [line]
+    return found
+
+
 def test_every_line_of_the_lock_is_a_pin() -> None:
     lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
     assert all(line.count("==") == 1 for line in lines)
@@ -42,9 +54,28 @@ def test_every_line_of_the_lock_is_a_pin() -> None:
 
 
 def test_the_lock_satisfies_what_the_project_asks_for() -> None:
-    wanted = project()["dependencies"] + project()["optional-dependencies"]["dev"]
-    for requirement in map(Requirement, wanted):
+    for requirement in map(Requirement, project()["dependencies"] + extra("dev")):
         assert requirement.specifier.contains(locked()[requirement.name.lower()]), requirement
+
+
+def test_everything_that_is_installed_apart_from_tools_is_in_the_extra_all() -> None:
+    extras = set(project()["optional-dependencies"]) - {"all", "dev", "docs"}
+    assert {name for extra_name in extras for name in extra(extra_name)} == set(extra("all"))
+
+
+def test_the_table_of_extras_names_the_extra_that_installs_each_package() -> None:
+    distributions = {"sklearn": "scikit-learn", "umap": "umap-learn", "jupyter_client": "jupyter-client"}
+    for package, name in EXTRAS.items():
+        assert distributions.get(package, package) in {Requirement(line).name for line in extra(name)}
+
+
+@pytest.mark.parametrize(("package", "name"), sorted(EXTRAS.items()))
+def test_a_missing_package_is_one_line_with_the_extra_that_installs_it(
+    package: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EcgkitError, match=rf'{package} .*"ecgkit-notebooks\[{name}\]"'):
+        require(package, name)
 
 
 def test_conda_installs_the_lock_and_the_project() -> None:

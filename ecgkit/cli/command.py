@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor
 from ecgkit import __version__, paths
 from ecgkit.cli import chain, evaluation, feature_space, repeats, sessions
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, not_installed
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = make_parser().parse_args(arguments)
     try:
         return parsed.function(parsed, paths.resolve_root(parsed.root)) or 0
-    except EcgkitError as error:
-        return fail(str(error))
+    except (EcgkitError, ModuleNotFoundError) as error:
+        return fail(str(error) if isinstance(error, EcgkitError) else not_installed(error))
     except KeyboardInterrupt:
         return fail(f"interrupted: {how_to_go_on(parsed)}", code=130)
     except BrokenPipeError:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from ecgkit import paths
+from ecgkit import __version__, paths
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_sha256, json_bytes, write_atomically
 
@@ -49,7 +49,7 @@ HELD_LOCKS: dict[Path, FileLock] = {}
 REPRODUCTION = "reproduction.json"
 """Makes a session a reproduction of another one: which it is, and once it has been compared, what came of it."""
 
-RECORDED_PACKAGES = ("ecgkit", "torch", "lightning", "xlstm", "numpy", "scipy", "pandas", "scikit-learn", "umap-learn")
+RECORDED_PACKAGES = ("torch", "lightning", "xlstm", "numpy", "scipy", "pandas", "scikit-learn", "umap-learn")
 
 
 @dataclass(frozen=True)
@@ -605,7 +605,8 @@ def environment(kernel_backend: str | None = None) -> dict[str, Any]:
     cuda = torch is not None and torch.cuda.is_available()
     return {
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in RECORDED_PACKAGES if installed(name)},
+        "packages": {"ecgkit": __version__}
+        | {name: metadata.version(name) for name in RECORDED_PACKAGES if installed(name)},
         "commit": commit(),
         "platform": platform.platform(),
         "processor": processor(),

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from ecgkit import datasets, paths, sessions
+from ecgkit import __version__, datasets, paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.io import to_toml
 from ecgkit.sessions import REPRODUCTION, Session
@@ -141,15 +140,14 @@ def what_changed(original: Session, planned: TrainingPlan) -> list[str]:
     """Say in which of the two things that make a reproduction pointless the present differs from the record."""
     dataset, trained_on = planned.dataset, original.config.get("dataset_fingerprint")
     version = sessions.read_environment(original).get("packages", {}).get("ecgkit")
-    installed = metadata.version("ecgkit")
     changed = []
     if dataset.fingerprint != trained_on:
         changed.append(
             f"the dataset {dataset.name} has the fingerprint {dataset.fingerprint[:12]}, "
             f"recorded is {str(trained_on)[:12]}"
         )
-    if version != installed:
-        changed.append(f"ecgkit is {installed}, recorded is {version}")
+    if version != __version__:
+        changed.append(f"ecgkit is {__version__}, recorded is {version}")
     return changed
 
 
