@@ -35,7 +35,6 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--dataset", metavar="NAME", help="which, if all are compared (default: that of the newest)")
     added.add_argument("--label-set", metavar="SET", help="which, if all are compared (default: that of the newest)")
     added.add_argument("--no-ensembles", action="store_true", help="do not put the trainings together")
-    added.add_argument("--test-time", action="store_true", help="also look at windows and shifts of the records")
     added.add_argument("--force", action="store_true", help="compare again though nothing changed")
     added.add_argument("--json", action="store_true", help="nothing but JSON on standard output")
 
@@ -73,7 +72,6 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
         dataset=arguments.dataset,
         label_set=arguments.label_set,
         ensembles="" if arguments.no_ensembles else None,
-        test_time=arguments.test_time or None,
     )
     with contextlib.redirect_stdout(sys.stderr):
         step = pipeline.compare(root, force=arguments.force, sessions=",".join(names), **parameters)
@@ -117,12 +115,13 @@ def known(table: pd.DataFrame) -> dict[str, Any]:
 
 def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     """Compare files of predictions and sessions, each with each, and print the verdicts."""
-    from ecgkit.evaluation import compare_predictions, holm, read_predictions
+    from ecgkit.evaluation import compare_predictions, read_predictions
+    from ecgkit.stats.multiple_testing import holm
 
     names = arguments.sessions
     if len(set(names)) < max(2, len(names)):
         raise EcgkitError(f"{names[0]} alone cannot be compared: give two or more, each once")
-    if arguments.dataset or arguments.label_set or arguments.no_ensembles or arguments.test_time or arguments.force:
+    if arguments.dataset or arguments.label_set or arguments.no_ensembles or arguments.force:
         raise EcgkitError("files of predictions are compared as they are: leave all options but --json away")
     tables: dict[str, ExternalPredictions] = {}
     for name in arguments.sessions:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ecgkit.evaluation.comparison import Comparison, compare, compare_sessions, delong, holm
+from ecgkit.evaluation.comparison import Comparison, compare, compare_sessions
 from ecgkit.evaluation.ensembles import METHODS as ENSEMBLE_METHODS
-from ecgkit.evaluation.ensembles import apply_ensemble, fit_ensemble, write_ensemble
+from ecgkit.evaluation.ensembles import fit_ensemble, write_ensemble
 from ecgkit.evaluation.external import ExternalPredictions, compare_predictions, read_predictions
 from ecgkit.evaluation.fold import fold_metrics, fold_report
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, standing
@@ -13,14 +13,13 @@ from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, interval_table, metrics_table
 from ecgkit.evaluation.run import ComparisonRun, begin_comparison
 from ecgkit.evaluation.selective import selective_report
-from ecgkit.evaluation.subgroups import gap_sentence, subgroup_report, subgroup_table
+from ecgkit.evaluation.subgroups import subgroup_report
 from ecgkit.stats.calibration import (
     add_calibration,
     apply_calibration,
     calibration_summary,
     fit_calibration,
 )
-from ecgkit.stats.resampling import interval, patient_weights
 from ecgkit.stats.thresholds import POLICIES, fit_thresholds, policy_table
 
 __all__ = [
@@ -32,7 +31,6 @@ __all__ = [
     "Leaderboard",
     "add_calibration",
     "apply_calibration",
-    "apply_ensemble",
     "begin_comparison",
     "calibration_summary",
     "classification_report",
@@ -41,7 +39,6 @@ __all__ = [
     "compare_sessions",
     "confident_mistakes",
     "cooccurrence_tables",
-    "delong",
     "evaluate",
     "evaluate_session",
     "fit_calibration",
@@ -49,20 +46,15 @@ __all__ = [
     "fit_thresholds",
     "fold_metrics",
     "fold_report",
-    "gap_sentence",
-    "holm",
-    "interval",
     "interval_table",
     "leaderboard",
     "metrics_table",
-    "patient_weights",
     "policy_table",
     "published",
     "read_predictions",
     "selective_report",
     "standing",
     "subgroup_report",
-    "subgroup_table",
     "threshold_examples",
     "write_ensemble",
     "write_page",

@@ -13,65 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm, rankdata
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.stats import Floats, FoldScores
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
-from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
+from ecgkit.stats.multiple_testing import holm
+from ecgkit.stats.paired_tests import delong, paired_difference
+from ecgkit.stats.resampling import RESAMPLES, patient_weights
 
 Thresholds = Mapping[str, Any]
-
-ROUNDING = 1e-12
-"""A standard error below this is zero, and what is left of it the rounding of sums."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A difference of one metric, the first less the second, on the same records.
-
-    Attributes
-    ----------
-    value : float
-        On the records as they are.
-    low, high : float
-        The 2.5 and 97.5 percentiles over the resamples that have the metric.
-    p : float
-        Two-sided p value; see `bootstrap_p`.
-    resamples : int
-        In how many resamples the metric is defined.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    resamples: int
-
-
-@dataclass(frozen=True)
-class DeLong:
-    """DeLong's test of two AUCs on the same records.
-
-    Attributes
-    ----------
-    first, second : float
-        The AUCs.
-    difference : float
-        The first less the second.
-    standard_error : float
-        Of the difference; NaN with fewer than two positives or negatives.
-    p : float
-        Two-sided p value; NaN where the standard error is not known, or is 0 although the AUCs differ.
-    """
-
-    first: float
-    second: float
-    difference: float
-    standard_error: float
-    p: float
 
 
 @dataclass(frozen=True)
@@ -222,7 +174,7 @@ def _class_metrics(
         "average_precision": stats.average_precision(truth, prob, weights=weights),
     }
     if thresholds is not None:
-        decided = prob >= stats.class_thresholds(thresholds, scores.classes)
+        decided = stats.decide(scores, thresholds)
         found["f1"] = stats.threshold_metrics(truth, decided, weights=weights)["f1"]
     return found
 
@@ -249,147 +201,6 @@ def _row(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second:
         "p": difference.p,
         "resamples": difference.resamples,
     }
-
-
-def paired_difference(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats) -> Difference:
-    """Give the difference of a metric with its interval and p value.
-
-    Parameters
-    ----------
-    first, second : float
-        The metric of each on the records as they are.
-    drawn_first, drawn_second : ndarray of float64, shape (resamples,)
-        The metric of each on the same resamples; NaN where it is not defined.
-
-    Returns
-    -------
-    Difference
-        The first less the second.
-    """
-    draws = drawn_first - drawn_second
-    low, high = interval(draws)
-    value = float(np.asarray(first) - np.asarray(second))
-    return Difference(value, low, high, bootstrap_p(draws), int((~np.isnan(draws)).sum()))
-
-
-def bootstrap_p(draws: ArrayLike) -> float:
-    """Give the two-sided p value of "no difference" that belongs to the percentile interval.
-
-    Of B resampled differences d* it is ``min(1, 2 * min(1 + #(d* <= 0), 1 + #(d* >= 0)) / (B + 1))``, so that it falls
-    below 0.05 about where the 95 % interval leaves zero out. It cannot fall below 2 / (B + 1): with 1000 resamples a
-    Holm correction over more than 25 comparisons would find nothing, whatever the data say.
-
-    Parameters
-    ----------
-    draws : array-like of float, shape (resamples,)
-        Differences; NaN is left out.
-
-    Returns
-    -------
-    float
-        NaN if no resample has a difference.
-
-    References
-    ----------
-    Davison and Hinkley, "Bootstrap methods and their application" (1997), sections 4.2 and 5.5, for the added 1 and for
-    the test that inverts an interval.
-    """
-    known = np.asarray(draws, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    if not known.size:
-        return float("nan")
-    fewest = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
-    return min(1.0, 2 * (1 + fewest) / (known.size + 1))
-
-
-def delong(y_true: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
-    """Test whether two AUCs of one class on the same records differ.
-
-    The test takes records as independent. Where patients bring several records it says too much, and the bootstrap of
-    patients (`compare`) says what is right.
-
-    Parameters
-    ----------
-    y_true : array-like of bool, shape (records,)
-        Outcomes.
-    first, second : array-like of float, shape (records,)
-        Scores; ties count half.
-
-    Returns
-    -------
-    DeLong
-        All NaN without both outcomes.
-
-    Raises
-    ------
-    EcgkitError
-        If the shapes differ, or a score is NaN.
-
-    References
-    ----------
-    DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988), doi:10.2307/2531595; computed in O(n log n) from mid-ranks
-    as Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Process. Lett. 21 (2014),
-    doi:10.1109/LSP.2014.2337313, equations 9 to 12.
-    """
-    truth, scores_first = stats.check_scores(y_true, first)
-    scores_second = stats.check_scores(truth, second)[1]
-    n_positive, n_negative = int(truth.sum()), int((~truth).sum())
-    if not (n_positive and n_negative):
-        return DeLong(*[float("nan")] * 5)
-    # The share of negatives below each positive, and of positives above each negative.
-    below_first, above_first = _placements(truth, scores_first)
-    below_second, above_second = _placements(truth, scores_second)
-    auc_first, auc_second = float(below_first.mean()), float(below_second.mean())
-    if min(n_positive, n_negative) < 2:
-        return DeLong(auc_first, auc_second, auc_first - auc_second, float("nan"), float("nan"))
-    variance = np.var(below_first - below_second, ddof=1) / n_positive
-    variance += np.var(above_first - above_second, ddof=1) / n_negative
-    difference, error = auc_first - auc_second, float(np.sqrt(variance))
-    if error < ROUNDING:
-        return DeLong(auc_first, auc_second, difference, 0.0, 1.0 if abs(difference) < ROUNDING else float("nan"))
-    return DeLong(auc_first, auc_second, difference, error, 2 * float(norm.sf(abs(difference) / error)))
-
-
-def _placements(truth: NDArray[np.bool_], scores: Floats) -> tuple[Floats, Floats]:
-    """Give the structural components of an AUC: V10 of each positive, V01 of each negative."""
-    rank = rankdata(scores)
-    n_positive, n_negative = truth.sum(), (~truth).sum()
-    below = (rank[truth] - rankdata(scores[truth])) / n_negative
-    above = 1 - (rank[~truth] - rankdata(scores[~truth])) / n_positive
-    return below, above
-
-
-def holm(p_values: ArrayLike) -> Floats:
-    """Correct p values for being several, so that the chance of any false alarm among them stays what it is for one.
-
-    Parameters
-    ----------
-    p_values : array-like of float, shape (tests,)
-        Between 0 and 1; NaN is no test and stays NaN.
-
-    Returns
-    -------
-    ndarray of float64, shape (tests,)
-        Compare these with the level asked for, such as 0.05.
-
-    Raises
-    ------
-    EcgkitError
-        If a value is outside 0 to 1.
-
-    References
-    ----------
-    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6 (1979).
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(values))
-    if not ((values[known] >= 0) & (values[known] <= 1)).all():
-        raise EcgkitError(f"a p value is outside 0 to 1 ({values[known].min():g} to {values[known].max():g})")
-    order = known[np.argsort(values[known], kind="stable")]
-    corrected = np.full(values.shape, np.nan)
-    stepped = values[order] * (len(order) - np.arange(len(order)))
-    corrected[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return corrected
 
 
 def class_names(predictions: pd.DataFrame) -> tuple[str, ...]:

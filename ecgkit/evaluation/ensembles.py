@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
@@ -30,6 +29,7 @@ from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats import Bools, Floats
 from ecgkit.stats.calibration import CLIP, MIN_RECORDS
+from ecgkit.stats.ensembles import combine, member_logits
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 
 VERSION = 1
@@ -41,9 +41,6 @@ SPLITS = 5
 REGULARISATIONS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 """The values of C, scikit-learn's inverse strength of the L2 penalty, among which stacking chooses for each class."""
 
-ROUNDS = 25
-"""So many members a greedy selection draws, the same one as often as it helps."""
-
 WEIGHTS_GAP = 1e-4
 """So far above the lowest possible log loss weights may be."""
 
@@ -52,7 +49,6 @@ FORMULAS = {
     "mean_logit": "expit(mean over members of logit(prob))",
     "weights": "sum over members of weight * prob",
     "stacking": "expit(intercept + sum over members of weight * logit(prob)), class by class",
-    "greedy": "sum over members of weight * prob",
 }
 """The methods, and how each computes a probability from those of the members."""
 
@@ -83,14 +79,13 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
 
     ``mean_prob`` and ``mean_logit`` fit nothing. ``weights`` finds weights of the probabilities, at least 0 and 1 in
     sum, with the lowest log loss over all classes. ``stacking`` is a logistic regression for each class on the members'
-    logits, its regularisation chosen by cross-validation over patients. ``greedy`` picks members with replacement, each
-    time the one with which the mean of probabilities has the highest macro AUC, and stops where that was highest.
+    logits, its regularisation chosen by cross-validation over patients.
 
     Parameters
     ----------
     members : mapping of str to DataFrame
         What each model is called, and its predictions for folds 9 and 10, of the same records.
-    method : {"mean_prob", "mean_logit", "weights", "stacking", "greedy"}
+    method : {"mean_prob", "mean_logit", "weights", "stacking"}
         How.
     seed : int, default 0
         Of the division of fold 9's patients into parts.
@@ -109,8 +104,7 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
 
     References
     ----------
-    Wolpert, "Stacked generalization", Neural Networks 5 (1992); Caruana et al., "Ensemble selection from libraries of
-    models", ICML 2004, doi:10.1145/1015330.1015432.
+    Wolpert, "Stacked generalization", Neural Networks 5 (1992).
     """
     check_choice("method", method, METHODS)
     if len(members) < 2:
@@ -131,41 +125,11 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
     )
     description = _describe(case, method)
     combined = np.empty((len(reference), len(classes)), dtype=np.float32)
-    combined[rows[TEST_FOLD]] = _combine(description, prob[TEST_FOLD])
-    combined[rows[VALIDATION_FOLD]] = _out_of_fold(case, method) if method in FITS else _combine(description, case.prob)
+    combined[rows[TEST_FOLD]] = combine(description, prob[TEST_FOLD])
+    combined[rows[VALIDATION_FOLD]] = _out_of_fold(case, method) if method in FITS else combine(description, case.prob)
     kept = [*("record_id", "patient_id", "fold"), *(f"true_{name}" for name in classes)]
     added = pd.DataFrame(combined, columns=[f"prob_{name}" for name in classes])
     return Ensemble(description, pd.concat([reference[kept], added], axis=1))
-
-
-def apply_ensemble(description: Mapping[str, Any], probabilities: Mapping[str, ArrayLike]) -> Floats:
-    """Compute an ensemble's probabilities from those of its members.
-
-    Parameters
-    ----------
-    description : mapping
-        What ``ensemble.json`` holds.
-    probabilities : mapping of str to array-like of float, shape (records, classes)
-        Of each member by its name, the columns as in ``description["classes"]``.
-
-    Returns
-    -------
-    ndarray of float64, shape (records, classes)
-
-    Raises
-    ------
-    EcgkitError
-        If a member is missing, shapes differ, or a value is no probability.
-    """
-    if missing := [name for name in description["members"] if name not in probabilities]:
-        raise EcgkitError(f"no probabilities of {', '.join(missing)}: give those of every member")
-    values = [np.asarray(probabilities[name], dtype=np.float64) for name in description["members"]]
-    wanted = (len(values[0]), len(description["classes"]))
-    for name, value in zip(description["members"], values, strict=True):
-        if value.shape != wanted:
-            raise EcgkitError(f"the probabilities of {name} have the shape {value.shape}: give {wanted}")
-        stats.check_probabilities(value)
-    return _combine(description, np.stack(values))
 
 
 def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *, seed: int = 0) -> Session:
@@ -333,30 +297,11 @@ def _describe(case: _Case, method: str) -> dict[str, Any]:
     return description | {"splits": n_splits, "seed": case.seed} | FITS[method](case)
 
 
-def _combine(description: Mapping[str, Any], prob: Floats) -> Floats:
-    """Compute probabilities of shape (records, classes) from the members', (members, records, classes)."""
-    members, method = description["members"], description["method"]
-    if method == "stacking":
-        fits = [description["coefficients"][name] for name in description["classes"]]
-        weights = np.array([[fit["weights"][member] for fit in fits] for member in members])
-        intercepts = np.array([fit["intercept"] for fit in fits])
-        return expit(np.einsum("mrc,mc->rc", _logits(prob), weights) + intercepts)
-    weights = np.array([description["weights"][member] for member in members])
-    if method == "mean_logit":
-        return expit(np.einsum("mrc,m->rc", _logits(prob), weights))
-    # Weights that are 1 in sum only to the last digit could lift a probability of 1 above it.
-    return np.einsum("mrc,m->rc", prob, weights).clip(0.0, 1.0)
-
-
-def _logits(prob: Floats) -> Floats:
-    return logit(prob.clip(CLIP, 1 - CLIP))
-
-
 def _out_of_fold(case: _Case, method: str) -> Floats:
     """Predict each part of the patients by a fit on the others."""
     predicted = np.empty(case.truth.shape)
     for others, own in case.splits():
-        predicted[own] = _combine(_describe(case.take(others), method), case.prob[:, own])
+        predicted[own] = combine(_describe(case.take(others), method), case.prob[:, own])
     return predicted
 
 
@@ -387,32 +332,9 @@ def _fit_weights(case: _Case) -> dict[str, Any]:
     return {"weights": dict(zip(case.members, weights.tolist(), strict=True))}
 
 
-def _fit_greedy(case: _Case) -> dict[str, Any]:
-    """Pick members with replacement for the macro AUC of their mean, and keep the picks up to the best mean."""
-    total = np.zeros(case.truth.shape)
-    picked: list[int] = []
-    reached: list[float] = []
-    for _ in range(ROUNDS):
-        # The order of records is that of the sum, whatever it would be divided by.
-        aucs = [stats.macro_auc(case.truth, total + prob) for prob in case.prob]
-        if np.isnan(aucs).any():
-            raise EcgkitError(
-                f"no class has both outcomes in all parts of fold {VALIDATION_FOLD}: take a method that fits nothing"
-            )
-        picked.append(int(np.argmax(aucs)))
-        reached.append(aucs[picked[-1]])
-        total += case.prob[picked[-1]]
-    kept = picked[: int(np.argmax(reached)) + 1]
-    weights = np.bincount(kept, minlength=len(case.members)) / len(kept)
-    return {
-        "weights": dict(zip(case.members, weights.tolist(), strict=True)),
-        "picked": [case.members[i] for i in kept],
-    }
-
-
 def _fit_stacking(case: _Case) -> dict[str, Any]:
     """Fit a logistic regression for each class on the members' logits."""
-    logits = _logits(case.prob)
+    logits = member_logits(case.prob)
     splits = list(case.splits()) if len(np.unique(case.patients)) > 1 else []
     fits = {}
     for i, name in enumerate(case.classes):
@@ -466,6 +388,5 @@ def _held_out_loss(
 FITS: dict[str, Callable[[_Case], dict[str, Any]]] = {
     "weights": _fit_weights,
     "stacking": _fit_stacking,
-    "greedy": _fit_greedy,
 }
 """The methods that are fitted on fold 9."""

@@ -69,7 +69,7 @@ def _of_decisions(
     at_half = stats.threshold_metrics(scores.y_true, scores.prob >= 0.5, weights=weights)
     tuned = {name: np.full_like(values, np.nan) for name, values in at_half.items()}
     if thresholds is not None:
-        decided = scores.prob >= stats.class_thresholds(thresholds, scores.classes)
+        decided = stats.decide(scores, thresholds)
         tuned = stats.threshold_metrics(scores.y_true, decided, weights=weights)
     return tuned | {f"{name}_at_half": values for name, values in at_half.items()}
 
@@ -84,7 +84,7 @@ def _of_all_classes(
     micro = {"f1": nothing, "f1_at_half": f1_at_half}
     samples = dict.fromkeys(("subset_accuracy", "hamming_loss", "f_max"), nothing)
     if thresholds is not None:
-        decided = prob >= stats.class_thresholds(thresholds, scores.classes)
+        decided = stats.decide(scores, thresholds)
         micro["f1"] = stats.micro_f1(truth, decided, weights=weights)
         samples["subset_accuracy"] = stats.subset_accuracy(truth, decided, weights=weights)
         samples["hamming_loss"] = stats.hamming_loss(truth, decided, weights=weights)

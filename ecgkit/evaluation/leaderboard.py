@@ -18,10 +18,12 @@ import pandas as pd
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import align, class_names, holm, paired_difference, read_predictions
+from ecgkit.evaluation.comparison import align, class_names, read_predictions
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.multiple_testing import holm
+from ecgkit.stats.paired_tests import paired_difference
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 PUBLISHED = Path(__file__).resolve().parent / "published.csv"

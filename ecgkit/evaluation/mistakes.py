@@ -47,7 +47,7 @@ def cooccurrence_tables(scores: FoldScores, thresholds: Mapping[str, Any]) -> di
     EcgkitError
         If a class has no threshold.
     """
-    decided = scores.prob >= stats.class_thresholds(thresholds, scores.classes)
+    decided = stats.decide(scores, thresholds)
     truth, predicted = _shares(scores.y_true), _shares(decided)
     tables = {"truth": truth, "predicted": predicted, "difference": predicted - truth}
     names = list(scores.classes)
@@ -104,7 +104,7 @@ def confident_mistakes(
     calibrated = _calibrated(scores)
     if n < 1:
         raise EcgkitError(f"n is {n}: ask for at least one mistake")
-    truth, decided = scores.y_true, scores.prob >= stats.class_thresholds(thresholds, scores.classes)
+    truth, decided = scores.y_true, stats.decide(scores, thresholds)
     wrong = truth != decided
     if kind is not None:
         wrong &= truth == (check_choice("kind", kind, KINDS) == KINDS[0])
@@ -168,7 +168,7 @@ def threshold_examples(
         "calibrated": calibrated[positions, columns],
         "is_true": scores.y_true[positions, columns],
         "true_labels": _labels(scores.y_true[positions], scores.classes),
-        "predicted_labels": _labels(scores.prob[positions] >= limits, scores.classes),
+        "predicted_labels": _labels(stats.decide(scores, thresholds)[positions], scores.classes),
     }
     return pd.DataFrame(first | _named(positions, scores, record_ids) | table)
 

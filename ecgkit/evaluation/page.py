@@ -12,10 +12,11 @@ import pandas as pd
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.report import SHOWN, in_words
+from ecgkit.evaluation.report import SHOWN
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import calibration_summary
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.labels import format_interval
 from ecgkit.stats.thresholds import policy_table
 
 PAGE = "report.html"
@@ -83,7 +84,7 @@ def write_page(session: Session) -> Path:
         raise EcgkitError(f"{session.path} has no metrics.json: finish the session first")
     environment = html_environment("ecgkit.evaluation")
     environment.filters["number"] = number
-    environment.filters["entry"] = in_words
+    environment.filters["entry"] = format_interval
     html = environment.get_template("report.html").render(**_content(session))
     return session.write_text(PAGE, html)
 

@@ -17,8 +17,9 @@ from ecgkit.evaluation.subgroups import subgroup_report
 from ecgkit.stats import FoldScores
 from ecgkit.stats.calibration import add_calibration, fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval
 from ecgkit.stats.resampling import RESAMPLES
-from ecgkit.stats.thresholds import IN_WORDS, fit_thresholds
+from ecgkit.stats.thresholds import fit_thresholds
 
 METRICS_VERSION = 1
 """The version of the layout of ``metrics.json``."""
@@ -136,17 +137,7 @@ def interval_table(
     """
     rows = metrics_table(results, fold).index
     return pd.DataFrame(
-        {name: [in_words(results[fold][row][name], digits=digits) for row in rows] for name in names}, index=rows
-    )
-
-
-def in_words(entry: Mapping[str, float | None], *, digits: int = 3) -> str:
-    """Write a number of ``metrics.json`` with its interval; a dash where there is none."""
-    value, low, high = (entry[name] for name in ("value", "low", "high"))
-    if value is None:
-        return "-"
-    return f"{value:.{digits}f}" + (
-        f" ({low:.{digits}f} to {high:.{digits}f})" if low is not None and high is not None else ""
+        {name: [format_interval(results[fold][row][name], digits=digits) for row in rows] for name in names}, index=rows
     )
 
 
@@ -166,7 +157,7 @@ def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> 
         The text, many lines.
     """
     values = stats.class_thresholds(thresholds, scores.classes)
-    decided = scores.prob >= values
+    decided = stats.decide(scores, thresholds)
     n_classes = len(scores.classes)
     one_class = n_classes == 1
     body = sklearn.metrics.classification_report(
@@ -187,7 +178,7 @@ def _report_header(scores: FoldScores, values: stats.Floats, thresholds: Mapping
     lines = [
         f"fold {scores.fold}, {len(scores.prob):,} records; best checkpoint (by macro AUC on fold {VALIDATION_FOLD})",
         "A class is predicted where its probability, as the network gives it, is at least its threshold,",
-        f"which is {IN_WORDS[policy]} on fold {VALIDATION_FOLD}:",
+        f"which is {POLICY_DESCRIPTIONS[policy]} on fold {VALIDATION_FOLD}:",
     ]
     for name, value in zip(scores.classes, values, strict=True):
         reason = f"  (not fitted: fold {VALIDATION_FOLD} lacks an outcome)" if name in not_fitted else ""

@@ -11,7 +11,7 @@ import pandas as pd
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.evaluation.ensembles import METHODS, is_ensemble, predictions_sha256, write_ensemble
-from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, Leaderboard, leaderboard
+from ecgkit.evaluation.leaderboard import SAME, Leaderboard, leaderboard
 from ecgkit.sessions import NEW, Session
 from ecgkit.stats.resampling import RESAMPLES
 
@@ -31,8 +31,6 @@ class ComparisonConfig:
         Which, if all are compared; None means those of the newest session.
     ensembles : str
         Methods with commas between them, of `METHODS`; empty for none.
-    test_time : bool
-        Whether to also look at windows and shifts, which takes a dozen passes over folds 9 and 10.
     resamples : int
         Bootstrap resamples of patients.
 
@@ -46,7 +44,6 @@ class ComparisonConfig:
     dataset: str | None = None
     label_set: str | None = None
     ensembles: str = ",".join(METHODS)
-    test_time: bool = False
     resamples: int = RESAMPLES
 
     def __post_init__(self) -> None:
@@ -122,13 +119,6 @@ class ComparisonRun:
         """Give the first two sessions of a leaderboard."""
         first, second = (self._open(board, i) for i in (0, 1))
         return first, second
-
-    def first_trained(self, board: Leaderboard) -> Session:
-        """Give the first session of a leaderboard that has a network of its own."""
-        trained = [i for i, name in enumerate(board.sessions.index) if board.sessions["model"][name] != ENSEMBLE]
-        if not trained:
-            raise EcgkitError("all of these are ensembles: name a training with a network of its own as well")
-        return self._open(board, trained[0])
 
     def _open(self, board: Leaderboard, row: int) -> Session:
         return sessions.open_finished(str(board.sessions.index[row]), paths.TRAINING, self.root)

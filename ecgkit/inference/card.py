@@ -7,9 +7,8 @@ from typing import Any
 
 import jinja2
 
-from ecgkit.evaluation.report import in_words
-from ecgkit.evaluation.subgroups import gap_sentence
-from ecgkit.stats.thresholds import IN_WORDS
+from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval
+from ecgkit.stats.subgroups import describe_gap
 
 SECTIONS = (
     "What it is",
@@ -66,7 +65,7 @@ def model_card(
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["entry"] = in_words
+    environment.filters["entry"] = format_interval
     environment.filters["filters"] = _filters_in_words
     return environment.get_template("card.md").render(
         **description,
@@ -74,7 +73,7 @@ def model_card(
         config=results["config.json"],
         recipe=_flat(results["config.json"]),
         thresholds=results["thresholds.json"],
-        policy=IN_WORDS[results["thresholds.json"].get("policy", "best_f1")],
+        policy=POLICY_DESCRIPTIONS[results["thresholds.json"].get("policy", "best_f1")],
         calibration=results["calibration.json"]["classes"],
         results=results["metrics.json"],
         bootstrap=results["metrics.json"].get("bootstrap", {}).get("fold_10", {}),
@@ -106,4 +105,4 @@ def _filters_in_words(filters: Mapping[str, Any]) -> str:
 
 def _gaps(subgroups: Mapping[str, Any]) -> Sequence[str]:
     """Say how far apart the groups of patients and of recordings are."""
-    return [gap_sentence(subgroups, division) for division in subgroups["divisions"] if division != NO_COMPARISON]
+    return [describe_gap(subgroups, division) for division in subgroups["divisions"] if division != NO_COMPARISON]

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.probes import CHANCE, metric_title, spoken
+from ecgkit.plots.probes import CHANCE, metric_title
 from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_beside, line_styles, new_figure
+from ecgkit.stats.labels import target_name
 
 TRAINED, UNTRAINED = "trained", "untrained"
 
@@ -140,7 +141,7 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, places: Mapping[Any,
         return
     color = style["color"]
     trained, untrained = (rows[rows["encoder"] == encoder] for encoder in (TRAINED, UNTRAINED))
-    name = spoken(str(rows["target"].iloc[0]))
+    name = target_name(str(rows["target"].iloc[0]))
     x = [places[place] for place in trained[column]]
     axes.fill_between(x, trained["low"], trained["high"], color=color, alpha=0.15, linewidth=0)
     axes.plot(x, trained["value"], color=color, marker="o", markersize=4, label=name, gid=f"{TRAINED} {name}")
@@ -158,7 +159,7 @@ def _draw_whole(axes: Axes, rows: pd.DataFrame, column: str, places: Mapping[Any
     for row in rows.to_dict("records"):
         x, trained = places[row[column]], row["encoder"] == TRAINED
         color = style["color"]
-        name = spoken(str(row["target"]))
+        name = target_name(str(row["target"]))
         axes.vlines(x, row["low"], row["high"], color=color, linewidth=1.5, linestyle="-" if trained else "--")
         face = color if trained else "white"
         gid = f"{row['encoder']} {name} together"
@@ -250,7 +251,7 @@ def concept_removed(classes: pd.DataFrame, probe: pd.DataFrame, *, name: str, re
         axes.set(xlim=(low - margin, high + margin), title=reader.capitalize(), xlabel="change of the AUC")
         axes.xaxis.set_major_locator(MaxNLocator(4))
     figure.suptitle(
-        f"{spoken(name).capitalize()}: {REMOVED.get(removed, removed)} (fold 10)", x=0.01, ha="left", fontsize=11
+        f"{target_name(name).capitalize()}: {REMOVED.get(removed, removed)} (fold 10)", x=0.01, ha="left", fontsize=11
     )
     panels[1].set_ylabel("class (AUC before)")
     handles = [panel.get_legend_handles_labels() for panel in panels[[0, -1]]]
@@ -299,9 +300,9 @@ def _draw_changes(axes: Axes, rows: pd.DataFrame, name: str) -> None:
             is_its_own,
             COLORS[0],
             "of the concept",
-            f"without {spoken(name)}: p < {LEVEL:g} (Holm)",
+            f"without {target_name(name)}: p < {LEVEL:g} (Holm)",
         ),
-        (~is_its_own, "white", "not of it", f"without {spoken(name)}: p ≥ {LEVEL:g}"),
+        (~is_its_own, "white", "not of it", f"without {target_name(name)}: p ≥ {LEVEL:g}"),
     ):
         points: Style = dict(color=COLORS[0], markerfacecolor=face, markersize=6, linestyle="", label=label, gid=gid)
         axes.plot(rows["change"][chosen], y[chosen], "o", **points)

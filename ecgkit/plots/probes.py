@@ -14,28 +14,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from ecgkit.plots.style import COLORS, GREY, SEX_COLORS, WIDTH, legend_beside, new_figure, point_size
+from ecgkit.stats.labels import metric_name, target_name
 
 DENSE = 800
 """From so many points on `probe_regression` shows their density."""
 
 DENSITY = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.2, 1.0, 256)))
 """Blues without the palest, in which a single record could not be seen."""
-
-METRIC_WORDS = {
-    "r2": "R2",
-    "mae": "mean absolute error",
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "f1": "macro F1",
-    "calibration_slope": "calibration slope",
-    "calibration_intercept": "calibration intercept",
-    "bias": "bias",
-    "limit_low": "lower limit of agreement",
-    "limit_high": "upper limit of agreement",
-    "r2_uncapped": "R2 uncapped",
-    "mae_uncapped": "mean absolute error uncapped",
-}
-"""The metrics of a probe in words, for reports and figures."""
 
 SOURCES = {
     "supervised": ("trained for it", COLORS[2]),
@@ -53,17 +38,12 @@ CHANCE = {"r2": 0.0, "auc": 0.5}
 
 def metric_title(metric: str) -> str:
     """Write a metric for a figure, with the raised 2 that plain text goes without."""
-    return METRIC_WORDS[metric].replace("R2", "R²")
-
-
-def spoken(name: str) -> str:
-    """Write the name of a target for reading."""
-    return "body mass index" if name == "bmi" else name.replace("_", " ")
+    return metric_name(metric).replace("R2", "R²")
 
 
 def _with_unit(name: str, unit: str) -> str:
     """Write a quantity with its unit, if it has one."""
-    return f"{spoken(name)} ({unit})" if unit else spoken(name)
+    return f"{target_name(name)} ({unit})" if unit else target_name(name)
 
 
 def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating], *, name: str, unit: str) -> Figure:
@@ -99,7 +79,7 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     residual = predicted - true
     span = 1.05 * float(np.abs(residual).max()) or 1.0
     mae = np.abs(residual).mean()
-    left.set_title(f"{spoken(name).capitalize()} of {len(true):,} records; dashed: predicted = true")
+    left.set_title(f"{target_name(name).capitalize()} of {len(true):,} records; dashed: predicted = true")
     _cloud(figure, right, true, residual, (*limits, -span, span), colorbar=True)
     right.axhline(0, color="black", linewidth=1, linestyle="--")
     centres, means = _grouped_means(true, residual, groups=min(10, len(true) // 8))
@@ -265,7 +245,7 @@ def probe_agreement(
     axes.set(xlim=limits, ylim=(-span, span))
     axes.set(xlabel=f"mean of true and predicted {_with_unit(name, unit)}", ylabel=f"predicted - true ({unit})")
     shades = "; darker: more records" if len(true) >= DENSE else ""
-    axes.set_title(f"{spoken(name).capitalize()} of {len(true):,} records; bands: 95 % intervals{shades}")
+    axes.set_title(f"{target_name(name).capitalize()} of {len(true):,} records; bands: 95 % intervals{shades}")
     return figure
 
 
@@ -296,7 +276,7 @@ def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "au
     for i, (target, metric) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         _draw_sources(axes, table.loc[target], drawn, metric)
-        axes.set_title(f"{spoken(target)}: {metric_title(metric)}", fontsize=10.5)
+        axes.set_title(f"{target_name(target)}: {metric_title(metric)}", fontsize=10.5)
         axes.set_yticks(np.arange(len(drawn)), [SOURCES[name][0] for name in drawn] if i % columns == 0 else [])
     if notes := _left_out(table):
         figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=9)
@@ -308,7 +288,7 @@ def _left_out(table: pd.DataFrame) -> list[str]:
     if "left_out" not in table:
         return []
     names = table.loc[table["left_out"] != "", "left_out"].groupby(level="target").first()
-    return [f"{spoken(str(target)).capitalize()}: ECG measures without {words}" for target, words in names.items()]
+    return [f"{target_name(str(target)).capitalize()}: ECG measures without {words}" for target, words in names.items()]
 
 
 def _draw_sources(axes: Axes, table: pd.DataFrame, drawn: Sequence[str], metric: str) -> None:

@@ -26,9 +26,7 @@ from ecgkit.plots.ecg import (
 )
 from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
 from ecgkit.signals.ecg import ECG, LEADS
-
-METRIC_NAMES = {"auc": "AUC", "f1": "F1", "f1_at_half": "F1 at 0.5", "brier": "Brier score", "ece": "ECE"}
-"""Metrics whose names a figure spells in another way than the report."""
+from ecgkit.stats.labels import metric_name
 
 STRIP_LEADS = ("II", "V1", "V5")
 """Leads that together show rhythm, bundle branch block, hypertrophy and the ST segment; see `ecg_strips`."""
@@ -81,7 +79,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
         tick.set_fontweight("bold" if group is None else "normal")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(rows) - 0.4, -0.6)
-    word = METRIC_NAMES.get(metric, metric.replace("_", " "))
+    word = metric_name(metric)
     word = {"samples": word, "macro": f"macro {word}", "micro": f"micro {word}"}.get(of, f"{word} of {of}")
     axes.set(xlabel=word, title=f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95% intervals")
     axes.grid(visible=True, axis="x")

@@ -40,6 +40,7 @@ from ecgkit.stats.validation import (
     check_probabilities,
     check_scores,
     class_thresholds,
+    decide,
     fold_scores,
 )
 
@@ -57,6 +58,7 @@ __all__ = [
     "check_probabilities",
     "check_scores",
     "class_thresholds",
+    "decide",
     "ece",
     "f_max",
     "f_max_oracle",

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgkit.errors import EcgkitError
-from ecgkit.stats import Floats
+from ecgkit.stats.validation import Floats
 
 RESAMPLES = 1000
 PERCENTILES = (2.5, 97.5)

@@ -26,13 +26,6 @@ POLICIES: dict[str, Callable[..., float]] = {
 """What a threshold can be chosen for: the highest F1; the highest specificity with a sensitivity of at least 0.90; the
 highest sensitivity with a specificity of at least 0.95; the highest sum of both."""
 
-IN_WORDS = {
-    "best_f1": "the one with the highest F1",
-    "sensitivity_90": "the one with the highest specificity at a sensitivity of at least 0.90",
-    "specificity_95": "the one with the highest sensitivity at a specificity of at least 0.95",
-    "youden": "the one with the highest sum of sensitivity and specificity",
-}
-
 COLUMNS = ("sensitivity", "specificity", "precision", "f1")
 
 

@@ -161,6 +161,23 @@ def class_thresholds(thresholds: Mapping[str, Any], classes: Sequence[str]) -> F
     return np.array([values[name] for name in classes], dtype=np.float64)
 
 
+def decide(scores: FoldScores, thresholds: Mapping[str, Any]) -> Bools:
+    """Decide which classes are predicted: those whose probability is at least their threshold.
+
+    Parameters
+    ----------
+    scores : FoldScores
+        Probabilities of a fold.
+    thresholds : mapping
+        As for `class_thresholds`.
+
+    Returns
+    -------
+    ndarray of bool, shape (records, classes)
+    """
+    return scores.prob >= class_thresholds(thresholds, scores.classes)
+
+
 def divide(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
     """Divide; NaN where the denominator is zero."""
     top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)

@@ -91,7 +91,7 @@ def test_compare_takes_a_table_from_elsewhere(root: Path, capsys: pytest.Capture
         (["compare", "nowhere.csv", "1"], "no file nowhere.csv"),
         (["compare", "nowhere.csv"], "nowhere.csv alone cannot be compared"),
         (["compare", "a.csv", "a.csv"], "a.csv alone cannot be compared: give two or more, each once"),
-        (["compare", "a.csv", "b.csv", "--test-time"], "files of predictions are compared as they are"),
+        (["compare", "a.csv", "b.csv", "--no-ensembles"], "files of predictions are compared as they are"),
         (["compare", "1"], "session_1 alone cannot be compared"),
         (["compare", "7", "1"], "no session '7'"),
         (["compare", "--dataset", "mimic"], "no finished training of mimic"),

@@ -14,9 +14,10 @@ from made_sessions import CLASSES, CONFIG, make_predictions, make_session
 from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import compare_sessions, holm
+from ecgkit.evaluation.comparison import compare_sessions
 from ecgkit.evaluation.leaderboard import PUBLISHED, SAME, cost, leaderboard, published, standing
 from ecgkit.sessions import Session
+from ecgkit.stats.multiple_testing import holm
 from ecgkit.training import config as training_config
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import predict_folds

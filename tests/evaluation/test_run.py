@@ -51,7 +51,6 @@ def test_sessions_can_be_named(root: Path) -> None:
         ({"sessions": "session_1,session_5", "dataset": "demo"}, "dataset is demo and sessions are named"),
         ({"ensembles": "mean_logit,vote"}, "unknown ensemble 'vote'"),
         ({"resamples": 0}, "resamples is 0"),
-        ({"test_time": "yes"}, "test_time is 'yes'"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(parameters: dict[str, object], message: str, root: Path) -> None:
@@ -77,10 +76,10 @@ def test_who_takes_no_part_is_said(root: Path) -> None:
 
 def test_an_ensemble_may_be_named_and_joins_no_other(root: Path) -> None:
     (made,) = begin_comparison(root=root, ensembles="mean_logit", resamples=20).ensembles()
-    run = begin_comparison(root=root, sessions=f"1,2,{made.name}", ensembles="greedy", resamples=20)
-    (greedy,) = run.ensembles()
-    assert greedy.config["members"] == ["session_1", "session_2"]
-    assert made.name in run.leaderboard(greedy).sessions.index
+    run = begin_comparison(root=root, sessions=f"1,2,{made.name}", ensembles="weights", resamples=20)
+    (weighted,) = run.ensembles()
+    assert weighted.config["members"] == ["session_1", "session_2"]
+    assert made.name in run.leaderboard(weighted).sessions.index
 
 
 def test_other_predictions_are_another_comparison(root: Path) -> None:
@@ -95,9 +94,9 @@ def test_other_predictions_are_another_comparison(root: Path) -> None:
 
 
 def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> None:
-    run = begin_comparison(root=root, ensembles="mean_logit,greedy", resamples=20)
+    run = begin_comparison(root=root, ensembles="mean_logit,weights", resamples=20)
     made = run.ensembles()
-    assert [session.config["method"] for session in made] == ["mean_logit", "greedy"]
+    assert [session.config["method"] for session in made] == ["mean_logit", "weights"]
     assert [session.name for session in run.ensembles()] == [session.name for session in made]
     assert names(root) == ["session_1", "session_2", "session_5"]
 
@@ -114,7 +113,6 @@ def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> No
     assert data["sessions"][0]["difference"] is None
     first, second = run.first_two(board)
     assert [first.name, second.name] == board.sessions.index[:2].tolist()
-    assert run.first_trained(board).config["model"] != "ensemble"
 
 
 def test_the_notebook_runs_and_is_skipped_the_second_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

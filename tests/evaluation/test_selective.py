@@ -13,13 +13,9 @@ from scipy.special import expit, logit
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import add_calibration, fit_calibration, fit_thresholds
-from ecgkit.evaluation.selective import (
-    abstention_threshold,
-    area_under_risk_coverage,
-    confidence,
-    selective_report,
-)
+from ecgkit.evaluation.selective import selective_report
 from ecgkit.stats import FoldScores
+from ecgkit.stats.selective import abstention_threshold, area_under_risk_coverage, confidence
 
 CLASSES = ("NORM", "MI", "STTC")
 PLATT = {"classes": {name: {"method": "platt", "slope": 2.0, "intercept": -0.5} for name in CLASSES}}

@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import holm
 from ecgkit.feature_space.concepts.directions import (
     along_direction,
     askable,
@@ -30,6 +29,7 @@ from ecgkit.feature_space.concepts.erasure import (
 from ecgkit.feature_space.probes.linear import ALPHAS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.plots.concepts import concept_removed
+from ecgkit.stats.multiple_testing import holm
 
 AGE, SEX = TARGETS[:2]
 AGE_IN_TWO_BINS = replace(AGE, edges=(55,))

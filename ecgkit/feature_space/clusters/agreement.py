@@ -14,13 +14,13 @@ from ecgkit.feature_space.clusters.tables import (
     adjusted_mutual_information,
     adjusted_rand,
     against_chance,
-    benjamini_hochberg,
     contingency,
     permuted_tables,
     table_purity,
 )
 from ecgkit.feature_space.standardize import fold_rows
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.multiple_testing import benjamini_hochberg
 
 EXACTLY_ONE = "exactly one class"
 """The partition of `partitions` for the records that carry one class and no other."""
@@ -255,7 +255,7 @@ def agreement_table(
         Index ``method``, ``group``, ``partition`` (as `partitions`). Columns: ``records`` compared, ``kinds`` among
         them, ``clusters`` among them, then those of `agreement`, NaN where all records are of one kind, and
         ``ami_p_adjusted`` and ``ari_p_adjusted``: to call those up to 0.05 found makes one false find in twenty among
-        all that are found for a method, on average (`tables.benjamini_hochberg`).
+        all that are found for a method, on average (`ecgkit.stats.multiple_testing.benjamini_hochberg`).
 
     Raises
     ------

@@ -14,12 +14,12 @@ from ecgkit.feature_space.clusters.agreement import EXACTLY_ONE, first_of_patien
 from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.clusters.tables import (
     against_chance,
-    benjamini_hochberg,
     contingency,
     mutual_information,
     permuted_tables,
 )
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.multiple_testing import benjamini_hochberg
 
 FACTORS = ("device", "site", "noise", "age band", "sex")
 """What clusters may follow instead of the diagnosis."""
@@ -224,7 +224,7 @@ def confounding_table(
         Index ``diagnosis`` (the exactly-one class first, then each class), ``factor``, ``question`` (`QUESTIONS`).
         Columns: ``records``, ``kinds`` of the factor, those of `conditional_information`, ``difference_error``, that of
         `difference_error` between diagnosis and factor, and ``p_adjusted``, over all rows
-        (`tables.benjamini_hochberg`). ``attrs["note"]`` says which classes were left out; empty for none.
+        (Benjamini and Hochberg). ``attrs["note"]`` says which classes were left out; empty for none.
 
     Raises
     ------

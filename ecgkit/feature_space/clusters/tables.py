@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import entropy, false_discovery_control, random_table
+from numpy.typing import NDArray
+from scipy.stats import entropy, random_table
 from sklearn.metrics.cluster import expected_mutual_information
 
 
@@ -176,28 +176,3 @@ def against_chance(observed: float, permuted: NDArray[np.floating]) -> tuple[flo
         return float("nan"), float("nan"), float("nan")
     p = (1 + int((permuted >= observed - 1e-12).sum())) / (1 + len(permuted))
     return float(permuted.mean()), float(np.percentile(permuted, 97.5)), p
-
-
-def benjamini_hochberg(p: ArrayLike) -> NDArray[np.float64]:
-    """Adjust p values for their number, so that a limit on them bounds the share of false finds among all finds.
-
-    Parameters
-    ----------
-    p : array_like of float, shape (tests,)
-        P values; NaN for what was not tested.
-
-    Returns
-    -------
-    ndarray of float64, shape (tests,)
-        None smaller than its p; NaN stays, and counts as no test.
-
-    References
-    ----------
-    Benjamini and Hochberg, "Controlling the false discovery rate", J. R. Stat. Soc. B 57 (1995), 289-300.
-    """
-    values = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(values.shape, np.nan)
-    tested = np.isfinite(values)
-    if tested.any():
-        adjusted[tested] = false_discovery_control(values[tested], method="bh")
-    return adjusted

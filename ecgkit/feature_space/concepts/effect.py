@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import holm
 from ecgkit.feature_space.concepts.directions import ConceptDirection, concept_direction, fit_task
 from ecgkit.feature_space.concepts.erasure import (
     Eraser,
@@ -30,6 +29,7 @@ from ecgkit.feature_space.probes.task import MIN_OF_EACH, Task, make_task
 from ecgkit.feature_space.standardize import Scaler, fit_scaler, fold_rows, training_rows
 from ecgkit.stats import Floats, auc
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 NOTHING, DIRECTION, LEAST_SQUARES = "nothing", "direction", "least_squares"

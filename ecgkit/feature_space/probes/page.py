@@ -12,7 +12,7 @@ from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, TRAINED, UNTRAINE
 from ecgkit.feature_space.probes.controls import ORDER, PERMUTATION, PROBE
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.words import number, sentences
-from ecgkit.plots.probes import METRIC_WORDS, spoken
+from ecgkit.stats.labels import metric_name, target_name
 
 SHOWN = {"regression": ("r2", "mae", "accuracy", "f1"), "binary": ("auc", "accuracy", "f1")}
 """The metrics of a target's table."""
@@ -87,8 +87,8 @@ def _layer_rows(table: pd.DataFrame) -> list[dict[str, str]]:
         written = {key: _first(found) for key, found in cells.items()}
         rows.append(
             {
-                "title": spoken(str(name)),
-                "metric": METRIC_WORDS[of_target["metric"].iloc[0]],
+                "title": target_name(str(name)),
+                "metric": metric_name(of_target["metric"].iloc[0]),
                 "layer": str(last["layer"].iloc[0]) if len(last) else str(of_target["skipped"].iloc[0]),
                 **written,
             }
@@ -122,11 +122,11 @@ def _target(
     units = {"mae": f", {target.unit}"}
     return {
         "folder": folder,
-        "title": spoken(name) + (f" ({target.unit})" if target.unit else ""),
+        "title": target_name(name) + (f" ({target.unit})" if target.unit else ""),
         "headline": [number(metrics[source][target.main_metric]) if source in metrics else "-" for source in beside],
-        "metric": METRIC_WORDS[target.main_metric],
+        "metric": metric_name(target.main_metric),
         "sentences": [*sentences(result), *result.notes],
-        "columns": [METRIC_WORDS[metric] + units.get(metric, "") for metric in columns],
+        "columns": [metric_name(metric) + units.get(metric, "") for metric in columns],
         "rows": rows,
         "figures": [(f"{folder}/figures/{figure}.png", FIGURE_NAMES.get(figure, figure)) for figure in figures],
     }

@@ -22,8 +22,8 @@ from ecgkit.feature_space.probes.words import metric_in_words, notes_on_interval
 from ecgkit.io import file_name, write_atomically
 from ecgkit.plots import probes as plots
 from ecgkit.plots.concepts import probe_by_layer
-from ecgkit.plots.probes import METRIC_WORDS
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.labels import metric_name
 
 METRICS_VERSION = 1
 """The version of the layout of ``metrics.json``."""
@@ -402,7 +402,7 @@ def readable_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
     for metric in METRICS:
         triples = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], strict=True)
         units = [f" {unit}" if metric == "mae" else "" for unit in table["unit"]]
-        columns[METRIC_WORDS[metric]] = [
+        columns[metric_name(metric)] = [
             "" if math.isnan(value) else number({"value": value, "low": low, "high": high}) + unit
             for (value, low, high), unit in zip(triples, units, strict=True)
         ]

@@ -18,8 +18,8 @@ from ecgkit.feature_space.probes.controls import (
 )
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.judge import BEATS, FALLS_SHORT, NO_EVIDENCE, Judgement
-from ecgkit.plots.probes import METRIC_WORDS, spoken
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.labels import metric_name, target_name
 
 IN_UNIT = ("mae", "mae_uncapped", "bias", "limit_low", "limit_high", "calibration_intercept")
 
@@ -57,8 +57,8 @@ def number(entry: Mapping[str, float], digits: int = 2) -> str:
 def metric_in_words(metric: str, entry: Mapping[str, float], unit: str) -> str:
     """Write a metric with its name, interval and unit."""
     if metric in IN_UNIT:
-        return f"{METRIC_WORDS[metric]} {number(entry)} {unit}"
-    return f"{METRIC_WORDS[metric]} {number(entry, 3)}"
+        return f"{metric_name(metric)} {number(entry)} {unit}"
+    return f"{metric_name(metric)} {number(entry, 3)}"
 
 
 def sentences(result: ProbeResult) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def _against_controls(result: ProbeResult) -> list[str]:
             said[row["verdict"]].append(_control_words(result, control) + joint + number(_entry(row), 3))
     lines = []
     if said[BEATS]:
-        lines.append(f"In {METRIC_WORDS[main]} it beats {_joined(said[BEATS])}.")
+        lines.append(f"In {metric_name(main)} it beats {_joined(said[BEATS])}.")
     if said[FALLS_SHORT]:
         lines.append(f"It falls short of {_joined(said[FALLS_SHORT])}.")
     if said[NO_EVIDENCE]:
@@ -134,7 +134,7 @@ def _chance(judgement: Judgement) -> str:
 
 def _conclusion(result: ProbeResult) -> str:
     """Say what follows."""
-    judgement, main, name = result.judgement, result.target.main_metric, spoken(result.target.name)
+    judgement, main, name = result.judgement, result.target.main_metric, target_name(result.target.name)
     verdicts = {
         control: row["verdict"]
         for control in judgement.metrics
