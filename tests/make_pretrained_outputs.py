@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+from ecgkit.inference.shipped import DESCRIPTION, FOLDER, shipped
 
 import ecgkit
-from ecgkit.inference.shipped import DESCRIPTION, FOLDER, shipped
 from ecgkit.sources import Demo
 
 STORED = Path(__file__).with_name("pretrained_outputs.json")

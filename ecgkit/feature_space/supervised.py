@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.targets import TARGETS, Target
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import write_atomically
 from ecgkit.models import create_model
 from ecgkit.sessions import Session
@@ -27,9 +28,8 @@ from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training import TrainedSession, TrainingConfig
 from ecgkit.training.augmentation import Augmentation, make_augmentation
 from ecgkit.training.data import Batches, ShuffledBatches
-from ecgkit.training.inference import run_batches
+from ecgkit.training.inference import run_over_dataset
 from ecgkit.training.module import make_schedule, parameter_groups
-from ecgkit.training.weights import TrainedModel, load_weights
 
 FOLDER = "supervised"
 LAST = "last.ckpt"
@@ -170,7 +170,7 @@ def _new_model(source: TrainedSession, config: TrainingConfig, target: Target) -
     keywords = source.trained.keywords | {"n_classes": 1, "n_metadata": 0}
     torch.manual_seed(config.seed)
     model = create_model(config.model, **keywords)
-    return TrainedModel(model, config.model, keywords, (target.name,), source.trained.mean, source.trained.std, None)
+    return replace(source.trained, model=model, keywords=keywords, classes=(target.name,), label_set="", scaler=None)
 
 
 @dataclass(eq=False)
@@ -268,6 +268,6 @@ def _train_epoch(
 
 def _predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64], task: _Task) -> NDArray[np.float64]:
     """Predict records in the target's unit, or the probability of the second word."""
-    logits = run_batches(trained, dataset, positions, lambda signal, _: trained.model(signal))[:, 0]
+    logits = run_over_dataset(trained, dataset, positions, lambda signal, _: trained.model(signal))[:, 0]
     outputs = logits.astype(np.float64)
     return expit(outputs) if task.target.words else outputs * task.scale + task.mean

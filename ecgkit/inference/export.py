@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.model_folder import CALIBRATION, CARD, DONE, ENSEMBLE, THRESHOLDS, WEIGHTS, find_folder, read_model
+from ecgkit.inference.model_folder import (
+    CALIBRATION,
+    CARD,
+    DONE,
+    ENSEMBLE,
+    THRESHOLDS,
+    WEIGHTS,
+    find_folder,
+    read_model,
+)
 from ecgkit.io import TEMPORARY_SUFFIX, disk_errors
 
 COPIED = (str(WEIGHTS), CARD)
@@ -52,6 +61,8 @@ def export_model(session: Path, folder: Path, *, force: bool = False) -> Path:
         for name in (*COPIED, *COPIED_IF_THERE, *own_code):
             if (session / name).is_file():
                 shutil.copyfile(session / name, draft / name)
+        card = (draft / CARD).read_text(encoding="utf-8")
+        (draft / CARD).write_text(card.replace(f'"{session.name}"', f'"path/to/{folder.name}"'), encoding="utf-8")
         read_model(draft)
     return folder
 

@@ -73,7 +73,7 @@ def load_model(
     if own:
         predictor = _load_own(own["model"], Path(own["weights"]).expanduser(), precision)
     else:
-        predictor = _open(find_folder(Path(name) if isinstance(name, Path) else str(name), paths.resolve_root(root)), precision)
+        predictor = _open(find_folder(name, paths.resolve_root(root)), precision)
     check_made_for(f"the model {predictor.name}", predictor, classes=classes, sampling_rate=sampling_rate)
     return predictor
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ecgkit.signals.ecg import SEXES
+
 
 @dataclass(frozen=True)
 class MetadataScaler:
@@ -41,7 +43,7 @@ class MetadataScaler:
         years = np.asarray(age, np.float64)
         unknown = np.isnan(years)
         scaled = np.where(unknown, 0.0, (years - self.age_mean) / self.age_std)
-        is_sex = [[value == name for value in sex] for name in ("male", "female")]
+        is_sex = [[isinstance(value, str) and value == name for value in sex] for name in SEXES]
         return np.stack([scaled, unknown, *is_sex], axis=1).astype(np.float32)
 
 

@@ -80,12 +80,12 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in SHIPPED.glob("[!.]*") if (path / WEIGHTS).is_file()))
 
 
-def find_folder(name: str | Path, root: Path) -> Path:
+def find_folder(name: str | int | Path, root: Path) -> Path:
     """Find a model folder.
 
     Parameters
     ----------
-    name : str or Path
+    name : str, int or Path
         A model that ships, a finished training session (its name, such as ``"session_3"``, or its number), or a folder.
     root : Path
         The folder that contains the folder of training sessions.
@@ -102,7 +102,7 @@ def find_folder(name: str | Path, root: Path) -> Path:
     """
     text = str(name)
     session = root / paths.TRAINING / (f"session_{text}" if text.isdigit() else text)
-    folder = Path(name).expanduser().absolute()
+    folder = Path(text).expanduser().absolute()
     if text in shipped():
         return SHIPPED / text
     if text.isdigit() or not folder.is_dir():

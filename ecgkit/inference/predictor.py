@@ -65,7 +65,7 @@ class Predictor(ABC):
     @property
     @abstractmethod
     def n_samples(self) -> int:
-        """The samples per lead, at `sampling_rate`, that the model reads at once; a longer record is read in windows."""
+        """The samples per lead, at `sampling_rate`, that the model reads at once."""
 
     @property
     @abstractmethod
@@ -171,7 +171,7 @@ class Predictor(ABC):
         return calibrated >= self.thresholds
 
     def _ecgs(
-        self, x: Signals, rate: float | None, age: ArrayLike | None, sex: Sex | None, *, needs_metadata: bool = True
+        self, x: Any, rate: float | None, age: ArrayLike | None, sex: Sex | None, *, needs_metadata: bool = True
     ) -> Sequence[ECG]:
         """Check the input and return it as ECGs."""
         given = [name for name, value in (("age", age), ("sex", sex)) if value is not None]
@@ -277,6 +277,7 @@ class EnsemblePredictor(Predictor):
         return apply_ensemble(self.description, each).astype(np.float32)
 
     def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+        del ecgs
         raise EcgkitError(f"{self.name} is an ensemble without an embedding: use a member ({', '.join(self.members)})")
 
 
@@ -284,7 +285,7 @@ class QuantityPredictor(NetworkPredictor):
     """A network that was trained for a quantity, such as age."""
 
     def __init__(self, folder: ModelFolder, *, precision: str = "float32") -> None:
-        unused = {name: 0.5 for name in folder.trained.classes}
+        unused = dict.fromkeys(folder.trained.classes, 0.5)
         identity = {"classes": {name: {"method": "identity"} for name in folder.trained.classes}}
         super().__init__(
             ModelFolder(folder.path, folder.trained, {"thresholds": unused}, identity, folder.card), precision=precision
@@ -352,7 +353,7 @@ def as_ecgs(signals: ArrayLike, sampling_rate: float, age: ArrayLike | None, sex
             sampling_rate,
             str(i),
             age=None if math.isnan(ages[i]) else ages[i],
-            sex=None if sexes[i] != sexes[i] else sexes[i],  # noqa: PLR0124 - NaN in a column of a table
+            sex=None if sexes[i] != sexes[i] else sexes[i],
         )
         for i, signal in enumerate(values)
     ]
@@ -370,7 +371,7 @@ def check_signals(signals: ArrayLike) -> NDArray[np.floating]:
         values = np.asarray(signals)
     except ValueError as error:
         raise EcgkitError("signals have different lengths: give one length, or a sequence of ECG") from error
-    if values.ndim == 3 and not values.size or values.shape == (0,):
+    if (values.ndim == 3 and not values.size) or values.shape == (0,):
         raise EcgkitError(f"signals have the shape {values.shape}: give at least one record with samples")
     if values.ndim != 3 or values.shape[1] != len(LEADS):
         way_out = "give one record as signal[None]" if values.ndim == 2 else "reorder the axes"

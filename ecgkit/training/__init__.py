@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.training.fit import fit, read_history
 from ecgkit.training.inference import TrainedSession, embed, open_trained, predict, predict_folds
 from ecgkit.training.run import NOTEBOOK, TrainingPlan, TrainingRun, begin, plan
-from ecgkit.training.weights import TrainedModel, load_weights
 
 __all__ = [
     "NOTEBOOK",

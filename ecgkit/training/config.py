@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.inference.batches import has_bfloat16
 from ecgkit.models import MODELS, resolve_options
 from ecgkit.sessions import Session
 from ecgkit.training.losses import make_loss, resolve_loss_options
@@ -275,11 +276,3 @@ def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     options = resolve_options(model, given)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
-
-
-def has_bfloat16() -> bool:
-    """Tell whether the GPU, or else the processor (by AVX512-BF16 or AMX), multiplies in bfloat16 itself."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

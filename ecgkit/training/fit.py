@@ -24,13 +24,15 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.batches import records_at_once
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader, records_at_once
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
+from ecgkit.training.model import new_model
 from ecgkit.training.module import Classifier, mean_loss
-from ecgkit.training.weights import TrainedModel, load_weights, new_model
 
 MONITOR = "validation_macro_auc"
 HISTORY = "history.csv"
@@ -284,7 +286,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
         )
         positive_share = torch.from_numpy(batches.labels[positions].mean(axis=0))
         validation = OrderedBatches(
-            dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.keywords["n_samples"], dataset.n_samples)
+            dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.n_samples, dataset.n_samples)
         )
         session.log(describe(trained, config, trainer, n_train=len(positions), resumed=resumed))
         with interruptible():

@@ -9,12 +9,13 @@ from typing import Any
 from ecgkit import paths, sessions
 from ecgkit.datasets.store import Dataset, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.models.kernels import backend
 from ecgkit.sessions import NEW, Session
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import open_trained
-from ecgkit.training.weights import TrainedModel, input_samples, load_weights
+from ecgkit.training.model import input_samples
 
 NOTEBOOK = "2_Training.ipynb"
 

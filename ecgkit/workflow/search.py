@@ -27,7 +27,7 @@ from ecgkit.io import json_bytes, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training import TrainingConfig, configure, fit
-from ecgkit.training.weights import new_model
+from ecgkit.training.model import new_model
 from ecgkit.workflow.space import Range, Space, apply, read_space
 from ecgkit.workflow.sweep import RunLines
 from ecgkit.workflow.workers import Worker, enrolled

@@ -20,7 +20,7 @@ from ecgkit.signals.filters import Filters, resample
 from ecgkit.sources import Demo
 from ecgkit.training import predict_folds
 from ecgkit.training.config import configure
-from ecgkit.training.weights import new_model
+from ecgkit.training.model import new_model
 
 WHOLE = {"crop_seconds": 0.0, "crops_per_record": 1}
 SOURCE = Demo(n_records=120, seed=5)

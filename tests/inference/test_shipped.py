@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ecgkit.inference.card import SECTIONS
+from ecgkit.inference.folder import CARD, WEIGHTS
+from ecgkit.inference.shipped import DESCRIPTION, shipped
 from make_pretrained_outputs import RATES, STORED, outputs
 
 import ecgkit
@@ -22,15 +25,12 @@ from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference import export as exporting
 from ecgkit.inference import shipped as pretrained
-from ecgkit.inference.card import SECTIONS
 from ecgkit.inference.export import COPIED, export_model
-from ecgkit.inference.folder import CARD, WEIGHTS
-from ecgkit.inference.shipped import DESCRIPTION, shipped
 from ecgkit.sessions import Session
 from ecgkit.sources import Demo, PtbXl
 from ecgkit.training import fit, predict_folds
 from ecgkit.training.config import configure
-from ecgkit.training.weights import new_model
+from ecgkit.training.model import new_model
 
 WANTED = {"resnet1d", "xlstm", "hybrid"}
 MOST_BYTES = 12_000_000

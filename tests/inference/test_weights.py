@@ -15,10 +15,12 @@ import torch
 
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.metadata import MetadataScaler
+from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
 from ecgkit.models import create_model
-from ecgkit.training.data import MetadataScaler
+from ecgkit.signals.filters import Filters
+from ecgkit.signals.prepare import Preparation
 from ecgkit.training.inference import check_match
-from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
 
 CLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 Tensors = dict[str, torch.Tensor]
@@ -32,7 +34,8 @@ def trained() -> TrainedModel:
     keywords |= {"widths": [8, 8, 8, 8], "blocks": 1}
     model = create_model("resnet1d", **keywords).eval()
     mean, std = np.linspace(-0.1, 0.1, 12, dtype=np.float32), np.linspace(0.1, 0.3, 12, dtype=np.float32)
-    return TrainedModel(model, "resnet1d", keywords, CLASSES, mean, std, MetadataScaler(60.0, 15.0))
+    preparation = Preparation(100, 1000, mean, std, Filters(bandpass=(0.5, 40.0)))
+    return TrainedModel(model, "resnet1d", keywords, CLASSES, "superclass", preparation, MetadataScaler(60.0, 15.0))
 
 
 def change(path: Path, tensors: Callable[[Tensors], object] = dict, facts: Callable[[Facts], object] = dict) -> None:

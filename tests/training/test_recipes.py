@@ -11,8 +11,8 @@ from ecgkit.datasets.store import Dataset
 from ecgkit.models import MODELS
 from ecgkit.training.config import configure
 from ecgkit.training.data import Batches, ShuffledBatches, loader
+from ecgkit.training.model import new_model
 from ecgkit.training.module import Classifier
-from ecgkit.training.weights import new_model
 
 
 @pytest.mark.parametrize("model", MODELS)
