@@ -1,9 +1,9 @@
-"""A web server that serves a folder and behaves as badly as it is told to.
+"""A web server for tests: it serves a folder, with the faults that a test asks for.
 
     python tests/file_server.py FOLDER [--port N] [--faults FILE] [--delay SECONDS]
 
-prints its address and serves until it is killed. FILE is JSON: for a path, what goes wrong with its first requests, one
-word each, such as ``{"LICENSE.txt": ["cut", "500"]}``. The words are those of `Handler.misbehave`.
+It prints its URL and serves until it is killed. FILE is JSON with the faults of the first requests of each path, such
+as ``{"LICENSE.txt": ["cut", "500"]}``. A fault is a status or the name of a method of `Handler`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from urllib.parse import unquote
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves a folder in threads, keeps connections alive, and counts.
+    """Serve a folder in threads with persistent connections, and count the requests.
 
     Attributes
     ----------
     requests : list of str
-        The paths asked for, in order.
+        The requested paths, in order.
     times : dict of str to list of float
-        When each path was asked for.
+        When each path was requested.
     agents, authorisations : set of str
-        The user agents, and what was said to be let in.
+        The headers "User-Agent" and "Authorization" of the requests.
     open_connections, most_connections, all_connections : int
-        Connections that are open now, that were open at most, and that were ever opened.
+        Connections that are open now, the most open at the same time, and all that were opened.
     """
 
     daemon_threads = True
@@ -74,7 +74,7 @@ class FileServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that have gone."""
+        """Ignore clients that have closed the connection."""
 
     def counts(self) -> Counter[str]:
         return Counter(self.requests)
@@ -126,15 +126,12 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, file.read_bytes())
 
     def misbehave(self, fault: str, body: bytes) -> None:
-        """Do what the word says, a status or a method below; the number after a colon is its argument."""
+        """Answer with a status, or as a method below does; its argument follows a colon."""
         kind, *value = fault.split(":")
         if kind.isdigit():
             self.answer(int(kind), headers={"Retry-After": value[0]} if value else {})
         else:
             getattr(self, kind)(body, *value)
-
-    def ok(self, body: bytes) -> None:
-        self.answer(200, body)
 
     def cut(self, body: bytes) -> None:
         self.answer(200, body, send=len(body) // 2)
@@ -166,7 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(429, headers={"Retry-After": formatdate(time.time() + float(seconds), usegmt=True)})
 
     def chunked(self, body: bytes, pieces: str) -> None:
-        """Send the body in two pieces without its length; with fewer, break off behind the last."""
+        """Send the body in two pieces without its length; with fewer, close the connection after the last."""
         self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
         half = len(body) // 2
         for piece in (body[:half], body[half:])[: int(pieces)]:
@@ -181,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, body)
 
     def drip(self, body: bytes) -> None:
-        """Send a byte now and then, each well within any time-out."""
+        """Send one byte at a time, each within any time-out."""
         self.wfile.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode())
         for byte in body:
             if self.server.closing.wait(0.05):

@@ -28,7 +28,7 @@ def outputs(name: str) -> dict[str, object]:
     for rate in RATES:
         source = Demo(n_records=20, sampling_rate=rate, seed=1)
         rows = source.records.head(N_RECORDS)
-        signals = np.stack([source.read(int(record_id)).signal for record_id in rows["record_id"]])
+        signals = np.stack([source.read(record_id).signal for record_id in rows["record_id"]])
         who = {"age": rows["age"].tolist(), "sex": rows["sex"].tolist()} if model.takes_metadata else {}
         prob = model.predict_proba(signals, sampling_rate=rate, **who)
         result[f"{rate} Hz"] = np.round(prob.astype(float), 6).tolist()

@@ -90,7 +90,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def download(arguments: argparse.Namespace, root: Path) -> None:
     """Download PTB-XL and print its folder."""
-    from ecgkit.sources.ptbxl.download import download_ptbxl
+    from ecgkit.sources.ptbxl.download import download as download_ptbxl
 
     check_choice("data set to download", arguments.source, ("ptbxl",))
     downloaded = download_ptbxl(
@@ -112,7 +112,7 @@ def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     is_asked_for = arguments.dataset == "ptbxl" and arguments.raw is None
     if not is_asked_for or (folder / TABLES[0]).is_file() or not on_terminal():
         return
-    from ecgkit.sources.ptbxl.download import download_ptbxl
+    from ecgkit.sources.ptbxl.download import download as download_ptbxl
 
     if says_yes(f"There is no PTB-XL in {folder}. Download it from PhysioNet now (550 MB at 100 Hz)?"):
         say(str(download_ptbxl(folder)))

@@ -45,7 +45,7 @@ class Chunk:
         Number of the chunk.
     first_row : int
         Row of its first record.
-    record_ids : tuple of int
+    record_ids : tuple of str
         Its records.
     training : tuple of bool
         Which of them are in a training fold.
@@ -64,7 +64,7 @@ class Chunk:
     folder: str
     index: int
     first_row: int
-    record_ids: tuple[int, ...]
+    record_ids: tuple[str, ...]
     training: tuple[bool, ...]
     reader: RecordReader
     filters: Filters
@@ -172,7 +172,7 @@ def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], notes
         rows[list(pending)] = clip_to_int16(rounded)
 
 
-def _read(chunk: Chunk, record_id: int, key: str, notes: ChunkNotes) -> NDArray[np.int16] | NDArray[np.floating]:
+def _read(chunk: Chunk, record_id: str, key: str, notes: ChunkNotes) -> NDArray[np.int16] | NDArray[np.floating]:
     """Read one record in microvolts, int16 where the source has these, and note what is flat or missing."""
     wanted = (len(LEADS), chunk.n_samples)
     raw = chunk.reader.read_microvolts(record_id)

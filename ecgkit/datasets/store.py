@@ -31,7 +31,7 @@ from ecgkit.signals.filters import Filters
 from ecgkit.sources.base import Source
 from ecgkit.stats.folds import ALL_FOLDS, PARTS, TRAIN_FOLDS, patients_in_two_parts
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULT_RATE = 100
 NO_FILTERS = Filters()
 _CHUNK_RECORDS = 128
@@ -632,7 +632,7 @@ def _manifest(
         "standardisation": _standardisation(notes),
         "quarantined": {
             "count": len(quarantined),
-            "records": [{"record_id": int(ids.iloc[int(row)]), "reason": why} for row, why in quarantined.items()],
+            "records": [{"record_id": ids.iloc[int(row)], "reason": why} for row, why in quarantined.items()],
         },
         "repaired": {
             "how": _REPAIR,
@@ -753,10 +753,9 @@ def _export_arrays(dataset: Dataset, *, standardised: bool) -> dict[str, NDArray
         "weight in kg, NaN where unknown; sex is male, female or empty; fold: 1-8 train, 9 validates, 10 tests; "
         "mean and std: mV, folds 1-8."
     )
-    arrays: dict[str, NDArray[Any]] = {
-        name: records[name].to_numpy() for name in ("record_id", "patient_id", "fold", "age", "height", "weight")
-    }
-    arrays |= {name: np.array(records[name].fillna("").tolist(), dtype=np.str_) for name in ("sex", "device")}
+    arrays: dict[str, NDArray[Any]] = {name: records[name].to_numpy() for name in ("fold", "age", "height", "weight")}
+    texts = ("record_id", "patient_id", "sex", "device")
+    arrays |= {name: np.array(records[name].fillna("").tolist(), dtype=np.str_) for name in texts}
     return arrays | {
         "y": dataset.labels.to_numpy(np.uint8).reshape(len(records), len(dataset.classes)),
         "classes": np.array(dataset.classes, dtype=np.str_),

@@ -31,6 +31,7 @@ from ecgkit.stats import Bools, Floats
 from ecgkit.stats.calibration import CLIP, MIN_RECORDS
 from ecgkit.stats.ensembles import combine, member_logits
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.identifiers import patient_codes
 
 VERSION = 1
 """The version of the layout of ``ensemble.json``."""
@@ -118,7 +119,7 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
     case = _Case(
         truth=scores[VALIDATION_FOLD][0].y_true,
         prob=prob[VALIDATION_FOLD],
-        patients=reference.loc[rows[VALIDATION_FOLD], "patient_id"].to_numpy(),
+        patients=patient_codes(reference.loc[rows[VALIDATION_FOLD], "patient_id"]),
         members=tuple(tables),
         classes=classes,
         seed=seed,
@@ -263,7 +264,7 @@ class _Case:
 
     truth: Bools
     prob: Floats
-    patients: NDArray[Any]
+    patients: NDArray[np.int64]
     members: tuple[str, ...]
     classes: tuple[str, ...]
     seed: int

@@ -14,10 +14,15 @@ from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
 from ecgkit.evaluation.report import evaluate
 from ecgkit.stats.calibration import add_calibration, fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
+from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
 
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
+IDENTIFIERS = ("record_id", "patient_id")
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".parquet": pd.read_parquet,
+    ".csv": lambda path: pd.read_csv(path, dtype=dict.fromkeys(IDENTIFIERS, str)),
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     classes = _classes(path, table)
     notes: list[str] = []
     table = _as_numbers(path, table, classes)
+    table = table.assign(**{name: as_identifiers(table[name]) for name in IDENTIFIERS if name in table})
     if "fold" not in table:
         table["fold"] = TEST_FOLD
         notes.append(f"no column fold: all {len(table):,} records are taken as fold {TEST_FOLD}")
@@ -78,7 +84,7 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
             f"{path} has no record of fold {TEST_FOLD}: predict fold {TEST_FOLD}, or leave out the column fold"
         )
     if "record_id" not in table:
-        table["record_id"] = range(len(table))
+        table["record_id"] = as_identifiers(range(len(table)))
         notes.append("no column record_id: records are numbered as they come, and can be compared with nothing else")
     table["patient_id"] = _patients(table, notes)
     thresholds = None
@@ -139,8 +145,7 @@ def _patients(table: pd.DataFrame, notes: list[str]) -> pd.Series:
     if not unknown.any():
         return table["patient_id"]
     notes.append(f"{int(unknown.sum()):,} records have no patient_id: each of them counts as a patient")
-    own = "record " + table["record_id"].astype(str)
-    return table["patient_id"].astype("string").mask(unknown, own).astype(str)
+    return table["patient_id"].mask(unknown, "record " + table["record_id"])
 
 
 def _classes(path: Path, table: pd.DataFrame) -> list[str]:

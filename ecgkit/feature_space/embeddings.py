@@ -22,6 +22,7 @@ from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import file_sha256, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
+from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.training import TrainedSession
 
 FOLDER = "embeddings"
@@ -264,12 +265,12 @@ def _read_table(array: Path, table: str | Path | None) -> pd.DataFrame:
         names = " or ".join(str(path) for path in options)
         raise EcgkitError(f"there is no {names}: give a table with record_id, one row a vector")
     try:
-        records = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found)
+        records = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found, dtype={"record_id": str})
     except (OSError, ValueError) as error:
         raise EcgkitError(f"cannot read the table {found}: {error}; write it as Parquet or CSV") from error
     if "record_id" not in records:
         raise EcgkitError(f"{found} has no column record_id: name the records of the vectors there")
-    return records
+    return records.assign(record_id=as_identifiers(records["record_id"]))
 
 
 def positions_of(embeddings: Embeddings, records: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

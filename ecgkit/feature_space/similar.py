@@ -82,15 +82,15 @@ class SimilarRecords:
 
 
 def find_record(records: pd.DataFrame, record_id: str) -> int:
-    """Find the row of a record by its ``record_id``, as text or number.
+    """Find the row of a record by its ``record_id``.
 
     Raises
     ------
     EcgkitError
         If there is none.
     """
-    names = records["record_id"].astype("string")
-    found = np.flatnonzero(names == str(record_id))
+    names = records["record_id"]
+    found = np.flatnonzero(names == record_id)
     if not len(found):
         raise EcgkitError(f"there is no record {record_id}: give one of the dataset's, such as {', '.join(names[:3])}")
     return int(found[0])

@@ -196,7 +196,7 @@ class WfdbFiles:
     ----------
     folder : str
         The folder, absolute.
-    files : mapping of int to str
+    files : mapping of str to str
         For each record its path in the folder, without a suffix.
     sampling_rate : int
         In Hz.
@@ -205,21 +205,21 @@ class WfdbFiles:
     """
 
     folder: str
-    files: Mapping[int, str]
+    files: Mapping[str, str]
     sampling_rate: int
     n_samples: int
 
-    def read(self, record_id: int) -> ECG:
+    def read(self, record_id: str) -> ECG:
         """Read one record; see `read_record`."""
         ecg = read_record(f"{self.folder}/{self.files[record_id]}")
-        return ECG(ecg.signal, ecg.sampling_rate, str(record_id))
+        return ECG(ecg.signal, ecg.sampling_rate, record_id)
 
-    def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
+    def read_microvolts(self, record_id: str) -> NDArray[np.int16] | None:
         """Read one record as integers if its file holds microvolts; see `read_microvolts`."""
         path = f"{self.folder}/{self.files[record_id]}"
         return read_microvolts(path, sampling_rate=self.sampling_rate, n_samples=self.n_samples)
 
-    def subset(self, record_ids: Sequence[int]) -> WfdbFiles:
+    def subset(self, record_ids: Sequence[str]) -> WfdbFiles:
         """Give the same reader with some of its records only, so that little travels to a worker."""
         files = {record_id: self.files[record_id] for record_id in record_ids}
         return WfdbFiles(self.folder, files, self.sampling_rate, self.n_samples)

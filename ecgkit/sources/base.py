@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.signals.ecg import ECG
+from ecgkit.stats.identifiers import as_identifiers
 
 RECORD_COLUMNS = {
-    "record_id": "int64",
-    "patient_id": "int64",
+    "record_id": "string",
+    "patient_id": "string",
     "fold": "int64",
     "age": "float64",  # years, NaN where unknown; "over 89" is 90 with age_over_89 true
     "age_over_89": "bool",
@@ -43,10 +44,10 @@ RECORD_COLUMNS = {
 class RecordReader(Protocol):
     """What a chunk reads from: a source, or the light stand-in that the source gives."""
 
-    def read(self, record_id: int) -> ECG:
+    def read(self, record_id: str) -> ECG:
         """Read one record in mV."""
 
-    def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
+    def read_microvolts(self, record_id: str) -> NDArray[np.int16] | None:
         """Read one record as integers, or give None."""
 
 
@@ -77,12 +78,12 @@ class Source(ABC):
     labels: dict[str, pd.DataFrame]
 
     @abstractmethod
-    def read(self, record_id: int) -> ECG:
+    def read(self, record_id: str) -> ECG:
         """Read one record.
 
         Parameters
         ----------
-        record_id : int
+        record_id : str
             A value of ``records["record_id"]``.
 
         Returns
@@ -112,12 +113,12 @@ class Source(ABC):
             f"{self.name} {self.version}: {n_records:,} records of {n_patients:,} patients at {self.sampling_rate} Hz"
         )
 
-    def reader(self, record_ids: Sequence[int]) -> RecordReader:
+    def reader(self, record_ids: Sequence[str]) -> RecordReader:
         """Give what a worker process needs to read these records; a source with large tables gives less than itself.
 
         Parameters
         ----------
-        record_ids : sequence of int
+        record_ids : sequence of str
             The records that the worker will read.
 
         Returns
@@ -127,12 +128,12 @@ class Source(ABC):
         del record_ids
         return self
 
-    def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
+    def read_microvolts(self, record_id: str) -> NDArray[np.int16] | None:
         """Read one record as integers of microvolts if the source stores exactly these, without a detour over floats.
 
         Parameters
         ----------
-        record_id : int
+        record_id : str
             A value of ``records["record_id"]``.
 
         Returns
@@ -151,4 +152,6 @@ def record_table(columns: dict[str, Sequence[object]] | pd.DataFrame) -> pd.Data
     for name, kind in RECORD_COLUMNS.items():
         if name not in table:
             table[name] = defaults.get(name, pd.NA if kind in ("string", "boolean") else np.nan)
+    for name in ("record_id", "patient_id"):
+        table[name] = as_identifiers(table[name])
     return table[list(RECORD_COLUMNS)].astype(RECORD_COLUMNS)

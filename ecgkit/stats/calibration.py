@@ -18,6 +18,7 @@ from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.stats import Bools, Floats, FoldScores
 from ecgkit.stats.folds import VALIDATION_FOLD
+from ecgkit.stats.identifiers import patient_codes
 
 METHODS = ("identity", "temperature", "platt", "isotonic")
 """The ways to calibrate, the simplest first."""
@@ -197,8 +198,7 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
 
 def _parts(rows: pd.DataFrame) -> list[Part]:
     """Divide records into parts, no patient in two: for each part the positions outside and inside; none if too few."""
-    patients = rows["patient_id"].to_numpy() if "patient_id" in rows else np.arange(len(rows))
-    of_record = np.unique(patients, return_inverse=True)[1]
+    of_record = patient_codes(rows["patient_id"]) if "patient_id" in rows else np.arange(len(rows))
     if of_record.max() + 1 < N_PARTS:
         return []
     # Shuffled with a seed: the order in which GroupKFold would else deal out patients is that of a sort with ties.

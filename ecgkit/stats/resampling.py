@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgkit.errors import EcgkitError
+from ecgkit.stats.identifiers import patient_codes
 from ecgkit.stats.validation import Floats
 
 RESAMPLES = 1000
@@ -47,13 +48,14 @@ def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed:
     ids = np.asarray(patient_ids)
     if pd.isna(ids).any():
         raise EcgkitError(f"{int(pd.isna(ids).sum())} records have no patient_id: give each its own, or leave them out")
-    patients, of_record = np.unique(ids, return_inverse=True)
-    if not len(patients):
+    if not ids.size:
         raise EcgkitError("there is no record to resample: give at least one")
     if resamples < 1:
         raise EcgkitError(f"resamples is {resamples}: give a positive number")
-    drawn = np.random.default_rng(seed).multinomial(len(patients), np.full(len(patients), 1 / len(patients)), resamples)
-    return drawn.astype(np.float64)[:, of_record]
+    codes = patient_codes(ids)
+    n_patients = int(codes.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(n_patients, np.full(n_patients, 1 / n_patients), resamples)
+    return drawn.astype(np.float64)[:, codes]
 
 
 def interval(values: ArrayLike) -> tuple[float, float]:

@@ -149,9 +149,7 @@ class TestTheChainOffersTheDownload:
     @pytest.fixture
     def downloads(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         made: list[Path] = []
-        monkeypatch.setattr(
-            "ecgkit.sources.ptbxl.download.download_ptbxl", lambda folder: made.append(folder) or "done"
-        )
+        monkeypatch.setattr("ecgkit.sources.ptbxl.download.download", lambda folder: made.append(folder) or "done")
         return made
 
     @pytest.fixture

@@ -44,10 +44,10 @@ class Invented(Source):
         self.labels = {"letters": common, "none": pd.DataFrame({"X": np.zeros(n_records, bool)})}
         self.spoil = spoil
 
-    def read(self, record_id: int) -> ECG:
-        signal = np.random.default_rng(record_id).normal(0, 0.5, (12, SAMPLES))
+    def read(self, record_id: str) -> ECG:
+        signal = np.random.default_rng(int(record_id)).normal(0, 0.5, (12, SAMPLES))
         if self.spoil is not None:
-            signal = self.spoil(record_id, signal)
+            signal = self.spoil(int(record_id), signal)
         return ECG(signal.astype(np.float32), self.sampling_rate, record_id)
 
     def identity(self) -> dict[str, object]:
@@ -74,8 +74,8 @@ def test_a_store_holds_the_published_microvolts_and_nothing_else(tiny_ptbxl: Tin
     assert dataset.signals.dtype == np.int16
     assert dataset.signals.shape == (40, 12, 1000)
     for row in (0, 17, 39):
-        np.testing.assert_array_equal(dataset.signals[row], source.read_microvolts(row + 1))
-    np.testing.assert_allclose(dataset.signal(3), source.read(4).signal, atol=1e-6)
+        np.testing.assert_array_equal(dataset.signals[row], source.read_microvolts(str(row + 1)))
+    np.testing.assert_allclose(dataset.signal(3), source.read("4").signal, atol=1e-6)
     assert dataset.signal(3).dtype == np.float32
     files = {path.relative_to(dataset.path).as_posix() for path in dataset.path.rglob("*") if path.is_file()}
     labels = {f"labels/{name}.parquet" for name in source.labels}
@@ -119,7 +119,7 @@ def test_filters_are_applied_as_scipy_would(tmp_path: Path, tiny_ptbxl: TinyPtbX
     source = PtbXl(tiny_ptbxl(5))
     dataset = quiet(source, tmp_path / "d", filters=BANDPASS)
     sections = scipy_signal.butter(3, (0.5, 40), btype="bandpass", fs=100, output="sos")
-    expected = scipy_signal.sosfiltfilt(sections, source.read(3).signal.astype(float), padlen=200) * 1000
+    expected = scipy_signal.sosfiltfilt(sections, source.read("3").signal.astype(float), padlen=200) * 1000
     assert np.abs(dataset.signals[2] - expected).max() <= 0.51
 
 
@@ -171,21 +171,21 @@ def bad(record_id: int, signal: NDArray) -> NDArray:
 def test_bad_records_are_quarantined_repaired_or_flagged_and_counted(tmp_path: Path):
     dataset = quiet(Invented(30, spoil=bad), tmp_path / "d")
     reasons = {entry["record_id"]: entry["reason"] for entry in dataset.manifest["quarantined"]["records"]}
-    assert set(reasons) == {103, 104, 105, 109}
-    assert reasons[103] == "the checksum is wrong"
-    assert "no value" in reasons[104]
-    assert "(12, 199)" in reasons[105]
+    assert set(reasons) == {"103", "104", "105", "109"}
+    assert reasons["103"] == "the checksum is wrong"
+    assert "no value" in reasons["104"]
+    assert "(12, 199)" in reasons["105"]
     assert dataset.manifest["quarantined"]["count"] == 4
     assert len(dataset) == len(dataset.signals) == dataset.manifest["n_records"] == 26
     clean = Invented(30)
     for position, record_id in enumerate(dataset.records["record_id"]):
-        if record_id not in (106, 107, 108):
+        if record_id not in ("106", "107", "108"):
             np.testing.assert_allclose(dataset.signal(position), clean.read(record_id).signal, atol=0.0006)
 
     records = dataset.records.set_index("record_id")
-    assert records.loc[106, "nan_samples"] == 15
-    assert records.loc[107, "nan_samples"] == SAMPLES
-    assert records.loc[107, "flat_leads"] == "V3,V4"
+    assert records.loc["106", "nan_samples"] == 15
+    assert records.loc["107", "nan_samples"] == SAMPLES
+    assert records.loc["107", "flat_leads"] == "V3,V4"
     assert records["flat_leads"].notna().sum() == 1
     repaired = dataset.manifest["repaired"]
     assert (repaired["records_with_nan"], repaired["nan_samples"]) == (2, 15 + SAMPLES)
@@ -195,8 +195,8 @@ def test_bad_records_are_quarantined_repaired_or_flagged_and_counted(tmp_path: P
 def test_nan_is_interpolated_and_held_at_the_ends(tmp_path: Path):
     source = Invented(30, spoil=bad)
     dataset = quiet(source, tmp_path / "d")
-    position = int(np.flatnonzero(dataset.records["record_id"] == 106)[0])
-    lead, before = dataset.signal(position)[2], Invented(30).read(106).signal[2]
+    position = int(np.flatnonzero(dataset.records["record_id"] == "106")[0])
+    lead, before = dataset.signal(position)[2], Invented(30).read("106").signal[2]
     np.testing.assert_allclose(lead[:5], before[5], atol=0.0006)
     np.testing.assert_allclose(lead[50:60], np.interp(np.arange(50, 60), [49, 60], before[[49, 60]]), atol=0.0006)
     assert (dataset.signal(position + 1)[9] == 0).all()
@@ -222,9 +222,9 @@ def test_damaged_files_are_quarantined(tmp_path: Path, tiny_ptbxl: TinyPtbXl):
         entry["record_id"]: entry["reason"]
         for entry in quiet(PtbXl(folder), tmp_path / "d").manifest["quarantined"]["records"]
     }
-    assert set(reasons) == {2, 3, 4}
-    assert "truncated" in reasons[2]
-    assert "checksum" in reasons[4]
+    assert set(reasons) == {"2", "3", "4"}
+    assert "truncated" in reasons["2"]
+    assert "checksum" in reasons["4"]
 
 
 def test_only_a_source_without_a_readable_record_fails(tmp_path: Path):
@@ -413,9 +413,9 @@ def test_opening_with_a_label_set_leaves_out_and_counts_the_unlabelled(tmp_path:
     assert dataset.classes == ("A", "B", "RARE")
     assert dataset.n_unlabelled == (~labelled).sum()
     assert dataset.n_unlabelled == dataset.manifest["labels"]["letters"]["n_unlabelled"]
-    np.testing.assert_array_equal(dataset.records["record_id"], ids[labelled])
+    np.testing.assert_array_equal(dataset.records["record_id"], ids[labelled].astype(str))
     np.testing.assert_array_equal(dataset.rows, np.flatnonzero(labelled))
-    np.testing.assert_allclose(dataset.signal(5), Invented().read(int(ids[labelled][5])).signal, atol=0.0006)
+    np.testing.assert_allclose(dataset.signal(5), Invented().read(str(ids[labelled][5])).signal, atol=0.0006)
     for position in dataset.folds(9, 10):
         assert dataset.records.loc[position, "fold"] in (9, 10)
 
@@ -462,9 +462,9 @@ def test_what_cannot_be_opened_gets_one_line(tmp_path: Path):
 def test_no_patient_may_be_in_two_parts_and_every_part_is_needed(tmp_path: Path):
     source = Invented(20)
     quiet(source, tmp_path / "good").check_splits()
-    source.records["patient_id"] = np.where(source.records["fold"].isin([1, 2]), 1, source.records["patient_id"])
+    source.records["patient_id"] = np.where(source.records["fold"].isin([1, 2]), "1", source.records["patient_id"])
     quiet(source, tmp_path / "two_training_folds").check_splits()
-    source.records["patient_id"] = np.where(source.records["fold"].isin([1, 10]), 1, source.records["patient_id"])
+    source.records["patient_id"] = np.where(source.records["fold"].isin([1, 10]), "1", source.records["patient_id"])
     with pytest.raises(EcgkitError, match=r"1 patients .* in two parts, the first is patient 1"):
         quiet(source, tmp_path / "leak").check_splits()
     source = Invented(20)

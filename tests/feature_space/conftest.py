@@ -33,8 +33,8 @@ def make_world(n_patients: int = 1000, n_features: int = 12, seed: int = 0) -> W
     female = random.random(n_patients)[patients] < 0.5
     records = pd.DataFrame(
         {
-            "record_id": np.arange(n) + 100,
-            "patient_id": patients,
+            "record_id": (np.arange(n) + 100).astype(str),
+            "patient_id": patients.astype(str),
             "fold": patients % 10 + 1,
             "age": age,
             "age_over_89": False,

@@ -29,7 +29,7 @@ def carded(world):
         static_noise=pd.array(np.where(world.records["age"] > 70, "alles", None), dtype="string"),
     )
     records.loc[::5, "device"] = pd.NA
-    labels = pd.DataFrame({"MI": world.records["age"] > 60, "CD": world.records["record_id"] % 2 == 0, "HYP": False})
+    labels = pd.DataFrame({"MI": world.records["age"] > 60, "CD": np.arange(len(world.records)) % 2 == 0, "HYP": False})
     clusters = fit_clusters(world.embeddings, records, k=4, seed=0, n_init=2)
     clusters.assigned[::40] = -1
     return clusters, world.embeddings, records, labels

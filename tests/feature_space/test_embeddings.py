@@ -148,7 +148,7 @@ def test_foreign_vectors_are_read_with_their_table(tmp_path: Path) -> None:
     pd.DataFrame({"record_id": [7, 5, 9, 1]}).to_csv(tmp_path / "vectors.csv", index=False)
     vectors = read_vectors(path)
     assert vectors.vectors.dtype == np.float32
-    records = pd.DataFrame({"record_id": [1, 2, 5, 7]})
+    records = pd.DataFrame({"record_id": ["1", "2", "5", "7"]})
     of_records, of_vectors = positions_of(vectors, records)
     np.testing.assert_array_equal(of_records, [0, 2, 3])
     np.testing.assert_array_equal(vectors.vectors[of_vectors], [[9, 10, 11], [3, 4, 5], [0, 1, 2]])
@@ -174,6 +174,6 @@ def test_foreign_vectors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     write_array(path, np.array(["a"]))
     with pytest.raises(EcgkitError, match="array of numbers"):
         read_vectors(path, table)
-    nothing = Embeddings(np.eye(3, dtype=np.float32), pd.DataFrame({"record_id": [1, 2, 3]}), path)
+    nothing = Embeddings(np.eye(3, dtype=np.float32), pd.DataFrame({"record_id": ["1", "2", "3"]}), path)
     with pytest.raises(EcgkitError, match="no record of the dataset has a vector"):
-        positions_of(nothing, pd.DataFrame({"record_id": [8, 9]}))
+        positions_of(nothing, pd.DataFrame({"record_id": ["8", "9"]}))

@@ -50,7 +50,7 @@ def test_foreign_vectors_are_looked_into_the_same_way(trained_root: Path, tmp_pa
     path = write_array(tmp_path / "mine.npy", table["record_id"].to_numpy(dtype=np.float32)[:, None] * [1, 10])
     run = feature_space.begin(root=trained_root, training_session="latest", vectors=str(path))
     np.testing.assert_array_equal(run.positions, some)
-    np.testing.assert_array_equal(run.embeddings()[:, 0], run.records["record_id"])
+    np.testing.assert_array_equal(run.embeddings()[:, 0], run.records["record_id"].astype(float))
     pd.testing.assert_frame_equal(run.labels, whole.labels.iloc[some].reset_index(drop=True))
     assert (run.layers(), run.untrained(), run.head(), run.epochs()) == ({}, [], None, None)
     np.testing.assert_array_equal(run.signals([3])[0], whole.signal(int(some[3])))

@@ -51,7 +51,7 @@ def expected(session: Session) -> pd.DataFrame:
 
 
 def ecgs(table: pd.DataFrame) -> list[ECG]:
-    return [SOURCE.read(int(record_id)) for record_id in table["record_id"]]
+    return [SOURCE.read(record_id) for record_id in table["record_id"]]
 
 
 @pytest.mark.parametrize("name", ["session_1", "session_2"])
@@ -93,7 +93,7 @@ def test_an_ensemble_predicts_as_its_own_table_says(method: str, root: Path) -> 
 
 def test_another_sampling_rate_is_converted(root: Path) -> None:
     predictor = open_predictor(1, root)
-    ecg = SOURCE.read(3)
+    ecg = SOURCE.read("3")
     fast = resample(ecg.signal, sampling_rate=100, target_rate=500).astype(np.float32)
     slow, converted = predictor([ecg]), predictor([ECG(fast, 500, 3)])
     np.testing.assert_allclose(converted["prob_NORM"], slow["prob_NORM"], atol=0.02)
@@ -103,7 +103,7 @@ def test_a_record_at_500_hz_is_that_at_100_hz(root: Path) -> None:
     predictor = open_predictor(1, root)
     fine = Demo(n_records=120, sampling_rate=500, seed=5)
     ids = SOURCE.records["record_id"].head(8)
-    slow, fast = (np.stack([source.read(int(i)).signal for i in ids]) for source in (SOURCE, fine))
+    slow, fast = (np.stack([source.read(i).signal for i in ids]) for source in (SOURCE, fine))
     assert fast.shape == (8, 12, 5000)
     at_100, at_500 = predictor.predict_proba(slow, sampling_rate=100), predictor.predict_proba(fast, sampling_rate=500)
     # Taken for 100 Hz, the same samples are another ECG.
@@ -171,8 +171,8 @@ def test_a_model_of_the_signal_alone_takes_no_age_and_no_sex(root: Path) -> None
 
 def test_longer_records_are_read_in_windows_among_others(root: Path) -> None:
     predictor = open_predictor(1, root)
-    long = ECG(np.concatenate([SOURCE.read(i).signal for i in (1, 2, 3)], axis=1), 100, "long")
-    mixed = [SOURCE.read(1), long, SOURCE.read(2), SOURCE.read(3), long]
+    long = ECG(np.concatenate([SOURCE.read(i).signal for i in ("1", "2", "3")], axis=1), 100, "long")
+    mixed = [SOURCE.read("1"), long, SOURCE.read("2"), SOURCE.read("3"), long]
     together = predictor.probabilities(mixed)
     alone = np.concatenate([predictor.probabilities([ecg]) for ecg in mixed])
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
@@ -190,7 +190,7 @@ def test_longer_records_are_read_in_windows_among_others(root: Path) -> None:
         ([[[0.0, 1.0]] * 11 + [[0.0]]], "signals are of different lengths"),
         (np.zeros((1, 12, 500)), "ECG 0 is 5 s long and the model of session_1 reads 10 s at once: give a longer one"),
         (np.full((1, 12, 1000), np.nan), "ECG 0 has no value"),
-        (1000 * SOURCE.read(1).signal[None], "signals look like microvolts, divide by 1000"),
+        (1000 * SOURCE.read("1").signal[None], "signals look like microvolts, divide by 1000"),
     ],
 )
 def test_what_is_no_array_of_signals_is_refused(signals: np.ndarray, message: str, root: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_rate_that_is_no_rate_is_refused(root: Path) -> None:
 
 
 def test_gaps_are_filled_as_in_a_dataset(root: Path) -> None:
-    ecg = SOURCE.read(3)
+    ecg = SOURCE.read("3")
     holed = ecg.signal.copy()
     holed[4, 100:120] = np.nan
     filled = holed.copy()

@@ -85,7 +85,7 @@ def fold_10(session: Session, n_records: int) -> pd.DataFrame:
 
 
 def read(table: pd.DataFrame, source: Demo | PtbXl = SOURCE) -> np.ndarray:
-    return np.stack([source.read(int(record_id)).signal for record_id in table["record_id"]])
+    return np.stack([source.read(record_id).signal for record_id in table["record_id"]])
 
 
 def test_an_export_holds_all_that_a_model_needs_and_nothing_of_its_machine(
@@ -360,7 +360,7 @@ def test_a_model_that_ships_gives_its_published_numbers_again(name: str, ptbxl_f
     labels = source.labels[model.label_set][list(model.classes)]
     rows = (source.records["fold"] == 10) & labels.any(axis=1)
     records, truth = source.records[rows].reset_index(drop=True), labels[rows].reset_index(drop=True)
-    table = model([source.read(int(record_id)) for record_id in records["record_id"]], records)
+    table = model([source.read(record_id) for record_id in records["record_id"]], records)
     predictions = pd.concat([table, truth.add_prefix("true_")], axis=1).assign(fold=10)
     scores = stats.fold_scores(predictions, model.classes, 10)
     thresholds = json.loads((pretrained.FOLDER / name / "thresholds.json").read_text())

@@ -219,10 +219,10 @@ def test_comments_and_a_suffix_do_no_harm(tmp_path: Path):
 
 def test_a_reader_of_some_files_knows_only_these(tmp_path: Path):
     write(tmp_path)
-    files = WfdbFiles(str(tmp_path), {7: "record", 8: "other"}, RATE, SAMPLES).subset([7])
-    assert files.read(7).record_id == "7"
-    assert files.read_microvolts(7) is not None
-    assert 8 not in files.files
+    files = WfdbFiles(str(tmp_path), {"7": "record", "8": "other"}, RATE, SAMPLES).subset(["7"])
+    assert files.read("7").record_id == "7"
+    assert files.read_microvolts("7") is not None
+    assert "8" not in files.files
 
 
 def test_reading_plain_records_imports_neither_wfdb_nor_pandas():

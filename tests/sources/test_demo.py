@@ -94,7 +94,7 @@ def measures(mean_beats: np.ndarray) -> np.ndarray:
 
 
 def test_limb_leads_follow_einthoven_and_goldberger_within_rounding(demo: Demo) -> None:
-    for record_id in (1, 2, 3, 50, 300):
+    for record_id in ("1", "2", "3", "50", "300"):
         i, ii, iii, avr, avl, avf = demo.read_microvolts(record_id)[:6].astype(int)
         assert np.abs(i + iii - ii).max() <= 1
         assert np.abs(avr + avl + avf).max() <= 1
@@ -179,7 +179,7 @@ def test_qrs_durations_of_the_noise_free_population() -> None:
 
     def durations(code: str, count: int) -> np.ndarray:
         chosen = np.flatnonzero(clean & demo.labels["diagnostic"][code].to_numpy())[:count]
-        made = (demo.make(int(i) + 1, noise_free=True) for i in chosen)
+        made = (demo.make(str(i + 1), noise_free=True) for i in chosen)
         return np.array([qrs_duration(leads, sampling_rate=500) for leads in made])
 
     assert durations("NORM", 30).max() < 110
@@ -289,7 +289,7 @@ def test_records_have_the_columns_and_units_of_every_source(demo: Demo) -> None:
     assert {name: str(dtype) for name, dtype in records.dtypes.items()} == {
         name: str(pd.Series(dtype=dtype).dtype) for name, dtype in RECORD_COLUMNS.items()
     }
-    assert records["record_id"].tolist() == list(range(1, 601))
+    assert records["record_id"].tolist() == [str(i) for i in range(1, 601)]
     assert set(records["sex"]) == {"male", "female"}
     assert records["age"].between(18, 90).all()
     assert (records.loc[records["age_over_89"], "age"] == 90).all()
@@ -379,7 +379,7 @@ def test_weight_lowers_the_voltage_and_age_turns_the_axis_left(demo: Demo, mean_
 def test_records_depend_on_the_seed_alone(demo: Demo) -> None:
     again, other, smaller = Demo(n_records=600, seed=5), Demo(n_records=600, seed=6), Demo(n_records=50, seed=5)
     pd.testing.assert_frame_equal(again.records, demo.records)
-    for record_id in (40, 7):
+    for record_id in ("40", "7"):
         np.testing.assert_array_equal(again.read_microvolts(record_id), demo.read_microvolts(record_id))
         np.testing.assert_array_equal(smaller.read_microvolts(record_id), demo.read_microvolts(record_id))
         assert not np.array_equal(other.read_microvolts(record_id), demo.read_microvolts(record_id))
@@ -390,30 +390,30 @@ def test_records_depend_on_the_seed_alone(demo: Demo) -> None:
 
 def test_a_pickled_source_makes_the_same_records(demo: Demo) -> None:
     copy = pickle.loads(pickle.dumps(demo))  # noqa: S301
-    np.testing.assert_array_equal(copy.read_microvolts(9), demo.read_microvolts(9))
+    np.testing.assert_array_equal(copy.read_microvolts("9"), demo.read_microvolts("9"))
     assert copy.identity() == demo.identity()
     assert demo.identity() == {"source": "demo", "version": "1", "n_records": 600, "sampling_rate": 100, "seed": 5}
 
 
 def test_float_and_integer_readings_agree(demo: Demo) -> None:
-    ecg = demo.read(12)
+    ecg = demo.read("12")
     assert ecg.signal.shape == (12, 1000)
     assert ecg.signal.dtype == np.float32
-    np.testing.assert_array_equal(np.rint(1000 * ecg.signal).astype(np.int16), demo.read_microvolts(12))
+    np.testing.assert_array_equal(np.rint(1000 * ecg.signal).astype(np.int16), demo.read_microvolts("12"))
 
 
 def test_100_hz_is_the_500_hz_record_resampled(demo: Demo) -> None:
     fast = Demo(n_records=600, sampling_rate=500, seed=5)
     assert fast.n_samples == 5000
-    resampled = resample_poly(fast.make(3), 1, 5, axis=-1)
-    np.testing.assert_allclose(demo.make(3)[:, 20:-20], resampled[:, 20:-20], atol=1e-9)
+    resampled = resample_poly(fast.make("3"), 1, 5, axis=-1)
+    np.testing.assert_allclose(demo.make("3")[:, 20:-20], resampled[:, 20:-20], atol=1e-9)
     pd.testing.assert_frame_equal(fast.records, demo.records)
 
 
 def test_noise_is_on_the_electrodes_and_as_strong_as_drawn() -> None:
     fast = Demo(n_records=600, sampling_rate=500, seed=5)
     spectra = []
-    for record_id in range(1, 41):
+    for record_id in map(str, range(1, 41)):
         noise = fast.make(record_id) - fast.make(record_id, noise_free=True)
         spectra.append(np.abs(np.fft.rfft(noise[1] * np.hanning(5000))) ** 2)
     power = np.mean(spectra, axis=0)  # bins of 0.1 Hz
@@ -436,6 +436,6 @@ def test_bad_arguments_are_named(keywords: dict[str, int], message: str) -> None
 
 
 def test_unknown_record_is_named(demo: Demo) -> None:
-    for record_id in (0, 601):
-        with pytest.raises(EcgkitError, match=f"no record {record_id} "):
+    for record_id in ("0", "601", "09"):
+        with pytest.raises(EcgkitError, match=f"no record '{record_id}'"):
             demo.read(record_id)

@@ -39,19 +39,19 @@ def test_columns_and_types_are_those_of_every_source(tiny_ptbxl: TinyPtbXl):
 
 def test_metadata_are_in_words_and_units(tiny_ptbxl: TinyPtbXl):
     records = PtbXl(tiny_ptbxl()).records.set_index("record_id")
-    assert records.loc[2, "sex"] == "male"
-    assert records.loc[1, "sex"] == "female"
-    assert records.loc[13, "age"] == 90
-    assert records.loc[13, "age_over_89"]
-    assert np.isnan(records.loc[11, "age"])
-    assert not records.loc[11, "age_over_89"]
-    assert records.loc[2, "device"] == "CS-12 E"
-    assert records.loc[1, "device"] == "AT-6 6"
-    assert records.loc[1, "site"] == "2"
-    assert pd.isna(records.loc[5, "site"])
+    assert records.loc["2", "sex"] == "male"
+    assert records.loc["1", "sex"] == "female"
+    assert records.loc["13", "age"] == 90
+    assert records.loc["13", "age_over_89"]
+    assert np.isnan(records.loc["11", "age"])
+    assert not records.loc["11", "age_over_89"]
+    assert records.loc["2", "device"] == "CS-12 E"
+    assert records.loc["1", "device"] == "AT-6 6"
+    assert records.loc["1", "site"] == "2"
+    assert pd.isna(records.loc["5", "site"])
     assert records["pacemaker"].isna().all()
-    assert bool(records.loc[2, "validated_by_human"])
-    assert json.loads(records.loc[2, "scp_codes"]) == {"INVA": 100.0}
+    assert bool(records.loc["2", "validated_by_human"])
+    assert json.loads(records.loc["2", "scp_codes"]) == {"INVA": 100.0}
 
 
 def test_a_blank_sex_is_unknown_and_another_number_is_refused(tiny_ptbxl: TinyPtbXl):
@@ -80,14 +80,14 @@ def test_a_record_has_every_class_that_its_codes_map_to_whatever_the_likelihood(
 
 def test_both_ways_of_reading_agree(tiny_ptbxl: TinyPtbXl):
     source = PtbXl(tiny_ptbxl(3, rates=(100, 500)), sampling_rate=500)
-    microvolts, ecg = source.read_microvolts(2), source.read(2)
+    microvolts, ecg = source.read_microvolts("2"), source.read("2")
     assert microvolts is not None
     assert microvolts.shape == (12, 5000)
     np.testing.assert_allclose(ecg.signal, microvolts / 1000, atol=1e-6)
-    assert (ecg.record_id, ecg.sampling_rate) == (2, 500)
-    np.testing.assert_array_equal(source.reader([2]).read_microvolts(2), microvolts)
+    assert (ecg.record_id, ecg.sampling_rate) == ("2", 500)
+    np.testing.assert_array_equal(source.reader(["2"]).read_microvolts("2"), microvolts)
     with pytest.raises(EcgkitError, match="no record 99"):
-        source.read(99)
+        source.read("99")
 
 
 def test_a_short_table_whose_files_are_there_is_a_part(tiny_ptbxl: TinyPtbXl):
@@ -120,7 +120,7 @@ def test_a_folder_that_says_so_may_lack_records(tiny_ptbxl: TinyPtbXl):
     manifest = {"part": True, "reason": "a lesson", "version": "1.0.2"}
     (folder / "ecgkit_manifest.json").write_text(json.dumps(manifest))
     source = PtbXl(folder)
-    assert 7 not in set(source.records["record_id"])
+    assert "7" not in set(source.records["record_id"])
     assert len(source.records) == len(source.labels["all"]) == 39
     assert source.version == "1.0.2"
     assert source.part == manifest
@@ -130,7 +130,7 @@ def test_a_folder_that_says_so_may_lack_records(tiny_ptbxl: TinyPtbXl):
 def test_a_download_says_how_many_records_count(tiny_ptbxl: TinyPtbXl):
     folder = tiny_ptbxl()
     (folder / "ecgkit_manifest.json").write_text('{"first": {"100": 12}}')
-    assert PtbXl(folder).records["record_id"].tolist() == list(range(1, 13))
+    assert PtbXl(folder).records["record_id"].tolist() == [str(i) for i in range(1, 13)]
     assert "ecgkit download ptbxl --rate 500" in refused(folder, sampling_rate=500)
     (folder / "records100/00000/00007_lr.dat").unlink()
     assert "1 of 12 records" in refused(folder)
@@ -199,7 +199,7 @@ def test_the_identity_changes_with_tables_rate_and_files(tiny_ptbxl: TinyPtbXl):
 
 def test_what_travels_to_a_worker_is_small(tiny_ptbxl: TinyPtbXl):
     source = PtbXl(tiny_ptbxl(40))
-    assert len(pickle.dumps(source.reader([1, 2, 3]))) < 1000
+    assert len(pickle.dumps(source.reader(["1", "2", "3"]))) < 1000
 
 
 @pytest.mark.real
@@ -225,8 +225,8 @@ def test_a_record_of_ptbxl_is_what_wfdb_reads(ptbxl_folder: Path):
 
     source = PtbXl(ptbxl_folder)
     expected = wfdb.rdsamp(str(ptbxl_folder / "records100/21000/21837_lr"))[0].T
-    np.testing.assert_allclose(source.read(21837).signal, expected, atol=1e-6)
-    microvolts = source.read_microvolts(21837)
+    np.testing.assert_allclose(source.read("21837").signal, expected, atol=1e-6)
+    microvolts = source.read_microvolts("21837")
     assert microvolts is not None
     np.testing.assert_allclose(microvolts / 1000, expected, atol=1e-6)
 

@@ -155,7 +155,7 @@ def nearest_records(
         distance[members] = np.linalg.norm(points - clusters.centres[cluster], axis=1)
     table = records[["record_id", "patient_id", "fold"]].iloc[rows].reset_index(drop=True)
     table = table.assign(cluster=assigned, distance=distance, position=rows)
-    table = table[assigned >= 0].sort_values(["cluster", "distance", "record_id"], kind="stable")
+    table = table[assigned >= 0].sort_values(["cluster", "distance", "position"], kind="stable")
     table = table.drop_duplicates(["cluster", "patient_id"]).groupby("cluster").head(number)
     return table[["cluster", "record_id", "fold", "distance", "position"]].reset_index(drop=True)
 

@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from ecgkit.feature_space.clusters.fit import check_k, fit_kmeans, principal_components, training_sample
 from ecgkit.feature_space.standardize import standardize, training_rows
+from ecgkit.stats.identifiers import patient_codes
 
 
 def k_selection(
@@ -128,11 +129,12 @@ def _bootstraps(
     points: NDArray[np.float32], patients: NDArray[np.generic], *, k: int, n_init: int, seed: int, number: int
 ) -> list[NDArray[np.int32]]:
     """Draw patients with replacement, fit on their records, and assign all records to the nearest centre."""
-    names, of_record = np.unique(patients, return_inverse=True)
+    of_record = patient_codes(patients)
+    n_patients = int(of_record.max()) + 1
     random = np.random.default_rng(seed)
     solutions = []
     for _ in range(number):
-        drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)))
+        drawn = random.multinomial(n_patients, np.full(n_patients, 1 / n_patients))
         rows = np.repeat(np.arange(len(points)), drawn[of_record])
         check_k(k, len(rows))
         # One seed for all: what differs is the records.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import TARGETS, Target, align
+from ecgkit.stats.identifiers import patient_codes
 
 PROBE, BASELINE, DEMOGRAPHICS, MEASURES = "probe", "baseline", "demographics", "measures"
 UNTRAINED, CONTROL_TASK, PERMUTATION, SUPERVISED = "untrained", "control_task", "permutation", "supervised"
@@ -140,7 +141,8 @@ def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> 
     ndarray of int64, shape (number, records)
         Of which record each record gets what is exchanged.
     """
-    _, of_record, counts = np.unique(patients, return_inverse=True, return_counts=True)
+    of_record = patient_codes(patients)
+    counts = np.bincount(of_record)
     order = np.argsort(of_record, kind="stable")
     begins = np.cumsum(counts) - counts
     place = np.empty(len(patients), dtype=np.int64)

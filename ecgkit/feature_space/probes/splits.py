@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from ecgkit.errors import EcgkitError
+from ecgkit.stats.identifiers import patient_codes
 
 N_SPLITS = 5
 
@@ -59,8 +60,9 @@ def patient_splits(patients: NDArray[np.generic], seed: int, n_splits: int = N_S
     EcgkitError
         If the records are of fewer than two patients.
     """
-    number = min(n_splits, len(np.unique(patients)))
+    codes = patient_codes(patients)
+    number = min(n_splits, len(np.unique(codes)))
     if number < 2:
         raise EcgkitError("cross-validation needs the records of two patients in folds 1-8: leave this target out")
     splitter = GroupKFold(n_splits=number, shuffle=True, random_state=seed)
-    yield from splitter.split(np.zeros(len(patients)), groups=patients)
+    yield from splitter.split(np.zeros(len(patients)), groups=codes)

@@ -75,7 +75,8 @@ class Demo(Source):
         plans = draw_plans(n_records, seed)
         self.records = describe(plans, seed)
         self.labels = label_tables([json.loads(codes) for codes in self.records["scp_codes"]])
-        self._plans = [{str(k): value for k, value in plan.items()} for plan in plans.to_dict("records")]
+        rows: list[dict[str, Any]] = [{str(k): value for k, value in plan.items()} for plan in plans.to_dict("records")]
+        self._plans = dict(zip(self.records["record_id"], rows, strict=True))
 
     def identity(self) -> dict[str, object]:
         """Everything that decides what the records contain, as JSON data."""
@@ -87,12 +88,12 @@ class Demo(Source):
             "seed": self.seed,
         }
 
-    def read(self, record_id: int) -> ECG:
+    def read(self, record_id: str) -> ECG:
         """Make one record.
 
         Parameters
         ----------
-        record_id : int
+        record_id : str
             A value of ``records["record_id"]``.
 
         Returns
@@ -106,14 +107,14 @@ class Demo(Source):
             If there is no such record.
         """
         signal = self.read_microvolts(record_id).astype(np.float32) / np.float32(1000)
-        return ECG(signal, self.sampling_rate, str(record_id))
+        return ECG(signal, self.sampling_rate, record_id)
 
-    def read_microvolts(self, record_id: int) -> NDArray[np.int16]:
+    def read_microvolts(self, record_id: str) -> NDArray[np.int16]:
         """Make one record as integers.
 
         Parameters
         ----------
-        record_id : int
+        record_id : str
             A value of ``records["record_id"]``.
 
         Returns
@@ -128,12 +129,12 @@ class Demo(Source):
         """
         return np.rint(1000 * self.make(record_id)).clip(-32768, 32767).astype(np.int16)
 
-    def make(self, record_id: int, *, noise_free: bool = False) -> FloatArray:
+    def make(self, record_id: str, *, noise_free: bool = False) -> FloatArray:
         """Make one record before it is rounded.
 
         Parameters
         ----------
-        record_id : int
+        record_id : str
             A value of ``records["record_id"]``.
         noise_free : bool, default False
             Leave out noise, fibrillation waves and the device: what an ideal device would see of the heart's beats.
@@ -151,7 +152,7 @@ class Demo(Source):
         from scipy.signal import resample_poly
 
         plan = self._plan(record_id)
-        rng = np.random.default_rng([self.seed, 1, record_id])
+        rng = np.random.default_rng([self.seed, 1, int(record_id)])
         body = self._body(plan, rng)
         rhythm = Rhythm(
             rate=plan["rate"],
@@ -170,10 +171,10 @@ class Demo(Source):
         leads: FloatArray = LEAD_WEIGHTS @ electrodes[:, cut : cut + self.n_samples]
         return leads
 
-    def _plan(self, record_id: int) -> dict[str, Any]:
-        if not isinstance(record_id, (int, np.integer)) or not 1 <= record_id <= self.n_records:
-            raise EcgkitError(f"no record {record_id!r} in the demo: record_id goes from 1 to {self.n_records}")
-        return self._plans[int(record_id) - 1]
+    def _plan(self, record_id: str) -> dict[str, Any]:
+        if record_id not in self._plans:
+            raise EcgkitError(f"no record {record_id!r} in the demo: record_id is text, from '1' to '{self.n_records}'")
+        return self._plans[record_id]
 
     def _body(self, plan: dict[str, Any], rng: np.random.Generator) -> Body:
         build = np.random.default_rng([self.seed, 2, plan["patient_id"]]).normal(0, 0.6, (len(ELECTRODES), 3))

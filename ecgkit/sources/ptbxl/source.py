@@ -97,15 +97,15 @@ class PtbXl(Source):
         states = "\n".join(f"{file} {files_there[file]}" for file in files.values())
         self._files_sha256 = hashlib.sha256(states.encode()).hexdigest()
 
-    def read(self, record_id: int) -> ECG:
+    def read(self, record_id: str) -> ECG:
         """Read one record; see `Source.read`."""
         return self._files.read(self._known(record_id))
 
-    def read_microvolts(self, record_id: int) -> NDArray[np.int16] | None:
+    def read_microvolts(self, record_id: str) -> NDArray[np.int16] | None:
         """Read one record as the integers of microvolts that PTB-XL stores; see `Source.read_microvolts`."""
         return self._files.read_microvolts(self._known(record_id))
 
-    def reader(self, record_ids: Sequence[int]) -> WfdbFiles:
+    def reader(self, record_ids: Sequence[str]) -> WfdbFiles:
         """Give what a worker process needs to read these records, without the tables."""
         return self._files.subset(record_ids)
 
@@ -114,7 +114,7 @@ class PtbXl(Source):
         digest = hashlib.sha256()
         for name in ("ptbxl_database.csv", "scp_statements.csv"):
             digest.update((self.folder / name).read_bytes())
-        digest.update(self.records["record_id"].to_numpy(np.int64).tobytes())
+        digest.update("\n".join(self.records["record_id"]).encode())
         return {
             "source": self.name,
             "version": self.version,
@@ -131,7 +131,7 @@ class PtbXl(Source):
             f"; a part: {self.part.get('reason', 'as its manifest says')}" if self.part else ""
         )
 
-    def _known(self, record_id: int) -> int:
+    def _known(self, record_id: str) -> str:
         if record_id not in self._files.files:
             raise EcgkitError(f"no record {record_id} in {self.folder}: it has {len(self._files.files)} records")
         return record_id
