@@ -17,3 +17,9 @@ def make_predictions(
         score = rng.normal(-1, 1.5, n_records)
         table |= {f"true_{name}": rng.random(n_records) < expit(score), f"prob_{name}": expit(score).astype(np.float32)}
     return pd.DataFrame(table)
+
+
+def as_calibrated(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Add calibrated probabilities that are equal to the uncalibrated ones."""
+    columns = [name for name in predictions if str(name).startswith("prob_")]
+    return predictions.assign(**{str(name).replace("prob_", "calibrated_"): predictions[name] for name in columns})

@@ -1,4 +1,4 @@
-"""What a session's report says: choices from fold 9, metrics of folds 9 and 10 with intervals; and comparisons."""
+"""The report of a session, comparisons of sessions, and ensembles."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from ecgkit.evaluation.fold import fold_metrics, fold_report
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, standing
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
 from ecgkit.evaluation.page import write_page
-from ecgkit.evaluation.report import classification_report, evaluate, evaluate_session, interval_table, metrics_table
+from ecgkit.evaluation.report import (
+    classification_report,
+    evaluate,
+    evaluate_session,
+    interval_table,
+    metrics_table,
+    reported_fold,
+    write_report,
+)
 from ecgkit.evaluation.run import ComparisonRun, begin_comparison
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
-from ecgkit.stats.calibration import (
-    add_calibration,
-    apply_calibration,
-    calibration_summary,
-    fit_calibration,
-)
+from ecgkit.evaluation.test_fold import evaluate_test_fold
+from ecgkit.stats.calibration import add_calibration, apply_calibration, calibration_summary
+from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.thresholds import POLICIES, fit_thresholds, policy_table
 
 __all__ = [
@@ -41,6 +46,7 @@ __all__ = [
     "cooccurrence_tables",
     "evaluate",
     "evaluate_session",
+    "evaluate_test_fold",
     "fit_calibration",
     "fit_ensemble",
     "fit_thresholds",
@@ -52,10 +58,12 @@ __all__ = [
     "policy_table",
     "published",
     "read_predictions",
+    "reported_fold",
     "selective_report",
     "standing",
     "subgroup_report",
     "threshold_examples",
     "write_ensemble",
     "write_page",
+    "write_report",
 ]

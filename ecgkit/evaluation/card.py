@@ -42,16 +42,18 @@ NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", "model_opti
 """Parameters that other sections of the card contain, or that do not change the model."""
 
 
-def write_model_card(session: Session, dataset: Dataset) -> Path:
+def write_model_card(session: Session, dataset: Dataset, metrics: Mapping[str, Any]) -> Path:
     """Write ``model_card.md`` of an evaluated training session.
 
     Parameters
     ----------
     session : Session
-        With weights, ``config.json``, ``metrics.json`` and, of a classifier, ``thresholds.json`` and
+        With weights, ``config.json`` and, of a classifier, ``thresholds.json`` and
         ``calibration.json``. Without ``subgroups.json`` the card says that subgroups were not looked at.
     dataset : Dataset
         What the session was trained on, opened with its label set.
+    metrics : mapping
+        The contents of ``metrics.json``.
 
     Returns
     -------
@@ -60,8 +62,9 @@ def write_model_card(session: Session, dataset: Dataset) -> Path:
     """
     trained = load_weights(session.best_weights)
     description = describe(session, trained, dataset)
-    names = ("config.json", "metrics.json", THRESHOLDS, CALIBRATION, "subgroups.json")
+    names = ("config.json", THRESHOLDS, CALIBRATION, "subgroups.json")
     results = {name: session.read_json(name) for name in names if (session.path / name).is_file()}
+    results["metrics.json"] = dict(metrics)
     return session.write_text(CARD, model_card(description, results, name=session.name))
 
 

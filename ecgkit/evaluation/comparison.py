@@ -1,7 +1,6 @@
-"""Whether one session is better than another: differences on the same records, with intervals over the patients.
+"""Differences between two sessions on the same records, with intervals over patients.
 
-Two sessions are compared on fold 10 to report a difference, never to choose one of them: what is chosen, is chosen on
-fold 9.
+Sessions are compared on fold 10 to report a difference, never to choose one of them.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ class Comparison:
     Attributes
     ----------
     names : tuple of str
-        What the two are called.
+        The names of the two.
     fold : int
         The fold.
     n_records, n_patients : int
-        What they were compared on.
+        On which they were compared.
     resamples : int
         Bootstrap resamples of patients.
     macro : DataFrame
-        One row a macro mean (``auc``, ``average_precision``, and ``f1`` where there were thresholds): ``first``,
-        ``second``, ``difference`` (first less second), ``difference_low``, ``difference_high``, ``p``, ``resamples``.
+        One row per macro mean (``auc``, ``average_precision``, and ``f1`` if there were thresholds): ``first``,
+        ``second``, ``difference`` (first minus second), ``difference_low``, ``difference_high``, ``p``, ``resamples``.
     classes : DataFrame
-        One row a class, the same columns of its AUC; ``p_holm``, corrected over the classes; ``delong_p`` and
-        ``delong_p_holm`` of DeLong's test, which takes records as independent, whereas the bootstrap takes patients.
+        One row per class, the same columns of its AUC; ``p_holm``, adjusted over the classes; ``delong_p`` and
+        ``delong_p_holm`` of DeLong's test, which assumes independent records, whereas the bootstrap resamples patients.
     """
 
     names: tuple[str, str]
@@ -58,7 +57,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """One sentence; it says "better" only where the interval of the macro AUC's difference leaves zero out."""
+        """One sentence, with "better" only where the interval of the macro AUC's difference excludes zero."""
         columns = ["difference", "difference_low", "difference_high", "p"]
         value, low, high, p = (float(number) for number in self.macro.loc["auc", columns].to_numpy())
         first, second = self.names
@@ -78,7 +77,7 @@ class Comparison:
 
 
 def _signed(value: float) -> str:
-    """Write a difference with its sign, and zero without one."""
+    """Format a difference with its sign, and zero without one."""
     return f"{round(value, 4) + 0.0:+.4f}" if round(value, 4) else "0.0000"
 
 
@@ -94,19 +93,18 @@ def compare(
 ) -> Comparison:
     """Compare two sets of predictions for the same records by a paired bootstrap of patients.
 
-    Each resample draws patients and takes the difference of both sets on the very same draw, so that what makes a draw
-    easy or hard for both drops out.
+    Each resample draws patients and takes the difference of both sets on the same draw.
 
     Parameters
     ----------
     first, second : FoldScores
         Outcomes and probabilities of the same records in the same order; see `align`.
     patient_ids : array-like, shape (records,)
-        Whose record each is.
+        The patient of each record.
     thresholds : tuple of two mappings, optional
-        What `fit_thresholds` gave for each on fold 9; without them there is no F1.
+        As returned by `fit_thresholds` for each; without them there is no F1.
     names : tuple of str
-        What the verdict calls the two.
+        The names of the two in the verdict.
     resamples : int, default 1000
         Bootstrap resamples of patients.
     seed : int, default 0
@@ -130,7 +128,7 @@ def compare(
     weights = patient_weights(patients, resamples=resamples, seed=seed)
     values, drawn = [_class_metrics(*pair) for pair in pairs], [_class_metrics(*pair, weights) for pair in pairs]
     macro = {
-        # Both lack the same classes in a resample, since that hangs on the outcomes alone: the means stay paired.
+        # Both lack the same classes in a resample, since that depends on the outcomes only: the means stay paired.
         metric: _row(*(stats.mean_of_classes(part[metric]) for part in (*values, *drawn)))
         for metric in values[0]
     }
@@ -146,19 +144,19 @@ def compare(
 
 
 def _check_pair(first: FoldScores, second: FoldScores, patients: NDArray[Any]) -> NDArray[Any]:
-    """Make sure that two sets of predictions are for the same records, of more than one patient."""
+    """Check that two sets of predictions are for the same records, of more than one patient."""
     if (first.fold, first.classes) != (second.fold, second.classes):
         raise EcgkitError(
             f"fold {first.fold} with {', '.join(first.classes)} and fold {second.fold} with "
-            f"{', '.join(second.classes)} cannot be compared: give the same fold and the same classes in one order"
+            f"{', '.join(second.classes)} cannot be compared: pass the same fold and the same classes in one order"
         )
     if not len(first.prob) == len(second.prob) == len(patients):
         raise EcgkitError(
             f"there are {len(first.prob)} and {len(second.prob)} records and {len(patients)} patient ids: "
-            "give the same records in one order, as align does"
+            "pass the same records in one order, as align does"
         )
     if differing := int((first.y_true != second.y_true).any(axis=1).sum()):
-        raise EcgkitError(f"{differing} records have other true labels in the two: give the same records in one order")
+        raise EcgkitError(f"{differing} records have other true labels in the two: pass the same records in one order")
     if len(np.unique(patients)) < 2:
         raise EcgkitError("all records are of one patient: an interval over patients needs at least two of them")
     return patients
@@ -167,7 +165,7 @@ def _check_pair(first: FoldScores, second: FoldScores, patients: NDArray[Any]) -
 def _class_metrics(
     scores: FoldScores, thresholds: Thresholds | None, weights: Floats | None = None
 ) -> dict[str, Floats]:
-    """Compute the metrics of each class that a comparison is made by; see `stats.auc` for the shapes."""
+    """Compute the compared metrics of each class; see `stats.auc` for the shapes."""
     truth, prob = scores.y_true, scores.prob
     found = {
         "auc": stats.auc(truth, prob, weights=weights),
@@ -190,7 +188,7 @@ def _class_table(first: FoldScores, second: FoldScores, drawn_first: Floats, dra
 
 
 def _row(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats) -> dict[str, float]:
-    """Lay out the comparison of one metric as a row of a table."""
+    """Return the comparison of one metric as a row of a table."""
     difference = paired_difference(first, second, drawn_first, drawn_second)
     return {
         "first": float(np.asarray(first)),
@@ -204,7 +202,7 @@ def _row(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second:
 
 
 def class_names(predictions: pd.DataFrame) -> tuple[str, ...]:
-    """Read the classes of a table of predictions off its columns, in their order."""
+    """Return the classes of a table of predictions, in the order of its columns."""
     return tuple(str(name).removeprefix("true_") for name in predictions if str(name).startswith("true_"))
 
 
@@ -227,12 +225,12 @@ def read_predictions(session: Session) -> pd.DataFrame:
 
 
 def align(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Bring tables of predictions for the same records into one order, that of the first.
+    """Sort tables of predictions for the same records in the order of the first.
 
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        What each is called, and its predictions: ``record_id``, ``patient_id``, ``fold``, ``true_CLASS``,
+        The name of each, and its predictions: ``record_id``, ``patient_id``, ``fold``, ``true_CLASS``,
         ``prob_CLASS``.
 
     Returns
@@ -249,7 +247,7 @@ def align(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     reference, *others = tables
     for name, table in tables.items():
         if table["record_id"].duplicated().any():
-            raise EcgkitError(f"{name} has a record twice: give one row a record")
+            raise EcgkitError(f"{name} has a record twice: pass one row per record")
     aligned = {reference: tables[reference].reset_index(drop=True)}
     for name in others:
         aligned[name] = _align_one(aligned[reference], tables[name], names=(reference, name))
@@ -257,7 +255,7 @@ def align(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
 
 
 def _align_one(reference: pd.DataFrame, table: pd.DataFrame, *, names: tuple[str, str]) -> pd.DataFrame:
-    """Bring one table into another one's order, after making sure that it says the same of the same records."""
+    """Sort one table in the order of another, after checking that they have the same records, patients and labels."""
     of_first, of_second = class_names(reference), class_names(table)
     if set(of_first) != set(of_second):
         odd = ", ".join(sorted(set(of_first) ^ set(of_second)))
@@ -290,7 +288,7 @@ def compare_sessions(
     first, second : Session
         Finished training sessions of one dataset and label set.
     fold : int, default 10
-        10 for reporting, 9 for choosing.
+        10 to report, 9 to choose.
     resamples : int, default 1000
         Bootstrap resamples of patients.
     seed : int, default 0
@@ -306,7 +304,7 @@ def compare_sessions(
         If one is not finished, or they do not hold the same records with the same true labels.
     """
     if first.name == second.name:
-        raise EcgkitError(f"{first.name} cannot be compared with a session of the same name: give another")
+        raise EcgkitError(f"{first.name} cannot be compared with a session of the same name: name another")
     return compare_aligned(
         align({session.name: read_predictions(session) for session in (first, second)}),
         fold=fold,
@@ -324,7 +322,7 @@ def compare_aligned(
     resamples: int,
     seed: int,
 ) -> Comparison:
-    """Compare two tables of predictions that `align` brought into one order; see `compare` for the rest."""
+    """Compare two tables of predictions that were sorted by `align`; see `compare`."""
     (first, reference), (second, other) = tables.items()
     classes = class_names(reference)
     return compare(

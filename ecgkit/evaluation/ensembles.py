@@ -1,7 +1,6 @@
-"""Ensembles: several finished sessions taken together, with what is fitted, fitted on fold 9.
+"""Ensembles of finished sessions, with parameters fitted on fold 9.
 
-Each member's best checkpoint was chosen on fold 9 as well, so that fold 9 is a little kind to all of them; fold 10 was
-seen by none.
+The best checkpoint of each member was chosen on fold 9 as well, so that fold 9 is slightly optimistic for all of them.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import align, class_names, read_predictions
 from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, cost
-from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.report import evaluate_session
 from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats import Bools, Floats
-from ecgkit.stats.calibration import CLIP, MIN_RECORDS
-from ecgkit.stats.ensembles import combine, member_logits
+from ecgkit.stats.calibration import CLIP, clipped_logit
+from ecgkit.stats.calibration_fit import MIN_RECORDS
+from ecgkit.stats.ensembles import combine
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
 
@@ -37,38 +36,39 @@ VERSION = 1
 """The version of the layout of ``ensemble.json``."""
 
 SPLITS = 5
-"""Into so many parts the patients of fold 9 are divided, for what is chosen or predicted out of fold."""
+"""The number of cross-validation splits of the patients of fold 9."""
 
 REGULARISATIONS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-"""The values of C, scikit-learn's inverse strength of the L2 penalty, among which stacking chooses for each class."""
+"""The values of C, scikit-learn's inverse strength of the L2 penalty, from which stacking chooses for each class."""
 
 WEIGHTS_GAP = 1e-4
-"""So far above the lowest possible log loss weights may be."""
+"""The largest distance of the weights' log loss from the lowest possible one."""
 
 FORMULAS = {
     "mean_prob": "mean over members of prob",
     "mean_logit": "expit(mean over members of logit(prob))",
     "weights": "sum over members of weight * prob",
-    "stacking": "expit(intercept + sum over members of weight * logit(prob)), class by class",
+    "stacking": "expit(intercept + sum over members of weight * logit(prob)), per class",
 }
-"""The methods, and how each computes a probability from those of the members."""
+"""How each method computes a probability from those of the members."""
 
 METHODS = tuple(FORMULAS)
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several models taken together.
+    """An ensemble of models.
 
     Attributes
     ----------
     description : dict
-        Plain JSON: ``version``, ``method``, ``formula``, ``members``, ``classes``, ``fitted_on`` (None where nothing
-        is), and ``weights`` (member to weight) or, of stacking, ``coefficients`` (class to ``intercept``, ``weights``,
-        ``regularisation`` and, where nothing was fitted, ``reason``). `apply_ensemble` computes probabilities from it.
+        Plain JSON: ``version``, ``method``, ``formula``, ``members``, ``classes``, ``fitted_on`` (None if nothing
+        is fitted), and ``weights`` (member to weight) or, for stacking, ``coefficients`` (class to ``intercept``,
+        ``weights``, ``regularisation`` and, where nothing was fitted, ``reason``); the input of
+        `ecgkit.stats.ensembles.apply_ensemble`.
     predictions : DataFrame
-        ``record_id``, ``patient_id``, ``fold`` (9 and 10), and for each class ``true_CLASS`` and ``prob_CLASS``. Of a
-        method that is fitted, fold 9 is predicted out of fold: each part of its patients by a fit on the others.
+        ``record_id``, ``patient_id``, ``fold`` (9 and 10), and for each class ``true_CLASS`` and ``prob_CLASS``. Fold 9
+        of a fitted method is predicted out of fold: each split of its patients by a fit on the others.
     """
 
     description: dict[str, Any]
@@ -76,27 +76,26 @@ class Ensemble:
 
 
 def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int = 0) -> Ensemble:
-    """Put models together by their predictions.
+    """Combine models by their predictions.
 
-    ``mean_prob`` and ``mean_logit`` fit nothing. ``weights`` finds weights of the probabilities, at least 0 and 1 in
-    sum, with the lowest log loss over all classes. ``stacking`` is a logistic regression for each class on the members'
-    logits, its regularisation chosen by cross-validation over patients.
+    ``mean_prob`` and ``mean_logit`` fit nothing. ``weights`` finds non-negative weights of the probabilities that sum
+    to 1 and have the lowest log loss over all classes. ``stacking`` is a logistic regression per class on the members'
+    logits, with a regularisation chosen by cross-validation over patients.
 
     Parameters
     ----------
     members : mapping of str to DataFrame
-        What each model is called, and its predictions for folds 9 and 10, of the same records.
+        The name of each model, and its predictions of the same records of folds 9 and 10.
     method : {"mean_prob", "mean_logit", "weights", "stacking"}
-        How.
+        The method.
     seed : int, default 0
-        Of the division of fold 9's patients into parts.
+        Of the splits of fold 9's patients.
 
     Returns
     -------
     Ensemble
-        What is fitted, is fitted on the whole of fold 9 and predicts fold 10. Its predictions for fold 9 are out of
-        fold, since thresholds and calibration, which are fitted on them afterwards, would else take the ensemble for
-        better than it is.
+        Fitted on fold 9. Its own predictions of fold 9 are out of fold, since thresholds and calibration are fitted on
+        them afterwards.
 
     Raises
     ------
@@ -109,7 +108,7 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
     """
     check_choice("method", method, METHODS)
     if len(members) < 2:
-        raise EcgkitError(f"an ensemble has at least two members, not {len(members)}: give more")
+        raise EcgkitError(f"an ensemble has at least two members, not {len(members)}: pass more")
     tables = align(members)
     reference = next(iter(tables.values()))
     classes = class_names(reference)
@@ -134,14 +133,14 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
 
 
 def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *, seed: int = 0) -> Session:
-    """Put finished sessions together into a session of its own, with the files that every session has.
+    """Combine finished sessions into a new session, with the files that every session has.
 
     Parameters
     ----------
     root : Path
-        The folder that holds the sessions' folder.
+        The folder that holds ``training_sessions``.
     members : sequence of Session or str
-        Finished training sessions of one dataset and label set, none an ensemble itself.
+        Finished training sessions of one dataset and label set, none of them an ensemble.
     method : str
         As of `fit_ensemble`.
     seed : int, default 0
@@ -150,9 +149,9 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     Returns
     -------
     Session
-        A new one, or that which was made before of the same members by the same method. Finished: ``config.json``
-        (its model is ``"ensemble"``), ``ensemble.json``, the report's files, ``environment.json``, ``notes.txt``,
-        ``training_log.txt`` and ``DONE``.
+        A finished session, new or made before from the same predictions by the same method: ``config.json`` (with
+        model ``"ensemble"``), ``ensemble.json``, the files of the report, ``environment.json``, ``notes.txt`` and
+        ``training_log.txt``.
 
     Raises
     ------
@@ -185,35 +184,35 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
 
 
 def is_ensemble(session: Session) -> bool:
-    """Tell whether a session is put together from others."""
+    """Return True if a session is an ensemble of others."""
     return sessions.read_config(session).get("model") == ENSEMBLE
 
 
 def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
-    """Give for each session, by its name, the SHA-256 of the predictions that it made."""
+    """Return the SHA-256 of the predictions of each session, by name."""
     return {session.name: file_sha256(session.path / "predictions.parquet") for session in members}
 
 
 def _shared_config(members: Sequence[Session]) -> dict[str, Any]:
-    """Give what the members' configurations have in common, and refuse members that do not go together."""
+    """Return the shared configuration of the members; refuse members that cannot be combined."""
     names = [session.name for session in members]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise EcgkitError(f"{twice[0]} is a member twice: give each session once")
+        raise EcgkitError(f"{twice[0]} is a member twice: name each session once")
     configs = [session.config for session in members]
     for session, config in zip(members, configs, strict=True):
         if config.get("model") == ENSEMBLE:
-            raise EcgkitError(f"{session.name} is an ensemble itself: give its members {', '.join(config['members'])}")
+            raise EcgkitError(f"{session.name} is an ensemble itself: name its members {', '.join(config['members'])}")
         for key in SAME:
             if config.get(key) != configs[0].get(key):
                 raise EcgkitError(
                     f"the {key} of {session.name} is {config.get(key)}, of {names[0]} "
-                    f"{configs[0].get(key)}: give sessions of one dataset and label set"
+                    f"{configs[0].get(key)}: name sessions of one dataset and label set"
                 )
     return {key: configs[0][key] for key in ("dataset", *SAME)} if configs else {}
 
 
 def _cost(members: Sequence[Session]) -> dict[str, float | None]:
-    """Add up what the members cost; None if one does not say."""
+    """Add up the parameters and seconds of the members; None if one is unknown."""
     parameters, seconds = (sum(values) for values in zip(*map(cost, members), strict=True))
     return {
         "parameters": None if np.isnan(parameters) else int(parameters),
@@ -222,31 +221,29 @@ def _cost(members: Sequence[Session]) -> dict[str, float | None]:
 
 
 def _log_lines(description: Mapping[str, Any]) -> list[str]:
-    """Say in the log what was put together, and where the numbers of fold 9 come from."""
+    """Describe the ensemble and the source of its predictions of fold 9, for the log."""
     lines = [f"ensemble of {', '.join(description['members'])} by {description['method']}: {description['formula']}"]
     if "weights" in description:
         lines.append("weights: " + ", ".join(f"{name} {value:.4f}" for name, value in description["weights"].items()))
     if description["fitted_on"]:
         lines.append(
             f"fitted on fold {VALIDATION_FOLD}, whose own predictions are out of fold: "
-            f"{description['splits']} parts of its patients, each predicted by a fit on the others"
+            f"{description['splits']} splits of its patients, each predicted by a fit on the others"
         )
     return lines
 
 
 def _report(session: Session, ensemble: Ensemble) -> None:
-    """Write the report's files, and say in the text what the ensemble is."""
-    names = ", ".join(ensemble.description["members"])
-    evaluate_session(session, ensemble.predictions, ensemble.description["classes"])
-    text = (session.path / "classification_report.txt").read_text()
-    header = f"ensemble ({ensemble.description['method']}) of the best checkpoints of {names}"
-    session.write_text("classification_report.txt", f"{header}\n{text}")
-    write_page(session)
+    """Write the files of the report."""
+    description = ensemble.description
+    names = ", ".join(description["members"])
+    header = f"ensemble ({description['method']}) of the best checkpoints of {names}"
+    evaluate_session(session, ensemble.predictions, description["classes"], header=header)
 
 
 @dataclass(frozen=True)
 class _Case:
-    """Fold 9 as an ensemble is fitted on it.
+    """The data of fold 9 on which an ensemble is fitted.
 
     Attributes
     ----------
@@ -255,11 +252,11 @@ class _Case:
     prob : ndarray of float64, shape (members, records, classes)
         Probabilities.
     patients : ndarray, shape (records,)
-        Whose record each is.
+        The patient of each record.
     members, classes : tuple of str
         The names of the axes.
     seed : int
-        Of the division of the patients into parts.
+        Of the splits of the patients.
     """
 
     truth: Bools
@@ -270,11 +267,11 @@ class _Case:
     seed: int
 
     def take(self, rows: NDArray[np.int64]) -> _Case:
-        """Give the same for some of the records."""
+        """Return the same for some of the records."""
         return _Case(self.truth[rows], self.prob[:, rows], self.patients[rows], self.members, self.classes, self.seed)
 
     def splits(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Divide the records into parts by patient; give for each part the others' rows, then its own."""
+        """Split the records by patient; yield for each split the rows of the others, then its own."""
         n_splits = min(SPLITS, len(np.unique(self.patients)))
         if n_splits < 2:
             raise EcgkitError(f"fold {VALIDATION_FOLD} has one patient: an ensemble is fitted on at least two")
@@ -283,7 +280,7 @@ class _Case:
 
 
 def _describe(case: _Case, method: str) -> dict[str, Any]:
-    """Fit a method on all the records of a case, and describe the result as plain data."""
+    """Fit a method on all records of a case, and describe the result as JSON."""
     description: dict[str, Any] = {
         "version": VERSION,
         "method": method,
@@ -299,7 +296,7 @@ def _describe(case: _Case, method: str) -> dict[str, Any]:
 
 
 def _out_of_fold(case: _Case, method: str) -> Floats:
-    """Predict each part of the patients by a fit on the others."""
+    """Predict each split of the patients by a fit on the others."""
     predicted = np.empty(case.truth.shape)
     for others, own in case.splits():
         predicted[own] = combine(_describe(case.take(others), method), case.prob[:, own])
@@ -307,13 +304,13 @@ def _out_of_fold(case: _Case, method: str) -> Floats:
 
 
 def _fit_weights(case: _Case) -> dict[str, Any]:
-    """Find weights at least 0 and 1 in sum with the lowest log loss; it is convex in them, so this is the best."""
-    # The weights are 1 in sum: the probability of what happened is the weighted mean of those that the members gave it.
-    given = np.where(case.truth, case.prob, 1 - case.prob).reshape(len(case.members), -1).clip(CLIP, 1.0)
+    """Find the non-negative weights of sum 1 with the lowest log loss, which is convex in them."""
+    # The probability of the outcomes is the weighted mean of the members' probabilities of them.
+    likelihood = np.where(case.truth, case.prob, 1 - case.prob).reshape(len(case.members), -1).clip(CLIP, 1.0)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
-        mixed = weights @ given
-        return -float(np.log(mixed).mean()), -(given / mixed).mean(axis=1)
+        mixed = weights @ likelihood
+        return -float(np.log(mixed).mean()), -(likelihood / mixed).mean(axis=1)
 
     n_members = len(case.members)
     best = minimize(
@@ -326,16 +323,16 @@ def _fit_weights(case: _Case) -> dict[str, Any]:
         options={"ftol": 1e-12, "maxiter": 500},
     )
     weights = best.x.clip(0.0) / best.x.clip(0.0).sum()
-    # The loss is convex, so that its gradient bounds how far the lowest one can lie below.
-    gap = float((given / (weights @ given)).mean(axis=1).max()) - 1
+    # The gradient of a convex loss bounds the distance to its minimum.
+    gap = float((likelihood / (weights @ likelihood)).mean(axis=1).max()) - 1
     if not gap < WEIGHTS_GAP:
-        raise EcgkitError(f"the weights may be {gap:.2g} above the lowest log loss: take a method such as mean_logit")
+        raise EcgkitError(f"the weights may be {gap:.2g} above the lowest log loss: choose a method such as mean_logit")
     return {"weights": dict(zip(case.members, weights.tolist(), strict=True))}
 
 
 def _fit_stacking(case: _Case) -> dict[str, Any]:
-    """Fit a logistic regression for each class on the members' logits."""
-    logits = member_logits(case.prob)
+    """Fit a logistic regression per class on the members' logits."""
+    logits = clipped_logit(case.prob)
     splits = list(case.splits()) if len(np.unique(case.patients)) > 1 else []
     fits = {}
     for i, name in enumerate(case.classes):
@@ -347,7 +344,7 @@ def _fit_stacking(case: _Case) -> dict[str, Any]:
 def _stack_class(
     truth: Bools, logits: Floats, splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
 ) -> dict[str, Any]:
-    """Fit one class, or fall back on the mean of logits and say why."""
+    """Fit one class, or fall back on the mean of logits and state the reason."""
     n_members = logits.shape[1]
 
     def mean_logit(reason: str) -> dict[str, Any]:
@@ -357,10 +354,10 @@ def _stack_class(
     n_positive = int(truth.sum())
     for count, what in ((n_positive, "positives"), (len(truth) - n_positive, "negatives")):
         if count < MIN_RECORDS:
-            return mean_logit(f"{count} {what} to fit on, fewer than {MIN_RECORDS}: the mean of logits is taken")
+            return mean_logit(f"{count} {what} to fit on, fewer than {MIN_RECORDS}: the mean of logits is used")
     usable = [pair for pair in splits if 0 < truth[pair[0]].sum() < len(pair[0])]
     if not usable:
-        return mean_logit("one patient has all records of one outcome: the mean of logits is taken")
+        return mean_logit("one patient has all records of one outcome: the mean of logits is used")
     centre, scale = logits.mean(axis=0), logits.std(axis=0)
     z = (logits - centre) / np.where(scale > 0, scale, 1.0)
     losses = [_held_out_loss(truth, z, usable, c) for c in REGULARISATIONS]
@@ -375,13 +372,14 @@ def _stack_class(
 
 
 def _regression(c: float) -> LogisticRegression:
+    """Return an unfitted logistic regression."""
     return LogisticRegression(C=c, solver="newton-cholesky", tol=1e-6)
 
 
 def _held_out_loss(
     truth: Bools, z: Floats, splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], c: float
 ) -> float:
-    """Give the log loss, over all parts together, of predictions by a fit on the other parts."""
+    """Compute the log loss of predictions by fits on the other splits."""
     predicted = [_regression(c).fit(z[others], truth[others]).predict_proba(z[own])[:, 1] for others, own in splits]
     return float(log_loss(np.concatenate([truth[own] for _, own in splits]), np.concatenate(predicted), labels=[0, 1]))
 
@@ -390,4 +388,4 @@ FITS: dict[str, Callable[[_Case], dict[str, Any]]] = {
     "weights": _fit_weights,
     "stacking": _fit_stacking,
 }
-"""The methods that are fitted on fold 9."""
+"""The methods with parameters that are fitted on fold 9."""

@@ -1,4 +1,4 @@
-"""Evaluating a table of predictions from anywhere, with whatever of the protocol it allows."""
+"""Evaluating a table of predictions of any origin."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
 from ecgkit.evaluation.report import evaluate
-from ecgkit.stats.calibration import add_calibration, fit_calibration
+from ecgkit.stats.calibration import add_calibration
+from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
 from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.stats.resampling import RESAMPLES
@@ -27,18 +29,18 @@ READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 
 @dataclass(frozen=True)
 class ExternalPredictions:
-    """Predictions that were read from a file.
+    """Predictions read from a file.
 
     Attributes
     ----------
     table : DataFrame
-        As `ecgkit.evaluation.evaluate` takes it: with ``record_id``, ``patient_id`` and ``fold``, and calibrated.
+        The input of `ecgkit.evaluation.evaluate`: with ``record_id``, ``patient_id`` and ``fold``, and calibrated.
     classes : list of str
         The classes, in the order of the file.
     thresholds : dict or None
         Chosen on fold 9; None without it.
     notes : list of str
-        What the file lacks and what was done about it, a sentence each.
+        What the file lacks and how it was handled, one sentence each.
     """
 
     table: pd.DataFrame
@@ -47,7 +49,7 @@ class ExternalPredictions:
     notes: list[str]
 
     def metrics(self, *, resamples: int = RESAMPLES) -> dict[str, Any]:
-        """Give what ``metrics.json`` would hold; fold 9 is not in it if it is not in the file."""
+        """Compute the contents of ``metrics.json``, for the folds of the file."""
         return evaluate(self.table, self.classes, self.thresholds, resamples=resamples)
 
 
@@ -57,8 +59,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     Parameters
     ----------
     path : Path or str
-        A ``.parquet`` or ``.csv`` file with, for each class, ``true_CLASS`` (0 or 1) and ``prob_CLASS`` (0 to 1). More
-        is used if it is there: ``fold``, ``patient_id``, ``record_id``, ``calibrated_CLASS``.
+        A ``.parquet`` or ``.csv`` file with, for each class, ``true_CLASS`` (0 or 1) and ``prob_CLASS`` (0 to 1).
+        Optional: ``fold``, ``patient_id``, ``record_id``, ``calibrated_CLASS``.
 
     Returns
     -------
@@ -67,8 +69,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     Raises
     ------
     EcgkitError
-        If the file cannot be read, lacks a column of a class, holds what is no outcome or no probability, or has a
-        patient in both folds.
+        If the file cannot be read, lacks a column of a class, has an invalid outcome or probability, or has a patient
+        in both folds.
     """
     path = Path(path).expanduser()
     table = _read(path)
@@ -85,9 +87,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
         )
     if "record_id" not in table:
         table["record_id"] = as_identifiers(range(len(table)))
-        notes.append("no column record_id: records are numbered as they come, and can be compared with nothing else")
+        notes.append("no column record_id: records are numbered by row, and cannot be compared with another file")
     table["patient_id"] = _patients(table, notes)
-    thresholds = None
     if VALIDATION_FOLD in set(table["fold"]):
         shared = patients_in_two_parts(table)
         if len(shared):
@@ -95,15 +96,17 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
                 f"{path} has {len(shared):,} patients in two parts, the first is patient {shared[0]}: "
                 "give predictions of folds that were assigned by patient"
             )
-        thresholds = fit_thresholds(table, classes)
     else:
         notes.append(
             f"no fold {VALIDATION_FOLD}: no thresholds are tuned, and metrics at tuned thresholds are left out"
         )
-    return ExternalPredictions(_calibrated(table, classes, notes), classes, thresholds, notes)
+    table, calibration = _calibrated(table, classes, notes)
+    thresholds = fit_thresholds(table, classes, calibration) if VALIDATION_FOLD in set(table["fold"]) else None
+    return ExternalPredictions(table, classes, thresholds, notes)
 
 
 def _read(path: Path) -> pd.DataFrame:
+    """Read a table of predictions."""
     if path.suffix not in READERS:
         raise EcgkitError(f"{path} is no table of predictions: give a .parquet or .csv file")
     try:
@@ -115,7 +118,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Make numbers of the columns that are to be numbers, whatever the file calls them."""
+    """Convert the columns of numbers to float."""
     names = [
         *(["fold"] if "fold" in table else []),
         *(f"{kind}_{name}" for name in classes for kind in ("true", "prob")),
@@ -123,7 +126,7 @@ def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataF
     ]
     numbers = {}
     for name in names:
-        # Truth may be spelled as a word in a CSV of other programs.
+        # Other programs write outcomes as words in a CSV file.
         column = table[name].replace({"True": 1, "False": 0, "true": 1, "false": 0})
         numbers[name] = pd.to_numeric(column, errors="coerce").astype("float64")
         wrong = numbers[name].isna()
@@ -134,7 +137,7 @@ def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataF
 
 
 def _patients(table: pd.DataFrame, notes: list[str]) -> pd.Series:
-    """Give each record a patient: where none is named, one of its own."""
+    """Return the patient of each record; a record without one counts as a patient."""
     if "patient_id" not in table:
         notes.append(
             "no column patient_id: each record counts as a patient; "
@@ -149,6 +152,7 @@ def _patients(table: pd.DataFrame, notes: list[str]) -> pd.Series:
 
 
 def _classes(path: Path, table: pd.DataFrame) -> list[str]:
+    """Return the classes of a table, each of which has an outcome and a probability."""
     columns = [str(column) for column in table.columns]
     names = {
         kind: [column.removeprefix(f"{kind}_") for column in columns if column.startswith(f"{kind}_")]
@@ -162,15 +166,20 @@ def _classes(path: Path, table: pd.DataFrame) -> list[str]:
     return names["true"]
 
 
-def _calibrated(table: pd.DataFrame, classes: list[str], notes: list[str]) -> pd.DataFrame:
-    """Make sure that there are calibrated probabilities: the file's own, else from fold 9, else the plain ones."""
+def _calibrated(
+    table: pd.DataFrame, classes: list[str], notes: list[str]
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """Return the table with calibrated probabilities, and the calibration if they are by one fitted on fold 9."""
     own = [f"calibrated_{name}" for name in classes]
-    if set(own) <= set(table):
-        return table
     if VALIDATION_FOLD in set(table["fold"]):
-        return add_calibration(table, fit_calibration(table, classes), classes)
-    notes.append("no calibrated probabilities and nothing to fit them on: brier and ece are of the plain probabilities")
-    return table.assign(**{f"calibrated_{name}": table[f"prob_{name}"] for name in classes})
+        calibration = fit_calibration(table, classes)
+        calibrated = add_calibration(table, calibration, classes)
+        if not set(own) <= set(table) or np.allclose(calibrated[own], table[own], atol=1e-6):
+            return calibrated, calibration
+    if set(own) <= set(table):
+        return table, None
+    notes.append("no calibrated probabilities and no fold 9 to fit them on: brier and ece use prob_CLASS")
+    return table.assign(**{f"calibrated_{name}": table[f"prob_{name}"] for name in classes}), None
 
 
 def compare_predictions(
@@ -181,9 +190,9 @@ def compare_predictions(
     Parameters
     ----------
     pair : mapping of str to ExternalPredictions
-        What each is called, and its predictions. F1 is compared if both have thresholds from fold 9.
+        The name of each, and its predictions. F1 is compared if both have thresholds from fold 9.
     fold : int, default 10
-        Whose records.
+        The fold to compare.
     resamples : int, default 1000
         Bootstrap resamples of patients.
     seed : int, default 0

@@ -1,4 +1,4 @@
-"""Every metric of one fold, by itself and with intervals."""
+"""Every metric of one fold, with intervals."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from ecgkit import stats
-from ecgkit.errors import EcgkitError
 from ecgkit.stats import Floats, FoldScores
+from ecgkit.stats.regression import regression_metrics
 from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights
 
 
@@ -19,15 +20,15 @@ def fold_metrics(
 ) -> dict[str, dict[str, Floats]]:
     """Compute every metric of one fold, or of all bootstrap resamples of it at once.
 
-    Ranking and decisions are those of the probabilities as the network gives them; ``brier``, ``ece`` and
-    ``ece_equal_mass`` are those of the calibrated ones.
+    Ranking metrics and decisions at 0.5 use the uncalibrated probabilities; decisions at the tuned thresholds,
+    ``brier``, ``ece`` and ``ece_equal_mass`` use the calibrated ones.
 
     Parameters
     ----------
     scores : FoldScores
-        Outcomes and probabilities, with the calibrated ones.
+        Outcomes and probabilities, including the calibrated ones.
     thresholds : mapping or None
-        What `fit_thresholds` gave; None leaves what needs them undefined.
+        As returned by `fit_thresholds`; None leaves the metrics that need them undefined.
     weights : ndarray of float64, shape (resamples, records), optional
         How often each record counts; see `ecgkit.stats.resampling.patient_weights`.
 
@@ -35,23 +36,21 @@ def fold_metrics(
     -------
     dict of str to dict of str to float or ndarray of shape (resamples,)
         Class, ``"macro"``, ``"micro"`` or ``"samples"``, then the metric. NaN where a metric is not defined; a macro
-        mean is over the classes where it is, in each resample by itself.
+        mean is over the classes where it is defined, in each resample separately.
 
     Raises
     ------
     EcgkitError
         If the scores have no calibrated probabilities, or a class has no threshold.
     """
-    if scores.calibrated is None:
-        raise EcgkitError('the predictions have no columns "calibrated_CLASS": add them with add_calibration')
-    truth, prob = scores.y_true, scores.prob
+    truth, prob, calibrated = scores.y_true, scores.prob, scores.require_calibrated()
     of_classes = {
         "auc": stats.auc(truth, prob, weights=weights),
         "average_precision": stats.average_precision(truth, prob, weights=weights),
         **_of_decisions(scores, thresholds, weights),
-        "brier": stats.brier(truth, scores.calibrated, weights=weights),
-        "ece": stats.ece(truth, scores.calibrated, weights=weights),
-        "ece_equal_mass": stats.ece(truth, scores.calibrated, bins="mass", weights=weights),
+        "brier": stats.brier(truth, calibrated, weights=weights),
+        "ece": stats.ece(truth, calibrated, weights=weights),
+        "ece_equal_mass": stats.ece(truth, calibrated, bins="mass", weights=weights),
     }
     table = {
         name: {metric: values[..., i] for metric, values in of_classes.items()} for i, name in enumerate(scores.classes)
@@ -65,7 +64,7 @@ def fold_metrics(
 def _of_decisions(
     scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
 ) -> dict[str, Floats]:
-    """Compute what each class's decisions give, at the tuned thresholds and at 0.5."""
+    """Compute the metrics of each class's decisions, at the tuned thresholds and at 0.5."""
     at_half = stats.threshold_metrics(scores.y_true, scores.prob >= 0.5, weights=weights)
     tuned = {name: np.full_like(values, np.nan) for name, values in at_half.items()}
     if thresholds is not None:
@@ -77,7 +76,7 @@ def _of_decisions(
 def _of_all_classes(
     scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
 ) -> dict[str, dict[str, Floats]]:
-    """Compute what is defined over all classes of a record together."""
+    """Compute the metrics that are defined over all classes of a record together."""
     truth, prob = scores.y_true, scores.prob
     f1_at_half = stats.micro_f1(truth, prob >= 0.5, weights=weights)
     nothing = np.full_like(f1_at_half, np.nan)
@@ -102,11 +101,11 @@ def fold_report(
     Parameters
     ----------
     scores : FoldScores
-        Outcomes and probabilities, with the calibrated ones.
-    thresholds : mapping
-        What `fit_thresholds` gave.
+        Outcomes and probabilities, including the calibrated ones.
+    thresholds : mapping or None
+        As returned by `fit_thresholds`.
     patient_ids : array-like, shape (records,)
-        Whose record each is.
+        The patient of each record.
     resamples : int, default 1000
         Bootstrap resamples of patients.
 
@@ -116,19 +115,48 @@ def fold_report(
         ``{GROUP: {METRIC: {"value", "low", "high"}}}``: the 2.5 and 97.5 percentiles over the resamples in which the
         metric is defined. None where it is not.
     bootstrap : dict
-        How the intervals came about: ``resamples``, ``patients``, ``percentiles``, and under ``without_auc`` for each
-        class in how many resamples it lacked an outcome, so that it was left out of their macro mean.
+        How the intervals were computed: ``resamples``, ``patients``, ``percentiles``, and under ``without_auc`` for
+        each class the number of resamples in which it lacked an outcome and was left out of the macro mean.
     """
-    weights = patient_weights(patient_ids, resamples=resamples)
-    if len(np.unique(np.asarray(patient_ids))) < 2:
-        weights = weights[:0]  # one patient says nothing about others: there is no interval
+    weights = _weights(patient_ids, resamples)
     values, drawn = fold_metrics(scores, thresholds), fold_metrics(scores, thresholds, weights=weights)
-    entries = metric_intervals(values, drawn)
-    bootstrap = {
-        "resamples": resamples,
-        "of": "patients",
-        "patients": len(np.unique(np.asarray(patient_ids))),
-        "percentiles": list(PERCENTILES),
-        "without_auc": {name: int(np.isnan(drawn[name]["auc"]).sum()) for name in scores.classes},
-    }
-    return entries, bootstrap
+    without_auc = {name: int(np.isnan(drawn[name]["auc"]).sum()) for name in scores.classes}
+    return metric_intervals(values, drawn), bootstrap_description(patient_ids, resamples) | {"without_auc": without_auc}
+
+
+def quantity_report(
+    predictions: pd.DataFrame, name: str, *, resamples: int = RESAMPLES
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Compute the metrics of a predicted quantity with their intervals.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        The rows of one fold: ``patient_id``, ``true_NAME`` and ``predicted_NAME``.
+    name : str
+        The quantity, such as ``"age"``.
+    resamples : int, default 1000
+        Bootstrap resamples of patients.
+
+    Returns
+    -------
+    metrics, bootstrap : dict
+        As of `fold_report`, with the metrics of `ecgkit.stats.regression.regression_metrics`.
+    """
+    true, predicted = (predictions[f"{kind}_{name}"].to_numpy() for kind in ("true", "predicted"))
+    patients = predictions["patient_id"].to_numpy()
+    values = {name: regression_metrics(true, predicted)}
+    drawn = {name: regression_metrics(true, predicted, weights=_weights(patients, resamples))}
+    return metric_intervals(values, drawn), bootstrap_description(patients, resamples)
+
+
+def _weights(patient_ids: ArrayLike, resamples: int) -> Floats:
+    """Draw resamples of patients; none of a single patient, who has no interval."""
+    weights = patient_weights(patient_ids, resamples=resamples)
+    return weights if len(np.unique(np.asarray(patient_ids))) > 1 else weights[:0]
+
+
+def bootstrap_description(patient_ids: ArrayLike, resamples: int) -> dict[str, Any]:
+    """Describe a bootstrap of patients, as the JSON files of a report do."""
+    n_patients = len(np.unique(np.asarray(patient_ids)))
+    return {"resamples": resamples, "of": "patients", "patients": n_patients, "percentiles": list(PERCENTILES)}

@@ -1,7 +1,6 @@
-"""The finished sessions of one dataset in one table, and where they stand among published results.
+"""The finished sessions of one dataset in one table, compared with each other and with published results.
 
-The order is that of fold 9, and so is the session that the others are compared with: fold 10 only says how good they
-are.
+The order, and the session with which the others are compared, are chosen on fold 9.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ PUBLISHED = Path(__file__).resolve().parent / "published.csv"
 """Published macro AUCs on fold 10 of PTB-XL."""
 
 ENSEMBLE = "ensemble"
-"""What ``config.json`` calls the model of a session that is put together from others."""
+"""The model of an ensemble in ``config.json``."""
 
 SAME = ("dataset_fingerprint", "label_set", "min_records")
-"""What the configurations of sessions must have in common."""
+"""The parameters that compared sessions must have in common."""
 
 NAMED = 3
-"""Up to so many published results are named in one part of a sentence."""
+"""The largest number of published results that a part of a sentence names."""
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Sessions that can be compared, with the best by fold 9 first.
+    """Comparable sessions, the best by fold 9 first.
 
     Attributes
     ----------
     dataset, label_set : str
-        What they were trained on.
+        On which they were trained.
     classes : tuple of str
         The classes.
     best : str
@@ -54,18 +53,18 @@ class Leaderboard:
     best_configuration : str
         The configuration with the highest macro AUC on fold 9, averaged over its seeds.
     sessions : DataFrame
-        One row a session, the index its name: ``model``, ``configuration``, ``seed``, ``parameters``,
+        One row per session, the index its name: ``model``, ``configuration``, ``seed``, ``parameters``,
         ``training_seconds``, ``fold_9_auc``, ``fold_10_auc`` with ``fold_10_low`` and ``fold_10_high``;
-        ``difference`` of the fold 10 macro AUC to that of the best (this less the best) with ``difference_low``,
-        ``difference_high``, ``p``, and ``p_holm``, corrected over all comparisons with the best; ``ece``, the expected
-        calibration error on fold 10. What is not known, and what compares the best with itself, is NaN.
+        ``difference`` of the fold 10 macro AUC to that of the best (this minus the best) with ``difference_low``,
+        ``difference_high``, ``p``, and ``p_holm``, adjusted over all comparisons with the best; ``ece``, the expected
+        calibration error on fold 10. Unknown values, and the comparison of the best with itself, are NaN.
     configurations : DataFrame
-        One row a configuration, the index its description: the same columns as means over its seeds, where they are
-        numbers; ``seeds``, how many there are; ``fold_9_sd`` and ``fold_10_sd``, the standard deviations over them
-        (NaN for one); ``members``, the sessions. Intervals are of the mean of these very models over patients: what
-        another seed would give, the standard deviation says.
+        One row per configuration, the index its description: the numbers as means over its seeds; ``seeds``, their
+        number; ``fold_9_sd`` and ``fold_10_sd``, the standard deviations over them (NaN for one); ``members``, the
+        sessions. Intervals are of the mean of these models over patients; the variation between seeds is in the
+        standard deviations.
     left_out : tuple of str
-        A sentence for each session that could not be compared.
+        One sentence per session that could not be compared.
     """
 
     dataset: str
@@ -79,7 +78,7 @@ class Leaderboard:
 
     @property
     def references(self) -> pd.DataFrame:
-        """Published results that ours can stand beside, as `published` gives them; empty for other data or classes."""
+        """Published results for the same data and classes, as returned by `published`; empty if there are none."""
         known = pd.read_csv(PUBLISHED)
         n_classes = {"superclass": 5, "subclass": 23, "diagnostic": 44, "form": 19, "rhythm": 12, "all": 71}
         is_theirs = re.split(r"\W|_", self.dataset)[0] == "ptbxl" and n_classes.get(self.label_set) == len(self.classes)
@@ -87,7 +86,7 @@ class Leaderboard:
 
     @property
     def standing(self) -> str:
-        """Where the best by fold 9 stands among published results; see `standing`."""
+        """The best by fold 9 compared with published results; see `standing`."""
         columns = ["fold_10_auc", "fold_10_low", "fold_10_high"]
         value, low, high = (float(number) for number in self.sessions.loc[self.best, columns].to_numpy())
         return standing(value, low, high, self.references)
@@ -95,7 +94,7 @@ class Leaderboard:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What is read of one session."""
+    """The contents of one session that the table needs."""
 
     session: Session
     config: dict[str, Any]
@@ -111,19 +110,19 @@ def leaderboard(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Leaderboard:
-    """Put the finished sessions of one dataset and label set in order, and compare each with the best by fold 9.
+    """Rank the finished sessions of one dataset and label set, and compare each with the best by fold 9.
 
     Parameters
     ----------
     sessions : sequence of Session
-        Training sessions. The last one that can be read says which contents of the dataset and which label set the
-        table is about; what differs is left out with a sentence.
+        Training sessions. The last readable one determines the contents of the dataset and the label set of the table;
+        sessions that differ are left out with a sentence.
     dataset : str, optional
-        Name of a processed dataset, to leave out all others.
+        Name of a processed dataset; all others are left out.
     label_set : str, optional
-        Name of a label set, to leave out all others.
+        Name of a label set; all others are left out.
     resamples : int, default 1000
-        Bootstrap resamples of patients; see `bootstrap_p` for how many a correction over many comparisons needs.
+        Bootstrap resamples of patients; see `ecgkit.stats.paired_tests.bootstrap_p` for how many are needed.
     seed : int, default 0
         Of the random numbers.
 
@@ -159,7 +158,7 @@ def leaderboard(
 
 
 def _comparable(sessions: Sequence[Session], wanted: Mapping[str, str]) -> tuple[list[_Entry], list[str]]:
-    """Read the sessions that can stand in one table, and say of the others why they cannot."""
+    """Read the sessions that can be compared, and return for the others the reason why they cannot."""
     entries: list[_Entry] = []
     left_out = []
     for session in reversed(sessions):
@@ -182,18 +181,14 @@ def _comparable(sessions: Sequence[Session], wanted: Mapping[str, str]) -> tuple
 
 
 def _read(session: Session) -> _Entry:
-    """Read what the table says of a session.
-
-    Raises
-    ------
-    EcgkitError
-        If it is not finished or lacks a file or a number.
-    """
+    """Read one session; it must be finished and evaluated on fold 10."""
     predictions = read_predictions(session)
     config, results = session.config, session.read_json("metrics.json")
     if missing := [key for key in ("model", "dataset", *SAME) if key not in config]:
         raise EcgkitError(f"its config.json has no {missing[0]!r}; train it again")
     try:
+        if "fold_10" not in results:
+            raise EcgkitError(f'fold 10 has not been evaluated; run "ecgkit evaluate {session.name}"')
         auc = {fold: results[fold]["macro"]["auc"] for fold in ("fold_9", "fold_10")}
         numbers = {
             "fold_9_auc": auc["fold_9"]["value"],
@@ -210,14 +205,14 @@ def _read(session: Session) -> _Entry:
 
 
 def _check_wanted(entry: _Entry, wanted: Mapping[str, str]) -> None:
-    """Refuse a session of another dataset or label set than was asked for."""
+    """Refuse a session of another dataset or label set than requested."""
     for key, value in wanted.items():
         if entry.config[key] != value:
             raise EcgkitError(f"its {key} is {entry.config[key]}, not {value}")
 
 
 def _like(reference: _Entry, entry: _Entry) -> _Entry:
-    """Refuse a session of other data than another one, and bring its predictions into the other's order."""
+    """Refuse a session of other data, and sort its predictions in the order of the reference."""
     for key in SAME:
         if entry.config[key] == reference.config[key]:
             continue
@@ -242,7 +237,7 @@ def _draws(entries: Sequence[_Entry], classes: Sequence[str], *, resamples: int,
 
 
 def _session_table(entries: Sequence[_Entry]) -> pd.DataFrame:
-    """Lay out what was read, one row a session, the best by fold 9 first."""
+    """Tabulate the sessions, the best by fold 9 first."""
     labels = _labels([entry.config for entry in entries])
     rows = {}
     for entry, label in zip(entries, labels, strict=True):
@@ -276,7 +271,7 @@ def _with_differences(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd.Da
 
 
 def _configuration_table(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd.DataFrame:
-    """Average over the seeds of each configuration; of a seed that was run twice, the later run counts."""
+    """Average over the seeds of each configuration, with the last run of each seed."""
     by_number = table.assign(number=[session_number(str(name)) for name in table.index]).sort_values("number")
     runs = by_number.drop_duplicates(["configuration", "seed"], keep="last")
     rows, mean_draws = {}, {}
@@ -302,19 +297,19 @@ def _configuration_table(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Describe each configuration but for its seed: the model, and what tells it from others of the same model."""
+    """Describe each configuration without its seed: the model, and what differs from others of the same model."""
     flat = [_flat(config) for config in configs]
     labels = []
     for own in flat:
         like = [other for other in flat if other["model"] == own["model"]]
         keys = sorted(set().union(*like))
-        telling = [key for key in keys if len({json.dumps(other.get(key)) for other in like}) > 1]
-        labels.append(", ".join([own["model"], *(f"{key} {own[key]}" for key in telling if key in own)]))
+        differing = [key for key in keys if len({json.dumps(other.get(key)) for other in like}) > 1]
+        labels.append(", ".join([own["model"], *(f"{key} {own[key]}" for key in differing if key in own)]))
     return labels
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay nested options out beside the others, without the seed."""
+    """Flatten nested options, without the seed."""
     flat = {key: value for key, value in config.items() if key not in ("seed", "model_options")}
     if flat["model"] == ENSEMBLE:
         flat["model"] = f"{ENSEMBLE} ({flat.pop('method', 'unknown')})"
@@ -322,30 +317,30 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cost(session: Session) -> tuple[float, float]:
-    """Tell what a model cost: how many parameters it has and how many seconds it was trained.
+    """Return the number of parameters of a model and the seconds of its training.
 
     Parameters
     ----------
     session : Session
-        A training session, or an ensemble, which costs what its members cost.
+        A training session, or an ensemble, which has the sum of its members.
 
     Returns
     -------
     parameters, seconds : float
-        From ``training_log.txt`` and ``history.csv``; NaN where they do not say.
+        From ``training_log.txt`` and ``history.csv``; NaN where unknown.
     """
     if (session.path / "ensemble.json").is_file():
-        found = session.read_json("ensemble.json")
-        known = [float("nan") if found.get(key) is None else float(found[key]) for key in ("parameters", "seconds")]
+        stored = session.read_json("ensemble.json")
+        known = [float("nan") if stored.get(key) is None else float(stored[key]) for key in ("parameters", "seconds")]
         return known[0], known[1]
     log, history = session.path / "training_log.txt", session.path / "history.csv"
-    said = re.search(r"([\d,]+) parameters", log.read_text()) if log.is_file() else None
-    parameters = float(said[1].replace(",", "")) if said else float("nan")
+    found = re.search(r"([\d,]+) parameters", log.read_text()) if log.is_file() else None
+    parameters = float(found[1].replace(",", "")) if found else float("nan")
     return parameters, float(pd.read_csv(history)["seconds"].sum()) if history.is_file() else float("nan")
 
 
 def published(label_set: str) -> pd.DataFrame:
-    """Give published macro AUCs on fold 10 of PTB-XL.
+    """Return published macro AUCs on fold 10 of PTB-XL.
 
     Parameters
     ----------
@@ -357,12 +352,12 @@ def published(label_set: str) -> pd.DataFrame:
     DataFrame
         The best first: ``model``, ``regime`` (``from scratch``; ``pretrained, fine-tuned``; ``pretrained, linear
         probe``), ``year`` of the source, ``label_set``, ``macro_auc``, ``low`` and ``high`` (NaN where none was
-        published), ``interval`` (how it was made: not as ours are), ``source`` and ``note``.
+        published), ``interval`` (how it was computed), ``source`` and ``note``.
 
     Raises
     ------
     EcgkitError
-        If the label set is none of PTB-XL's.
+        If the label set is not one of PTB-XL's.
     """
     table = pd.read_csv(PUBLISHED).fillna({"interval": "", "note": ""})
     check_choice("label set", label_set, table["label_set"].unique())
@@ -371,17 +366,16 @@ def published(label_set: str) -> pd.DataFrame:
 
 
 def standing(value: float, low: float, high: float, references: pd.DataFrame) -> str:
-    """Say which published results an interval lies below, includes, and lies above.
+    """Describe which published results an interval lies below, includes, and lies above.
 
-    That an interval includes a published number is no test of equality: the number has an uncertainty of its own, and
-    nothing is known of it record by record.
+    An interval that includes a published number is not a test of equality: the number has an uncertainty of its own.
 
     Parameters
     ----------
     value, low, high : float
         Our macro AUC on fold 10 with its interval.
     references : DataFrame
-        What `published` gave, or some of its rows.
+        Rows of `published`.
 
     Returns
     -------
@@ -393,8 +387,8 @@ def standing(value: float, low: float, high: float, references: pd.DataFrame) ->
         return f"{own}; no published result is for these data and classes"
     auc = references["macro_auc"]
     parts = [("lies below", auc > high), ("includes", (auc >= low) & (auc <= high)), ("lies above", auc < low)]
-    said = [f"{verb} the published {_name_results(references[chosen])}" for verb, chosen in parts if chosen.any()]
-    return f"{own} {'; '.join(said)}"
+    sentences = [f"{verb} the published {_name_results(references[chosen])}" for verb, chosen in parts if chosen.any()]
+    return f"{own} {'; '.join(sentences)}"
 
 
 def _name_results(rows: pd.DataFrame) -> str:

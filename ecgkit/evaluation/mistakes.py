@@ -1,4 +1,4 @@
-"""What a model gets wrong: classes that it puts together, its most confident mistakes, and what it hesitates over."""
+"""The errors of a model: classes that it predicts together, its most confident mistakes, and records at a threshold."""
 
 from __future__ import annotations
 
@@ -8,39 +8,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.stats import Bools, Floats, FoldScores
-from ecgkit.stats.calibration import CLIP
+from ecgkit.stats.calibration import clipped_logit
 from ecgkit.stats.validation import divide
 
 KINDS = ("missed", "false alarm")
-"""A class that a record carries and the model does not predict, and one that it predicts and the record lacks."""
+"""False negatives, and false positives."""
 
 PLACES = ("below", "at", "above")
-"""Where an example lies: among the records under the threshold, next to it, and among those over it."""
+"""The position of an example relative to the threshold."""
 
 NO_CLASS = "none"
 
 
 def cooccurrence_tables(scores: FoldScores, thresholds: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Compare which classes come together in truth and in the decisions of a model.
+    """Compare which classes occur together in truth and in the decisions of a model.
 
     Parameters
     ----------
     scores : FoldScores
-        Outcomes and probabilities of a fold.
+        Outcomes and probabilities of a fold, including the calibrated ones.
     thresholds : mapping
-        What `ecgkit.evaluation.fit_thresholds` gave.
+        As returned by `fit_thresholds`.
 
     Returns
     -------
     dict of str to DataFrame
-        ``truth``: of the records with the row's class, the share that carries the column's, too; ``predicted``: the
-        same of the decisions, so that of the records that the row's class is predicted for; ``difference``: predicted
-        minus truth. Rows and columns are the classes; a class that no record has leaves its row NaN.
+        ``truth``: the share of the records with the row's class that also carry the column's; ``predicted``: the same
+        of the decisions; ``difference``: predicted minus truth. Rows and columns are the classes; a class without
+        records has NaN in its row.
 
     Raises
     ------
@@ -55,7 +54,7 @@ def cooccurrence_tables(scores: FoldScores, thresholds: Mapping[str, Any]) -> di
 
 
 def _shares(labels: Bools) -> Floats:
-    """Give for each pair of classes the share of the records of the first that have the second."""
+    """Compute for each pair of classes the share of the records of the first that have the second."""
     both = labels.T.astype(np.float64) @ labels
     return divide(both, np.diag(both)[:, None])
 
@@ -68,40 +67,39 @@ def confident_mistakes(
     kind: str | None = None,
     record_ids: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Find the wrong decisions that the model was most sure of.
+    """Find the wrong decisions of which the model was most confident.
 
-    A mistake is the worse the more probable the calibrated model held what is not so: the probability of a class that
-    the record lacks, one minus that of a class that it carries. At thresholds below 0.5, as they are for rare classes,
-    the first of these are mostly misses; ask for one ``kind`` at a time to see both.
+    Mistakes are ordered by the calibrated probability of a class that the record lacks, and by one minus that of a
+    class that it carries. At thresholds below 0.5, as of rare classes, the first are mostly false negatives; pass a
+    ``kind`` to see both.
 
     Parameters
     ----------
     scores : FoldScores
-        Outcomes and probabilities of a fold, with the calibrated ones.
+        Outcomes and probabilities of a fold, including the calibrated ones.
     thresholds : mapping
-        What `ecgkit.evaluation.fit_thresholds` gave.
+        As returned by `fit_thresholds`.
     n : int, default 8
-        How many at most.
+        The largest number of mistakes.
     kind : {"missed", "false alarm"}, optional
         Mistakes of one kind only.
     record_ids : array-like, shape (records,), optional
-        The names of the records.
+        The ids of the records.
 
     Returns
     -------
     DataFrame
-        One row a mistake, the most confident first, and no record twice: of several mistakes on one record, the most
-        confident. ``position`` (of the record in the scores), ``record_id`` if names were given, ``class``, ``kind``,
-        ``calibrated`` (the probability of the class), ``true_labels`` and ``predicted_labels`` (such as ``"MI, STTC"``,
-        or ``"none"``). Fewer rows where there are fewer mistakes.
+        One row per mistake, the most confident first, at most one per record: ``position`` (of the record in the
+        scores), ``record_id`` if ids were passed, ``class``, ``kind``, ``calibrated`` (the probability of the class),
+        ``true_labels`` and ``predicted_labels`` (such as ``"MI, STTC"``, or ``"none"``).
 
     Raises
     ------
     EcgkitError
         If the scores have no calibrated probabilities, a class has no threshold, ``n`` is below 1, the kind is unknown,
-        or there is not one name for each record.
+        or there is not one id per record.
     """
-    calibrated = _calibrated(scores)
+    calibrated = scores.require_calibrated()
     if n < 1:
         raise EcgkitError(f"n is {n}: ask for at least one mistake")
     truth, decided = scores.y_true, stats.decide(scores, thresholds)
@@ -126,26 +124,25 @@ def confident_mistakes(
 def threshold_examples(
     scores: FoldScores, thresholds: Mapping[str, Any], *, record_ids: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Choose for each class one record at its threshold, one below and one above, whether decided rightly or not.
+    """Choose for each class one record at its threshold, one below and one above, decided correctly or not.
 
     Parameters
     ----------
     scores : FoldScores
-        Outcomes and probabilities of a fold, with the calibrated ones.
+        Outcomes and probabilities of a fold, including the calibrated ones.
     thresholds : mapping
-        What `ecgkit.evaluation.fit_thresholds` gave.
+        As returned by `fit_thresholds`.
     record_ids : array-like, shape (records,), optional
-        The names of the records.
+        The ids of the records.
 
     Returns
     -------
     DataFrame
-        Up to three rows a class, in the order of ``place``: ``"below"``, the median of the records below the threshold;
-        ``"at"``, the record with the least distance to it in log-odds, on either side; ``"above"``, the median of those
-        at or above it. The record at the threshold is none of the others; where no record is left on a side, its row
-        is left out. Then ``class``, ``position`` (of the record in the scores), ``record_id`` if names were given,
-        ``prob``, ``threshold`` (which ``prob`` is compared with), ``calibrated``, ``is_true`` (whether the record
-        carries the class), ``true_labels`` and ``predicted_labels``.
+        Up to three rows per class, by ``place``: ``"below"``, the median of the records below the threshold; ``"at"``,
+        the record nearest to it in log-odds; ``"above"``, the median of those at or above it. A side without further
+        records has no row. Columns ``class``, ``place``, ``position`` (of the record in the scores), ``record_id`` if
+        ids were passed, ``calibrated``, ``threshold``, ``is_true`` (whether the record carries the class),
+        ``true_labels`` and ``predicted_labels``.
 
     Raises
     ------
@@ -153,19 +150,18 @@ def threshold_examples(
         If the scores have no calibrated probabilities, a class has no threshold, or there is not one name for each
         record.
     """
-    calibrated = _calibrated(scores)
+    calibrated = scores.require_calibrated()
     limits = stats.class_thresholds(thresholds, scores.classes)
     chosen = [
         (i, place, position)
         for i in range(len(scores.classes))
-        for place, position in _around(scores.prob[:, i], limits[i]).items()
+        for place, position in _around(calibrated[:, i], limits[i]).items()
     ]
     columns, positions = np.array([i for i, _, _ in chosen]), np.array([position for _, _, position in chosen])
     first = {"class": [scores.classes[i] for i in columns], "place": [place for _, place, _ in chosen]}
     table = {
-        "prob": scores.prob[positions, columns],
-        "threshold": limits[columns],
         "calibrated": calibrated[positions, columns],
+        "threshold": limits[columns],
         "is_true": scores.y_true[positions, columns],
         "true_labels": _labels(scores.y_true[positions], scores.classes),
         "predicted_labels": _labels(stats.decide(scores, thresholds)[positions], scores.classes),
@@ -174,9 +170,8 @@ def threshold_examples(
 
 
 def _around(prob: Floats, limit: float) -> dict[str, int]:
-    """Find the record nearest to a threshold, and of the others the median one on each side."""
-    inside = (CLIP, 1 - CLIP)
-    distance = np.abs(logit(prob.clip(*inside)) - logit(np.clip(limit, *inside)))
+    """Find the record nearest to a threshold, and the median of the others on each side."""
+    distance = np.abs(clipped_logit(prob) - clipped_logit(np.array(limit)))
     nearest = int(distance.argmin())
     order = np.argsort(prob, kind="stable")
     others = order[order != nearest]
@@ -185,23 +180,16 @@ def _around(prob: Floats, limit: float) -> dict[str, int]:
     return {place: found[place] for place in PLACES if place in found}
 
 
-def _calibrated(scores: FoldScores) -> Floats:
-    """Give the calibrated probabilities, if there are any."""
-    if scores.calibrated is None:
-        raise EcgkitError('the predictions have no columns "calibrated_CLASS": add them with add_calibration')
-    return scores.calibrated
-
-
 def _labels(labels: Bools, classes: Sequence[str]) -> list[str]:
     """Name the classes of each record."""
     return [", ".join(name for name, has in zip(classes, row, strict=True) if has) or NO_CLASS for row in labels]
 
 
 def _named(positions: NDArray[np.int64], scores: FoldScores, record_ids: ArrayLike | None) -> dict[str, Any]:
-    """Say which records are at these positions."""
+    """Return the positions, and the ids of their records."""
     if record_ids is None:
         return {"position": positions}
     names = np.asarray(record_ids)
     if names.shape != (len(scores.y_true),):
-        raise EcgkitError(f"{names.size:,} record_ids for {len(scores.y_true):,} records: give the name of each")
+        raise EcgkitError(f"{names.size:,} record_ids for {len(scores.y_true):,} records: pass one per record")
     return {"position": positions, "record_id": names[positions]}

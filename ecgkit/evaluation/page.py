@@ -1,52 +1,36 @@
-"""One self-contained page a session: what was trained, how good it is, and every figure, in a single HTML file."""
+"""``report.html``: what was trained, how good it is, and the figures, in one file."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-import pandas as pd
 
-from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.report import SHOWN
+from ecgkit.evaluation.figures import ReportContent, draw_figures
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import calibration_summary
-from ecgkit.stats.folds import TEST_FOLD
-from ecgkit.stats.labels import format_interval
+from ecgkit.stats.labels import SHOWN_METRICS, format_interval, metric_name
 from ecgkit.stats.thresholds import policy_table
 
+if TYPE_CHECKING:
+    from ecgkit.datasets.store import Dataset
+
 PAGE = "report.html"
-FIGURES = {
-    "history": "Training: loss and macro AUC on fold 9, epoch by epoch; the mark is the epoch that was kept.",
-    "auc_by_class": "AUC of each class on fold 9, where choices were made, and on fold 10, with 95 % intervals.",
-    "roc_curves": "ROC curves on fold 10; the dots are the thresholds from fold 9.",
-    "precision_recall_curves": "Precision and recall on fold 10; the dots are the thresholds from fold 9.",
-    "confusion_matrices": "Decisions on fold 10 at the thresholds from fold 9.",
-    "score_histograms": "Probabilities on fold 10, by truth; counts on a logarithmic scale.",
-    "reliability": "Predicted probability against observed frequency on fold 10.",
-    "subgroups": "Macro AUC by subgroup on fold 10, with 95 % intervals; small groups in grey.",
-    "risk_coverage": "What is left of the errors if the model abstains where it is least sure.",
-    "predicted_cooccurrence": "Which classes come together, in truth and in the model's decisions.",
-    "mistakes_missed": "Classes that the model missed, and was surest about.",
-    "mistakes_false_alarm": "Classes that the model saw, most surely, where the report has none.",
-    "class_counts": "How many records carry each class.",
-    "fold_sizes": "How many records each fold has.",
-}
-"""The figures of a session in the order of the page, with what they show."""
-FACTS = ("model", "dataset", "label_set", "seed", "epochs", "batch_size", "learning_rate", "metadata")
+PARAMETERS = ("model", "dataset", "label_set", "target", "seed", "epochs", "batch_size", "learning_rate", "metadata")
+"""The parameters of a training that the page lists."""
 
 
 def html_environment(package: str) -> jinja2.Environment:
-    """Make what fills the templates of a package: all values are escaped, and a name that is not given is an error.
+    """Make the jinja2 environment of a package's ``templates``: values are escaped, and undefined names are errors.
 
     Parameters
     ----------
     package : str
-        Such as ``"ecgkit.evaluation"``, which has a folder ``templates``.
+        Such as ``"ecgkit.evaluation"``.
 
     Returns
     -------
@@ -61,14 +45,26 @@ def html_environment(package: str) -> jinja2.Environment:
     )
 
 
-def write_page(session: Session) -> Path:
-    """Write ``report.html`` from the files of a session; it needs no other file and no network, and fits on a phone.
+def write_page(
+    session: Session,
+    results: Mapping[str, Any] | None = None,
+    *,
+    data: Dataset | None = None,
+    redraw: bool = False,
+) -> Path:
+    """Write ``report.html`` of a session, self-contained and readable on a phone, and the figures that it lacks.
 
     Parameters
     ----------
     session : Session
-        With ``metrics.json``; what else is there is shown, too: ``config.json``, ``environment.json``,
-        ``thresholds.json``, ``subgroups.json``, ``classification_report.txt``, ``history.csv`` and ``figures/``.
+        With ``predictions.parquet`` and, for classes, ``thresholds.json``; the other files of a session are shown if
+        they exist.
+    results : mapping, optional
+        The contents of ``metrics.json``; by default they are read.
+    data : Dataset, optional
+        The dataset, for figures of ECGs.
+    redraw : bool, default False
+        Draw the figures again that the session has.
 
     Returns
     -------
@@ -78,93 +74,84 @@ def write_page(session: Session) -> Path:
     Raises
     ------
     EcgkitError
-        If the session has no ``metrics.json``.
+        If there are no results and no ``metrics.json``.
     """
-    if not (session.path / "metrics.json").is_file():
-        raise EcgkitError(f"{session.path} has no metrics.json: finish the session first")
+    if results is None:
+        if not (session.path / "metrics.json").is_file():
+            raise EcgkitError(f"{session.path} has no metrics.json: finish the session first")
+        results = session.read_json("metrics.json")
+    content = ReportContent(session, results, data)
+    captions = draw_figures(content, redraw=redraw)
     environment = html_environment("ecgkit.evaluation")
-    environment.filters["number"] = number
-    environment.filters["entry"] = format_interval
-    html = environment.get_template("report.html").render(**_content(session))
-    return session.write_text(PAGE, html)
+    environment.filters |= {"number": number, "entry": format_interval, "metric": metric_name}
+    figures = [
+        {"caption": caption, "data": base64.b64encode(_figure(session, name).read_bytes()).decode()}
+        for name, caption in captions.items()
+    ]
+    page = environment.get_template(PAGE).render(**_values(content), figures=figures)
+    return session.write_text(PAGE, page)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Write a number for reading; a dash where there is none."""
+    """Format a number, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _content(session: Session) -> dict[str, Any]:
-    results, config = session.read_json("metrics.json"), session.config
-    folds = [fold for fold in ("fold_10", "fold_9") if fold in results]
-    classes = [name for name in results["fold_10"] if name not in ("macro", "micro", "samples")]
+def _figure(session: Session, name: str) -> Path:
+    """Return the path of a figure."""
+    return session.path / "figures" / f"{name}.png"
+
+
+def _values(content: ReportContent) -> dict[str, Any]:
+    """Collect the values of the page's template."""
+    session, config = content.session, content.optional("config.json")
+    main = ("macro", "auc") if content.has_classes else (next(iter(content.groups)), "r2")
     return {
         "session": session.name,
-        "facts": {name: config[name] for name in FACTS if config.get(name) is not None},
-        "environment": _optional(session, "environment.json"),
-        "results": results,
-        "folds": {fold: f"Fold {fold.removeprefix('fold_')}" for fold in folds},
-        "rows": [*classes, "macro"],
-        "columns": SHOWN,
-        "bootstrap": results.get("bootstrap", {}),
-        "thresholds": _optional(session, "thresholds.json"),
-        **_of_predictions(session, classes),
-        "subgroups": _subgroup_rows(_optional(session, "subgroups.json")),
+        "parameters": {name: config[name] for name in PARAMETERS if config.get(name) not in (None, "")},
+        "environment": content.optional("environment.json"),
+        "results": content.results,
+        "fold": content.fold,
+        "folds": [fold for fold in (10, 9) if f"fold_{fold}" in content.results],
+        "main": main,
+        "rows": [name for name in content.groups if name not in ("micro", "samples")],
+        "columns": [name for name in SHOWN_METRICS if name in content.groups[main[0]]],
+        "bootstrap": content.results["bootstrap"][f"fold_{content.fold}"],
+        "policy": content.thresholds.get("policy", ""),
+        "calibration": _calibration(content),
+        "policies": _policies(content),
+        "subgroups": _subgroup_rows(content.optional("subgroups.json")),
         "classification_report": _text(session.path / "classification_report.txt"),
-        "figures": _figures(session.path / "figures"),
     }
 
 
-def _optional(session: Session, name: str) -> dict[str, Any]:
-    return session.read_json(name) if (session.path / name).is_file() else {}
-
-
 def _text(path: Path) -> str:
+    """Read a text file; empty if there is none."""
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _of_predictions(session: Session, classes: Sequence[str]) -> dict[str, Any]:
-    """Give what the predictions for fold 10 say of the calibration and of each threshold."""
-    path, thresholds = session.path / "predictions.parquet", _optional(session, "thresholds.json")
-    found: dict[str, Any] = {"calibration": [], "policies": {}}
-    if not path.is_file():
-        return found
-    scores = stats.fold_scores(pd.read_parquet(path), classes, TEST_FOLD)
-    if scores.calibrated is not None:
-        table = calibration_summary(scores).reset_index(names="class")
-        found["calibration"] = [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-    if policies := thresholds.get("policies"):
-        points = policy_table(scores, thresholds).to_dict("index")
-        found["policies"] = {policy: {name: points[name, policy] for name in classes} for policy in policies}
-    return found
+def _calibration(content: ReportContent) -> list[dict[str, Any]]:
+    """Return the rows of the table of calibration errors."""
+    if not content.has_classes:
+        return []
+    table = calibration_summary(content.scores).reset_index(names="class")
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _policies(content: ReportContent) -> dict[str, Any]:
+    """Return for each threshold policy and class the threshold and its metrics."""
+    if not content.has_classes:
+        return {}
+    points = policy_table(content.scores, content.thresholds).to_dict("index")
+    names = content.thresholds["policies"]
+    return {policy: {name: points[name, policy] for name in content.classes} for policy in names}
 
 
 def _subgroup_rows(subgroups: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give a row a group: its division, name, counts and macro AUC."""
+    """Return one row per group: its division, name, counts and macro means."""
     return [
-        {
-            "division": division,
-            "group": name,
-            "n_records": group["n_records"],
-            "is_small": group["is_small"],
-            "auc": group["metrics"]["macro"]["auc"],
-            "sensitivity": group["metrics"]["macro"]["sensitivity"],
-            "specificity": group["metrics"]["macro"]["specificity"],
-        }
-        for division, content in subgroups.get("divisions", {}).items()
-        for name, group in content["groups"].items()
-    ]
-
-
-def _figures(folder: Path) -> Sequence[dict[str, str]]:
-    """Give the figures as data that a page can hold, those that this module knows first and with their captions."""
-    there = {path.stem: path for path in sorted(folder.glob("*.png"))}
-    names = [name for name in FIGURES if name in there] + [name for name in there if name not in FIGURES]
-    return [
-        {
-            "name": name,
-            "caption": FIGURES.get(name, name.replace("_", " ")),
-            "data": base64.b64encode(there[name].read_bytes()).decode(),
-        }
-        for name in names
+        {"division": division["title"], "group": name, "n_records": group["n_records"], "is_small": group["is_small"]}
+        | {metric: group["metrics"]["macro"][metric] for metric in ("auc", "sensitivity", "specificity")}
+        for division in subgroups.get("divisions", {}).values()
+        for name, group in division["groups"].items()
     ]

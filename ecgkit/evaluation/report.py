@@ -1,64 +1,59 @@
-"""The numbers of a session's report, and its files."""
+"""The numbers of a session's report, and the files that hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import sklearn.metrics
 
 from ecgkit import stats
 from ecgkit.errors import check_choice
-from ecgkit.evaluation.fold import fold_report
+from ecgkit.evaluation.card import write_model_card
+from ecgkit.evaluation.fold import fold_report, quantity_report
+from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
+from ecgkit.sessions import Session
 from ecgkit.stats import FoldScores
-from ecgkit.stats.calibration import add_calibration, fit_calibration
+from ecgkit.stats.calibration import add_calibration
+from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
-from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval
+from ecgkit.stats.labels import POLICY_DESCRIPTIONS, SHOWN_METRICS, format_interval
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
+
+if TYPE_CHECKING:
+    from ecgkit.datasets.store import Dataset
 
 METRICS_VERSION = 1
 """The version of the layout of ``metrics.json``."""
 
 
-SHOWN = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "brier", "ece")
-"""The metrics that a reader is shown first."""
-
-
-class ReportFolder(Protocol):
-    """What a report needs of the session it is written into."""
-
-    def write_json(self, name: str, data: object) -> Path:
-        """Write a JSON file."""
-
-    def write_text(self, name: str, text: str) -> Path:
-        """Write a text file."""
-
-    def write_table(self, name: str, table: pd.DataFrame) -> Path:
-        """Write a Parquet table."""
+def reported_fold(predictions: pd.DataFrame) -> int:
+    """Return the fold that a report is about: fold 10, or fold 9 while fold 10 has not been predicted."""
+    return TEST_FOLD if (predictions["fold"] == TEST_FOLD).any() else VALIDATION_FOLD
 
 
 def evaluate(
     predictions: pd.DataFrame,
     classes: Sequence[str],
-    thresholds: Mapping[str, Any] | None,
+    thresholds: Mapping[str, Any] | None = None,
     *,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """Compute what ``metrics.json`` holds.
+    """Compute the contents of ``metrics.json``.
 
     Parameters
     ----------
     predictions : DataFrame
-        The table of predictions with folds 9 and 10, calibrated.
+        ``patient_id``, ``fold`` (9, 10 or both) and, for each class, ``true_CLASS``, ``prob_CLASS`` and
+        ``calibrated_CLASS``; for a quantity, ``true_NAME`` and ``predicted_NAME``.
     classes : sequence of str
-        The classes.
-    thresholds : mapping or None
-        What `fit_thresholds` gave. None where there is no fold 9 to choose them on; the result then has fold 10 alone.
+        The classes, or the name of the quantity.
+    thresholds : mapping, optional
+        As returned by `fit_thresholds`; without them the metrics at tuned thresholds are None.
     resamples : int, default 1000
         Bootstrap resamples of patients.
 
@@ -66,37 +61,43 @@ def evaluate(
     -------
     dict
         ``{"version": 1, "fold_9": {GROUP: {METRIC: {"value", "low", "high"}}}, "fold_10": ..., "bootstrap": {"fold_9":
-        ..., "fold_10": ...}}``; see `fold_report`. A value is None where the metric is not defined.
+        ..., "fold_10": ...}}`` with the folds that were predicted; see `fold_report`. A group is a class, ``"macro"``,
+        ``"micro"`` or ``"samples"``, or the quantity. A value is None where the metric is not defined.
 
     Raises
     ------
     EcgkitError
-        If a fold, a column or a threshold is missing, or a probability is NaN or outside 0 to 1.
+        If a column or a threshold is missing, or a probability is NaN or outside 0 to 1.
     """
     result: dict[str, Any] = {"version": METRICS_VERSION}
     bootstrap = {}
-    for fold in (TEST_FOLD,) if thresholds is None else (VALIDATION_FOLD, TEST_FOLD):
-        scores = stats.fold_scores(predictions, classes, fold)
-        patients = predictions.loc[predictions["fold"] == fold, "patient_id"].to_numpy()
-        key = f"fold_{fold}"
-        result[key], bootstrap[key] = fold_report(scores, thresholds, patients, resamples=resamples)
+    for fold in (VALIDATION_FOLD, TEST_FOLD):
+        rows = predictions[predictions["fold"] == fold]
+        if rows.empty:
+            continue
+        key, patients = f"fold_{fold}", rows["patient_id"].to_numpy()
+        if f"predicted_{classes[0]}" in predictions:
+            result[key], bootstrap[key] = quantity_report(rows, classes[0], resamples=resamples)
+        else:
+            scores = stats.fold_scores(predictions, classes, fold)
+            result[key], bootstrap[key] = fold_report(scores, thresholds, patients, resamples=resamples)
     return result | {"bootstrap": bootstrap}
 
 
 def metrics_table(results: Mapping[str, Any], fold: str = "fold_10") -> pd.DataFrame:
-    """Lay out the metrics of one fold for reading.
+    """Tabulate the metrics of one fold.
 
     Parameters
     ----------
     results : mapping
-        What ``metrics.json`` holds.
+        The contents of ``metrics.json``.
     fold : str, default "fold_10"
         ``"fold_9"`` or ``"fold_10"``.
 
     Returns
     -------
     DataFrame
-        One row a class, then ``macro``; one column a metric; NaN where a metric is not defined.
+        One row per class, then ``macro``; one column per metric; NaN where a metric is not defined.
 
     Raises
     ------
@@ -110,55 +111,54 @@ def metrics_table(results: Mapping[str, Any], fold: str = "fold_10") -> pd.DataF
 
 
 def interval_table(
-    results: Mapping[str, Any], fold: str = "fold_10", names: Sequence[str] = SHOWN, *, digits: int = 3
+    results: Mapping[str, Any], fold: str = "fold_10", names: Sequence[str] = SHOWN_METRICS, *, digits: int = 3
 ) -> pd.DataFrame:
-    """Lay out metrics with their intervals for reading, such as ``0.927 (0.919 to 0.934)``.
+    """Tabulate metrics with their 95 % intervals as text, such as ``0.927 (0.919 to 0.934)``.
 
     Parameters
     ----------
     results : mapping
-        What ``metrics.json`` holds.
+        The contents of ``metrics.json``.
     fold : str, default "fold_10"
         ``"fold_9"`` or ``"fold_10"``.
     names : sequence of str
-        The metrics.
+        The metrics; those that the results lack are left out.
     digits : int, default 3
-        Digits behind the point.
+        Digits after the decimal point.
 
     Returns
     -------
     DataFrame of str
-        One row a class, then ``macro``; one column a metric.
+        One row per class, then ``macro``; one column per metric.
 
     Raises
     ------
     EcgkitError
         If there is no such fold.
     """
-    rows = metrics_table(results, fold).index
+    table = metrics_table(results, fold)
+    rows, shown = table.index, [name for name in names if name in table]
     return pd.DataFrame(
-        {name: [format_interval(results[fold][row][name], digits=digits) for row in rows] for name in names}, index=rows
+        {name: [format_interval(results[fold][row][name], digits=digits) for row in rows] for name in shown}, index=rows
     )
 
 
 def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> str:
-    """Write scikit-learn's classification report, under a header that says what it describes.
+    """Format scikit-learn's classification report, with a header that states what it describes.
 
     Parameters
     ----------
     scores : FoldScores
-        Outcomes and probabilities of a fold.
+        Outcomes and probabilities of a fold, including the calibrated ones.
     thresholds : mapping
-        What `fit_thresholds` gave.
+        As returned by `fit_thresholds`.
 
     Returns
     -------
     str
-        The text, many lines.
+        The text, with many lines.
     """
-    values = stats.class_thresholds(thresholds, scores.classes)
-    decided = stats.decide(scores, thresholds)
-    n_classes = len(scores.classes)
+    decided, n_classes = stats.decide(scores, thresholds), len(scores.classes)
     one_class = n_classes == 1
     body = sklearn.metrics.classification_report(
         scores.y_true.ravel() if one_class else scores.y_true,
@@ -168,19 +168,19 @@ def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> 
         digits=3,
         zero_division=0,
     )
-    return _report_header(scores, values, thresholds) + "\n\n" + body
+    return _report_header(scores, thresholds) + "\n\n" + body
 
 
-def _report_header(scores: FoldScores, values: stats.Floats, thresholds: Mapping[str, Any]) -> str:
-    """Say what a classification report describes: the fold, the checkpoint, the thresholds and what to know of them."""
+def _report_header(scores: FoldScores, thresholds: Mapping[str, Any]) -> str:
+    """Describe the fold, the checkpoint and the thresholds of a classification report."""
     policy, not_fitted = thresholds.get("policy", "best_f1"), thresholds.get("not_fitted", ())
     width = max(len(name) for name in scores.classes)
     lines = [
         f"fold {scores.fold}, {len(scores.prob):,} records; best checkpoint (by macro AUC on fold {VALIDATION_FOLD})",
-        "A class is predicted where its probability, as the network gives it, is at least its threshold,",
+        "A class is predicted where its calibrated probability is at least its threshold,",
         f"which is {POLICY_DESCRIPTIONS[policy]} on fold {VALIDATION_FOLD}:",
     ]
-    for name, value in zip(scores.classes, values, strict=True):
+    for name, value in zip(scores.classes, stats.class_thresholds(thresholds, scores.classes), strict=True):
         reason = f"  (not fitted: fold {VALIDATION_FOLD} lacks an outcome)" if name in not_fitted else ""
         lines.append(f"  {name:<{width}}  {value:.4f}{reason}")
     absent = [name for i, name in enumerate(scores.classes) if not scores.y_true[:, i].any()]
@@ -191,51 +191,107 @@ def _report_header(scores: FoldScores, values: stats.Floats, thresholds: Mapping
 
 
 def evaluate_session(
-    session: ReportFolder, predictions: pd.DataFrame, classes: Sequence[str], *, records: pd.DataFrame | None = None
+    session: Session,
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    *,
+    data: Dataset | None = None,
+    header: str = "",
 ) -> dict[str, Any]:
-    """Evaluate a finished training and write the report's files, after all of it has been computed.
-
-    Writes ``predictions.parquet``, ``thresholds.json``, ``calibration.json``, ``metrics.json`` and, for fold 10,
-    ``classification_report.txt``; with ``records`` also ``subgroups.json`` and ``selective.json``.
+    """Calibrate, choose thresholds, evaluate and write the report: the four steps of notebook 2 in one call.
 
     Parameters
     ----------
-    session : ReportFolder
-        The session, or a folder inside one.
+    session : Session
+        Where the files go; see `write_report`.
     predictions : DataFrame
-        ``record_id``, ``patient_id``, ``fold`` (9 and 10), ``true_CLASS`` and ``prob_CLASS``, of the best checkpoint.
+        ``record_id``, ``patient_id``, ``fold`` (9, or 9 and 10), and for each class ``true_CLASS`` and ``prob_CLASS``,
+        of the best checkpoint; for a quantity, ``true_NAME`` and ``predicted_NAME``.
     classes : sequence of str
-        The classes.
-    records : DataFrame, optional
-        The dataset's table of records, for the subgroups.
+        The classes, or the name of the quantity.
+    data : Dataset, optional
+        The dataset, for the subgroups and for figures of ECGs.
+    header : str, default ""
+        The first line of ``classification_report.txt``.
 
     Returns
     -------
     dict
-        What ``metrics.json`` holds.
+        The contents of ``metrics.json``.
 
     Raises
     ------
     EcgkitError
-        If a fold or a column is missing, or a probability is NaN or outside 0 to 1.
+        If fold 9 or a column is missing, or a probability is NaN or outside 0 to 1.
     """
-    thresholds = fit_thresholds(predictions, classes)
-    calibration = fit_calibration(predictions, classes)
-    calibrated = add_calibration(predictions, calibration, classes)
-    results = evaluate(calibrated, classes, thresholds)
-    scores = stats.fold_scores(calibrated, classes, TEST_FOLD)
-    report = classification_report(scores, thresholds)
-    more: dict[str, dict[str, Any]] = {}
-    if records is not None:
-        tested = calibrated[calibrated["fold"] == TEST_FOLD]
-        rows = records.set_index("record_id").loc[tested["record_id"]].reset_index()
-        more["subgroups.json"] = subgroup_report(scores, rows, thresholds, tested["patient_id"].to_numpy())
-        more["selective.json"] = selective_report(calibrated, classes, thresholds, calibration)
-    session.write_table("predictions.parquet", calibrated)
-    session.write_json("thresholds.json", thresholds)
-    session.write_json("calibration.json", calibration)
-    session.write_text("classification_report.txt", report)
-    for name, data in more.items():
-        session.write_json(name, data)
-    session.write_json("metrics.json", results)
+    calibration, thresholds = None, None
+    if f"predicted_{classes[0]}" not in predictions:
+        calibration = fit_calibration(predictions, classes)
+        predictions = add_calibration(predictions, calibration, classes)
+        thresholds = fit_thresholds(predictions, classes, calibration)
+    results = evaluate(predictions, classes, thresholds)
+    write_report(
+        session, predictions, results, calibration=calibration, thresholds=thresholds, data=data, header=header
+    )
     return results
+
+
+def write_report(
+    session: Session,
+    predictions: pd.DataFrame,
+    results: Mapping[str, Any],
+    *,
+    calibration: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, Any] | None = None,
+    data: Dataset | None = None,
+    header: str = "",
+    redraw: bool = False,
+) -> None:
+    """Write the files of a report, after all of them have been computed.
+
+    Writes ``predictions.parquet``, ``calibration.json``, ``thresholds.json``, ``classification_report.txt``,
+    ``subgroups.json``, ``selective.json`` and ``model_card.md`` (with ``data``), the figures of ``report.html``, the page itself and,
+    last, ``metrics.json``. A quantity has only predictions, figures, page and metrics.
+
+    Parameters
+    ----------
+    session : Session
+        The session.
+    predictions : DataFrame
+        Calibrated, as for `evaluate`.
+    results : mapping
+        As returned by `evaluate`.
+    calibration, thresholds : mapping, optional
+        As returned by `fit_calibration` and `fit_thresholds`; None for a quantity.
+    data : Dataset, optional
+        The dataset, for the subgroups and for figures of ECGs.
+    header : str, default ""
+        The first line of ``classification_report.txt``.
+    redraw : bool, default False
+        Draw the figures again that the session has.
+    """
+    reports: dict[str, Mapping[str, Any]] = {}
+    text = ""
+    if thresholds is not None and calibration is not None:
+        classes = list(thresholds["thresholds"])
+        scores = stats.fold_scores(predictions, classes, reported_fold(predictions))
+        text = f"{header}\n" * bool(header) + classification_report(scores, thresholds)
+        reports = {"calibration.json": calibration, "thresholds.json": thresholds}
+        if data is not None:
+            reports["subgroups.json"] = subgroup_report(scores, _records_of(predictions, data, scores.fold), thresholds)
+            reports["selective.json"] = selective_report(predictions, classes, thresholds)
+    session.write_table("predictions.parquet", predictions)
+    for name, report in reports.items():
+        session.write_json(name, report)
+    if text:
+        session.write_text("classification_report.txt", text)
+    if data is not None and session.best_weights.is_file():
+        write_model_card(session, data, results)
+    write_page(session, results, data=data, redraw=redraw)
+    session.write_json("metrics.json", results)
+
+
+def _records_of(predictions: pd.DataFrame, data: Dataset, fold: int) -> pd.DataFrame:
+    """Return the rows of the dataset's table of records for one fold, in the order of the predictions."""
+    ids = predictions.loc[predictions["fold"] == fold, "record_id"]
+    return data.records.set_index("record_id").loc[ids].reset_index()

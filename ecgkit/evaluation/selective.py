@@ -1,4 +1,4 @@
-"""Selective prediction: what a model gains if it may abstain on the records that it is least sure of."""
+"""Selective prediction: the metrics of a model that abstains on the records of which it is least confident."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import stats
+from ecgkit.evaluation.fold import bootstrap_description
 from ecgkit.stats import Bools, Floats, FoldScores
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
-from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, patient_weights, with_interval
+from ecgkit.stats.resampling import RESAMPLES, patient_weights, with_interval
 from ecgkit.stats.selective import ABSTAIN, abstention_threshold, area_under_risk_coverage, confidence
 from ecgkit.stats.validation import divide
 
@@ -26,37 +27,34 @@ def selective_report(
     predictions: pd.DataFrame,
     classes: Sequence[str],
     thresholds: Mapping[str, Any],
-    calibration: Mapping[str, Any] | None,
     *,
     abstain: float = ABSTAIN,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
-    """Compute what abstaining gains on fold 10, with the confidence to abstain below chosen on fold 9.
+    """Compute the gain of abstaining on fold 10 below a confidence that is chosen on fold 9.
 
     Parameters
     ----------
     predictions : DataFrame
-        The table of predictions with folds 9 and 10.
+        The table of predictions, calibrated. Without fold 10 the report describes fold 9.
     classes : sequence of str
         The classes.
     thresholds : mapping
-        What `ecgkit.evaluation.fit_thresholds` gave.
-    calibration : mapping or None
-        What `ecgkit.evaluation.fit_calibration` gave; see `confidence`.
+        As returned by `fit_thresholds`.
     abstain : float, default 0.1
-        The share of fold 9 that is less confident than the threshold. That of fold 10 comes out as it does.
+        The share of fold 9 that is less confident than the threshold.
     resamples : int, default 1000
-        Bootstrap resamples of the patients of fold 10; the threshold of fold 9 stays as it is in all of them.
+        Bootstrap resamples of the patients; the threshold is the same in all of them.
 
     Returns
     -------
     dict
-        What ``selective.json`` holds. ``abstain``, ``chosen_on``, ``confidence_threshold``, ``n_records``,
-        ``n_abstained`` and ``coverage`` (the share of the records that is decided, of each fold) say what was done.
+        The contents of ``selective.json``. ``abstain``, ``chosen_on``, ``confidence_threshold``, ``n_records``,
+        ``n_abstained`` and ``coverage`` (the share of the records that is decided) describe the abstention.
 
         ``metrics`` has ``hamming_loss``, ``subset_accuracy``, ``macro_f1`` and ``macro_auc``, each ``before`` (all
-        records), ``after`` (those that are decided) and their ``change``. A class that abstaining leaves without
-        positives is out of the macro means after it, and out of the change.
+        records), ``after`` (those that are decided) and their ``change``. A class that is left without
+        positives is omitted from the macro means after abstaining, and from the change.
 
         ``classes`` has for each class the records that carry it (``n_positive``) or are decided wrongly on it
         (``n_wrong``), how many of them are abstained on (``n_positive_abstained``, ``n_wrong_abstained``), and these as
@@ -64,52 +62,47 @@ def selective_report(
 
         ``curve`` has for every twentieth of the records, the most confident ones, ``coverage``, ``confidence``,
         ``hamming_loss``, ``macro_auc`` and ``classes_without_auc``, which its mean leaves out. ``aurc`` is the area
-        under the curve of the Hamming loss (`area_under_risk_coverage`), ``aurc_random`` that of a confidence that says
-        nothing, and ``aurc_best`` that of one that knows which decisions are wrong.
+        under the curve of the Hamming loss (`area_under_risk_coverage`), ``aurc_random`` that of an uninformative
+        confidence, and ``aurc_best`` that of one that knows which decisions are wrong.
 
         Every number that is not a count has ``value``, ``low`` and ``high``, or None where it is not defined.
 
     Raises
     ------
     EcgkitError
-        If a fold, a column, a threshold or a calibration is missing, or ``abstain`` is not at least 0 and below 1.
+        If fold 9, a column or a threshold is missing, or ``abstain`` is not at least 0 and below 1.
     """
-    chosen_on, scores = (stats.fold_scores(predictions, classes, fold) for fold in (VALIDATION_FOLD, TEST_FOLD))
-    of_fold_9 = confidence(chosen_on, thresholds, calibration)
-    of_fold_10 = confidence(scores, thresholds, calibration)
-    limit = abstention_threshold(of_fold_9, abstain=abstain)
-    patients = predictions.loc[predictions["fold"] == TEST_FOLD, "patient_id"].to_numpy()
+    fold = TEST_FOLD if (predictions["fold"] == TEST_FOLD).any() else VALIDATION_FOLD
+    chosen_on, scores = (stats.fold_scores(predictions, classes, one) for one in (VALIDATION_FOLD, fold))
+    of_chosen, of_scores = confidence(chosen_on, thresholds), confidence(scores, thresholds)
+    limit = abstention_threshold(of_chosen, abstain=abstain)
+    patients = predictions.loc[predictions["fold"] == fold, "patient_id"].to_numpy()
     # The first row is the records themselves, so that every number and its resamples are computed at once.
     weights = np.vstack([np.ones(len(patients)), patient_weights(patients, resamples=resamples)])
     decided = stats.decide(scores, thresholds)
-    accepted = of_fold_10 >= limit
+    accepted = of_scores >= limit
     return {
         "version": SELECTIVE_VERSION,
-        "fold": f"fold_{TEST_FOLD}",
+        "fold": f"fold_{fold}",
         "chosen_on": f"fold_{VALIDATION_FOLD}",
         "abstain": abstain,
         "confidence_threshold": limit,
         "n_records": len(accepted),
         "n_abstained": int((~accepted).sum()),
         "coverage": {
-            f"fold_{VALIDATION_FOLD}": float((of_fold_9 >= limit).mean()),
-            f"fold_{TEST_FOLD}": _numbers(divide(weights @ accepted, weights.sum(axis=1))),
+            f"fold_{VALIDATION_FOLD}": float((of_chosen >= limit).mean()),
+            f"fold_{fold}": _numbers(divide(weights @ accepted, weights.sum(axis=1))),
         },
         "metrics": _before_and_after(scores, decided, accepted, weights),
         "classes": _by_class(scores, decided, accepted, weights),
-        "curve": _curve(scores, decided, of_fold_10, weights),
-        **_areas(scores, decided, of_fold_10, weights),
-        "bootstrap": {
-            "resamples": resamples,
-            "of": "patients",
-            "patients": len(np.unique(patients)),
-            "percentiles": list(PERCENTILES),
-        },
+        "curve": _curve(scores, decided, of_scores, weights),
+        **_areas(scores, decided, of_scores, weights),
+        "bootstrap": bootstrap_description(patients, resamples),
     }
 
 
 def _numbers(values: Floats) -> dict[str, float | None]:
-    """Give a number, which comes first, with the percentiles of its resamples."""
+    """Return a number, which comes first, with the percentiles of its resamples."""
     return with_interval(float(values[0]), values[1:])
 
 
@@ -132,7 +125,7 @@ def _before_and_after(scores: FoldScores, decided: Bools, accepted: Bools, weigh
         name: {
             "before": _numbers(stats.mean_of_classes(before[name])),
             "after": _numbers(stats.mean_of_classes(after[name])),
-            # Class by class first: a class that is defined in one of the two only would pass for a change.
+            # Class by class first: a class that is defined in only one of the two would count as a change.
             "change": _numbers(stats.mean_of_classes(after[name] - before[name])),
         }
         for name in before
@@ -140,7 +133,7 @@ def _before_and_after(scores: FoldScores, decided: Bools, accepted: Bools, weigh
 
 
 def _by_class(scores: FoldScores, decided: Bools, accepted: Bools, weights: Floats) -> dict[str, Any]:
-    """Count for each class whom the model abstains on."""
+    """Count for each class the records on which the model abstains."""
     classes: dict[str, Any] = {name: {} for name in scores.classes}
     kinds = {"n_positive": scores.y_true, "n_wrong": decided != scores.y_true}
     shares = {"n_positive": "positives_abstained", "n_wrong": "wrong_abstained"}
@@ -157,7 +150,7 @@ def _by_class(scores: FoldScores, decided: Bools, accepted: Bools, weights: Floa
 
 
 def _curve(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) -> list[dict[str, Any]]:
-    """Measure the most confident records, fewer and fewer."""
+    """Compute the metrics of the most confident records, at falling coverage."""
     falling = -np.sort(-values)
     limits = dict.fromkeys(falling[int(np.ceil(share * len(falling) - 1e-9)) - 1] for share in COVERAGES)
     points = []
@@ -179,7 +172,7 @@ def _curve(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) 
 
 
 def _areas(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) -> dict[str, Any]:
-    """Compute the area under the risk-coverage curve, and what it would be at worst and at best."""
+    """Compute the area under the risk-coverage curve, with an uninformative and a perfect confidence to compare."""
     loss = (decided != scores.y_true).mean(axis=1)
     orders = {"aurc": values, "aurc_random": np.zeros(len(loss)), "aurc_best": -loss}
     return {name: _numbers(area_under_risk_coverage(order, loss, weights=weights)) for name, order in orders.items()}

@@ -1,4 +1,4 @@
-"""For whom a model works less well: the metrics of a fold by sex, age, device, noise and co-morbidity."""
+"""The metrics of a fold by sex, age, device, noise and co-morbidity."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.fold import fold_metrics
+from ecgkit.evaluation.fold import bootstrap_description, fold_metrics
 from ecgkit.stats import Bools, Floats, FoldScores
-from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights, with_interval
+from ecgkit.stats.resampling import RESAMPLES, metric_intervals, patient_weights, with_interval
 from ecgkit.stats.subgroups import widest_gap
 
 SUBGROUPS_VERSION = 1
 """The version of the layout of ``subgroups.json``."""
 
 MIN_RECORDS = 50
-"""A group of fewer records is small."""
+"""A group with fewer records is small."""
 
 MIN_OUTCOMES = 10
-"""Groups are compared on a class only if it has so many positives and so many negatives in each of them: with fewer, a
-resample may well hold none, and the percentiles of an AUC mean little."""
+"""The fewest positives, and negatives, of a class on which groups are compared."""
 
 MIN_DEVICE_RECORDS = 20
-"""Devices with fewer records go together."""
+"""Devices with fewer records are put together."""
 
 OTHER_DEVICES = "other"
 SEXES = ("female", "male")
@@ -36,10 +35,9 @@ AGE_BANDS = ("under 40", "40 to 59", "60 to 74", "75 and over")
 NOISE_COLUMNS = ("baseline_drift", "static_noise", "burst_noise", "electrodes_problems")
 NOISE = ("none noted", "noted")
 ANNOTATIONS = ("device", "site", "recording_date", "validated_by_human", "report")
-"""A record that has none of them was not annotated at all, so that no remark on its noise says nothing."""
+"""A record with none of them was not annotated at all, so that its noise is unknown."""
 
 COMORBIDITY = ("no class", "one class", "several classes")
-COLUMNS = ("patient_id", "sex", "age", "device", *NOISE_COLUMNS)
 
 RULES = {
     "macro": "A macro mean is over the classes that are defined in the group, in each resample by itself; a class "
@@ -51,16 +49,16 @@ RULES = {
     "classes for which the whole fold has them, and over the classes that they all have. The interval allows for the "
     "choice of the two among all pairs of groups.",
     "unknown": "Records with a blank are in none of the groups of a division; in the columns on noise, a blank means "
-    "that none was noted, unless nothing else was noted of the recording either.",
-    "comorbidity": "The groups of co-morbidity are made by the outcomes themselves, so that each has another mixture "
-    "of positives and negatives: a difference between them is not one between patients that can be told beforehand.",
+    "that none was noted, unless nothing else was noted about the recording either.",
+    "comorbidity": "The groups of co-morbidity are defined by the outcomes themselves, so that each has another mix of "
+    "positives and negatives: a difference between them is not one between patients who are known beforehand.",
 }
-"""How ``subgroups.json`` is to be read; it holds these sentences."""
+"""How to read ``subgroups.json``, which contains these sentences."""
 
 
 @dataclass(frozen=True)
 class _Division:
-    """One way to divide the records: the group of each (None where it is unknown), and the groups in their order."""
+    """A division of the records: the group of each (None where it is unknown), and the groups in order."""
 
     title: str
     group_of: NDArray[np.object_]
@@ -70,7 +68,7 @@ class _Division:
 
 @dataclass(frozen=True)
 class _Fold:
-    """What the metrics of any group of a fold's records are computed from."""
+    """The data from which the metrics of any group of a fold's records are computed."""
 
     scores: FoldScores
     thresholds: Mapping[str, Any]
@@ -89,62 +87,51 @@ class _Group:
 
 
 def subgroup_report(
-    scores: FoldScores,
-    records: pd.DataFrame,
-    thresholds: Mapping[str, Any],
-    patient_ids: ArrayLike,
-    *,
-    resamples: int = RESAMPLES,
+    scores: FoldScores, records: pd.DataFrame, thresholds: Mapping[str, Any], *, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
     """Compute every metric of a fold in each group of patients or recordings, and the gaps between the groups.
 
     The divisions are ``sex``, ``age_band``, ``device``, ``noise`` (whether an annotator noted any in the recording)
-    and ``comorbidity`` (how many classes of the label set a record carries). One bootstrap of the fold's patients
-    serves all groups, each of which counts its own records in it: intervals and differences of all groups are paired,
-    and a patient with records in two groups is in both or in none.
+    and ``comorbidity`` (how many classes of the label set a record carries); those that the records have no column for
+    are left out. One bootstrap of the fold's patients serves all groups, so that all intervals are paired.
 
     Parameters
     ----------
     scores : FoldScores
-        Outcomes and probabilities of the fold, with the calibrated ones.
+        Outcomes and probabilities of the fold, including the calibrated ones.
     records : DataFrame
-        The same records in the same order, with the columns of `ecgkit.sources.base.RECORD_COLUMNS`. A blank is
-        unknown, except in the columns on noise, where it means that none was noted.
+        The same records in the same order: ``patient_id`` and, where known, ``sex``, ``age``, ``device`` and the
+        columns `NOISE_COLUMNS`. A blank is unknown, except in the columns on noise, where it means that none was noted.
     thresholds : mapping
-        What `ecgkit.evaluation.fit_thresholds` gave.
-    patient_ids : array-like, shape (records,)
-        Whose record each is.
+        As returned by `fit_thresholds`.
     resamples : int, default 1000
         Bootstrap resamples of patients.
 
     Returns
     -------
     dict
-        What ``subgroups.json`` holds: ``version``, ``fold``, ``classes``, ``rules`` (how to read it, in sentences),
-        ``all`` (the whole fold, as a group), ``divisions`` and ``bootstrap``. A division has its ``title``, the number
-        of ``unknown`` records, ``groups`` and ``gaps``.
+        The contents of ``subgroups.json``: ``version``, ``fold``, ``classes``, ``rules`` (how to read it, in
+        sentences), ``all`` (the whole fold, as a group), ``divisions`` and ``bootstrap``. A division has its ``title``,
+        the number of ``unknown`` records, ``groups`` and ``gaps``.
 
         A group has ``n_records``, ``n_patients``, ``n_positive`` (class to number), ``is_small`` (fewer than 50
-        records, or no class with ten positives and ten negatives), ``comparable_classes`` (that have ten of each),
-        ``classes_without_auc`` (that lack positives or negatives: their AUC is None, and a macro mean leaves them out),
-        and ``metrics`` as a fold of ``metrics.json``.
-        Groups without a record are left out; devices with fewer than 20 records are the group ``other``, with
-        ``n_devices``.
+        records, or no class with ten positives and ten negatives), ``comparable_classes`` (with ten of each),
+        ``classes_without_auc`` (without positives or negatives, left out of macro means) and ``metrics`` as a fold of
+        ``metrics.json``. Devices with fewer than 20 records are the group ``other``, with ``n_devices``.
 
         ``gaps`` has for ``macro`` and each class the AUC of the groups that can be compared: ``groups`` (name to
-        ``{"value", "low", "high"}``), ``not_compared`` (the names of the others), ``classes`` (those that the mean is
-        over, the same for every group, so that it may differ from the group's macro AUC), ``best``, ``worst``, and
-        ``difference`` with the interval of `widest_gap`. None if there are not two such groups. A group is compared on
-        a class if it is not small and has ten positives and ten negatives of it; on the macro AUC, if it has them for
-        at least half of the classes for which the whole fold has them: otherwise one group with one class would leave
-        nothing but this class to compare.
+        ``{"value", "low", "high"}``), ``not_compared`` (the names of the others), ``classes`` (the classes of the mean,
+        the same for every group), ``best``, ``worst``, and ``difference`` with the interval of
+        `ecgkit.stats.subgroups.widest_gap`. None if fewer than two groups can be compared; see ``rules``.
 
     Raises
     ------
     EcgkitError
-        If records, scores and patients do not belong together, a column is missing, or as `fold_metrics`.
+        If there is not one record per score, or a threshold or the calibrated probabilities are missing.
     """
-    patients = _check_rows(scores, records, patient_ids)
+    if len(records) != len(scores.y_true):
+        raise EcgkitError(f"{len(scores.y_true):,} scores and {len(records):,} records: pass one of each per record")
+    patients = records["patient_id"].to_numpy()
     fold = _Fold(scores, thresholds, patients, patient_weights(patients, resamples=resamples))
     return {
         "version": SUBGROUPS_VERSION,
@@ -153,53 +140,30 @@ def subgroup_report(
         "rules": RULES,
         "all": _measure(fold, np.ones(len(records), dtype=bool)).entry,
         "divisions": {name: _divide(fold, division) for name, division in _divisions(records, scores.y_true).items()},
-        "bootstrap": {
-            "resamples": resamples,
-            "of": "patients",
-            "patients": len(np.unique(patients)),
-            "percentiles": list(PERCENTILES),
-        },
+        "bootstrap": bootstrap_description(patients, resamples),
     }
-
-
-def _check_rows(scores: FoldScores, records: pd.DataFrame, patient_ids: ArrayLike) -> NDArray[Any]:
-    """Check that row i of all three is the same record, as far as can be told; give the patients."""
-    patients = np.asarray(patient_ids)
-    n_records = len(scores.y_true)
-    if len(records) != n_records or patients.shape != (n_records,):
-        raise EcgkitError(
-            f"{n_records:,} scores, {len(records):,} records and {patients.size:,} patient_ids: "
-            "give one of each for every record of the fold"
-        )
-    missing = [name for name in COLUMNS if name not in records]
-    if missing:
-        raise EcgkitError(f"the records have no column {missing[0]!r}: give the rows of the dataset's table of records")
-    different = np.flatnonzero(records["patient_id"].to_numpy() != patients)
-    if different.size:
-        raise EcgkitError(
-            f"row {different[0]} of the records is of another patient than that of the scores: "
-            "bring the records into the order of the predictions, by record_id"
-        )
-    return patients
 
 
 def _divisions(records: pd.DataFrame, truth: Bools) -> dict[str, _Division]:
-    """Divide the records in every way."""
-    age = pd.to_numeric(records["age"]).to_numpy(dtype="float64", na_value=np.nan)
-    band = np.array(AGE_BANDS, dtype=object)[np.digitize(age, AGE_EDGES)]
-    band[np.isnan(age)] = None
-    n_classes = truth.sum(axis=1).clip(max=2)
-    return {
-        "sex": _Division("sex", _text(records["sex"]), SEXES),
-        "age_band": _Division("age band", band, AGE_BANDS),
-        "device": _by_device(_text(records["device"])),
-        "noise": _Division("noise", noted_noise(records), NOISE),
-        "comorbidity": _Division("co-morbidity", np.array(COMORBIDITY, dtype=object)[n_classes], COMORBIDITY),
-    }
+    """Divide the records in every way for which there is a column."""
+    divisions = {}
+    if "sex" in records:
+        divisions["sex"] = _Division("sex", _text(records["sex"]), SEXES)
+    if "age" in records:
+        age = pd.to_numeric(records["age"]).to_numpy(dtype="float64", na_value=np.nan)
+        band = np.array(AGE_BANDS, dtype=object)[np.digitize(age, AGE_EDGES)]
+        band[np.isnan(age)] = None
+        divisions["age_band"] = _Division("age band", band, AGE_BANDS)
+    if "device" in records:
+        divisions["device"] = _by_device(_text(records["device"]))
+    if set(NOISE_COLUMNS) & set(records):
+        divisions["noise"] = _Division("noise", noted_noise(records), NOISE)
+    n_classes = np.array(COMORBIDITY, dtype=object)[truth.sum(axis=1).clip(max=2)]
+    return divisions | {"comorbidity": _Division("co-morbidity", n_classes, COMORBIDITY)}
 
 
 def noted_noise(records: pd.DataFrame) -> NDArray[np.object_]:
-    """Say of each record whether a reader of the ECG noted noise.
+    """Return for each record whether an annotator of the ECG noted noise.
 
     Parameters
     ----------
@@ -209,7 +173,7 @@ def noted_noise(records: pd.DataFrame) -> NDArray[np.object_]:
     Returns
     -------
     ndarray of object, shape (records,)
-        One of `NOISE`, or None where it is unknown: nothing else was noted of the recording either.
+        One of `NOISE`, or None where it is unknown: nothing else was noted about the recording either.
     """
     noted = _any_text(records, NOISE_COLUMNS)
     known = noted | (_any_text(records, ANNOTATIONS) if set(ANNOTATIONS) & set(records) else True)
@@ -219,7 +183,7 @@ def noted_noise(records: pd.DataFrame) -> NDArray[np.object_]:
 
 
 def _any_text(records: pd.DataFrame, names: Sequence[str]) -> Bools:
-    """Say which records have something in one of the columns that are there."""
+    """Return which records have text in one of the existing columns."""
     found = np.zeros(len(records), dtype=bool)
     for name in names:
         if name in records:
@@ -228,13 +192,13 @@ def _any_text(records: pd.DataFrame, names: Sequence[str]) -> Bools:
 
 
 def _text(column: pd.Series) -> NDArray[np.object_]:
-    """Give a column of text with None for what is missing or blank."""
+    """Return a column of text with None for missing and blank values."""
     stripped = column.astype("string").str.strip()
     return stripped.mask(stripped == "").to_numpy(dtype=object, na_value=None)  # type: ignore[call-overload] # None is what pandas takes
 
 
 def _by_device(device: NDArray[np.object_]) -> _Division:
-    """Divide by device, the most frequent first; the rare ones go together."""
+    """Divide by device, the most frequent first, the rare ones together."""
     counts = pd.Series(device).value_counts().sort_index().sort_values(ascending=False, kind="stable")
     rare = {str(name) for name, count in counts.items() if count < MIN_DEVICE_RECORDS}
     group_of = np.array([OTHER_DEVICES if name in rare else name for name in device], dtype=object)
@@ -243,7 +207,7 @@ def _by_device(device: NDArray[np.object_]) -> _Division:
 
 
 def _divide(fold: _Fold, division: _Division) -> dict[str, Any]:
-    """Measure each group of one division, and the gaps between them."""
+    """Compute the metrics of each group of a division, and the gaps between them."""
     rows = {name: division.group_of == name for name in division.order}
     groups = {name: _measure(fold, mask) for name, mask in rows.items() if mask.any()}
     entries = {name: group.entry for name, group in groups.items()}
@@ -277,7 +241,7 @@ def _measure(fold: _Fold, rows: Bools) -> _Group:
 
 
 def _comparable(truth: Bools) -> Bools:
-    """Tell for which classes there are enough positives and negatives to compare an AUC."""
+    """Return for which classes there are enough positives and negatives to compare an AUC."""
     n_positive = truth.sum(axis=0)
     enough: Bools = np.minimum(n_positive, len(truth) - n_positive) >= MIN_OUTCOMES
     return enough
@@ -296,12 +260,12 @@ def _gaps(groups: Mapping[str, _Group], scores: FoldScores) -> dict[str, Any]:
 
 
 def _of_class(group: _Group, i: int) -> _Group:
-    """Give a group with one of its classes only."""
+    """Return a group with only one of its classes."""
     return replace(group, auc=group.auc[[i]], drawn=group.drawn[:, [i]], comparable=group.comparable[[i]])
 
 
 def _gap(groups: Mapping[str, _Group], names: list[str], classes: tuple[str, ...]) -> dict[str, Any] | None:
-    """Compare groups by their mean AUC over the classes for which this can be done in all of them."""
+    """Compare groups by their mean AUC over the classes that are comparable in all of them."""
     chosen = np.all([group.comparable for group in groups.values()], axis=0)
     if len(groups) < 2 or not chosen.any():
         return None

@@ -1,8 +1,8 @@
-"""How good a model is: curves with the chosen thresholds on them, confusion matrices, probabilities, calibration."""
+"""The quality of a model: curves with the chosen thresholds, confusion matrices, probabilities, calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,43 +15,39 @@ from numpy.typing import NDArray
 
 from ecgkit import stats
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, figure_of_cells, legend_beside, line_styles, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, figure_of_cells, legend_beside, line_styles, new_figure, point_size
 from ecgkit.stats import FoldScores
+from ecgkit.stats.labels import metric_name, target_name
+from ecgkit.stats.regression import regression_metrics
 
 NAMED_CURVES = 10
-"""Up to so many classes each curve has a colour and a line in the legend; of more, only the best and the worst ones."""
+"""With more classes than this, only the curves of the best and the worst have a colour and a line in the legend."""
 
 Point = tuple[float, float]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def roc_curves(
-    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
-) -> Figure:
-    """Draw the ROC curve of each class, with a dot where the threshold chosen on fold 9 puts it.
+def roc_curves(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
+    """Draw the ROC curve of each class, with a dot at the threshold chosen on fold 9.
 
     Parameters
     ----------
-    predictions : DataFrame
-        The table of predictions.
-    classes : sequence of str
-        The classes to draw. Of more than ten, the five with the highest and the five with the lowest AUC are named.
+    scores : FoldScores
+        Outcomes and probabilities of a fold, including the calibrated ones. Of more than ten classes, the five with the
+        highest and the five with the lowest AUC are named.
     thresholds : mapping
-        What ``thresholds.json`` holds, or class to threshold.
-    fold : int, default 10
-        The fold to draw.
+        The contents of ``thresholds.json``, or class to threshold.
 
     Returns
     -------
     Figure
-        A class that lacks an outcome in this fold has no curve, and is said to have none.
+        The legend names the classes that lack an outcome in this fold and have no curve.
 
     Raises
     ------
     EcgkitError
-        If the fold, a column or a threshold is missing, or a probability is NaN.
+        If a threshold or the calibrated probabilities are missing.
     """
-    scores = stats.fold_scores(predictions, classes, fold)
     drawing = _Drawing("AUC", stats.auc(scores.y_true, scores.prob), _roc_curve, _roc_point)
     figure, axes = _curves(scores, thresholds, drawing)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", zorder=0.5)
@@ -59,14 +55,11 @@ def roc_curves(
     return figure
 
 
-def precision_recall_curves(
-    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
-) -> Figure:
-    """Draw the precision-recall curve of each class, with a dot where the threshold chosen on fold 9 puts it.
+def precision_recall_curves(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
+    """Draw the precision-recall curve of each class, with a dot at the threshold chosen on fold 9.
 
-    Parameters, result and what is raised are those of `roc_curves`; the legend has the average precision (AP).
+    Parameters, result and errors are those of `roc_curves`; the legend has the average precision (AP).
     """
-    scores = stats.fold_scores(predictions, classes, fold)
     values = stats.average_precision(scores.y_true, scores.prob)
     drawing = _Drawing("AP", values, _precision_recall_curve, _precision_recall_point)
     figure, axes = _curves(scores, thresholds, drawing)
@@ -76,7 +69,7 @@ def precision_recall_curves(
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What distinguishes one kind of curve from another: its summary, its line, and the place of a decision on it."""
+    """A kind of curve: its summary metric, its line, and the position of a decision on it."""
 
     metric: str
     summary: NDArray[np.float64]
@@ -85,8 +78,8 @@ class _Drawing:
 
 
 def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing) -> tuple[Figure, Axes]:
-    """Draw one curve a class with its operating point, and the legend beside the axes."""
-    limits = stats.class_thresholds(thresholds, scores.classes)
+    """Draw one curve per class with its operating point, and the legend next to the axes."""
+    decided = stats.decide(scores, thresholds)
     figure = new_figure(8.6, 5.6)
     axes = figure.add_subplot()
     named = _named_classes(drawing.summary)
@@ -97,7 +90,7 @@ def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing
     for i, style in zip(named, line_styles(len(named)), strict=True):
         name, truth, prob = scores.classes[i], scores.y_true[:, i], scores.prob[:, i]
         axes.plot(*drawing.curve(truth, prob), **style, label=f"{name}  {drawing.summary[i]:.3f}", gid=f"curve {name}")
-        point = drawing.point(truth, prob >= limits[i])
+        point = drawing.point(truth, decided[:, i])
         marker: dict[str, Any] = dict(color=style["color"], markeredgecolor="white", markersize=8, zorder=3)
         axes.plot(*point, "o", **marker, gid=f"point {name}")
     if others:
@@ -115,7 +108,7 @@ def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing
 
 
 def _named_classes(values: NDArray[np.float64]) -> list[int]:
-    """Choose the classes that get a colour: all of a few, of many the best and the worst."""
+    """Choose the classes that get a colour: all of them if few, the best and the worst if many."""
     known = [int(i) for i in np.flatnonzero(~np.isnan(values))]
     if len(known) <= NAMED_CURVES:
         return known
@@ -124,41 +117,41 @@ def _named_classes(values: NDArray[np.float64]) -> list[int]:
 
 
 def _roc_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+    """Compute a ROC curve."""
     _, hits, alarms = stats.operating_points(truth, prob)
     return np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1])
 
 
 def _roc_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+    """Compute the position of decisions on a ROC curve."""
     found = stats.threshold_metrics(truth, decided)
     return 1 - float(found["specificity"]), float(found["sensitivity"])
 
 
 def _precision_recall_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+    """Compute a precision-recall curve."""
     _, hits, alarms = stats.operating_points(truth, prob)
     precision = hits / (hits + alarms)
     return np.append(0.0, hits / hits[-1]), np.append(precision[0], precision)
 
 
 def _precision_recall_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+    """Compute the position of decisions on a precision-recall curve."""
     found = stats.threshold_metrics(truth, decided)
     return float(found["sensitivity"]), float(found["precision"])
 
 
-def confusion_matrix(
-    predictions: pd.DataFrame, class_name: str, thresholds: Mapping[str, Any], *, fold: int = 10
-) -> Figure:
+def confusion_matrix(scores: FoldScores, class_name: str, thresholds: Mapping[str, Any]) -> Figure:
     """Draw the confusion matrix of one class, with counts and with percentages of the row.
 
     Parameters
     ----------
-    predictions : DataFrame
-        The table of predictions.
+    scores : FoldScores
+        Outcomes and probabilities of a fold, including the calibrated ones.
     class_name : str
         The class.
     thresholds : mapping
-        What ``thresholds.json`` holds, or class to threshold.
-    fold : int, default 10
-        The fold to draw.
+        The contents of ``thresholds.json``, or class to threshold.
 
     Returns
     -------
@@ -167,29 +160,27 @@ def confusion_matrix(
     Raises
     ------
     EcgkitError
-        If the fold, a column or the threshold is missing, or a probability is NaN.
+        If there is no such class, or its threshold or the calibrated probabilities are missing.
     """
-    scores = stats.fold_scores(predictions, [class_name], fold)
+    i = scores.classes.index(check_choice("class", class_name, scores.classes))
     threshold = float(stats.class_thresholds(thresholds, [class_name])[0])
     figure = new_figure(4.4, 4.2)
     axes = figure.add_subplot()
-    _draw_matrix(axes, scores.y_true[:, 0], scores.prob[:, 0] >= threshold, class_name, font=12)
-    axes.set_title(f"{class_name}, fold {fold}, threshold {threshold:.3f}")
+    _draw_matrix(axes, scores.y_true[:, i], stats.decide(scores, thresholds)[:, i], class_name, font=12)
+    axes.set_title(f"{class_name}, fold {scores.fold}, threshold {threshold:.3f}")
     axes.set(xlabel="predicted", ylabel="true")
     return figure
 
 
-def confusion_matrices(
-    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
-) -> Figure:
+def confusion_matrices(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
     """Draw the confusion matrices of all classes side by side; see `confusion_matrix`."""
-    scores = stats.fold_scores(predictions, classes, fold)
+    classes, decided = scores.classes, stats.decide(scores, thresholds)
     limits = stats.class_thresholds(thresholds, classes)
-    title = f"Fold {fold}: counts, and percentages of the row"
+    title = f"Fold {scores.fold}: counts, and percentages of the row"
     labels = dict(x_label="predicted", y_label="true")
     figure, cells = figure_of_cells(len(classes), title=title, cell_height=1.45, gaps=(0.45, 0.6), **labels)
     for i, axes in enumerate(cells):
-        _draw_matrix(axes, scores.y_true[:, i], scores.prob[:, i] >= limits[i], classes[i], font=9)
+        _draw_matrix(axes, scores.y_true[:, i], decided[:, i], classes[i], font=9)
         axes.set_title(f"{classes[i]} (at {limits[i]:.3f})", fontsize=10)
     return figure
 
@@ -214,25 +205,25 @@ def _draw_matrix(
     axes.spines[:].set_visible(False)
 
 
-def score_histograms(
-    predictions: pd.DataFrame, classes: Sequence[str], thresholds: Mapping[str, Any], *, fold: int = 10
-) -> Figure:
-    """Draw for each class how the probabilities lie of records that carry it and of those that do not.
+def score_histograms(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
+    """Draw the calibrated probabilities of each class, with and without the class.
 
-    Parameters and what is raised are those of `roc_curves`.
+    Parameters and errors are those of `roc_curves`.
 
     Returns
     -------
     Figure
-        One histogram a class, with its threshold.
+        One histogram per class, with its threshold.
     """
-    scores = stats.fold_scores(predictions, classes, fold)
+    classes, calibrated = scores.classes, scores.require_calibrated()
     limits = stats.class_thresholds(thresholds, classes)
-    labels = dict(x_label="probability, as the network gives it", y_label="records")
-    figure, cells = figure_of_cells(len(classes), title=f"Fold {fold}", cell_height=1.4, gaps=(0.45, 0.55), **labels)
+    labels = dict(x_label="calibrated probability", y_label="records")
+    figure, cells = figure_of_cells(
+        len(classes), title=f"Fold {scores.fold}", cell_height=1.4, gaps=(0.45, 0.55), **labels
+    )
     edges = np.linspace(0, 1, 26)
     for i, axes in enumerate(cells):
-        truth, prob = scores.y_true[:, i], scores.prob[:, i]
+        truth, prob = scores.y_true[:, i], calibrated[:, i]
         for chosen, name, color in ((~truth, "without the class", COLORS[0]), (truth, "with the class", COLORS[1])):
             counts = np.histogram(prob[chosen], bins=edges)[0]
             axes.stairs(counts, edges, fill=True, color=color, alpha=0.25)
@@ -246,36 +237,33 @@ def score_histograms(
     return figure
 
 
-def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int = 10) -> Figure:
-    """Draw for each class the observed frequency over the predicted probability, before and after calibration.
+def reliability(scores: FoldScores) -> Figure:
+    """Draw the observed frequency over the predicted probability, before and after calibration.
 
     Parameters
     ----------
-    predictions : DataFrame
-        The table of predictions, with or without the calibrated probabilities.
-    classes : sequence of str
-        The classes.
-    fold : int, default 10
-        The fold to draw.
+    scores : FoldScores
+        Outcomes and probabilities of a fold, with or without the calibrated ones.
 
     Returns
     -------
     Figure
-        One diagram a class with 15 bins of equal width, those with fewer than ten records left out, the number of
-        records in each bin below it, and the expected calibration error (ECE) of all. A calibrated model lies on the
+        One diagram per class with 15 bins of equal width, without bins of fewer than ten records, the number of records
+        in each bin below it, and the expected calibration error (ECE) over all bins. A calibrated model lies on the
         diagonal.
-
-    Raises
-    ------
-    EcgkitError
-        If the fold or a column is missing, or a probability is NaN.
     """
-    scores = stats.fold_scores(predictions, classes, fold)
-    kinds = [("as the network gives it", scores.prob, GREY, "o")]
+    classes = scores.classes
+    kinds = [("uncalibrated", scores.prob, GREY, "o")]
     if scores.calibrated is not None:
         kinds.append(("calibrated on fold 9", scores.calibrated, COLORS[0], "s"))
     labels = dict(x_label="predicted probability", y_label="records          observed frequency")
-    figure, cells = figure_of_cells(len(classes), title=f"Fold {fold}", cell_height=2.2, gaps=(0.45, 0.75), **labels)
+    figure, cells = figure_of_cells(
+        len(classes),
+        title=f"Fold {scores.fold}; bins of 10 records or more",
+        cell_height=2.2,
+        gaps=(0.45, 0.75),
+        **labels,
+    )
     for i, cell in enumerate(cells):
         cell.set_axis_off()
         axes, strip = cell.inset_axes((0, 0.33, 1, 0.67)), cell.inset_axes((0, 0, 1, 0.24))
@@ -300,31 +288,34 @@ def reliability(predictions: pd.DataFrame, classes: Sequence[str], *, fold: int 
 
 
 def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figure:
-    """Draw one metric of every class and of their mean, on folds 9 and 10.
+    """Draw one metric of every class and of their mean, on each fold of the results.
 
     Parameters
     ----------
     results : mapping
-        What ``metrics.json`` holds.
+        The contents of ``metrics.json``.
     metric : str, default "auc"
         The metric.
 
     Returns
     -------
     Figure
-        One row a class. Intervals are drawn where the results have them; a metric that is not defined has no mark.
+        One row per class. Intervals are drawn where the results have them; a metric that is not defined has no mark.
 
     Raises
     ------
     EcgkitError
         If there is no such metric.
     """
-    groups = [name for name in results["fold_10"] if name not in ("micro", "samples")]
-    check_choice("metric", metric, results["fold_10"]["macro"])
+    folds = [fold for fold in ("fold_9", "fold_10") if fold in results]
+    groups = [name for name in results[folds[0]] if name not in ("micro", "samples")]
+    check_choice("metric", metric, results[folds[0]][groups[-1]])
     figure = new_figure(WIDTH, 1.2 + (0.28 if len(groups) <= 30 else 0.2) * len(groups))
     axes = figure.add_subplot()
     positions = np.arange(len(groups))
-    for fold, marker, color, shift in (("fold_9", "D", GREY, -0.13), ("fold_10", "o", COLORS[0], 0.13)):
+    styles = {"fold_9": ("D", GREY, -0.13), "fold_10": ("o", COLORS[0], 0.13)}
+    for fold in folds:
+        marker, color, shift = styles[fold]
         entries = pd.DataFrame([results[fold][name][metric] for name in groups]).astype(float)
         axes.hlines(positions + shift, entries["low"], entries["high"], colors=color, linewidths=1.5)
         label = "fold 9 (chosen on)" if fold == "fold_9" else "fold 10 (test)"
@@ -332,7 +323,41 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
     axes.set_yticks(positions, groups)
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.axhline(len(groups) - 1.5, color="black", linewidth=0.6)
-    axes.set(xlabel=metric.replace("_", " ") if metric != "auc" else "AUC")
+    axes.set(xlabel=metric_name(metric))
     axes.grid(visible=True)
     legend_beside(axes)
+    return figure
+
+
+def predicted_quantity(
+    true: NDArray[np.floating], predicted: NDArray[np.floating], *, name: str, unit: str = "", fold: int = 10
+) -> Figure:
+    """Draw predicted against true values of a quantity, with the line of a perfect prediction.
+
+    Parameters
+    ----------
+    true, predicted : ndarray, shape (records,)
+        In ``unit``.
+    name : str
+        The quantity, such as ``"age"``.
+    unit : str, default ""
+        Its unit, for the axes.
+    fold : int, default 10
+        The fold, for the title.
+
+    Returns
+    -------
+    Figure
+    """
+    found = regression_metrics(true, predicted)
+    figure = new_figure(6.4, 5.6)
+    axes = figure.add_subplot()
+    axes.scatter(true, predicted, s=point_size(len(true)), color=COLORS[0], alpha=0.4, linewidths=0, gid="records")
+    ends = float(np.min(true)), float(np.max(true))
+    axes.plot(ends, ends, color="black", linewidth=0.9, linestyle="--", label="predicted = true")
+    quantity = f"{target_name(name)} ({unit})" if unit else target_name(name)
+    axes.set(xlabel=f"true {quantity}", ylabel=f"predicted {quantity}")
+    axes.set_title(f"Fold {fold}, {len(true):,} records: R² {found['r2']:.3f}, mean absolute error {found['mae']:.2f}")
+    axes.grid(visible=True)
+    axes.legend(loc="upper left")
     return figure

@@ -334,7 +334,7 @@ def threshold_examples(
         raise EcgkitError(f"{len(signals)} signals for {len(table)} examples: give the signal of each row of the table")
     name = "record_id" if "record_id" in table else "position"
     titles = [
-        f"Record {row[name]}, {row['place']} the threshold of {row['class']}: {row['prob']:.3f} against "
+        f"Record {row[name]}, {row['place']} the threshold of {row['class']}: {row['calibrated']:.3f} against "
         f"{row['threshold']:.3f}\ntruth: {row['true_labels']}; predicted: {row['predicted_labels']}"
         for row in table.to_dict("records")
     ]

@@ -1,13 +1,17 @@
-"""Metrics of calibration: does what is given 30 % happen three times in ten."""
+"""Metrics of calibration: whether a class with a probability of 0.3 occurs in 30 % of the records."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import check_choice
 from ecgkit.stats.validation import Bools, Floats, check_probabilities, check_scores, columns, divide
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 N_BINS = 15
 BINS = ("width", "mass")
@@ -22,7 +26,7 @@ def brier(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | None = Non
 
 
 def brier_decomposition(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS) -> dict[str, float]:
-    """Take the Brier score of one class apart over bins of equal width.
+    """Decompose the Brier score of one class over bins of equal width.
 
     Parameters
     ----------
@@ -36,8 +40,8 @@ def brier_decomposition(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_B
     Returns
     -------
     dict of str to float
-        ``reliability`` (0 is calibrated), ``resolution`` (the more the better), ``uncertainty`` (of the outcome alone)
-        and ``within_bins``, what the bins hide. The Brier score is
+        ``reliability`` (0 is calibrated), ``resolution`` (higher is better), ``uncertainty`` (of the outcome alone)
+        and ``within_bins``, the part within bins. The Brier score is
         reliability - resolution + uncertainty + within_bins.
 
     References
@@ -74,8 +78,10 @@ def reliability(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS, bin
     Returns
     -------
     DataFrame
-        One row a bin that is not empty: ``count``, mean ``predicted`` probability, ``observed`` frequency.
+        One row per non-empty bin: ``count``, mean ``predicted`` probability, ``observed`` frequency.
     """
+    import pandas as pd
+
     truth, values = check_scores(y_true, prob)
     check_probabilities(values)
     of = _bins(values, n_bins, bins)
@@ -98,7 +104,7 @@ def ece(
     bins: str = "width",
     weights: ArrayLike | None = None,
 ) -> Floats:
-    """Give the expected calibration error of each class: the mean gap between predicted and observed, over bins.
+    """Compute the expected calibration error of each class: the mean gap between predicted and observed over bins.
 
     Parameters
     ----------
@@ -134,13 +140,13 @@ def calibrated_ece_interval(
 ) -> tuple[Floats, Floats, Floats]:
     """Simulate the calibration error that these probabilities would show if each were exactly right.
 
-    Even a perfectly calibrated model shows an error, since a bin of finitely many records never has exactly the
-    frequency that was predicted.
+    Even a perfectly calibrated model has an error, since the observed frequency in a finite bin deviates from the
+    predicted one.
 
     Parameters
     ----------
     prob : array-like of float, shape (records,) or (records, classes)
-        Probabilities; outcomes are drawn from them, class by class.
+        Probabilities, from which outcomes are drawn class by class.
     n_bins : int, default 15
         Bins of equal width.
     resamples : int, default 1000
@@ -161,7 +167,7 @@ def calibrated_ece_interval(
     rng = np.random.default_rng(seed)
     errors = np.empty((resamples, values.shape[1]))
     for column in range(values.shape[1]):
-        # float32: the noise of drawing outcomes is far above its rounding.
+        # float32: its rounding is far below the noise of drawing outcomes.
         p = values[:, column].astype(np.float32)
         gaps = (rng.random((resamples, len(p)), dtype=np.float32) < p) - p
         in_bin = (_bins(values[:, column], n_bins, "width")[:, None] == np.arange(n_bins)).astype(np.float32)
@@ -171,10 +177,10 @@ def calibrated_ece_interval(
 
 
 def _bins(values: Floats, n_bins: int, kind: str) -> NDArray[np.int64]:
-    """Say in which bin each probability lies."""
+    """Return the bin of each probability."""
     check_choice("kind of bins", kind, BINS)
     edges = np.linspace(0.0, 1.0, n_bins + 1)
     if kind == "mass":
-        # An edge is the very probability that starts a bin: an interpolated quantile may round past it.
+        # An edge is the probability that starts a bin: an interpolated quantile could round past it.
         edges[1:-1] = np.sort(values)[np.arange(1, n_bins) * len(values) // n_bins]
     return np.minimum(np.searchsorted(edges, values, side="right") - 1, n_bins - 1)

@@ -1,4 +1,4 @@
-"""Metrics of decisions, and the thresholds that make them."""
+"""Metrics of decisions, and thresholds that optimise them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ecgkit.stats.ranking import operating_points
 from ecgkit.stats.validation import Bools, Floats, check_probabilities, check_scores, columns, divide
 
 GRID = np.linspace(0.0, 1.0, 101)
-"""The thresholds among which the PTB-XL benchmark looks for its F_max."""
+"""The thresholds from which the PTB-XL benchmark chooses its F_max."""
 
 
 def threshold_metrics(
     y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None
 ) -> dict[str, Floats]:
-    """Metrics of decisions.
+    """Compute metrics of decisions.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def threshold_metrics(
     dict of str to ndarray of float64, shape (classes,)
         ``sensitivity``, ``specificity``, ``precision``, ``f1`` and ``accuracy``, each with one more axis in front, of
         resamples, if there are weights. Sensitivity, precision and F1 are NaN for a class without positives,
-        specificity for one without negatives. Precision is 0, as in scikit-learn, for a class that is there and was
-        never predicted: left out, it would make the macro mean the better the fewer are predicted.
+        specificity for one without negatives. Precision is 0, as in scikit-learn, for a class that occurs and was
+        never predicted: leaving it out would reward predicting fewer classes.
     """
     case = columns(y_true, predicted, weights)
     truth, decided = case.truth, case.scores.astype(bool)
@@ -62,7 +62,7 @@ def micro_f1(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | No
 
 
 def subset_accuracy(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """Share of the records of shape (records, classes) for which every class is decided rightly."""
+    """Share of the records for which every class is decided correctly."""
     case = columns(y_true, predicted, weights)
     right = (case.truth == case.scores.astype(bool)).all(axis=1)
     return _of_samples(divide(case.weights @ right, case.weights.sum(axis=1)), weights)
@@ -76,15 +76,15 @@ def hamming_loss(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike 
 
 
 def _of_samples(values: Floats, weights: ArrayLike | None) -> Floats:
+    """Return one value per resample, or a single value without weights."""
     return (values if weights is not None else values[0])[()]
 
 
 def best_f1_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
-    """Find the threshold with the highest F1 among all that differ in what they decide.
+    """Find the threshold with the highest F1.
 
-    A threshold may lie anywhere between two neighbouring probabilities with the same decisions; it is put midway.
-    Where several of these gaps give the same F1, it goes into the widest, where a small change of the model changes
-    the least.
+    All thresholds between two neighbouring probabilities give the same decisions; the midpoint is returned. Where
+    several of these gaps give the same F1, the widest is chosen, where a small change of the model changes least.
 
     Parameters
     ----------
@@ -108,12 +108,12 @@ def best_f1_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
 
 def youden_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
     """Find the threshold with the highest sum of sensitivity and specificity (Youden 1950); see `best_f1_threshold`."""
-    # Times positives and negatives, the sum is one of whole numbers: rounding cannot part what is equally good.
+    # Multiplied by positives and negatives, the sum consists of integers: rounding cannot separate equal values.
     return _best_threshold(y_true, prob, lambda hits, alarms: hits * alarms[-1] - alarms * hits[-1])
 
 
 def sensitivity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float) -> float:
-    """Find, of the thresholds with at least this sensitivity, the one with the highest specificity.
+    """Find the threshold with the highest specificity among those with at least a given sensitivity.
 
     Parameters
     ----------
@@ -122,13 +122,13 @@ def sensitivity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
     prob : array-like of float, shape (records,)
         Probabilities.
     at_least : float
-        The sensitivity asked for, above 0 and at most 1.
+        The lowest sensitivity, above 0 and at most 1.
 
     Returns
     -------
     float
-        Between 0 and 1, in the middle of its gap as in `best_f1_threshold`; NaN if there are not both outcomes. Where
-        several thresholds have that specificity, the one among them with the highest sensitivity.
+        Between 0 and 1, the midpoint of its gap as in `best_f1_threshold`; NaN if there are not both outcomes. Among
+        several thresholds with that specificity, the one with the highest sensitivity.
 
     Raises
     ------
@@ -138,34 +138,35 @@ def sensitivity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
     _check_share(at_least)
 
     def merit(hits: Floats, alarms: Floats) -> Floats:
-        # One false alarm outweighs all hits together.
+        # One false positive outweighs all true positives.
         return np.where(hits >= at_least * hits[-1] - 1e-9, hits - alarms * (hits[-1] + 1), -np.inf)
 
     return _best_threshold(y_true, prob, merit)
 
 
 def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float) -> float:
-    """Find, of the thresholds with at least this specificity, the one with the highest sensitivity.
+    """Find the threshold with the highest sensitivity among those with at least a given specificity.
 
-    The arguments, and what is raised, are those of `sensitivity_threshold`.
+    Parameters and errors are those of `sensitivity_threshold`.
 
     Returns
     -------
     float
-        Between 0 and 1, in the middle of its gap; NaN if there are not both outcomes. Where several thresholds have
-        that sensitivity, the one among them with the highest specificity. Where so few false alarms leave no hit, the
-        threshold lies above all probabilities of the records at hand, or is 1, which a probability of 1 still reaches.
+        Between 0 and 1, the midpoint of its gap; NaN if there are not both outcomes. Among several thresholds with
+        that sensitivity, the one with the highest specificity. If no threshold with so few false positives has a true
+        positive, the threshold lies above all probabilities, or is 1.
     """
     _check_share(at_least)
 
     def merit(hits: Floats, alarms: Floats) -> Floats:
-        # One hit outweighs all false alarms together.
+        # One true positive outweighs all false positives.
         return np.where(alarms <= (1 - at_least) * alarms[-1] + 1e-9, hits * (alarms[-1] + 1) - alarms, -np.inf)
 
     return _best_threshold(y_true, prob, merit, merit_of_nothing=0.0)
 
 
 def _check_share(at_least: float) -> None:
+    """Check that a share is above 0 and at most 1."""
     if not 0 < at_least <= 1:
         raise EcgkitError(f"at_least is {at_least}: give a share above 0 and at most 1")
 
@@ -177,7 +178,7 @@ def _best_threshold(
     *,
     merit_of_nothing: float = -np.inf,
 ) -> float:
-    """Find the threshold of the highest merit, a function of hits and false alarms; NaN without both outcomes."""
+    """Find the threshold of the highest merit, a function of true and false positives; NaN without both outcomes."""
     truth, values = check_scores(y_true, prob)
     check_probabilities(values)
     if truth.all() or not truth.any():
@@ -185,19 +186,19 @@ def _best_threshold(
     thresholds, hits, alarms = operating_points(truth, values)
     merits = merit(hits, alarms)
     if merits.max() < merit_of_nothing:
-        return float((1 + thresholds[0]) / 2)
+        return float(np.float32((1 + thresholds[0]) / 2))
     return _midway(thresholds, merits)
 
 
 def _midway(thresholds: Floats, merit: Floats) -> float:
-    """Take the widest gap below the thresholds of the highest merit, and its middle; thresholds fall."""
+    """Return the midpoint of the widest gap below the thresholds (falling) of the highest merit."""
     below = np.append(thresholds[1:], 0.0)
     gap = np.where(merit == merit.max(), thresholds - below, -1.0)
     best = int(np.argmax(gap))
     middle = (thresholds[best] + below[best]) / 2
-    # Probabilities are stored as float32: rounded to that, the middle of two neighbours must not fall onto the lower
-    # one.
-    return float(middle if np.float32(middle) > below[best] else thresholds[best])
+    # Probabilities are float32: rounded to that, the middle of two neighbours must not fall onto the lower one.
+    rounded = float(np.float32(middle))
+    return rounded if rounded > below[best] else float(thresholds[best])
 
 
 def f_max(y_true: ArrayLike, prob: ArrayLike, *, threshold: float, weights: ArrayLike | None = None) -> Floats:
@@ -231,9 +232,10 @@ def f_max(y_true: ArrayLike, prob: ArrayLike, *, threshold: float, weights: Arra
 
 
 def f_max_oracle(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """Sample-centric F measure at the best of the thresholds 0, 0.01, ..., 1, chosen on the very records it describes.
+    """Sample-centric F measure at the best of the thresholds 0, 0.01, ..., 1, chosen on the same records.
 
-    This is how the PTB-XL benchmark reports F_max. It is too good by what the choice gains; see `f_max`.
+    This is how the PTB-XL benchmark reports F_max. It is optimistic, since the threshold is chosen on the test records;
+    see `f_max`.
 
     Returns
     -------
@@ -245,7 +247,7 @@ def f_max_oracle(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | Non
 
 
 def _sample_f(truth: Bools, values: Floats, weights: Floats, thresholds: Floats) -> Floats:
-    """Give the sample-centric F measure of each resample at each threshold, shape (resamples, thresholds)."""
+    """Compute the sample-centric F measure of each resample at each threshold, shape (resamples, thresholds)."""
     decided = values[:, :, None] >= thresholds
     hits, n_decided = (truth[:, :, None] & decided).sum(axis=1), decided.sum(axis=1)
     n_true = truth.sum(axis=1)
@@ -257,7 +259,7 @@ def _sample_f(truth: Bools, values: Floats, weights: Floats, thresholds: Floats)
 
 
 def f_max_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
-    """Find the common threshold with the highest sample-centric F measure, among all that differ in what they decide.
+    """Find the threshold, common to all classes, with the highest sample-centric F measure.
 
     Parameters
     ----------
@@ -269,7 +271,7 @@ def f_max_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
     Returns
     -------
     float
-        Between 0 and 1, in the middle of the widest of the best gaps as in `best_f1_threshold`; NaN if no record
+        Between 0 and 1, the midpoint of the widest of the best gaps as in `best_f1_threshold`; NaN if no record
         carries a class.
 
     Raises
@@ -297,5 +299,5 @@ def f_max_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
     sums = [np.cumsum(part.ravel()[flat])[last_of_ties] for part in (precision_change, recall_change, first_of_record)]
     precision, recall = sums[0] / sums[2], sums[1] / (n_true > 0).sum()
     merit = np.nan_to_num(divide(2 * precision * recall, precision + recall))
-    # Running sums carry rounding errors: what is equal to 12 digits is equal.
+    # Running sums carry rounding errors: values that agree to 12 digits are equal.
     return _midway(thresholds[last_of_ties], np.round(merit, 12))

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from ecgkit.errors import EcgkitError
-from ecgkit.stats.calibration import CLIP
+from ecgkit.stats.calibration import clipped_logit
 from ecgkit.stats.validation import Floats, check_probabilities
 
 
@@ -51,14 +51,9 @@ def combine(description: Mapping[str, Any], prob: Floats) -> Floats:
         fits = [description["coefficients"][name] for name in description["classes"]]
         weights = np.array([[fit["weights"][member] for fit in fits] for member in members])
         intercepts = np.array([fit["intercept"] for fit in fits])
-        return expit(np.einsum("mrc,mc->rc", member_logits(prob), weights) + intercepts)
+        return expit(np.einsum("mrc,mc->rc", clipped_logit(prob), weights) + intercepts)
     weights = np.array([description["weights"][member] for member in members])
     if method == "mean_logit":
-        return expit(np.einsum("mrc,m->rc", member_logits(prob), weights))
+        return expit(np.einsum("mrc,m->rc", clipped_logit(prob), weights))
     # Weights that sum to 1 only up to rounding could raise a probability above 1.
     return np.einsum("mrc,m->rc", prob, weights).clip(0.0, 1.0)
-
-
-def member_logits(prob: Floats) -> Floats:
-    """Compute the logits of clipped probabilities."""
-    return logit(prob.clip(CLIP, 1 - CLIP))

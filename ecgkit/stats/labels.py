@@ -28,6 +28,13 @@ POLICY_DESCRIPTIONS = {
 """What the threshold of each policy is chosen for."""
 
 
+SHOWN_METRICS = (
+    *("auc", "average_precision", "sensitivity", "specificity", "precision", "f1", "brier", "ece"),
+    *("r2", "mae"),
+)
+"""The metrics that a reader is shown first."""
+
+
 def metric_name(metric: str) -> str:
     """Return the printed name of a metric, such as ``"AUC"`` for ``"auc"``."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))

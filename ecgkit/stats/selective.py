@@ -7,20 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import digamma, logit
+from scipy.special import digamma
 
 from ecgkit.errors import EcgkitError
-from ecgkit.stats.calibration import CLIP, apply_calibration
+from ecgkit.stats.calibration import clipped_logit
 from ecgkit.stats.validation import Floats, FoldScores, class_thresholds, divide
 
 ABSTAIN = 0.1
 """The share of fold 9 below whose confidence the model abstains."""
 
-TIE_BREAK = 1e-6
-"""The weight of the uncalibrated log-odds, which order records with equal calibrated ones."""
 
-
-def confidence(scores: FoldScores, thresholds: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Floats:
+def confidence(scores: FoldScores, thresholds: Mapping[str, Any]) -> Floats:
     """Compute how confident a model is of each record: the smallest confidence of its decisions on the classes.
 
     The confidence of a decision is the distance between the calibrated log-odds of the class and those of its
@@ -28,45 +25,31 @@ def confidence(scores: FoldScores, thresholds: Mapping[str, Any], calibration: M
     only then does one unit mean the same in all classes. The smallest over the classes counts, since a record is
     decided correctly only if every class is.
 
-    An isotonic calibration maps an interval of probabilities to one value. Records with equal calibrated log-odds are
-    ordered by the uncalibrated ones.
-
     Parameters
     ----------
     scores : FoldScores
-        Uncalibrated probabilities of a fold.
+        Probabilities of a fold, including the calibrated ones.
     thresholds : mapping
         As returned by `ecgkit.stats.thresholds.fit_thresholds`.
-    calibration : mapping or None
-        As returned by `ecgkit.stats.calibration.fit_calibration`; None leaves the probabilities uncalibrated.
 
     Returns
     -------
     ndarray of float64, shape (records,)
-        0 at a threshold; probabilities are clipped to 1e-7 from 0 and 1.
+        0 at a threshold.
 
     Raises
     ------
     EcgkitError
-        If a class has no threshold or was not calibrated.
+        If a class has no threshold or no calibrated probabilities.
     """
-    limits = class_thresholds(thresholds, scores.classes)[None]
-    distance = np.abs(_log_odds(scores.prob) - _log_odds(limits))
-    if calibration is not None:
-        prob, threshold = (apply_calibration(values, calibration, scores.classes) for values in (scores.prob, limits))
-        distance = np.abs(_log_odds(prob) - _log_odds(threshold)) + TIE_BREAK * distance
+    calibrated, limits = scores.require_calibrated(), class_thresholds(thresholds, scores.classes)
+    distance = np.abs(clipped_logit(calibrated) - clipped_logit(limits))
     margins: Floats = distance.min(axis=1)
     return margins
 
 
-def _log_odds(prob: ArrayLike) -> Floats:
-    """Compute the logit of clipped probabilities."""
-    odds: Floats = logit(np.asarray(prob, dtype=np.float64).clip(CLIP, 1 - CLIP))
-    return odds
-
-
 def abstention_threshold(values: ArrayLike, *, abstain: float = ABSTAIN) -> float:
-    """Find the confidence below which a share of the records lies.
+    """Find the confidence below which a given share of the records lies.
 
     Parameters
     ----------
@@ -90,30 +73,30 @@ def abstention_threshold(values: ArrayLike, *, abstain: float = ABSTAIN) -> floa
     if not 0 <= abstain < 1:
         raise EcgkitError(f"abstain is {abstain}: give a share of the records, at least 0 and below 1")
     if not ordered.size:
-        raise EcgkitError("there is no record to choose the abstention on: give at least one")
-    # A share such as 0.29 of 100 records is 28.999999999999996 of them.
+        raise EcgkitError("there is no record to choose the abstention on: pass at least one")
+    # 0.29 * 100 is 28.999999999999996.
     return float(ordered[int(abstain * len(ordered) + 1e-9)])
 
 
 def area_under_risk_coverage(values: ArrayLike, loss: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
     """Average the risk over all coverages: the mean loss of the k most confident records, over k = 1 to all.
 
-    Records of equal confidence are taken in random order, and the area is what that gives on average; so it depends on
-    no order of the records, and repeated records count as such.
+    Records of equal confidence are taken in random order, and the area is its expectation: it does not depend on the
+    order of the records.
 
     Parameters
     ----------
     values : array-like of float, shape (records,)
         Confidence.
     loss : array-like of float, shape (records,)
-        What goes wrong with each record, such as the share of its decisions that are wrong.
+        The loss of each record, such as the share of its decisions that are wrong.
     weights : array-like of float, shape (resamples, records), optional
         How often each record counts.
 
     Returns
     -------
     float, or ndarray of shape (resamples,)
-        The loss of all records if confidence says nothing; less is better. NaN where no record counts.
+        Lower is better; the mean loss of all records if confidence is uninformative. NaN where no record counts.
 
     References
     ----------

@@ -1,16 +1,18 @@
-"""The table of predictions as arrays, and what is checked of outcomes, scores and weights."""
+"""The table of predictions as arrays, and checks of outcomes, scores and weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -27,9 +29,9 @@ class FoldScores:
     classes : tuple of str
         The names of the columns.
     y_true : ndarray of bool, shape (records, classes)
-        What the records carry.
+        Outcomes.
     prob : ndarray of float64, shape (records, classes)
-        Probabilities as the network gives them.
+        Uncalibrated probabilities.
     calibrated : ndarray of float64, shape (records, classes), or None
         Calibrated probabilities; None if the table has none.
     """
@@ -40,19 +42,31 @@ class FoldScores:
     prob: Floats
     calibrated: Floats | None = None
 
+    def require_calibrated(self) -> Floats:
+        """Return the calibrated probabilities.
+
+        Raises
+        ------
+        EcgkitError
+            If there are none.
+        """
+        if self.calibrated is None:
+            raise EcgkitError('the predictions have no columns "calibrated_CLASS": add them with add_calibration')
+        return self.calibrated
+
     def take(self, rows: NDArray[Any]) -> FoldScores:
-        """Give the same for some of the records: positions (a record may come more than once) or a mask."""
+        """Return the scores of some of the records, chosen by positions (possibly repeated) or by a mask."""
         calibrated = None if self.calibrated is None else self.calibrated[rows]
         return replace(self, y_true=self.y_true[rows], prob=self.prob[rows], calibrated=calibrated)
 
 
 def fold_scores(predictions: pd.DataFrame, classes: Sequence[str], fold: int) -> FoldScores:
-    """Read one fold out of a table of predictions.
+    """Read one fold of a table of predictions.
 
     Parameters
     ----------
     predictions : DataFrame
-        Columns ``fold``, and for each class ``true_CLASS``, ``prob_CLASS`` and, if there already, ``calibrated_CLASS``.
+        Columns ``fold``, and for each class ``true_CLASS``, ``prob_CLASS`` and, optionally, ``calibrated_CLASS``.
     classes : sequence of str
         The classes to read.
     fold : int
@@ -79,7 +93,7 @@ def fold_scores(predictions: pd.DataFrame, classes: Sequence[str], fold: int) ->
     if rows.empty:
         there = ", ".join(str(one) for one in sorted(predictions["fold"].unique())) or "none"
         raise EcgkitError(f"the predictions have no record of fold {fold} (there: {there}): predict folds 9 and 10")
-    # One layout in memory, whatever the table's: sums in another order would differ in the last digit.
+    # One memory layout: sums in another order would differ in the last digit.
     arrays = {kind: np.ascontiguousarray(rows[[f"{kind}_{name}" for name in classes]].to_numpy()) for kind in kinds}
     y_true, prob = check_scores(arrays["true"], arrays["prob"])
     check_probabilities(prob, "prob")
@@ -112,7 +126,9 @@ def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
     """
     truth, values = np.asarray(y_true), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape:
-        raise EcgkitError(f"outcomes have the shape {truth.shape} and scores {values.shape}: give one score an outcome")
+        raise EcgkitError(
+            f"outcomes have the shape {truth.shape} and scores {values.shape}: pass one score per outcome"
+        )
     if len(truth) == 0:
         raise EcgkitError("there is no record to evaluate: give at least one")
     if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
@@ -136,12 +152,12 @@ def check_probabilities(prob: Floats, name: str = "probability") -> None:
 
 
 def class_thresholds(thresholds: Mapping[str, Any], classes: Sequence[str]) -> Floats:
-    """Bring thresholds into the order of the classes.
+    """Return thresholds in the order of the classes.
 
     Parameters
     ----------
     thresholds : mapping
-        Class to threshold, or what ``thresholds.json`` holds, with that mapping under ``"thresholds"``.
+        Class to threshold, or the contents of ``thresholds.json``, with that mapping under ``"thresholds"``.
     classes : sequence of str
         The classes.
 
@@ -162,12 +178,12 @@ def class_thresholds(thresholds: Mapping[str, Any], classes: Sequence[str]) -> F
 
 
 def decide(scores: FoldScores, thresholds: Mapping[str, Any]) -> Bools:
-    """Decide which classes are predicted: those whose probability is at least their threshold.
+    """Decide which classes are predicted: those whose calibrated probability is at least their threshold.
 
     Parameters
     ----------
     scores : FoldScores
-        Probabilities of a fold.
+        Probabilities of a fold, including the calibrated ones.
     thresholds : mapping
         As for `class_thresholds`.
 
@@ -175,7 +191,7 @@ def decide(scores: FoldScores, thresholds: Mapping[str, Any]) -> Bools:
     -------
     ndarray of bool, shape (records, classes)
     """
-    return scores.prob >= class_thresholds(thresholds, scores.classes)
+    return scores.require_calibrated() >= class_thresholds(thresholds, scores.classes)
 
 
 def divide(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
@@ -187,7 +203,7 @@ def divide(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Columns:
-    """Outcomes and scores as columns, and weights as rows, whatever they came as.
+    """Outcomes and scores as columns, and weights as rows.
 
     Attributes
     ----------
@@ -196,7 +212,7 @@ class Columns:
     scores : ndarray of float64, shape (records, classes)
         Scores.
     weights : ndarray of float64, shape (resamples, records)
-        How often each record counts; a single row of ones where none were given.
+        How often each record counts; a single row of ones by default.
     """
 
     truth: Bools
@@ -206,19 +222,19 @@ class Columns:
     is_weighted: bool
 
     def shaped(self, result: Floats) -> Floats:
-        """Give a result of shape (resamples, classes) the shape that belongs to what came in."""
+        """Reshape a result of shape (resamples, classes) to match the input."""
         if self.is_one_class:
             result = result[..., 0]
         return (result if self.is_weighted else result[0])[()]
 
     def each(self, function: Callable[[Bools, Floats, Floats], Floats]) -> Floats:
-        """Call a function of outcomes, scores and weights on each class, and shape what it gives a resample."""
+        """Call a function of outcomes, scores and weights on each class."""
         results = [function(self.truth[:, i], self.scores[:, i], self.weights) for i in range(self.truth.shape[1])]
         return self.shaped(np.stack(results, axis=-1))
 
 
 def columns(y_true: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> Columns:
-    """Check outcomes, scores and weights, and lay them out.
+    """Check outcomes, scores and weights, and arrange them.
 
     Raises
     ------
@@ -228,7 +244,7 @@ def columns(y_true: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> 
     truth, values = check_scores(y_true, scores)
     counts = np.ones((1, len(truth))) if weights is None else np.asarray(weights, dtype=np.float64)
     if counts.ndim != 2 or counts.shape[1] != len(truth):
-        raise EcgkitError(f"weights have the shape {counts.shape}: give a row a resample, of {len(truth)} records")
+        raise EcgkitError(f"weights have the shape {counts.shape}: pass one row per resample, of {len(truth)} records")
     if not (counts >= 0).all():
         raise EcgkitError("a weight is negative or NaN: give how often each record counts")
     is_one = truth.ndim == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +114,9 @@ def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64
     return run_over_dataset(trained, dataset, positions, lambda signal, metadata: model(signal, metadata).sigmoid())
 
 
-def predict_folds(trained: TrainedModel, dataset: Dataset) -> pd.DataFrame:
+def predict_folds(
+    trained: TrainedModel, dataset: Dataset, *, folds: Sequence[int] = (VALIDATION_FOLD, TEST_FOLD)
+) -> pd.DataFrame:
     """Predict folds 9 and 10 with a finished model.
 
     Parameters
@@ -123,13 +125,15 @@ def predict_folds(trained: TrainedModel, dataset: Dataset) -> pd.DataFrame:
         The model.
     dataset : Dataset
         Opened with the model's label set.
+    folds : sequence of int, default (9, 10)
+        The folds to predict.
 
     Returns
     -------
     DataFrame
         ``record_id``, ``patient_id``, ``fold``, and for each class ``true_CLASS`` and ``prob_CLASS``.
     """
-    positions = dataset.folds(VALIDATION_FOLD, TEST_FOLD)
+    positions = dataset.folds(*folds)
     probabilities = predict(trained, dataset, positions)
     table = dataset.records.loc[positions, ["record_id", "patient_id", "fold"]].reset_index(drop=True)
     truth = dataset.labels.iloc[positions].reset_index(drop=True).add_prefix("true_")

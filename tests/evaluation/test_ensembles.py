@@ -222,7 +222,7 @@ def test_an_ensemble_beats_its_members_where_their_errors_differ() -> None:
 def test_out_of_fold_numbers_are_not_fooled() -> None:
     """Of members that know nothing, a fit on fold 9 makes something that looks good there: out of fold it does not."""
     members = make_members(300, noises={f"session_{i}": 200.0 for i in range(1, 21)})
-    ensemble = fit_ensemble(members, "weights")
+    ensemble = fit_ensemble(members, "stacking")
     truth = arrays(members["session_1"], 9)[0]
     fitted = apply_ensemble(ensemble.description, {name: arrays(table, 9)[1] for name, table in members.items()})
     out_of_fold = stats.macro_auc(truth, arrays(ensemble.predictions, 9)[1])

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import calibration_summary, evaluate_session
+from ecgkit.evaluation.figures import REPORT_FIGURES
 from ecgkit.evaluation.page import write_page
 from ecgkit.sessions import Session
 from ecgkit.stats import fold_scores
@@ -52,11 +53,12 @@ def session(tmp_path: Path) -> Session:
     evaluate_session(made, table, CLASSES)
     made.write_json("config.json", {"model": "resnet1d", "dataset": "a <b>bold</b> name", "seed": 3})
     made.write_json("environment.json", {"python": "3.11", "packages": {"ecgkit": "0.1.0"}})
-    figure = Figure()
-    figure.add_subplot().plot([0, 1])
-    made.save_figure(figure, "reliability")
-    made.save_figure(figure, "a_figure_of_my_own")
     return made
+
+
+@pytest.fixture(autouse=True)
+def figures_of_reports() -> None:
+    """Draw the figures of reports in these tests."""
 
 
 def test_it_needs_nothing_else(session: Session) -> None:
@@ -64,12 +66,24 @@ def test_it_needs_nothing_else(session: Session) -> None:
     page = Collector()
     page.feed(text)
     assert page.open == []
-    assert len(page.addresses) == 2
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     pictures = [base64.b64decode(address.split(",")[1]) for address in page.addresses]
-    assert pictures[0] == (session.path / "figures" / "reliability.png").read_bytes()
+    names = [name for name in REPORT_FIGURES if (session.path / "figures" / f"{name}.png").is_file()]
+    assert {"auc_by_class", "roc_curves", "reliability", "predicted_cooccurrence"} <= set(names)
+    assert pictures == [(session.path / "figures" / f"{name}.png").read_bytes() for name in names]
     assert "http" not in text
     assert 'name="viewport"' in text
+
+
+def test_its_figures_do_not_depend_on_those_that_were_drawn_before(session: Session) -> None:
+    page = write_page(session).read_text()
+    (session.path / "figures" / "roc_curves.png").unlink()
+    figure = Figure()
+    figure.add_subplot().plot([0, 1])
+    session.save_figure(figure, "a_figure_of_my_own")
+    assert re.findall("<figcaption>.*</figcaption>", write_page(session).read_text()) == re.findall(
+        "<figcaption>.*</figcaption>", page
+    )
 
 
 def test_it_says_what_metrics_json_says(session: Session) -> None:
@@ -78,7 +92,7 @@ def test_it_says_what_metrics_json_says(session: Session) -> None:
     for group in (*CLASSES, "macro"):
         auc = results["fold_10"][group]["auc"]
         assert f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})" in text
-    assert f"Macro AUC on fold 10: <b>{results['fold_10']['macro']['auc']['value']:.3f}" in text
+    assert f"macro AUC on fold 10: <b>{results['fold_10']['macro']['auc']['value']:.3f}" in text
     assert "1,000 bootstrap resamples of the 100 patients" in text
     without = results["bootstrap"]["fold_10"]["without_auc"]["MI"]
     assert without > 0

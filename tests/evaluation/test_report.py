@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from ecgkit.evaluation import (
     fold_metrics,
     metrics_table,
 )
+from ecgkit.sessions import Session
 
 CLASSES = ("NORM", "MI", "STTC")
 OF_DECISIONS = ("sensitivity", "specificity", "precision", "f1", "accuracy")
@@ -37,33 +37,15 @@ OF_CLASSES = [
 ]
 
 
-@dataclass
-class Folder:
-    """As much of a session as a report needs."""
-
-    path: Path
-
-    def write_json(self, name: str, data: object) -> Path:
-        (self.path / name).write_text(json.dumps(data, allow_nan=False))
-        return self.path / name
-
-    def write_text(self, name: str, text: str) -> Path:
-        (self.path / name).write_text(text)
-        return self.path / name
-
-    def write_table(self, name: str, table: pd.DataFrame) -> Path:
-        table.to_parquet(self.path / name, index=False)
-        return self.path / name
-
-
 def test_a_session_gets_its_files(tmp_path: Path) -> None:
-    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    results = evaluate_session(Session(tmp_path), make_predictions(), CLASSES)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "calibration.json",
         "classification_report.txt",
         "metrics.json",
         "predictions.parquet",
+        "report.html",
         "thresholds.json",
     ]
     assert json.loads((tmp_path / "metrics.json").read_text()) == results
@@ -75,15 +57,15 @@ def test_a_session_gets_its_files(tmp_path: Path) -> None:
 
 
 def test_what_was_written_can_be_evaluated_again_with_equal_numbers(tmp_path: Path) -> None:
-    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    results = evaluate_session(Session(tmp_path), make_predictions(), CLASSES)
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     thresholds = json.loads((tmp_path / "thresholds.json").read_text())
     assert evaluate(table, CLASSES, thresholds) == results
-    assert evaluate_session(Folder(tmp_path), table, CLASSES) == results
+    assert evaluate_session(Session(tmp_path), table, CLASSES) == results
 
 
 def test_the_layout_of_metrics_json(tmp_path: Path) -> None:
-    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    results = evaluate_session(Session(tmp_path), make_predictions(), CLASSES)
 
     assert list(results) == ["version", "fold_9", "fold_10", "bootstrap"]
     assert results["version"] == 1
@@ -109,15 +91,16 @@ def test_the_layout_of_metrics_json(tmp_path: Path) -> None:
 
 def test_the_numbers_are_those_of_scikit_learn_at_the_thresholds_of_fold_9() -> None:
     predictions = make_predictions()
-    thresholds = fit_thresholds(predictions, CLASSES)
-    predictions = add_calibration(predictions, fit_calibration(predictions, CLASSES), CLASSES)
+    calibration = fit_calibration(predictions, CLASSES)
+    thresholds = fit_thresholds(predictions, CLASSES, calibration)
+    predictions = add_calibration(predictions, calibration, CLASSES)
     results = evaluate(predictions, CLASSES, thresholds)["fold_10"]
 
     test = predictions[predictions["fold"] == 10]
     truth = test[[f"true_{name}" for name in CLASSES]].to_numpy()
     prob = test[[f"prob_{name}" for name in CLASSES]].to_numpy()
     calibrated = test[[f"calibrated_{name}" for name in CLASSES]].to_numpy(np.float64)
-    decided = prob >= [thresholds["thresholds"][name] for name in CLASSES]
+    decided = calibrated >= [thresholds["thresholds"][name] for name in CLASSES]
     expected = {
         "auc": sklearn.metrics.roc_auc_score(truth, prob),
         "average_precision": sklearn.metrics.average_precision_score(truth, prob),
@@ -141,8 +124,9 @@ def test_fold_10_chooses_nothing() -> None:
     for name in CLASSES:
         changed.loc[is_test, f"true_{name}"] = ~changed.loc[is_test, f"true_{name}"]
         changed.loc[is_test, f"prob_{name}"] = np.float32(0.01)
-    assert fit_thresholds(changed, CLASSES) == fit_thresholds(predictions, CLASSES)
-    assert fit_calibration(changed, CLASSES) == fit_calibration(predictions, CLASSES)
+    calibration = fit_calibration(predictions, CLASSES)
+    assert fit_calibration(changed, CLASSES) == calibration
+    assert fit_thresholds(changed, CLASSES, calibration) == fit_thresholds(predictions, CLASSES, calibration)
 
 
 def test_a_class_that_is_not_in_a_fold_is_null_and_out_of_the_macro_mean(tmp_path: Path) -> None:
@@ -150,7 +134,7 @@ def test_a_class_that_is_not_in_a_fold_is_null_and_out_of_the_macro_mean(tmp_pat
     predictions.loc[predictions["fold"] == 10, "true_MI"] = False
     predictions.loc[predictions["fold"] == 9, "true_STTC"] = False
 
-    results = evaluate_session(Folder(tmp_path), predictions, CLASSES)
+    results = evaluate_session(Session(tmp_path), predictions, CLASSES)
 
     test = results["fold_10"]
     for name in ("auc", "average_precision", "sensitivity", "precision", "f1", "f1_at_half"):
@@ -172,14 +156,14 @@ def test_no_class_at_all_gives_nulls_and_no_warning(tmp_path: Path) -> None:
     predictions = make_predictions()
     for name in CLASSES:
         predictions[f"true_{name}"] = False
-    results = evaluate_session(Folder(tmp_path), predictions, CLASSES)
+    results = evaluate_session(Session(tmp_path), predictions, CLASSES)
     assert results["fold_10"]["macro"]["auc"]["value"] is None
     assert results["fold_10"]["samples"]["f_max"]["value"] is None
     assert results["fold_10"]["micro"]["f1"]["value"] is None
 
 
 def test_the_classification_report_says_what_it_describes(tmp_path: Path) -> None:
-    evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    evaluate_session(Session(tmp_path), make_predictions(), CLASSES)
     lines = (tmp_path / "classification_report.txt").read_text().splitlines()
     assert lines[0] == "fold 10, 200 records; best checkpoint (by macro AUC on fold 9)"
     threshold = json.loads((tmp_path / "thresholds.json").read_text())["thresholds"]["MI"]
@@ -188,31 +172,55 @@ def test_the_classification_report_says_what_it_describes(tmp_path: Path) -> Non
 
 
 def test_one_class_alone_has_a_report(tmp_path: Path) -> None:
-    evaluate_session(Folder(tmp_path), make_predictions(classes=("MI",)), ["MI"])
+    evaluate_session(Session(tmp_path), make_predictions(classes=("MI",)), ["MI"])
     assert "MI" in (tmp_path / "classification_report.txt").read_text()
 
 
-@pytest.mark.parametrize("fold", [9, 10])
-def test_a_table_without_a_fold_is_refused_and_nothing_is_written(tmp_path: Path, fold: int) -> None:
+def test_a_table_without_fold_9_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     predictions = make_predictions()
-    with pytest.raises(EcgkitError, match=f"no record of fold {fold}") as error:
-        evaluate_session(Folder(tmp_path), predictions[predictions["fold"] != fold], CLASSES)
+    with pytest.raises(EcgkitError, match="no record of fold 9") as error:
+        evaluate_session(Session(tmp_path), predictions[predictions["fold"] != 9], CLASSES)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_fold_10_the_report_is_about_fold_9(tmp_path: Path) -> None:
+    predictions = make_predictions()
+    both = evaluate_session(Session(tmp_path), predictions, CLASSES)
+    results = evaluate_session(Session(tmp_path), predictions[predictions["fold"] == 9], CLASSES)
+    assert list(results) == ["version", "fold_9", "bootstrap"]
+    assert results["fold_9"] == both["fold_9"]
+    assert (tmp_path / "classification_report.txt").read_text().startswith("fold 9, 200 records")
+
+
+def test_a_quantity_has_r2_and_mean_absolute_error(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = make_predictions()[["record_id", "patient_id", "fold"]]
+    true = rng.uniform(20, 90, len(table))
+    table = table.assign(true_age=true, predicted_age=true + rng.normal(0, 5, len(table)))
+    results = evaluate_session(Session(tmp_path), table, ["age"])
+    test = table[table["fold"] == 10]
+    found = results["fold_10"]["age"]
+    assert found["r2"]["value"] == pytest.approx(sklearn.metrics.r2_score(test["true_age"], test["predicted_age"]))
+    mae = sklearn.metrics.mean_absolute_error(test["true_age"], test["predicted_age"])
+    assert found["mae"]["value"] == pytest.approx(mae)
+    assert found["mae"]["low"] < mae < found["mae"]["high"]
+    assert not (tmp_path / "thresholds.json").exists()
+    assert "age R2 on fold 10" in (tmp_path / "report.html").read_text()
 
 
 def test_nan_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     predictions = make_predictions()
     predictions.loc[399, "prob_MI"] = np.nan
     with pytest.raises(EcgkitError, match="NaN"):
-        evaluate_session(Folder(tmp_path), predictions, CLASSES)
+        evaluate_session(Session(tmp_path), predictions, CLASSES)
     assert not list(tmp_path.iterdir())
 
 
 def test_every_metric_can_be_computed_on_a_resample_of_the_records() -> None:
     predictions = make_predictions()
-    thresholds = fit_thresholds(predictions, CLASSES)
     predictions = add_calibration(predictions, fit_calibration(predictions, CLASSES), CLASSES)
+    thresholds = fit_thresholds(predictions, CLASSES)
     scores = stats.fold_scores(predictions, CLASSES, 10)
 
     whole = fold_metrics(scores.take(np.arange(200)), thresholds)
@@ -228,12 +236,12 @@ def test_without_calibrated_probabilities_the_way_out_is_named() -> None:
 
 
 def test_the_table_has_a_row_a_class_and_one_for_the_mean(tmp_path: Path) -> None:
-    results = evaluate_session(Folder(tmp_path), make_predictions(), CLASSES)
+    results = evaluate_session(Session(tmp_path), make_predictions(), CLASSES)
     table = metrics_table(results, fold="fold_9")
     assert list(table.index) == [*CLASSES, "macro"]
     assert list(table) == OF_CLASSES
     assert table.loc["macro", "auc"] == pytest.approx(table.loc[list(CLASSES), "auc"].mean())
-    with pytest.raises(EcgkitError, match="unknown fold 'fold_8': choose one of fold_9, fold_10"):
+    with pytest.raises(EcgkitError, match="'fold_8': choose one of fold_9, fold_10"):
         metrics_table(results, fold="fold_8")
 
 
@@ -242,7 +250,7 @@ def test_seventy_one_classes_with_rare_ones(tmp_path: Path) -> None:
     predictions = make_predictions(300, classes=classes)
     for i, name in enumerate(classes):
         predictions[f"true_{name}"] &= np.random.default_rng(i).random(300) < 0.02
-    results = evaluate_session(Folder(tmp_path), predictions, classes)
+    results = evaluate_session(Session(tmp_path), predictions, classes)
     values = [results["fold_10"][name]["auc"]["value"] for name in classes]
     assert None in values
     assert results["fold_10"]["macro"]["auc"]["value"] == pytest.approx(np.mean([v for v in values if v is not None]))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+from made_predictions import as_calibrated
 from scipy.special import expit, logit
 
 from ecgkit import stats
@@ -18,7 +19,6 @@ from ecgkit.stats import FoldScores
 from ecgkit.stats.selective import abstention_threshold, area_under_risk_coverage, confidence
 
 CLASSES = ("NORM", "MI", "STTC")
-PLATT = {"classes": {name: {"method": "platt", "slope": 2.0, "intercept": -0.5} for name in CLASSES}}
 
 
 def make_predictions(n_records: int = 800, seed: int = 0) -> pd.DataFrame:
@@ -30,7 +30,8 @@ def make_predictions(n_records: int = 800, seed: int = 0) -> pd.DataFrame:
         score = rng.normal(-1, 2.0, n_records)
         prob = expit(score * (1 + i)).astype(np.float32)
         table |= {f"true_{name}": rng.random(n_records) < expit(score), f"prob_{name}": prob}
-    return pd.DataFrame(table)
+    predictions = pd.DataFrame(table)
+    return add_calibration(predictions, fit_calibration(predictions, CLASSES), CLASSES)
 
 
 def scores_of(prob: list[list[float]]) -> FoldScores:
@@ -42,40 +43,32 @@ def test_confidence_is_the_least_distance_in_calibrated_log_odds() -> None:
     scores = scores_of([[0.9, 0.2, 0.5], [0.3, 0.5, 0.999]])
     limits = {"NORM": 0.3, "MI": 0.1, "STTC": 0.6}
     expected = [
-        2 * (logit(0.6) - logit(0.5)),  # STTC of the first record
+        logit(0.6) - logit(0.5),  # STTC of the first record
         0.0,  # NORM of the second lies at its threshold
     ]
-    np.testing.assert_allclose(confidence(scores, limits, PLATT), expected, atol=1e-5)
-    np.testing.assert_allclose(confidence(scores, limits, None), np.array(expected) / 2, atol=1e-9)
+    np.testing.assert_allclose(confidence(scores, limits), expected, atol=1e-5)
 
 
-def test_a_class_with_stretched_log_odds_is_no_surer_for_it() -> None:
-    scores = scores_of([[0.8, 0.9]])
-    limits = {"NORM": 0.5, "MI": 0.5}
-    fitted = {"classes": {"NORM": PLATT["classes"]["NORM"], "MI": {"method": "platt", "slope": 0.1, "intercept": 0.0}}}
-    assert confidence(scores, limits, None) == pytest.approx([logit(0.8)])
-    assert confidence(scores, limits, fitted) == pytest.approx([0.1 * logit(0.9)], abs=1e-5)
+def test_the_calibrated_probabilities_count_and_not_the_uncalibrated_ones() -> None:
+    scores = FoldScores(10, ("MI",), np.array([[True]]), np.array([[0.9]]), np.array([[0.6]]))
+    assert confidence(scores, {"MI": 0.5}) == pytest.approx([logit(0.6)], abs=1e-5)
 
 
 def test_records_on_one_step_of_an_isotonic_calibration_are_told_apart() -> None:
-    step = {"method": "isotonic", "x": [0.0, 0.4, 0.4001, 1.0], "y": [0.1, 0.1, 0.7, 0.7]}
-    found = confidence(scores_of([[0.35], [0.2], [0.3], [0.5]]), {"NORM": 0.25}, {"classes": {"NORM": step}})
-    assert found.argsort().tolist() == [2, 1, 0, 3]
-    assert found[:3].max() < 1e-5
-    assert found[3] == pytest.approx(logit(0.7) - logit(0.1), abs=1e-4)
+    prob, calibrated = np.array([[0.35], [0.2], [0.3], [0.5]]), np.array([[0.1], [0.1], [0.1], [0.7]])
+    found = confidence(FoldScores(10, ("NORM",), prob > 0.4, prob, calibrated), {"NORM": 0.4})
+    assert found.argsort().tolist() == [3, 0, 2, 1]
+    assert np.ptp(found[:3]) < 1e-5
 
 
 def test_probabilities_of_0_and_1_have_a_finite_confidence() -> None:
-    assert np.isfinite(confidence(scores_of([[0.0, 1.0, 1.0]]), dict.fromkeys(CLASSES, 0.5), PLATT)).all()
+    assert np.isfinite(confidence(scores_of([[0.0, 1.0, 1.0]]), dict.fromkeys(CLASSES, 0.5))).all()
 
 
-def test_a_class_that_was_not_calibrated_is_named() -> None:
-    with pytest.raises(EcgkitError, match="no calibration for STTC"):
-        confidence(
-            scores_of([[0.1, 0.2, 0.3]]),
-            dict.fromkeys(CLASSES, 0.5),
-            {"classes": {k: PLATT["classes"][k] for k in ("NORM", "MI")}},
-        )
+def test_scores_without_calibrated_probabilities_are_refused() -> None:
+    scores = FoldScores(10, ("MI",), np.array([[True]]), np.array([[0.9]]))
+    with pytest.raises(EcgkitError, match="add_calibration"):
+        confidence(scores, {"MI": 0.5})
 
 
 @pytest.mark.parametrize(("abstain", "n_below"), [(0.0, 0), (0.1, 10), (0.29, 29), (0.105, 10), (0.99, 99)])
@@ -121,13 +114,13 @@ def test_weights_count_records_as_often_as_they_say() -> None:
 
 def test_the_report_counts_what_is_abstained_on_and_what_is_gained() -> None:
     predictions = make_predictions()
-    thresholds, calibration = fit_thresholds(predictions, CLASSES), fit_calibration(predictions, CLASSES)
-    report = selective_report(predictions, CLASSES, thresholds, calibration, resamples=100)
+    thresholds = fit_thresholds(predictions, CLASSES)
+    report = selective_report(predictions, CLASSES, thresholds, resamples=100)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
     scores = stats.fold_scores(predictions, CLASSES, 10)
-    decided = scores.prob >= stats.class_thresholds(thresholds, CLASSES)
-    accepted = confidence(scores, thresholds, calibration) >= report["confidence_threshold"]
+    decided = stats.decide(scores, thresholds)
+    accepted = confidence(scores, thresholds) >= report["confidence_threshold"]
     assert report["coverage"]["fold_9"] == 0.9
     assert report["coverage"]["fold_10"]["value"] == accepted.mean()
     assert report["n_abstained"] == (~accepted).sum()
@@ -155,55 +148,54 @@ def test_the_report_counts_what_is_abstained_on_and_what_is_gained() -> None:
 
 def test_the_curve_begins_with_all_records_and_falls() -> None:
     predictions = make_predictions()
-    thresholds, calibration = fit_thresholds(predictions, CLASSES), fit_calibration(predictions, CLASSES)
-    report = selective_report(predictions, CLASSES, thresholds, calibration, resamples=20)
+    thresholds = fit_thresholds(predictions, CLASSES)
+    report = selective_report(predictions, CLASSES, thresholds, resamples=20)
     assert [point["coverage"] for point in report["curve"]] == pytest.approx(np.arange(20, 0, -1) / 20)
     assert report["curve"][0]["hamming_loss"] == report["metrics"]["hamming_loss"]["before"]
     assert report["curve"][0]["macro_auc"]["value"] == pytest.approx(report["metrics"]["macro_auc"]["before"]["value"])
     assert report["curve"][10]["hamming_loss"]["value"] < 0.8 * report["curve"][0]["hamming_loss"]["value"]
     scores = stats.fold_scores(predictions, CLASSES, 10)
-    loss = (scores.y_true != (scores.prob >= stats.class_thresholds(thresholds, CLASSES))).mean(axis=1)
-    values = confidence(scores, thresholds, calibration)
+    loss = (scores.y_true != stats.decide(scores, thresholds)).mean(axis=1)
+    values = confidence(scores, thresholds)
     assert report["aurc"]["value"] == pytest.approx(brute_force_area(values, loss))
     assert report["aurc_random"]["value"] == pytest.approx(loss.mean())
     assert report["aurc_best"]["value"] == pytest.approx(np.mean(np.cumsum(np.sort(loss)) / np.arange(1, 401)))
     assert report["aurc_best"]["value"] < report["aurc"]["value"] < report["aurc_random"]["value"]
 
 
-def test_the_calibrated_scale_orders_records_better_than_the_stretched_one() -> None:
+def test_log_odds_order_records_better_than_probabilities() -> None:
     predictions = make_predictions(8000)
-    thresholds, calibration = fit_thresholds(predictions, CLASSES), fit_calibration(predictions, CLASSES)
+    thresholds = fit_thresholds(predictions, CLASSES)
     scores = stats.fold_scores(predictions, CLASSES, 10)
     limits = stats.class_thresholds(thresholds, CLASSES)
-    loss = (scores.y_true != (scores.prob >= limits)).mean(axis=1)
+    loss = (scores.y_true != stats.decide(scores, thresholds)).mean(axis=1)
     ways = {
-        "calibrated": confidence(scores, thresholds, calibration),
-        "raw": confidence(scores, thresholds, None),
-        "probability": np.abs(scores.prob - limits).min(axis=1),
+        "calibrated": confidence(scores, thresholds),
+        "probability": np.abs(scores.require_calibrated() - limits).min(axis=1),
     }
     areas = {name: float(area_under_risk_coverage(values, loss)) for name, values in ways.items()}
-    assert areas["calibrated"] < areas["raw"] < areas["probability"]
+    assert areas["calibrated"] < areas["probability"]
 
 
 def test_fold_10_chooses_nothing() -> None:
     predictions = make_predictions()
-    thresholds, calibration = fit_thresholds(predictions, CLASSES), fit_calibration(predictions, CLASSES)
+    thresholds = fit_thresholds(predictions, CLASSES)
     changed = predictions.copy()
     is_test = changed["fold"] == 10
     for name in CLASSES:
-        changed.loc[is_test, f"prob_{name}"] = np.float32(0.999)
-    reports = [selective_report(t, CLASSES, thresholds, calibration, resamples=2) for t in (predictions, changed)]
+        changed.loc[is_test, [f"prob_{name}", f"calibrated_{name}"]] = np.float32(0.999)
+    reports = [selective_report(t, CLASSES, thresholds, resamples=2) for t in (predictions, changed)]
     assert reports[0]["confidence_threshold"] == reports[1]["confidence_threshold"]
     assert reports[0]["coverage"]["fold_9"] == reports[1]["coverage"]["fold_9"]
 
 
 def test_a_fold_10_that_is_all_unsure_is_abstained_on_altogether() -> None:
-    predictions = add_calibration(make_predictions(), PLATT, CLASSES)
-    thresholds = dict.fromkeys(CLASSES, 0.5)
+    predictions = make_predictions()
     is_test = predictions["fold"] == 10
     for name in CLASSES:
-        predictions.loc[is_test, f"prob_{name}"] = np.float32(0.5)
-    report = selective_report(predictions, CLASSES, thresholds, PLATT, resamples=5)
+        predictions.loc[is_test, [f"prob_{name}", f"calibrated_{name}"]] = np.float32(0.4)
+    thresholds = dict.fromkeys(CLASSES, 0.4)
+    report = selective_report(predictions, CLASSES, thresholds, resamples=5)
     assert report["coverage"]["fold_10"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert report["metrics"]["hamming_loss"]["after"] == {"value": None, "low": None, "high": None}
     assert report["metrics"]["macro_f1"]["change"]["value"] is None
@@ -217,7 +209,8 @@ def test_a_class_that_abstaining_removes_is_out_of_the_change() -> None:
     positive = is_test & (np.cumsum(is_test) <= 3)
     predictions.loc[is_test, "true_MI"] = positive[is_test]
     predictions.loc[is_test, "prob_MI"] = np.where(positive[is_test], 0.5, 1e-6).astype(np.float32)
-    report = selective_report(predictions, CLASSES, dict.fromkeys(CLASSES, 0.5), None, resamples=5)
+    predictions = as_calibrated(predictions)
+    report = selective_report(predictions, CLASSES, dict.fromkeys(CLASSES, 0.5), resamples=5)
     assert report["classes"]["MI"]["n_positive_abstained"] == report["classes"]["MI"]["n_positive"] == 3
     before, after = (report["metrics"]["macro_f1"][key]["value"] for key in ("before", "after"))
     scores = stats.fold_scores(predictions, CLASSES, 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,13 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from scipy.special import expit
 
-from ecgkit import evaluation
+from ecgkit import evaluation, stats
 from ecgkit.errors import EcgkitError
 from ecgkit.plots.evaluation import (
     confusion_matrices,
     confusion_matrix,
     metric_by_class,
     precision_recall_curves,
+    predicted_quantity,
     reliability,
     roc_curves,
     score_histograms,
@@ -42,6 +45,15 @@ def of_fold(predictions: pd.DataFrame, name: str, fold: int) -> tuple[np.ndarray
     return rows[f"true_{name}"].to_numpy(), rows[f"prob_{name}"].to_numpy()
 
 
+def decisions(predictions: pd.DataFrame, name: str, fold: int, thresholds: dict[str, Any]) -> np.ndarray:
+    rows = predictions[predictions["fold"] == fold]
+    return rows[f"calibrated_{name}"].to_numpy() >= np.float32(thresholds["thresholds"][name])
+
+
+def scores_of(predictions: pd.DataFrame, classes: tuple[str, ...] = CLASSES, fold: int = 10) -> stats.FoldScores:
+    return stats.fold_scores(predictions, classes, fold)
+
+
 def line_of(figure: Figure, gid: str) -> np.ndarray:
     return np.asarray(next(line.get_xydata() for line in figure.axes[0].lines if line.get_gid() == gid))
 
@@ -56,7 +68,7 @@ def legend_of(figure: Figure) -> list[str]:
 def test_roc_curves_are_those_of_scikit_learn_with_the_point_on_them(fold: int) -> None:
     predictions = make_predictions()
     thresholds = evaluation.fit_thresholds(predictions, CLASSES)
-    figure = roc_curves(predictions, CLASSES, thresholds, fold=fold)
+    figure = roc_curves(scores_of(predictions, fold=fold), thresholds)
     for name in CLASSES:
         truth, prob = of_fold(predictions, name, fold)
         false_rate, true_rate, _ = sklearn.metrics.roc_curve(truth, prob, drop_intermediate=False)
@@ -64,7 +76,7 @@ def test_roc_curves_are_those_of_scikit_learn_with_the_point_on_them(fold: int) 
         np.testing.assert_allclose(curve, np.column_stack([false_rate, true_rate]), atol=1e-12)
         point = line_of(figure, f"point {name}")[0]
         assert np.abs(curve - point).max(axis=1).min() < 1e-12
-        decided = prob >= thresholds["thresholds"][name]
+        decided = decisions(predictions, name, fold, thresholds)
         assert point[1] == pytest.approx(sklearn.metrics.recall_score(truth, decided))
         assert f"{name}  {sklearn.metrics.roc_auc_score(truth, prob):.3f}" in legend_of(figure)
 
@@ -72,19 +84,19 @@ def test_roc_curves_are_those_of_scikit_learn_with_the_point_on_them(fold: int) 
 def test_precision_recall_points_lie_on_their_curves() -> None:
     predictions = make_predictions()
     thresholds = evaluation.fit_thresholds(predictions, CLASSES)
-    figure = precision_recall_curves(predictions, CLASSES, thresholds)
+    figure = precision_recall_curves(scores_of(predictions), thresholds)
     for name in CLASSES:
         truth, prob = of_fold(predictions, name, 10)
         curve, point = line_of(figure, f"curve {name}"), line_of(figure, f"point {name}")[0]
         assert np.abs(curve - point).max(axis=1).min() < 1e-12
-        decided = prob >= thresholds["thresholds"][name]
+        decided = decisions(predictions, name, 10, thresholds)
         assert point[1] == pytest.approx(sklearn.metrics.precision_score(truth, decided))
         assert f"{name}  {sklearn.metrics.average_precision_score(truth, prob):.3f}" in legend_of(figure)
 
 
 def test_the_legend_stands_beside_the_data() -> None:
     predictions = make_predictions()
-    figure = roc_curves(predictions, CLASSES, evaluation.fit_thresholds(predictions, CLASSES))
+    figure = roc_curves(scores_of(predictions), evaluation.fit_thresholds(predictions, CLASSES))
     figure.draw_without_rendering()
     legend = figure.axes[0].get_legend()
     assert legend is not None
@@ -98,18 +110,18 @@ def test_a_class_that_is_not_in_the_fold_has_no_curve_and_is_named() -> None:
     thresholds = evaluation.fit_thresholds(predictions, CLASSES)
     predictions.loc[predictions["fold"] == 10, "true_MI"] = False
     for draw in (roc_curves, precision_recall_curves):
-        figure = draw(predictions, CLASSES, thresholds)
+        figure = draw(scores_of(predictions), thresholds)
         assert "curve MI" not in [line.get_gid() for line in figure.axes[0].lines]
         assert "without both outcomes: MI" in legend_of(figure)
     for draw in (confusion_matrices, score_histograms):
-        draw(predictions, CLASSES, thresholds).draw_without_rendering()
-    reliability(predictions, CLASSES).draw_without_rendering()
+        draw(scores_of(predictions), thresholds).draw_without_rendering()
+    reliability(scores_of(predictions)).draw_without_rendering()
 
 
 def test_of_many_classes_the_best_and_the_worst_are_named() -> None:
     predictions = make_predictions(MANY, n_records=300)
     thresholds = evaluation.fit_thresholds(predictions, MANY)
-    figure = roc_curves(predictions, MANY, thresholds)
+    figure = roc_curves(scores_of(predictions, MANY), thresholds)
     assert len(legend_of(figure)) == 12
     assert "61 other classes" in legend_of(figure)
     aucs = {name: sklearn.metrics.roc_auc_score(*of_fold(predictions, name, 10)) for name in MANY}
@@ -121,13 +133,13 @@ def test_of_many_classes_the_best_and_the_worst_are_named() -> None:
 def test_confusion_matrices_count_with_percentages_of_the_row() -> None:
     predictions = make_predictions()
     thresholds = evaluation.fit_thresholds(predictions, CLASSES)
-    truth, prob = of_fold(predictions, "MI", 10)
-    counts = sklearn.metrics.confusion_matrix(truth, prob >= thresholds["thresholds"]["MI"])
+    truth, _ = of_fold(predictions, "MI", 10)
+    counts = sklearn.metrics.confusion_matrix(truth, decisions(predictions, "MI", 10, thresholds))
     share = counts / counts.sum(axis=1, keepdims=True)
     expected = [f"{counts[i, j]:,}\n{share[i, j]:.1%}" for i in (0, 1) for j in (0, 1)]
 
-    alone = confusion_matrix(predictions, "MI", thresholds)
-    together = confusion_matrices(predictions, CLASSES, thresholds)
+    alone = confusion_matrix(scores_of(predictions), "MI", thresholds)
+    together = confusion_matrices(scores_of(predictions), thresholds)
 
     assert [text.get_text() for text in alone.axes[0].texts] == expected
     assert [text.get_text() for text in together.axes[1].texts] == expected
@@ -138,13 +150,13 @@ def test_confusion_matrices_count_with_percentages_of_the_row() -> None:
 def test_a_class_without_positives_has_an_empty_row() -> None:
     predictions = make_predictions()
     predictions["true_MI"] = False
-    figure = confusion_matrix(predictions, "MI", {"MI": 0.5})
+    figure = confusion_matrix(scores_of(predictions), "MI", dict.fromkeys(CLASSES, 0.5))
     assert [text.get_text() for text in figure.axes[0].texts][2:] == ["0\nnone", "0\nnone"]
 
 
 def test_histograms_hold_every_record_and_the_threshold() -> None:
     predictions = make_predictions()
-    figure = score_histograms(predictions, CLASSES, {"NORM": 0.3, "MI": 0.4, "STTC": 0.5})
+    figure = score_histograms(scores_of(predictions), {"NORM": 0.3, "MI": 0.4, "STTC": 0.5})
     assert len(figure.axes) == 3
     for axes, limit in zip(figure.axes, (0.3, 0.4, 0.5), strict=True):
         outlines = [patch for patch in axes.patches if isinstance(patch, StepPatch) and not patch.get_fill()]
@@ -157,7 +169,7 @@ def test_reliability_is_drawn_before_and_after_calibration() -> None:
     raw = predictions.drop(columns=[f"calibrated_{name}" for name in CLASSES])
     n_records = int((predictions["fold"] == 10).sum())
     for table, n_kinds in ((predictions, 2), (raw, 1)):
-        for cell in reliability(table, CLASSES).axes:
+        for cell in reliability(scores_of(table)).axes:
             diagram, strip = cell.child_axes
             assert len(diagram.lines) == 1 + n_kinds
             counts = [patch.get_data()[0] for patch in strip.patches]
@@ -177,7 +189,16 @@ def test_a_metric_of_every_class_on_both_folds() -> None:
         metric_by_class(results, metric="AUC")
 
 
-def test_a_fold_that_is_not_there_is_refused() -> None:
+def test_a_report_without_fold_10_has_the_metrics_of_fold_9() -> None:
     predictions = make_predictions()
-    with pytest.raises(EcgkitError, match="no record of fold 3"):
-        roc_curves(predictions, CLASSES, dict.fromkeys(CLASSES, 0.5), fold=3)
+    predictions = predictions[predictions["fold"] == 9]
+    results = evaluation.evaluate(predictions, CLASSES, evaluation.fit_thresholds(predictions, CLASSES), resamples=20)
+    axes = metric_by_class(results).axes[0]
+    assert [line.get_label() for line in axes.lines[:1]] == ["fold 9 (chosen on)"]
+
+
+def test_predicted_quantities_lie_on_the_line_where_they_are_right() -> None:
+    true = np.linspace(20, 90, 50)
+    figure = predicted_quantity(true, true, name="age", unit="years", fold=9)
+    assert "R² 1.000" in figure.axes[0].get_title(loc="left")
+    assert figure.axes[0].get_xlabel() == "true age (years)"

@@ -53,9 +53,7 @@ def subgroups() -> dict[str, Any]:
     columns |= {"fold": np.full(300, 10), "sex": rng.choice(["male", "female"], 300), "age": [30] * 290 + [80] * 10}
     records = record_table(columns | {"device": ["A"] * 280 + ["B"] * 10 + ["C"] * 5 + [pd.NA] * 5})
     scores.y_true[290:, 1] = False
-    return subgroup_report(
-        scores, records, fit_thresholds(predictions, CLASSES), records["patient_id"].to_numpy(), resamples=50
-    )
+    return subgroup_report(scores, records, fit_thresholds(predictions, CLASSES), resamples=50)
 
 
 def points_of(figure: Figure, gid: str) -> list[tuple[float, float]]:
@@ -105,8 +103,7 @@ def test_notes_and_legends_stand_beside_the_data(subgroups: dict[str, Any]) -> N
 
 def make_selective(predictions: pd.DataFrame | None = None) -> dict[str, Any]:
     predictions = make_predictions() if predictions is None else predictions
-    thresholds, calibration = fit_thresholds(predictions, CLASSES), fit_calibration(predictions, CLASSES)
-    return selective_report(predictions, CLASSES, thresholds, calibration, resamples=20)
+    return selective_report(predictions, CLASSES, fit_thresholds(predictions, CLASSES), resamples=20)
 
 
 def test_the_curve_of_risk_and_the_chosen_point_are_those_of_the_report() -> None:
@@ -129,9 +126,8 @@ def test_the_auc_ends_where_a_class_is_gone_and_a_model_that_decides_nothing_can
 
     predictions = make_predictions()
     for name in CLASSES:
-        predictions.loc[predictions["fold"] == 10, f"prob_{name}"] = np.float32(
-            fit_thresholds(predictions, CLASSES)["thresholds"][name]
-        )
+        limit = np.float32(fit_thresholds(predictions, CLASSES)["thresholds"][name])
+        predictions.loc[predictions["fold"] == 10, [f"prob_{name}", f"calibrated_{name}"]] = limit
     figure = risk_coverage(make_selective(predictions))
     figure.draw_without_rendering()
     assert "none decided" in figure.axes[0].title.get_text()

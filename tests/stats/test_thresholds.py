@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
-from made_predictions import make_predictions
+from made_predictions import as_calibrated, make_predictions
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
-from ecgkit.stats.thresholds import POLICIES, fit_thresholds, policy_table
+from ecgkit.stats.calibration import add_calibration
+from ecgkit.stats.thresholds import POLICIES, calibrated_thresholds, fit_thresholds, policy_table
 
 CLASSES = ("NORM", "MI", "STTC")
 
@@ -89,14 +90,14 @@ def test_rounding_does_not_part_equal_youden_indices() -> None:
 @pytest.mark.parametrize("at_least", [0.0, 1.01, float("nan")])
 def test_a_share_that_cannot_be_asked_for_is_refused(at_least: float) -> None:
     for find in (stats.sensitivity_threshold, stats.specificity_threshold):
-        with pytest.raises(EcgkitError, match="at_least is .*: give a share above 0 and at most 1"):
+        with pytest.raises(EcgkitError, match="at_least is"):
             find([True, False], [0.7, 0.2], at_least=at_least)
 
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
 def test_what_a_policy_promises_holds_on_fold_9(precision: type) -> None:
     predictions = make_predictions(1000)
-    policies = fit_thresholds(predictions, CLASSES)["policies"]
+    policies = fit_thresholds(as_calibrated(predictions), CLASSES)["policies"]
     fold = predictions[predictions["fold"] == 9]
     for name in CLASSES:
         truth, prob = fold[f"true_{name}"].to_numpy(), fold[f"prob_{name}"].to_numpy(precision)
@@ -110,7 +111,7 @@ def test_what_a_policy_promises_holds_on_fold_9(precision: type) -> None:
 
 def test_the_layout_of_thresholds_json() -> None:
     predictions = make_predictions()
-    fitted = fit_thresholds(predictions, CLASSES)
+    fitted = fit_thresholds(as_calibrated(predictions), CLASSES)
     assert json.loads(json.dumps(fitted, allow_nan=False)) == fitted
     keys = ["policy", "fitted_on", "of", "thresholds", "not_fitted", "f_max_threshold", "policies"]
     assert list(fitted) == keys
@@ -121,20 +122,20 @@ def test_the_layout_of_thresholds_json() -> None:
         fold = predictions[predictions["fold"] == 9]
         best = stats.best_f1_threshold(fold[f"true_{name}"], fold[f"prob_{name}"])
         assert fitted["thresholds"][name] == fitted["policies"]["best_f1"][name] == best
+        assert best == np.float32(best)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_the_policy_says_which_thresholds_decide_and_nothing_else(policy: str) -> None:
-    default = fit_thresholds(make_predictions(), CLASSES)
-    fitted = fit_thresholds(make_predictions(), CLASSES, policy=policy)
+    default = fit_thresholds(as_calibrated(make_predictions()), CLASSES)
+    fitted = fit_thresholds(as_calibrated(make_predictions()), CLASSES, policy=policy)
     assert fitted["thresholds"] == fitted["policies"][policy]
     assert fitted == default | {"policy": policy, "thresholds": default["policies"][policy]}
 
 
 def test_an_unknown_policy_is_refused() -> None:
-    message = "unknown threshold policy 'f1': choose one of best_f1, sensitivity_90, specificity_95, youden"
-    with pytest.raises(EcgkitError, match=message):
-        fit_thresholds(make_predictions(), CLASSES, policy="f1")
+    with pytest.raises(EcgkitError, match="'f1': choose one of best_f1, sensitivity_90, specificity_95, youden"):
+        fit_thresholds(as_calibrated(make_predictions()), CLASSES, policy="f1")
 
 
 def test_fold_10_decides_nothing() -> None:
@@ -143,14 +144,14 @@ def test_fold_10_decides_nothing() -> None:
     is_test = changed["fold"] == 10
     changed.loc[is_test, "prob_MI"] = np.float32(0.01)
     changed.loc[is_test, "true_MI"] = ~changed.loc[is_test, "true_MI"]
-    assert fit_thresholds(changed, CLASSES) == fit_thresholds(predictions, CLASSES)
+    assert fit_thresholds(as_calibrated(changed), CLASSES) == fit_thresholds(as_calibrated(predictions), CLASSES)
 
 
 @pytest.mark.parametrize("outcome", [False, True])
 def test_a_class_without_both_outcomes_in_fold_9_has_a_half_by_every_policy(outcome: bool) -> None:
     predictions = make_predictions()
     predictions.loc[predictions["fold"] == 9, "true_MI"] = outcome
-    fitted = fit_thresholds(predictions, CLASSES)
+    fitted = fit_thresholds(as_calibrated(predictions), CLASSES)
     assert fitted["not_fitted"] == ["MI"]
     assert {of_classes["MI"] for of_classes in fitted["policies"].values()} == {0.5}
     assert 0.5 not in [fitted["thresholds"]["NORM"], fitted["thresholds"]["STTC"]]
@@ -158,9 +159,9 @@ def test_a_class_without_both_outcomes_in_fold_9_has_a_half_by_every_policy(outc
 
 def test_the_policy_table_is_what_scikit_learn_says_of_fold_10() -> None:
     predictions = make_predictions(1000)
-    fitted = fit_thresholds(predictions, CLASSES)
+    fitted = fit_thresholds(as_calibrated(predictions), CLASSES)
 
-    table = policy_table(stats.fold_scores(predictions, CLASSES, 10), fitted)
+    table = policy_table(stats.fold_scores(as_calibrated(predictions), CLASSES, 10), fitted)
 
     assert list(table) == ["threshold", "sensitivity", "specificity", "precision", "f1"]
     assert list(table.index) == [(name, policy) for name in CLASSES for policy in POLICIES]
@@ -181,9 +182,9 @@ def test_the_policy_table_is_what_scikit_learn_says_of_fold_10() -> None:
 
 def test_the_policy_table_of_a_fold_without_a_class() -> None:
     predictions = make_predictions()
-    fitted = fit_thresholds(predictions, CLASSES)
+    fitted = fit_thresholds(as_calibrated(predictions), CLASSES)
     predictions.loc[predictions["fold"] == 10, "true_MI"] = False
-    table = policy_table(stats.fold_scores(predictions, CLASSES, 10), fitted)
+    table = policy_table(stats.fold_scores(as_calibrated(predictions), CLASSES, 10), fitted)
     assert table.loc["MI", ["sensitivity", "precision", "f1"]].isna().all(axis=None)
     assert table.loc[["NORM", "STTC"]].notna().all(axis=None)
     assert table["specificity"].notna().all()
@@ -191,8 +192,25 @@ def test_the_policy_table_of_a_fold_without_a_class() -> None:
 
 def test_the_policy_table_reads_a_file_in_any_order_and_refuses_one_without_policies() -> None:
     predictions = make_predictions()
+    predictions = as_calibrated(predictions)
     scores, fitted = stats.fold_scores(predictions, CLASSES, 10), fit_thresholds(predictions, CLASSES)
     shuffled = {"policies": dict(sorted(fitted["policies"].items(), reverse=True))}
     pd.testing.assert_frame_equal(policy_table(scores, shuffled), policy_table(scores, fitted))
-    with pytest.raises(EcgkitError, match="no thresholds by the policy 'best_f1': fit the thresholds again"):
+    with pytest.raises(EcgkitError, match="policy 'best_f1'"):
         policy_table(scores, {"thresholds": fitted["thresholds"], "policy": "best_f1"})
+
+
+def test_calibrated_thresholds_leave_every_decision_as_it_is() -> None:
+    predictions = make_predictions(2000)
+    # An isotonic calibration is constant in steps, except for the part that keeps the order of records.
+    points = {"method": "isotonic", "x": [0.0, 0.3, 0.3001, 0.7, 1.0], "y": [0.1, 0.1, 0.4, 0.4, 0.9]}
+    calibration = {"classes": dict.fromkeys(CLASSES, points)}
+    limits = fit_thresholds(as_calibrated(predictions), CLASSES)
+    fitted = calibrated_thresholds(limits, calibration)
+    table = add_calibration(predictions, calibration, CLASSES)
+    for name in CLASSES:
+        for policy in POLICIES:
+            decided = table[f"prob_{name}"] >= limits["policies"][policy][name]
+            assert (decided == (table[f"calibrated_{name}"] >= fitted["policies"][policy][name])).all()
+            assert fitted["policies"][policy][name] == np.float32(fitted["policies"][policy][name])
+    assert fit_thresholds(predictions, CLASSES, calibration)["thresholds"] == fitted["thresholds"]
