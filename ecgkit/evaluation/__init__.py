@@ -7,6 +7,7 @@ from ecgkit.evaluation.ensembles import METHODS as ENSEMBLE_METHODS
 from ecgkit.evaluation.ensembles import fit_ensemble, write_ensemble
 from ecgkit.evaluation.external import ExternalPredictions, compare_predictions, read_predictions
 from ecgkit.evaluation.fold import fold_metrics, fold_report
+from ecgkit.evaluation.fold_10 import evaluate_test_fold
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard, published, standing
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
 from ecgkit.evaluation.page import write_page
@@ -22,7 +23,6 @@ from ecgkit.evaluation.report import (
 from ecgkit.evaluation.run import ComparisonRun, begin_comparison
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
-from ecgkit.evaluation.test_fold import evaluate_test_fold
 from ecgkit.stats.calibration import add_calibration, apply_calibration, calibration_summary
 from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.thresholds import POLICIES, fit_thresholds, policy_table

@@ -58,7 +58,7 @@ def root(demo_root: Path, demo_dataset: Dataset, tmp_path_factory: pytest.TempPa
             trained = fit(session, config, demo_dataset)
         session.write_json("environment.json", sessions.environment())
         predictions = predict_folds(trained, demo_dataset)
-        evaluation.evaluate_session(session, predictions, demo_dataset.classes, records=demo_dataset.records)
+        evaluation.evaluate_session(session, predictions, demo_dataset.classes, data=demo_dataset)
         session.mark_done()
     return folder
 

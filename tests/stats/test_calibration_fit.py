@@ -21,8 +21,9 @@ from sklearn.model_selection import GroupKFold
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import add_calibration, apply_calibration, fit_calibration
-from ecgkit.stats import calibration as module
-from ecgkit.stats.calibration import METHODS, calibration_summary, fit_isotonic, fit_platt, fit_temperature
+from ecgkit.stats import calibration_fit as module
+from ecgkit.stats.calibration import METHODS, calibration_summary
+from ecgkit.stats.calibration_fit import fit_isotonic, fit_platt, fit_temperature
 
 
 def overconfident(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +116,7 @@ def cross_validated_by_hand(truth: np.ndarray, prob: np.ndarray, patients: np.nd
             model.fit(x, y, np.append(weight, 1 - weight))
             held_out[name][part] = model.predict_proba(logit(prob[part])[:, None])[:, 1]
         steps = IsotonicRegression(out_of_bounds="clip", y_min=low, y_max=high).fit(prob[rest], truth[rest])
-        held_out["isotonic"][part] = steps.predict(prob[part])
+        held_out["isotonic"][part] = 0.9999 * steps.predict(prob[part]) + 0.0001 * prob[part]
         held_out["identity"][part] = prob[part]
     return {name: sklearn.metrics.log_loss(truth, values) for name, values in held_out.items()}
 
@@ -324,7 +325,7 @@ def test_calibration_keeps_the_order_and_stays_between_0_and_1(
     assert calibrated[0] < calibrated[-1]
 
 
-def test_an_isotonic_calibration_alone_makes_different_probabilities_equal(
+def test_every_calibration_keeps_different_probabilities_apart(
     one_of_each: tuple[pd.DataFrame, dict],
 ) -> None:
     predictions, calibration = one_of_each
@@ -332,8 +333,9 @@ def test_an_isotonic_calibration_alone_makes_different_probabilities_equal(
     n_before = calibrated[[f"prob_{name}" for name in METHODS]].nunique().to_numpy()
     n_after = calibrated[[f"calibrated_{name}" for name in METHODS]].nunique().to_numpy()
     different = dict(zip(METHODS, n_after / n_before, strict=True))
-    assert different["isotonic"] < 0.3
     assert min(different["identity"], different["temperature"], different["platt"]) > 0.99
+    # The steps of an isotonic calibration rise by a part in ten thousand of the probability; float32 keeps that apart.
+    assert different["isotonic"] > 0.95
 
 
 def test_the_file_gives_the_same_bits_in_another_process(
