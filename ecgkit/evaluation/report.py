@@ -250,8 +250,8 @@ def write_report(
     """Write the files of a report, after all of them have been computed.
 
     Writes ``predictions.parquet``, ``calibration.json``, ``thresholds.json``, ``classification_report.txt``,
-    ``subgroups.json``, ``selective.json`` and ``model_card.md`` (with ``data``), the figures of ``report.html``, the page itself and,
-    last, ``metrics.json``. A quantity has only predictions, figures, page and metrics.
+    ``subgroups.json``, ``selective.json`` and ``model_card.md`` (with ``data``), the figures of ``report.html``, the
+    page itself and, last, ``metrics.json``. A quantity has only predictions, figures, page and metrics.
 
     Parameters
     ----------
