@@ -16,6 +16,7 @@ from ecgkit.inference.model_folder import (
     THRESHOLDS,
     ModelFolder,
     find_folder,
+    read_decisions,
     read_json,
     read_model,
     shipped,
@@ -100,8 +101,7 @@ def _open(folder: Path, precision: str) -> Predictor:
     if (folder / ENSEMBLE).is_file():
         description = read_json(folder / ENSEMBLE, "members")
         members = {name: _open(find_folder(folder.parent / name, folder), precision) for name in description["members"]}
-        decisions = (read_json(folder / THRESHOLDS, "thresholds"), read_json(folder / CALIBRATION, "classes"))
-        return EnsemblePredictor(folder.name, description, members, decisions=decisions)
+        return EnsemblePredictor(folder.name, description, members, decisions=read_decisions(folder))
     return _network(read_model(folder), precision)
 
 
@@ -127,6 +127,6 @@ def _load_own(model: str, weights: Path, precision: str) -> Predictor:
     if not weights.is_file():
         raise EcgkitError(f"no weights {weights}: give the file after {model}")
     trained = load_weights(weights, model=model)
-    thresholds = {"thresholds": dict.fromkeys(trained.classes, 0.5)}
+    thresholds = {"of": "calibrated", "thresholds": dict.fromkeys(trained.classes, 0.5)}
     calibration = {"classes": {name: {"method": "identity"} for name in trained.classes}}
     return _network(ModelFolder(weights.absolute(), trained, thresholds, calibration, ""), precision)

@@ -66,13 +66,22 @@ def read_model(path: Path, *, model: str = "") -> ModelFolder:
     """
     trained = load_weights(path / WEIGHTS, model=model)
     card = path / CARD
+    thresholds, calibration = ({}, {}) if trained.target else read_decisions(path)
     return ModelFolder(
         path,
         trained,
-        {} if trained.target else read_json(path / THRESHOLDS, "thresholds"),
-        {} if trained.target else read_json(path / CALIBRATION, "classes"),
+        thresholds,
+        calibration,
         card.read_text(encoding="utf-8") if card.is_file() else "",
     )
+
+
+def read_decisions(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the thresholds and the calibration of a model folder or an ensemble."""
+    thresholds = read_json(path / THRESHOLDS, "thresholds")
+    if thresholds.get("of") != "calibrated":
+        raise EcgkitError(f"{path / THRESHOLDS} is of an older version: train the model again")
+    return thresholds, read_json(path / CALIBRATION, "classes")
 
 
 def shipped() -> tuple[str, ...]:
