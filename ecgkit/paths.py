@@ -1,4 +1,4 @@
-"""Where things lie: the project's folder and the folders of data sets and sessions in it."""
+"""The project's folder, and the folders of data sets and sessions in it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ RAW = "raw_datasets"
 PROCESSED = "processed_datasets"
 TRAINING = "training_sessions"
 PROBES = "probe_training_sessions"
+EXPLANATIONS = "explanation_sessions"
 COMPARISONS = "comparison_sessions"
+
+SESSION_KINDS = (TRAINING, PROBES, EXPLANATIONS, COMPARISONS)
+"""The folders of numbered sessions."""
+
+WITH_NETWORK = (TRAINING, PROBES, EXPLANATIONS)
+"""Those whose sessions run a network."""
 
 
 def project_root() -> Path:
-    """Find the project's folder: ``ECGKIT_ROOT`` if it is set, else the checkout that the package lies in, else here.
+    """Return the project's folder: ``ECGKIT_ROOT`` if set, else the checkout of the package, else the current folder.
 
     Returns
     -------
@@ -31,7 +38,7 @@ def project_root() -> Path:
 
 
 def resolve_root(root: str | Path | None) -> Path:
-    """Turn what a user gave as ``root`` into an absolute path; nothing means the project's folder.
+    """Return ``root`` as an absolute path; None and "" mean the project's folder.
 
     Raises
     ------
@@ -42,19 +49,19 @@ def resolve_root(root: str | Path | None) -> Path:
         return project_root()
     path = Path(root).expanduser().resolve()
     if not path.is_dir():
-        raise EcgkitError(f"no folder {path}: make it first, or give another --root")
+        raise EcgkitError(f"no folder {path}: make it first, or choose another --root")
     return path
 
 
 def notebook_path(name: str) -> Path:
-    """Find one of the project's notebooks, such as ``"2_Training.ipynb"``.
+    """Return the path of one of the project's notebooks, such as ``"2_Training.ipynb"``.
 
     Raises
     ------
     EcgkitError
-        If there is none of this name.
+        If there is no notebook of this name.
     """
     for folder in (PACKAGE.parent / "notebooks", PACKAGE / "notebooks"):
         if (folder / name).is_file():
             return folder / name
-    raise EcgkitError(f"no notebook {name} beside the package in {PACKAGE}: install ecgkit from its repository")
+    raise EcgkitError(f"no notebook {name} next to the package {PACKAGE}: install ecgkit from its repository")

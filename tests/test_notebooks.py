@@ -9,7 +9,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ecgkit.workflow.runner import declared_parameters
+from ecgkit import paths
+from ecgkit.workflow.parameters import parameters_of
+from ecgkit.workflow.runner import OPTIONS, shown_parameters
+from ecgkit.workflow.steps import STEPS, Step
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
 
@@ -24,8 +27,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def test_there_are_notebooks() -> None:
-    names = [path.name for path in NOTEBOOKS]
-    assert names[:3] == ["1_Preprocessing.ipynb", "2_Training.ipynb", "3_Feature_Space.ipynb"]
+    assert {step.notebook for step in STEPS.values()} <= {path.name for path in NOTEBOOKS}
 
 
 def test_short_and_explained(notebook: nbformat.NotebookNode) -> None:
@@ -38,7 +40,8 @@ def test_short_and_explained(notebook: nbformat.NotebookNode) -> None:
     assert statistics.median(lines) <= 5
     assert max(lines) <= 25
     assert len(texts) >= len(cells)
-    assert 500 <= words <= 1500
+    assert words <= 1500
+    assert words >= 500 or len(cells) < 6  # a notebook that is still to be written
 
 
 def test_no_definitions_and_no_outputs(notebook: nbformat.NotebookNode) -> None:
@@ -58,8 +61,23 @@ def test_begins_with_a_title_and_closes_the_session(notebook: nbformat.NotebookN
     assert notebook.cells[-1].cell_type == "code"
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_first_code_cell_declares_literals(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    assert code_cells(notebook)[0].metadata.tags == ["parameters"]
-    assert "root" in declared_parameters(path)
+@pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
+def test_parameters_are_fields_of_the_configuration(step: Step) -> None:
+    known = parameters_of(step.config_class)
+    cell = code_cells(nbformat.read(step.path, as_version=4))[0]
+    assert cell.metadata.tags == ["parameters"]
+    shown = set(shown_parameters(step.path))
+    of_the_runner = {"root"} if step.kind == paths.PROCESSED else {"root", "session"}
+    assert {OPTIONS} | of_the_runner <= shown
+    assert shown - of_the_runner - {OPTIONS} <= known.keys()
+    for statement in ast.parse(cell.source).body:  # None leaves a field unset; another literal is the field's default
+        assert isinstance(statement, (ast.Assign, ast.AnnAssign))
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        name, value = ast.unparse(target), ast.literal_eval(statement.value)
+        if name in known and value is not None and name not in ("dataset", "model"):
+            assert value == known[name].default, name
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
+def test_every_field_is_documented(step: Step) -> None:
+    assert [one.name for one in parameters_of(step.config_class).values() if not one.text] == []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ecgkit import paths, sessions
+from ecgkit import paths
 from ecgkit.cli.common import AddCommand, on_terminal, say, says_yes
 from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.workflow import run_step
 
 RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
@@ -67,7 +68,7 @@ def add_preprocess(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, choices=(100, 500), metavar="100|500", help="Hz (default: 100)")
     parser.add_argument("--bandpass", type=float, nargs=2, metavar=("LOW", "HIGH"), help="band-pass edges in Hz")
     parser.add_argument("--notch", type=float, metavar="HZ", help="mains frequency to take out, 50 or 60")
-    parser.add_argument("--records", type=int, metavar="N", help="size of the demo (default: 1000)")
+    parser.add_argument("--n-records", type=int, metavar="N", help="size of the demo (default: 1000)")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the demo (default: 0)")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--force", action="store_true", help="make it again though nothing changed")
@@ -143,57 +144,49 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
 
 def preprocess(arguments: argparse.Namespace, root: Path) -> None:
     """Make a dataset and print its folder."""
-    from ecgkit.workflow import chain as pipeline
-
-    low, high = arguments.bandpass or (None, None)
-    parameters = pipeline.given(
+    outcome = run_step(
+        "preprocess",
+        root,
+        force=arguments.force,
+        source=arguments.source,
         raw=arguments.raw,
         name=arguments.name,
         rate=arguments.rate,
-        bandpass_low=low,
-        bandpass_high=high,
+        bandpass=arguments.bandpass,
         notch=arguments.notch,
-        n_records=arguments.records,
+        n_records=arguments.n_records,
         seed=arguments.seed,
         jobs=arguments.jobs,
     )
-    say(pipeline.preprocess(root, force=arguments.force, source=arguments.source, **parameters).path)
+    say(outcome.path)
 
 
 def train(arguments: argparse.Namespace, root: Path) -> None:
     """Train a model and print its session's folder."""
-    from ecgkit.workflow import chain as pipeline
-
     if arguments.force and arguments.resume:
         raise EcgkitError("--force starts anew and --resume goes on: give one of them")
-    parameters = pipeline.given(
+    outcome = run_step(
+        "train",
+        root,
+        force=arguments.force,
+        resume=arguments.resume or None,
+        dataset=arguments.name,
+        model=arguments.model,
         label_set=arguments.label_set,
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         learning_rate=arguments.learning_rate,
         seed=arguments.seed,
-        recipe=arguments.recipe and str(Path(arguments.recipe).expanduser().absolute()),
+        recipe=arguments.recipe,
         metadata=arguments.metadata or None,
     )
-    step = pipeline.train(
-        root,
-        dataset=arguments.name,
-        model=arguments.model,
-        force=arguments.force,
-        resume=arguments.resume or None,
-        **parameters,
-    )
-    say(step.path)
+    say(outcome.path)
 
 
 def probe(arguments: argparse.Namespace, root: Path) -> None:
     """Probe a training session and print the probe session's folder."""
-    from ecgkit.workflow import chain as pipeline
-
-    session = sessions.open_finished(arguments.session, paths.TRAINING, root)
-    vectors = arguments.vectors and str(Path(arguments.vectors).expanduser().absolute())
-    parameters = pipeline.given(training_session=session.name, seed=arguments.seed, vectors=vectors)
-    say(pipeline.probe(root, **parameters).path)
+    settings = {"training_session": arguments.session, "seed": arguments.seed, "vectors": arguments.vectors}
+    say(run_step("probe", root, **settings).path)
 
 
 def export_npz(arguments: argparse.Namespace, root: Path) -> None:

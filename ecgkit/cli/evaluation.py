@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, note, say, say_columns, say_json
 from ecgkit.errors import EcgkitError
+from ecgkit.workflow import run_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,16 +66,18 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
         compare_tables(arguments, root)
         return
     from ecgkit.evaluation.run import LEADERBOARD
-    from ecgkit.workflow import chain as pipeline
 
     names = [sessions.open_finished(name, paths.TRAINING, root).name for name in arguments.sessions]
-    parameters = pipeline.given(
-        dataset=arguments.dataset,
-        label_set=arguments.label_set,
-        ensembles="" if arguments.no_ensembles else None,
-    )
     with contextlib.redirect_stdout(sys.stderr):
-        step = pipeline.compare(root, force=arguments.force, sessions=",".join(names), **parameters)
+        step = run_step(
+            "compare",
+            root,
+            force=arguments.force,
+            sessions=",".join(names),
+            dataset=arguments.dataset,
+            label_set=arguments.label_set,
+            ensembles="" if arguments.no_ensembles else None,
+        )
     board = sessions.Session(step.path).read_json(LEADERBOARD)
     if arguments.json:
         say_json(board)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ecgkit import paths
 from ecgkit.datasets.store import dataset_name
@@ -11,16 +12,14 @@ from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.signals.filters import Filters
 from ecgkit.sources import SOURCES, Source, make_source
 
-NOTEBOOK = "1_Preprocessing.ipynb"
-
-__all__ = ["NOTEBOOK", "SOURCES", "PreprocessingConfig"]
+__all__ = ["SOURCES", "PreprocessingConfig"]
 
 DEMO_RECORDS = 1000
 
 
 @dataclass(frozen=True)
 class PreprocessingConfig:
-    """Every parameter of a preprocessing.
+    """Every parameter of the preprocessing.
 
     Attributes
     ----------
@@ -32,14 +31,18 @@ class PreprocessingConfig:
         Name of the processed dataset; None means the source's, with rate and filters where they are not the default.
     rate : int
         Sampling rate in Hz, 100 or 500.
-    bandpass_low, bandpass_high : float or None
-        Edges of the band-pass in Hz, both or none.
+    bandpass : list of float or None
+        Lower and upper edge of the band-pass in Hz.
     notch : float or None
-        Mains frequency to take out, in Hz.
+        Mains frequency to remove, in Hz.
     n_records : int
-        Records of the demo.
+        Number of records of the demo.
     seed : int
         Seed of the demo.
+    jobs : int or None
+        Number of processes; None means one per core.
+    overwrite : bool
+        Whether to replace a dataset of this name that holds other data.
 
     Raises
     ------
@@ -51,11 +54,12 @@ class PreprocessingConfig:
     raw: str | None = None
     name: str | None = None
     rate: int = 100
-    bandpass_low: float | None = None
-    bandpass_high: float | None = None
+    bandpass: list[float] | None = None
     notch: float | None = None
     n_records: int = DEMO_RECORDS
     seed: int = 0
+    jobs: int | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -66,25 +70,38 @@ class PreprocessingConfig:
             raise EcgkitError(f"n_records and seed are of the demo: leave them out for {self.source}")
         if self.rate not in (100, 500):
             raise EcgkitError(f"rate is {self.rate} Hz: choose 100 or 500")
-        if (self.bandpass_low is None) != (self.bandpass_high is None):
-            raise EcgkitError("a band-pass needs bandpass_low and bandpass_high: give both, in Hz, or none")
+        if self.bandpass is not None and len(self.bandpass) != 2:
+            raise EcgkitError(f"bandpass is {self.bandpass}: give its lower and its upper edge in Hz")
+        if self.jobs is not None and self.jobs < 1:
+            raise EcgkitError(f"jobs is {self.jobs}: give a positive number")
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
             raise EcgkitError(f"name is {self.name!r}: give a plain folder name, such as 'ptbxl_clean'")
         self.filters.check(self.rate)
 
+    @classmethod
+    def resolve(cls, root: Path, **settings: Any) -> PreprocessingConfig:
+        """Complete the settings that are not None to a configuration."""
+        del root
+        return cls(**{name: value for name, value in settings.items() if value is not None})
+
     @property
     def filters(self) -> Filters:
-        """The filters asked for."""
-        low, high = self.bandpass_low, self.bandpass_high
-        return Filters(bandpass=None if low is None or high is None else (low, high), notch=self.notch)
+        """The filters to apply."""
+        edges = (float(self.bandpass[0]), float(self.bandpass[1])) if self.bandpass else None
+        return Filters(bandpass=edges, notch=self.notch)
 
-    def make_source(self, root: Path) -> Source:
-        """Open the source; ``root`` is the folder that ``raw_datasets`` lies in."""
+    def open_source(self, root: Path) -> Source:
+        """Open the source; ``root`` is the folder that ``raw_datasets`` is in."""
         folder = Path(self.raw).expanduser().resolve() if self.raw else root / paths.RAW / self.source
         return make_source(
             self.source, folder=folder, sampling_rate=self.rate, n_records=self.n_records, seed=self.seed
         )
 
-    def directory(self, root: Path, source: Source) -> Path:
-        """Say which folder the processed dataset gets."""
-        return root / paths.PROCESSED / (self.name or dataset_name(source, self.filters))
+    def folder(self, root: Path) -> Path:
+        """Return the folder of the processed dataset."""
+        name = self.name or dataset_name(self.open_source(root), self.filters)
+        return root / paths.PROCESSED / name
+
+    def inputs(self, root: Path) -> dict[str, Any]:
+        """Return what identifies the source's data."""
+        return self.open_source(root).identity()

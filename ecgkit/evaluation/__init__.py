@@ -20,7 +20,7 @@ from ecgkit.evaluation.report import (
     reported_fold,
     write_report,
 )
-from ecgkit.evaluation.run import ComparisonRun, begin_comparison
+from ecgkit.evaluation.run import ComparisonRun, open_comparison
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
 from ecgkit.stats.calibration import add_calibration, apply_calibration, calibration_summary
@@ -36,7 +36,6 @@ __all__ = [
     "Leaderboard",
     "add_calibration",
     "apply_calibration",
-    "begin_comparison",
     "calibration_summary",
     "classification_report",
     "compare",
@@ -55,6 +54,7 @@ __all__ = [
     "interval_table",
     "leaderboard",
     "metrics_table",
+    "open_comparison",
     "policy_table",
     "published",
     "read_predictions",

@@ -170,7 +170,7 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     session = sessions.create(paths.TRAINING, root)
     lock = session.lock()
     try:
-        session.write_text("notes.txt", sessions.notes(session, paths.TRAINING, root, config))
+        session.write_text("notes.txt", sessions.notes(session, root, config))
         session.write_json("config.json", config)
         session.write_json("environment.json", sessions.environment())
         session.write_json("ensemble.json", ensemble.description | _cost(opened))

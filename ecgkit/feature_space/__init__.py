@@ -6,6 +6,7 @@ and `layers` the network, and `similar` finds the nearest records.
 
 from __future__ import annotations
 
-from ecgkit.feature_space.run import NOTEBOOK, FeatureSpaceConfig, FeatureSpaceRun, begin, plan
+from ecgkit.feature_space.config import FeatureSpaceConfig
+from ecgkit.feature_space.run import FeatureSpaceRun, open_space
 
-__all__ = ["NOTEBOOK", "FeatureSpaceConfig", "FeatureSpaceRun", "begin", "plan"]
+__all__ = ["FeatureSpaceConfig", "FeatureSpaceRun", "open_space"]

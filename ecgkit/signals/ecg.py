@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,8 @@ LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V
 """The twelve standard leads in the order that every signal of the package has."""
 
 SEXES = ("male", "female")
+LOWEST_RATE, HIGHEST_RATE = 50, 2000
+"""The sampling rates in Hz between which an ECG can be read."""
 OLDEST = 130
 """The largest age in years that is accepted; PTB-XL's 300, which means "over 89", is 90 here."""
 
@@ -44,8 +45,8 @@ class ECG:
     Raises
     ------
     EcgkitError
-        If the signal is not ``(12, samples)`` or has no value in any lead, the sampling rate is not a positive number,
-        the age is not between 0 and 130, or the sex is another word.
+        If the signal is not ``(12, samples)`` or has no value in any lead, the sampling rate is not a number from 50 to
+        2,000 Hz, the age is not between 0 and 130, or the sex is another word.
     """
 
     signal: NDArray[np.float32]
@@ -59,8 +60,7 @@ class ECG:
     def __post_init__(self) -> None:
         if self.signal.ndim != 2 or self.signal.shape[0] != len(LEADS):
             raise EcgkitError(f"a signal has the shape {self.signal.shape}, not (12, samples): put the leads first")
-        if not (self.sampling_rate > 0 and math.isfinite(self.sampling_rate)):
-            raise EcgkitError(f"sampling_rate is {self.sampling_rate}: give a positive number of Hz")
+        object.__setattr__(self, "sampling_rate", check_rate(self.sampling_rate))
         if not np.isfinite(self.signal).any():
             raise EcgkitError(f"ECG {self.record_id} has no value in any of the twelve leads: leave it out")
         check_age(self.age)
@@ -81,6 +81,32 @@ class ECG:
     def missing_leads(self) -> tuple[str, ...]:
         """The leads without a single value."""
         return tuple(name for name, values in zip(LEADS, self.signal, strict=True) if not np.isfinite(values).any())
+
+
+def check_rate(rate: object, name: str = "sampling_rate") -> float:
+    """Return a sampling rate in Hz as a float.
+
+    Parameters
+    ----------
+    rate : object
+        A number, a NumPy scalar, an array without axes or a tensor of one number.
+    name : str
+        What the message calls it.
+
+    Raises
+    ------
+    EcgkitError
+        If it is anything else, or not between 50 and 2,000 Hz.
+    """
+    number = None
+    if not isinstance(rate, (str, bytes, bool, np.bool_)) and np.ndim(rate) == 0:  # type: ignore[arg-type]
+        try:
+            number = float(rate)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            number = None
+    if number is None or not LOWEST_RATE <= number <= HIGHEST_RATE:
+        raise EcgkitError(f"{name} is {rate!r}: give a number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}")
+    return number
 
 
 def check_age(age: float | None) -> None:

@@ -6,15 +6,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import check_rate
 
 DEFAULT_BAND = (0.5, 40.0)
 DEFAULT_ORDER = 3
 DEFAULT_NOTCH_Q = 30.0
+_REACH = 10  # samples of the lower rate that the resampling filter reads to either side
+_BLOCK = 10_000  # samples that are resampled at once, so that the memory for coefficients is bounded
+LARGEST_FACTOR = 10
+"""Largest numerator or denominator of a ratio of sampling rates for which a table of coefficients is made."""
 
 
 def bandpass(
@@ -90,6 +97,11 @@ def notch(
 def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> NDArray[np.floating]:
     """Change the sampling rate with a polyphase anti-aliasing filter.
 
+    The filter is that of `scipy.signal.resample_poly`: a sinc with its cut-off at the lower of the two Nyquist
+    frequencies, under a Kaiser window (beta 5) that reaches ten samples of the lower rate to either side. Where the
+    ratio of the rates has no small numerator and denominator, such as 511.899 Hz to 100 Hz, the same filter is
+    evaluated at the times that are needed, instead of in a table of millions of coefficients.
+
     Parameters
     ----------
     signal : array_like, shape (..., samples)
@@ -105,18 +117,28 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
     Raises
     ------
     EcgkitError
-        If a rate is not positive or a sample is not finite.
+        If a rate is no number of Hz that an ECG can have (`ecgkit.signals.ecg.check_rate`), or a sample is not finite.
     """
     from scipy.signal import resample_poly
 
-    for name, rate in (("sampling_rate", sampling_rate), ("target_rate", target_rate)):
-        _check_positive(name, rate, "Hz")
+    source = check_rate(sampling_rate)
+    target = check_rate(target_rate, "target_rate")
     values = _finite(signal)
-    ratio = Fraction(target_rate).limit_denominator(1000) / Fraction(sampling_rate).limit_denominator(1000)
-    if ratio != 1:
-        # An ECG seldom ends where it began: zeros beyond the ends would ring at both.
-        values = resample_poly(values, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
-    return _as_given(values, signal)
+    ratio = Fraction(target).limit_denominator(10**6) / Fraction(source).limit_denominator(10**6)
+    if ratio == 1 or not values.size:
+        return _as_given(values, signal)
+    n_samples = values.shape[-1]
+    # An ECG seldom ends where it began: zeros beyond the ends would ring at both. So a line is taken off.
+    if n_samples == 1:
+        return _as_given(np.repeat(values, ceil(float(ratio)), axis=-1), signal)
+    if max(ratio.numerator, ratio.denominator) <= LARGEST_FACTOR:
+        result = resample_poly(values, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    else:
+        first, slope = values[..., :1], (values[..., -1:] - values[..., :1]) / (n_samples - 1)
+        flat = (values - first - slope * np.arange(n_samples)).reshape(-1, n_samples)
+        filtered = _read_between(flat, source, target).reshape(*values.shape[:-1], -1)
+        result = filtered + first + slope * (np.arange(filtered.shape[-1]) * source / target)
+    return _as_given(result, signal)
 
 
 def standardize(signal: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
@@ -286,6 +308,50 @@ def _check_band(low: float, high: float, order: int, sampling_rate: float) -> No
 def _check_notch(frequency: float, q: float, sampling_rate: float) -> None:
     _check_frequency("the notch", frequency, sampling_rate)
     _check_positive("the quality of the notch", q, "")
+
+
+def _read_between(signals: NDArray[np.float64], source: float, target: float) -> NDArray[np.float64]:
+    """Evaluate the filter of `resample` at the samples of the target rate, in blocks, for signals (leads, samples)."""
+    n_samples = signals.shape[1]
+    n_target = ceil(n_samples * target / source)
+    result = np.empty((len(signals), n_target))
+    for start in range(0, n_target, _BLOCK):
+        stop = min(start + _BLOCK, n_target)
+        first, matrix = _coefficients(start, stop, n_samples, source, target)
+        result[:, start:stop] = (matrix @ signals[:, first : first + matrix.shape[1]].T).T
+    return result
+
+
+@lru_cache(maxsize=8)
+def _coefficients(start: int, stop: int, n_samples: int, source: float, target: float) -> tuple[int, Any]:
+    """Return the first sample that is read, and the sparse matrix (samples from start to stop, samples read)."""
+    from scipy.sparse import csr_array
+
+    lowest = min(source, target)
+    reach = _REACH / lowest  # s
+    times = np.arange(start, stop) / target
+    n_taps = int(2 * reach * source) + 2
+    columns = np.floor((times - reach) * source).astype(np.int64)[:, None] + np.arange(n_taps)
+    first, last = max(0, int(columns[0, 0])), min(n_samples, int(columns[-1, -1]) + 1)
+    distance = times[:, None] - columns / source
+    inside = (np.abs(distance) <= reach) & (columns >= first) & (columns < last)
+    weights = _kernel(distance * lowest) * (lowest / source / _kernel_area())
+    rows = np.broadcast_to(np.arange(len(times))[:, None], columns.shape)
+    shape = (len(times), last - first)
+    return first, csr_array((weights[inside], (rows[inside], columns[inside] - first)), shape=shape)
+
+
+def _kernel(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a sinc under a Kaiser window, at distances in samples of the lower rate."""
+    window = np.i0(5.0 * np.sqrt(np.clip(1 - (x / _REACH) ** 2, 0, None))) / np.i0(5.0)
+    return np.asarray(np.sinc(x) * window)
+
+
+@lru_cache(maxsize=1)
+def _kernel_area() -> float:
+    """Return the integral of the kernel, by which `scipy.signal.firwin` divides it."""
+    x = np.linspace(-_REACH, _REACH, 200_001)
+    return float(np.trapezoid(_kernel(x), x))
 
 
 @lru_cache(maxsize=32)

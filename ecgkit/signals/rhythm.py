@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -15,17 +16,22 @@ BEFORE, AFTER = 0.25, 0.45
 MIN_CORRELATION = 0.9
 """A beat that resembles the median beat less than this is left out of the mean beat."""
 
+IRREGULAR = 0.1
+"""Standard deviation of the RR intervals, as a share of their mean, above which a rhythm is called irregular."""
+
 MIN_RATE = 60.0
 """Lowest sampling rate at which the QRS complex is still seen, in Hz."""
 
 _QRS_FREQUENCY = 12.0  # Hz, the middle of the band: above T waves, below most muscle noise
 _SMOOTHING = 0.02  # s, standard deviation
-_REFRACTORY = 0.22  # s within which no second QRS complex follows
+_REFRACTORY = 0.18  # s within which no second QRS complex follows; RR intervals last 0.2 s at 300 beats/min
 _T_WAVE = 0.36  # s after a QRS complex within which a much weaker peak is its T wave
 _T_SHARE = 0.6
 _SHARE, _SHARE_BACK = 0.4, 0.25  # of the usual height of a QRS complex: at first sight, and where one seems missing
 _GAP = 1.66  # median RR intervals after which a beat seems missing
 _SILENT = 0.01  # mV: a lead that stays below in the band of the QRS complex shows no ventricles
+_FAST, _FAST_PROMINENCE, _REGULAR = 180.0, 1.3, 0.08  # beats/min, ratio, and spread of the RR intervals over their mean
+_MAINS = (50.0, 60.0)  # Hz
 _EDGE = 0.5  # s by which the ends are continued, longer than the impulse response
 _SECTION = 2.0  # s that hold a beat, as a rule
 _STEP, _MOST_STEPS = 0.002, 3  # s: beats are moved by so many steps at most to lie on each other
@@ -83,10 +89,14 @@ def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
     limited = np.minimum(envelope[seen], 1.5 * usual[seen, None]) * weight[:, None]
     strength = _smooth(np.sqrt(np.mean(limited**2, axis=0)), sampling_rate)[inside]
     size = np.sum((analytic.real[seen, inside] * weight[:, None]) ** 2, axis=0)
-    # The envelope of noise alone is the steadier, the more leads are averaged.
-    if _prominence(strength, sampling_rate) < 1.5 + 1.5 / np.sqrt(len(weight)):
+    places, prominence = _complexes(strength, sampling_rate), _prominence(strength, sampling_rate)
+    # The envelope of noise alone is the steadier, the more leads are averaged. That of a fast rhythm has no pauses and
+    # is hardly less steady, but it is regular, which noise is not.
+    if prominence < 1.5 + 1.5 / np.sqrt(len(weight)) and not (
+        prominence > _FAST_PROMINENCE and _is_fast_and_regular(places / sampling_rate)
+    ):
         return np.zeros(0, np.int64)
-    return _snap(_complexes(strength, sampling_rate), size, round(_REACH * sampling_rate))
+    return _snap(places, size, round(_REACH * sampling_rate))
 
 
 def rr_intervals(peaks: ArrayLike, *, sampling_rate: float) -> NDArray[np.float64]:
@@ -113,8 +123,59 @@ def rr_intervals(peaks: ArrayLike, *, sampling_rate: float) -> NDArray[np.float6
     return np.diff(np.asarray(peaks, dtype=np.float64)) / sampling_rate
 
 
+@dataclass(frozen=True)
+class Rhythm:
+    """The heart rate of a recording and how regular it is.
+
+    Attributes
+    ----------
+    heart_rate : float
+        Mean ventricular rate in beats/min, see `heart_rate`.
+    median_rr : float
+        Median RR interval in s.
+    rr_spread : float
+        Standard deviation of the RR intervals in s (SDNN).
+    irregular : bool
+        Whether the standard deviation is more than 10 % of the mean RR interval, so that one number does not describe
+        the rate.
+    """
+
+    heart_rate: float
+    median_rr: float
+    rr_spread: float
+    irregular: bool
+
+
+def describe_rhythm(peaks: ArrayLike, *, sampling_rate: float) -> Rhythm:
+    """Describe heart rate and regularity.
+
+    Parameters
+    ----------
+    peaks : array_like of int, shape (beats,)
+        Samples, ascending, as from `r_peaks`.
+    sampling_rate : float
+        In Hz.
+
+    Returns
+    -------
+    Rhythm
+        Numbers are NaN, and ``irregular`` is False, with fewer than two RR intervals: a single one may be that of an
+        extrasystole.
+
+    Raises
+    ------
+    EcgkitError
+        If the sampling rate is not positive.
+    """
+    intervals = rr_intervals(peaks, sampling_rate=sampling_rate)
+    if len(intervals) < 2:
+        return Rhythm(float("nan"), float("nan"), float("nan"), irregular=False)
+    mean, spread = float(intervals.mean()), float(intervals.std())
+    return Rhythm(60.0 / mean, float(np.median(intervals)), spread, irregular=spread > IRREGULAR * mean)
+
+
 def heart_rate(peaks: ArrayLike, *, sampling_rate: float) -> float:
-    """Give the heart rate, from the median RR interval, which a missed or early beat does not move.
+    """Return the mean ventricular rate: 60 times the number of RR intervals, divided by their sum in seconds.
 
     Parameters
     ----------
@@ -126,15 +187,14 @@ def heart_rate(peaks: ArrayLike, *, sampling_rate: float) -> float:
     Returns
     -------
     float
-        Beats/min; NaN with fewer than two intervals, since a single one may be that of an extrasystole.
+        Beats/min; NaN with fewer than two RR intervals.
 
     Raises
     ------
     EcgkitError
         If the sampling rate is not positive.
     """
-    intervals = rr_intervals(peaks, sampling_rate=sampling_rate)
-    return 60.0 / float(np.median(intervals)) if len(intervals) >= 2 else float("nan")
+    return describe_rhythm(peaks, sampling_rate=sampling_rate).heart_rate
 
 
 def beats(
@@ -355,14 +415,28 @@ def _qrs_band(leads: NDArray[np.float32], sampling_rate: float) -> NDArray[np.co
 
     n_samples = leads.shape[1]
     margin = min(round(_EDGE * sampling_rate), n_samples - 1)
-    before, after = 2 * leads[:, :1] - leads[:, margin:0:-1], 2 * leads[:, -1:] - leads[:, -2 : -margin - 2 : -1]
-    extended = np.concatenate((before, leads, after), axis=1)
+    # Reflected about a point on a wave of mains hum, a lead would have a step at its end, which looks like a beat.
+    calm = _without_hum(leads, sampling_rate)
+    cut = (n_samples - calm.shape[1]) // 2
+    reach = min(margin + cut, calm.shape[1] - 1)
+    before, after = 2 * calm[:, :1] - calm[:, reach:0:-1], 2 * calm[:, -1:] - calm[:, -2 : -reach - 2 : -1]
+    extended = np.concatenate((before, leads[:, cut : n_samples - cut], after), axis=1)
     length = extended.shape[1]
     n_fast = next_fast_len(length)
     spectrum = np.zeros((len(leads), n_fast), np.complex64)
     # The upper half stays zero: without negative frequencies the inverse is the analytic signal.
     spectrum[:, : n_fast // 2 + 1] = rfft(extended, n_fast, axis=1) * _responses(n_fast, sampling_rate)[0]
     return np.asarray(ifft(spectrum, axis=1, overwrite_x=True)[:, :length])
+
+
+def _without_hum(leads: NDArray[np.float32], sampling_rate: float) -> NDArray[np.float32]:
+    """Average over one period of 50 Hz and one of 60 Hz, which removes both; the ends, without a whole period, too."""
+    for frequency in _MAINS:
+        length = round(sampling_rate / frequency)
+        if 3 <= length < leads.shape[1] // 2:  # below three samples per period nothing is averaged away
+            sums = np.cumsum(leads, axis=1, dtype=np.float64)
+            leads = ((sums[:, length:] - sums[:, :-length]) / length).astype(np.float32)
+    return leads
 
 
 def _smooth(strength: NDArray[np.float32], sampling_rate: float) -> NDArray[np.float64]:
@@ -388,6 +462,14 @@ def _prominence(strength: NDArray[np.float64], sampling_rate: float) -> float:
     """Say how many times the median strength the usual maximum of a section is."""
     highest = np.maximum.reduceat(strength, _sections(len(strength), sampling_rate)[:-1])
     return float(np.median(highest) / max(np.median(strength), 1e-9))
+
+
+def _is_fast_and_regular(times: Floats) -> bool:
+    """Return True for the times (in s) of at least eight beats of a fast rhythm with equal RR intervals."""
+    intervals = np.diff(times)
+    if len(intervals) < 7:
+        return False
+    return bool(intervals.mean() < 60 / _FAST and intervals.std() < _REGULAR * intervals.mean())
 
 
 def _complexes(strength: NDArray[np.float64], sampling_rate: float) -> NDArray[np.int64]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from ecgkit import paths
+from ecgkit.datasets import read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.inference.batches import has_bfloat16
 from ecgkit.models import MODELS, resolve_options
@@ -95,6 +97,10 @@ class TrainingConfig:
         Amplitude of an added slow sine wave, in standard deviations of the lead.
     model_options : dict
         The architecture's own keywords.
+    test : bool
+        Whether fold 10 is evaluated; without it, `ecgkit evaluate SESSION` can do so later, once.
+    recipe : str
+        Another recipe file than the model's own; `resolve` fills the other fields from it and leaves this one empty.
 
     Raises
     ------
@@ -129,6 +135,8 @@ class TrainingConfig:
     noise: float = 0.0
     baseline: float = 0.0
     model_options: dict[str, Any] = field(default_factory=dict)
+    test: bool = True
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -150,6 +158,32 @@ class TrainingConfig:
                 raise EcgkitError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
         if self.crops_per_record > 1 and not self.crop_seconds:
             raise EcgkitError(f"crops_per_record is {self.crops_per_record} and there are no crops: set crop_seconds")
+
+    @classmethod
+    def resolve(cls, root: Path, **settings: Any) -> TrainingConfig:
+        """Complete the settings that are not None: by the model's recipe for the dataset's source, then by defaults.
+
+        Raises
+        ------
+        EcgkitError
+            If dataset or model is missing or unknown, or a value does not fit.
+        """
+        for name in ("dataset", "model"):
+            if not settings.get(name):
+                raise EcgkitError(f"no {name} is set: name one")
+        check_choice("model", settings["model"], MODELS)
+        manifest = read_manifest(root / paths.PROCESSED / settings["dataset"])
+        config = configure(source=manifest["source"]["name"], **settings)
+        check_choice("label set", config.label_set, manifest["labels"])
+        if config.crop_seconds > (seconds := manifest["n_samples"] / manifest["sampling_rate"]):
+            raise EcgkitError(
+                f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record"
+            )
+        return config
+
+    def inputs(self, root: Path) -> dict[str, Any]:
+        """Return the fingerprint of the dataset."""
+        return {"dataset_fingerprint": read_manifest(root / paths.PROCESSED / self.dataset)["fingerprint"]}
 
 
 def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | None = None) -> dict[str, Any]:
@@ -233,7 +267,7 @@ def configure(
         values["precision"] = "bfloat16" if has_bfloat16() else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
-    return TrainingConfig(**(values | {"dataset": dataset, "model": model}))
+    return TrainingConfig(**(values | {"dataset": dataset, "model": model, "recipe": ""}))
 
 
 def recorded_config(session: Session) -> TrainingConfig:

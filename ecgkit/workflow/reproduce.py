@@ -9,25 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nbformat
 import numpy as np
 import pandas as pd
 
 from ecgkit import __version__, datasets, paths, sessions
 from ecgkit.errors import EcgkitError
-from ecgkit.io import to_toml
 from ecgkit.sessions import REPRODUCTION, Session
-from ecgkit.workflow import chain as pipeline
-from ecgkit.workflow.runner import declared_parameters, run_notebook
+from ecgkit.workflow.run import say
+from ecgkit.workflow.runner import run_notebook
+from ecgkit.workflow.steps import STEPS, recorded
 
 if TYPE_CHECKING:
-    from ecgkit.training import TrainingPlan
+    from ecgkit.training import TrainingConfig
 
 VERSION = 1
 """The version of the layout of ``reproduction.json``."""
-
-RECIPE = "recipe.toml"
-"""The whole recorded recipe, in the new session: what the notebook does not declare comes from here."""
 
 FOLDS = ("fold_9", "fold_10")
 
@@ -105,96 +101,67 @@ def reproduce(root: Path, session: str | Path, *, anyway: bool = False, toleranc
         raise EcgkitError(f"tolerance is {tolerance}: give zero or a positive number")
     root = paths.resolve_root(root)
     original = sessions.open_finished(session, paths.TRAINING, root)
-    planned = plan_again(original, root)
-    changed = what_changed(original, planned)
+    config = recorded_training(original)
+    values = recorded(config, root)
+    changed = what_changed(original, values)
     if changed and not anyway:
-        raise EcgkitError(f"{original.label} cannot be had again: {'; '.join(changed)}: undo that, or give --anyway")
+        raise EcgkitError(f"{original.label} cannot be reproduced: {'; '.join(changed)}: undo that, or add --anyway")
     for line in changed:
-        pipeline.say(f"{original.label}: {line}; running it anyway")
-    new = not_compared(original, planned, root) or run_again(original, planned, root)
+        say(f"{original.label}: {line}; running it anyway")
+    new = not_compared(original, values, root) or run_again(original, config, values, root)
     facts = {"version": VERSION, "reproduces": original.name} | compare(original, new, changed, tolerance)
     new.write_json(REPRODUCTION, facts)
     return Reproduction(original, new, facts)
 
 
-def plan_again(original: Session, root: Path) -> TrainingPlan:
-    """Resolve a session's recorded configuration, every field of it, and open its dataset.
+def recorded_training(original: Session) -> TrainingConfig:
+    """Read a session's recorded configuration.
 
     Raises
     ------
     EcgkitError
-        If the configuration is not one of this version, or there is no such dataset.
+        If it is an ensemble, or of another version of ecgkit.
     """
-    from ecgkit import training  # loads torch
-    from ecgkit.training.config import recorded_config
+    from ecgkit.training.config import recorded_config  # loads torch
 
     recorded = original.config
     if recorded.get("model") == "ensemble":
         members = ", ".join(recorded.get("members", ()))
-        raise EcgkitError(f"{original.name} is an ensemble and trains nothing itself: reproduce a member ({members})")
-    config = recorded_config(original)
-    return training.plan(root=root, **asdict(config))
+        raise EcgkitError(f"{original.name} is an ensemble and trains nothing: reproduce a member ({members})")
+    return recorded_config(original)
 
 
-def what_changed(original: Session, planned: TrainingPlan) -> list[str]:
-    """Say in which of the two things that make a reproduction pointless the present differs from the record."""
-    dataset, trained_on = planned.dataset, original.config.get("dataset_fingerprint")
+def what_changed(original: Session, values: dict[str, Any]) -> list[str]:
+    """Return one line each if the dataset or the version of ecgkit is not the recorded one."""
+    now, before = values["dataset_fingerprint"], original.config.get("dataset_fingerprint")
     version = sessions.read_environment(original).get("packages", {}).get("ecgkit")
     changed = []
-    if dataset.fingerprint != trained_on:
+    if now != before:
         changed.append(
-            f"the dataset {dataset.name} has the fingerprint {dataset.fingerprint[:12]}, "
-            f"recorded is {str(trained_on)[:12]}"
+            f"the dataset {values['dataset']} has the fingerprint {now[:12]}, recorded is {str(before)[:12]}"
         )
     if version != __version__:
         changed.append(f"ecgkit is {__version__}, recorded is {version}")
     return changed
 
 
-def not_compared(original: Session, planned: TrainingPlan, root: Path) -> Session | None:
-    """Find a reproduction that ran to its end, and whose call was cut off before it compared."""
-    made = sessions.matching(paths.TRAINING, root, planned.recorded, original=original.name)
+def not_compared(original: Session, values: dict[str, Any], root: Path) -> Session | None:
+    """Return a finished reproduction whose comparison was interrupted; None without one."""
+    made = sessions.matching(paths.TRAINING, root, values, original=original.name)
     waiting = [s for s in made if s.is_done and "against" not in s.read_json(REPRODUCTION)]
     return waiting[-1] if waiting else None
 
 
-def run_again(original: Session, planned: TrainingPlan, root: Path) -> Session:
-    """Run the session's notebook into a new session, or go on in one that was cut off."""
-    from ecgkit.training import NOTEBOOK
-
-    notebook = original.path / NOTEBOOK
+def run_again(original: Session, config: TrainingConfig, values: dict[str, Any], root: Path) -> Session:
+    """Run the session's notebook into a new session, or into an interrupted one."""
+    notebook = original.path / STEPS["train"].notebook
     if not notebook.is_file():
-        raise EcgkitError(f"no {NOTEBOOK} in {original.path}: without its notebook a session cannot be had again")
-    with sessions.claim(paths.TRAINING, root, planned.recorded, original=original.name) as session:
-        session.write_json(REPRODUCTION, {"version": VERSION, "reproduces": original.name})
-        recipe = session.write_text(RECIPE, to_toml(asdict(planned.config)))
-        pipeline.say(
-            f"{session.path}: {'going on' if session.config else 'running'} with the notebook of {original.name}"
-        )
-        own = {"root": str(root), "recipe": str(recipe), "session": sessions.NEW, "evaluate_only": False}
+        raise EcgkitError(f"no {notebook.name} in {original.path}: a session cannot be reproduced without its notebook")
+    with sessions.claim(paths.TRAINING, root, values, original=original.name) as session:
+        say(f"{session.path}: running the notebook of {original.name}")
         with threads_of(original):
-            run_notebook(notebook, notebook_parameters(notebook, asdict(planned.config) | own), session)
+            run_notebook(notebook, asdict(config) | {"root": str(root), "session": sessions.NEW}, session)
     return session
-
-
-def notebook_parameters(notebook: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """Give every parameter that a notebook declares its value.
-
-    Parameters
-    ----------
-    notebook : Path
-        A session's notebook. Executed by papermill it also holds the parameters of that run, which papermill would
-        drop: of those that ``values`` lacks, they are kept.
-    values : dict
-        What is recorded; what the notebook does not declare is left out.
-
-    Returns
-    -------
-    dict
-    """
-    before = nbformat.read(notebook, as_version=4).metadata.get("papermill", {}).get("parameters", {})
-    known = dict(before) | values
-    return {name: known[name] for name in declared_parameters(notebook) if name in known}
 
 
 @contextlib.contextmanager
@@ -330,7 +297,7 @@ def surroundings(original: Session, new: Session) -> list[str]:
     # What an older version did not record tells nothing, but for the threads, without which nothing can be promised.
     keys = [key for key in SURROUNDINGS if key in before or key == "threads"]
     old, now = ({key: data.get(key) for key in keys} for data in (before, after))
-    lines = [line for line in sessions.difference(old, now) if not line.startswith(NO_PART)]
+    lines = [line for line in sessions.describe_differences(old, now) if not line.startswith(NO_PART)]
     lines += [
         f"{key} was {value} before the original was cut off"
         for key, value in before.get("begun_with", {}).items()

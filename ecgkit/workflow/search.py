@@ -321,7 +321,7 @@ def check_same(plan: SearchPlan) -> None:
     except (OSError, ValueError) as error:
         raise EcgkitError(f"cannot read {path}: {error}; give another --study") from error
     if before != recorded:
-        changed = ", ".join(sessions.difference(before, recorded))
+        changed = ", ".join(sessions.describe_differences(before, recorded))
         raise EcgkitError(f"the study {plan.folder} was begun otherwise ({changed}): give another --study")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import io
 import itertools
@@ -27,7 +26,8 @@ from ecgkit import datasets, paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.io import json_bytes, locked, write_atomically
 from ecgkit.workflow import chain as pipeline
-from ecgkit.workflow.runner import check_parameters, declared_parameters
+from ecgkit.workflow.run import run_step, say
+from ecgkit.workflow.steps import STEPS, recorded
 
 FOLDER = "sweeps"
 """Where under the root the tables of sweeps lie."""
@@ -35,12 +35,9 @@ FOLDER = "sweeps"
 VERSION = 1
 """The version of the layout of a sweep's JSON file."""
 
-OF_THE_SWEEP = ("session", "evaluate_only", "root")
-"""Parameters of the notebook that the sweep itself sets."""
-
 WAITING, DONE, SKIPPED, FAILED = "waiting", "done", "skipped", "failed"
 
-SHOWN = re.compile(r"epoch +\d+/|\S.*: (running with|going on with)")
+SHOWN = re.compile(r"epoch +\d+/|\S.*: (running|resuming) ")
 """What is shown of a run's output: where it runs and its epochs, not its report, which speaks of fold 10."""
 
 ONE_AT_A_TIME = threading.Lock()
@@ -192,38 +189,25 @@ def plan(sweep: Sweep, root: Path) -> list[Task]:
     EcgkitError
         Naming the run, if a parameter is unknown or does not fit, or two runs are the same.
     """
-    from ecgkit import training  # loads torch
-
-    notebook = paths.notebook_path(training.NOTEBOOK)
     tasks: list[Task] = []
     for number, given in enumerate(sweep.runs, start=1):
         try:
-            parameters = check_run(notebook, given)
-            config = training.plan(root=root, **parameters).recorded
+            check_run(given)
+            config = recorded(STEPS["train"].resolve(root, given), root)
         except EcgkitError as error:
             raise EcgkitError(f"{sweep.file.name}, run {number} of {len(sweep.runs)}: {error}") from error
         if same := [task.number for task in tasks if task.config == config]:
             raise EcgkitError(f"{sweep.file.name}: runs {same[0]} and {number} are the same: take one out")
-        tasks.append(Task(root, number, len(sweep.runs), parameters, config))
+        tasks.append(Task(root, number, len(sweep.runs), dict(given), config))
     return tasks
 
 
-def check_run(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """Check one run's parameters against the notebook's declarations."""
-    if taken := [name for name in OF_THE_SWEEP if name in given]:
-        raise EcgkitError(f"{taken[0]} is set by the sweep itself: take it out")
+def check_run(given: dict[str, Any]) -> None:
+    """Refuse what is missing, and numbers that are not finite."""
     if missing := [name for name in ("dataset", "model") if name not in given]:
         raise EcgkitError(f"no {missing[0]} is given: write it at the top, in [grid] or in [[run]]")
     if infinite := [name for name, value in given.items() if isinstance(value, float) and not math.isfinite(value)]:
         raise EcgkitError(f"{infinite[0]} is {given[infinite[0]]}: give a finite number")
-    from ecgkit.training.config import TrainingConfig  # loads torch
-
-    of_recipes = {item.name for item in dataclasses.fields(TrainingConfig)} - declared_parameters(notebook).keys()
-    if inside := [name for name in given if name in of_recipes]:
-        raise EcgkitError(
-            f"{inside[0]} belongs into a recipe: write one for each value and vary recipe = [...], or see ecgkit search"
-        )
-    return check_parameters(notebook, given)
 
 
 def run(root: Path, sweep: Sweep, *, jobs: int | None = None, scheduler: str | None = None) -> list[Outcome]:
@@ -266,7 +250,7 @@ def run(root: Path, sweep: Sweep, *, jobs: int | None = None, scheduler: str | N
         write_tables(root, sweep, outcomes)
         for outcome in as_they_end(tasks, executor, at_once):
             outcomes[outcome.number - 1] = outcome
-            pipeline.say(describe(outcome, sweep))
+            say(describe(outcome, sweep))
             write_tables(root, sweep, outcomes)
     return ranked(outcomes)
 
@@ -345,7 +329,7 @@ def run_task(task: Task) -> Outcome:
     """Train in a session of its own, or in one that was cut off, unless a finished one is there."""
     try:
         with ONE_AT_A_TIME, contextlib.redirect_stdout(RunLines(sys.stdout, f"{task.number}/{task.of}  ")):
-            step = pipeline.train(task.root, **task.parameters)
+            step = run_step("train", task.root, **task.parameters)
         session = sessions.Session(step.path)
         auc = session.read_json("metrics.json")["fold_9"]["macro"]["auc"]["value"]
         return Outcome(

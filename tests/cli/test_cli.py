@@ -40,13 +40,13 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["run", "--seed", "-1"], "seed is -1"),
         (["run", "--jobs", "0"], "jobs is 0"),
         (["run", "--raw", "/data/ptb-xl"], "takes no raw folder .*did you mean ptbxl"),
-        (["preprocess", "ptbxl", "--records", "10"], "n_records and seed are of the demo"),
+        (["preprocess", "ptbxl", "--n-records", "10"], "n_records and seed are of the demo"),
         (["train", "demo", "--model", "resnet1d", "--force", "--resume"], "give one of them"),
         (["preprocess", "mitbih"], "unknown source 'mitbih'"),
         (["preprocess", "demo", "--bandpass", "0.5", "60"], "60.*Nyquist"),
         (["preprocess", "demo", "--notch", "50"], "50.*Nyquist"),
         (["preprocess", "demo", "--name", "a/b"], "name is 'a/b'"),
-        (["preprocess", "demo", "--records", "3"], "n_records"),
+        (["preprocess", "demo", "--n-records", "3"], "n_records"),
         (["preprocess", "ptbxl"], "no PTB-XL in .*--raw"),
         (["preprocess", "ptbxl"], "run `ecgkit download ptbxl`"),
         (["download", "mimic"], "unknown data set to download 'mimic': choose one of ptbxl"),
@@ -251,7 +251,7 @@ def test_an_interruption_says_how_to_go_on(
     assert "the same command goes on where it stopped" in one_line(capsys)
     assert main(["run", "--force", "--root", str(tmp_path)]) == 130
     assert "the same command begins again" in one_line(capsys)
-    monkeypatch.setattr(pipeline, "train", interrupted)
+    monkeypatch.setattr("ecgkit.cli.chain.run_step", interrupted)
     assert main(["train", "demo", "--model", "cnn", "--force", "--root", str(tmp_path)]) == 130
     assert "with --resume instead of --force goes on where it stopped" in one_line(capsys)
 

@@ -11,7 +11,7 @@ import pytest
 from made_sessions import CONFIG, make_session
 
 from ecgkit.cli import main
-from ecgkit.workflow import chain as pipeline
+from ecgkit.workflow import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,11 @@ def test_compare_prints_the_leaderboard_and_its_folder(
     assert board["sessions"][1]["difference_high"] < 0
     asked: list[dict[str, object]] = []
 
-    def compared(_: Path, **parameters: object) -> pipeline.Step:
-        asked.append(parameters)
-        return pipeline.Step(Path(folder), skipped=True)
+    def compared(step: str, _: Path, **settings: object) -> Outcome:
+        asked.append({name: value for name, value in settings.items() if value is not None})
+        return Outcome(Path(folder), skipped=True)
 
-    monkeypatch.setattr(pipeline, "compare", compared)
+    monkeypatch.setattr("ecgkit.cli.evaluation.run_step", compared)
     assert main(["compare", "--root", str(root)]) == 0
     assert asked == [{"force": False, "sessions": ""}]  # which stands for all of them
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from ecgkit.stats.multiple_testing import holm
 from ecgkit.training import config as training_config
 from ecgkit.training.fit import fit
 from ecgkit.training.inference import predict_folds
-from ecgkit.training.run import TrainingPlan
 
 
 def with_fold_10(session: Session, noise: float) -> None:
@@ -196,7 +195,7 @@ def test_the_files_of_a_real_training_are_read(demo_dataset: Dataset, tmp_path: 
         dataset="demo", model="resnet1d", epochs=1, precision="float32", model_options=options
     )
     session = sessions.create(paths.TRAINING, tmp_path)
-    session.write_json("config.json", TrainingPlan(config, demo_dataset).recorded)
+    session.write_json("config.json", asdict(config) | {"dataset_fingerprint": demo_dataset.fingerprint})
     trained = fit(session, config, demo_dataset)
     evaluation.evaluate_session(session, predict_folds(trained, demo_dataset), demo_dataset.classes)
     session.mark_done()

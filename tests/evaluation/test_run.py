@@ -12,9 +12,10 @@ from made_sessions import CONFIG, make_session
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.config import ComparisonConfig, find_members
 from ecgkit.evaluation.ensembles import METHODS
-from ecgkit.evaluation.run import ComparisonConfig, begin_comparison, plan
-from ecgkit.workflow import chain as pipeline
+from ecgkit.evaluation.run import ComparisonRun, open_comparison
+from ecgkit.workflow import Outcome, run_step, start
 
 
 @pytest.fixture
@@ -29,7 +30,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def names(root: Path, **parameters: object) -> list[str]:
-    return [session.name for session in plan(root=root, **parameters).members]
+    return [session.name for session in find_members(ComparisonConfig(**parameters), root)[0]]
+
+
+def begin_comparison(root: Path, **parameters: object) -> ComparisonRun:
+    run = start("compare", root=root, **parameters)
+    return open_comparison(run.session, run.config, run.root)
 
 
 def test_all_finished_trainings_of_the_newest_one_s_data_take_part(root: Path) -> None:
@@ -55,46 +61,47 @@ def test_sessions_can_be_named(root: Path) -> None:
 )
 def test_what_cannot_be_compared_is_refused(parameters: dict[str, object], message: str, root: Path) -> None:
     with pytest.raises(EcgkitError, match=message):
-        plan(root=root, **parameters)
+        ComparisonConfig.resolve(root, **parameters)
 
 
 def test_who_takes_no_part_is_said(root: Path) -> None:
     copy = make_session(root, replace(CONFIG, seed=1))
     copy.write_json("reproduction.json", {"reproduces": "session_2"})
-    run = begin_comparison(root=root, ensembles="mean_logit", resamples=20)
+    run = begin_comparison(root, ensembles="mean_logit", resamples=20)
     run.ensembles()
-    assert run.plan.left_out == (
+    assert run.left_out == (
         "session_3 takes no part: it is of another dataset or label set",
         "session_4 takes no part: it is not finished",
         "session_6 takes no part: it reproduces session_2, and one model counts once",
     )
-    assert set(run.plan.left_out) <= set(run.leaderboard().left_out)
-    assert "session_7 takes no part: it is an ensemble, which is made anew of those that take part" in (
-        plan(root=root).left_out
+    assert set(run.left_out) <= set(run.leaderboard().left_out)
+    assert (
+        "session_7 takes no part: it is an ensemble, which is made anew of those that take part"
+        in (find_members(ComparisonConfig(), root)[1])
     )
 
 
 def test_an_ensemble_may_be_named_and_joins_no_other(root: Path) -> None:
-    (made,) = begin_comparison(root=root, ensembles="mean_logit", resamples=20).ensembles()
-    run = begin_comparison(root=root, sessions=f"1,2,{made.name}", ensembles="weights", resamples=20)
+    (made,) = begin_comparison(root, ensembles="mean_logit", resamples=20).ensembles()
+    run = begin_comparison(root, sessions=f"1,2,{made.name}", ensembles="weights", resamples=20)
     (weighted,) = run.ensembles()
     assert weighted.config["members"] == ["session_1", "session_2"]
     assert made.name in run.leaderboard(weighted).sessions.index
 
 
 def test_other_predictions_are_another_comparison(root: Path) -> None:
-    before = plan(root=root).recorded
-    with_other = begin_comparison(root=root, ensembles="mean_logit", resamples=20).ensembles()
+    before = ComparisonConfig.resolve(root).inputs(root)
+    with_other = begin_comparison(root, ensembles="mean_logit", resamples=20).ensembles()
     table = pd.read_parquet(root / "training_sessions" / "session_1" / "predictions.parquet")
     table["prob_MI"] = 1 - table["prob_MI"]
     table.to_parquet(root / "training_sessions" / "session_1" / "predictions.parquet", index=False)
-    assert plan(root=root).recorded != before
-    again = begin_comparison(root=root, ensembles="mean_logit", resamples=20).ensembles()
+    assert ComparisonConfig.resolve(root).inputs(root) != before
+    again = begin_comparison(root, ensembles="mean_logit", resamples=20).ensembles()
     assert [session.name for session in again] != [session.name for session in with_other]
 
 
 def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> None:
-    run = begin_comparison(root=root, ensembles="mean_logit,weights", resamples=20)
+    run = begin_comparison(root, ensembles="mean_logit,weights", resamples=20)
     made = run.ensembles()
     assert [session.config["method"] for session in made] == ["mean_logit", "weights"]
     assert [session.name for session in run.ensembles()] == [session.name for session in made]
@@ -102,7 +109,7 @@ def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> N
 
 
 def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> None:
-    run = begin_comparison(root=root, ensembles="mean_logit", resamples=20)
+    run = begin_comparison(root, ensembles="mean_logit", resamples=20)
     board = run.leaderboard(*run.ensembles())
     run.save(board)
     table = pd.read_csv(run.session.path / "leaderboard.csv", index_col=0)
@@ -117,15 +124,15 @@ def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> No
 
 def test_the_notebook_runs_and_is_skipped_the_second_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"ensembles": "mean_logit,stacking", "resamples": 50}
-    step = pipeline.compare(root, **settings)
+    step = run_step("compare", root, **settings)
     session = sessions.Session(step.path)
     assert session.is_done
     assert session.path.parent == root / paths.COMPARISONS
     there = {path.name for path in session.path.rglob("*")}
     assert {"6_Comparison.ipynb", "leaderboard.csv", "leaderboard.png", "paired_differences.png"} <= there
-    monkeypatch.setattr(pipeline, "run_notebook", lambda *call: call[-1].mark_done())
-    assert pipeline.compare(root, **settings) == pipeline.Step(session.path, skipped=True)
-    forced = pipeline.compare(root, force=True, **settings)
+    monkeypatch.setattr("ecgkit.workflow.run.run_notebook", lambda *call, **_: call[-1].mark_done())
+    assert run_step("compare", root, **settings) == Outcome(session.path, skipped=True)
+    forced = run_step("compare", root, force=True, **settings)
     assert not forced.skipped
     assert forced.path != session.path
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ecgkit import evaluation, paths, sessions, training
+from ecgkit import evaluation, paths, sessions, training, workflow
 from ecgkit.datasets.store import build
 from ecgkit.sources import Demo
 from ecgkit.training import TrainedSession
@@ -73,8 +73,10 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(Demo(n_records=200, seed=1), root / paths.PROCESSED / "small", progress=False, jobs=1)
     recipe = root / "tiny.toml"
     recipe.write_text(RECIPE)
-    run = training.begin(root=root, dataset="small", model="resnet1d", recipe=str(recipe), metadata=True)
-    evaluation.evaluate_session(run.session, training.predict_folds(run.train(), run.dataset), run.dataset.classes)
+    run = workflow.start("train", root=root, dataset="small", model="resnet1d", recipe=str(recipe), metadata=True)
+    data = training.training_data(run.config, root)
+    trained = training.fit(run.session, run.config, data)
+    evaluation.evaluate_session(run.session, training.predict_folds(trained, data), data.classes)
     run.session.close()
     return root
 

@@ -42,9 +42,9 @@ def test_numbers_are_not_used_again_while_a_later_session_stands(tmp_path: Path)
     assert [s.name for s in sessions.list_sessions(KIND, tmp_path)] == ["session_1", "session_3", "session_4"]
 
 
-def test_begin_writes_what_a_reader_needs(tmp_path: Path, notebook: Path) -> None:
-    first = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook)
-    second = sessions.begin(KIND, tmp_path, config={"epochs": 2}, notebook=notebook)
+def test_start_writes_what_a_reader_needs(tmp_path: Path, notebook: Path) -> None:
+    first = sessions.start(KIND, tmp_path, {"epochs": 1}, notebook=notebook)
+    second = sessions.start(KIND, tmp_path, {"epochs": 2}, notebook=notebook)
     assert json.loads((second.path / "config.json").read_text()) == {"epochs": 2}
     assert "epochs: 1 -> 2" in (second.path / "notes.txt").read_text()
     assert "first session" in (first.path / "notes.txt").read_text()
@@ -58,11 +58,11 @@ def test_begin_writes_what_a_reader_needs(tmp_path: Path, notebook: Path) -> Non
 
 
 def test_what_a_session_was_begun_with_is_not_forgotten(tmp_path: Path, notebook: Path) -> None:
-    session = sessions.begin(KIND, tmp_path, config={}, notebook=notebook)
+    session = sessions.start(KIND, tmp_path, {}, notebook=notebook)
     now = session.read_json("environment.json")
     assert "begun_with" not in now
     session.write_json("environment.json", now | {"threads": 7, "begun_with": {"processor": "Z80"}})
-    again = sessions.begin(KIND, tmp_path, config={}, notebook=notebook, session=session.name)
+    again = sessions.start(KIND, tmp_path, {}, notebook=notebook, session=session.name)
     assert again.read_json("environment.json") == now | {"begun_with": {"threads": 7, "processor": "Z80"}}
 
 
@@ -83,38 +83,40 @@ def test_sessions_behind_a_link_and_under_a_relative_root_are_found(
 
 
 def test_notes_of_the_user_survive_a_resume(tmp_path: Path, notebook: Path) -> None:
-    begun = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook)
+    begun = sessions.start(KIND, tmp_path, {"epochs": 1}, notebook=notebook)
     (begun.path / "notes.txt").write_text("mine\n")
-    again = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook, session=begun.name)
+    again = sessions.start(KIND, tmp_path, {"epochs": 1}, notebook=notebook, session=begun.name)
     assert (again.path / "notes.txt").read_text() == "mine\n"
 
 
 def test_a_session_is_not_begun_with_another_configuration(tmp_path: Path, notebook: Path) -> None:
-    begun = sessions.begin(KIND, tmp_path, config={"epochs": 1, "seed": 0}, notebook=notebook)
+    begun = sessions.start(KIND, tmp_path, {"epochs": 1, "seed": 0}, notebook=notebook)
     with pytest.raises(EcgkitError, match="another configuration.*epochs: 1 -> 2"):
-        sessions.begin(KIND, tmp_path, config={"epochs": 2, "seed": 0}, notebook=notebook, session=begun.name)
+        sessions.start(KIND, tmp_path, {"epochs": 2, "seed": 0}, notebook=notebook, session=begun.name)
     begun.close()
     with pytest.raises(EcgkitError, match="is finished"):
-        sessions.begin(KIND, tmp_path, config={"epochs": 1, "seed": 0}, notebook=notebook, session=begun.name)
+        sessions.start(KIND, tmp_path, {"epochs": 1, "seed": 0}, notebook=notebook, session=begun.name)
 
 
 def test_claim_goes_on_with_what_was_cut_off_and_leaves_running_sessions_alone(tmp_path: Path, notebook: Path) -> None:
     config = {"epochs": 1}
     with sessions.claim(KIND, tmp_path, config) as running:
-        running.write_json("config.json", config)
+        assert running.config == config
         with sessions.claim(KIND, tmp_path, config) as other:  # the first is at work
-            other.write_json("config.json", config)
             assert other.name == "session_2"
     with sessions.claim(KIND, tmp_path, config) as again:
         assert again.name == "session_2"
     with sessions.claim(KIND, tmp_path, config, resume=False) as fresh:
         assert fresh.name == "session_3"
-    with pytest.raises(EcgkitError, match="was cut off"), sessions.claim(KIND, tmp_path, {"epochs": 9}, resume=True):
+    with (
+        pytest.raises(EcgkitError, match="no interrupted session"),
+        sessions.claim(KIND, tmp_path, {"epochs": 9}, resume=True),
+    ):
         pass
 
 
 def test_finished_sessions_are_found_by_their_configuration(tmp_path: Path, notebook: Path) -> None:
-    begun = sessions.begin(KIND, tmp_path, config={"epochs": 1}, notebook=notebook)
+    begun = sessions.start(KIND, tmp_path, {"epochs": 1}, notebook=notebook)
     assert sessions.find_finished(KIND, tmp_path, {"epochs": 1}) is None
     begun.close()
     assert sessions.find_finished(KIND, tmp_path, {"epochs": 1}) == begun
@@ -158,20 +160,18 @@ def test_under_the_runner_the_notebook_leaves_done_to_it(
 ) -> None:
     prepared = sessions.create(KIND, tmp_path)
     monkeypatch.setenv(sessions.SESSION_VARIABLE, str(prepared.path))
-    begun = sessions.begin(KIND, tmp_path, config={}, notebook=notebook)
+    begun = sessions.start(KIND, tmp_path, {}, notebook=notebook)
     assert begun == prepared
     begun.close()
     assert not begun.is_done
-    assert (begun.path / sessions.CLOSED).is_file()
 
 
 def test_a_training_does_not_take_up_a_reproduction(tmp_path: Path, notebook: Path) -> None:
     config = {"epochs": 1, "model_options": {"width": 8}}
-    original = sessions.begin(KIND, tmp_path, config=config, notebook=notebook)
+    original = sessions.start(KIND, tmp_path, config, notebook=notebook)
     original.close()
     with sessions.claim(KIND, tmp_path, config, original="session_1") as again:
-        again.write_json("reproduction.json", {"reproduces": "session_1"})
-        again.write_json("config.json", config)
+        pass
     assert (again.name, sessions.original_of(again), sessions.original_of(original)) == ("session_2", "session_1", None)
     with sessions.claim(KIND, tmp_path, config) as training:
         assert training.name == "session_3"
@@ -187,9 +187,9 @@ def test_the_notes_of_a_reproduction_speak_of_its_original(tmp_path: Path) -> No
         sessions.create(KIND, tmp_path).write_json("config.json", {"epochs": epochs})
     again = sessions.create(KIND, tmp_path)
     again.write_json("reproduction.json", {"reproduces": "session_1"})
-    text = sessions.notes(again, KIND, tmp_path, {"epochs": 1})
+    text = sessions.notes(again, tmp_path, {"epochs": 1})
     assert "reproduction of session_1" in text
-    assert "Against session_1:\nnothing changed" in text
+    assert "Compared with session_1:\nnothing changed" in text
 
 
 def test_differences_reach_into_nested_options() -> None:
@@ -197,7 +197,7 @@ def test_differences_reach_into_nested_options() -> None:
     after = {"epochs": 1, "model_options": {"width": 16, "depth": 2}, "metadata": False}
     expected = {"metadata": (None, False), "model_options.width": (8, 16), "seed": (0, None)}
     assert sessions.differences(before, after) == expected
-    assert sessions.difference(before, after)[1] == "model_options.width: 8 -> 16"
+    assert sessions.describe_differences(before, after)[1] == "model_options.width: 8 -> 16"
     assert sessions.differences(before, before) == {}
 
 
@@ -253,7 +253,7 @@ def test_a_session_is_gone_at_once_however_long_its_files_take(tmp_path: Path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sessions.shutil, "rmtree", cut_off)
+        patch.setattr("shutil.rmtree", cut_off)
         with pytest.raises(KeyboardInterrupt):
             sessions.delete(session)
     assert sessions.list_sessions(KIND, tmp_path) == []

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
+import torch
 from scipy import signal as scipy_signal
+from scipy.signal import resample_poly
 
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import check_rate
 from ecgkit.signals.filters import Filters, bandpass, notch, resample, standardize
 
 RATE = 100
@@ -76,6 +81,39 @@ def test_resampling_keeps_a_tones_amplitude_and_frequency(source: int, target: i
     expected = tone(5, rate=target)
     assert len(result) == len(expected)
     np.testing.assert_allclose(middle(result, rate=target), middle(expected, rate=target), atol=0.01)
+
+
+@pytest.mark.parametrize(("source", "target"), [(511.9, 100), (333.25, 100), (50.5, 100), (1999.5, 100), (257, 128)])
+def test_resampling_at_any_ratio_equals_the_polyphase_filter_to_a_microvolt(source: float, target: float):
+    rng = np.random.default_rng(0)
+    signal = np.cumsum(rng.normal(0, 0.02, (3, round(5 * source))), axis=1)  # mV, with a drift that ends elsewhere
+    ratio = Fraction(str(target)) / Fraction(str(source))
+    expected = resample_poly(signal, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+    result = resample(signal, sampling_rate=source, target_rate=target)
+    assert result.shape == expected.shape
+    assert np.abs(result - expected).max() < 0.001
+
+
+def test_a_long_signal_is_resampled_in_blocks_without_a_seam():
+    tones = tone(5, rate=512.3, seconds=250)
+    result = resample(tones, sampling_rate=512.3, target_rate=100)
+    np.testing.assert_allclose(middle(result, rate=100), middle(tone(5, rate=100, seconds=250), rate=100), atol=0.01)
+
+
+def test_one_sample_stays_what_it_is():
+    np.testing.assert_array_equal(resample([[2.0]], sampling_rate=500, target_rate=100), [[2.0]])
+
+
+@pytest.mark.parametrize("rate", [np.float32(512), np.int64(512), np.array(512), torch.tensor(512.0), 512])
+def test_a_rate_may_be_any_kind_of_number(rate: object):
+    assert check_rate(rate) == 512.0
+
+
+@pytest.mark.parametrize("rate", ["512", None, True, np.True_, 1e-9, -5, np.nan, np.inf, [500.0], {}, 3000, b"500"])
+def test_what_is_no_sampling_rate_is_refused_by_value(rate: object):
+    with pytest.raises(EcgkitError, match="sampling_rate is") as caught:
+        check_rate(rate)
+    assert repr(rate) in str(caught.value)
 
 
 def test_resampling_removes_what_would_alias():

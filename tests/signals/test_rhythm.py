@@ -8,7 +8,16 @@ from numpy.typing import NDArray
 
 import ecgkit.sources.demo.beats as demo_beats
 from ecgkit.errors import EcgkitError
-from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, mean_beat, r_peaks, rr_intervals, usual_beats
+from ecgkit.signals.rhythm import (
+    aligned_mean_beat,
+    beats,
+    describe_rhythm,
+    heart_rate,
+    mean_beat,
+    r_peaks,
+    rr_intervals,
+    usual_beats,
+)
 from ecgkit.sources import Demo
 
 Array = NDArray[np.float64]
@@ -161,12 +170,53 @@ def test_no_beat_in_noise_alone(seed: int, n_leads: int) -> None:
     assert not len(r_peaks(noise, sampling_rate=100))
 
 
-def test_heart_rate_is_of_the_median_interval() -> None:
-    peaks = np.array([0, 100, 200, 260, 400])  # an early beat and its pause
-    assert heart_rate(peaks, sampling_rate=100) == pytest.approx(60.0)
-    np.testing.assert_allclose(rr_intervals(peaks, sampling_rate=200), [0.5, 0.5, 0.3, 0.7])
+def test_heart_rate_is_the_mean_ventricular_rate() -> None:
+    peaks = np.array([0, 100, 200, 260, 390])  # an early beat and its pause
+    assert heart_rate(peaks, sampling_rate=100) == pytest.approx(60 * 4 / 3.9)
+    np.testing.assert_allclose(rr_intervals(peaks, sampling_rate=200), [0.5, 0.5, 0.3, 0.65])
     assert np.isnan(heart_rate(peaks[:2], sampling_rate=100))
     assert rr_intervals([], sampling_rate=100).shape == (0,)
+
+
+def test_twelve_beats_of_bigeminy_give_their_mean_rate_and_are_irregular() -> None:
+    times = np.cumsum([0.4, *np.tile([0.5, 1.1], 6)])[:12]
+    found = r_peaks(pulses(times, sampling_rate=500), sampling_rate=500)
+    rhythm = describe_rhythm(found, sampling_rate=500)
+    assert len(found) == 12
+    assert rhythm.heart_rate == pytest.approx(60 * 11 / (times[-1] - times[0]), rel=0.01)
+    assert rhythm.median_rr == pytest.approx(0.5, abs=0.01)
+    assert rhythm.rr_spread == pytest.approx(np.std(np.diff(times)), abs=0.01)
+    assert rhythm.irregular
+
+
+def test_a_steady_rhythm_is_not_irregular() -> None:
+    rhythm = describe_rhythm(np.arange(0, 1000, 80), sampling_rate=100)
+    assert (rhythm.heart_rate, rhythm.median_rr, rhythm.rr_spread) == pytest.approx((75.0, 0.8, 0.0))
+    assert not rhythm.irregular
+
+
+@pytest.mark.parametrize("sampling_rate", [100, 250, 500, 1000])
+@pytest.mark.parametrize("rate", [25, 240, 280, 300])
+def test_slow_and_fast_rhythms_are_counted(sampling_rate: int, rate: int) -> None:
+    times = np.arange(0.31, 9.8, 60 / rate)
+    noise = 0.01 * np.random.default_rng(0).standard_normal((12, 10 * sampling_rate))
+    found = r_peaks(pulses(times, sampling_rate=sampling_rate, t_wave=0.0) + noise, sampling_rate=sampling_rate)
+    assert len(found) == len(times)
+    assert heart_rate(found, sampling_rate=sampling_rate) == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize("frequency", [50, 60])
+@pytest.mark.parametrize("amplitude", [0.3, 0.5])
+def test_mains_hum_adds_and_moves_no_beat(frequency: int, amplitude: float) -> None:
+    times = np.arange(0.4, 9.7, 0.8)
+    clean = pulses(times, sampling_rate=500)
+    expected = r_peaks(clean, sampling_rate=500)
+    at = np.arange(5000) / 500
+    for phase in np.linspace(0, 2 * np.pi, 8, endpoint=False):
+        hum = amplitude * np.sin(2 * np.pi * frequency * at + phase)
+        found = r_peaks(clean + hum, sampling_rate=500)
+        assert len(found) == len(expected)
+        assert np.abs(found - expected).max() <= 10  # 20 ms
 
 
 def test_beats_lie_wholly_inside_and_start_from_the_pr_level() -> None:

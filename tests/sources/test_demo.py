@@ -1,4 +1,4 @@
-"""The demo shows the signs of the textbooks, follows the laws of the limb leads, and is the same again from a seed."""
+"""The demo shows textbook signs, follows the laws of the limb leads, and is reproducible from its seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TIMES = np.arange(-300.0, 600.0)  # ms after the onset of the QRS complex
 
 
 def beat(findings: dict[str, float] | None = None, stage: float = 0.0) -> dict[str, np.ndarray]:
-    """Give one beat of an average heart with some findings, lead by lead, at 1,000 Hz."""
+    """Return one beat of an average heart with some findings, for each lead, at 1,000 Hz."""
     heart = diseased_heart(healthy_heart(AVERAGE), findings or {}, stage)
     one = np.ones(1)
     electrodes = beat_electrodes(heart, CHEST, TIMES[None], scale=one, interval=one, mean_interval=1.0)[0]
@@ -47,7 +47,7 @@ def within(lead: np.ndarray, start: float, stop: float) -> np.ndarray:
 
 
 def qrs_duration(leads: np.ndarray, *, sampling_rate: int) -> float:
-    """Measure the median length in ms of what moves faster than a twentieth of the fastest deflection."""
+    """Return the median duration in ms of what is faster than a twentieth of the fastest deflection."""
     speed = np.linalg.norm(np.gradient(leads, axis=-1), axis=0)
     peaks, _ = find_peaks(speed, height=0.5 * speed.max(), distance=int(0.3 * sampling_rate))
     fast, gap, lengths = speed > 0.05 * speed.max(), int(0.02 * sampling_rate), []
@@ -162,7 +162,7 @@ def test_respiration_and_fibrillation_shape_the_rr_intervals() -> None:
     assert ectopic.intervals[early] + ectopic.intervals[early + 1] == pytest.approx(2, abs=0.1)
 
 
-# The diseases, one textbook sign a test
+# The diseases, one textbook sign per test
 
 
 def test_bundle_branch_blocks_are_wide_and_normal_is_narrow() -> None:
@@ -351,7 +351,7 @@ def test_classes_can_be_learned_from_simple_measures(demo: Demo, measures: np.nd
     assert 0.75 < np.mean(aucs) < 0.99
 
 
-def test_sex_and_age_are_left_in_the_signal(demo: Demo, measures: np.ndarray) -> None:
+def test_sex_and_age_can_be_predicted_from_the_signal(demo: Demo, measures: np.ndarray) -> None:
     train = (demo.records["fold"] <= 7).to_numpy()
     male = (demo.records["sex"] == "male").to_numpy(dtype=bool)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=1000)).fit(measures[train], male[train])
@@ -376,7 +376,7 @@ def test_weight_lowers_the_voltage_and_age_turns_the_axis_left(demo: Demo, mean_
 # Making the records
 
 
-def test_records_depend_on_the_seed_alone(demo: Demo) -> None:
+def test_records_depend_only_on_the_seed(demo: Demo) -> None:
     again, other, smaller = Demo(n_records=600, seed=5), Demo(n_records=600, seed=6), Demo(n_records=50, seed=5)
     pd.testing.assert_frame_equal(again.records, demo.records)
     for record_id in ("40", "7"):

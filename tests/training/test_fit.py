@@ -14,7 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from ecgkit import paths, sessions, training
+from ecgkit import paths, sessions, training, workflow
 from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.weights import load_weights
@@ -282,18 +282,15 @@ def test_a_session_is_bound_to_its_dataset(demo_root: Path, tmp_path: Path, monk
     recipe.write_text(
         "epochs = 1\nbatch_size = 64\nlearning_rate = 1e-3\nmodel_options = {widths = [8, 8], blocks = 1}\n"
     )
-    run = training.begin(root=demo_root, dataset="demo", model="resnet1d", recipe=str(recipe))
-    run.train()
-    with pytest.raises(EcgkitError, match="not finished"):
-        training.begin(root=demo_root, dataset="demo", model="resnet1d", session=run.session.name, evaluate_only=True)
+    run = workflow.start("train", root=demo_root, dataset="demo", model="resnet1d", recipe=str(recipe))
+    data = training.training_data(run.config, demo_root)
+    trained = training.fit(run.session, run.config, data)
     run.session.close()
-    again = training.begin(root=demo_root, dataset="", model="", session=run.session.name, evaluate_only=True)
+    again = open_trained(run.session, demo_root)
     assert again.config == run.config
-    assert not run.session.is_done  # while it is evaluated again
     pd.testing.assert_frame_equal(
-        predict_folds(again.train(), again.dataset), predict_folds(run.train(), run.dataset), check_exact=True
+        predict_folds(again.trained, again.dataset), predict_folds(trained, data), check_exact=True
     )
-    again.session.close()
     config = run.session.config
     run.session.write_json("config.json", config | {"dataset_fingerprint": "other"})
     with pytest.raises(EcgkitError, match=f"is not the dataset that {run.session.name} was trained on"):

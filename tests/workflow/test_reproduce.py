@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from io import StringIO
@@ -20,10 +19,9 @@ from safetensors.numpy import load_file
 
 from ecgkit import evaluation, paths, sessions, training
 from ecgkit.cli import main
-from ecgkit.io import to_toml
 from ecgkit.sessions import Session
-from ecgkit.workflow import chain as pipeline
 from ecgkit.workflow import reproduce as reproduction
+from ecgkit.workflow import run_step, start
 
 RECIPE = """
 epochs = 1
@@ -66,8 +64,10 @@ def made(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
     (root / paths.PROCESSED).mkdir()
     (root / paths.PROCESSED / "demo").symlink_to(demo_root / paths.PROCESSED / "demo")
     (root / "mine.toml").write_text(RECIPE)
-    run = training.begin(root=root, dataset="demo", model="resnet1d", recipe=str(root / "mine.toml"), seed=7)
-    evaluation.evaluate_session(run.session, training.predict_folds(run.train(), run.dataset), run.dataset.classes)
+    run = start("train", root=root, dataset="demo", model="resnet1d", recipe=str(root / "mine.toml"), seed=7)
+    data = training.training_data(run.config, root)
+    trained = training.fit(run.session, run.config, data)
+    evaluation.evaluate_session(run.session, training.predict_folds(trained, data), data.classes)
     run.session.close()
     (root / "mine.toml").unlink()
     return run.session
@@ -92,7 +92,8 @@ def runs(monkeypatch: pytest.MonkeyPatch, copied: Session) -> list[Callable[[Ses
     """Stand in for the notebook: copy the results of the original; what the list holds is then called in turn."""
     hooks: list[Callable[[Session], None]] = []
 
-    def run_notebook(notebook: Path, parameters: dict[str, object], session: Session) -> None:
+    def run_notebook(notebook: Path, values: dict[str, object], session: Session) -> None:
+        assert values["noise"] == 0.05
         assert notebook == copied.path / "2_Training.ipynb"
         for name in ("config.json", "environment.json", "metrics.json", "predictions.parquet"):
             shutil.copyfile(copied.path / name, session.path / name)
@@ -139,7 +140,7 @@ def test_the_same_machine_gives_the_same_bits(
     assert "reproduction of session_1" in (new.path / "notes.txt").read_text()
     executed = nbformat.read(new.path / "2_Training.ipynb", as_version=4)
     assert sum("injected-parameters" in cell.metadata.get("tags", []) for cell in executed.cells) == 1
-    assert executed.metadata.papermill.parameters["recipe"] == str(new.path / "recipe.toml")
+    assert executed.metadata.papermill.parameters["options"]["noise"] == 0.05
     # It stands beside its original: the chain goes on with that.
     assert sessions.find_finished(paths.TRAINING, root_of(trained), recorded) == trained
 
@@ -206,11 +207,11 @@ def test_an_interrupted_reproduction_goes_on(
     assert call(copied) == 130
     new = Session(copied.path.with_name("session_2"))
     assert not new.is_done
-    parameters = {"dataset": "demo", "model": "resnet1d", "seed": 7, "recipe": str(new.path / "recipe.toml")}
-    assert pipeline.train(root_of(copied), **parameters).path == copied.path  # a training does not take it up
+    settings = {name: value for name, value in new.config.items() if name != "dataset_fingerprint"}
+    assert run_step("train", root_of(copied), **settings).path == copied.path  # a training does not resume it
     capsys.readouterr()
     assert call(copied) == 0
-    assert "session_2: going on" in capsys.readouterr().out
+    assert "session_2" in capsys.readouterr().out
     assert all_sessions(copied) == ["session_1", "session_2"]
     # cut off between the last cell and the comparison: nothing is run again
     new.write_json("reproduction.json", {"version": 1, "reproduces": "session_1"})
@@ -281,28 +282,6 @@ def test_the_largest_difference_is_over_all_probabilities_of_the_same_records() 
     expected = max(abs(float(before.calibrated_A[i]) - float(after.calibrated_A[i])) for i in range(5))
     assert reproduction.largest_difference(before, part) == (expected, 5)
     assert reproduction.largest_difference(before, after.assign(record_id=after["record_id"] + 100)) == (None, 0)
-
-
-def test_a_recipe_survives_toml() -> None:
-    values = {
-        "learning_rate": 1e-05,
-        "metadata": False,
-        "epochs": 3,
-        "note": 'a "quoted" \\ Größe\n',
-        "model_options": {"widths": [64, 96], "pooling": "mean_max", "dropout": 0.3, "inner": {}},
-    }
-    assert tomllib.loads(to_toml(values | {"nothing": None})) == values
-
-
-def test_every_declared_parameter_is_set(tmp_path: Path) -> None:
-    cell = nbformat.v4.new_code_cell(
-        "dataset = 'demo'\nseed = 0\nleads = 12\nshine = 1", metadata={"tags": ["parameters"]}
-    )
-    notebook = nbformat.v4.new_notebook(cells=[cell])
-    notebook.metadata["papermill"] = {"parameters": {"seed": 1, "leads": 8}}
-    nbformat.write(notebook, tmp_path / "n.ipynb")
-    given = reproduction.notebook_parameters(tmp_path / "n.ipynb", {"dataset": "ptbxl", "seed": 5, "patience": 3})
-    assert given == {"dataset": "ptbxl", "seed": 5, "leads": 8}
 
 
 def test_threads_are_those_of_the_original_where_there_are_cores(

@@ -13,7 +13,7 @@ import pytest
 
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
-from ecgkit.workflow.runner import check_parameters, declared_parameters, run_notebook
+from ecgkit.workflow.runner import run_notebook, shown_parameters, split_parameters
 
 PARAMETERS = 'dataset = "demo"\nlearning_rate = 1e-3\nepochs: int = None\nseed = 0\nmetadata = False'
 
@@ -35,41 +35,23 @@ def notebook(tmp_path: Path) -> Path:
     return write(tmp_path / "n.ipynb", PARAMETERS, "pass")
 
 
-def test_parameters_have_the_types_of_their_literals(notebook: Path) -> None:
-    given = {"dataset": "ptbxl", "learning_rate": "3e-4", "epochs": 3, "metadata": True}
-    assert check_parameters(notebook, given) == given | {"learning_rate": 3e-4}
-    assert isinstance(check_parameters(notebook, {"learning_rate": 1})["learning_rate"], float)
-    assert check_parameters(notebook, {"epochs": None}) == {"epochs": None}
+def test_fields_that_the_cell_does_not_show_go_into_options(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "n.ipynb", f"{PARAMETERS}\noptions = {{}}", "pass")
+    values = {"dataset": "ptbxl", "epochs": 3, "noise": 0.1}
+    assert split_parameters(notebook, values) == {"dataset": "ptbxl", "epochs": 3, "options": {"noise": 0.1}}
+    assert split_parameters(notebook, {"seed": 1}) == {"seed": 1}
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"learning_rat": 1.0}, "no parameter 'learning_rat'.*learning_rate"),
-        ({"dataset": 1}, "dataset of n.ipynb is 1, a int: give a value of type str"),
-        ({"learning_rate": "fast"}, "learning_rate of n.ipynb is 'fast'"),
-        ({"epochs": "3"}, "epochs of n.ipynb is '3', a str: give a value of type int"),
-        ({"epochs": True}, "epochs of n.ipynb is True"),
-        ({"seed": 1.5}, "seed of n.ipynb is 1.5"),
-        ({"seed": None}, "seed of n.ipynb is None"),
-        ({"metadata": 1}, "metadata of n.ipynb is 1"),
-    ],
-)
-def test_what_papermill_lets_pass_is_an_error(notebook: Path, given: dict[str, object], message: str) -> None:
-    with pytest.raises(EcgkitError, match=message):
-        check_parameters(notebook, given)
+def test_a_notebook_without_options_takes_what_it_shows(notebook: Path) -> None:
+    with pytest.raises(EcgkitError, match="'noise'"):
+        split_parameters(notebook, {"seed": 1, "noise": 0.1})
 
 
-def test_a_notebook_has_one_parameters_cell_of_literals(tmp_path: Path) -> None:
+def test_a_notebook_has_one_parameters_cell(tmp_path: Path) -> None:
     with pytest.raises(EcgkitError, match="0 cells tagged"):
-        declared_parameters(write(tmp_path / "none.ipynb", "a = 1", tags=()))
+        shown_parameters(write(tmp_path / "none.ipynb", "a = 1", tags=()))
     with pytest.raises(EcgkitError, match="2 cells tagged"):
-        declared_parameters(write(tmp_path / "two.ipynb", "a = 1", "b = 1", tags=(0, 1)))
-    for source in ("a = 1 + f()", "import os", "a, b = 1, 2", "print(1)"):
-        with pytest.raises(EcgkitError, match="assign literals"):
-            declared_parameters(write(tmp_path / "code.ipynb", source))
-    with pytest.raises(EcgkitError, match="declares a without a type"):
-        declared_parameters(write(tmp_path / "untyped.ipynb", "a = None"))
+        shown_parameters(write(tmp_path / "two.ipynb", "a = 1", "b = 1", tags=(0, 1)))
 
 
 CLOSE = """

@@ -403,7 +403,7 @@ def test_fold_10_has_no_way_into_a_search(searched: search.SearchResult, tmp_pat
 
 def test_the_best_recipe_trains_as_its_trial_did(searched: search.SearchResult, tmp_path: Path) -> None:
     root = searched.folder.parents[1]
-    planned = training.plan(root=root, dataset="demo", model="resnet1d", recipe=str(searched.recipe))
+    planned = TrainingConfig.resolve(root, dataset="demo", model="resnet1d", recipe=str(searched.recipe))
     best = searched.trials.iloc[0]
     assert planned.config.model_options["widths"] == [8, 8]
     assert planned.config.learning_rate == best["learning_rate"]

@@ -1,4 +1,4 @@
-"""The demo: a synthetic set of 12-lead ECGs, made on the spot from a heart dipole that nine electrodes see."""
+"""The demo: a synthetic set of 12-lead ECGs, generated from a heart dipole and nine electrodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the electrodes lie, how strongly each sees a dipole in the heart, and how nine electrodes make twelve leads."""
+"""Positions of the electrodes, their potentials in the field of a dipole, and the twelve leads they make."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 ELECTRODES = ("RA", "LA", "LL", "V1", "V2", "V3", "V4", "V5", "V6")
-"""The electrodes that carry a signal; the right leg only earths the patient."""
+"""The electrodes with a signal; the one on the right leg is the ground."""
 
 POSITIONS = np.array(
     [
@@ -34,7 +34,7 @@ FIELD_STRENGTH = 1.1
 
 @dataclass(frozen=True)
 class Body:
-    """What of a patient's build changes how the electrodes see the heart.
+    """The build of a patient, as far as it changes the potentials at the electrodes.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Body:
     breast : float
         Additional distance of V3 to V6 relative to the average chest.
     placement : ndarray, shape (9, 3)
-        By how many cm each electrode lies beside its textbook place.
+        Displacement of each electrode from its textbook position in cm.
     """
 
     girth: float
@@ -52,13 +52,13 @@ class Body:
 
 
 def direction(frontal: float, front: float) -> FloatArray:
-    """Make a unit vector from two angles: its parts to the left, to the feet and to the front.
+    """Return the unit vector of two angles: its components to the left, to the feet and to the front.
 
     Parameters
     ----------
     frontal : float
-        Angle in the frontal plane in degrees, as the cardiologist's hexaxial system counts it: 0 points to the left
-        (lead I), 90 to the feet (aVF), -90 to the head.
+        Angle in the frontal plane in degrees, in the hexaxial system: 0 points to the left (lead I), 90 to the feet
+        (aVF), -90 to the head.
     front : float
         Angle out of that plane in degrees; positive towards the chest wall.
 
@@ -72,7 +72,7 @@ def direction(frontal: float, front: float) -> FloatArray:
 
 
 def rotate_frontal(vectors: FloatArray, degrees: float | FloatArray) -> FloatArray:
-    """Turn vectors ``(..., 3)`` in the frontal plane; positive from the left towards the feet."""
+    """Rotate vectors ``(..., 3)`` in the frontal plane; positive from the left towards the feet."""
     angle = np.deg2rad(degrees)
     cosine, sine = np.cos(angle), np.sin(angle)
     x, y, z = np.moveaxis(vectors, -1, 0)
@@ -80,23 +80,23 @@ def rotate_frontal(vectors: FloatArray, degrees: float | FloatArray) -> FloatArr
 
 
 def lead_field(body: Body, sources: FloatArray) -> FloatArray:
-    """Potential at each electrode of a unit dipole, for dipoles at several places in the heart.
+    """Return the potential of unit dipoles at each electrode, for several positions in the heart.
 
-    The field of a current dipole is the cosine of the angle between dipole and electrode times a power of the distance.
-    That power is 2 in an infinite conductor; the finite torso flattens it, and with 0.7 the lead vectors agree in
-    direction (cosine above 0.93) and length with those that Dower measured [1]_.
+    The potential of a current dipole is the cosine of the angle to the electrode divided by a power of the distance.
+    That power is 2 in an infinite conductor and smaller in the finite torso; with 0.7 the lead vectors agree in
+    direction (cosine above 0.93) and length with those measured by Dower et al. [1]_.
 
     Parameters
     ----------
     body : Body
         The patient's build.
     sources : ndarray, shape (sources, 3)
-        Places of the dipoles, in cm from the centre of the heart.
+        Positions of the dipoles in cm from the centre of the heart.
 
     Returns
     -------
     ndarray, shape (9, sources, 3)
-        For `ELECTRODES`, mV for each mV of dipole along left, feet and front.
+        For each of `ELECTRODES`, mV per mV of dipole to the left, to the feet and to the front.
 
     References
     ----------
@@ -108,12 +108,11 @@ def lead_field(body: Body, sources: FloatArray) -> FloatArray:
     electrodes = POSITIONS * girth + body.placement
     path = electrodes[:, None, :] - sources[None, :, :]
     distance = np.linalg.norm(path, axis=-1, keepdims=True)
-    field: FloatArray = FIELD_STRENGTH * path / distance * (REFERENCE_DISTANCE / distance) ** CONDUCTION_EXPONENT
-    return field
+    return FIELD_STRENGTH * path / distance * (REFERENCE_DISTANCE / distance) ** CONDUCTION_EXPONENT
 
 
 def _lead_weights() -> FloatArray:
-    """Weights ``(12, 9)`` of the electrodes in each lead; V1-V6 against Wilson's central terminal."""
+    """Return the weights ``(12, 9)`` of the electrodes in each lead; V1-V6 are against Wilson's central terminal."""
     right, left, leg = np.eye(3, len(ELECTRODES))
     wilson = (right + left + leg) / 3
     limb = [left - right, leg - right, leg - left]
@@ -122,4 +121,4 @@ def _lead_weights() -> FloatArray:
 
 
 LEAD_WEIGHTS = _lead_weights()
-"""Array ``(12, 9)``: what each electrode adds to each lead, in the order of `ecgkit.signals.ecg.LEADS`."""
+"""Array ``(12, 9)``: the weight of each electrode in each lead, in the order of `ecgkit.signals.ecg.LEADS`."""

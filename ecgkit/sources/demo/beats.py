@@ -1,4 +1,4 @@
-"""When the heart beats, and the potentials at the electrodes that its beats add up to."""
+"""The times of the beats, and the potentials of the heart at the electrodes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from ecgkit.sources.demo.anatomy import Body, FloatArray, lead_field
 from ecgkit.sources.demo.dipole import Heart, extrasystole
 
-BEFORE, AFTER = 0.46, 0.84  # seconds of a beat that are drawn before and after the onset of its QRS complex
+BEFORE, AFTER = 0.46, 0.84  # extent of a beat before and after the onset of its QRS complex, in seconds
 
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How the heart of one record beats.
+    """The rhythm of one record.
 
     Attributes
     ----------
     rate : float
-        Beats a minute.
+        Beats per minute.
     sinus_arrhythmia : float
-        Share by which breathing lengthens and shortens the RR interval.
+        Relative change of the RR interval with respiration.
     respiration : float
-        Breaths a second.
+        Breaths per second.
     fibrillation : bool
         Atrial fibrillation: irregular, no P waves.
     extrasystoles : int
@@ -48,9 +48,9 @@ class Beats:
     intervals : ndarray, shape (beats,)
         RR interval before each beat in seconds.
     ectopic : ndarray of bool, shape (beats,)
-        Whether it is an extrasystole.
+        True for an extrasystole.
     breath : ndarray, shape (beats,)
-        Where in the breath each beat falls, -1 to 1.
+        Phase of the respiration at each beat, from -1 to 1.
     """
 
     onsets: FloatArray
@@ -60,7 +60,7 @@ class Beats:
 
 
 def draw_beats(rhythm: Rhythm, seconds: float, rng: np.random.Generator) -> Beats:
-    """Draw the beats of ``seconds`` of a rhythm; the first and the last may be cut off by the edge."""
+    """Draw the beats of ``seconds`` of a rhythm, including those that are partly before the start or after the end."""
     mean = 60 / rhythm.rate
     count = int((seconds + 3) / (0.5 * mean)) + 2
     start, phase = -1.0 - mean * rng.random(), 2 * np.pi * rng.random()
@@ -86,7 +86,7 @@ def draw_beats(rhythm: Rhythm, seconds: float, rng: np.random.Generator) -> Beat
 def beat_electrodes(
     heart: Heart, body: Body, times: FloatArray, *, scale: FloatArray, interval: FloatArray, mean_interval: float
 ) -> FloatArray:
-    """Potentials of some beats of one kind at the electrodes.
+    """Return the potentials of beats of one kind at the electrodes.
 
     Parameters
     ----------
@@ -99,9 +99,9 @@ def beat_electrodes(
     scale : ndarray, shape (beats,)
         Amplitude of each beat relative to the average.
     interval : ndarray, shape (beats,)
-        RR interval before each beat; repolarisation comes later after a long one.
+        RR interval before each beat; repolarisation is later after a long one.
     mean_interval : float
-        The interval for which the waves are given, in the same unit.
+        The RR interval that the waves are for, in the same unit.
 
     Returns
     -------
@@ -116,18 +116,17 @@ def beat_electrodes(
     stretch = np.clip(interval / mean_interval, 0.6, 1.5) ** (1 / 3)
     peaks = np.array([w.peak for w in waves]) * np.where(late, stretch[:, None], 1.0)
     rise, fall = (np.array([[getattr(w, side)] for w in waves], dtype=np.float32) for side in ("rise", "fall"))
-    # Single precision halves the time of the exponentials and is exact to far less than a microvolt.
+    # Single precision halves the time of the exponentials; the error is far below a microvolt.
     distance = times.astype(np.float32)[:, None, :] - peaks.astype(np.float32)[:, :, None]
     distance /= np.where(distance < 0, rise, fall)
     shape = np.exp(np.float32(-0.5) * distance * distance)
-    potentials: FloatArray = scale[:, None, None] * (strength.astype(np.float32) @ shape)
-    return potentials
+    return scale[:, None, None] * (strength.astype(np.float32) @ shape)
 
 
 def heart_potentials(
     heart: Heart, body: Body, rhythm: Rhythm, *, seconds: float, sampling_rate: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Potentials of the heart at the electrodes, without any noise.
+    """Return the potentials of the heart at the electrodes, without noise.
 
     Parameters
     ----------
@@ -136,13 +135,13 @@ def heart_potentials(
     body : Body
         The patient's build.
     rhythm : Rhythm
-        How it beats.
+        The rhythm.
     seconds : float
-        Length.
+        Duration.
     sampling_rate : int
-        Samples per second, in Hz.
+        In Hz.
     rng : numpy.random.Generator
-        Decides the beats.
+        Source of the random numbers.
 
     Returns
     -------
@@ -159,17 +158,10 @@ def heart_potentials(
     padded = np.zeros((len(body.placement), before + n_samples + before + 2 * after))
     if rhythm.fibrillation:
         heart = {name: wave for name, wave in heart.items() if wave.segment != "P"}
-    for kind, chosen in ((heart, ~beats.ectopic), (extrasystole(heart), beats.ectopic)):
-        if not chosen.any():
-            continue
-        drawn = beat_electrodes(
-            kind,
-            body,
-            times[chosen],
-            scale=scale[chosen],
-            interval=beats.intervals[chosen],
-            mean_interval=60 / rhythm.rate,
-        )
-        for start, beat in zip(first[chosen] + after, drawn, strict=True):
-            padded[:, start : start + before + after] += beat
+    for waves, chosen in ((heart, ~beats.ectopic), (extrasystole(heart), beats.ectopic)):
+        if chosen.any():
+            intervals = {"interval": beats.intervals[chosen], "mean_interval": 60 / rhythm.rate}
+            drawn = beat_electrodes(waves, body, times[chosen], scale=scale[chosen], **intervals)
+            for start, beat in zip(first[chosen] + after, drawn, strict=True):
+                padded[:, start : start + before + after] += beat
     return padded[:, before + after : before + after + n_samples]

@@ -1,4 +1,4 @@
-"""The moving heart dipole: a healthy heart as a handful of waves, and what each disease does to them."""
+"""The moving heart dipole: the waves of a healthy heart, and how each disease changes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecgkit.sources.demo.anatomy import FloatArray, direction, rotate_frontal
 
 @dataclass(frozen=True)
 class Wave:
-    """One stretch of the heart cycle in which the dipole points in one direction.
+    """One part of the heart cycle, in which the dipole points in one direction.
 
     Attributes
     ----------
@@ -23,11 +23,11 @@ class Wave:
     rise, fall : float
         Standard deviations of the Gaussian before and after the peak, in ms.
     amplitude : float
-        Strength of the dipole in mV: about what an electrode sees 10 cm away, straight ahead.
+        Strength of the dipole in mV: about the potential at an electrode 10 cm away in its direction.
     towards : ndarray, shape (3,)
-        Where the dipole points: left, feet, front.
+        Direction of the dipole: left, feet, front.
     place : ndarray, shape (3,)
-        Where it sits, in cm from the centre of the heart.
+        Position in cm from the centre of the heart.
     """
 
     segment: str
@@ -44,7 +44,7 @@ Heart = dict[str, Wave]
 
 @dataclass(frozen=True)
 class Physiology:
-    """The measures of one healthy heart, before disease.
+    """The properties of one healthy heart.
 
     Attributes
     ----------
@@ -53,11 +53,11 @@ class Physiology:
     qrs, pr, qt : float
         Intervals in ms.
     voltage, p_voltage, t_voltage : float
-        Strength of QRS, P and T relative to the average.
+        Amplitudes of QRS, P and T relative to the average.
     early_repolarisation : float
-        Lift of the J point in mV, as young men show it.
+        Elevation of the J point in mV, as in young men.
     t_front : float
-        How far the T wave points to the front, in degrees.
+        Angle of the T wave to the front, in degrees.
     """
 
     axis: float
@@ -72,6 +72,7 @@ class Physiology:
 
 
 def _at(left: float, feet: float, front: float) -> FloatArray:
+    """Return a position in cm."""
     return np.array([left, feet, front])
 
 
@@ -85,7 +86,7 @@ RIGHT_VENTRICLE = _at(-2.5, 0.5, 3.0)
 
 
 def healthy_heart(body: Physiology) -> Heart:
-    """Waves of a heart without disease: atria, septum, apex, left free wall, base, and repolarisation."""
+    """Return the waves of a healthy heart: atria, septum, apex, left free wall, base, and repolarisation."""
     unit = body.qrs / 90
     v, p, t = body.voltage, body.p_voltage, body.t_voltage
     turn = body.axis - 58
@@ -104,13 +105,23 @@ def healthy_heart(body: Physiology) -> Heart:
     return heart
 
 
+def individual_heart(heart: Heart, rng: np.random.Generator) -> Heart:
+    """Vary the strength and the direction of each wave at random: no two hearts are alike."""
+    varied = {}
+    for name, wave in heart.items():
+        towards = wave.towards + rng.normal(0, 0.14, 3)
+        towards /= np.linalg.norm(towards)
+        varied[name] = replace(wave, towards=towards, amplitude=wave.amplitude * float(np.exp(rng.normal(0, 0.15))))
+    return varied
+
+
 def _scale(heart: Heart, factors: dict[str, float]) -> Heart:
     """Multiply the amplitudes of some waves."""
     return heart | {name: replace(heart[name], amplitude=heart[name].amplitude * f) for name, f in factors.items()}
 
 
 def _stretch_qrs(heart: Heart, factor: float) -> Heart:
-    """Slow the ventricles: peaks and widths of the QRS waves, and the ST segment after them."""
+    """Multiply the times and widths of the QRS waves, and delay the ST segment and the T wave."""
     stretched = {}
     for name, wave in heart.items():
         slow = factor if wave.segment == "QRS" else 1.0
@@ -119,7 +130,7 @@ def _stretch_qrs(heart: Heart, factor: float) -> Heart:
 
 
 def _delay_repolarisation(heart: Heart, by: float) -> Heart:
-    """Move ST and T behind a QRS complex that ends ``by`` ms later; T follows only in part."""
+    """Delay ST by ``by`` ms, for a longer QRS complex, and T by a part of it."""
     share = {"ST": 1.0, "T": 0.6}
     return {name: replace(w, peak=w.peak + share.get(w.segment, 0.0) * by) for name, w in heart.items()}
 
@@ -129,7 +140,7 @@ def _delay_repolarisation(heart: Heart, by: float) -> Heart:
 
 @dataclass(frozen=True)
 class Territory:
-    """A region of the left ventricle: the direction that faces it from inside, and where it lies."""
+    """A region of the left ventricle: its direction from inside, its position, and the waves an infarction removes."""
 
     faces: FloatArray
     place: FloatArray
@@ -144,22 +155,22 @@ TERRITORIES = {
     "IMI": Territory(direction(96, 0), _at(0.0, 4.0, -1.0), {"apex": 0.15}),
     "ILMI": Territory(direction(58, -12), _at(3.0, 3.0, -1.5), {"apex": 0.2, "free wall": 0.2}),
 }
-"""SCP code of an infarction to its territory, with the share of each wave that a full infarction takes away."""
+"""The territory of each SCP code of an infarction, with the share of each wave that a full infarction removes."""
 
 
 def infarct(heart: Heart, code: str, severity: float, stage: float) -> Heart:
-    """Take a territory out of the heart: Q wave, injury current and the T wave that follows.
+    """Remove a territory from the heart: a Q wave, an injury current and a T wave.
 
     Parameters
     ----------
     heart : dict of str to Wave
-        The heart before.
+        The heart before the infarction.
     code : str
         A key of `TERRITORIES`.
     severity : float
         0 to 1.
     stage : float
-        0 is fresh (ST elevation, T still upright), 0.5 some days (Q wave, inverted T), 1 old (a scar).
+        0 is acute (ST elevation, upright T), 0.5 some days old (Q wave, inverted T), 1 old (a scar).
 
     Returns
     -------
@@ -184,13 +195,13 @@ def infarct(heart: Heart, code: str, severity: float, stage: float) -> Heart:
 
 
 def depress_st(heart: Heart, amount: float, frontal: float = 35, front: float = 15) -> Heart:
-    """Add a horizontal ST depression of ``amount`` mV in the leads that face a direction."""
+    """Add a horizontal ST depression of ``amount`` mV in the leads of a direction."""
     peak = heart["J point"].peak + 30
     return heart | {"ST depression": Wave("ST", peak, 24, 75, amount, -direction(frontal, front), APEX)}
 
 
 def invert_t(heart: Heart, amount: float, frontal: float, front: float, *, keep: float) -> Heart:
-    """Keep a share of the T wave, and add one of ``amount`` mV that points away from a direction."""
+    """Reduce the T wave to a share, and add one of ``amount`` mV against a direction."""
     heart = _scale(heart, {"T": keep})
     wave = heart["T"]
     return heart | {
@@ -199,24 +210,29 @@ def invert_t(heart: Heart, amount: float, frontal: float, front: float, *, keep:
 
 
 def _nondiagnostic_t(heart: Heart, s: float) -> Heart:
+    """Flatten the T wave."""
     return invert_t(heart, 0.01 + 0.09 * s, 20, 10, keep=0.75 - 0.6 * s)
 
 
 def _nonspecific_st(heart: Heart, s: float) -> Heart:
+    """Depress ST slightly."""
     return _scale(depress_st(heart, 0.02 + 0.12 * s), {"T": 0.9 - 0.4 * s, "J point": 0.6 - 0.5 * s})
 
 
 def _ischaemia(heart: Heart, s: float) -> Heart:
+    """Depress ST and invert T in the lateral leads."""
     heart = _scale(depress_st(heart, 0.02 + 0.17 * s, 35, 20), {"J point": 0.5 - 0.4 * s})
     return invert_t(heart, 0.02 + 0.26 * s, 30, 15, keep=0.7 - 0.6 * s)
 
 
 def _anterolateral_ischaemia(heart: Heart, s: float) -> Heart:
+    """Invert T in the anterolateral leads."""
     heart = _scale(depress_st(heart, 0.02 + 0.06 * s, 0, 40), {"J point": 0.3})
     return invert_t(heart, 0.03 + 0.45 * s, 0, 42, keep=0.7 - 0.6 * s)
 
 
 def _inferior_ischaemia(heart: Heart, s: float) -> Heart:
+    """Invert T in the inferior leads."""
     heart = depress_st(heart, 0.01 + 0.1 * s, 92, 0)
     return invert_t(heart, 0.06 + 0.33 * s, 95, -5, keep=0.8)
 
@@ -225,7 +241,8 @@ def _inferior_ischaemia(heart: Heart, s: float) -> Heart:
 
 
 def _left_ventricular_hypertrophy(heart: Heart, s: float) -> Heart:
-    # The factor is taken against the heart's own strength, so that voltage, and not the label, says how large it is.
+    """Raise the voltage of the left ventricle, with strain if severe."""
+    # Relative to the amplitude of this heart, so that the final voltage is what depends on the severity.
     grown = max(1.0, (1.55 + 1.2 * s) / max(heart["free wall"].amplitude, 0.3))
     heart = _scale(heart, {"free wall": grown, "apex": 1 + 0.35 * s, "septum": 1.1, "left atrium": 1.15 + 0.35 * s})
     heart = _stretch_qrs(heart, 1.0 + 0.08 * s)
@@ -233,7 +250,7 @@ def _left_ventricular_hypertrophy(heart: Heart, s: float) -> Heart:
 
 
 def strain(heart: Heart, s: float) -> Heart:
-    """Left ventricular strain: ST and T point away from the thick wall, T falls slowly and returns fast."""
+    """Add left ventricular strain: ST and T point away from the hypertrophic wall, T falls slowly and rises fast."""
     if s <= 0:
         return heart
     wall = heart["free wall"].towards
@@ -246,6 +263,7 @@ def strain(heart: Heart, s: float) -> Heart:
 
 
 def _left_atrial_enlargement(heart: Heart, s: float) -> Heart:
+    """Make the second half of the P wave late and large."""
     wave = heart["left atrium"]
     late = replace(wave, peak=wave.peak + 14 + 14 * s, amplitude=wave.amplitude * (1.35 + 0.5 * s))
     return heart | {"left atrium": late}
@@ -255,12 +273,10 @@ def _left_atrial_enlargement(heart: Heart, s: float) -> Heart:
 
 
 def _right_bundle(heart: Heart, s: float) -> Heart:
+    """Activate the right ventricle late: rSR' in V1, a broad S wave in I and V6."""
     end = 122 + 26 * s
-    heart = _scale(heart, {"base": 0.5})
-    extra = end - 90
-    heart = _delay_repolarisation(heart, extra)
-    late = heart["free wall"].amplitude * (0.42 + 0.2 * s)
-    t_peak = heart["T"].peak
+    heart = _delay_repolarisation(_scale(heart, {"base": 0.5}), end - 90)
+    late, t_peak = heart["free wall"].amplitude * (0.42 + 0.2 * s), heart["T"].peak
     return heart | {
         "late right ventricle": Wave("QRS", end - 36, 12, 14.5, late, direction(172, 40), RIGHT_VENTRICLE),
         "secondary T": Wave("T", t_peak, 48, 34, 0.10 + 0.1 * s, direction(-10, -60), RIGHT_VENTRICLE),
@@ -268,6 +284,7 @@ def _right_bundle(heart: Heart, s: float) -> Heart:
 
 
 def _incomplete_right_bundle(heart: Heart, s: float) -> Heart:
+    """Activate the right ventricle slightly late."""
     heart = _scale(heart, {"base": 0.55})
     late = heart["free wall"].amplitude * (0.1 + 0.22 * s)
     peak = heart["base"].peak + 6 + 6 * s
@@ -275,6 +292,7 @@ def _incomplete_right_bundle(heart: Heart, s: float) -> Heart:
 
 
 def _left_bundle(heart: Heart, s: float) -> Heart:
+    """Activate the left ventricle slowly from the right: a broad, notched R wave in I and V6."""
     scale = (132 + 26 * s) / 140
     strength = 0.55 + 0.45 * heart["free wall"].amplitude
     wall = heart["free wall"].towards
@@ -293,7 +311,8 @@ def _left_bundle(heart: Heart, s: float) -> Heart:
 
 
 def _left_anterior_fascicle(heart: Heart, s: float) -> Heart:
-    # Down and to the right first, then up and to the left: qR in aVL, rS in II, III and aVF.
+    """Turn the axis to the left."""
+    # First down and to the right, then up and to the left: qR in aVL, rS in II, III and aVF.
     upwards = -34 - 30 * s
     turned = {
         "septum": direction(120, 25),
@@ -306,10 +325,12 @@ def _left_anterior_fascicle(heart: Heart, s: float) -> Heart:
 
 
 def _slow_ventricles(heart: Heart, s: float) -> Heart:
+    """Widen the QRS complex."""
     return _stretch_qrs(heart, (108 + 26 * s) / max(heart["base"].peak / 66 * 90, 80))
 
 
 def _slow_av_node(heart: Heart, s: float) -> Heart:
+    """Lengthen the PR interval."""
     atria = {name: w for name, w in heart.items() if w.segment == "P"}
     pr = 45 - heart["right atrium"].peak
     longer = max(203 + 105 * s - pr, 0)
@@ -331,11 +352,11 @@ EFFECTS: dict[str, Callable[[Heart, float], Heart]] = {
     "ISCAL": _anterolateral_ischaemia,
     "ISCIN": _inferior_ischaemia,
 }
-"""What each SCP code other than an infarction does to a heart at a severity of 0 to 1."""
+"""The effect of each SCP code other than infarctions on a heart, at a severity from 0 to 1."""
 
 
 def diseased_heart(heart: Heart, findings: dict[str, float], stage: float) -> Heart:
-    """Let the findings act on a healthy heart, muscle before conduction before repolarisation.
+    """Apply findings to a healthy heart: muscle, then conduction, then repolarisation.
 
     Parameters
     ----------
@@ -361,7 +382,7 @@ def diseased_heart(heart: Heart, findings: dict[str, float], stage: float) -> He
 
 
 def extrasystole(heart: Heart) -> Heart:
-    """Waves of a ventricular extrasystole: no P wave, a wide QRS complex, and a T wave against it."""
+    """Return the waves of a ventricular extrasystole: no P wave, a wide QRS complex, and a discordant T wave."""
     strength = 0.8 + 0.5 * heart["free wall"].amplitude
     return {
         "early": Wave("QRS", 40, 16, 16, strength, direction(75, -10), RIGHT_VENTRICLE),

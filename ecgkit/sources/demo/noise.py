@@ -1,41 +1,21 @@
-"""What the electrodes pick up beside the heart, and what the device makes of it."""
+"""Noise at the electrodes, and the filters of the recording device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkit.sources.demo.anatomy import Body, FloatArray, direction, lead_field
+from ecgkit.sources.demo.anatomy import ELECTRODES, Body, FloatArray, direction, lead_field
 from ecgkit.sources.demo.dipole import ATRIA
 
-
-@dataclass(frozen=True)
-class Noise:
-    """Strength of each disturbance in one record, standard deviation in mV at an electrode.
-
-    Attributes
-    ----------
-    wander : float
-        Baseline wander: breathing and slow drift of the electrodes, below 0.5 Hz.
-    hum : float
-        50 Hz from the mains.
-    muscle : float
-        Muscle noise, 20 to 150 Hz.
-    loose : int
-        Index of an electrode with poor contact, or -1.
-    """
-
-    wander: float
-    hum: float
-    muscle: float
-    loose: int
+N_ELECTRODES = len(ELECTRODES)
 
 
-@dataclass(frozen=True)
-class Device:
-    """An electrocardiograph: the band that it passes, in Hz, its gain, and the noise of its amplifier in mV."""
+class Device(NamedTuple):
+    """An electrocardiograph: its pass band in Hz, its gain, and the noise of its amplifier in mV."""
 
     low: float
     high: float
@@ -51,165 +31,117 @@ DEVICES = {
 """The devices of the demo by name."""
 
 
-@dataclass(frozen=True)
-class Band:
-    """The bins of a Fourier transform of ``n_samples`` samples.
+class Spectrum:
+    """The frequencies in Hz of the real Fourier transform of ``n_samples`` samples."""
 
-    Attributes
-    ----------
-    n_samples : int
-        Samples in time.
-    frequency : ndarray
-        Frequency of each bin in Hz.
-    """
+    def __init__(self, n_samples: int, sampling_rate: int) -> None:
+        self.n_samples = n_samples
+        self.frequency: FloatArray = np.fft.rfftfreq(n_samples, 1 / sampling_rate).astype(np.float64)
 
-    n_samples: int
-    frequency: FloatArray
-
-    @classmethod
-    def of(cls, n_samples: int, *, sampling_rate: int) -> Band:
-        """Bins of the real Fourier transform at a sampling rate in Hz."""
-        frequency: FloatArray = np.fft.rfftfreq(n_samples, 1 / sampling_rate).astype(np.float64)
-        return cls(n_samples, frequency)
-
-    def unit(self, shape: FloatArray) -> FloatArray:
+    def unit_variance(self, shape: FloatArray) -> FloatArray:
         """Scale an amplitude spectrum so that noise drawn with it has variance 1 in time."""
-        scaled: FloatArray = shape * (self.n_samples / (2 * np.sqrt(np.sum(shape**2))))
-        return scaled
+        return shape * (self.n_samples / (2 * np.sqrt(np.sum(shape**2))))
 
     def tone(self, frequency: float) -> FloatArray:
-        """Spectrum of a sine of amplitude 1 at the bin next to a frequency in Hz."""
+        """Return the spectrum of a sine of amplitude 1 at the nearest frequency in Hz."""
         spectrum = np.zeros(len(self.frequency))
         spectrum[int(np.abs(self.frequency - frequency).argmin())] = self.n_samples / 2
         return spectrum
 
+    def draw(self, shape: FloatArray, n_signals: int, rng: np.random.Generator) -> FloatArray:
+        """Draw Gaussian noise of variance 1 with an amplitude spectrum, only where that is not zero."""
+        used = np.flatnonzero(shape > 1e-3)
+        draws = rng.standard_normal((2, n_signals, len(used)))
+        spectrum = np.zeros((n_signals, len(shape)), dtype=complex)
+        spectrum[:, used] = self.unit_variance(shape)[used] * (draws[0] + 1j * draws[1])
+        return np.fft.irfft(spectrum, self.n_samples, axis=-1)
 
-def noise_spectrum(
-    noise: Noise, band: Band, *, respiration: float, amplifier: float, n_electrodes: int, rng: np.random.Generator
-) -> NDArray[np.complex128]:
-    """Draw the transform of what each electrode picks up: baseline wander, mains hum, muscle and amplifier noise.
+
+def record(
+    electrodes: FloatArray, body: Body, plan: Mapping[str, Any], *, sampling_rate: int, rng: np.random.Generator
+) -> FloatArray:
+    """Add noise to the potentials of the heart, and filter the sum as the recording device does.
 
     Parameters
     ----------
-    noise : Noise
-        Strengths.
-    band : Band
-        Bins.
-    respiration : float
-        Breaths a second; part of the wander follows them.
-    amplifier : float
-        White noise in mV.
-    n_electrodes : int
-        Number of electrodes.
+    electrodes : ndarray, shape (9, samples)
+        Potentials of the heart in mV.
+    body : Body
+        The patient's build.
+    plan : mapping
+        A row of `ecgkit.sources.demo.population.draw_plans`: the rhythm, the device, and the noise as the standard
+        deviation in mV at an electrode: ``wander`` (below 0.5 Hz, from breathing and drift), ``hum`` (50 Hz mains),
+        ``muscle`` (20 to 150 Hz), ``burst`` (muscle noise of about a second); ``loose`` is the index of an electrode
+        with poor contact, or -1.
+    sampling_rate : int
+        In Hz.
     rng : numpy.random.Generator
-        Decides everything that is drawn.
+        Source of the random numbers.
 
     Returns
     -------
-    ndarray of complex, shape (n_electrodes, bins)
-        Of a signal in mV.
+    ndarray, shape (9, samples)
+        In mV.
     """
-    f = band.frequency
-    contact = np.exp(0.35 * rng.standard_normal((n_electrodes, 1)))
-    if noise.loose >= 0:
-        contact[noise.loose] *= 5
-    muscle = contact * noise.muscle * band.unit(_muscle_band(f))
-    white = amplifier * band.unit(np.ones(len(f)))
-    draws = rng.standard_normal((2, n_electrodes, len(f)), dtype=np.float32)
-    spectrum = np.sqrt(muscle**2 + white**2) * (draws[0] + 1j * draws[1])
+    device, spectrum = DEVICES[plan["device"]], Spectrum(electrodes.shape[-1], sampling_rate)
+    if plan["rhythm"] == "AFIB":
+        electrodes = electrodes + _fibrillation_waves(body, spectrum, rng)
+    if plan["burst"] > 0:
+        electrodes = electrodes + _muscle_burst(plan["burst"], spectrum, rng)
+    recorded = np.fft.rfft(electrodes, axis=-1) + _noise(plan, spectrum, device.amplifier, rng)
+    return np.fft.irfft(_device_response(device, spectrum.frequency) * recorded, spectrum.n_samples, axis=-1)
+
+
+def _noise(
+    plan: Mapping[str, Any], spectrum: Spectrum, amplifier: float, rng: np.random.Generator
+) -> NDArray[np.complex128]:
+    """Draw the Fourier transform ``(9, frequencies)`` of baseline wander, mains hum, muscle and amplifier noise."""
+    f = spectrum.frequency
+    contact = np.exp(0.35 * rng.standard_normal((N_ELECTRODES, 1)))
+    if plan["loose"] >= 0:
+        contact[plan["loose"]] *= 5
+    muscle = contact * plan["muscle"] * spectrum.unit_variance(_muscle_band(f))
+    white = amplifier * spectrum.unit_variance(np.ones(len(f)))
+    draws = rng.standard_normal((2, N_ELECTRODES, len(f)), dtype=np.float32)
+    noise = np.sqrt(muscle**2 + white**2) * (draws[0] + 1j * draws[1])
 
     low = np.flatnonzero((f > 0) & (f < 1))
-    drift = band.unit(np.exp(-((f / 0.25) ** 2)) * (f > 0))[low]
-    breathing = band.unit(np.exp(-(((f - respiration) / 0.05) ** 2)) * (f > 0))[low]
-    own = rng.standard_normal((2, n_electrodes, len(low)))
+    drift = spectrum.unit_variance(np.exp(-((f / 0.25) ** 2)) * (f > 0))[low]
+    breathing = spectrum.unit_variance(np.exp(-(((f - plan["respiration"]) / 0.05) ** 2)) * (f > 0))[low]
+    own = rng.standard_normal((2, N_ELECTRODES, len(low)))
     shared = rng.standard_normal((2, 1, len(low)))
     wander = 0.6 * drift * (own[0] + 1j * own[1]) + 0.8 * breathing * (shared[0] + 1j * shared[1])
-    spectrum[:, low] += contact * noise.wander * wander
+    noise[:, low] += contact * plan["wander"] * wander
 
-    phase = rng.normal(rng.uniform(0, 2 * np.pi), 0.5, (n_electrodes, 1))
-    hum = band.tone(50.0) * np.exp(1j * phase) + 0.15 * band.tone(150.0) * np.exp(3j * phase)
-    spectrum += contact * np.sqrt(2) * noise.hum * hum
-    return spectrum
+    phase = rng.normal(rng.uniform(0, 2 * np.pi), 0.5, (N_ELECTRODES, 1))
+    hum = spectrum.tone(50.0) * np.exp(1j * phase) + 0.15 * spectrum.tone(150.0) * np.exp(3j * phase)
+    noise += contact * np.sqrt(2) * plan["hum"] * hum
+    return noise
 
 
 def _muscle_band(frequency: FloatArray) -> FloatArray:
+    """Return the amplitude spectrum of muscle noise."""
     return np.exp(-0.5 * ((frequency - 60) / 45) ** 2) * (frequency > 15)
 
 
-def _draw(band: Band, shape: FloatArray, n_signals: int, rng: np.random.Generator) -> FloatArray:
-    """Gaussian noise of variance 1 with an amplitude spectrum, made only of the bins where that is not zero."""
-    used = np.flatnonzero(shape > 1e-3)
-    draws = rng.standard_normal((2, n_signals, len(used)))
-    spectrum = np.zeros((n_signals, len(shape)), dtype=complex)
-    spectrum[:, used] = band.unit(shape)[used] * (draws[0] + 1j * draws[1])
-    return np.fft.irfft(spectrum, band.n_samples, axis=-1)
+def _muscle_burst(strength: float, spectrum: Spectrum, rng: np.random.Generator) -> FloatArray:
+    """Draw the muscle noise of a movement: about a second, at some of the electrodes."""
+    place = np.linspace(0, 1, spectrum.n_samples)
+    middle, affected = rng.uniform(0.15, 0.85), rng.random((N_ELECTRODES, 1)) < 0.6
+    envelope = strength * affected * np.exp(-0.5 * ((place - middle) / 0.035) ** 2)
+    return envelope * spectrum.draw(_muscle_band(spectrum.frequency), N_ELECTRODES, rng)
 
 
-def muscle_burst(strength: float, band: Band, *, n_electrodes: int, rng: np.random.Generator) -> FloatArray:
-    """Draw the muscle noise of a movement: about a second of it, at some of the electrodes.
-
-    Parameters
-    ----------
-    strength : float
-        Standard deviation at its height, in mV.
-    band : Band
-        Bins.
-    n_electrodes : int
-        Number of electrodes.
-    rng : numpy.random.Generator
-        Decides everything that is drawn.
-
-    Returns
-    -------
-    ndarray, shape (n_electrodes, n_samples)
-        In mV.
-    """
-    place = np.linspace(0, 1, band.n_samples)
-    middle, touched = rng.uniform(0.15, 0.85), rng.random((n_electrodes, 1)) < 0.6
-    envelope = strength * touched * np.exp(-0.5 * ((place - middle) / 0.035) ** 2)
-    burst: FloatArray = envelope * _draw(band, _muscle_band(band.frequency), n_electrodes, rng)
-    return burst
-
-
-def fibrillation_waves(body: Body, band: Band, *, rng: np.random.Generator) -> FloatArray:
-    """Draw the potentials of fibrillating atria at the electrodes: 5 to 8 Hz, coarsest in V1.
-
-    Parameters
-    ----------
-    body : Body
-        The patient's build.
-    band : Band
-        Bins.
-    rng : numpy.random.Generator
-        Decides everything that is drawn.
-
-    Returns
-    -------
-    ndarray, shape (9, n_samples)
-        In mV.
-    """
+def _fibrillation_waves(body: Body, spectrum: Spectrum, rng: np.random.Generator) -> FloatArray:
+    """Draw the potentials of fibrillating atria at the electrodes: 5 to 8 Hz, largest in V1."""
     middle, amplitude = rng.uniform(5.5, 7.0), rng.uniform(0.015, 0.045)
-    wave = _draw(band, np.exp(-0.5 * ((band.frequency - middle) / 0.6) ** 2), 2, rng)
+    wave = spectrum.draw(np.exp(-0.5 * ((spectrum.frequency - middle) / 0.6) ** 2), 2, rng)
     dipole = amplitude * (np.outer(direction(110, 40), wave[0]) + 0.5 * np.outer(direction(20, 0), wave[1]))
-    potentials: FloatArray = lead_field(body, ATRIA[None])[:, 0] @ dipole
-    return potentials
+    return lead_field(body, ATRIA[None])[:, 0] @ dipole
 
 
-def device_response(device: Device, band: Band) -> FloatArray:
-    """Work out the gain of a device at each bin: without phase, so that intervals stay, and 0 at 0 Hz.
-
-    Parameters
-    ----------
-    device : Device
-        The device.
-    band : Band
-        Bins.
-
-    Returns
-    -------
-    ndarray, shape (bins,)
-    """
+def _device_response(device: Device, frequency: FloatArray) -> FloatArray:
+    """Return the gain of a device at each frequency in Hz: zero phase, so that intervals stay, and 0 at 0 Hz."""
     with np.errstate(divide="ignore"):
-        low = 1 + (device.low / band.frequency) ** 2
-    response: FloatArray = device.gain / np.sqrt(low * (1 + (band.frequency / device.high) ** 4))
-    return response
+        low = 1 + (device.low / frequency) ** 2
+    return device.gain / np.sqrt(low * (1 + (frequency / device.high) ** 4))

@@ -1,7 +1,7 @@
-"""Who the patients are, what they have, how their hearts and recordings measure, and which fold they are in.
+"""The patients, their diseases, the properties of their hearts and recordings, and the folds.
 
-Every column is drawn from a stream of its own, so that record 17 is the same in a set of 100 records and in one of
-1,000 (its fold is not: folds are balanced over the set).
+Every column has its own stream of random numbers, so that record 17 is the same in a set of 100 and of 1,000 records
+(except its fold: folds are balanced over the set).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COMBINATIONS = {
     "CD": 0.074,
     "": 0.019,
 }
-"""Superclasses that occur together, with their shares; about as in PTB-XL."""
+"""Share of each combination of superclasses, about as in PTB-XL."""
 
 CODES = {
     "NORM": {"NORM": 1.0},
@@ -50,20 +50,21 @@ CODES = {
 """Share of each SCP code among the records of a superclass."""
 
 UNREPORTED = {"": 0.55, "ASMI": 0.06, "IMI": 0.09, "NDT": 0.07, "NST_": 0.07, "ISC_": 0.02, "LAFB": 0.05, "LVH": 0.06}
-"""Share of the slight findings that a report passes over; they make a normal ECG hard to tell from a borderline one."""
+"""Share of slight findings that are not reported: they make normal and borderline ECGs similar."""
 
 
 class Streams:
-    """Random numbers by name: the first values of a stream do not depend on how many are drawn."""
+    """Streams of random numbers by name; the first values of a stream do not depend on how many are drawn."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def _generator(self, name: str) -> np.random.Generator:
+        """Return the generator of a stream."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
     def uniform(self, name: str, size: int) -> FloatArray:
-        """Draw from 0 to 1."""
+        """Draw from the uniform distribution between 0 and 1."""
         return self._generator(name).random(size)
 
     def normal(self, name: str, size: int) -> FloatArray:
@@ -71,33 +72,21 @@ class Streams:
         return self._generator(name).standard_normal(size)
 
     def choice(self, name: str, shares: dict[str, float], size: int) -> NDArray[np.object_]:
-        """Draw keys of ``shares``."""
+        """Draw keys of ``shares``, each with its share."""
         return _pick(self.uniform(name, size), shares)
 
 
 def _pick(uniform: FloatArray, shares: dict[str, float]) -> NDArray[np.object_]:
+    """Turn uniform random numbers into keys of ``shares``."""
     edges = np.cumsum(list(shares.values()))
     index = np.searchsorted(edges / edges[-1], uniform, side="right")
     return np.array(list(shares), dtype=object)[np.minimum(index, len(shares) - 1)]
 
 
 def draw_patients(n_patients: int, streams: Streams) -> pd.DataFrame:
-    """Draw people: diseases, age, sex, height and weight together, and how many recordings each has.
-
-    Parameters
-    ----------
-    n_patients : int
-        Number of patients.
-    streams : Streams
-        Where the random numbers come from.
-
-    Returns
-    -------
-    DataFrame
-        One row a patient; ages in years, heights in cm, weights in kg.
-    """
+    """Draw diseases, age in years, sex, height in cm, weight in kg and number of recordings; one row per patient."""
     n = n_patients
-    # Steps of the golden ratio spread the combinations evenly: small sets, too, have every class in its share.
+    # Steps of the golden ratio spread the combinations evenly, so that small sets also have each class in its share.
     spread = (streams.uniform("combination", 1) + GOLDEN * np.arange(n)) % 1
     combination = _pick(spread, COMBINATIONS)
     healthy = np.isin(combination, ("NORM", ""))
@@ -125,24 +114,17 @@ def draw_patients(n_patients: int, streams: Streams) -> pd.DataFrame:
 
 
 def draw_physiology(patients: pd.DataFrame, streams: Streams) -> pd.DataFrame:
-    """Give each patient the measures of a healthy heart, which depend on age, sex, height and weight.
+    """Draw the properties of each patient's healthy heart, which depend on age, sex, height and weight.
 
-    With age the axis turns left, PR and QRS lengthen, voltages and T waves fall and breathing moves the rate less.
+    With age the axis turns left, PR and QRS become longer, voltages, T waves and respiratory sinus arrhythmia smaller.
     Women have faster rates, shorter QRS complexes, longer QT intervals, lower voltages and flatter T waves and J points
-    in V2 and V3. Weight turns the heart level and puts distance between it and the electrodes.
-
-    Parameters
-    ----------
-    patients : DataFrame
-        From `draw_patients`.
-    streams : Streams
-        Where the random numbers come from.
+    in V2 and V3. Weight turns the axis left and increases the distance between the heart and the electrodes.
 
     Returns
     -------
     DataFrame
-        The columns of `Physiology` (intervals in ms, the axis in degrees; ``qt`` at 60 beats a minute) and ``rate``,
-        ``sinus_arrhythmia``, ``girth`` and ``breast``.
+        The columns of `Physiology` (``qt`` at 60 beats per minute), ``rate``, ``sinus_arrhythmia``, ``girth`` and
+        ``breast``.
     """
     n = len(patients)
 
@@ -154,6 +136,7 @@ def draw_physiology(patients: pd.DataFrame, streams: Streams) -> pd.DataFrame:
     tall = patients["height"].to_numpy() - np.where(male, 177, 164)
     mass_index = patients["weight"].to_numpy() / (patients["height"].to_numpy() / 100) ** 2 - 26.5
     lvh = np.array(["HYP" in c for c in patients["combination"]])
+    early = np.where(male, 0.065, 0.02)
     return pd.DataFrame(
         {
             "axis": np.clip(41 - 0.85 * age - 2.2 * mass_index + 0.7 * tall + noise("axis", 12), -22, 88),
@@ -163,9 +146,7 @@ def draw_physiology(patients: pd.DataFrame, streams: Streams) -> pd.DataFrame:
             "voltage": np.where(male, 1.06, 0.88) * np.exp(-0.006 * age - 0.015 * mass_index + noise("voltage", 0.11)),
             "p_voltage": np.exp(0.003 * age + noise("p_voltage", 0.22)),
             "t_voltage": np.where(male, 1.1, 0.8) * np.exp(-0.008 * age + noise("t_voltage", 0.2)),
-            "early_repolarisation": np.minimum(
-                np.where(male, 0.065, 0.02) * np.exp(-0.015 * age + noise("early", 0.4)), 0.13
-            ),
+            "early_repolarisation": np.minimum(early * np.exp(-0.015 * age + noise("early", 0.4)), 0.13),
             "t_front": np.where(male, 39, 24) + noise("t_front", 7),
             "rate": np.where(male, 68, 72) + 3.5 * (~patients["combination"].isin(["NORM"])) + noise("rate", 9),
             "sinus_arrhythmia": 0.045 * np.exp(-0.032 * age + noise("arrhythmia", 0.35)),
@@ -176,32 +157,17 @@ def draw_physiology(patients: pd.DataFrame, streams: Streams) -> pd.DataFrame:
 
 
 def draw_findings(patients: pd.DataFrame, streams: Streams) -> list[dict[str, float]]:
-    """Choose SCP codes for each patient's superclasses, each with its severity, 0 to 1.
-
-    Parameters
-    ----------
-    patients : DataFrame
-        From `draw_patients`.
-    streams : Streams
-        Where the random numbers come from.
-
-    Returns
-    -------
-    list of dict
-        For each patient, SCP code to severity.
-    """
+    """Draw for each patient the SCP codes of the superclasses, with their severity from 0 to 1."""
     n = len(patients)
-    chosen = {name: streams.uniform(f"code {name}", n) for name in SUPERCLASSES}
-    own = np.stack([streams.uniform(f"severity {name}", n) for name in SUPERCLASSES])
-    findings: list[dict[str, float]] = []
+    code = {name: streams.uniform(f"code {name}", n) for name in SUPERCLASSES}
+    own = {name: streams.uniform(f"severity {name}", n) for name in SUPERCLASSES}
+    findings = []
     columns = (patients["combination"], patients["severity"], patients["second_severity"])
     for i, (combination, severity, second) in enumerate(zip(*columns, strict=True)):
         found = {}
-        for k, name in enumerate(SUPERCLASSES):
-            if name not in combination.split():
-                continue
-            code = str(_pick(chosen[name][i : i + 1], _shares(name, combination))[0])
-            found[code] = float(np.clip(severity + 0.5 * (own[k, i] - 0.5), 0.05, 1.0))
+        for name in (name for name in SUPERCLASSES if name in combination.split()):
+            chosen = str(_pick(code[name][i : i + 1], _code_shares(name, combination))[0])
+            found[chosen] = float(np.clip(severity + 0.5 * (own[name][i] - 0.5), 0.05, 1.0))
         if found.get("LVH", 0) > 0.6:
             found["LAO/LAE"] = float(second)
         findings.append(found)
@@ -209,54 +175,40 @@ def draw_findings(patients: pd.DataFrame, streams: Streams) -> list[dict[str, fl
 
 
 def draw_unreported(patients: pd.DataFrame, streams: Streams) -> list[dict[str, float]]:
-    """Choose a slight finding for some patients that their report, and so the label, passes over.
-
-    Parameters
-    ----------
-    patients : DataFrame
-        From `draw_patients`.
-    streams : Streams
-        Where the random numbers come from.
-
-    Returns
-    -------
-    list of dict
-        For each patient, SCP code to severity; mostly empty.
-    """
-    n = len(patients)
-    codes = streams.choice("unreported", UNREPORTED, n)
-    severities = 0.35 * streams.uniform("unreported severity", n)
+    """Draw slight findings, as SCP code and severity, that are in the ECG but not in the report and the labels."""
+    codes = streams.choice("unreported", UNREPORTED, len(patients))
+    severities = 0.35 * streams.uniform("unreported severity", len(patients))
     return [
         {str(code): float(severity)} if code and STATEMENTS[code].superclass not in combination.split() else {}
         for code, severity, combination in zip(codes, severities, patients["combination"], strict=True)
     ]
 
 
-def _shares(superclass: str, combination: str) -> dict[str, float]:
-    """Shares of the codes of a superclass, without those that hide the other diseases of the combination."""
+def _code_shares(superclass: str, combination: str) -> dict[str, float]:
+    """Return the shares of a superclass's codes, without those that hide the other diseases of the combination."""
     shares = CODES[superclass]
     if superclass == "CD" and combination != "CD":
-        shares = {code: share * (0.25 if code == "CLBBB" else 1.0) for code, share in shares.items()}
+        return shares | {"CLBBB": 0.25 * shares["CLBBB"]}
     if superclass == "STTC" and "MI" in combination:
-        shares = {code: share for code, share in shares.items() if code not in ("ISCIN", "ISCAL")}
+        return {code: share for code, share in shares.items() if code not in ("ISCIN", "ISCAL")}
     return shares
 
 
 def draw_plans(n_records: int, seed: int) -> pd.DataFrame:
-    """Draw everything about each record that is decided before its samples are.
+    """Draw everything about each record that is known before its samples.
 
     Parameters
     ----------
     n_records : int
         Number of records.
     seed : int
-        Decides everything.
+        Seed of all random numbers.
 
     Returns
     -------
     DataFrame
-        One row a record, index ``0..n_records-1``: the patient's columns of `draw_patients` and `draw_physiology`,
-        ``patient_id``, ``findings`` (SCP code to severity), ``rhythm``, ``device``, ``site``, strengths of noise.
+        One row per record: the patient's columns of `draw_patients` and `draw_physiology`, ``patient_id``, ``findings``
+        (SCP code to severity), ``rhythm``, ``device``, ``site`` and the strengths of the noise.
     """
     streams = Streams(seed)
     patients = draw_patients(n_records, streams)
@@ -267,18 +219,19 @@ def draw_plans(n_records: int, seed: int) -> pd.DataFrame:
     patients["patient_id"] = np.arange(1, len(patients) + 1)
     plans = patients.loc[patients.index.repeat(patients["n_records"])][:n_records].reset_index(drop=True)
     plans["visit"] = plans.groupby("patient_id").cumcount()
-    return _recordings(plans, streams)
+    return _draw_recordings(plans, streams)
 
 
 def _fibrillates(patients: pd.DataFrame, streams: Streams) -> NDArray[np.bool_]:
+    """Draw who has atrial fibrillation: never with a normal ECG or a first degree AV block, more often with age."""
     chance = 0.14 * np.clip((patients["age"] - 50) / 25, 0, 1.5)
-    chance = np.where(patients["combination"] == "NORM", 0, np.where(patients["combination"] == "", 3 * chance, chance))
+    chance *= patients["combination"].map({"NORM": 0.0, "": 3.0}).fillna(1.0)
     blocked = np.array(["1AVB" in f for f in patients["findings"]])
-    return (streams.uniform("fibrillation", len(patients)) < chance) & ~blocked
+    return ((streams.uniform("fibrillation", len(patients)) < chance) & ~blocked).to_numpy()
 
 
-def _recordings(plans: pd.DataFrame, streams: Streams) -> pd.DataFrame:
-    """Add what changes from one recording to the next."""
+def _draw_recordings(plans: pd.DataFrame, streams: Streams) -> pd.DataFrame:
+    """Add what changes from one recording of a patient to the next."""
     n = len(plans)
 
     def strength(name: str, typical: float, spread: float) -> FloatArray:
@@ -289,14 +242,10 @@ def _recordings(plans: pd.DataFrame, streams: Streams) -> pd.DataFrame:
     plans["rate"] = np.where(fast, 101 + 22 * streams.uniform("how fast", n), plans["rate"])
     plans.loc[plans["fibrillates"], "rate"] += 14
     plans["respiration"] = 0.25 * np.exp(0.15 * streams.normal("respiration", n))
-    site = streams.choice("site", {"0": 0.5, "1": 0.3, "2": 0.2}, n)
-    device = streams.uniform("device", n)
-    names = list(DEVICES)
+    plans["site"] = site = streams.choice("site", {"0": 0.5, "1": 0.3, "2": 0.2}, n)
     shares = {"0": (0.8, 0.1, 0.1), "1": (0.15, 0.75, 0.1), "2": (0.1, 0.2, 0.7)}
-    plans["device"] = [
-        names[int(np.searchsorted(np.cumsum(shares[s])[:2], u))] for s, u in zip(site, device, strict=True)
-    ]
-    plans["site"] = site
+    devices = zip(site, streams.uniform("device", n), strict=True)
+    plans["device"] = [list(DEVICES)[int(np.searchsorted(np.cumsum(shares[s])[:2], u))] for s, u in devices]
     noisy = np.where(site == "2", 1.5, 1.0)
     plans["wander"] = strength("wander", 0.05, 0.7)
     plans["hum"] = strength("hum", 0.006, 0.8) * noisy
@@ -305,8 +254,8 @@ def _recordings(plans: pd.DataFrame, streams: Streams) -> pd.DataFrame:
     loose = streams.uniform("loose", n)
     plans["loose"] = np.where(loose < 0.02, 3 + (loose * 300).astype(int), -1)
     ectopic = streams.uniform("ectopic", n)
-    often = 0.06 * (plans["combination"] != "NORM") + 0.015
-    plans["extrasystoles"] = np.where(ectopic < often, 1 + (ectopic < 0.3 * often), 0)
+    chance = 0.06 * (plans["combination"] != "NORM") + 0.015
+    plans["extrasystoles"] = np.where(ectopic < chance, 1 + (ectopic < 0.3 * chance), 0)
     plans["rhythm"] = np.select(
         [plans["fibrillates"], plans["rate"] > 100, plans["rate"] < 56, plans["sinus_arrhythmia"] > 0.1],
         ["AFIB", "STACH", "SBRAD", "SARRH"],
@@ -316,18 +265,7 @@ def _recordings(plans: pd.DataFrame, streams: Streams) -> pd.DataFrame:
 
 
 def scp_codes(plans: pd.DataFrame) -> list[dict[str, float]]:
-    """Give SCP codes their likelihoods: the more severe, the surer; rhythms carry 0, unknown, as in PTB-XL.
-
-    Parameters
-    ----------
-    plans : DataFrame
-        From `draw_plans`.
-
-    Returns
-    -------
-    list of dict
-        For each record, SCP code to likelihood in percent.
-    """
+    """Return the likelihood of each record's SCP codes in percent; higher if severe, 0 (unknown) for rhythms."""
     steps = np.array([15.0, 35.0, 50.0, 80.0, 100.0])
     codes = []
     for findings, rhythm in zip(plans["findings"], plans["rhythm"], strict=True):
@@ -339,21 +277,9 @@ def scp_codes(plans: pd.DataFrame) -> list[dict[str, float]]:
 
 
 def assign_folds(plans: pd.DataFrame, n_folds: int = 10) -> NDArray[np.int64]:
-    """Put patients into folds 1 to ``n_folds`` so that the classes spread evenly, the rarest first.
+    """Assign each record a fold from 1 to ``n_folds``, by patient and balanced by class, the rarest class first.
 
-    The iterative stratification of Sechidis et al. [1]_, with patients in the place of examples.
-
-    Parameters
-    ----------
-    plans : DataFrame
-        From `draw_plans`.
-    n_folds : int, default 10
-        Number of folds.
-
-    Returns
-    -------
-    ndarray of int64, shape (records,)
-        The fold of each record; the same for all of a patient.
+    Iterative stratification [1]_, with patients as the examples.
 
     References
     ----------
@@ -362,92 +288,85 @@ def assign_folds(plans: pd.DataFrame, n_folds: int = 10) -> NDArray[np.int64]:
     first = plans.drop_duplicates("patient_id")
     weight = plans.groupby("patient_id").size().to_numpy()
     member = np.array([[name in c.split() for name in SUPERCLASSES] for c in first["combination"]], dtype=bool)
-    frequency = (member * weight[:, None]).sum(axis=0)
-    rarity = np.where(member, frequency, np.iinfo(np.int64).max)
+    rarity = np.where(member, (member * weight[:, None]).sum(axis=0), np.iinfo(np.int64).max)
     rarest = rarity.argmin(axis=1)
-    # Patients with many records go first, while there is still room to balance them.
+    # Patients with many records first, while there is still room to balance them.
     order = np.lexsort((-weight, rarity.min(axis=1)))
     counts, totals = np.zeros((n_folds, len(SUPERCLASSES))), np.zeros(n_folds)
     fold = np.zeros(len(first), dtype=np.int64)
     for patient in order:
         crowding = totals + 1000.0 * n_folds * (counts[:, rarest[patient]] if member[patient].any() else 0)
-        chosen = int(crowding.argmin())
-        fold[patient] = chosen + 1
+        fold[patient] = chosen = int(crowding.argmin())
         counts[chosen] += weight[patient] * member[patient]
         totals[chosen] += weight[patient]
-    by_patient = dict(zip(first["patient_id"], fold, strict=True))
-    return plans["patient_id"].map(by_patient).to_numpy(dtype=np.int64)
+    return plans["patient_id"].map(dict(zip(first["patient_id"], fold + 1, strict=True))).to_numpy(dtype=np.int64)
 
 
 AXES = {"ALAD": (-180, -30), "LAD": (-30, 30), "MID": (30, 90), "RAD": (90, 120), "ARAD": (120, 180)}
+"""The frontal axis in degrees for each abbreviation of PTB-XL."""
 
 
-def describe(plans: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Write the table of records that every source has.
+def make_records(plans: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the table of records: the columns that every source has, and those of PTB-XL.
 
     Parameters
     ----------
     plans : DataFrame
         From `draw_plans`.
     seed : int
-        Decides what is left blank, and the time of day.
+        Seed for missing values and the time of day.
 
     Returns
     -------
     DataFrame
-        The columns of `ecgkit.sources.base.RECORD_COLUMNS`.
+        One row per record.
     """
     n, streams = len(plans), Streams(seed)
-    codes = scp_codes(plans)
-    unknown_height, unknown_weight = streams.uniform("no height", n) < 0.2, streams.uniform("no weight", n) < 0.15
-    infarcted = plans["combination"].str.startswith("MI")
+    codes, axis = scp_codes(plans), _axis_names(plans)
     stadium = np.select([plans["stage"] < 0.2, plans["stage"] < 0.5], ["Stadium I", "Stadium II"], "Stadium III")
-    patient_day = plans["patient_id"].to_numpy() * 1_000_003 % 5_000
-    minutes = (
-        (patient_day + 200 * plans["visit"]).to_numpy() * 1440 + 420 + (660 * streams.uniform("hour", n)).astype(int)
-    )
+    day = (plans["patient_id"].to_numpy() * 1_000_003 % 5_000 + 200 * plans["visit"]).to_numpy()
+    minutes = day * 1440 + 420 + (660 * streams.uniform("hour", n)).astype(int)
     dates = np.datetime64("2004-01-01T00:00:00") + minutes.astype("timedelta64[m]")
-    axis = axis_words(plans)
-    table = pd.DataFrame(
-        {
-            "record_id": np.arange(1, n + 1),
-            "patient_id": plans["patient_id"],
-            "fold": assign_folds(plans),
-            "age": np.minimum(plans["age"], 90),
-            "age_over_89": plans["age"] > 89,
-            "sex": np.where(plans["male"], "male", "female"),
-            "height": plans["height"].mask(unknown_height),
-            "weight": plans["weight"].mask(unknown_weight),
-            "device": plans["device"],
-            "site": plans["site"],
-            "recording_date": [str(date).replace("T", " ") for date in dates],
-            "heart_axis": pd.Series(axis).mask(streams.uniform("no axis", n) < 0.4),
-            "infarction_stadium1": pd.Series(stadium).where(infarcted),
-            "validated_by_human": pd.Series(streams.uniform("validated", n) < 0.75),
-            "baseline_drift": _note(plans["wander"] > 0.13, "all leads"),
-            "static_noise": _note((plans["muscle"] > 0.03) | (plans["hum"] > 0.02), "all leads"),
-            "burst_noise": _note(plans["burst"] > 0, "all leads"),
-            "electrodes_problems": _note(plans["loose"] >= 0, ["V" + str(k - 2) for k in plans["loose"]]),
-            "extra_beats": _note(plans["extrasystoles"] > 0, [f"{k}VES" for k in plans["extrasystoles"]]),
-            "report": [_report(list(c), a) for c, a in zip(codes, axis, strict=True)],
-            "scp_codes": [json.dumps(c) for c in codes],
-        }
-    )
-    return record_table(table)
+    table = {
+        "record_id": np.arange(1, n + 1),
+        "patient_id": plans["patient_id"],
+        "fold": assign_folds(plans),
+        "age": np.minimum(plans["age"], 90),
+        "age_over_89": plans["age"] > 89,
+        "sex": np.where(plans["male"], "male", "female"),
+        "height": plans["height"].mask(streams.uniform("no height", n) < 0.2),
+        "weight": plans["weight"].mask(streams.uniform("no weight", n) < 0.15),
+        "device": plans["device"],
+        "site": plans["site"],
+        "recording_date": [str(date).replace("T", " ") for date in dates],
+        "heart_axis": pd.Series(axis).mask(streams.uniform("no axis", n) < 0.4),
+        "infarction_stadium1": pd.Series(stadium).where(plans["combination"].str.startswith("MI")),
+        "validated_by_human": pd.Series(streams.uniform("validated", n) < 0.75),
+        "baseline_drift": _note(plans["wander"] > 0.13, "all leads"),
+        "static_noise": _note((plans["muscle"] > 0.03) | (plans["hum"] > 0.02), "all leads"),
+        "burst_noise": _note(plans["burst"] > 0, "all leads"),
+        "electrodes_problems": _note(plans["loose"] >= 0, [f"V{k - 2}" for k in plans["loose"]]),
+        "extra_beats": _note(plans["extrasystoles"] > 0, [f"{k}VES" for k in plans["extrasystoles"]]),
+        "report": [_report(list(c), a) for c, a in zip(codes, axis, strict=True)],
+        "scp_codes": [json.dumps(c) for c in codes],
+    }
+    return record_table(pd.DataFrame(table))
 
 
-def axis_words(plans: pd.DataFrame) -> list[str]:
-    """Name the frontal axis of each record, as PTB-XL does; a left anterior block turns it beyond -30 degrees."""
+def _axis_names(plans: pd.DataFrame) -> list[str]:
+    """Return the key of `AXES` for each record; a left anterior block turns the axis beyond -30 degrees."""
     axis = np.where([("LAFB" in f) for f in plans["findings"]], -50.0, plans["axis"])
     return [next(name for name, (low, high) in AXES.items() if low <= a < high) for a in axis]
 
 
 def _note(present: pd.Series, text: str | list[str]) -> pd.Series:
+    """Return a column with a text where it applies, and missing values elsewhere."""
     return pd.Series(text, index=present.index, dtype="object").where(present)
 
 
 def _report(codes: list[str], axis: str) -> str:
+    """Write a report from SCP codes and the axis: rhythm, axis, diagnoses."""
     turned = {"ALAD": "marked left axis deviation", "LAD": "left axis", "MID": "normal axis"}.get(axis, "right axis")
-    rhythm = [STATEMENTS[code].words for code in codes if code in RHYTHMS]
-    found = [STATEMENTS[code].words for code in codes if code not in RHYTHMS]
+    rhythm = [STATEMENTS[code].text for code in codes if code in RHYTHMS]
+    found = [STATEMENTS[code].text for code in codes if code not in RHYTHMS]
     return ". ".join([*rhythm, turned, *found]) + "."

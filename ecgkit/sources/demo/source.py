@@ -1,4 +1,4 @@
-"""The demo as a source: the table of records, and each record made when it is read."""
+"""The demo as a source: a table of records, and each ECG generated when it is read."""
 
 from __future__ import annotations
 
@@ -13,32 +13,24 @@ from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Source
 from ecgkit.sources.demo.anatomy import ELECTRODES, LEAD_WEIGHTS, Body, FloatArray
 from ecgkit.sources.demo.beats import Rhythm, heart_potentials
-from ecgkit.sources.demo.dipole import Heart, Physiology, Wave, diseased_heart, healthy_heart
-from ecgkit.sources.demo.noise import (
-    DEVICES,
-    Band,
-    Noise,
-    device_response,
-    fibrillation_waves,
-    muscle_burst,
-    noise_spectrum,
-)
-from ecgkit.sources.demo.population import describe, draw_plans
+from ecgkit.sources.demo.dipole import Heart, Physiology, diseased_heart, healthy_heart, individual_heart
+from ecgkit.sources.demo.noise import record
+from ecgkit.sources.demo.population import draw_plans, make_records
 from ecgkit.sources.demo.statements import label_tables
 
 SECONDS = 10
-MARGIN = 1  # seconds made on each side and cut off, so that no filter's edge is seen
-MADE_AT = 500
+MARGIN = 1  # seconds generated on each side and removed, so that no filter's edge is seen
+GENERATED_AT = 500
 SAMPLING_RATES = (100, 500)
 MIN_RECORDS = 20
 
 
 class Demo(Source):
-    """A synthetic 12-lead set that needs no download.
+    """A synthetic set of 12-lead ECGs that needs no download.
 
-    A dipole moves through each patient's heart and is seen by nine electrodes, which also pick up baseline wander,
-    mains hum and muscle noise; the twelve leads are differences of the electrodes, so Einthoven's relations hold to the
-    last microvolt of rounding. Everything is made at 500 Hz and resampled.
+    A dipole moves through each patient's heart and is measured by nine electrodes, together with baseline wander,
+    mains hum and muscle noise; the twelve leads are differences of the electrodes, so Einthoven's relations hold to
+    one microvolt of rounding. Everything is generated at 500 Hz and resampled.
 
     Parameters
     ----------
@@ -47,7 +39,7 @@ class Demo(Source):
     sampling_rate : int, default 100
         100 or 500 Hz.
     seed : int, default 0
-        Decides everything; equal seeds give equal records.
+        Equal seeds give equal records.
 
     Raises
     ------
@@ -56,8 +48,8 @@ class Demo(Source):
 
     Notes
     -----
-    Each disease has the signs that a textbook gives it, in severities from slight to plain. No record is a person's,
-    and nothing that a model reaches here says how it does on people.
+    Each disease has its textbook signs, from slight to marked. No record is of a person, and the performance of a
+    model on the demo does not predict its performance on patients.
     """
 
     name = "demo"
@@ -67,29 +59,24 @@ class Demo(Source):
         if n_records < MIN_RECORDS:
             raise EcgkitError(f"n_records is {n_records}: ten folds by patient need at least {MIN_RECORDS}")
         if sampling_rate not in SAMPLING_RATES:
-            raise EcgkitError(f"sampling_rate is {sampling_rate}: the demo is made at 100 or 500 Hz")
+            raise EcgkitError(f"sampling_rate is {sampling_rate}: the demo has 100 and 500 Hz")
         if seed < 0:
-            raise EcgkitError(f"seed is {seed}: give a whole number from 0 on")
+            raise EcgkitError(f"seed is {seed}: give an integer, 0 or more")
         self.n_records, self.sampling_rate, self.seed = n_records, sampling_rate, seed
         self.n_samples = SECONDS * sampling_rate
         plans = draw_plans(n_records, seed)
-        self.records = describe(plans, seed)
+        self.records = make_records(plans, seed)
         self.labels = label_tables([json.loads(codes) for codes in self.records["scp_codes"]])
         rows: list[dict[str, Any]] = [{str(k): value for k, value in plan.items()} for plan in plans.to_dict("records")]
         self._plans = dict(zip(self.records["record_id"], rows, strict=True))
 
     def identity(self) -> dict[str, object]:
-        """Everything that decides what the records contain, as JSON data."""
-        return {
-            "source": self.name,
-            "version": self.version,
-            "n_records": self.n_records,
-            "sampling_rate": self.sampling_rate,
-            "seed": self.seed,
-        }
+        """Return everything that the records depend on, as JSON data."""
+        size = {"n_records": self.n_records, "sampling_rate": self.sampling_rate, "seed": self.seed}
+        return {"source": self.name, "version": self.version, **size}
 
     def read(self, record_id: str) -> ECG:
-        """Make one record.
+        """Generate one record.
 
         Parameters
         ----------
@@ -110,7 +97,7 @@ class Demo(Source):
         return ECG(signal, self.sampling_rate, record_id)
 
     def read_microvolts(self, record_id: str) -> NDArray[np.int16]:
-        """Make one record as integers.
+        """Generate one record as integers.
 
         Parameters
         ----------
@@ -130,14 +117,14 @@ class Demo(Source):
         return np.rint(1000 * self.make(record_id)).clip(-32768, 32767).astype(np.int16)
 
     def make(self, record_id: str, *, noise_free: bool = False) -> FloatArray:
-        """Make one record before it is rounded.
+        """Generate one record without rounding.
 
         Parameters
         ----------
         record_id : str
             A value of ``records["record_id"]``.
         noise_free : bool, default False
-            Leave out noise, fibrillation waves and the device: what an ideal device would see of the heart's beats.
+            Only the beats: no noise, no fibrillation waves, no filters of a device.
 
         Returns
         -------
@@ -151,7 +138,9 @@ class Demo(Source):
         """
         from scipy.signal import resample_poly
 
-        plan = self._plan(record_id)
+        if record_id not in self._plans:
+            raise EcgkitError(f"no record {record_id!r} in the demo: record_id is text, from '1' to '{self.n_records}'")
+        plan = self._plans[record_id]
         rng = np.random.default_rng([self.seed, 1, int(record_id)])
         body = self._body(plan, rng)
         rhythm = Rhythm(
@@ -163,61 +152,24 @@ class Demo(Source):
         )
         length = SECONDS + 2 * MARGIN
         heart = self._heart(plan)
-        electrodes = heart_potentials(heart, body, rhythm, seconds=length, sampling_rate=MADE_AT, rng=rng)
+        electrodes = heart_potentials(heart, body, rhythm, seconds=length, sampling_rate=GENERATED_AT, rng=rng)
         if not noise_free:
-            electrodes = self._record(electrodes, body, plan, rng)
-        electrodes = resample_poly(electrodes, self.sampling_rate, MADE_AT, axis=-1)
-        cut = MARGIN * self.sampling_rate
-        leads: FloatArray = LEAD_WEIGHTS @ electrodes[:, cut : cut + self.n_samples]
-        return leads
-
-    def _plan(self, record_id: str) -> dict[str, Any]:
-        if record_id not in self._plans:
-            raise EcgkitError(f"no record {record_id!r} in the demo: record_id is text, from '1' to '{self.n_records}'")
-        return self._plans[record_id]
+            electrodes = record(electrodes, body, plan, sampling_rate=GENERATED_AT, rng=rng)
+        electrodes = resample_poly(electrodes, self.sampling_rate, GENERATED_AT, axis=-1)
+        margin = MARGIN * self.sampling_rate
+        return LEAD_WEIGHTS @ electrodes[:, margin : margin + self.n_samples]
 
     def _body(self, plan: dict[str, Any], rng: np.random.Generator) -> Body:
+        """Draw where the electrodes are: a part that the patient keeps, and one for each record."""
         build = np.random.default_rng([self.seed, 2, plan["patient_id"]]).normal(0, 0.6, (len(ELECTRODES), 3))
         placed = rng.normal(0, 0.6, (len(ELECTRODES), 3))
         return Body(plan["girth"], plan["breast"], build + placed)
 
     def _heart(self, plan: dict[str, Any]) -> Heart:
-        measures = {name: plan[name] for name in Physiology.__dataclass_fields__}
+        """Make the waves of a patient's heart, with QT corrected for the rate (Fridericia)."""
+        physiology = {name: plan[name] for name in Physiology.__dataclass_fields__}
         rng = np.random.default_rng([self.seed, 3, plan["patient_id"]])
-        qt = 1000 * (measures["qt"] / 1000) * (60 / plan["rate"]) ** (1 / 3)
-        heart = _individual(healthy_heart(Physiology(**(measures | {"qt": qt}))), rng)
+        physiology["qt"] = 1000 * (plan["qt"] / 1000) * (60 / plan["rate"]) ** (1 / 3)
+        heart = individual_heart(healthy_heart(Physiology(**physiology)), rng)
         findings = {code: s for code, s in (plan["unreported"] | plan["findings"]).items() if code != "NORM"}
         return diseased_heart(heart, findings, plan["stage"])
-
-    def _record(self, electrodes: FloatArray, body: Body, plan: dict[str, Any], rng: np.random.Generator) -> FloatArray:
-        """Add what the electrodes pick up beside the beats, and pass all of it through the device."""
-        band, device, count = (
-            Band.of(electrodes.shape[-1], sampling_rate=MADE_AT),
-            DEVICES[plan["device"]],
-            len(electrodes),
-        )
-        if plan["rhythm"] == "AFIB":
-            electrodes = electrodes + fibrillation_waves(body, band, rng=rng)
-        if plan["burst"] > 0:
-            electrodes = electrodes + muscle_burst(plan["burst"], band, n_electrodes=count, rng=rng)
-        spectrum = np.fft.rfft(electrodes, axis=-1) + noise_spectrum(
-            Noise(plan["wander"], plan["hum"], plan["muscle"], plan["loose"]),
-            band,
-            respiration=plan["respiration"],
-            amplifier=device.amplifier,
-            n_electrodes=count,
-            rng=rng,
-        )
-        recorded: FloatArray = np.fft.irfft(device_response(device, band) * spectrum, band.n_samples, axis=-1)
-        return recorded
-
-
-def _individual(heart: Heart, rng: np.random.Generator) -> Heart:
-    """Vary the strength and the direction of each wave: no two hearts are alike."""
-    varied = {}
-    for name, wave in heart.items():
-        towards = wave.towards + rng.normal(0, 0.14, 3)
-        towards /= np.linalg.norm(towards)
-        amplitude = wave.amplitude * float(np.exp(rng.normal(0, 0.15)))
-        varied[name] = Wave(wave.segment, wave.peak, wave.rise, wave.fall, amplitude, towards, wave.place)
-    return varied

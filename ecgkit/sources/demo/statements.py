@@ -1,4 +1,4 @@
-"""The SCP statements that the demo makes, and the label sets that follow from them."""
+"""The SCP statements of the demo, and the label sets that follow from them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pandas as pd
 
 
 class Statement(NamedTuple):
-    """One SCP code: the diagnostic classes that it belongs to, or none if it names a rhythm, and its words."""
+    """One SCP code: its diagnostic classes (empty for a rhythm), and its text in a report."""
 
     superclass: str
     subclass: str
-    words: str
+    text: str
 
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
@@ -46,7 +46,7 @@ STATEMENTS = {
     "SARRH": Statement("", "", "sinus arrhythmia"),
     "SBRAD": Statement("", "", "sinus bradycardia"),
 }
-"""SCP code to statement, diagnoses before rhythms."""
+"""The statement of each SCP code, diagnoses before rhythms."""
 
 DIAGNOSES = tuple(code for code, statement in STATEMENTS.items() if statement.superclass)
 RHYTHMS = tuple(code for code, statement in STATEMENTS.items() if not statement.superclass)
@@ -54,9 +54,7 @@ SUBCLASSES = tuple(dict.fromkeys(STATEMENTS[code].subclass for code in DIAGNOSES
 
 
 def label_tables(codes: Sequence[dict[str, float]]) -> dict[str, pd.DataFrame]:
-    """Make the label sets from the SCP codes of each record.
-
-    A record carries a label if one of its codes maps to it, whatever the likelihood.
+    """Return the label sets: a record has a label if one of its codes belongs to it, whatever the likelihood.
 
     Parameters
     ----------
@@ -66,20 +64,13 @@ def label_tables(codes: Sequence[dict[str, float]]) -> dict[str, pd.DataFrame]:
     Returns
     -------
     dict of str to DataFrame
-        ``superclass``, ``subclass``, ``diagnostic`` and ``rhythm``: one boolean column a class.
+        ``superclass``, ``subclass``, ``diagnostic`` and ``rhythm``: one boolean column per class.
     """
-    every = tuple(STATEMENTS)
-    has = np.array([[code in record for code in every] for record in codes], dtype=bool).reshape(len(codes), len(every))
-    superclass = {code: STATEMENTS[code].superclass for code in DIAGNOSES}
-    subclass = {code: STATEMENTS[code].subclass for code in DIAGNOSES}
-    sets = {
-        "superclass": (SUPERCLASSES, superclass),
-        "subclass": (SUBCLASSES, subclass),
-        "diagnostic": (DIAGNOSES, {code: code for code in DIAGNOSES}),
-        "rhythm": (RHYTHMS, {code: code for code in RHYTHMS}),
-    }
+    has = {code: np.array([code in record for record in codes], dtype=bool) for code in STATEMENTS}
     tables = {}
-    for name, (classes, mapping) in sets.items():
-        columns = {c: has[:, [mapping.get(code) == c for code in every]].any(axis=1) for c in classes}
-        tables[name] = pd.DataFrame(columns, index=pd.RangeIndex(len(codes)))
+    for name, classes in (("superclass", SUPERCLASSES), ("subclass", SUBCLASSES)):
+        members = {c: [has[code] for code in DIAGNOSES if getattr(STATEMENTS[code], name) == c] for c in classes}
+        tables[name] = pd.DataFrame({c: np.any(columns, axis=0) for c, columns in members.items()})
+    tables["diagnostic"] = pd.DataFrame({code: has[code] for code in DIAGNOSES})
+    tables["rhythm"] = pd.DataFrame({code: has[code] for code in RHYTHMS})
     return tables

@@ -1,0 +1,1 @@
+"""Explanations of a trained model: attributions, concept directions and mean beats."""

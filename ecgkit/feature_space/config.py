@@ -1,0 +1,110 @@
+"""The parameters of an analysis of a feature space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecgkit import paths, sessions
+from ecgkit.datasets import read_manifest
+from ecgkit.errors import EcgkitError, check_types
+from ecgkit.io import file_sha256
+from ecgkit.sessions import LATEST, Session
+
+MAX_CLUSTERS = 12
+"""The largest number of clusters that is chosen from the number of classes."""
+
+MEANS = ("macro", "micro", "samples")
+"""Keys of ``metrics.json`` that are no classes."""
+
+
+@dataclass(frozen=True)
+class FeatureSpaceConfig:
+    """Every parameter of an analysis of a feature space.
+
+    Attributes
+    ----------
+    training_session : str
+        Name of a finished training session; "latest" is the newest one.
+    clusters : int or None
+        Number of clusters; None means the number of classes, but at most 12.
+    neighbours : int
+        Number of neighbours that UMAP keeps a record close to.
+    seed : int
+        Seed of clusters, maps, splits of the probes, and the first untrained encoder.
+    vectors : str
+        A .npy file of another program's embeddings, which are analysed instead of the session's own; a table of
+        record_id is next to it, as .parquet or .csv.
+
+    Raises
+    ------
+    EcgkitError
+        If a value does not fit.
+    """
+
+    training_session: str = LATEST
+    clusters: int | None = None
+    neighbours: int = 15
+    seed: int = 0
+    vectors: str = ""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name, least in {"clusters": 2, "neighbours": 2, "seed": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise EcgkitError(f"{name} is {value}: give {least} or more")
+
+    @classmethod
+    def resolve(cls, root: Path, **settings: Any) -> FeatureSpaceConfig:
+        """Complete the settings that are not None: the session's name, the number of clusters, an absolute path.
+
+        Raises
+        ------
+        EcgkitError
+            If the session is not finished or an ensemble, its dataset has changed, or a value does not fit.
+        """
+        values = {name: value for name, value in settings.items() if value is not None}
+        session = sessions.open_finished(values.get("training_session", LATEST), paths.TRAINING, root)
+        check_dataset(session, root)
+        values["training_session"] = session.name
+        values.setdefault("clusters", min(max(2, n_classes(session)), MAX_CLUSTERS))
+        if path := values.get("vectors"):
+            values["vectors"] = str(Path(path).expanduser().absolute())
+            if not Path(values["vectors"]).is_file():
+                raise EcgkitError(f"cannot read the vectors {path}: there is no such file")
+        return cls(**values)
+
+    def inputs(self, root: Path) -> dict[str, Any]:
+        """Return the checksums of weights and vectors, the dataset's fingerprint, and results of other commands."""
+        session = sessions.open_finished(self.training_session, paths.TRAINING, root)
+        found = {"weights_sha256": file_sha256(session.best_weights)}
+        found["dataset_fingerprint"] = session.config["dataset_fingerprint"]
+        if self.vectors:
+            found["vectors_sha256"] = file_sha256(Path(self.vectors))
+        return found | {"read": other_results(session, self.seed)}
+
+
+def check_dataset(session: Session, root: Path) -> None:
+    """Refuse an ensemble, and a training whose dataset has changed since."""
+    config = session.config
+    if config.get("model") == "ensemble":
+        members = ", ".join(config.get("members", ()))
+        raise EcgkitError(f"{session.name} is an ensemble without a network of its own: choose a member ({members})")
+    folder = root / paths.PROCESSED / config["dataset"]
+    if read_manifest(folder)["fingerprint"] != config.get("dataset_fingerprint"):
+        raise EcgkitError(f"{folder} is not the dataset that {session.name} was trained on: make it again, or retrain")
+
+
+def n_classes(session: Session) -> int:
+    """Return the number of classes of a finished training."""
+    return len(session.read_json("metrics.json")["fold_9"].keys() - set(MEANS))
+
+
+def other_results(session: Session, seed: int) -> list[str]:
+    """Name the results of slow commands that the notebook reads, so that a run after them is another run."""
+    patterns = ("embeddings/untrained_*/embedding.json", "supervised/*/DONE", "probed_epochs.json")
+    found = [path for pattern in patterns for path in session.path.glob(pattern)]
+    names = {path.parent.name if path.parent != session.path else path.stem for path in found}
+    return sorted(names - {f"untrained_{seed}"})  # which the notebook itself makes

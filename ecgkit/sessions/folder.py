@@ -1,0 +1,170 @@
+"""The folder of a session: its files are read, written, locked and closed here."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from ecgkit.errors import EcgkitError
+from ecgkit.io import json_bytes, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SESSION_VARIABLE = "ECGKIT_SESSION"
+"""The environment variable that names the folder which the runner has locked for a notebook, and closes after it."""
+
+LOCK = ".lock"
+"""The file that the process which runs a session holds a lock on."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """The folder of a session, or a folder inside it.
+
+    Attributes
+    ----------
+    path : Path
+        The folder, absolute.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the folder, such as ``session_3``."""
+        return self.path.name
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the session is finished."""
+        return (self.path / "DONE").is_file()
+
+    @property
+    def kind(self) -> str:
+        """The name of the folder of sessions that it is in, such as ``training_sessions``."""
+        return self.path.parent.name
+
+    @property
+    def label(self) -> str:
+        """Kind and name, such as ``training_sessions/session_3``."""
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def best_weights(self) -> Path:
+        """The weights of a training's best epoch on fold 9."""
+        return self.path / "weights" / "best.safetensors"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a process is running the session."""
+        if not (self.path / LOCK).is_file():  # asking must not leave a file in a session
+            return False
+        try:
+            self.lock().release()
+        except EcgkitError:
+            return True
+        return False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The content of ``config.json``; empty if there is none yet."""
+        return self.read_json("config.json") if (self.path / "config.json").is_file() else {}
+
+    def folder(self, name: str) -> Session:
+        """Return a folder inside the session, made if it is missing."""
+        path = self.path / name
+        path.mkdir(parents=True, exist_ok=True)
+        return Session(path)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read one of the session's JSON files.
+
+        Raises
+        ------
+        EcgkitError
+            If the file is missing or is not JSON.
+        """
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise EcgkitError(f"cannot read {self.path / name}: {error}; run the session again") from error
+
+    def write_json(self, name: str, data: object) -> Path:
+        """Write a JSON file into the session, completely or not at all."""
+        return write_atomically(self.path / name, json_bytes(data))
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file into the session, completely or not at all."""
+        return write_atomically(self.path / name, (text.rstrip("\n") + "\n").encode())
+
+    def write_table(self, name: str, table: pd.DataFrame) -> Path:
+        """Write a Parquet table into the session, completely or not at all."""
+        return write_atomically(self.path / name, table.to_parquet(index=False))
+
+    def save_figure(self, figure: Figure, name: str, folder: str = "figures") -> Figure:
+        """Save a figure as ``folder/name.png`` and return it, so that a notebook's cell shows it."""
+        save_picture(figure, self.path / folder / f"{name}.png")
+        return figure
+
+    def log(self, line: str) -> None:
+        """Print a line and append it to ``training_log.txt``."""
+        print(line, flush=True)  # noqa: T201 - a notebook and a batch log show the same lines as the file
+        with (self.path / "training_log.txt").open("a") as log:
+            log.write(line + "\n")
+
+    def close(self) -> str:
+        """Finish the session, unless the runner does so after it has put the executed notebook in place.
+
+        Returns
+        -------
+        str
+            One line that names the folder.
+        """
+        if os.environ.get(SESSION_VARIABLE) == str(self.path):
+            return f"{self.path}: complete"
+        self.mark_done()
+        return f"{self.path}: done"
+
+    def keep_notebook(self, notebook: Path) -> None:
+        """Copy the source notebook into the session; the runner replaces it by the executed copy."""
+        copy = self.path / notebook.name
+        if notebook.resolve() != copy.resolve():
+            shutil.copyfile(notebook, copy)
+
+    def lock(self) -> FileLock:
+        """Lock the session for this process until the lock is released or the process ends.
+
+        Raises
+        ------
+        EcgkitError
+            If another process runs the session.
+        """
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise EcgkitError(
+                f"{self.path} is being run by another process: wait for it, or start a new session"
+            ) from error
+        return lock
+
+    def mark_done(self) -> None:
+        """Write ``DONE``, the last file of a session."""
+        write_atomically(self.path / "DONE", f"{datetime.now().astimezone().isoformat(timespec='seconds')}\n".encode())
+
+
+def save_picture(figure: Figure, path: Path) -> Path:
+    """Save a figure as PNG, completely or not at all."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    return write_atomically(path, picture.getvalue())

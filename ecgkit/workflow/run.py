@@ -1,0 +1,187 @@
+"""Run a step, or start it from its notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ecgkit import paths, sessions
+from ecgkit.sessions import NEW, Session
+from ecgkit.workflow.runner import run_notebook
+from ecgkit.workflow.steps import STEPS, Step, recorded
+
+
+@dataclass(frozen=True)
+class Run:
+    """A step that has been started from its notebook.
+
+    Attributes
+    ----------
+    session : Session
+        The folder of its outputs.
+    config : object
+        Every parameter, as resolved.
+    root : Path
+        The folder of data sets and sessions.
+    """
+
+    session: Session
+    config: Any
+    root: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of `run_step`.
+
+    Attributes
+    ----------
+    path : Path
+        The folder of the dataset or session.
+    skipped : bool
+        Whether it existed already, made from the same inputs with the same parameters.
+    """
+
+    path: Path
+    skipped: bool
+
+
+def start(step: str, *, root: str | Path | None = None, session: str = NEW, **settings: Any) -> Run:
+    """Start a step from its notebook: resolve the configuration, and create its session or resume one.
+
+    Parameters
+    ----------
+    step : str
+        Name of the step, such as ``"train"``.
+    root : str or Path, optional
+        The folder of data sets and sessions; by default the project's.
+    session : str, default "new"
+        ``"new"``, or the name of an interrupted session of this configuration.
+    **settings
+        Fields of the step's configuration; None leaves a field unset.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    EcgkitError
+        If a setting is unknown or does not fit, or the session does not fit the configuration.
+    """
+    chosen, folder = STEPS[step], paths.resolve_root(root)
+    config = chosen.resolve(folder, settings)
+    if chosen.kind == paths.PROCESSED:
+        return Run(Session(config.folder(folder)), config, folder)
+    begun = sessions.start(
+        chosen.kind,
+        folder,
+        recorded(config, folder),
+        notebook=chosen.path,
+        session=session,
+        kernel_backend=kernel_backend() if chosen.kind in paths.WITH_NETWORK else None,
+    )
+    return Run(begun, config, folder)
+
+
+def kernel_backend() -> str:
+    """Return the backend of the recurrent cells."""
+    from ecgkit.models.kernels import backend  # loads torch
+
+    return backend()
+
+
+def say(line: str) -> None:
+    """Print one line of progress at once."""
+    print(line, flush=True)  # noqa: T201 - the runner's progress belongs on standard output
+
+
+def run_step(
+    step: str,
+    root: str | Path | None = None,
+    *,
+    force: bool = False,
+    resume: bool | None = None,
+    verbose: bool = True,
+    **settings: Any,
+) -> Outcome:
+    """Run a step's notebook, unless its output exists already with the same configuration.
+
+    Parameters
+    ----------
+    step : str
+        Name of the step, such as ``"train"``.
+    root : str or Path, optional
+        The folder of data sets and sessions; by default the project's.
+    force : bool, default False
+        Run it again although nothing changed.
+    resume : bool, optional
+        None resumes an interrupted session of this configuration if there is one; True insists on one.
+    verbose : bool, default True
+        Whether what the notebook prints is passed on.
+    **settings
+        Fields of the step's configuration; None leaves a field unset.
+
+    Returns
+    -------
+    Outcome
+
+    Raises
+    ------
+    EcgkitError
+        If a setting is unknown or does not fit, or the notebook fails.
+    """
+    chosen, folder = STEPS[step], paths.resolve_root(root)
+    config = chosen.resolve(folder, settings)
+    claim = claim_dataset if chosen.kind == paths.PROCESSED else claim_session
+    with claim(chosen, folder, config, force=force, resume=resume) as (session, config):
+        if config is None:
+            say(f"{session.path}: unchanged, skipped")
+            return Outcome(session.path, skipped=True)
+        run_notebook(chosen.path, asdict(config) | {"root": str(folder)}, session, verbose=verbose)
+    return Outcome(session.path, skipped=False)
+
+
+@contextmanager
+def claim_session(
+    step: Step, root: Path, config: Any, *, force: bool, resume: bool | None
+) -> Iterator[tuple[Session, Any]]:
+    """Lock a new or an interrupted session; or yield a finished one with None for the configuration."""
+    values = recorded(config, root)
+    finished = sessions.find_finished(step.kind, root, values)
+    if finished and not force and not resume:
+        yield finished, None
+        return
+    with sessions.claim(step.kind, root, values, resume=False if force else resume) as session:
+        resumed = (session.path / "environment.json").is_file()
+        say(f"{session.path}: {'resuming' if resumed else 'running'} {step.notebook}")
+        yield session, config
+
+
+@contextmanager
+def claim_dataset(
+    step: Step, root: Path, config: Any, *, force: bool, resume: bool | None
+) -> Iterator[tuple[Session, Any]]:
+    """Lock a dataset's folder; or yield a current dataset with None for the configuration."""
+    del step, resume  # an interrupted dataset is always resumed
+    from ecgkit import datasets
+
+    source = config.open_source(root)
+    folder = Session(config.folder(root))
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    # One at a time: a second run of the same chain waits here, and then finds the dataset.
+    with FileLock(folder.path.with_name(f".{folder.name}.lock")):
+        current = datasets.is_current(folder.path, source, config.filters)
+        if current and folder.is_done and not force:
+            yield folder, None
+            return
+        say(f"{folder.path}: preprocessing {source.describe()}")
+        # A dataset under its default name follows its source; one that the user named is replaced only on request.
+        replace = folder.path.exists() and (force or (not current and config.name is None))
+        yield folder, dataclasses.replace(config, overwrite=config.overwrite or replace)

@@ -1,0 +1,112 @@
+"""The steps of the workflow: each is a notebook, the configuration of its parameters, and a folder for its outputs."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ecgkit import paths
+from ecgkit.workflow.parameters import check_settings
+
+
+@dataclass(frozen=True)
+class Step:
+    """A notebook as a step of the workflow.
+
+    Attributes
+    ----------
+    name : str
+        The command that runs it.
+    notebook : str
+        File name of the notebook.
+    config : str
+        Where the configuration class is, as ``module:Class``; imported when it is first needed.
+    kind : str
+        The folder of its outputs.
+    subject : str
+        The parameter that the command takes without a flag.
+    """
+
+    name: str
+    notebook: str
+    config: str
+    kind: str
+    subject: str
+
+    @property
+    def config_class(self) -> Any:
+        """The configuration class: a dataclass with the methods ``resolve`` and ``inputs``."""
+        module, _, name = self.config.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    @property
+    def path(self) -> Path:
+        """The source notebook."""
+        return paths.notebook_path(self.notebook)
+
+    def resolve(self, root: Path, settings: Mapping[str, Any]) -> Any:
+        """Check settings and complete them to a configuration.
+
+        Parameters
+        ----------
+        root : Path
+            The folder of data sets and sessions.
+        settings : mapping
+            Values by the names of the configuration's fields; None leaves a field unset.
+
+        Returns
+        -------
+        object
+            An instance of `config_class`.
+
+        Raises
+        ------
+        EcgkitError
+            If there is no such field, or a value does not fit.
+        """
+        return self.config_class.resolve(root, **check_settings(self.config_class, settings))
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step(
+            "preprocess",
+            "1_Preprocessing.ipynb",
+            "ecgkit.datasets.config:PreprocessingConfig",
+            paths.PROCESSED,
+            "source",
+        ),
+        Step("train", "2_Training.ipynb", "ecgkit.training.config:TrainingConfig", paths.TRAINING, "dataset"),
+        Step(
+            "probe",
+            "3_Feature_Space.ipynb",
+            "ecgkit.feature_space.config:FeatureSpaceConfig",
+            paths.PROBES,
+            "training_session",
+        ),
+        Step(
+            "explain",
+            "4_Explainability.ipynb",
+            "ecgkit.explain.config:ExplainabilityConfig",
+            paths.EXPLANATIONS,
+            "training_session",
+        ),
+        Step(
+            "compare",
+            "6_Comparison.ipynb",
+            "ecgkit.evaluation.config:ComparisonConfig",
+            paths.COMPARISONS,
+            "sessions",
+        ),
+    )
+}
+"""Every notebook that is a step, by the name of its command."""
+
+
+def recorded(config: Any, root: Path) -> dict[str, Any]:
+    """Return what ``config.json`` holds: every parameter, and the fingerprints of what is read."""
+    return asdict(config) | config.inputs(root)
