@@ -65,7 +65,7 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
     if any(Path(name).suffix in FILES for name in arguments.sessions):
         compare_tables(arguments, root)
         return
-    from ecgkit.evaluation.run import LEADERBOARD
+    from ecgkit.evaluation.comparison_session import LEADERBOARD
 
     names = [sessions.open_finished(name, paths.TRAINING, root).name for name in arguments.sessions]
     with contextlib.redirect_stdout(sys.stderr):

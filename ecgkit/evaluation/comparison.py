@@ -206,7 +206,7 @@ def class_names(predictions: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(name).removeprefix("true_") for name in predictions if str(name).startswith("true_"))
 
 
-def read_predictions(session: Session) -> pd.DataFrame:
+def session_predictions(session: Session) -> pd.DataFrame:
     """Read the predictions of a session for folds 9 and 10.
 
     Raises
@@ -306,7 +306,7 @@ def compare_sessions(
     if first.name == second.name:
         raise EcgkitError(f"{first.name} cannot be compared with a session of the same name: name another")
     return compare_aligned(
-        align({session.name: read_predictions(session) for session in (first, second)}),
+        align({session.name: session_predictions(session) for session in (first, second)}),
         fold=fold,
         thresholds=(first.read_json("thresholds.json"), second.read_json("thresholds.json")),
         resamples=resamples,

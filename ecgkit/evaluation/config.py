@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.evaluation.ensembles import METHODS, is_ensemble, predictions_sha256
-from ecgkit.evaluation.leaderboard import SAME
+from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
+from ecgkit.stats.ensembles import METHODS
 from ecgkit.stats.resampling import RESAMPLES
+
+ENSEMBLE = "ensemble"
+"""The model of an ensemble in ``config.json``."""
+
+SAME = ("dataset_fingerprint", "label_set", "min_records")
+"""The parameters that compared sessions must have in common."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +71,28 @@ class ComparisonConfig:
         return {"members": predictions_sha256(members)}
 
 
+def is_ensemble(session: Session) -> bool:
+    """Return True if a session is an ensemble of others."""
+    return sessions.read_config(session).get("model") == ENSEMBLE
+
+
+def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
+    """Return the SHA-256 of the predictions of each session, by name."""
+    return {session.name: file_sha256(session.path / "predictions.parquet") for session in members}
+
+
 def split_names(text: str) -> list[str]:
     """Split a list of names at its commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def find_members(config: ComparisonConfig, root: Path) -> tuple[list[Session], list[str]]:
-    """Find the sessions that take part, and say why the others do not if all are compared."""
+    """Find the sessions that take part; if all are compared, also one sentence per session that does not."""
     left_out: list[str] = []
     if names := split_names(config.sessions):
         if given := [key for key in ("dataset", "label_set") if getattr(config, key) is not None]:
             value = getattr(config, given[0])
-            raise EcgkitError(f"{given[0]} is {value} and sessions are named: give the one or the other")
+            raise EcgkitError(f"{given[0]} is {value} and sessions are named: pass one of them")
         members = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
     else:
         members, left_out = _all_alike(config, root)
@@ -85,7 +102,7 @@ def find_members(config: ComparisonConfig, root: Path) -> tuple[list[Session], l
 
 
 def _all_alike(config: ComparisonConfig, root: Path) -> tuple[list[Session], list[str]]:
-    """Find the finished trainings of one dataset and label set, and say of the others why they take no part."""
+    """Find the finished trainings of one dataset and label set, and the reasons why the others take no part."""
     found = sessions.list_sessions(paths.TRAINING, root)
     reasons = {session.name: _no_part(session) for session in found}
     trained = [session for session in found if not reasons[session.name]]
@@ -102,10 +119,14 @@ def _all_alike(config: ComparisonConfig, root: Path) -> tuple[list[Session], lis
 
 
 def _no_part(session: Session) -> str:
-    """Say why a session takes no part where all trainings are compared; nothing if it does."""
+    """Return the reason why a session takes no part if all trainings are compared; empty if it does."""
     if not session.is_done:
         return "it is not finished"
+    if target := session.config.get("target"):
+        return f"it was trained for {target}"
     if is_ensemble(session):
-        return "it is an ensemble, which is made anew of those that take part"
+        return "it is an ensemble, and ensembles are made again from the sessions that take part"
+    if (session.path / "metrics.json").is_file() and "fold_10" not in session.read_json("metrics.json"):
+        return f'fold 10 has not been evaluated; run "ecgkit evaluate {session.name}"'
     original = sessions.original_of(session)
     return f"it reproduces {original}, and one model counts once" if original else ""

@@ -20,15 +20,15 @@ from sklearn.model_selection import GroupKFold
 
 from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import align, class_names, read_predictions
-from ecgkit.evaluation.leaderboard import ENSEMBLE, SAME, cost
+from ecgkit.evaluation.comparison import align, class_names, session_predictions
+from ecgkit.evaluation.config import ENSEMBLE, SAME, predictions_sha256
+from ecgkit.evaluation.leaderboard import cost
 from ecgkit.evaluation.report import evaluate_session
-from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats import Bools, Floats
 from ecgkit.stats.calibration import CLIP, clipped_logit
 from ecgkit.stats.calibration_fit import MIN_RECORDS
-from ecgkit.stats.ensembles import combine
+from ecgkit.stats.ensembles import METHODS, combine
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
 
@@ -51,8 +51,6 @@ FORMULAS = {
     "stacking": "expit(intercept + sum over members of weight * logit(prob)), per class",
 }
 """How each method computes a probability from those of the members."""
-
-METHODS = tuple(FORMULAS)
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     config |= {"seed": seed, "predictions_sha256": list(predictions_sha256(opened).values())}
     if made := sessions.find_finished(paths.TRAINING, root, config):
         return made
-    ensemble = fit_ensemble({session.name: read_predictions(session) for session in opened}, method, seed=seed)
+    ensemble = fit_ensemble({session.name: session_predictions(session) for session in opened}, method, seed=seed)
     session = sessions.create(paths.TRAINING, root)
     lock = session.lock()
     try:
@@ -181,16 +179,6 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     finally:
         lock.release()
     return session
-
-
-def is_ensemble(session: Session) -> bool:
-    """Return True if a session is an ensemble of others."""
-    return sessions.read_config(session).get("model") == ENSEMBLE
-
-
-def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
-    """Return the SHA-256 of the predictions of each session, by name."""
-    return {session.name: file_sha256(session.path / "predictions.parquet") for session in members}
 
 
 def _shared_config(members: Sequence[Session]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import pandas as pd
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import align, class_names, read_predictions
+from ecgkit.evaluation.comparison import align, class_names, session_predictions
+from ecgkit.evaluation.config import ENSEMBLE, SAME
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
@@ -27,12 +28,6 @@ from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 PUBLISHED = Path(__file__).resolve().parent / "published.csv"
 """Published macro AUCs on fold 10 of PTB-XL."""
-
-ENSEMBLE = "ensemble"
-"""The model of an ensemble in ``config.json``."""
-
-SAME = ("dataset_fingerprint", "label_set", "min_records")
-"""The parameters that compared sessions must have in common."""
 
 NAMED = 3
 """The largest number of published results that a part of a sentence names."""
@@ -182,13 +177,15 @@ def _comparable(sessions: Sequence[Session], wanted: Mapping[str, str]) -> tuple
 
 def _read(session: Session) -> _Entry:
     """Read one session; it must be finished and evaluated on fold 10."""
-    predictions = read_predictions(session)
+    predictions = session_predictions(session)
     config, results = session.config, session.read_json("metrics.json")
     if missing := [key for key in ("model", "dataset", *SAME) if key not in config]:
         raise EcgkitError(f"its config.json has no {missing[0]!r}; train it again")
     try:
         if "fold_10" not in results:
             raise EcgkitError(f'fold 10 has not been evaluated; run "ecgkit evaluate {session.name}"')
+        if "macro" not in results["fold_9"]:
+            raise EcgkitError(f"it predicts {next(iter(results['fold_9']))}, which has no AUC")
         auc = {fold: results[fold]["macro"]["auc"] for fold in ("fold_9", "fold_10")}
         numbers = {
             "fold_9_auc": auc["fold_9"]["value"],

@@ -23,6 +23,7 @@ from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.labels import POLICY_DESCRIPTIONS, SHOWN_METRICS, format_interval
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
+from ecgkit.stats.validation import is_quantity
 
 if TYPE_CHECKING:
     from ecgkit.datasets.store import Dataset
@@ -76,7 +77,7 @@ def evaluate(
         if rows.empty:
             continue
         key, patients = f"fold_{fold}", rows["patient_id"].to_numpy()
-        if f"predicted_{classes[0]}" in predictions:
+        if is_quantity(predictions, classes):
             result[key], bootstrap[key] = quantity_report(rows, classes[0], resamples=resamples)
         else:
             scores = stats.fold_scores(predictions, classes, fold)
@@ -224,11 +225,9 @@ def evaluate_session(
     EcgkitError
         If fold 9 or a column is missing, or a probability is NaN or outside 0 to 1.
     """
-    calibration, thresholds = None, None
-    if f"predicted_{classes[0]}" not in predictions:
-        calibration = fit_calibration(predictions, classes)
-        predictions = add_calibration(predictions, calibration, classes)
-        thresholds = fit_thresholds(predictions, classes, calibration)
+    calibration = fit_calibration(predictions, classes)
+    predictions = add_calibration(predictions, calibration, classes)
+    thresholds = fit_thresholds(predictions, classes, calibration)
     results = evaluate(predictions, classes, thresholds)
     write_report(
         session, predictions, results, calibration=calibration, thresholds=thresholds, data=data, header=header
@@ -262,7 +261,7 @@ def write_report(
     results : mapping
         As returned by `evaluate`.
     calibration, thresholds : mapping, optional
-        As returned by `fit_calibration` and `fit_thresholds`; None for a quantity.
+        As returned by `fit_calibration` and `fit_thresholds`; empty or None for a quantity.
     data : Dataset, optional
         The dataset, for the subgroups and for figures of ECGs.
     header : str, default ""
@@ -272,7 +271,7 @@ def write_report(
     """
     reports: dict[str, Mapping[str, Any]] = {}
     text = ""
-    if thresholds is not None and calibration is not None:
+    if thresholds and calibration:
         classes = list(thresholds["thresholds"])
         scores = stats.fold_scores(predictions, classes, reported_fold(predictions))
         text = f"{header}\n" * bool(header) + classification_report(scores, thresholds)

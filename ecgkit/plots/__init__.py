@@ -7,7 +7,7 @@ from ecgkit.plots.clusters import cluster_agreement, cluster_card, cluster_confo
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_groups, concept_removed, probe_by_epoch, probe_by_layer
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
-from ecgkit.plots.ecg import plot_ecg, plot_filtering
+from ecgkit.plots.ecg import ecg_strips, mistakes, plot_ecg, plot_filtering, threshold_examples
 from ecgkit.plots.evaluation import (
     confusion_matrices,
     confusion_matrix,
@@ -29,14 +29,7 @@ from ecgkit.plots.maps import (
 )
 from ecgkit.plots.probes import probe_agreement, probe_classes, probe_comparison, probe_probability, probe_regression
 from ecgkit.plots.style import use_style
-from ecgkit.plots.subgroups import (
-    cooccurrence_compared,
-    ecg_strips,
-    mistakes,
-    risk_coverage,
-    subgroup_forest,
-    threshold_examples,
-)
+from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.plots.training import history
 
 __all__ = [

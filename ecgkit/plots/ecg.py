@@ -1,12 +1,15 @@
-"""ECGs on millimetre paper, and what a filter did to one."""
+"""ECGs on millimetre paper, and the effect of a filter."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -14,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy.signal import welch
 
-from ecgkit.errors import check_choice
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, new_figure
 from ecgkit.signals.ecg import ECG, LEADS
 
@@ -23,44 +26,58 @@ MM_PER_MILLIVOLT = 10.0
 MM_PER_INCH = 25.4
 
 LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
-"""The rows of the usual 3x4 layout; below them stands the rhythm strip."""
+"""The rows of the usual 3x4 layout, above the rhythm strip."""
 
 RHYTHM_LEAD = "II"
+STRIP_LEADS = ("II", "V1", "V5")
+"""Leads that together show rhythm, bundle branch block, hypertrophy and the ST segment; see `ecg_strips`."""
+
 SHOWN_SECONDS = 10.0
 
 PAPER = "#FFF8F6"
 FINE_LINES = "#F8D3CC"
 THICK_LINES = "#EBA398"
 
-LEFT = 15.0  # mm before the traces: room for the calibration pulse
-RIGHT = 5.0  # mm behind them
-LABEL_HEIGHT = 5.0  # mm above the highest point of a row, for the names of the leads
-LABEL_SECONDS = 0.36  # a name is this wide on paper
-ROW_DISTANCE = (25.0, 45.0)  # mm between the baselines of neighbouring rows, at least and at most
+# All in mm, but for the seconds.
+LEFT, RIGHT = 15.0, 5.0  # before the traces, with room for the calibration pulse, and after them
+STRIP_LEFT, STRIP_RIGHT = 18.0, 4.0
+LABEL_HEIGHT = 5.0  # above the highest point of a row, for the names of the leads
+LABEL_SECONDS = 0.36  # the width of a name on paper
+ROW_DISTANCE = (25.0, 45.0)  # between the baselines of neighbouring rows, at least and at most
+STRIP_DISTANCE = (15.0, 40.0)
+TITLE_HEIGHT = 13.0  # above each strip, for two lines
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One row of the paper: names and traces in mm, side by side, and how far they reach from the baseline."""
+class _Rows:
+    """Rows of traces in mm: where their baselines lie, how far each may reach, and how high the paper is."""
 
-    leads: tuple[str, ...]
-    traces: tuple[NDArray[np.float64], ...]
-    up: float
-    down: float
+    baselines: tuple[float, ...]
+    limits: tuple[tuple[float, float], ...]
+    height: float
 
 
-def plot_ecg(
-    signal: NDArray[np.floating],
-    *,
-    sampling_rate: float,
-    title: str = "",
-) -> Figure:
+def _stack(up: Sequence[float], down: Sequence[float], distance: tuple[float, float]) -> _Rows:
+    """Stack rows that reach ``up`` and ``down`` from their baselines; each may reach to its neighbours' baselines."""
+    gaps = [float(np.clip(_up_to_5(a + b), *distance)) for a, b in zip(down[:-1], up[1:], strict=True)]
+    bottom, top = (min(_up_to_5(room), distance[1]) for room in (down[-1], up[0]))
+    baselines = tuple((bottom + np.append(np.cumsum(gaps[::-1])[::-1], 0.0)).tolist())
+    lines = [baselines[0] + top, *baselines, 0.0]
+    return _Rows(baselines, tuple(zip(lines[2:], lines[:-2], strict=True)), lines[0])
+
+
+def _up_to_5(value: float) -> float:
+    """Round up to the thick lines of the paper, so that baselines lie on them."""
+    return float(5 * np.ceil(value / 5))
+
+
+def plot_ecg(signal: NDArray[np.floating], *, sampling_rate: float, title: str = "") -> Figure:
     """Draw a 12-lead ECG on millimetre paper, to scale: 25 mm/s and 10 mm/mV at the figure's own size.
 
-    Four columns of a quarter of the time each, 2.5 s for a record of 10 s, that follow one another in time (I, II,
-    III; aVR, aVL, aVF; V1 to V3; V4 to V6), and below them lead II throughout. A pulse of 1 mV and 0.2 s stands before
-    each row. Rows move apart, up to 45 mm, where large amplitudes would overlap; what would still reach past the
-    baseline of the next row is cut off, and the lead is named below the paper.
+    Four columns of a quarter of the time each, 2.5 s for a record of 10 s, follow one another in time (I, II, III; aVR,
+    aVL, aVF; V1 to V3; V4 to V6), above lead II throughout. A pulse of 1 mV and 0.2 s precedes each row. Rows move
+    apart, up to 45 mm, where large amplitudes would overlap; what would still reach past the baseline of the next row
+    is clipped, and the lead is named below the paper.
 
     Parameters
     ----------
@@ -74,7 +91,7 @@ def plot_ecg(
     Returns
     -------
     Figure
-        A record that is longer than 10 s is drawn up to there.
+        The first 10 s of the record.
 
     Raises
     ------
@@ -83,92 +100,245 @@ def plot_ecg(
     """
     ecg = ECG(np.asarray(signal, dtype=np.float32), sampling_rate)
     n_shown = min(ecg.n_samples, round(SHOWN_SECONDS * sampling_rate))
-    rows = _rows(np.asarray(ecg.signal[:, :n_shown], dtype=np.float64) * MM_PER_MILLIVOLT)
-    distances = [float(np.clip(_up_to_5(upper.down + lower.up), *ROW_DISTANCE)) for upper, lower in pairwise(rows)]
-    top = min(_up_to_5(rows[0].up), ROW_DISTANCE[1])
-    bottom = float(np.clip(_up_to_5(rows[-1].down + 2.0), 10.0, ROW_DISTANCE[1]))
-    baselines = bottom + np.append(np.cumsum(distances[::-1])[::-1], 0.0)
+    leads = (*LAYOUT, (RHYTHM_LEAD,))
+    traces = _layout(np.asarray(ecg.signal[:, :n_shown], dtype=np.float64) * MM_PER_MILLIVOLT)
+    values = [np.nan_to_num(np.concatenate(row)) for row in traces]
+    # The calibration pulse is part of a row, too.
+    up = [max(row.max(), MM_PER_MILLIVOLT) + LABEL_HEIGHT for row in values]
+    down = [max(-row.min(), 3.0) for row in values]
+    rows = _stack(up, [*down[:-1], max(down[-1] + 2.0, 10.0)], ROW_DISTANCE)
     width = _up_to_5(LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
-    height = float(baselines[0] + top)
-
-    figure, axes = _paper(width, height, title)
-    cut: list[str] = []
-    for i, row in enumerate(rows):
-        limits = (-(distances[i] if i < len(distances) else bottom), distances[i - 1] if i else top)
-        _draw_row(axes, row, float(baselines[i]), limits, sampling_rate)
-        cut += _cut_leads(row, limits)
-    notes = [f"{MM_PER_SECOND:g} mm/s", f"{MM_PER_MILLIVOLT:g} mm/mV", f"{sampling_rate:g} Hz", "pulse: 1 mV, 0.2 s"]
-    if n_shown < ecg.n_samples:
-        notes.append(f"the first {SHOWN_SECONDS:g} s of {ecg.duration:g} s")
-    if cut:
-        notes.append(f"cut at the next row: {', '.join(dict.fromkeys(cut))}")
-    figure.text(2 / width, 1.2 / MM_PER_INCH / figure.get_figheight(), "    ".join(notes), fontsize=9, va="bottom")
+    above, below = (9.0 if title else 2.0), 7.0
+    total = above + rows.height + below
+    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
+    axes = figure.add_axes((0.0, below / total, 1.0, rows.height / total))
+    _draw_paper(axes, width, rows.height)
+    if title:
+        figure.text(2 / width, 1 - 2 / total, title, fontsize=11, va="top")
+    cut = []
+    for names, row, baseline, limits in zip(leads, traces, rows.baselines, rows.limits, strict=True):
+        _draw_pulse(axes, LEFT - 5, baseline)
+        cut += _draw_row(axes, names, row, baseline, limits, sampling_rate=sampling_rate)
+    _write_notes(figure, (width, total), sampling_rate=sampling_rate, seconds=ecg.duration, cut=cut)
     return figure
 
 
-def _up_to_5(value: float) -> float:
-    """Round up to whole thick lines of the paper, so that baselines lie on them."""
-    return float(5 * np.ceil(value / 5))
-
-
-def _rows(millimetres: NDArray[np.float64]) -> list[_Row]:
-    """Cut the leads into the rows of the layout."""
+def _layout(millimetres: NDArray[np.float64]) -> list[list[NDArray[np.float64]]]:
+    """Arrange the leads in the rows of the layout."""
     edges = np.linspace(0, millimetres.shape[1], len(LAYOUT[0]) + 1).round().astype(int)
-    rows = []
-    for leads in (*LAYOUT, (RHYTHM_LEAD,)):
-        parts = pairwise(edges) if len(leads) > 1 else [(0, millimetres.shape[1])]
-        traces = tuple(millimetres[LEADS.index(lead), a:b] for lead, (a, b) in zip(leads, parts, strict=True))
-        values = np.nan_to_num(np.concatenate(traces))
-        # The calibration pulse is part of the row, too.
-        rows.append(_Row(leads, traces, max(values.max(), MM_PER_MILLIVOLT) + LABEL_HEIGHT, max(-values.min(), 3.0)))
-    return rows
+    rows = [
+        [millimetres[LEADS.index(lead), a:b] for lead, (a, b) in zip(leads, pairwise(edges), strict=True)]
+        for leads in LAYOUT
+    ]
+    return [*rows, [millimetres[LEADS.index(RHYTHM_LEAD)]]]
 
 
-def _paper(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """Make a sheet of millimetre paper with axes in mm, whatever stands around it."""
-    above, below = (9.0 if title else 2.0), 7.0
-    total = above + height + below
-    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
-    axes = figure.add_axes((0.0, below / total, 1.0, height / total))
+def _draw_paper(axes: Axes, width: float, height: float) -> None:
+    """Make axes in mm a sheet of millimetre paper."""
     axes.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], facecolor=PAPER)
     axes.spines[:].set_visible(False)
     for step, color, line_width in ((1.0, FINE_LINES, 0.4), (5.0, THICK_LINES, 0.7)):
-        axes.vlines(np.arange(0, width + step / 2, step), 0, height, colors=color, linewidths=line_width, zorder=0.5)
-        axes.hlines(np.arange(0, height + step / 2, step), 0, width, colors=color, linewidths=line_width, zorder=0.5)
-    if title:
-        figure.text(2 / width, 1 - 2 / total, title, fontsize=11, va="top")
-    return figure, axes
+        style: dict[str, Any] = dict(colors=color, linewidths=line_width, zorder=0.5)
+        axes.vlines(np.arange(0, width + step / 2, step), 0, height, **style)
+        axes.hlines(np.arange(0, height + step / 2, step), 0, width, **style)
 
 
-def _draw_row(axes: Axes, row: _Row, baseline: float, limits: tuple[float, float], sampling_rate: float) -> None:
-    """Draw the calibration pulse, the traces and the names of one row."""
-    pulse_x = LEFT - 5 + np.array([-5.0, -3.0, -3.0, 2.0, 2.0, 4.0])
-    pulse_y = baseline + MM_PER_MILLIVOLT * np.array([0, 0, 1, 1, 0, 0])
-    axes.plot(pulse_x, pulse_y, color="black", linewidth=0.8, solid_joinstyle="miter", gid="pulse")
-    window = Rectangle((0, baseline + limits[0]), axes.get_xlim()[1], limits[1] - limits[0], transform=axes.transData)
+def _draw_pulse(axes: Axes, x: float, baseline: float) -> None:
+    """Draw a calibration pulse of 1 mV and 0.2 s."""
+    steps = np.array([-5.0, -3.0, -3.0, 2.0, 2.0, 4.0])
+    height = MM_PER_MILLIVOLT * np.array([0, 0, 1, 1, 0, 0])
+    axes.plot(x + steps, baseline + height, color="black", linewidth=0.8, solid_joinstyle="miter", gid="pulse")
+
+
+def _draw_trace(
+    axes: Axes, lead: str, x: NDArray[np.float64], y: NDArray[np.float64], limits: tuple[float, float]
+) -> bool:
+    """Draw a trace clipped to its limits; return True if it exceeds them."""
+    low, high = limits
+    (line,) = axes.plot(x, y, color="black", linewidth=0.8, solid_joinstyle="round", gid=lead)
+    line.set_clip_path(Rectangle((0, low), axes.get_xlim()[1], high - low, transform=axes.transData))
+    return bool((y < low).any() or (y > high).any())
+
+
+def _draw_row(
+    axes: Axes,
+    leads: Sequence[str],
+    traces: Sequence[NDArray[np.float64]],
+    baseline: float,
+    limits: tuple[float, float],
+    *,
+    sampling_rate: float,
+) -> list[str]:
+    """Draw the traces and names of one row side by side; return the leads that are clipped."""
     n_label = round(LABEL_SECONDS * sampling_rate)
-    highest = max(np.nan_to_num(trace[:n_label]).max(initial=3.0) for trace in row.traces)
-    label_y = baseline + min(highest, limits[1] - LABEL_HEIGHT) + 1.0
-    start = 0
-    for lead, trace in zip(row.leads, row.traces, strict=True):
+    highest = max(np.nan_to_num(trace[:n_label]).max(initial=3.0) for trace in traces)
+    label_y = baseline + min(highest, limits[1] - baseline - LABEL_HEIGHT) + 1.0
+    start, cut = 0, []
+    for lead, trace in zip(leads, traces, strict=True):
         x = LEFT + (start + np.arange(len(trace))) / sampling_rate * MM_PER_SECOND
-        (line,) = axes.plot(x, baseline + trace, color="black", linewidth=0.8, solid_joinstyle="round", gid=lead)
-        line.set_clip_path(window)
+        if _draw_trace(axes, lead, x, baseline + trace, limits):
+            cut.append(lead)
         if start:
             axes.vlines(x[0], baseline - 3, baseline + 3, colors="black", linewidths=0.8)
         text = axes.text(x[0] + 1, label_y, lead, fontsize=9, fontweight="bold", va="bottom")
         text.set_path_effects([withStroke(linewidth=2.5, foreground=PAPER)])
         start += len(trace)
+    return cut
 
 
-def _cut_leads(row: _Row, limits: tuple[float, float]) -> list[str]:
-    """Name the leads of a row that reach past its limits."""
-    values = [np.nan_to_num(trace) for trace in row.traces]
-    return [
-        lead
-        for lead, trace in zip(row.leads, values, strict=True)
-        if trace.min() < limits[0] or trace.max() > limits[1]
+def _write_notes(
+    figure: Figure, size: tuple[float, float], *, sampling_rate: float, seconds: float, cut: Sequence[str]
+) -> None:
+    """Write the scale, and what is not shown, below the paper; the size of the figure is in mm."""
+    width, height = size
+    notes = [f"{MM_PER_SECOND:g} mm/s", f"{MM_PER_MILLIVOLT:g} mm/mV", f"{sampling_rate:g} Hz", "pulse: 1 mV, 0.2 s"]
+    if seconds > SHOWN_SECONDS:
+        notes.append(f"the first {SHOWN_SECONDS:g} s of {seconds:g} s")
+    if cut:
+        notes.append(f"cut at the next row: {', '.join(dict.fromkeys(cut))}")
+    figure.text(2 / width, 1.2 / height, "    ".join(notes), fontsize=9, va="bottom")
+
+
+def ecg_strips(
+    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    titles: Sequence[str],
+    *,
+    sampling_rate: float,
+    leads: Sequence[str] = STRIP_LEADS,
+) -> Figure:
+    """Draw a few leads of several ECGs one below the other on millimetre paper, to scale as `plot_ecg`.
+
+    Parameters
+    ----------
+    signals : sequence of ndarray, each of shape (12, samples)
+        Millivolts, leads in the order of `ecgkit.signals.ecg.LEADS`; NaN leaves a gap.
+    titles : sequence of str
+        Text above each, up to two lines.
+    sampling_rate : float
+        Hz, of all.
+    leads : sequence of str, default ("II", "V1", "V5")
+        The leads to draw.
+
+    Returns
+    -------
+    Figure
+        The first 10 s of each. A trace that reaches past the baseline of a neighbouring lead is clipped, and the lead
+        is named below the paper.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no signal, or not one title for each, a lead is unknown, a signal is not ``(12, samples)``, or the
+        sampling rate is not positive.
+    """
+    if len(signals) != len(titles) or not len(signals) or not leads:
+        raise EcgkitError(
+            f"{len(signals)} signals, {len(titles)} titles and {len(leads)} leads: pass at least one of each"
+        )
+    chosen = [LEADS.index(check_choice("lead", lead, LEADS)) for lead in leads]
+    ecgs = [ECG(np.asarray(signal, dtype=np.float32), sampling_rate) for signal in signals]
+    longest = max(ecg.duration for ecg in ecgs)
+    n_shown = round(min(longest, SHOWN_SECONDS) * sampling_rate)
+    strips = [ecg.signal[chosen, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT for ecg in ecgs]
+    rows = [_stack_strip(traces) for traces in strips]
+    width = _up_to_5(STRIP_LEFT + n_shown / sampling_rate * MM_PER_SECOND + STRIP_RIGHT)
+    total = sum(row.height + TITLE_HEIGHT for row in rows) + 7.0
+    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
+    bottom, cut = total, set()
+    for traces, row, title in zip(strips, rows, titles, strict=True):
+        bottom -= TITLE_HEIGHT + row.height
+        axes = figure.add_axes((0.0, bottom / total, 1.0, row.height / total))
+        _draw_paper(axes, width, row.height)
+        text = "\n".join(textwrap.shorten(line, 130, placeholder=" ...") for line in title.splitlines())
+        y = (bottom + row.height + 1.0) / total
+        figure.text(2 / width, y, text, fontsize=10, va="bottom", linespacing=1.15)
+        for lead, trace, baseline, limits in zip(leads, traces, row.baselines, row.limits, strict=True):
+            _draw_pulse(axes, STRIP_LEFT - 5, baseline)
+            axes.text(1.5, baseline + 1.0, lead, fontsize=9, fontweight="bold", va="bottom")
+            x = STRIP_LEFT + np.arange(len(trace)) / sampling_rate * MM_PER_SECOND
+            if _draw_trace(axes, lead, x, baseline + trace, limits):
+                cut.add(lead)
+    shown = [lead for lead in leads if lead in cut]
+    _write_notes(figure, (width, total), sampling_rate=sampling_rate, seconds=longest, cut=shown)
+    return figure
+
+
+def _stack_strip(traces: NDArray[np.float64]) -> _Rows:
+    """Stack the leads of one strip, in mm."""
+    values = np.nan_to_num(traces)
+    up = np.maximum(values.max(axis=1, initial=0.0), MM_PER_MILLIVOLT) + 1.0
+    down = np.maximum(-values.min(axis=1, initial=0.0), 3.0) + 1.0
+    return _stack(up.tolist(), down.tolist(), STRIP_DISTANCE)
+
+
+def mistakes(
+    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    table: pd.DataFrame,
+    *,
+    sampling_rate: float,
+    leads: Sequence[str] = STRIP_LEADS,
+) -> Figure:
+    """Draw the ECGs of wrong decisions, with truth and prediction above each.
+
+    Parameters
+    ----------
+    signals : sequence of ndarray, each of shape (12, samples)
+        Millivolts, one ECG per row of the table.
+    table : DataFrame
+        As returned by `ecgkit.evaluation.confident_mistakes`.
+    sampling_rate : float
+        Hz.
+    leads : sequence of str, default ("II", "V1", "V5")
+        The leads to draw.
+
+    Returns
+    -------
+    Figure
+        As `ecg_strips`; without a mistake, a line that says so.
+
+    Raises
+    ------
+    EcgkitError
+        If there is not one signal per row, or as `ecg_strips`.
+    """
+    if not len(table) and not len(signals):
+        figure = new_figure(WIDTH, 0.6)
+        figure.text(0.01, 0.5, "There is no such mistake.", va="center")
+        return figure
+    titles = [
+        f"{_record(row)}: {row['class']} {row['kind']}, calibrated probability {row['calibrated']:.1%}\n{_labels(row)}"
+        for row in table.to_dict("records")
     ]
+    return ecg_strips(signals, titles, sampling_rate=sampling_rate, leads=leads)
+
+
+def threshold_examples(
+    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    table: pd.DataFrame,
+    *,
+    sampling_rate: float,
+    leads: Sequence[str] = STRIP_LEADS,
+) -> Figure:
+    """Draw ECGs below, at and above the threshold of a class.
+
+    Parameters, result and errors are those of `mistakes`, with rows of `ecgkit.evaluation.threshold_examples`.
+    """
+    titles = [
+        f"{_record(row)}, {row['place']} the threshold of {row['class']}: calibrated probability "
+        f"{row['calibrated']:.3f}, threshold {row['threshold']:.3f}\n{_labels(row)}"
+        for row in table.to_dict("records")
+    ]
+    return ecg_strips(signals, titles, sampling_rate=sampling_rate, leads=leads)
+
+
+def _record(row: dict[Any, Any]) -> str:
+    """Name the record of a row."""
+    return f"Record {row['record_id']}" if "record_id" in row else f"Record at position {row['position']}"
+
+
+def _labels(row: dict[Any, Any]) -> str:
+    """Name the true and predicted labels of a row."""
+    return f"truth: {row['true_labels']}; predicted: {row['predicted_labels']}"
 
 
 def plot_filtering(

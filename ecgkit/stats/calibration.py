@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.stats.calibration_error import brier, brier_decomposition, calibrated_ece_interval, ece
-from ecgkit.stats.validation import Floats, FoldScores
+from ecgkit.stats.validation import Floats, FoldScores, is_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +94,8 @@ def add_calibration(predictions: pd.DataFrame, calibration: Mapping[str, Any], c
         A new table with the types of ``predictions.parquet``: the columns that belong to no class, then
         ``true_CLASS`` (bool), ``prob_CLASS`` (float32) and ``calibrated_CLASS`` (float32), class by class.
     """
+    if is_quantity(predictions, classes):
+        return predictions
     calibrated = apply_calibration(predictions[[f"prob_{name}" for name in classes]].to_numpy(), calibration, classes)
     columns: dict[str, Any] = {}
     for i, name in enumerate(classes):

@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold
 from ecgkit.stats.calibration import CLIP, METHODS, calibrate, clipped_logit
 from ecgkit.stats.folds import VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
-from ecgkit.stats.validation import Bools, Floats, check_scores, fold_scores
+from ecgkit.stats.validation import Bools, Floats, check_scores, fold_scores, is_quantity
 
 MIN_RECORDS = 10
 """The fewest positives, and negatives, from which a calibration is fitted."""
@@ -150,13 +150,13 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
         The table of predictions; only its fold 9 is read. Without a column ``patient_id`` each record counts as
         one patient.
     classes : sequence of str
-        The classes.
+        The classes, or the name of a quantity, which is not calibrated.
 
     Returns
     -------
     dict
-        What ``calibration.json`` holds: ``fitted_on``, ``of`` (the input), ``formula``, ``chosen_by``, and under
-        ``classes`` for each class
+        The contents of ``calibration.json``, empty for a quantity: ``fitted_on``, ``of`` (the input), ``formula``,
+        ``chosen_by``, and under ``classes`` for each class
 
         - ``method``: ``"identity"``, ``"temperature"``, ``"platt"`` or ``"isotonic"``;
         - its parameters: ``slope`` and ``intercept``, or ``x`` and ``y`` of an isotonic one, the points of the
@@ -172,6 +172,8 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
     EcgkitError
         If fold 9 or a column is missing, or a probability is NaN or outside 0 to 1.
     """
+    if is_quantity(predictions, classes):
+        return {}
     fold = fold_scores(predictions, classes, VALIDATION_FOLD)
     splits = _splits(predictions[predictions["fold"] == VALIDATION_FOLD])
     return {

@@ -13,6 +13,9 @@ from ecgkit.errors import EcgkitError
 from ecgkit.stats.calibration import clipped_logit
 from ecgkit.stats.validation import Floats, check_probabilities
 
+METHODS = ("mean_prob", "mean_logit", "weights", "stacking")
+"""The ways to combine models; the last two are fitted on fold 9."""
+
 
 def apply_ensemble(description: Mapping[str, Any], probabilities: Mapping[str, ArrayLike]) -> Floats:
     """Compute the probabilities of an ensemble from those of its members.

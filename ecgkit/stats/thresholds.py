@@ -19,7 +19,7 @@ from ecgkit.stats.classification import (
     youden_threshold,
 )
 from ecgkit.stats.folds import VALIDATION_FOLD
-from ecgkit.stats.validation import FoldScores, class_thresholds, fold_scores
+from ecgkit.stats.validation import FoldScores, class_thresholds, fold_scores, is_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ def fit_thresholds(
     predictions : DataFrame
         The table of predictions; only its fold 9 is read.
     classes : sequence of str
-        The classes.
+        The classes, or the name of a quantity, which has no thresholds.
     calibration : mapping, optional
         As returned by `fit_calibration`: thresholds are chosen for the uncalibrated probabilities and calibrated as
         these are. Without it they are chosen for the calibrated probabilities in the table.
@@ -65,11 +65,12 @@ def fit_thresholds(
     Returns
     -------
     dict
-        The contents of ``thresholds.json``: ``policy``, ``fitted_on``, ``of`` (the column that is compared),
-        ``thresholds`` (class to threshold, by that policy), ``policies`` (policy to such a mapping), ``not_fitted``
-        (the classes that lack positives or negatives in fold 9; their threshold is 0.5), and ``f_max_threshold``, the
-        threshold of the uncalibrated probabilities of all classes for the sample-centric F measure (null if no record
-        of fold 9 carries a class). All thresholds are float32 numbers.
+        The contents of ``thresholds.json``, empty for a quantity: ``policy``, ``fitted_on``, ``of`` (the column that is
+        compared), ``thresholds`` (class to threshold, by that policy), ``policies`` (policy to such a mapping),
+        ``not_fitted`` (the classes that lack positives or negatives in fold 9; their threshold is 0.5), and
+        ``f_max_threshold``, the threshold of the uncalibrated probabilities of all classes for the sample-centric F
+        measure (null if no record of fold 9 carries a class). Thresholds of calibrated probabilities are float32
+        numbers.
 
     Raises
     ------
@@ -77,6 +78,8 @@ def fit_thresholds(
         If the policy is unknown, fold 9 or a column is missing, or a probability is NaN or outside 0 to 1.
     """
     check_choice("threshold policy", policy, POLICIES)
+    if is_quantity(predictions, classes):
+        return {}
     fold = fold_scores(predictions, classes, VALIDATION_FOLD)
     prob = fold.prob if calibration is not None else fold.require_calibrated()
     n_positive = fold.y_true.sum(axis=0)

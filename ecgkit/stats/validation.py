@@ -104,6 +104,11 @@ def fold_scores(predictions: pd.DataFrame, classes: Sequence[str], fold: int) ->
     return FoldScores(fold, tuple(classes), y_true, prob, calibrated)
 
 
+def is_quantity(predictions: pd.DataFrame, classes: Sequence[str]) -> bool:
+    """Return True if a table of predictions is of a quantity, with ``predicted_NAME`` instead of probabilities."""
+    return f"predicted_{classes[0]}" in predictions
+
+
 def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
     """Check that outcomes and scores can be compared.
 

@@ -19,7 +19,7 @@ from ecgkit.evaluation.comparison import (
     class_names,
     compare,
     compare_sessions,
-    read_predictions,
+    session_predictions,
 )
 from ecgkit.stats import FoldScores
 from ecgkit.stats.multiple_testing import holm
@@ -228,11 +228,11 @@ def test_finished_sessions_are_compared_at_their_own_thresholds(tmp_path: Path) 
 def test_a_session_that_is_not_finished_or_damaged_is_refused(tmp_path: Path) -> None:
     session = sessions.create(paths.TRAINING, tmp_path)
     with pytest.raises(EcgkitError, match="not finished"):
-        read_predictions(session)
+        session_predictions(session)
     session.mark_done()
     for content in (None, b"no table"):
         if content:
             (session.path / "predictions.parquet").write_bytes(content)
         with pytest.raises(EcgkitError, match=r"cannot read .*predictions\.parquet") as error:
-            read_predictions(session)
+            session_predictions(session)
         assert "\n" not in str(error.value)

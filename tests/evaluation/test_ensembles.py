@@ -19,10 +19,10 @@ from sklearn.linear_model import LogisticRegression
 from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import class_names
-from ecgkit.evaluation.ensembles import FITS, METHODS, fit_ensemble, write_ensemble
+from ecgkit.evaluation.ensembles import FITS, fit_ensemble, write_ensemble
 from ecgkit.evaluation.leaderboard import leaderboard
 from ecgkit.sessions import Session
-from ecgkit.stats.ensembles import apply_ensemble
+from ecgkit.stats.ensembles import METHODS, apply_ensemble
 from ecgkit.training.config import TrainingConfig
 
 CLASSES = ("NORM", "MI", "STTC")

@@ -15,7 +15,8 @@ from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import compare_sessions
-from ecgkit.evaluation.leaderboard import PUBLISHED, SAME, cost, leaderboard, published, standing
+from ecgkit.evaluation.config import SAME
+from ecgkit.evaluation.leaderboard import PUBLISHED, cost, leaderboard, published, standing
 from ecgkit.sessions import Session
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.training import config as training_config

@@ -12,9 +12,9 @@ from made_sessions import CONFIG, make_session
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.comparison_session import ComparisonRun, open_comparison
 from ecgkit.evaluation.config import ComparisonConfig, find_members
-from ecgkit.evaluation.ensembles import METHODS
-from ecgkit.evaluation.run import ComparisonRun, open_comparison
+from ecgkit.stats.ensembles import METHODS
 from ecgkit.workflow import Outcome, run_step, start
 
 

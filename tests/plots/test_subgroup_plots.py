@@ -16,13 +16,8 @@ from ecgkit.evaluation import add_calibration, fit_calibration, fit_thresholds
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
-from ecgkit.plots.subgroups import (
-    cooccurrence_compared,
-    ecg_strips,
-    mistakes,
-    risk_coverage,
-    subgroup_forest,
-)
+from ecgkit.plots.ecg import ecg_strips, mistakes
+from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import record_table
 from ecgkit.stats import fold_scores
@@ -173,7 +168,7 @@ def test_each_mistake_has_its_ecg_its_truth_and_its_prediction() -> None:
     titles = [text.get_text() for text in figure.texts][:2]
     assert len(figure.axes) == 2
     for i, row in enumerate(table.to_dict("records")):
-        assert titles[i].startswith(f"Record {row['record_id']}: {row['class']} {row['kind']}, held ")
+        assert titles[i].startswith(f"Record {row['record_id']}: {row['class']} {row['kind']}, ")
         assert titles[i].endswith(f"truth: {row['true_labels']}; predicted: {row['predicted_labels']}")
         for lead in ("II", "V1", "V5"):
             line = next(line for line in figure.axes[i].lines if line.get_gid() == lead)
@@ -221,5 +216,5 @@ def test_no_mistakes_are_a_figure_that_says_so() -> None:
 def test_what_cannot_be_drawn_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
         ecg_strips(make_signals(), **{"titles": ["one", "two"], "sampling_rate": 100} | arguments)
-    with pytest.raises(EcgkitError, match="2 signals for 0 mistakes"):
+    with pytest.raises(EcgkitError, match="2 signals, 0 titles"):
         mistakes(make_signals(), pd.DataFrame(), sampling_rate=100)

@@ -1,4 +1,4 @@
-"""A comparison as a session of its own: which sessions take part, their ensembles, and what it leaves behind."""
+"""A comparison as a session: the sessions that take part, their ensembles, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.evaluation.config import ComparisonConfig, find_members, split_names
-from ecgkit.evaluation.ensembles import is_ensemble, write_ensemble
+from ecgkit.evaluation.config import ComparisonConfig, find_members, is_ensemble, split_names
+from ecgkit.evaluation.ensembles import write_ensemble
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard
 from ecgkit.sessions import Session
 
@@ -18,7 +18,7 @@ LEADERBOARD = "leaderboard.json"
 
 @dataclass(frozen=True)
 class ComparisonRun:
-    """A comparison that has begun.
+    """A comparison that has been started.
 
     Attributes
     ----------
@@ -41,28 +41,26 @@ class ComparisonRun:
     left_out: tuple[str, ...] = ()
 
     def leaderboard(self, *more: Session) -> Leaderboard:
-        """Put the sessions, and others if given, in order; see `ecgkit.evaluation.leaderboard`."""
+        """Rank the sessions and others; see `ecgkit.evaluation.leaderboard.leaderboard`."""
         known = {session.name: session for session in (*self.members, *more)}
         board = leaderboard(list(known.values()), resamples=self.config.resamples)
         return replace(board, left_out=(*self.left_out, *board.left_out))
 
     def ensembles(self) -> list[Session]:
-        """Make an ensemble of all trainings by each method, or find it if it was made before."""
+        """Make the ensemble of all trainings by each method, or find it if it was made before."""
         trained = [session for session in self.members if not is_ensemble(session)]
         if len(trained) < 2:
             return []
         return [write_ensemble(self.root, trained, method) for method in split_names(self.config.ensembles)]
 
     def first_two(self, board: Leaderboard) -> tuple[Session, Session]:
-        """Give the first two sessions of a leaderboard."""
-        first, second = (self._open(board, i) for i in (0, 1))
+        """Open the first two sessions of a leaderboard."""
+        names = [str(name) for name in board.sessions.index[:2]]
+        first, second = (sessions.open_finished(name, paths.TRAINING, self.root) for name in names)
         return first, second
 
-    def _open(self, board: Leaderboard, row: int) -> Session:
-        return sessions.open_finished(str(board.sessions.index[row]), paths.TRAINING, self.root)
-
     def save(self, board: Leaderboard) -> pd.DataFrame:
-        """Write a leaderboard as CSV and JSON, and give its sessions."""
+        """Write a leaderboard as CSV and JSON, and return its sessions."""
         self.session.write_text("leaderboard.csv", board.sessions.to_csv())
         rows = board.sessions.reset_index(names="session").astype(object)
         rows = rows.where(rows.notna(), None)
