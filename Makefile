@@ -1,13 +1,15 @@
-# make run    sets up what is missing, then runs the whole chain on the demo data
-# make test   sets up what is missing, then checks style and types and runs the tests, one process a core
-# make setup  a .venv with the locked versions and this project in it
+# make run    the whole chain on the demo data
+# make test   style, types, and the tests except the slow ones, one process per core
+# make lab    JupyterLab, with the notebooks and the folders of outputs
+# make docs   the documentation, in build/site; warnings are errors
+# make setup  a .venv with the locked versions and this project in it; every other target does it first
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup run test lint lab clean
+.PHONY: setup run test lint lab docs clean
 
 setup: $(VENV)/.ready
 
@@ -30,7 +32,10 @@ lint: setup
 	$(BIN)/mypy
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/1_Preprocessing.ipynb
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache

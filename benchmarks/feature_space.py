@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,7 +58,7 @@ def repeated(dataset: Dataset, n_records: int) -> Dataset:
 
 def measure_embedding(dataset: Dataset, name: str) -> None:
     """Time the embedding alone and all layers, beside one record at a time."""
-    keywords = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100}
+    keywords: dict[str, Any] = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100}
     model = create_model(name, **keywords).eval()
     preparation = Preparation(100, 250, dataset.mean, dataset.std)
     trained = TrainedModel(model, name, keywords, dataset.classes, "superclass", preparation)

@@ -14,7 +14,7 @@ from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.weights import TrainedModel
 from ecgkit.models import ECGModel
-from ecgkit.models.blocks import BidirectionalXLSTM
+from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 from ecgkit.training.inference import check_match, run_over_dataset
 
 EMBEDDING = "embedding"

@@ -24,9 +24,14 @@ Arrays = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 """Prepared signals ``(records, leads, samples)``, and metadata ``(records, columns)`` of a model that takes them."""
 
 
-def has_bfloat16() -> bool:
-    """Return True if the GPU, or else the processor (AVX512-BF16 or AMX), multiplies in bfloat16 itself."""
-    if torch.cuda.is_available():
+def default_device() -> str:
+    """Return ``"cuda"`` where torch finds a GPU, else ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Return True if the GPU, or the processor (by AVX512-BF16 or AMX), has instructions for bfloat16."""
+    if device == "cuda":
         return torch.cuda.is_bf16_supported()
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
@@ -68,7 +73,7 @@ def run_batches(
     ndarray of float32, shape (records, ...)
     """
     check_choice("precision", precision, PRECISIONS)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(default_device())
     model.eval().to(device)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     results = []

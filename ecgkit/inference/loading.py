@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.inference.batches import PRECISIONS, has_bfloat16
+from ecgkit.inference.batches import PRECISIONS, default_device, has_bfloat16
 from ecgkit.inference.model_folder import (
     CALIBRATION,
     DONE,
@@ -116,7 +116,7 @@ def choose_precision(trained: TrainedModel, precision: str) -> str:
         return precision
     change = trained.bfloat16_auc_change
     is_safe = change is not None and abs(change) < LARGEST_CHANGE
-    return "bfloat16" if is_safe and has_bfloat16() else "float32"
+    return "bfloat16" if is_safe and has_bfloat16(default_device()) else "float32"
 
 
 def _load_own(model: str, weights: Path, precision: str) -> Predictor:

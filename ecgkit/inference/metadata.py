@@ -65,7 +65,3 @@ class TargetScale:
     unit: str
     mean: float
     std: float
-
-    def __call__(self, output: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Convert outputs of the network to the unit."""
-        return (output * self.std + self.mean).astype(np.float32)

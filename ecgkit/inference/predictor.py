@@ -226,8 +226,7 @@ class NetworkPredictor(Predictor):
         if self.trained.scaler is not None:
             ages = [math.nan if ecg.age is None else ecg.age for ecg in ecgs]
             metadata = self.trained.scaler(ages, [ecg.sex for ecg in ecgs])
-        model = self.trained.model
-        return self._run(ecgs, metadata, lambda signal, columns: model(signal, columns).float().sigmoid())
+        return self._run(ecgs, metadata, self.trained.predict)
 
     def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
         return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal))
@@ -299,9 +298,7 @@ class QuantityPredictor(NetworkPredictor):
         self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
     ) -> NDArray[np.float32]:
         """Return the quantity in its unit, shape (records,); parameters and errors are those of `Predictor`."""
-        ecgs, model = self._ecgs(x, sampling_rate, age, sex, needs_metadata=False), self.trained.model
-        output = self._run(ecgs, None, lambda signal, _: model(signal))[:, 0]
-        return output if self.trained.target is None else self.trained.target(output)
+        return self._uncalibrated(self._ecgs(x, sampling_rate, age, sex))[:, 0]
 
     def __call__(
         self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
@@ -309,7 +306,7 @@ class QuantityPredictor(NetworkPredictor):
         """Predict a table with ``record_id`` and ``predicted_NAME`` in its unit."""
         import pandas as pd
 
-        ecgs = self._ecgs(x, sampling_rate, age, sex, needs_metadata=False)
+        ecgs = self._ecgs(x, sampling_rate, age, sex)
         ids = [ecg.record_id for ecg in ecgs]
         return pd.DataFrame({"record_id": ids, f"predicted_{self.classes[0]}": self.predict(ecgs)})
 

@@ -47,8 +47,8 @@ class TrainedModel:
         Makes the metadata columns of a model that takes age and sex.
     target : TargetScale or None
         The quantity, of a model that was trained for one.
-    model_sha256 : str
-        Checksum of the user's file with the architecture; empty for a registered one.
+    sha256 : str
+        Checksum of a user's file with the architecture, which lies next to the weights; empty for a registered one.
     bfloat16_auc_change : float or None
         By how much the macro AUC on fold 9 differs in bfloat16, where it was measured.
     """
@@ -61,7 +61,7 @@ class TrainedModel:
     preparation: Preparation
     scaler: MetadataScaler | None = None
     target: TargetScale | None = None
-    model_sha256: str = ""
+    sha256: str = ""
     bfloat16_auc_change: float | None = None
 
     @property
@@ -89,6 +89,11 @@ class TrainedModel:
         """Number of trained parameters."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    def predict(self, signal: Tensor, metadata: Tensor | None) -> Tensor:
+        """Return the uncalibrated probability of each class, or the value of a quantity in its unit."""
+        output = self.model(signal, metadata).float()
+        return output * self.target.std + self.target.mean if self.target else output.sigmoid()
+
     def save(self, path: Path) -> Path:
         """Write the model to a safetensors file, completely or not at all."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
@@ -98,7 +103,7 @@ class TrainedModel:
         """Return everything but the tensors, each value as JSON."""
         facts = {
             "model": self.name,
-            "model_sha256": self.model_sha256,
+            "model_sha256": self.sha256,
             "keywords": self.keywords,
             "classes": self.classes,
             "label_set": self.label_set,
@@ -224,7 +229,7 @@ def _build(path: Path, facts: dict[str, Any], model: str) -> TrainedModel:
                 raise ValueError(f"{found} {name} for a model of {wanted}")
         name, keywords = facts["model"], facts["keywords"]
         return TrainedModel(
-            model=create_model(model or name, **keywords).eval(),
+            model=_create(path, facts, model).eval(),
             name=name,
             keywords=keywords,
             classes=tuple(facts["classes"]),
@@ -232,13 +237,21 @@ def _build(path: Path, facts: dict[str, Any], model: str) -> TrainedModel:
             preparation=preparation,
             scaler=MetadataScaler(**facts["metadata_scaler"]) if facts["metadata_scaler"] else None,
             target=TargetScale(**facts["target"]) if facts["target"] else None,
-            model_sha256=facts["model_sha256"],
+            sha256=facts["model_sha256"],
             bfloat16_auc_change=facts["bfloat16_auc_change"],
         )
     except EcgkitError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise EcgkitError(f"the header of {path} is of another version ({error!r}): train the model again") from error
+
+
+def _create(path: Path, facts: dict[str, Any], model: str) -> ECGModel:
+    """Create the network of a header; a user's file lies next to the weights, unless it is given."""
+    if model:
+        return create_model(model, **facts["keywords"])
+    sha256 = facts["model_sha256"] or None
+    return create_model(facts["model"], folder=path.parent, sha256=sha256, **facts["keywords"])
 
 
 def _check_tensors(path: Path, name: str, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -1,80 +1,113 @@
-"""Architectures, one a module, and the registry that tests, notebooks and the command line run over."""
+"""Architectures, one per module, and the registry that tests, notebooks and the command line iterate over."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.models.base import ECGModel
-from ecgkit.models.bilstm import BiLSTMModel
-from ecgkit.models.cnn import CNN
-from ecgkit.models.cnn_bilstm import CNNBiLSTM
-from ecgkit.models.cross_lead_cnn import CrossLeadCNN
-from ecgkit.models.hierarchical_xlstm import HierarchicalXLSTM
-from ecgkit.models.hybrid import Hybrid
-from ecgkit.models.parallel_xlstm import ParallelXLSTM
-from ecgkit.models.recurrence_cnn import RecurrenceCNN
-from ecgkit.models.residual_bilstm_attention import ResidualBiLSTMAttention
-from ecgkit.models.resnet1d import ResNet1d
-from ecgkit.models.xlstm import XLSTM
+from ecgkit.models.user_file import absolute_spec, import_architecture, is_user_file, locate
 
-MODELS: dict[str, type[ECGModel]] = {
-    "resnet1d": ResNet1d,
-    "xlstm": XLSTM,
-    "hybrid": Hybrid,
-    "cnn": CNN,
-    "cross_lead_cnn": CrossLeadCNN,
-    "cnn_bilstm": CNNBiLSTM,
-    "bilstm": BiLSTMModel,
-    "residual_bilstm_attention": ResidualBiLSTMAttention,
-    "parallel_xlstm": ParallelXLSTM,
-    "hierarchical_xlstm": HierarchicalXLSTM,
-    "recurrence_cnn": RecurrenceCNN,
+__all__ = [
+    "MODELS",
+    "ECGModel",
+    "absolute_spec",
+    "create_model",
+    "is_user_file",
+    "load_architecture",
+    "locate",
+    "resolve_options",
+]
+
+MODELS: dict[str, str] = {
+    "resnet1d": "ResNet1d",
+    "xlstm": "XLSTM",
+    "hybrid": "Hybrid",
+    "cnn": "CNN",
+    "cross_lead_cnn": "CrossLeadCNN",
+    "cnn_bilstm": "CNNBiLSTM",
+    "bilstm": "BiLSTMModel",
+    "residual_bilstm_attention": "ResidualBiLSTMAttention",
+    "parallel_xlstm": "ParallelXLSTM",
+    "hierarchical_xlstm": "HierarchicalXLSTM",
+    "recurrence_cnn": "RecurrenceCNN",
 }
-"""Every architecture by the name that users give."""
+"""Every architecture: its name, which is also the name of its module, and its class. Modules load on first use."""
 
 SHARED = frozenset(inspect.signature(ECGModel).parameters)
-"""Keywords that every model takes; the others are an architecture's own."""
+"""Keywords that every model takes; the others are an architecture's own options."""
 
 
-def resolve_options(name: str, given: Mapping[str, object]) -> dict[str, object]:
-    """Resolve an architecture's own keywords: its defaults, then what is given.
+def load_architecture(spec: str, *, folder: Path | None = None, sha256: str | None = None) -> type[ECGModel]:
+    """Find an architecture by name, or import it from a user's own file, whose code is run.
 
     Parameters
     ----------
-    name : str
-        A name of `MODELS`.
-    given : mapping
-        Own keywords of the architecture, not the ones that every model takes.
+    spec : str
+        A name of `MODELS`, or ``"path.py:Class"``, such as ``"my_model.py:MyNet"``.
+    folder : Path, optional
+        Folder that a relative path starts from; by default the current one.
+    sha256 : str, optional
+        Checksum that the user's file must have.
 
     Returns
     -------
-    dict
-        Every own keyword, in the architecture's order.
+    type
+        A subclass of `ECGModel`.
 
     Raises
     ------
     EcgkitError
-        If there is no model of this name, or it has no keyword of one of these names.
+        If there is no model of this name, or the file is missing, has another checksum, cannot be imported, or its
+        class does not follow `ECGModel`.
     """
-    check_choice("model", name, MODELS)
-    parameters = inspect.signature(MODELS[name]).parameters
-    own = {key: parameter.default for key, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD}
-    if unknown := sorted(given.keys() - own.keys()):
-        raise EcgkitError(f"{name} has no option {unknown[0]!r}: choose from {', '.join(own)}")
-    return own | dict(given)
+    if is_user_file(spec):
+        return import_architecture(spec, folder=folder, sha256=sha256)
+    check_choice("model", spec, MODELS)
+    return getattr(importlib.import_module(f"ecgkit.models.{spec}"), MODELS[spec])
 
 
-def create_model(name: str, **keywords: object) -> ECGModel:
-    """Make a model with fresh weights.
+def resolve_options(
+    spec: str, given: Mapping[str, object], *, folder: Path | None = None, sha256: str | None = None
+) -> dict[str, object]:
+    """Resolve an architecture's own options: its defaults, overridden by the given values.
 
     Parameters
     ----------
-    name : str
-        A name of `MODELS`.
+    spec, folder, sha256
+        As for `load_architecture`.
+    given : mapping
+        Options of the architecture, without the keywords that every model takes.
+
+    Returns
+    -------
+    dict
+        Every option, in the architecture's order.
+
+    Raises
+    ------
+    EcgkitError
+        As `load_architecture`, and if the architecture has no option of one of these names.
+    """
+    parameters = inspect.signature(load_architecture(spec, folder=folder, sha256=sha256)).parameters
+    own = {key: parameter.default for key, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD}
+    if unknown := sorted(given.keys() - own.keys()):
+        raise EcgkitError(f"{spec} has no option {unknown[0]!r}: choose from {', '.join(own) or 'none'}")
+    return own | dict(given)
+
+
+def create_model(spec: str, *, folder: Path | None = None, sha256: str | None = None, **keywords: object) -> ECGModel:
+    """Create a model with fresh weights.
+
+    Parameters
+    ----------
+    spec, folder, sha256
+        As for `load_architecture`.
     **keywords
-        ``n_leads, n_classes, n_samples, sampling_rate, n_metadata`` and the architecture's own.
+        ``n_leads, n_classes, n_samples, sampling_rate, n_metadata`` and the architecture's own options.
 
     Returns
     -------
@@ -83,8 +116,10 @@ def create_model(name: str, **keywords: object) -> ECGModel:
     Raises
     ------
     EcgkitError
-        If there is no model of this name, or it has no keyword of one of these names.
+        As `load_architecture`, and if the architecture has no option of one of these names.
     """
+    architecture = load_architecture(spec, folder=folder, sha256=sha256)
     shared = {key: value for key, value in keywords.items() if key in SHARED}
-    own = resolve_options(name, {key: value for key, value in keywords.items() if key not in SHARED})
-    return MODELS[name](**shared, **own)  # type: ignore[arg-type]
+    own = {key: value for key, value in keywords.items() if key not in SHARED}
+    options = resolve_options(spec, own, folder=folder, sha256=sha256)
+    return architecture(**shared, **options)  # type: ignore[arg-type]

@@ -10,10 +10,7 @@ from ecgkit.models.parallel_xlstm import TwoBranchXLSTM
 class HierarchicalXLSTM(TwoBranchXLSTM):
     """Like `ParallelXLSTM`, but the branches meet after every block, and both go on from what they found together.
 
-    Parameters
-    ----------
-    **keywords
-        Those of `TwoBranchXLSTM`.
+    The keywords are those of `TwoBranchXLSTM`.
     """
 
     n_norms = 1

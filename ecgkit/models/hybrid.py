@@ -8,9 +8,9 @@ from typing import Unpack
 from torch import Tensor
 
 from ecgkit.models.base import ECGModel, SharedKeywords
-from ecgkit.models.blocks import BidirectionalXLSTM
 from ecgkit.models.layers import make_pooling
 from ecgkit.models.trunk import ResidualTrunk
+from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 
 
 class Hybrid(ECGModel):

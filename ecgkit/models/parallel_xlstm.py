@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.base import ECGModel, SharedKeywords
-from ecgkit.models.blocks import make_block
 from ecgkit.models.layers import MeanMaxPooling, to_frame_rate
+from ecgkit.models.xlstm_blocks import make_block
 
 
 class TokenEmbedding(nn.Module):
@@ -131,10 +131,7 @@ class ChannelsFirst(nn.Module):
 class ParallelXLSTM(TwoBranchXLSTM):
     """sLSTM blocks beside mLSTM blocks; the two branches meet at their ends, where they are averaged.
 
-    Parameters
-    ----------
-    **keywords
-        Those of `TwoBranchXLSTM`.
+    The keywords are those of `TwoBranchXLSTM`.
     """
 
     n_norms = 2

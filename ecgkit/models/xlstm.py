@@ -7,8 +7,8 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from ecgkit.models.base import ECGModel, SharedKeywords
-from ecgkit.models.blocks import BidirectionalXLSTM
 from ecgkit.models.layers import first_convolution, make_pooling
+from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 
 
 class PatchEmbedding(nn.Sequential):

@@ -7,22 +7,25 @@ import math
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
-from ecgkit.datasets import read_manifest
+from ecgkit.datasets.store import read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.inference.batches import has_bfloat16
-from ecgkit.models import MODELS, resolve_options
-from ecgkit.sessions import Session
-from ecgkit.training.losses import make_loss, resolve_loss_options
+from ecgkit.io import file_sha256
+from ecgkit.training.targets import QUANTITIES, TARGETS
+
+if TYPE_CHECKING:
+    from ecgkit.sessions import Session
+
+# torch, the models and the losses are imported where they are needed: the command line only lists the fields.
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("one_cycle", "cosine", "constant")
+DEVICES = ("cpu", "cuda")
+POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record")
 NOT_NEGATIVE = (
     "weight_decay",
     "seed",
@@ -34,86 +37,96 @@ NOT_NEGATIVE = (
     "noise",
     "baseline",
 )
+SHARES = ("warm_up", "lead_dropout")
+INPUTS = ("dataset_fingerprint", "model_sha256")
+"""What ``config.json`` holds next to the fields: the fingerprints of what was read."""
+FOR_QUANTITIES = {"loss": "mse", "mixup": 0.0}
+"""What a recipe, made for labels, is changed by where the target is a quantity."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Every parameter of a training, as resolved; ``config.json`` holds exactly this.
+    """Every parameter of a training, as resolved; ``config.json`` holds these fields.
 
     Attributes
     ----------
     dataset : str
-        Name of a processed dataset.
+        Name of a processed dataset, a folder of ``processed_datasets``.
     model : str
-        Name of an architecture.
+        Name of an architecture, or a class of your own in a file of your own, such as ``my_model.py:MyNet``.
     label_set : str
-        Name of a label set of the dataset.
+        Name of a label set of the dataset (PTB-XL: superclass, subclass, diagnostic, form, rhythm, all).
+    target : str
+        What to train for instead of a label set: age (years), height (cm), weight (kg), sex, or empty.
     epochs : int
-        Passes over folds 1-8.
+        Largest number of passes over folds 1-8.
     batch_size : int
-        Records a step (on several GPUs: on each).
+        Records per step; with several GPUs, records per step on each.
     learning_rate : float
-        Peak of the schedule.
+        Peak of the learning rate.
     weight_decay : float
-        AdamW's, on weights; biases and normalisation are left alone.
+        Weight decay of AdamW, applied to weights and not to biases and normalisation.
     schedule : str
-        ``"one_cycle"``, ``"cosine"`` or ``"constant"``, each after the warm-up.
+        Course of the learning rate after the warm-up: one_cycle, cosine or constant.
     warm_up : float
-        Share of the steps in which the learning rate rises.
+        Share of all steps during which the learning rate rises, from 0 to below 1.
     gradient_clip : float
         Largest norm of the gradient.
     patience : int
-        Epochs without a better macro AUC on fold 9 after which training stops.
+        Epochs without improvement on fold 9 after which training stops.
     seed : int
-        What everything random follows from.
+        Seed of weights, order of records, augmentation and dropout.
     min_records : int
-        Classes with fewer records in folds 1-8 are left out.
+        Leave out classes with fewer records than this in folds 1-8.
     metadata : bool
-        Whether the model also sees age and sex.
+        Also give age and sex to the model.
+    test : bool
+        Evaluate the best epoch on fold 10; otherwise fold 10 is not read.
     precision : str
-        ``"bfloat16"`` (autocast) or ``"float32"``; `configure` resolves ``"auto"`` to what the machine has.
+        Precision of the training steps: float32, bfloat16 (mixed precision), or auto for what the device supports.
+    device : str
+        Device to train on: cpu, cuda, or auto for a GPU if there is one.
     save_every_epoch : bool
-        Whether the weights of each epoch are kept, besides the best.
+        Keep the weights of every epoch, not only those of the best.
     loss : str
-        ``"bce"``, ``"weighted_bce"``, ``"focal"`` or ``"asymmetric"``.
+        Loss function: bce, weighted_bce, focal or asymmetric for labels, mse for age, height and weight.
     loss_options : dict
-        The loss's own numbers, see `ecgkit.training.losses`.
+        Options of the loss, such as ``{"gamma": 2.0}`` for focal; see `ecgkit.training.losses`.
     crop_seconds : float
-        Length of the random crops that the model is trained on; it then reads a whole record in windows of this length.
-        0 for training on whole records.
+        Length of the random crops to train on, in seconds, or 0 for whole records; whole records are then read in
+        windows of this length.
     crops_per_record : int
-        Crops of each record in an epoch.
+        Crops taken of each record per epoch.
     mixup : float
-        Parameter of the beta distribution that pairs of records are mixed by; 0 for no mixing.
+        Parameter of the beta distribution by which pairs of records are mixed, or 0 for no mixing.
     time_shift : float
-        Largest circular shift, in seconds; crops, which fall anywhere, are not shifted as well.
+        Largest circular shift of a record, in seconds; crops are not shifted.
     amplitude : float
-        Largest relative change of the amplitude.
+        Largest relative change of a record's amplitude.
     lead_dropout : float
-        Probability that a lead is silenced.
+        Probability that a lead is set to its mean, from 0 to below 1.
     noise : float
         Standard deviation of added white noise, in standard deviations of the lead.
     baseline : float
-        Amplitude of an added slow sine wave, in standard deviations of the lead.
+        Largest amplitude of an added slow sine wave, in standard deviations of the lead.
     model_options : dict
-        The architecture's own keywords.
-    test : bool
-        Whether fold 10 is evaluated; without it, `ecgkit evaluate SESSION` can do so later, once.
+        Options of the architecture, such as ``{"dropout": 0.5}``.
     recipe : str
-        Another recipe file than the model's own; `resolve` fills the other fields from it and leaves this one empty.
+        A recipe file of your own, which sets the parameters that are not set otherwise; empty for the model's recipe.
 
     Raises
     ------
     EcgkitError
-        If a value has the wrong type or lies outside what is allowed.
+        If a value has the wrong type or is not allowed.
     """
 
     dataset: str
     model: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
     label_set: str = "superclass"
+    target: str = ""
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
     weight_decay: float = 0.01
     schedule: str = "one_cycle"
     warm_up: float = 0.25
@@ -122,7 +135,9 @@ class TrainingConfig:
     seed: int = 0
     min_records: int = 0
     metadata: bool = False
+    test: bool = True
     precision: str = "float32"
+    device: str = "cpu"
     save_every_epoch: bool = False
     loss: str = "bce"
     loss_options: dict[str, Any] = field(default_factory=dict)
@@ -135,55 +150,85 @@ class TrainingConfig:
     noise: float = 0.0
     baseline: float = 0.0
     model_options: dict[str, Any] = field(default_factory=dict)
-    test: bool = True
     recipe: str = ""
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_choice("model", self.model, MODELS)
+        self._check_numbers()
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)
-        make_loss(self.loss, self.loss_options, positive_share=torch.ones(1))
-        for item in dataclasses.fields(self):
-            if isinstance(value := getattr(self, item.name), float) and not math.isfinite(value):
-                raise EcgkitError(f"{item.name} is {value}: give a finite number")
-        for name in ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record"):
-            if not getattr(self, name) > 0:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give a positive number")
-        for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give zero or a positive number")
-        for name in ("warm_up", "lead_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give a share from 0 to below 1")
-        if self.crops_per_record > 1 and not self.crop_seconds:
-            raise EcgkitError(f"crops_per_record is {self.crops_per_record} and there are no crops: set crop_seconds")
+        self._check_target()
+        from ecgkit import models
+        from ecgkit.training.losses import check_loss
+
+        check_loss(self.loss, self.loss_options)
+        if not models.is_user_file(self.model):
+            check_choice("model", self.model, models.MODELS)
+
+    @property
+    def monitor(self) -> str:
+        """The column of ``history.csv`` whose largest value marks the best epoch."""
+        return "validation_r2" if self.target in QUANTITIES else "validation_macro_auc"
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> TrainingConfig:
-        """Complete the settings that are not None: by the model's recipe for the dataset's source, then by defaults.
+        """Complete settings: by the model's recipe for the dataset's source, then by defaults.
 
         Raises
         ------
         EcgkitError
-            If dataset or model is missing or unknown, or a value does not fit.
+            If dataset or model is missing or unknown, or a value is not allowed.
         """
         for name in ("dataset", "model"):
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
-        check_choice("model", settings["model"], MODELS)
         manifest = read_manifest(root / paths.PROCESSED / settings["dataset"])
         config = configure(source=manifest["source"]["name"], **settings)
-        check_choice("label set", config.label_set, manifest["labels"])
+        if config.label_set:
+            check_choice("label set", config.label_set, manifest["labels"])
         if config.crop_seconds > (seconds := manifest["n_samples"] / manifest["sampling_rate"]):
             raise EcgkitError(
                 f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record"
             )
         return config
 
-    def inputs(self, root: Path) -> dict[str, Any]:
-        """Return the fingerprint of the dataset."""
-        return {"dataset_fingerprint": read_manifest(root / paths.PROCESSED / self.dataset)["fingerprint"]}
+    def inputs(self, root: Path) -> dict[str, str]:
+        """Return the fingerprints of the dataset and of a user's own model file."""
+        from ecgkit.models import is_user_file, locate
+
+        read = {"dataset_fingerprint": read_manifest(root / paths.PROCESSED / self.dataset)["fingerprint"]}
+        return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
+
+    def _check_numbers(self) -> None:
+        """Refuse numbers outside their range."""
+        for item in dataclasses.fields(self):
+            if isinstance(value := getattr(self, item.name), float) and not math.isfinite(value):
+                raise EcgkitError(f"{item.name} is {value}: give a finite number")
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                raise EcgkitError(f"{name} is {getattr(self, name)}: give a positive number")
+        for name in NOT_NEGATIVE:
+            if not getattr(self, name) >= 0:
+                raise EcgkitError(f"{name} is {getattr(self, name)}: give zero or a positive number")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) < 1:
+                raise EcgkitError(f"{name} is {getattr(self, name)}: give a number from 0 to below 1")
+        if self.crops_per_record > 1 and not self.crop_seconds:
+            raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
+
+    def _check_target(self) -> None:
+        """Refuse a target that does not go with the label set, the loss or the model's input."""
+        if self.target:
+            check_choice("target", self.target, TARGETS)
+        if bool(self.target) == bool(self.label_set):
+            raise EcgkitError(f"label_set is {self.label_set!r} and target is {self.target!r}: give one of the two")
+        if (self.loss == "mse") != (self.target in QUANTITIES):
+            raise EcgkitError(
+                f"loss is {self.loss!r} for {self.target or self.label_set}: mse is for {', '.join(QUANTITIES)}"
+            )
+        if self.metadata and self.target in ("age", "sex"):
+            raise EcgkitError(f"the target {self.target} is part of the metadata: train without metadata")
 
 
 def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | None = None) -> dict[str, Any]:
@@ -192,9 +237,9 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     Parameters
     ----------
     model : str
-        Name of an architecture.
+        Name of an architecture, or a user's own; the latter has no recipe that ships.
     source : str, optional
-        Name of the data's source, such as ``"demo"``; what the recipe says under ``[source.NAME]`` then comes on top.
+        Name of the data's source, such as ``"demo"``; the recipe's table ``[source.NAME]`` then overrides the rest.
     recipe : str or Path, optional
         Another recipe file than the one that ships.
 
@@ -206,44 +251,48 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     Raises
     ------
     EcgkitError
-        If the model is unknown, or the file is missing, is no TOML, or has a key that is no field.
+        If the file is missing, is not TOML, or has a key that is not a field.
     """
-    check_choice("model", model, MODELS)
     path = Path(recipe).expanduser() if recipe else RECIPES / f"{model}.toml"
+    if not recipe and not path.is_file():
+        return {}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EcgkitError(f"cannot read the recipe {path}: {error}") from error
-    of_sources = _table(path, "source", values.pop("source", {}))
-    values |= _table(path, f"source.{source}", of_sources.get(source or "", {}))
+    sources = _table(path, "source", values.pop("source", {}))
+    values |= _table(path, f"source.{source}", sources.get(source or "", {}))
     for name in ("model_options", "loss_options"):
         _table(path, name, values.get(name, {}))
-    known = {item.name for item in dataclasses.fields(TrainingConfig)}
-    if unknown := sorted(values.keys() - known):
-        raise EcgkitError(
-            f"the recipe {path} has the unknown key {unknown[0]!r}: choose from {', '.join(sorted(known))}"
-        )
+    _check_fields(values, f"the recipe {path} has the unknown key")
     return values
 
 
 def _table(path: Path, name: str, value: object) -> dict[str, Any]:
-    """Check that something in a recipe is a table."""
+    """Return a value of a recipe that must be a table."""
     if not isinstance(value, dict):
         raise EcgkitError(f"the recipe {path} has {name} = {value!r}: write a table, [{name}]")
     return value
 
 
+def _check_fields(values: dict[str, Any], problem: str) -> None:
+    """Refuse a name that is no field of `TrainingConfig`."""
+    known = {item.name for item in dataclasses.fields(TrainingConfig)}
+    if unknown := sorted(values.keys() - known):
+        raise EcgkitError(f"{problem} {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+
+
 def configure(
     *, dataset: str, model: str, source: str | None = None, recipe: str | Path | None = None, **settings: Any
 ) -> TrainingConfig:
-    """Fill a configuration: defaults, then the recipe, then what is set (None sets nothing).
+    """Resolve a configuration: defaults, overridden by the recipe, overridden by the settings that are not None.
 
     Parameters
     ----------
     dataset, model : str
-        As of `TrainingConfig`.
+        As for `TrainingConfig`.
     source : str, optional
-        Name of the dataset's source, which may have its own part of the recipe.
+        Name of the dataset's source, which may have its own table in the recipe.
     recipe : str or Path, optional
         Another recipe file than the one that ships.
     **settings
@@ -252,19 +301,29 @@ def configure(
     Returns
     -------
     TrainingConfig
+        Without ``"auto"``; with every option of architecture and loss, and the absolute path of a user's own model.
 
     Raises
     ------
     EcgkitError
-        If a name is unknown or a value does not fit.
+        If a name is unknown, a value is not allowed, or there is no GPU and ``device`` is ``"cuda"``.
     """
-    known = {item.name for item in dataclasses.fields(TrainingConfig)}
-    if unknown := sorted(settings.keys() - known):
-        raise EcgkitError(f"unknown parameter {unknown[0]!r}: choose from {', '.join(sorted(known))}")
-    given = {name: value for name, value in settings.items() if value is not None}
-    values = {"precision": AUTO} | read_recipe(model, source=source, recipe=recipe) | given
+    from ecgkit import models
+    from ecgkit.training.losses import resolve_loss_options
+
+    _check_fields(settings, "unknown parameter")
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    if models.is_user_file(model):
+        model = models.absolute_spec(model)
+    values = {"precision": AUTO, "device": AUTO} | read_recipe(model, source=source, recipe=recipe)
+    if target := chosen.get("target"):
+        values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
+    values |= chosen
+    values["device"] = resolve_device(values["device"])
     if values["precision"] == AUTO:
-        values["precision"] = "bfloat16" if has_bfloat16() else "float32"
+        from ecgkit.inference.batches import has_bfloat16
+
+        values["precision"] = "bfloat16" if has_bfloat16(values["device"]) else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
     return TrainingConfig(**(values | {"dataset": dataset, "model": model, "recipe": ""}))
@@ -281,19 +340,24 @@ def recorded_config(session: Session) -> TrainingConfig:
     Returns
     -------
     TrainingConfig
+        Its model is the session's own copy where the user's own file was trained.
 
     Raises
     ------
     EcgkitError
         If it lacks a parameter of this version, or has one that this version does not know.
     """
-    recorded = {name: value for name, value in session.config.items() if name != "dataset_fingerprint"}
+    from ecgkit import models
+
+    recorded = {name: value for name, value in session.config.items() if name not in INPUTS}
     try:
+        if models.is_user_file(recorded["model"]):
+            recorded["model"] = models.absolute_spec(Path(recorded["model"]).name, session.path / "weights")
         config = TrainingConfig(**recorded)
-        # An option that came later would take a default that the session was not trained with.
+        # An option that was added later would take a default that the session was not trained with.
         if lacking := sorted(model_options(config.model, {}).keys() - config.model_options.keys()):
-            raise TypeError(f"it does not say {lacking[0]!r} of {config.model}")
-    except TypeError as error:
+            raise TypeError(f"no {lacking[0]!r} of {config.model}")
+    except (KeyError, TypeError) as error:
         raise EcgkitError(
             f"{session.path / 'config.json'} is of another version of ecgkit ({error}): install that, or train again"
         ) from error
@@ -301,12 +365,25 @@ def recorded_config(session: Session) -> TrainingConfig:
 
 
 def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Resolve an architecture's own keywords: its defaults, then what is given; sequences as JSON has them.
+    """Resolve an architecture's options, defaults included, with lists for tuples, as in JSON."""
+    from ecgkit.models import resolve_options
+
+    options = resolve_options(model, given)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def resolve_device(device: str) -> str:
+    """Return ``"cpu"`` or ``"cuda"`` for these and ``"auto"``.
 
     Raises
     ------
     EcgkitError
-        If the architecture has no keyword of this name.
+        If the device is unknown, or is ``"cuda"`` where there is no GPU.
     """
-    options = resolve_options(model, given)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    import torch
+
+    check_choice("device", device, (AUTO, *DEVICES))
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise EcgkitError("device is 'cuda', but torch finds no CUDA GPU here: choose cpu or auto")
+    return device if device != AUTO else "cuda" if available else "cpu"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from ecgkit.datasets.store import Dataset
+from ecgkit import paths
+from ecgkit.datasets.store import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.signals.prepare import network_input
-from ecgkit.stats.folds import TRAIN_FOLDS
+from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.training.config import TrainingConfig
+from ecgkit.training.targets import with_target
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
@@ -132,3 +136,48 @@ def dataset_metadata(dataset: Dataset, scaler: MetadataScaler | None) -> NDArray
         return None
     age = dataset.records["age"].to_numpy(np.float64, na_value=np.nan)
     return scaler(age, dataset.records["sex"].astype("object").tolist())
+
+
+def training_data(config: TrainingConfig, root: Path, *, test: bool | None = None) -> Dataset:
+    """Open the dataset of a training with the labels or the target that it learns.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The training.
+    root : Path
+        The folder of data sets and sessions.
+    test : bool, optional
+        Whether fold 10 is opened; by default as the configuration has it.
+
+    Returns
+    -------
+    Dataset
+        For a target, only the records whose value is known.
+
+    Raises
+    ------
+    EcgkitError
+        If dataset or label set is missing, a patient is in two splits, a split is empty, or the crops do not fit.
+    """
+    with_test = config.test if test is None else test
+    dataset = open_dataset(
+        root / paths.PROCESSED / config.dataset,
+        label_set=config.label_set or None,
+        min_records=config.min_records,
+        folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
+    )
+    dataset = with_target(dataset, config.target) if config.target else dataset
+    dataset.check_splits()
+    input_samples(config, dataset)
+    return dataset
+
+
+def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
+    """Return how many samples a model reads at once: those of a crop, or else of a record."""
+    if not config.crop_seconds:
+        return dataset.n_samples
+    n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate
+    if not 1 <= n_samples <= dataset.n_samples:
+        raise EcgkitError(f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record")
+    return n_samples

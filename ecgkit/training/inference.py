@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgkit import paths
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import BATCH, Arrays, records_at_once, run_batches
 from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
@@ -20,7 +19,7 @@ from ecgkit.sessions import Session
 from ecgkit.signals.prepare import network_input
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
-from ecgkit.training.data import dataset_metadata
+from ecgkit.training.data import dataset_metadata, training_data
 
 
 def run_over_dataset(
@@ -88,7 +87,7 @@ def check_match(trained: TrainedModel, dataset: Dataset) -> None:
 
 
 def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Give the probability of each class.
+    """Predict the probability of each class, or the value of a quantity in its unit.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64
     Returns
     -------
     ndarray of float32, shape (records, classes)
-        As the network gives them, not calibrated.
+        Uncalibrated.
 
     Raises
     ------
@@ -110,14 +109,13 @@ def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64
         If model and dataset do not match.
     """
     check_match(trained, dataset)
-    model = trained.model
-    return run_over_dataset(trained, dataset, positions, lambda signal, metadata: model(signal, metadata).sigmoid())
+    return run_over_dataset(trained, dataset, positions, trained.predict)
 
 
 def predict_folds(
     trained: TrainedModel, dataset: Dataset, *, folds: Sequence[int] = (VALIDATION_FOLD, TEST_FOLD)
 ) -> pd.DataFrame:
-    """Predict folds 9 and 10 with a finished model.
+    """Predict fold 9, and fold 10 if the dataset was opened with it.
 
     Parameters
     ----------
@@ -131,13 +129,14 @@ def predict_folds(
     Returns
     -------
     DataFrame
-        ``record_id``, ``patient_id``, ``fold``, and for each class ``true_CLASS`` and ``prob_CLASS``.
+        ``record_id``, ``patient_id``, ``fold``, and for each class ``true_CLASS`` and ``prob_CLASS``; of a quantity,
+        such as age, ``true_age`` and ``predicted_age``.
     """
     positions = dataset.folds(*folds)
     probabilities = predict(trained, dataset, positions)
     table = dataset.records.loc[positions, ["record_id", "patient_id", "fold"]].reset_index(drop=True)
     truth = dataset.labels.iloc[positions].reset_index(drop=True).add_prefix("true_")
-    columns = [f"prob_{name}" for name in dataset.classes]
+    columns = [f"{'predicted' if trained.target else 'prob'}_{name}" for name in dataset.classes]
     return pd.concat([table, truth, pd.DataFrame(probabilities, columns=columns)], axis=1)
 
 
@@ -176,7 +175,7 @@ class TrainedSession:
     dataset: Dataset
 
 
-def open_trained(session: Session, root: Path) -> TrainedSession:
+def open_trained(session: Session, root: Path, *, test: bool | None = None) -> TrainedSession:
     """Open the best checkpoint of a training session together with the dataset that it was trained on.
 
     Parameters
@@ -185,6 +184,8 @@ def open_trained(session: Session, root: Path) -> TrainedSession:
         With ``config.json`` and ``weights/best.safetensors``.
     root : Path
         The folder that holds the datasets' folder.
+    test : bool, optional
+        Whether fold 10 of the dataset is opened; by default as the session was trained.
 
     Returns
     -------
@@ -200,10 +201,7 @@ def open_trained(session: Session, root: Path) -> TrainedSession:
         members = ", ".join(recorded.get("members", ()))
         raise EcgkitError(f"{session.name} is an ensemble and has no network of its own: give a member ({members})")
     config = recorded_config(session)
-    folder = root / paths.PROCESSED / config.dataset
-    dataset = open_dataset(folder, label_set=config.label_set, min_records=config.min_records)
+    dataset = training_data(config, root, test=test)
     if dataset.fingerprint != recorded.get("dataset_fingerprint"):
-        raise EcgkitError(
-            f"{folder} is not the dataset that {session.name} was trained on: preprocess it as it was, or train again"
-        )
+        raise EcgkitError(f"{dataset.path} is not the dataset that {session.name} was trained on: preprocess it again")
     return TrainedSession(session, config, load_weights(session.best_weights), dataset)

@@ -1,6 +1,6 @@
-"""Losses of multilabel training: each maps logits and labels, ``(records, classes)``, to one number.
+"""Losses: each maps outputs and labels, both ``(records, classes)``, to one number.
 
-A label may lie between 0 and 1 (mixup makes such labels): every loss is then the mixture of its two sides.
+Mixup makes labels between 0 and 1: the loss of labels is then the weighted mean of the losses of both labels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class BinaryCrossEntropy(nn.Module):
         super().__init__()
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Give the loss of a batch."""
+        """Compute the loss of a batch."""
         return functional.binary_cross_entropy_with_logits(logits, labels)
 
 
@@ -34,7 +34,7 @@ class ClassWeighted(nn.Module):
     positive_share : Tensor, shape (classes,)
         Share of the training records that carry each class.
     power : float, default 1.0
-        1 lets positives and negatives of a class weigh the same in all, 0 is plain cross-entropy, 0.5 lies between.
+        With 1, positives and negatives of a class have the same total weight; 0 is plain cross-entropy.
     """
 
     def __init__(self, *, positive_share: Tensor, power: float = 1.0) -> None:
@@ -42,21 +42,21 @@ class ClassWeighted(nn.Module):
         check_range("power", power, 0.0, 1.0)
         self.weight: Tensor
         weight = ((1 - positive_share) / positive_share.clamp(min=1e-6)) ** power
-        # A class without a positive label in the training folds has no weight to give.
+        # A class without a positive label in the training folds keeps weight 1.
         self.register_buffer("weight", weight.where(positive_share > 0, 1.0), persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Give the loss of a batch."""
+        """Compute the loss of a batch."""
         return functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=self.weight)
 
 
 class Focal(nn.Module):
-    """Focal loss: what is already told apart well counts for less (Lin et al., 2017, arXiv:1708.02002).
+    """Focal loss: records that are already classified well count for less (Lin et al., 2017, arXiv:1708.02002).
 
     Parameters
     ----------
     alpha : float, default 0.5
-        Weight of the positive labels, the negative ones have ``1 - alpha``; the paper's detector has 0.25.
+        Weight of the positive labels; negative ones have ``1 - alpha``. The paper's detector has 0.25.
     gamma : float, default 2.0
         How strongly easy labels are discounted; 0 for none.
     """
@@ -68,7 +68,7 @@ class Focal(nn.Module):
         self.alpha, self.gamma = alpha, gamma
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Give the loss of a batch."""
+        """Compute the loss of a batch."""
         positive = -self.alpha * torch.sigmoid(-logits) ** self.gamma * functional.logsigmoid(logits)
         negative = -(1 - self.alpha) * torch.sigmoid(logits) ** self.gamma * functional.logsigmoid(-logits)
         return (labels * positive + (1 - labels) * negative).mean()
@@ -84,7 +84,7 @@ class Asymmetric(nn.Module):
     gamma_negative : float, default 4.0
         Discount of easy negative labels.
     clip : float, default 0.05
-        Probabilities of negative labels are lowered by this much; below it they have no loss.
+        Subtracted from the probabilities of negative labels; below it they have no loss.
 
     References
     ----------
@@ -99,12 +99,34 @@ class Asymmetric(nn.Module):
         self.gamma_positive, self.gamma_negative, self.clip = gamma_positive, gamma_negative, clip
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Give the loss of a batch."""
+        """Compute the loss of a batch."""
         shifted = (torch.sigmoid(logits) - self.clip).clamp(min=0.0)
         positive = -(torch.sigmoid(-logits) ** self.gamma_positive) * functional.logsigmoid(logits)
-        # With a clip of 0, 1 - p would round to 0 for large logits; the loss then is that of the paper with p < 1.
+        # With a clip of 0, 1 - p would round to 0 for large logits: the logarithm is bounded.
         negative = -(shifted**self.gamma_negative) * torch.log((1 - shifted).clamp(min=1e-8))
         return (labels * positive + (1 - labels) * negative).mean()
+
+
+class SquaredError(nn.Module):
+    """Squared error of a quantity that is standardised with the training folds, the mean over records.
+
+    Parameters
+    ----------
+    mean, std : float
+        Of the known values in folds 1-8, in the quantity's unit.
+    """
+
+    def __init__(self, *, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, outputs: Tensor, values: Tensor) -> Tensor:
+        """Compute the loss of a batch: standardised outputs against values in their unit."""
+        return functional.mse_loss(outputs, (values - self.mean) / self.std)
+
+    def in_units(self, outputs: Tensor) -> Tensor:
+        """Convert standardised outputs to the quantity's unit."""
+        return outputs * self.std + self.mean
 
 
 LOSSES: dict[str, type[nn.Module]] = {
@@ -112,21 +134,29 @@ LOSSES: dict[str, type[nn.Module]] = {
     "weighted_bce": ClassWeighted,
     "focal": Focal,
     "asymmetric": Asymmetric,
+    "mse": SquaredError,
 }
 """Every loss by the name that users give."""
 
+STATISTICS = ("positive_share", "mean", "std")
+"""What a loss takes from the training folds, not from the user."""
 
-def make_loss(name: str, options: dict[str, Any], *, positive_share: Tensor) -> nn.Module:
-    """Make a loss.
+
+def make_loss(
+    name: str, options: dict[str, Any], *, positive_share: Tensor, mean: float = 0.0, std: float = 1.0
+) -> nn.Module:
+    """Create a loss.
 
     Parameters
     ----------
     name : str
         A name of `LOSSES`.
     options : dict
-        The loss's own numbers, such as ``{"gamma": 2.0}``.
+        Options of the loss, such as ``{"gamma": 2.0}``.
     positive_share : Tensor, shape (classes,)
-        Share of the training records that carry each class.
+        Share of the training records that carry each class, for ``"weighted_bce"``.
+    mean, std : float
+        Of the quantity in the training records, for ``"mse"``.
 
     Returns
     -------
@@ -138,21 +168,27 @@ def make_loss(name: str, options: dict[str, Any], *, positive_share: Tensor) -> 
         If there is no loss of this name, or it has no such option, or an option is out of its range.
     """
     resolved = resolve_loss_options(name, options)
-    share = {"positive_share": positive_share} if name == "weighted_bce" else {}
-    return LOSSES[name](**resolved, **share)
+    statistics = {"positive_share": positive_share, "mean": mean, "std": std}
+    taken = inspect.signature(LOSSES[name]).parameters.keys() & statistics.keys()
+    return LOSSES[name](**resolved, **{key: statistics[key] for key in taken})
+
+
+def check_loss(name: str, options: dict[str, Any]) -> None:
+    """Refuse a loss or an option of a loss that `make_loss` would refuse."""
+    make_loss(name, options, positive_share=torch.ones(1))
 
 
 def resolve_loss_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Resolve a loss's own numbers: its defaults, then what is given.
+    """Resolve the options of a loss: its defaults, overridden by the given values.
 
     Raises
     ------
     EcgkitError
-        If there is no loss of this name, or it has no such option, or a value is no number.
+        If there is no loss of this name, or it has no such option, or a value is not a number.
     """
     check_choice("loss", name, LOSSES)
     parameters = inspect.signature(LOSSES[name]).parameters
-    defaults = {key: parameter.default for key, parameter in parameters.items() if key != "positive_share"}
+    defaults = {key: parameter.default for key, parameter in parameters.items() if key not in STATISTICS}
     for key, value in given.items():
         if key not in defaults:
             raise EcgkitError(f"the loss {name} has no option {key!r}: choose from {', '.join(defaults) or 'none'}")

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from ecgkit.datasets.store import Dataset
-from ecgkit.errors import EcgkitError
+from ecgkit.inference.metadata import TargetScale
 from ecgkit.inference.weights import TrainedModel
-from ecgkit.models import create_model
+from ecgkit.io import file_sha256
+from ecgkit.models import create_model, is_user_file, locate
+from ecgkit.models.user_file import check_model
 from ecgkit.signals.filters import Filters
 from ecgkit.signals.prepare import Preparation
+from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import fit_metadata_scaler
-
-
-def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
-    """Return the samples that a model reads at once: those of a crop, or else of a record."""
-    if not config.crop_seconds:
-        return dataset.n_samples
-    n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate
-    if not 1 <= n_samples <= dataset.n_samples:
-        raise EcgkitError(f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record")
-    return n_samples
+from ecgkit.training.data import fit_metadata_scaler, input_samples
+from ecgkit.training.targets import QUANTITIES
 
 
 def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
-    """Make the untrained model of a configuration for a dataset; its weights follow from ``config.seed``.
+    """Create the untrained model of a configuration for a dataset; its weights follow from ``config.seed``.
 
     Parameters
     ----------
     config : TrainingConfig
         The architecture and its options.
     dataset : Dataset
-        Opened with the label set of the configuration.
+        Opened with the label set or the target of the configuration.
 
     Returns
     -------
@@ -61,4 +56,27 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     }
     torch.manual_seed(config.seed)
     model = create_model(config.model, **keywords)
-    return TrainedModel(model, config.model, keywords, dataset.classes, config.label_set, preparation, scaler)
+    name, sha256 = config.model, ""
+    if is_user_file(config.model):
+        check_model(model)
+        file, class_name = locate(config.model)
+        name, sha256 = f"{file.name}:{class_name}", file_sha256(file)
+    return TrainedModel(
+        model=model,
+        name=name,
+        keywords=keywords,
+        classes=dataset.classes,
+        label_set=config.label_set,
+        preparation=preparation,
+        scaler=scaler,
+        target=fit_target_scale(config.target, dataset),
+        sha256=sha256,
+    )
+
+
+def fit_target_scale(target: str, dataset: Dataset) -> TargetScale | None:
+    """Compute mean and standard deviation of a quantity over folds 1-8; None for any other target."""
+    if target not in QUANTITIES:
+        return None
+    values = dataset.labels[target].to_numpy(np.float64)[dataset.folds(*TRAIN_FOLDS)]
+    return TargetScale(target, QUANTITIES[target].unit, float(values.mean()), float(values.std()) or 1.0)

@@ -1,4 +1,4 @@
-"""The training and validation step, for Lightning to loop over."""
+"""The training and validation steps that Lightning loops over."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from sklearn.metrics import r2_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -19,11 +20,11 @@ from ecgkit.stats import macro_auc
 from ecgkit.training.augmentation import make_augmentation, mix
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
-from ecgkit.training.losses import make_loss
+from ecgkit.training.losses import SquaredError
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split parameters into weights, which decay, and biases and normalisation, which do not."""
+    """Split the parameters into weights, which decay, and biases and normalisation, which do not."""
 
     def choose(*, decaying: bool) -> list[nn.Parameter]:
         return [p for p in model.parameters() if p.requires_grad and (p.ndim > 1) == decaying]
@@ -34,34 +35,33 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-class Classifier(pl.LightningModule):
-    """Multilabel training with AdamW, a loss and a schedule of the learning rate.
+class Module(pl.LightningModule):
+    """The training and validation steps: AdamW, a loss and a schedule of the learning rate.
 
     Parameters
     ----------
     model : ECGModel
-        The network to train, in place.
+        The network, which is trained in place.
     config : TrainingConfig
         Recipe and seed.
-    positive_share : Tensor, shape (classes,)
-        Share of the training records that carry each class.
+    loss : Module
+        Made by `ecgkit.training.losses.make_loss`.
 
     References
     ----------
     Loshchilov and Hutter (2019), arXiv:1711.05101 (AdamW).
     """
 
-    def __init__(self, model: ECGModel, config: TrainingConfig, positive_share: Tensor) -> None:
+    def __init__(self, model: ECGModel, config: TrainingConfig, loss: nn.Module) -> None:
         super().__init__()
-        self.model, self.config = model, config
-        self.loss = make_loss(config.loss, config.loss_options, positive_share=positive_share)
+        self.model, self.config, self.loss = model, config, loss
         self.augment = make_augmentation(config, model)
         self.generator, self.rng = torch.Generator(), np.random.default_rng()
         self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Draw everything random of an epoch from (seed, epoch, rank), so that a resumed run is the run itself."""
+        """Seed all random numbers of an epoch with (seed, epoch, rank): a resumed training repeats them."""
         del batch
         if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
             return
@@ -72,7 +72,7 @@ class Classifier(pl.LightningModule):
         self.train_losses.clear()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Give the loss of an augmented batch."""
+        """Compute the loss of an augmented batch."""
         signal, labels, metadata = batch
         signal = self.augment(signal, self.generator)
         if self.config.mixup:
@@ -82,27 +82,31 @@ class Classifier(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Collect the logits of a batch in float32, as the finished model will be evaluated."""
+        """Collect the outputs for a batch in float32, as the finished model will be evaluated."""
         signal, labels, metadata = batch
         with torch.autocast(self.device.type, enabled=False):
             self.outputs.append((self.model(signal, metadata).float(), labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and macro AUC of the whole fold 9; every process of several sees all of it."""
-        logits, labels = (torch.cat(part) for part in zip(*self.outputs, strict=True))
+        """Log the loss and the monitored metric of fold 9, which every process reads as a whole."""
+        outputs, labels = (torch.cat(part) for part in zip(*self.outputs, strict=True))
         self.outputs.clear()
-        if not torch.isfinite(logits).all():
+        if not torch.isfinite(outputs).all():
             rate = self.config.learning_rate
             raise EcgkitError(
-                f"epoch {self.current_epoch + 1} gave logits that are no numbers: lower learning_rate {rate}"
+                f"the outputs of epoch {self.current_epoch + 1} are not finite: lower learning_rate {rate}"
             )
-        loss = self.loss(logits, labels)
-        auc = macro_auc(labels.cpu().numpy() > 0, logits.sigmoid().cpu().numpy())
-        self.log("validation_loss", loss)
-        self.log("validation_macro_auc", torch.tensor(auc, dtype=torch.float32))
+        self.log("validation_loss", self.loss(outputs, labels))
+        self.log(self.config.monitor, torch.tensor(self.score(outputs, labels), dtype=torch.float32))
+
+    def score(self, outputs: Tensor, labels: Tensor) -> float:
+        """Compute the macro AUC of the classes, or R2 of a quantity."""
+        if isinstance(self.loss, SquaredError):
+            return float(r2_score(labels.cpu().numpy(), self.loss.in_units(outputs).cpu().numpy()))
+        return macro_auc(labels.cpu().numpy() > 0, outputs.sigmoid().cpu().numpy())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Make AdamW and its schedule."""
+        """Create AdamW and its schedule."""
         optimizer = torch.optim.AdamW(
             parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
         )
@@ -111,25 +115,25 @@ class Classifier(pl.LightningModule):
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, *, steps: int) -> LRScheduler:
-    """Make the schedule of the learning rate.
+    """Create the schedule of the learning rate.
 
     Parameters
     ----------
     optimizer : Optimizer
-        With the peak as its learning rate.
+        Its learning rate is the peak.
     config : TrainingConfig
         Its ``warm_up`` and ``schedule``: ``"one_cycle"`` (Smith and Topin, 2018, arXiv:1708.07120), ``"cosine"`` down
-        to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983) or ``"constant"``, the last two after a linear rise.
+        to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983) or ``"constant"``, both after a linear warm-up.
     steps : int
-        Of the whole training.
+        Number of steps of the whole training.
 
     Returns
     -------
     LRScheduler
-        To be stepped after every batch.
+        To step after every batch.
     """
     if config.schedule == "one_cycle":
-        # torch divides by the length of the rise less one step, so that a rise of exactly one step is an error there.
+        # torch divides by the length of the warm-up minus one step, so that exactly one step is an error there.
         warm_up = config.warm_up if config.warm_up * steps != 1 else 1.5 / steps
         return OneCycleLR(optimizer, max_lr=config.learning_rate, total_steps=steps, pct_start=warm_up)
     rise = round(config.warm_up * steps)

@@ -420,24 +420,3 @@ def test_arguments_of_the_chain_are_checked_before_the_first_step(tmp_path: Path
     with pytest.raises(EcgkitError, match="vit"):
         pipeline.run(tmp_path, dataset="demo", models=["resnet1d", "vit"])
     assert list(tmp_path.iterdir()) == []
-
-
-def readme_commands() -> list[str]:
-    """Give the lines of README's code blocks that call ecgkit with arguments that stand for themselves."""
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    lines = [line.strip() for block in readme.split("```")[1::2] for line in block.splitlines()]
-    calls = [line for line in lines if re.match(r"(\S*[/\\])?ecgkit ", line) and "[" not in line]
-    return [
-        re.sub(r"^\S*ecgkit ", "", line).split("#")[0].strip()
-        for line in calls
-        if not re.search(r"\b[A-Z]{3,}\b", line)
-    ]
-
-
-@pytest.mark.parametrize("command", readme_commands())
-def test_commands_of_the_readme_can_be_parsed(command: str) -> None:
-    assert make_parser().parse_args(command.split()).command in command
-
-
-def test_the_readme_has_commands() -> None:
-    assert len(readme_commands()) >= 3

@@ -20,7 +20,7 @@ from ecgkit.evaluation.leaderboard import PUBLISHED, cost, leaderboard, publishe
 from ecgkit.sessions import Session
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.training import config as training_config
-from ecgkit.training.fit import fit
+from ecgkit.training.fitting import fit
 from ecgkit.training.inference import predict_folds
 
 

@@ -11,8 +11,9 @@ from ecgkit.datasets.store import Dataset
 from ecgkit.models import MODELS
 from ecgkit.training.config import configure
 from ecgkit.training.data import Batches, ShuffledBatches, loader
+from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
-from ecgkit.training.module import Classifier
+from ecgkit.training.module import Module
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -22,7 +23,8 @@ def test_two_steps(model: str, demo_dataset: Dataset) -> None:
     config = dataclasses.replace(config, batch_size=8)
     trained = new_model(config, demo_dataset)
     before = {name: tensor.clone() for name, tensor in trained.model.named_parameters()}
-    training = Classifier(trained.model.train(), config, torch.full((5,), 0.3))
+    loss = make_loss(config.loss, config.loss_options, positive_share=torch.full((5,), 0.3))
+    training = Module(trained.model.train(), config, loss)
     optimizer = torch.optim.AdamW(trained.model.parameters(), lr=config.learning_rate)
     batches = ShuffledBatches(demo_dataset.folds(1), batch_size=8, seed=0, repeats=config.crops_per_record)
     for step, batch in zip(range(2), loader(Batches(demo_dataset), batches), strict=False):

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-SAVED = 7
-"""Values a unit and step that the fused way back needs: input gate, forget gate, cell input, output gate, the
-derivative of the forget gate's logarithm, cell and normaliser."""
+from ecgkit.models.kernels.layout import SAVED
 
 
 def slstm(

@@ -24,7 +24,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload, register_jitable
 from torch import Tensor
 
-from ecgkit.models.kernels.slstm import SAVED
+from ecgkit.models.kernels.layout import SAVED
 
 BLOCK = 8
 """Records of a task; even, since they are multiplied in pairs."""

@@ -1,4 +1,4 @@
-"""Fit a model into a session: Lightning's loop, the best checkpoint by fold 9, and a place to go on from."""
+"""Fit a model in a session: Lightning's loop, the best checkpoint by fold 9, and a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -21,54 +21,45 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from torch.utils.data import DataLoader
 
 from ecgkit.datasets.store import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import records_at_once
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import write_atomically
+from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
+from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
-from ecgkit.training.module import Classifier, mean_loss
+from ecgkit.training.module import Module, mean_loss
 
-MONITOR = "validation_macro_auc"
+METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
 HISTORY = "history.csv"
 OnEpoch = Callable[[int, float], None]
 
 
 class SessionWriter(Callback):
-    """Write the session's files as training goes: a line an epoch, the history, and the best weights.
-
-    Parameters
-    ----------
-    session : Session
-        Where to write.
-    trained : TrainedModel
-        The model in training with its facts.
-    config : TrainingConfig
-        How many epochs there will be at most, and whether each one's weights are kept.
-    on_epoch : callable, optional
-        Called after each epoch with its number (from 1) and the macro AUC on fold 9.
-    """
+    """Write the session's files during training: one log line per epoch, the history, and the best weights."""
 
     def __init__(
         self, session: Session, trained: TrainedModel, config: TrainingConfig, on_epoch: OnEpoch | None = None
     ) -> None:
         self.session, self.trained, self.on_epoch = session, trained, on_epoch
-        self.epochs, self.save_every_epoch = config.epochs, config.save_every_epoch
-        self.best_auc, self.best_epoch = float("-inf"), 0
+        self.config, self.metric = config, METRIC_NAMES[config.monitor]
+        self.best_score, self.best_epoch = float("-inf"), 0
         self.started = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what ``last.ckpt`` keeps of this object."""
-        return {"best_auc": self.best_auc, "best_epoch": self.best_epoch}
+        """Return what ``last.ckpt`` keeps of this object."""
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what ``last.ckpt`` kept."""
-        self.best_auc, self.best_epoch = state_dict["best_auc"], state_dict["best_epoch"]
+        """Restore what ``last.ckpt`` kept."""
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
@@ -79,49 +70,49 @@ class SessionWriter(Callback):
             self.started = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights if fold 9 says that they are the best so far."""
+        """Save the weights if their score on fold 9 is the best so far."""
         del pl_module
-        auc = float(trainer.callback_metrics[MONITOR])
+        score = float(trainer.callback_metrics[self.config.monitor])
         epoch = trainer.current_epoch + 1
-        is_best = auc > self.best_auc
+        is_best = score > self.best_score
         if is_best:
-            self.best_auc, self.best_epoch = auc, epoch
+            self.best_score, self.best_epoch = score, epoch
         if is_best and trainer.is_global_zero:
             self.trained.save(self.session.best_weights)
-        if self.save_every_epoch and trainer.is_global_zero:
+        if self.config.save_every_epoch and trainer.is_global_zero:
             self.trained.save(self.session.path / "weights" / f"epoch_{epoch:03d}.safetensors")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's line and its row of the history."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, Classifier)  # noqa: S101 - for the type checker
+        assert isinstance(pl_module, Module)  # noqa: S101 - for the type checker
         row = {
             "epoch": trainer.current_epoch + 1,
             "train_loss": mean_loss(pl_module.train_losses),
             "validation_loss": float(trainer.callback_metrics["validation_loss"]),
-            MONITOR: float(trainer.callback_metrics[MONITOR]),
+            self.config.monitor: float(trainer.callback_metrics[self.config.monitor]),
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self.started, 2),
         }
         history = pd.concat([read_history(self.session, before=row["epoch"]), pd.DataFrame([row])])
         write_atomically(self.session.path / HISTORY, history.to_csv(index=False).encode())
-        left = timedelta(seconds=round(history["seconds"].mean() * (self.epochs - row["epoch"])))
+        left = timedelta(seconds=round(history["seconds"].mean() * (self.config.epochs - row["epoch"])))
         best = "  best so far" if self.best_epoch == row["epoch"] else ""
         self.session.log(
-            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['train_loss']:.4f}"
-            f"  fold 9: loss {row['validation_loss']:.4f}, macro AUC {row[MONITOR]:.4f}"
+            f"epoch {row['epoch']:>3}/{self.config.epochs}  loss {row['train_loss']:.4f}"
+            f"  fold 9: loss {row['validation_loss']:.4f}, {self.metric} {row[self.config.monitor]:.4f}"
             f"  {row['seconds']:.0f} s, {left} left{best}"
         )
         if self.on_epoch is not None:
-            self.on_epoch(trainer.current_epoch + 1, row[MONITOR])
+            self.on_epoch(trainer.current_epoch + 1, row[self.config.monitor])
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Write checkpoints whole or not at all: Lightning's own are copied in pieces where /tmp is another disk."""
+    """Write checkpoints atomically: Lightning copies its own from /tmp, which may be on another disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint in place of the one before."""
+        """Replace the previous checkpoint."""
         del storage_options
         data = io.BytesIO()
         torch.save(checkpoint, data)
@@ -129,13 +120,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 def check_checkpoint(path: Path) -> bool:
-    """Tell whether there is a checkpoint to go on from.
-
-    Raises
-    ------
-    EcgkitError
-        If it cannot be read.
-    """
+    """Return True if there is a checkpoint to resume from, and refuse one that cannot be read."""
     if not path.is_file():
         return False
     try:
@@ -143,26 +128,26 @@ def check_checkpoint(path: Path) -> bool:
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         why = str(error).partition("\n")[0]
         raise EcgkitError(
-            f"cannot go on from {path} ({why}): remove it, and the training begins at its first epoch again"
+            f"cannot resume from {path} ({why}): remove it to train again from the first epoch"
         ) from error
     return True
 
 
 def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFrame:
-    """Read ``history.csv``, one row an epoch, up to an epoch; empty if there is none.
+    """Read ``history.csv``, one row per epoch; empty if there is none.
 
     Parameters
     ----------
     session : Session
         The session.
     before : float
-        Rows of this epoch and later ones are left out.
+        Leave out the rows of this epoch and of later ones.
 
     Returns
     -------
     DataFrame
-        ``epoch`` (from 1), ``train_loss``, ``validation_loss``, ``validation_macro_auc``, ``learning_rate`` and
-        ``seconds``.
+        ``epoch`` (from 1), ``train_loss``, ``validation_loss``, ``validation_macro_auc`` (``validation_r2`` of a
+        quantity), ``learning_rate`` and ``seconds``.
     """
     path = session.path / HISTORY
     if not path.is_file():
@@ -173,7 +158,7 @@ def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFr
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says of its own set-up; the session's log says what a user wants to know."""
+    """Silence Lightning's messages about its own set-up."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -193,7 +178,7 @@ def quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt: Lightning makes it an exit and leaves the signal ignored."""
+    """Keep Ctrl-C a KeyboardInterrupt: Lightning turns it into an exit and leaves the signal ignored."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -205,29 +190,29 @@ def interruptible() -> Iterator[None]:
 
 
 def is_complete(history: pd.DataFrame, config: TrainingConfig) -> bool:
-    """Tell from the history whether a training has had all its epochs, or was stopped early."""
+    """Return True if a training has had all its epochs or was stopped early, by its history."""
     if history.empty:
         return False
-    since_best = len(history) - 1 - int(history[MONITOR].to_numpy().argmax())
+    since_best = len(history) - 1 - int(history[config.monitor].to_numpy().argmax())
     return len(history) >= config.epochs or since_best >= config.patience
 
 
 def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter) -> pl.Trainer:
-    """Set up Lightning for one CPU, one GPU, or as many as a launcher such as torchrun gives."""
+    """Set up Lightning for one CPU, one GPU, or all devices of a launcher such as torchrun."""
     last = ModelCheckpoint(
         dirpath=session.path / "weights", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     return pl.Trainer(
-        accelerator="auto",
+        accelerator=config.device,
         # Several GPUs need a launcher, such as torchrun: from inside a notebook's kernel they cannot be started.
         devices="auto" if "WORLD_SIZE" in os.environ else 1,
         precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip,
-        # On a GPU some operations have no deterministic form: there the run goes on and says which.
-        deterministic="warn" if torch.cuda.is_available() else True,
+        # On a GPU some operations have no deterministic form: Lightning warns about these.
+        deterministic="warn" if config.device == "cuda" else True,
         plugins=[WholeCheckpoints()],
-        callbacks=[writer, EarlyStopping(MONITOR, mode="max", patience=config.patience), last],
+        callbacks=[writer, EarlyStopping(config.monitor, mode="max", patience=config.patience), last],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=False,
@@ -238,94 +223,117 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
 
 
 def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch: OnEpoch | None = None) -> TrainedModel:
-    """Train a model on folds 1-8, keep the epoch that is best on fold 9, and go on where an earlier call was cut off.
+    """Train a model on folds 1-8 and keep the epoch that is best on fold 9; resume an interrupted training.
 
     Parameters
     ----------
     session : Session
-        Takes ``history.csv``, ``training_log.txt``, ``weights/best.safetensors`` and ``weights/last.ckpt``.
+        Receives ``history.csv``, ``training_log.txt``, ``weights/best.safetensors`` and ``weights/last.ckpt``, and a
+        copy of a user's own model file in ``weights/``.
     config : TrainingConfig
-        The recipe.
+        The configuration, as resolved.
     dataset : Dataset
-        Opened with ``config.label_set``.
+        Opened by `ecgkit.training.data.open_data`; fold 10 is not read.
     on_epoch : callable, optional
-        Called after each epoch with its number (from 1) and the macro AUC on fold 9; what it raises ends the training.
+        Called after each epoch with its number (from 1) and its score on fold 9 (macro AUC, or R2 of a quantity); an
+        exception that it raises ends the training.
 
     Returns
     -------
     TrainedModel
-        The best checkpoint, as read back from its file.
+        The best checkpoint, read back from its file.
 
     Raises
     ------
     EcgkitError
-        If a fold is empty, a patient is in two parts, fold 9 cannot choose an epoch, ``last.ckpt`` cannot be read, or
-        the network's loss is no number any more.
+        If a fold is empty, a patient is in two splits, all records of fold 9 are alike, ``last.ckpt`` cannot be read,
+        the loss is not finite, or memory runs out.
     """
     dataset.check_splits()
     check_validation(dataset)
     best = session.best_weights
     if best.is_file() and is_complete(read_history(session), config):
-        session.log(f"the training of {session.name} is complete; its best epoch is read back")
+        session.log(f"the training of {session.name} is complete: the best epoch is read")
         return load_weights(best)
     trained = new_model(config, dataset)
+    keep_model_file(session, config)
     writer = SessionWriter(session, trained, config, on_epoch)
     last = session.path / "weights" / "last.ckpt"
     resumed = check_checkpoint(last)
     with quiet_lightning():
         trainer = make_trainer(session, config, writer)
-        batches = Batches(dataset, trained.scaler)
-        positions = dataset.folds(*TRAIN_FOLDS)
-        train = ShuffledBatches(
-            positions,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            repeats=config.crops_per_record,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-        )
-        positive_share = torch.from_numpy(batches.labels[positions].mean(axis=0))
-        validation = OrderedBatches(
-            dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.n_samples, dataset.n_samples)
-        )
-        session.log(describe(trained, config, trainer, n_train=len(positions), resumed=resumed))
-        with interruptible():
-            trainer.fit(
-                Classifier(trained.model, config, positive_share),
-                train_dataloaders=loader(batches, train),
-                val_dataloaders=loader(batches, validation),
-                ckpt_path=last if resumed else None,
-                weights_only=True,
-            )
+        module, train, validation = make_loop(trained, config, dataset, trainer)
+        n_train = len(dataset.folds(*TRAIN_FOLDS))
+        session.log(describe(trained, config, trainer, n_train=n_train, resumed=resumed))
+        with interruptible(), memory_errors(config):
+            trainer.fit(module, train, validation, ckpt_path=last if resumed else None, weights_only=True)
     if not best.is_file():
         raise EcgkitError(
-            f"no epoch of {session.path} had a macro AUC on fold 9: lower learning_rate {config.learning_rate}"
+            f"no epoch of {session.path} has a score on fold 9: lower learning_rate {config.learning_rate}"
         )
-    session.log(f"best epoch {writer.best_epoch}: macro AUC {writer.best_auc:.4f} on fold 9")
+    session.log(f"best epoch {writer.best_epoch}: {writer.metric} {writer.best_score:.4f} on fold 9")
     return load_weights(best)
 
 
-def check_validation(dataset: Dataset) -> None:
-    """Make sure that fold 9 can choose an epoch.
+def make_loop(
+    trained: TrainedModel, config: TrainingConfig, dataset: Dataset, trainer: pl.Trainer
+) -> tuple[Module, DataLoader[Any], DataLoader[Any]]:
+    """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
+    batches = Batches(dataset, trained.scaler)
+    positions = dataset.folds(*TRAIN_FOLDS)
+    train = ShuffledBatches(
+        positions,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        repeats=config.crops_per_record,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+    validation = OrderedBatches(
+        dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.n_samples, dataset.n_samples)
+    )
+    scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
+    positive_share = torch.from_numpy(batches.labels[positions].mean(axis=0))
+    loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)
+    return Module(trained.model, config, loss), loader(batches, train), loader(batches, validation)
 
-    Raises
-    ------
-    EcgkitError
-        If no class is there in some records of fold 9 and not in others.
-    """
-    share = dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].mean()
-    if not share.between(0, 1, inclusive="neither").any():
+
+def keep_model_file(session: Session, config: TrainingConfig) -> None:
+    """Copy a user's own model file next to the weights, which need it."""
+    if is_user_file(config.model):
+        file, _ = locate(config.model)
+        copy = session.path / "weights" / file.name
+        if file != copy.resolve():
+            write_atomically(copy, file.read_bytes())
+
+
+@contextmanager
+def memory_errors(config: TrainingConfig) -> Iterator[None]:
+    """Turn a lack of memory, on the CPU or the GPU, into one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On the CPU torch raises a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory".
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+            raise EcgkitError(
+                f"out of memory on {config.device} with batch_size {config.batch_size}: lower batch_size"
+            ) from error
+        raise
+
+
+def check_validation(dataset: Dataset) -> None:
+    """Refuse a fold 9 in which all records are alike, by which no epoch can be chosen."""
+    if not dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].nunique().gt(1).any():
         raise EcgkitError(
-            f"no class of {dataset.name} is in some records of fold {VALIDATION_FOLD} and not in others, so that no "
-            "epoch is better than another: give a larger dataset or another label set"
+            f"all records of {dataset.name} in fold {VALIDATION_FOLD} have the same labels, so that no epoch is better "
+            "than another: use a larger dataset or another label set"
         )
 
 
 def describe(trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool) -> str:
-    """Write the log's first line: what is trained, on what, where."""
-    how = "going on with" if resumed else "training"
-    device = "GPU" if trainer.accelerator.__class__.__name__ == "CUDAAccelerator" else "CPU"
+    """Write the first line of the log: model, data, device."""
     return (
-        f"{how} {trained.name}, {trained.n_parameters:,} parameters, on {n_train:,} records of {config.dataset}, "
-        f"{trainer.world_size} {device} process{'es' if trainer.world_size > 1 else ''}, {trainer.precision}"
+        f"{'resuming' if resumed else 'training'} {trained.name}, {trained.n_parameters:,} parameters, on "
+        f"{n_train:,} records of {config.dataset}, {trainer.world_size} {config.device} "
+        f"process{'es' if trainer.world_size > 1 else ''}, {trainer.precision}"
     )
