@@ -144,7 +144,7 @@ def test_another_sampling_rate_is_converted(model: Predictor, source: Demo) -> N
     at_100, at_500 = model.predict_proba(slow, sampling_rate=100), model.predict_proba(fast, sampling_rate=500)
     # Taken for 100 Hz, the same samples are another ECG.
     mistaken = model.predict_proba(fast, sampling_rate=100)
-    assert np.abs(at_500 - at_100).max() < 0.1 * np.abs(mistaken - at_100).max()
+    assert np.abs(at_500 - at_100).max() < 0.25 * np.abs(mistaken - at_100).max()
     again = resample(slow, sampling_rate=100, target_rate=500).astype(np.float32)
     np.testing.assert_allclose(model.predict_proba(again, sampling_rate=500), at_100, atol=0.02)
 

@@ -33,6 +33,7 @@ from ecgkit.training.config import configure
 
 WANTED = {"resnet1d", "xlstm", "hybrid"}
 FILES = {"weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "config.json", "metrics.json"}
+HEAVY = {"lightning", "matplotlib", "sklearn", "pandas", "umap", "papermill", "wfdb", "jinja2", "xlstm", "numba"}
 MOST_BYTES = 12_000_000
 SMALL = {"widths": [8, 8, 8, 8], "blocks": 1}
 SOURCE = Demo(n_records=300, seed=3)
@@ -143,14 +144,16 @@ def test_a_fresh_process_elsewhere_predicts_what_the_session_did(
     table = fold_10(session, 20)
     np.save(tmp_path / "signals.npy", read(table))
     code = (
-        "import ecgkit, json, numpy; model = ecgkit.load_model('mine'); signals = numpy.load('signals.npy'); "
+        "import ecgkit, json, numpy, sys; model = ecgkit.load_model('mine'); signals = numpy.load('signals.npy'); "
         "prob = model.predict_proba(signals, sampling_rate=100); decided = model.predict(signals, sampling_rate=100); "
-        "print(json.dumps([model.classes, prob.tolist(), decided.tolist()]))"
+        f"heavy = sorted({HEAVY} & set(sys.modules)); "
+        "print(json.dumps([model.classes, prob.tolist(), decided.tolist(), heavy]))"
     )
     shutil.copytree(exported, tmp_path / "mine")
     command = [sys.executable, "-W", "error::UserWarning", "-c", code]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    classes, prob, decided = json.loads(ran.stdout)
+    classes, prob, decided, heavy = json.loads(ran.stdout)
+    assert heavy == []
     calibrated = table[[f"calibrated_{name}" for name in classes]]
     np.testing.assert_allclose(prob, calibrated, rtol=0, atol=1e-6)
     limits = session.read_json("thresholds.json")["thresholds"]
@@ -271,7 +274,7 @@ def test_a_missing_file_is_named(name: str, model: Path) -> None:
     [
         ("thresholds.json", "{", "thresholds.json"),
         ("thresholds.json", "{}", "thresholds.json .*'thresholds'"),
-        ("thresholds.json", '{"thresholds": {"NORM": 0.5}}', "MI"),
+        ("thresholds.json", '{"of": "calibrated", "thresholds": {"NORM": 0.5}}', "MI"),
         ("calibration.json", '{"classes": {}}', "NORM"),
     ],
 )
