@@ -1,9 +1,9 @@
-"""Measure the bootstrap of all metrics against a loop over scikit-learn, on as many records as fold 10 of PTB-XL has.
+"""Compare the bootstrap of all metrics with a loop over scikit-learn, on as many records as fold 10 of PTB-XL has.
 
     python benchmarks/evaluation.py [--records N] [--classes N] [--sample N]
 
-The predictions are made up. The loop computes for each resample what scikit-learn has of the same metrics (AUC, average
-precision, precision, recall and F1 of each class); it is measured on some of the resamples and scaled.
+The predictions are simulated. The loop computes for each resample those of the metrics that scikit-learn has (AUC,
+average precision, precision, recall and F1 of each class); it is measured on some of the resamples and scaled.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=5, help="default: 5")
     parser.add_argument("--sample", type=int, default=20, help="resamples of the loop (default: 20)")
     arguments = parser.parse_args()
-    predictions, classes = made_up(arguments.records, arguments.classes)
-    thresholds = evaluation.fit_thresholds(predictions, classes)
+    predictions, classes = simulated(arguments.records, arguments.classes)
     calibration = evaluation.fit_calibration(predictions, classes)
+    thresholds = evaluation.fit_thresholds(predictions, classes, calibration)
     scores = stats.fold_scores(evaluation.add_calibration(predictions, calibration, classes), classes, 10)
     patients = predictions.loc[predictions["fold"] == 10, "patient_id"].to_numpy()
     start = time.perf_counter()
     entries, _ = evaluation.fold_report(scores, thresholds, patients)
     ours = time.perf_counter() - start
-    decided = scores.prob >= stats.class_thresholds(thresholds, classes)
+    decided = stats.decide(scores, thresholds)
     weights = patient_weights(patients, resamples=arguments.sample).astype(int)
     start = time.perf_counter()
     for row in weights:
@@ -50,8 +50,8 @@ def main() -> None:
     print(f"loop over scikit-learn, fewer metrics: {theirs:.0f} s, {theirs / ours:.0f} times as long")
 
 
-def made_up(n_records: int, n_classes: int) -> tuple[pd.DataFrame, list[str]]:
-    """Make predictions for folds 9 and 10, with about 1.15 records a patient."""
+def simulated(n_records: int, n_classes: int) -> tuple[pd.DataFrame, list[str]]:
+    """Simulate predictions for folds 9 and 10, with about 1.15 records per patient."""
     rng = np.random.default_rng(0)
     n = 2 * n_records
     classes = [f"C{i}" for i in range(n_classes)]
@@ -64,7 +64,7 @@ def made_up(n_records: int, n_classes: int) -> tuple[pd.DataFrame, list[str]]:
 
 
 def loop(truth: np.ndarray, prob: np.ndarray, decided: np.ndarray) -> None:
-    """Compute a part of the metrics of one resample as scikit-learn does."""
+    """Compute some of the metrics of one resample with scikit-learn."""
     sklearn.metrics.roc_auc_score(truth, prob, average=None)
     sklearn.metrics.average_precision_score(truth, prob, average=None)
     sklearn.metrics.precision_recall_fscore_support(truth, decided, zero_division=0)

@@ -33,7 +33,7 @@ from ecgkit.inference.batches import (
 )
 from ecgkit.inference.predictor import NetworkPredictor
 from ecgkit.signals.prepare import network_input
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 
 RUNS = 5
 MOST = {"resnet1d": 1.5}

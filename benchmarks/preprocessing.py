@@ -1,9 +1,9 @@
-"""Measure preprocessing: PTB-XL at 100 Hz from its files to the finished store, against a loop over `wfdb.rdsamp`.
+"""Measure preprocessing: PTB-XL at 100 Hz from its files to a processed dataset, and a loop over `wfdb.rdsamp`.
 
     python benchmarks/preprocessing.py [PTBXL_FOLDER] [--jobs N] [--sample N]
 
-Each store is built in a process of its own. The files are read once before anything is measured, so that every time is
-one with the files in the operating system's cache; the time of that first read is printed too.
+Each dataset is built in a fresh process. All files are read once before the measurements, so that they are in the
+operating system's cache; the time of that first read is printed too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes that read (default: 2)")
     parser.add_argument("--sample", type=int, default=1000, help="records of the loop over wfdb.rdsamp (default: 1000)")
     parser.add_argument(
-        "--work", type=Path, help="folder for the stores, removed afterwards (default: a temporary one)"
+        "--work", type=Path, help="folder for the datasets, which are deleted (default: a temporary one)"
     )
     parser.add_argument("--build", choices=("plain", "bandpass"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -51,18 +51,19 @@ def main() -> None:
     size = f"{2 * len(records):,} files, {n_bytes / 1e6:,.0f} MB"
     print(f"{len(records):,} records, {size}; {arguments.jobs} processes; load {load}")
     print(
-        f"wfdb.rdsamp measured on {arguments.sample:,} records and scaled; first read of the files {first_read:.1f} s\n"
+        f"wfdb.rdsamp measured on {arguments.sample:,} records and extrapolated; "
+        f"first read of the files {first_read:.1f} s\n"
     )
     print_table(again, loop, plain, bandpass)
 
 
 def print_table(reading: float, loop: float, plain: dict[str, float], bandpass: dict[str, float]) -> None:
-    """Print what was measured and whether it meets the targets."""
+    """Print the measurements, and whether they meet the targets."""
     print(f"{'what':<46}{'seconds':>12}")
     for what, seconds in (
         ("plain loop over wfdb.rdsamp", loop),
         ("reading the same bytes, 1 process", reading),
-        ("files to finished store", plain["seconds"]),
+        ("files to processed dataset", plain["seconds"]),
         ("the same with the band-pass 0.5-40 Hz", bandpass["seconds"]),
     ):
         print(f"{what:<46}{seconds:>12.2f}")
@@ -79,7 +80,7 @@ def print_table(reading: float, loop: float, plain: dict[str, float], bandpass: 
 
 
 def record_paths(folder: Path) -> list[str]:
-    """Give all records at 100 Hz, without suffix."""
+    """Return the paths of all records at 100 Hz, without suffix."""
     paths = sorted(str(path)[:-4] for path in (folder / "records100").glob("*/*.hea"))
     if not paths:
         sys.exit(f"no PTB-XL at 100 Hz in {folder}: give its folder")
@@ -87,17 +88,17 @@ def record_paths(folder: Path) -> list[str]:
 
 
 def read_bytes(records: Sequence[str]) -> tuple[float, int]:
-    """Read every byte of the records; give seconds and bytes."""
+    """Read all files of the records; return seconds and bytes."""
     start, n_bytes = time.perf_counter(), 0
     for record in records:
         for suffix in (".hea", ".dat"):
-            with open(record + suffix, "rb", buffering=0) as file:  # noqa: PTH123  # the fastest way there is, as the limit
+            with open(record + suffix, "rb", buffering=0) as file:  # noqa: PTH123  # the fastest way, as the limit
                 n_bytes += len(file.read())
     return time.perf_counter() - start, n_bytes
 
 
 def wfdb_loop(records: Sequence[str]) -> float:
-    """Give the seconds a record that `wfdb.rdsamp` takes."""
+    """Return the seconds per record that `wfdb.rdsamp` takes."""
     import wfdb
 
     wfdb.rdsamp(records[0])
@@ -108,19 +109,21 @@ def wfdb_loop(records: Sequence[str]) -> float:
 
 
 def build_once(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, float]:
-    """Build one store in this process; give seconds and the peak of resident memory of all its processes."""
-    from ecgkit.datasets.store import build
+    """Build one dataset in this process; return seconds and the peak of resident memory of all its processes."""
+    from ecgkit.datasets import build_dataset
     from ecgkit.signals.filters import Filters
     from ecgkit.sources.ptbxl.source import PtbXl
 
     memory = PeakMemory()
     start = time.perf_counter()
-    build(PtbXl(folder), work / kind, filters=Filters(bandpass=(0.5, 40.0) if kind == "bandpass" else None), jobs=jobs)
+    build_dataset(
+        PtbXl(folder), work / kind, filters=Filters(bandpass=(0.5, 40.0) if kind == "bandpass" else None), jobs=jobs
+    )
     return {"seconds": time.perf_counter() - start, "peak_bytes": memory.stop()}
 
 
 def measure_build(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, float]:
-    """Build one store in a fresh process."""
+    """Build one dataset in a fresh process."""
     command = [sys.executable, __file__, str(folder), "--build", kind, "--work", str(work), "--jobs", str(jobs)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
@@ -130,7 +133,7 @@ def measure_build(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, f
 
 
 class PeakMemory:
-    """Watch the resident memory of this process and its children, every 20 ms; shared pages count in each (Linux)."""
+    """Record the resident memory of this process and its children every 20 ms; shared pages count in each (Linux)."""
 
     def __init__(self) -> None:
         self.peak = 0
@@ -139,7 +142,7 @@ class PeakMemory:
         self._thread.start()
 
     def stop(self) -> int:
-        """Stop watching; give the peak in bytes."""
+        """Stop; return the peak in bytes."""
         self._done.set()
         self._thread.join()
         return self.peak
@@ -150,6 +153,7 @@ class PeakMemory:
 
 
 def _family(pid: int) -> list[int]:
+    """Return a process and all its descendants."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -162,6 +166,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _resident(pid: int) -> int:
+    """Return the resident memory of a process in bytes."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):  # a process that has just ended

@@ -10,8 +10,8 @@ import pytest
 from filelock import FileLock
 
 from ecgkit import paths
-from ecgkit.datasets.store import Dataset, build, open_dataset
-from ecgkit.sources import Demo
+from ecgkit.datasets import Dataset, build_dataset, open_dataset
+from ecgkit.sources.demo import Demo
 
 pytest_plugins = ["conftest_ptbxl"]
 
@@ -40,7 +40,7 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         common = common.parent  # where all workers find what the first of them has built
     with FileLock(common / "demo.lock"):
-        build(Demo(n_records=300, seed=3), common / "demo", progress=False, jobs=1)
+        build_dataset(Demo(n_records=300, seed=3), common / "demo", progress=False, jobs=1)
     shutil.copytree(common / "demo", root / paths.PROCESSED / "demo")
     return root
 

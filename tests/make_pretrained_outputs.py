@@ -14,7 +14,7 @@ import numpy as np
 import ecgkit
 from ecgkit.inference.model_folder import SHIPPED, WEIGHTS, shipped
 from ecgkit.io import file_sha256
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 
 STORED = Path(__file__).with_name("pretrained_outputs.json")
 RATES = (100, 500)

@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+import ecgkit
 from ecgkit.errors import EXTRAS, EcgkitError, require
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,3 +123,24 @@ def test_the_floor_of_files_loads_no_torch() -> None:
     code = f"import sys, {', '.join(f'ecgkit.{name}' for name in rooms)}; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+BASE = """
+import sys
+from ecgkit.errors import EXTRAS
+sys.modules.update(dict.fromkeys(EXTRAS))  # as if none of the extras were installed
+import ecgkit
+from ecgkit.plots import plot_ecg
+from ecgkit.readers import wfdb
+from ecgkit.sources.demo import Demo
+demo = Demo(n_records=50, sampling_rate=500)
+ecg = demo.read(demo.records["record_id"][0])
+plot_ecg(ecg.signal, sampling_rate=500)
+print(ecgkit.load_model("resnet1d").predict_proba(ecg.signal[None], sampling_rate=500).shape)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ecgkit, "list_models"), reason="ecgkit.list_models is missing")
+def test_the_base_installation_reads_predicts_and_draws() -> None:
+    result = subprocess.run([sys.executable, "-c", BASE], capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "(1, 5)", result.stderr

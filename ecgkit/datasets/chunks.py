@@ -1,6 +1,6 @@
-"""The part of the store that runs in worker processes: it reads, repairs and filters a chunk of records and writes it.
+"""The part of a build that runs in worker processes: it reads a chunk of records, prepares them and writes them.
 
-It imports numpy and no more than the filters ask for, since every worker pays for its imports.
+It imports only NumPy and what the filters need, since every worker waits for its imports.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-import signal as signals_of_the_system
+import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -35,7 +35,7 @@ BLOCK = 4
 
 @dataclass(frozen=True)
 class Chunk:
-    """A run of records to read and where to write them; picklable, and the same for every executor.
+    """A run of records to read, and where to write them; picklable, and the same for every executor.
 
     Attributes
     ----------
@@ -52,11 +52,11 @@ class Chunk:
     reader : RecordReader
         Reads them.
     filters : Filters
-        What they go through.
+        The filters to apply.
     sampling_rate : int
         In Hz; a record of another rate is unreadable.
     n_samples : int
-        Samples a lead; a record of another length is unreadable.
+        Samples per lead; a record of another length is unreadable.
     data_offset : int
         Bytes before the first row in ``signals.npy``.
     """
@@ -74,8 +74,8 @@ class Chunk:
 
 
 @dataclass
-class ChunkNotes:
-    """What happened in a chunk, by row of ``signals.npy``; it lies beside the signals as ``chunks/INDEX.json``.
+class ChunkReport:
+    """What happened in a chunk, by row of ``signals.npy``; kept as ``chunks/INDEX.json`` until the build is complete.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class ChunkNotes:
     n_training : int
         Number of training records that were read.
     n_samples : int
-        Samples a lead that they have together.
+        Their samples per lead, added up.
     sha256 : str
         Of the rows that were read.
     """
@@ -108,117 +108,96 @@ class ChunkNotes:
     sha256: str = ""
 
 
-def notes_path(folder: Path | str, index: int) -> Path:
-    """Where the notes of a chunk are; they are written last, so a chunk that has them is finished."""
+def report_path(folder: Path | str, index: int) -> Path:
+    """Return the path of the report of a chunk; it is written last, so a chunk with a report is finished."""
     return Path(folder) / "chunks" / f"{index:06d}.json"
 
 
-def read_notes(folder: Path | str, index: int) -> ChunkNotes:
-    """Read the notes of a finished chunk."""
-    return ChunkNotes(**json.loads(notes_path(folder, index).read_text(encoding="utf-8")))
+def read_report(folder: Path | str, index: int) -> ChunkReport:
+    """Read the report of a finished chunk."""
+    return ChunkReport(**json.loads(report_path(folder, index).read_text(encoding="utf-8")))
 
 
 def write_chunk(chunk: Chunk) -> int:
-    """Read, repair and filter the records of a chunk and write them to their rows; gives the chunk's index."""
-    notes = ChunkNotes()
+    """Read and prepare the records of a chunk, write them to their rows, and return the index of the chunk."""
+    report = ChunkReport()
     n_records = len(chunk.record_ids)
     rows = np.zeros((n_records, len(LEADS), chunk.n_samples), np.int16)
     for first in range(0, n_records, BLOCK):
-        _fill(chunk, rows, range(first, min(first + BLOCK, n_records)), notes)
-    readable = [str(chunk.first_row + row) not in notes.quarantined for row in range(n_records)]
-    _add_statistics(rows, np.logical_and(readable, chunk.training), notes)
-    notes.sha256 = hashlib.sha256((rows if all(readable) else rows[np.array(readable)]).data).hexdigest()
+        _fill(chunk, rows, range(first, min(first + BLOCK, n_records)), report)
+    readable = np.array([str(chunk.first_row + row) not in report.quarantined for row in range(n_records)])
+    _add_statistics(rows, readable & chunk.training, report)
+    report.sha256 = hashlib.sha256((rows if readable.all() else rows[readable]).data).hexdigest()
     with (Path(chunk.folder) / "signals.npy").open("r+b") as file:
-        # Written, not mapped: on a full disk a write fails with an error, where a mapped page kills the process.
+        # Written, not mapped: on a full disk a write fails with an error, while a mapped page kills the process.
         file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)
         file.write(rows.data)
-    write_atomically(notes_path(chunk.folder, chunk.index), json_bytes(asdict(notes)))
+    write_atomically(report_path(chunk.folder, chunk.index), json_bytes(asdict(report)))
     return chunk.index
 
 
 def start_worker() -> None:
-    """Prepare a worker process: Ctrl-C is the parent's business, and a worker whose parent was killed ends too."""
-    signals_of_the_system.signal(signals_of_the_system.SIGINT, signals_of_the_system.SIG_IGN)
+    """Prepare a worker process: the parent handles Ctrl-C, and a worker whose parent was killed ends too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
 
 
-def _end_after(parent: BaseProcess) -> None:
+def _exit_after(parent: BaseProcess) -> None:
+    """Wait for a process to end, then end this one."""
     parent.join()
     os._exit(1)
 
 
-def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], notes: ChunkNotes) -> None:
-    """Read the records at these positions of the chunk into their rows."""
-    pending: dict[int, NDArray[np.float64]] = {}
+def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], report: ChunkReport) -> None:
+    """Read and prepare the records at these positions of the chunk."""
+    block: dict[int, NDArray[np.floating]] = {}
     for position in positions:
         key = str(chunk.first_row + position)
         try:
-            signal = _read(chunk, chunk.record_ids[position], key, notes)
+            block[position] = _read(chunk, chunk.record_ids[position], key, report)
         except (EcgkitError, OSError) as error:
-            notes.quarantined[key] = " ".join(str(error).split())
-            continue
-        if signal.dtype != np.int16:
-            pending[position] = np.asarray(signal, np.float64)
-        elif chunk.filters:
-            pending[position] = signal.astype(np.float64)
-        else:
-            rows[position] = signal
-    if pending:
-        block = np.stack(list(pending.values()))
-        rounded = filter_microvolts(block, chunk.filters, sampling_rate=chunk.sampling_rate)
-        _note_clipped(rounded, [str(chunk.first_row + position) for position in pending], notes)
-        rows[list(pending)] = clip_to_int16(rounded)
+            report.quarantined[key] = " ".join(str(error).split())
+    if block:
+        stacked = np.stack(list(block.values()))
+        rounded = filter_microvolts(stacked, chunk.filters, sampling_rate=chunk.sampling_rate)
+        _count_clipped(rounded, [str(chunk.first_row + position) for position in block], report)
+        rows[list(block)] = clip_to_int16(rounded)
 
 
-def _read(chunk: Chunk, record_id: str, key: str, notes: ChunkNotes) -> NDArray[np.int16] | NDArray[np.floating]:
-    """Read one record in microvolts, int16 where the source has these, and note what is flat or missing."""
-    wanted = (len(LEADS), chunk.n_samples)
-    raw = chunk.reader.read_microvolts(record_id)
-    if raw is not None:
-        _check_shape(raw, wanted)
-        flat = raw.min(axis=1) == raw.max(axis=1)
-        if flat.any():
-            notes.flat_leads[key] = _names(flat)
-        return raw
+def _read(chunk: Chunk, record_id: str, key: str, report: ChunkReport) -> NDArray[np.floating]:
+    """Read one record in microvolts, and report flat leads and missing samples."""
     ecg = chunk.reader.read(record_id)
     if ecg.sampling_rate != chunk.sampling_rate:
         raise UnreadableRecordError(f"sampled at {ecg.sampling_rate:g} Hz, not at {chunk.sampling_rate} Hz")
-    _check_shape(ecg.signal, wanted)
+    expected = (len(LEADS), chunk.n_samples)
+    if ecg.signal.shape != expected:
+        raise UnreadableRecordError(f"has the shape {ecg.signal.shape}, not {expected}")
     n_missing = int(ecg.signal.size - np.isfinite(ecg.signal).sum())
     if n_missing:
-        notes.nan_samples[key] = n_missing
+        report.nan_samples[key] = n_missing
     microvolts = to_microvolts(ecg.signal, sampling_rate=ecg.sampling_rate, target_rate=chunk.sampling_rate)
     flat = np.ptp(microvolts, axis=1) == 0
     if flat.any():
-        notes.flat_leads[key] = _names(flat)
+        report.flat_leads[key] = ",".join(name for name, is_flat in zip(LEADS, flat, strict=True) if is_flat)
     return microvolts
 
 
-def _check_shape(signal: NDArray[np.generic], wanted: tuple[int, int]) -> None:
-    if signal.shape != wanted:
-        raise UnreadableRecordError(f"has the shape {signal.shape}, not {wanted}")
-
-
-def _names(flat: NDArray[np.bool_]) -> str:
-    return ",".join(name for name, is_flat in zip(LEADS, flat, strict=True) if is_flat)
-
-
-def _note_clipped(rounded: NDArray[np.floating], keys: Sequence[str], notes: ChunkNotes) -> None:
+def _count_clipped(rounded: NDArray[np.floating], keys: Sequence[str], report: ChunkReport) -> None:
     """Count the samples of each record that are beyond int16."""
     if max(rounded.max(), -rounded.min()) > LARGEST:
         counts = (np.abs(rounded) > LARGEST).sum(axis=(1, 2)).tolist()
-        notes.clipped_samples |= {key: count for key, count in zip(keys, counts, strict=True) if count}
+        report.clipped_samples |= {key: count for key, count in zip(keys, counts, strict=True) if count}
 
 
-def _add_statistics(rows: NDArray[np.int16], training: NDArray[np.bool_], notes: ChunkNotes) -> None:
+def _add_statistics(rows: NDArray[np.int16], training: NDArray[np.bool_], report: ChunkReport) -> None:
     """Add up the training records; float64 holds these integers exactly, since a block's squares stay below 2**53."""
     positions = np.flatnonzero(training)
-    notes.n_training, notes.n_samples = len(positions), len(positions) * rows.shape[2]
+    report.n_training, report.n_samples = len(positions), len(positions) * rows.shape[2]
     sums, squares = np.zeros(len(LEADS), np.int64), np.zeros(len(LEADS), np.int64)
     for first in range(0, len(positions), BLOCK):
         values = rows[positions[first : first + BLOCK]].astype(np.float64)
         sums += values.sum(axis=(0, 2)).astype(np.int64)
         squares += np.einsum("rls,rls->l", values, values).astype(np.int64)
-    notes.sums, notes.squares = sums.tolist(), squares.tolist()
+    report.sums, report.squares = sums.tolist(), squares.tolist()

@@ -1,20 +1,17 @@
-"""From the parameters of a preprocessing to a source, filters and the folder of the processed dataset."""
+"""From the parameters of the preprocessing to a source, filters and the folder of the processed dataset."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ecgkit import paths
-from ecgkit.datasets.store import dataset_name
-from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.datasets.manifest import dataset_name
+from ecgkit.errors import EcgkitError, check_types
 from ecgkit.signals.filters import Filters
-from ecgkit.sources import SOURCES, Source, make_source
-
-__all__ = ["SOURCES", "PreprocessingConfig"]
-
-DEMO_RECORDS = 1000
+from ecgkit.sources import check_source, open_source, source_class
+from ecgkit.sources.base import Source
 
 
 @dataclass(frozen=True)
@@ -26,19 +23,17 @@ class PreprocessingConfig:
     source : str
         Name of a source of ECGs.
     raw : str or None
-        Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo makes its data and takes none.
+        Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo generates its data and has no such folder.
     name : str or None
         Name of the processed dataset; None means the source's, with rate and filters where they are not the default.
-    rate : int
-        Sampling rate in Hz, 100 or 500.
+    rate : int or None
+        Sampling rate in Hz, one of the source's; None means the first of these.
     bandpass : list of float or None
         Lower and upper edge of the band-pass in Hz.
     notch : float or None
         Mains frequency to remove, in Hz.
-    n_records : int
-        Number of records of the demo.
-    seed : int
-        Seed of the demo.
+    source_options : dict
+        Options of the source; the demo has ``n_records`` and ``seed``.
     jobs : int or None
         Number of processes; None means one per core.
     overwrite : bool
@@ -53,36 +48,34 @@ class PreprocessingConfig:
     source: str = "demo"
     raw: str | None = None
     name: str | None = None
-    rate: int = 100
+    rate: int | None = None
     bandpass: list[float] | None = None
     notch: float | None = None
-    n_records: int = DEMO_RECORDS
-    seed: int = 0
+    source_options: dict[str, Any] = field(default_factory=dict)
     jobs: int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_choice("source", self.source, SOURCES)
-        if self.source == "demo" and self.raw is not None:
-            raise EcgkitError(f"the demo makes its records and takes no raw folder ({self.raw}): did you mean ptbxl?")
-        if self.source != "demo" and (self.n_records, self.seed) != (DEMO_RECORDS, 0):
-            raise EcgkitError(f"n_records and seed are of the demo: leave them out for {self.source}")
-        if self.rate not in (100, 500):
-            raise EcgkitError(f"rate is {self.rate} Hz: choose 100 or 500")
+        check_source(self.source, sampling_rate=self.rate, options=self.source_options)
+        if self.raw is not None and not source_class(self.source).has_folder:
+            raise EcgkitError(f"{self.source} has no raw folder, but raw is {self.raw}: name the source of these data")
         if self.bandpass is not None and len(self.bandpass) != 2:
             raise EcgkitError(f"bandpass is {self.bandpass}: give its lower and its upper edge in Hz")
         if self.jobs is not None and self.jobs < 1:
             raise EcgkitError(f"jobs is {self.jobs}: give a positive number")
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
             raise EcgkitError(f"name is {self.name!r}: give a plain folder name, such as 'ptbxl_clean'")
-        self.filters.check(self.rate)
+        self.filters.check(self.rate or source_class(self.source).sampling_rates[0])
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> PreprocessingConfig:
-        """Complete the settings that are not None to a configuration."""
+        """Complete the settings that are not None to a configuration; a raw folder becomes an absolute path."""
         del root
-        return cls(**{name: value for name, value in settings.items() if value is not None})
+        values = {name: value for name, value in settings.items() if value is not None}
+        if values.get("raw"):
+            values["raw"] = str(Path(values["raw"]).expanduser().absolute())
+        return cls(**values)
 
     @property
     def filters(self) -> Filters:
@@ -93,9 +86,7 @@ class PreprocessingConfig:
     def open_source(self, root: Path) -> Source:
         """Open the source; ``root`` is the folder that ``raw_datasets`` is in."""
         folder = Path(self.raw).expanduser().resolve() if self.raw else root / paths.RAW / self.source
-        return make_source(
-            self.source, folder=folder, sampling_rate=self.rate, n_records=self.n_records, seed=self.seed
-        )
+        return open_source(self.source, folder, sampling_rate=self.rate, **self.source_options)
 
     def folder(self, root: Path) -> Path:
         """Return the folder of the processed dataset."""

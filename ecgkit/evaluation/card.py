@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 
 from ecgkit import sessions
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.inference.model_folder import CALIBRATION, CARD, THRESHOLDS
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import file_sha256

@@ -42,7 +42,7 @@ def evaluate_test_fold(session: Session, root: Path) -> dict[str, Any]:
         raise EcgkitError(f'{session.path} is not finished: resume it by "ecgkit train --session {session.name}"')
     if f"fold_{TEST_FOLD}" in session.read_json("metrics.json"):
         raise EcgkitError(f"{session.path} has been evaluated on fold {TEST_FOLD}: see report.html, or train again")
-    opened = open_trained(session, root)
+    opened = open_trained(session, root, test=True)
     stored = pd.read_parquet(session.path / "predictions.parquet")
     tested = predict_folds(opened.trained, opened.dataset, folds=(TEST_FOLD,))
     classes = opened.trained.classes

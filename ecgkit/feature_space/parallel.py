@@ -11,7 +11,7 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.datasets.store import Dataset, n_cores
+from ecgkit.datasets import Dataset, n_cores
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.signals.beats import beat_times, record_beat

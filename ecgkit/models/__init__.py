@@ -15,6 +15,7 @@ __all__ = [
     "MODELS",
     "ECGModel",
     "absolute_spec",
+    "check_name",
     "create_model",
     "is_user_file",
     "load_architecture",
@@ -39,6 +40,14 @@ MODELS: dict[str, str] = {
 
 SHARED = frozenset(inspect.signature(ECGModel).parameters)
 """Keywords that every model takes; the others are an architecture's own options."""
+
+
+def check_name(spec: str) -> None:
+    """Refuse a model that is neither a registered name nor a user's own file, without importing it."""
+    if is_user_file(spec):
+        locate(spec)
+    else:
+        check_choice("model", spec, MODELS)
 
 
 def load_architecture(spec: str, *, folder: Path | None = None, sha256: str | None = None) -> type[ECGModel]:

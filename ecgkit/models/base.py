@@ -1,4 +1,4 @@
-"""What every model is: an encoder of the signal, an optional branch for age and sex, and a head."""
+"""The base class of every model: an encoder of the signal, an optional branch for age and sex, and a head."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ecgkit.models.layers import dense
 
 
 class SharedKeywords(TypedDict):
-    """The keywords of `ECGModel`, which every architecture takes beside its own."""
+    """The keywords of `ECGModel`, which every architecture takes in addition to its own options."""
 
     n_leads: int
     n_classes: int
@@ -27,10 +27,10 @@ class SharedKeywords(TypedDict):
 class ECGModel(nn.Module, ABC):
     """A multilabel classifier of 12-lead ECGs.
 
-    A subclass builds its encoder, defines `encode`, and calls `build_head` with the number of features it gives.
+    A subclass builds its encoder, defines `encode`, and calls `build_head` with the number of features that it returns.
 
-    A model made for crops (``n_samples`` below the record's length) takes whole records as well: it reads them in
-    windows that overlap by half, and averages the features of the windows.
+    A model made for crops (``n_samples`` below the length of a record) reads whole records in windows that overlap by
+    half, and averages the features of the windows.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ class ECGModel(nn.Module, ABC):
     n_samples : int
         Samples of each lead.
     sampling_rate : int
-        Samples per second, in Hz; patches and kernels are laid out in seconds.
+        In Hz; patches and kernels have lengths in seconds.
     n_metadata : int, default 0
-        Columns of the metadata (age, sex); 0 for a model that sees the signal alone.
+        Columns of the metadata (age, sex); 0 for a model of the signal alone.
     """
 
     gradcam_layer: str
-    """Name of the submodule whose output, ``(records, channels, time)``, Grad-CAM reads; for signals longer than
-    ``n_samples``, a record is there once for each of its windows, in the order of `cut_windows`."""
+    """Name of the submodule whose output, ``(records, channels, time)``, Grad-CAM reads. For signals
+    longer than ``n_samples`` it has one row per window, in the order of `cut_windows`."""
 
     def __init__(
         self, *, n_leads: int, n_classes: int, n_samples: int, sampling_rate: int, n_metadata: int = 0
@@ -59,10 +59,10 @@ class ECGModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, signal: Tensor) -> Tensor:
-        """Encode at most ``n_samples`` samples at once: ``(records, n_leads, samples)`` to ``(records, features)``."""
+        """Encode up to ``n_samples`` samples: ``(records, n_leads, samples)`` to ``(records, features)``."""
 
     def embed(self, signal: Tensor) -> Tensor:
-        """Encode the signal alone, before age and sex come in.
+        """Compute the features of the signal, before age and sex are added.
 
         Parameters
         ----------
@@ -86,15 +86,15 @@ class ECGModel(nn.Module, ABC):
         Parameters
         ----------
         n_features : int
-            What `embed` gives.
+            Number of features that `embed` returns.
         dropout : float
             Before each hidden layer and before the head.
         branch : int, default 16
-            Features that the metadata become before they join those of the signal.
+            Width of the layer that reads the metadata before they are joined with the features of the signal.
         hidden : sequence of int, default ()
             Widths of dense layers between the joined features and the head.
         batch_norm : bool, default False
-            Whether the branch and the hidden layers end in batch normalisation.
+            Whether the branch and the hidden layers end with batch normalisation.
         """
         self.n_features = n_features
         self.metadata_branch = (
@@ -110,14 +110,14 @@ class ECGModel(nn.Module, ABC):
         self.head = nn.Linear(n_in, self.n_classes)
 
     def forward(self, signal: Tensor, metadata: Tensor | None = None) -> Tensor:
-        """Give one logit a class.
+        """Compute one logit per class.
 
         Parameters
         ----------
         signal : Tensor, shape (records, n_leads, samples)
             Standardised signal, as of `embed`.
         metadata : Tensor of shape (records, n_metadata), optional
-            Needed exactly if the model was made with ``n_metadata``.
+            Required if the model was created with ``n_metadata``, and refused otherwise.
 
         Returns
         -------
@@ -126,10 +126,10 @@ class ECGModel(nn.Module, ABC):
         Raises
         ------
         EcgkitError
-            If metadata is given to a model that takes none, or the other way round.
+            If metadata is missing, or is passed to a model without ``n_metadata``.
         """
         if (metadata is None) != (self.metadata_branch is None):
-            raise EcgkitError(f"the model takes {self.n_metadata} metadata columns: give exactly these, or none for 0")
+            raise EcgkitError(f"the model takes {self.n_metadata} metadata columns: pass exactly these, or None for 0")
         features = self.embed(signal)
         if self.metadata_branch is not None:
             features = torch.cat([features, self.metadata_branch(metadata)], dim=1)
@@ -137,23 +137,23 @@ class ECGModel(nn.Module, ABC):
 
 
 def window_starts(n_samples: int, length: int, *, overlap: float = 0.5) -> list[int]:
-    """Say at which samples the windows of `cut_windows` begin."""
+    """Return the first sample of each window of `cut_windows`."""
     spare = max(0, n_samples - length)
     n_windows = 1 + math.ceil(spare / (length * (1 - overlap)))
     return [round(spare * i / max(1, n_windows - 1)) for i in range(n_windows)]
 
 
 def cut_windows(signal: Tensor, length: int, *, overlap: float = 0.5) -> Tensor:
-    """Cut signals into windows that overlap by at least a given share and reach from the first sample to the last.
+    """Cut signals into windows that overlap by at least ``overlap`` and cover every sample.
 
     Parameters
     ----------
     signal : Tensor, shape (records, leads, samples)
-        If shorter than ``length``, a signal is one window.
+        A signal shorter than ``length`` is one window.
     length : int
         Samples of a window.
     overlap : float, default 0.5
-        Share of a window that the next one reads again, from 0 to below 1.
+        Share of a window that the next window repeats, from 0 to below 1.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""``bilstm``: two bidirectional LSTM layers on the samples themselves."""
+"""``bilstm``: two bidirectional LSTM layers on the samples."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from ecgkit.models.layers import BiLSTM, dense, to_frame_rate
 
 
 class BiLSTMModel(ECGModel):
-    """Two LSTM layers read all samples in both directions; the mean over time goes on.
+    """Two bidirectional LSTM layers over all samples, and the mean of their outputs over time.
 
-    The mean, and not the last step, which after 1,000 steps has little left of the first beats.
+    The mean and not the last output, which after 1,000 steps depends little on the first beats.
 
     Parameters
     ----------
     lstm_width : int
-        Units of each direction.
+        Units per direction.
     n_layers : int
         LSTM layers.
     n_dense : int
         Units of the dense layer, which is the embedding.
     frame_rate : int
-        Frames a second to which the signal is averaged first.
+        Frames per second to which the signal is averaged first.
     dropout : float
         Between the LSTM layers and before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "sequence"

@@ -19,17 +19,17 @@ class CNN(ECGModel):
     widths : sequence of int
         Filters of each convolution.
     kernel_sizes : sequence of int
-        Odd length of each convolution's kernels, in frames; as many as ``widths``.
+        Odd length of each convolution's kernels, in frames; one per width.
     pool : int
-        Frames that the max-pooling after each convolution joins.
+        Frames per window of the max-pooling after each convolution.
     n_dense : int
         Units of the dense layer, which is the embedding.
     frame_rate : int
-        Frames a second to which the signal is averaged first.
+        Frames per second to which the signal is averaged first.
     dropout : float
         Before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "trunk"

@@ -12,24 +12,24 @@ from ecgkit.models.layers import BiLSTM, convolutions, dense, to_frame_rate
 
 
 class CNNBiLSTM(ECGModel):
-    """Convolutions shorten and describe the signal, an LSTM reads it both ways, its mean over time goes on.
+    """Two convolutions with pooling, a bidirectional LSTM, the mean over time, one dense layer.
 
     Parameters
     ----------
     widths, kernel_sizes : sequence of int
-        Filters and odd kernel lengths, in frames, of the convolutions; equally many of both.
+        Filters and odd kernel lengths, in frames, of the convolutions; one of each per convolution.
     pool : int
-        Frames that the max-pooling after each convolution joins.
+        Frames per window of the max-pooling after each convolution.
     lstm_width : int
-        Units of each direction.
+        Units per direction.
     n_dense : int
         Units of the dense layer, which is the embedding.
     frame_rate : int
-        Frames a second to which the signal is averaged first.
+        Frames per second to which the signal is averaged first.
     dropout : float
         Before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "trunk"

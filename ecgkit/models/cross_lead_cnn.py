@@ -1,4 +1,4 @@
-"""``cross_lead_cnn``: filters of each lead's own, then convolutions across the leads."""
+"""``cross_lead_cnn``: separate filters for each lead, then convolutions across the leads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ecgkit.models.layers import convolution, convolutions, dense, to_frame_rate
 
 
 class CrossLeadCNN(ECGModel):
-    """A grouped convolution describes each lead by itself, four more relate the leads; the mean over time goes on.
+    """A grouped convolution for each lead, four convolutions across the leads, the mean over time, one dense layer.
 
     Parameters
     ----------
@@ -21,15 +21,15 @@ class CrossLeadCNN(ECGModel):
     lead_kernel_size : int
         Odd length of its kernels, in frames.
     widths, kernel_sizes, strides : sequence of int
-        Filters, odd kernel lengths in frames and steps of the convolutions across leads; equally many of each.
+        Filters, odd kernel lengths in frames and steps of the convolutions across leads; one of each per convolution.
     n_dense : int
         Units of the dense layer, which is the embedding.
     frame_rate : int
-        Frames a second to which the signal is averaged first.
+        Frames per second to which the signal is averaged first.
     dropout : float
         After each convolution and before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "trunk"

@@ -1,4 +1,4 @@
-"""``hierarchical_xlstm``: sLSTM and mLSTM blocks side by side, averaged after every block."""
+"""``hierarchical_xlstm``: sLSTM and mLSTM blocks in parallel, averaged after every block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ecgkit.models.parallel_xlstm import TwoBranchXLSTM
 
 
 class HierarchicalXLSTM(TwoBranchXLSTM):
-    """Like `ParallelXLSTM`, but the branches meet after every block, and both go on from what they found together.
+    """Like `ParallelXLSTM`, but both branches are averaged after every block and continue from the average.
 
     The keywords are those of `TwoBranchXLSTM`.
     """
@@ -16,7 +16,7 @@ class HierarchicalXLSTM(TwoBranchXLSTM):
     n_norms = 1
 
     def fuse(self, tokens: Tensor) -> Tensor:
-        """Average the two blocks of each level: ``(records, tokens, width)`` to the same shape."""
+        """Average the two blocks at each level: ``(records, tokens, width)`` to the same shape."""
         for slstm, mlstm in zip(self.slstm, self.mlstm, strict=True):
             mean = (slstm(tokens) + mlstm(tokens)) / 2
             tokens = tokens + self.branch_dropout(mean - tokens)

@@ -14,24 +14,24 @@ from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 
 
 class Hybrid(ECGModel):
-    """The CNN describes beats, the xLSTM blocks relate them over the ten seconds, attention picks what counts.
+    """A residual CNN, bidirectional xLSTM blocks over its feature map, and attention pooling over time.
 
     Parameters
     ----------
     widths : sequence of int
         Channels of the trunk's stages; the last is the width of the xLSTM blocks.
     blocks : int
-        Residual blocks a stage.
+        Residual blocks per stage.
     kernel_size : int
         Odd length of the trunk's kernels, in frames.
     frame_rate : int
-        Frames a second behind the trunk's stem; each further stage halves it.
+        Frames per second after the trunk's stem; each further stage halves it.
     squeeze_excitation, anti_aliased : bool
-        As of `ResidualBlock`.
+        As for `ResidualBlock`.
     stochastic_depth : float
-        As of `ResidualTrunk`.
+        As for `ResidualTrunk`.
     layout : str
-        One letter an xLSTM block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
+        One letter per xLSTM block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
     n_heads : int
         Heads of each xLSTM block.
     pooling : str
@@ -39,7 +39,7 @@ class Hybrid(ECGModel):
     dropout : float
         Inside the xLSTM blocks and before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "trunk"

@@ -11,28 +11,28 @@ from ecgkit.errors import EcgkitError
 
 
 def samples_per_frame(sampling_rate: int, frame_rate: int) -> int:
-    """Say how many samples make a frame, so that a sampling rate in Hz comes close to a frame rate."""
+    """Return the number of samples per frame, at least 1, that comes closest to a frame rate."""
     return max(1, round(sampling_rate / frame_rate))
 
 
 def first_convolution(sampling_rate: int, frame_rate: int) -> tuple[int, int]:
-    """Say by how many samples a first convolution steps, to a frame rate, and how many it sees: seven frames, odd."""
+    """Return stride and odd kernel length (seven frames) of a first convolution that outputs a frame rate."""
     stride = samples_per_frame(sampling_rate, frame_rate)
     return stride, 7 * stride // 2 * 2 + 1
 
 
 def to_frame_rate(sampling_rate: int, frame_rate: int) -> nn.Module:
-    """Average neighbouring samples, so that a signal arrives at about a given number of frames a second.
+    """Average neighbouring samples to bring a signal to about ``frame_rate`` frames per second.
 
-    Architectures whose kernels are given in samples of 100 Hz get their input this way: a kernel then covers the same
-    milliseconds at every sampling rate, the weights have the same shapes, and no larger kernel has to be paid for.
+    For architectures whose kernels have lengths in samples at 100 Hz: a kernel then covers the same milliseconds, and
+    the weights have the same shapes, at every sampling rate.
 
     Parameters
     ----------
     sampling_rate : int
         In Hz.
     frame_rate : int
-        Frames a second to come close to; a signal below it stays as it is.
+        Frames per second to come close to; a signal below it is not changed.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def to_frame_rate(sampling_rate: int, frame_rate: int) -> nn.Module:
 def convolution(
     n_in: int, n_out: int, kernel_size: int, *, stride: int = 1, groups: int = 1, pool: int = 1, dropout: float = 0.0
 ) -> list[nn.Module]:
-    """Make a convolution over time with batch normalisation and ReLU, then max-pooling and dropout if asked for.
+    """Create a convolution over time with batch normalisation and ReLU, optional max-pooling and dropout.
 
     Parameters
     ----------
@@ -55,11 +55,11 @@ def convolution(
     kernel_size : int
         Odd length of the kernel, in frames.
     stride, groups : int, default 1
-        As of `torch.nn.Conv1d`.
+        As for `torch.nn.Conv1d`.
     pool : int, default 1
-        Frames that max-pooling joins.
+        Frames per max-pooling window; 1 for none.
     dropout : float, default 0.0
-        Share of activations that training silences.
+        Probability that an activation is set to zero in training.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def convolutions(
     pool: int = 1,
     dropout: float = 0.0,
 ) -> nn.Sequential:
-    """Make a stack of convolutions, each as of `convolution`.
+    """Create a stack of convolutions, each by `convolution`.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def convolutions(
     widths, kernel_sizes : sequence of int
         Filters of each convolution, and the odd length of its kernels in frames.
     strides : sequence of int, optional
-        Step of each convolution, in frames; 1 where not given.
+        Stride of each convolution, in frames; by default 1.
     pool, dropout : int, float
         After every convolution.
 
@@ -114,7 +114,7 @@ def convolutions(
     if not len(widths) == len(kernel_sizes) == len(steps):
         raise EcgkitError(
             f"widths {list(widths)}, kernel_sizes {list(kernel_sizes)} and strides {list(steps)} differ in length: "
-            "give one of each for every convolution"
+            "give one value of each per convolution"
         )
     layers: list[nn.Module] = []
     for n_out, kernel_size, stride in zip(widths, kernel_sizes, steps, strict=True):
@@ -124,7 +124,7 @@ def convolutions(
 
 
 class BiLSTM(nn.Module):
-    """A long short-term memory that reads in both directions.
+    """A bidirectional long short-term memory.
 
     Hochreiter and Schmidhuber (1997), doi:10.1162/neco.1997.9.8.1735.
 
@@ -133,23 +133,23 @@ class BiLSTM(nn.Module):
     n_in : int
         Channels of the input.
     width : int
-        Units of each direction.
+        Units per direction.
     n_layers : int, default 1
-        Layers; each reads both directions of the one below.
+        Layers; each reads both directions of the layer below.
     dropout : float, default 0.0
         Between the layers.
     """
 
     def __init__(self, n_in: int, width: int, *, n_layers: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
-        # Time first: on a processor 10 % faster than `batch_first`, which copies.
+        # Time first: 10 % faster on a CPU than `batch_first`, which copies.
         self.lstm = nn.LSTM(n_in, width, n_layers, bidirectional=True, dropout=dropout if n_layers > 1 else 0.0)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(records, n_in, time)`` to ``(records, 2 * width, time)``."""
         steps, lstm = features.permute(2, 0, 1), self.lstm
         state = steps.new_zeros(2 * lstm.num_layers, steps.shape[1], lstm.hidden_size)
-        # What `lstm(steps)` calls; its own way there looks the weights up in a list that export takes for constants.
+        # What `lstm(steps)` calls, but with the weights as arguments: export would make constants of them.
         weights = tuple(lstm.parameters())
         output, _, _ = torch.lstm(
             steps,
@@ -166,13 +166,13 @@ class BiLSTM(nn.Module):
 
 
 def dense(n_in: int, n_out: int, *, batch_norm: bool = False) -> list[nn.Module]:
-    """Make a linear layer with ReLU and, if asked for, batch normalisation behind it."""
+    """Create a linear layer with ReLU and, optionally, batch normalisation after it."""
     layers: list[nn.Module] = [nn.Linear(n_in, n_out), nn.ReLU()]
     return [*layers, nn.BatchNorm1d(n_out)] if batch_norm else layers
 
 
 class MeanMaxPooling(nn.Module):
-    """Mean and maximum over time, side by side: ``(records, channels, time)`` to ``(records, 2 * channels)``."""
+    """Mean and maximum over time, concatenated: ``(records, channels, time)`` to ``(records, 2 * channels)``."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Pool over the last axis."""
@@ -180,14 +180,14 @@ class MeanMaxPooling(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Weighted mean over time with one learned softmax weight a token and head (Bahdanau et al., 2015).
+    """Weighted mean over time with one learned softmax weight per token and head (Bahdanau et al., 2015).
 
     Parameters
     ----------
     n_channels : int
         Channels of the input, ``(records, n_channels, time)``; the output is ``(records, n_channels)``.
     n_heads : int, default 4
-        Groups of channels that have weights of their own.
+        Groups of channels with separate weights.
     """
 
     def __init__(self, n_channels: int, n_heads: int = 4) -> None:
@@ -205,13 +205,7 @@ class AttentionPooling(nn.Module):
 
 
 def make_pooling(name: str, n_channels: int) -> tuple[nn.Module, int]:
-    """Make the pooling over time called ``"mean_max"`` or ``"attention"``, and say how many features it gives.
-
-    Raises
-    ------
-    EcgkitError
-        If there is no pooling of this name.
-    """
+    """Create the pooling ``"mean_max"`` or ``"attention"``, and return it with its number of features."""
     if name == "mean_max":
         return MeanMaxPooling(), 2 * n_channels
     if name == "attention":

@@ -1,4 +1,4 @@
-"""``parallel_xlstm``: an sLSTM and an mLSTM branch side by side on every sample."""
+"""``parallel_xlstm``: an sLSTM and an mLSTM branch in parallel on every sample."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ecgkit.models.xlstm_blocks import make_block
 
 
 class TokenEmbedding(nn.Module):
-    """A linear map of one or more frames of all leads to a token, with layer norm and ReLU.
+    """A linear map from one or more frames of all leads to a token, with layer norm and ReLU.
 
     Parameters
     ----------
     n_leads : int
         Channels of the input.
     width : int
-        Channels of a token.
+        Channels per token.
     frames_per_token : int
-        Frames that one token reads; a last token that is not full is filled with zeros.
+        Frames per token; the last token is padded with zeros.
     """
 
     def __init__(self, n_leads: int, width: int, frames_per_token: int) -> None:
         super().__init__()
         self.frames_per_token = frames_per_token
-        # A convolution that steps by its own length is the linear map of each piece.
+        # A convolution whose stride is its kernel length is a linear map of each piece.
         self.linear = nn.Conv1d(n_leads, width, frames_per_token, frames_per_token)
         self.norm = nn.LayerNorm(width)
 
@@ -43,37 +43,37 @@ class TokenEmbedding(nn.Module):
 
 
 class TwoBranchXLSTM(ECGModel):
-    """What `ParallelXLSTM` and `HierarchicalXLSTM` share: all but where the two branches meet.
+    """The base class of `ParallelXLSTM` and `HierarchicalXLSTM`, which differ in where the two branches are averaged.
 
-    The blocks are causal, as in Beck et al. (2024), arXiv:2405.04517: a token sees what came before it, and pooling
-    sees all tokens. They run in float32 also under autocast: the exponential gates lose what bfloat16 cannot hold.
+    The blocks are causal (Beck et al., 2024, arXiv:2405.04517): a token depends on the tokens before it. They run in
+    float32 also under autocast, since bfloat16 is too coarse for the exponential gates.
 
     Parameters
     ----------
     width : int
-        Channels of a token.
+        Channels per token.
     n_blocks : int
-        Blocks of each branch.
+        Blocks per branch.
     n_heads : int
-        Heads of each block; they divide ``width``.
+        Heads per block; a divisor of ``width``.
     frames_per_token : int
-        Frames that one token reads. 1 is the authors' way; 4 makes training several times faster.
+        Frames per token; 1 as published, 4 makes training several times faster.
     hidden : sequence of int
-        Widths of the dense layers that read the features together with age and sex.
+        Widths of the dense layers after the features are joined with age and sex.
     branch : int
-        Features that age and sex become before they join.
+        Width of the layer that reads age and sex before they are joined.
     frame_rate : int
-        Frames a second to which the signal is averaged first.
+        Frames per second to which the signal is averaged first.
     dropout : float
-        On what the branches give, before each dense layer and before the head.
+        After each branch, before each dense layer and before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "fused"
 
     n_norms: int
-    """Layer norms that `fuse` uses behind its blocks."""
+    """Layer norms that `fuse` applies after its blocks."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class TwoBranchXLSTM(ECGModel):
         super().__init__(**shared)
         if frames_per_token < 1 or n_blocks < 1:
             raise EcgkitError(
-                f"frames_per_token is {frames_per_token} and n_blocks is {n_blocks}: give numbers of 1 or more"
+                f"frames_per_token is {frames_per_token} and n_blocks is {n_blocks}: give 1 or more of each"
             )
         self.frames = to_frame_rate(self.sampling_rate, frame_rate)
         self.tokens = TokenEmbedding(self.n_leads, width, frames_per_token)
@@ -121,7 +121,7 @@ class TwoBranchXLSTM(ECGModel):
 
 
 class ChannelsFirst(nn.Module):
-    """Swaps time and channels; a module of its own so that Grad-CAM finds the map there."""
+    """Swap time and channels, as a module that Grad-CAM can read."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``(records, time, channels)`` to ``(records, channels, time)``."""
@@ -129,7 +129,7 @@ class ChannelsFirst(nn.Module):
 
 
 class ParallelXLSTM(TwoBranchXLSTM):
-    """sLSTM blocks beside mLSTM blocks; the two branches meet at their ends, where they are averaged.
+    """A branch of sLSTM blocks and a branch of mLSTM blocks, averaged at their ends.
 
     The keywords are those of `TwoBranchXLSTM`.
     """

@@ -15,20 +15,20 @@ from ecgkit.models.layers import MeanMaxPooling, dense, samples_per_frame, to_fr
 
 
 def recurrence_plot(signal: Tensor, *, dimension: int, delay: int, signed: bool = False) -> Tensor:
-    """Compare every moment of each lead with every other: the recurrence plot before any threshold.
+    """Compute the recurrence plot of each lead, without a threshold.
 
-    A moment is the vector of ``dimension`` frames that lie ``delay`` frames apart (Takens' embedding); the plot holds
-    the Euclidean distances of all pairs, over the root of ``dimension``.
+    A moment is a vector of ``dimension`` frames that are ``delay`` frames apart (Takens' embedding); the plot holds the
+    Euclidean distances of all pairs of moments, divided by the root of ``dimension``.
 
-    A distance does not tell an upright wave from an inverted one. With ``signed`` it has the sign of the difference of
+    A distance is the same for an upright and an inverted wave. With ``signed`` it has the sign of the difference of
     the two moments' means and is 0 where they are equal, so that the plot is antisymmetric (Zhang et al., 2020).
 
     Parameters
     ----------
     signal : Tensor, shape (records, leads, frames)
-        In any unit; the distances are in the same.
+        In any unit; the distances have the same unit.
     dimension : int
-        Frames of a moment.
+        Frames per moment.
     delay : int
         Frames from one of them to the next.
     signed : bool, default False
@@ -59,7 +59,7 @@ def recurrence_plot(signal: Tensor, *, dimension: int, delay: int, signed: bool 
     shifted = [signal[..., start : start + moments] for start in range(0, dimension * delay, delay)]
     vectors = torch.stack(shifted, dim=-1) / dimension**0.5
     distance = torch.cdist(vectors, vectors)
-    # Leads last in memory: a processor convolves such images a third faster.
+    # Channels last in memory: a CPU convolves such images a third faster.
     if not signed:
         return distance.contiguous(memory_format=torch.channels_last)
     mean = vectors.mean(dim=-1).transpose(1, 2).contiguous()
@@ -68,7 +68,7 @@ def recurrence_plot(signal: Tensor, *, dimension: int, delay: int, signed: bool 
 
 
 class ImageBlock(nn.Module):
-    """A residual block on images that halves both axes (He et al., 2016, doi:10.1109/CVPR.2016.90).
+    """A residual block that halves both axes of an image (He et al., 2016, doi:10.1109/CVPR.2016.90).
 
     Its shortcut averages before the 1x1 convolution (He et al., 2019, doi:10.1109/CVPR.2019.00065).
 
@@ -98,7 +98,7 @@ class ImageBlock(nn.Module):
 
 
 class RowMeans(nn.Module):
-    """Average each row of a plot and put the windows of a record one behind the other: a map over time.
+    """Average each row of a plot and concatenate the windows of a record: a map over time.
 
     Row i of a recurrence plot relates moment i to all moments of its window.
     """
@@ -110,33 +110,33 @@ class RowMeans(nn.Module):
 
 
 class RecurrenceCNN(ECGModel):
-    """A residual CNN on the recurrence plots of all leads, one channel a lead.
+    """A residual CNN on recurrence plots, with one channel per lead.
 
-    The signal comes at 50 Hz, so that a pixel is 20 ms and a QRS complex spans four or more; it enters as its inverse
-    hyperbolic sine, so that P and T waves are seen beside the R peak and voltage still counts, which a plot scaled to
-    its own range would lose. It is cut into windows of about two and a half seconds, since a plot grows with the square
-    of its length; the features of a record's windows are pooled together.
+    The signal is averaged to 50 Hz, so that a pixel is 20 ms and a QRS complex spans four or more. Its inverse
+    hyperbolic sine makes P and T waves visible next to the R peak and keeps the voltage, which a plot scaled to its own
+    range would lose. A plot grows with the square of its length: the signal is cut into windows of 2.5 s, whose
+    features are pooled together.
 
     Parameters
     ----------
     dimension : int
-        Frames of one moment of the delay embedding.
+        Frames per moment of the delay embedding.
     delay : int
-        Frames between them.
+        Frames from one to the next.
     signed : bool
-        Whether distances carry the sign that tells upright from inverted waves, see `recurrence_plot`.
+        Whether distances have a sign, see `recurrence_plot`.
     window_seconds : float
-        Length of a plot.
+        Length of a plot, in seconds.
     widths : sequence of int
-        Channels of the stem and of the residual blocks behind it; each halves the plot.
+        Channels of the stem and of the residual blocks after it; each halves the plot.
     n_dense : int
         Units of the dense layer, which is the embedding.
     frame_rate : int
-        Frames a second to which the signal is averaged first.
+        Frames per second to which the signal is averaged first.
     dropout : float
         Before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
 
     References
     ----------

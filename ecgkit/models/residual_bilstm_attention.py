@@ -15,8 +15,8 @@ from ecgkit.models.layers import BiLSTM, dense, to_frame_rate
 class PooledResidualBlock(nn.Module):
     """Two convolutions with batch normalisation around a projected shortcut, then max-pooling and spatial dropout.
 
-    He et al. (2016), doi:10.1109/CVPR.2016.90; spatial dropout silences whole channels, since neighbouring frames say
-    much the same (Tompson et al., 2015, doi:10.1109/CVPR.2015.7298664).
+    He et al. (2016), doi:10.1109/CVPR.2016.90; spatial dropout sets whole channels to zero, since neighbouring
+    frames are correlated (Tompson et al., 2015, doi:10.1109/CVPR.2015.7298664).
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ class PooledResidualBlock(nn.Module):
     kernel_size : int
         Odd length of both kernels, in frames.
     dropout : float
-        Share of channels that training silences.
+        Probability that a channel is set to zero in training.
     """
 
     def __init__(self, n_in: int, n_out: int, *, kernel_size: int, dropout: float) -> None:
@@ -66,30 +66,30 @@ class TanhAttentionPooling(nn.Module):
 
 
 class ResidualBiLSTMAttention(ECGModel):
-    """Residual blocks describe beats, an LSTM relates them both ways, attention picks the frames that count.
+    """Residual blocks, a bidirectional LSTM, attention pooling over time, dense layers.
 
-    Age and sex pass a layer of their own and meet the embedding in a dense layer.
+    Age and sex pass through a separate layer and are joined with the embedding before a dense layer.
 
     Parameters
     ----------
     widths, kernel_sizes : sequence of int
-        Channels of each residual block, and the odd length of its kernels in frames; equally many of both.
+        Channels of each residual block, and the odd length of its kernels in frames; one of each per block.
     lstm_width : int
-        Units of each direction.
+        Units per direction.
     n_dense : int
-        Units of the dense layer behind the attention, which is the embedding.
+        Units of the dense layer after the attention, which is the embedding.
     hidden : sequence of int
-        Widths of the dense layers that read the embedding together with age and sex.
+        Widths of the dense layers after the embedding is joined with age and sex.
     branch : int
-        Features that age and sex become before they join.
+        Width of the layer that reads age and sex before they are joined.
     spatial_dropout : float
-        Share of channels that training silences after each residual block.
+        Probability that a channel is set to zero in training, after each residual block.
     frame_rate : int
-        Frames a second to which the signal is averaged first.
+        Frames per second to which the signal is averaged first.
     dropout : float
         Before each dense layer and before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "trunk"
@@ -112,7 +112,7 @@ class ResidualBiLSTMAttention(ECGModel):
         if len(widths) != len(kernel_sizes):
             raise EcgkitError(
                 f"widths {list(widths)} and kernel_sizes {list(kernel_sizes)} differ in length: "
-                "give one of each for every residual block"
+                "give one value of each per residual block"
             )
         self.frames = to_frame_rate(self.sampling_rate, frame_rate)
         channels = [self.n_leads, *widths]

@@ -13,30 +13,30 @@ from ecgkit.models.trunk import ResidualTrunk
 
 
 class ResNet1d(ECGModel):
-    """A residual CNN over time that sees all leads as channels.
+    """A residual CNN over time, with the leads as input channels.
 
-    Of the family of ``resnet1d_wang`` and ``xresnet1d`` in Strodthoff et al. (2021), doi:10.1109/JBHI.2020.3022989.
+    Related to ``resnet1d_wang`` and ``xresnet1d`` of Strodthoff et al. (2021), doi:10.1109/JBHI.2020.3022989.
 
     Parameters
     ----------
     widths : sequence of int
         Channels of each stage.
     blocks : int
-        Residual blocks a stage.
+        Residual blocks per stage.
     kernel_size : int
         Odd length of the blocks' kernels, in frames.
     frame_rate : int
-        Frames a second behind the stem.
+        Frames per second after the stem.
     squeeze_excitation, anti_aliased : bool
-        As of `ResidualBlock`.
+        As for `ResidualBlock`.
     stochastic_depth : float
-        As of `ResidualTrunk`.
+        As for `ResidualTrunk`.
     pooling : str
         ``"mean_max"`` or ``"attention"``.
     dropout : float
         Before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
     """
 
     gradcam_layer = "trunk"

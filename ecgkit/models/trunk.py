@@ -13,7 +13,7 @@ from ecgkit.models.layers import first_convolution
 
 
 class SqueezeExcitation(nn.Module):
-    """Scale each channel by what all channels say in the mean over time (Hu et al., 2018, doi:10.1109/CVPR.2018.00745).
+    """Scale each channel by a gate on all channels' means over time (Hu et al., 2018, doi:10.1109/CVPR.2018.00745).
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class BlurDownsampling(nn.Module):
-    """Halve the time axis behind a binomial low-pass, so that little aliases (Zhang, 2019, arXiv:1904.11486)."""
+    """Halve the time axis after a binomial low-pass filter against aliasing (Zhang, 2019, arXiv:1904.11486)."""
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class BlurDownsampling(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Leave out the branch of a block for some records in training (Huang et al., 2016, arXiv:1603.09382).
+    """Skip the branch of a block for random records in training (Huang et al., 2016, arXiv:1603.09382).
 
     Parameters
     ----------
     probability : float
-        That the branch of a record is left out; the others are scaled up by as much.
+        Probability that the branch of a record is skipped; the others are scaled up to compensate.
     """
 
     def __init__(self, probability: float) -> None:
@@ -76,7 +76,7 @@ class ResidualBlock(nn.Module):
     """Two convolutions with batch normalisation around a shortcut (He et al., 2016, doi:10.1109/CVPR.2016.90).
 
     Where the block halves the time axis, its shortcut averages neighbours before the 1x1 convolution, so that no sample
-    is thrown away (He et al., 2019, doi:10.1109/CVPR.2019.00065, the "ResNet-D" tweak).
+    is discarded (He et al., 2019, doi:10.1109/CVPR.2019.00065, the "ResNet-D" tweak).
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ class ResidualBlock(nn.Module):
     kernel_size : int
         Odd length of both kernels, in samples.
     stride : int, default 1
-        Factor by which time is shortened, 1 or 2.
+        Factor by which the time axis is shortened, 1 or 2.
     squeeze_excitation : bool, default False
         Whether the branch ends with `SqueezeExcitation`.
     anti_aliased : bool, default False
-        Whether the branch is shortened by `BlurDownsampling` instead of a convolution that steps.
+        Whether `BlurDownsampling` shortens the branch instead of a strided convolution.
     drop : float, default 0.0
         Probability of `StochasticDepth`.
     """
@@ -109,7 +109,7 @@ class ResidualBlock(nn.Module):
         padding = kernel_size // 2
         blur = anti_aliased and stride > 1
         norm = nn.BatchNorm1d(n_out)
-        # A block starts as the identity, which lets a high learning rate begin gently (Goyal et al., 2017).
+        # A block starts as the identity, which allows high learning rates from the start (Goyal et al., 2017).
         nn.init.zeros_(norm.weight)
         body: list[nn.Module] = [
             nn.Conv1d(n_in, n_out, kernel_size, 1 if blur else stride, padding, bias=False),
@@ -134,24 +134,24 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualTrunk(nn.Sequential):
-    """A stem and stages of residual blocks, each stage at half the time resolution of the one before.
+    """A stem and stages of residual blocks, each stage at half the time resolution of the previous one.
 
     Parameters
     ----------
     n_leads : int
         Channels of the input.
     sampling_rate : int
-        In Hz; the stem brings every rate to the frame rate.
+        In Hz; the stem converts every rate to the frame rate.
     widths : sequence of int
         Channels of each stage; the first stage keeps the stem's resolution.
     blocks : int
-        Residual blocks a stage.
+        Residual blocks per stage.
     kernel_size : int
         Odd length of the blocks' kernels, in frames.
     frame_rate : int
-        Frames a second behind the stem. The QRS complex wants 100: with 25, the first layers cannot tell its slopes.
+        Frames per second after the stem. 25 are too few to resolve the slopes of the QRS complex, 100 are enough.
     stochastic_depth : float, default 0.0
-        Probability with which the last block's branch is left out in training; it rises from 0 over the blocks.
+        Probability that the branch of the last block is skipped in training; it rises from 0 over the blocks.
     **options
         ``squeeze_excitation`` and ``anti_aliased`` of each `ResidualBlock`.
     """

@@ -62,28 +62,26 @@ def import_architecture(spec: str, *, folder: Path | None = None, sha256: str | 
 
 def check_class(found: object, file: Path, name: str) -> type[ECGModel]:
     """Check that a class follows `ECGModel` as far as its definition shows it."""
-    what = f"{name} of {file}"
-    if found is None:
-        raise EcgkitError(f"{file} has no class {name}: write the model as FILE.py:CLASS, such as {EXAMPLE}")
     if not (inspect.isclass(found) and issubclass(found, ECGModel)):
-        raise EcgkitError(f"{what} is not a subclass of ecgkit.models.ECGModel: derive it from that class")
-    if inspect.isabstract(found):
-        raise EcgkitError(f"{what} does not define encode(signal): return (records, features) from it")
-    if not isinstance(getattr(found, "gradcam_layer", None), str):
-        raise EcgkitError(f"{what} has no gradcam_layer: set it to the name of the layer that Grad-CAM reads")
+        raise EcgkitError(f"{file} has no class {name} that is a subclass of ecgkit.models.ECGModel: define one")
+    problem = ""
     parameters = inspect.signature(found).parameters.values()
-    if not any(item.kind == item.VAR_KEYWORD for item in parameters):
-        raise EcgkitError(f"{what} does not take **shared: accept it in __init__ and call super().__init__(**shared)")
+    if inspect.isabstract(found):
+        problem = "does not define encode(signal), which returns (records, features)"
+    elif not isinstance(getattr(found, "gradcam_layer", None), str):
+        problem = "has no gradcam_layer, the name of the layer that Grad-CAM reads"
+    elif not any(item.kind == item.VAR_KEYWORD for item in parameters):
+        problem = "does not take **shared in __init__, to be passed to super().__init__(**shared)"
     for item in parameters:
-        if item.kind not in (item.VAR_KEYWORD, item.KEYWORD_ONLY) or (
-            item.kind == item.KEYWORD_ONLY and item.default is item.empty
-        ):
-            raise EcgkitError(f"{what}: the option {item.name!r} needs a default and must follow a * in __init__")
+        if item.kind != item.VAR_KEYWORD and (item.kind != item.KEYWORD_ONLY or item.default is item.empty):
+            problem = problem or f"has the option {item.name!r}, which needs a default and must follow a * in __init__"
+    if problem:
+        raise EcgkitError(f"{name} of {file} {problem}: see the models in {Path(__file__).parent}")
     return found
 
 
 def check_model(model: ECGModel) -> None:
-    """Run two records of zeros through a model and check what comes out, without changing the model.
+    """Check the shapes that a model returns for two records of zeros, without changing the model.
 
     Raises
     ------
@@ -91,31 +89,21 @@ def check_model(model: ECGModel) -> None:
         Naming what does not follow `ECGModel`.
     """
     name, was_training = type(model).__name__, model.training
-    if not hasattr(model, "n_features"):
-        raise EcgkitError(f"{name} has no head: call self.build_head(n_features, dropout=...) at the end of __init__")
-    shapes: dict[str, tuple[int, ...]] = {}
+    signal, metadata = torch.zeros(2, model.n_leads, model.n_samples), torch.zeros(2, model.n_metadata)
+    maps: list[Tensor] = []
     try:
         layer = model.get_submodule(model.gradcam_layer)
-    except AttributeError as error:
-        raise EcgkitError(f"{name} has no layer {model.gradcam_layer!r}: correct its gradcam_layer") from error
-    handle = layer.register_forward_hook(lambda *call: shapes.update(gradcam=tuple(call[2].shape)))
-    signal, metadata = torch.zeros(2, model.n_leads, model.n_samples), torch.zeros(2, model.n_metadata)
-    try:
+        handle = layer.register_forward_hook(lambda *call: maps.append(call[2]))
         with torch.inference_mode():
-            shapes["embed"] = _shape(model.eval().embed(signal))
-            shapes["forward"] = _shape(model(signal, metadata if model.n_metadata else None))
-    except RuntimeError as error:
-        raise EcgkitError(f"{name} cannot read {tuple(signal.shape)}: {str(error).partition(chr(10))[0]}") from error
-    finally:
+            features, logits = model.eval().embed(signal), model(signal, metadata if model.n_metadata else None)
         handle.remove()
+        expected = {"embed": (features, (2, model.n_features)), "forward": (logits, (2, model.n_classes))}
+    except (AttributeError, RuntimeError) as error:
+        raise EcgkitError(f"{name} does not follow ECGModel: {str(error).partition(chr(10))[0]}") from error
+    finally:
         model.train(was_training)
-    for call, expected in (("embed", (2, model.n_features)), ("forward", (2, model.n_classes))):
-        if shapes[call] != expected:
-            raise EcgkitError(f"{name}.{call} returns the shape {shapes[call]} for two records: return {expected}")
-    if len(shapes.get("gradcam", ())) != 3:
-        raise EcgkitError(f"the layer {model.gradcam_layer!r} of {name} must return (records, channels, time)")
-
-
-def _shape(output: Tensor) -> tuple[int, ...]:
-    """Return the shape of an output, or an empty one if it is no tensor."""
-    return tuple(getattr(output, "shape", ()))
+    for call, (output, shape) in expected.items():
+        if output.shape != shape:
+            raise EcgkitError(f"{name}.{call} returns the shape {tuple(output.shape)} for two records, not {shape}")
+    if not maps or maps[0].ndim != 3:
+        raise EcgkitError(f"{name}: the layer {model.gradcam_layer!r} must return (records, channels, time)")

@@ -14,9 +14,8 @@ from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 class PatchEmbedding(nn.Sequential):
     """Four convolutions that turn 80 ms of all leads into one token: 125 tokens for 10 s.
 
-    Overlapping convolutions find the QRS complex wherever it falls, which a cut into patches does not
-    (Xiao et al., 2021, arXiv:2106.14881). The first one keeps 100 samples a second, so that no slope is lost before it
-    was looked at.
+    Overlapping convolutions detect a QRS complex at any position, which separate patches do not (Xiao et al., 2021,
+    arXiv:2106.14881). The first convolution outputs 100 frames per second, which keeps the slopes of the QRS complex.
 
     Parameters
     ----------
@@ -25,7 +24,7 @@ class PatchEmbedding(nn.Sequential):
     sampling_rate : int
         In Hz.
     width : int
-        Channels of a token.
+        Channels per token.
     """
 
     def __init__(self, *, n_leads: int, sampling_rate: int, width: int) -> None:
@@ -43,14 +42,14 @@ class PatchEmbedding(nn.Sequential):
 
 
 class XLSTM(ECGModel):
-    """Patch embedding, mLSTM and sLSTM blocks read in both directions, pooling over time.
+    """Patch embedding, bidirectional mLSTM and sLSTM blocks, pooling over time.
 
     Parameters
     ----------
     width : int
-        Channels of a token.
+        Channels per token.
     layout : str
-        One letter a block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
+        One letter per block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
     n_heads : int
         Heads of each block.
     pooling : str
@@ -58,7 +57,7 @@ class XLSTM(ECGModel):
     dropout : float
         Inside the blocks and before the head.
     **shared
-        Those of `ECGModel`.
+        Keywords of `ECGModel`.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""xLSTM blocks that read a sequence in both directions, made of the blocks of the ``xlstm`` package."""
+"""Bidirectional xLSTM blocks, made of the blocks of the ``xlstm`` package."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ecgkit.models.kernels import accelerate
 
 
 def make_block(kind: str, *, width: int, n_heads: int, index: int, n_blocks: int) -> nn.Module:
-    """Make one upstream block, which maps ``(records, tokens, width)`` to the same shape with its shortcut inside.
+    """Create one upstream block, which maps ``(records, tokens, width)`` to the same shape, its shortcut included.
 
     Parameters
     ----------
     kind : str
         ``"m"`` for mLSTM (matrix memory), ``"s"`` for sLSTM (scalar memory) with its gated feed-forward layer.
     width : int
-        Channels of a token.
+        Channels per token.
     n_heads : int
-        Heads; they divide ``width``.
+        Heads; a divisor of ``width``.
     index, n_blocks : int
-        Place of the block in its stack; sets the initial forget gates.
+        Position of the block in its stack, which sets the initial forget gates.
 
     Returns
     -------
@@ -44,30 +44,30 @@ def make_block(kind: str, *, width: int, n_heads: int, index: int, n_blocks: int
         If the kind is neither ``"m"`` nor ``"s"``.
     """
     if kind == "m":
-        # The length only sizes a causal mask, which our cell does not need: it reads sequences of any length.
+        # The length only sizes a causal mask, which our cell does not need.
         mlstm = mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=1)
         return accelerate(mLSTMBlock(mLSTMBlockConfig(mlstm=mlstm, _num_blocks=n_blocks, _block_idx=index)))
     if kind == "s":
         # "vanilla" is plain PyTorch; upstream's default compiles CUDA code with nvcc on first use. Upstream keeps the
-        # recurrent weights in bfloat16 by default, which only its CUDA kernels want.
+        # recurrent weights in bfloat16 by default, which only its CUDA kernels need.
         slstm = sLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, backend="vanilla", dtype="float32")
         feedforward = FeedForwardConfig(proj_factor=1.3, act_fn="gelu")
         config = sLSTMBlockConfig(slstm=slstm, feedforward=feedforward, _num_blocks=n_blocks, _block_idx=index)
         return accelerate(sLSTMBlock(config))
-    raise EcgkitError(f"unknown xLSTM block {kind!r}: give a word of m and s, such as 'msm'")
+    raise EcgkitError(f"unknown xLSTM block {kind!r}: write a layout of m and s, such as 'msm'")
 
 
 class BidirectionalBlock(nn.Module):
-    """Two blocks of one kind, one of which reads the sequence backwards; the mean of both goes on.
+    """The mean of two blocks of one kind, one of which reads the sequence backwards.
 
-    An xLSTM block is causal; an ECG is there as a whole, so each token may look both ways.
+    An xLSTM block is causal, but an ECG is recorded as a whole: each token may depend on both directions.
 
     Parameters
     ----------
     forward_block, backward_block : Module
         Blocks that map ``(records, tokens, width)`` to the same shape.
     dropout : float
-        On what the pair adds to its input.
+        Applied to what the pair adds to its input.
     """
 
     def __init__(self, forward_block: nn.Module, backward_block: nn.Module, *, dropout: float) -> None:
@@ -85,18 +85,18 @@ class BidirectionalBlock(nn.Module):
 class BidirectionalXLSTM(nn.Module):
     """A stack of bidirectional xLSTM blocks with a final layer norm (Beck et al., 2024, arXiv:2405.04517).
 
-    The stack runs in float32 also under autocast: the exponential gates lose what bfloat16 cannot hold.
+    The stack runs in float32 also under autocast, since bfloat16 is too coarse for the exponential gates.
 
     Parameters
     ----------
     width : int
-        Channels of a token.
+        Channels per token.
     layout : str
-        One letter a block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
+        One letter per block: ``"m"`` for mLSTM, ``"s"`` for sLSTM.
     n_heads : int
-        Heads of each block.
+        Heads per block.
     dropout : float
-        On what each block adds.
+        Applied to what each block adds.
     """
 
     def __init__(self, *, width: int, layout: Sequence[str], n_heads: int, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""How models compare: a leaderboard with intervals beside published results, and paired differences around zero."""
+"""Comparisons of models: a leaderboard with intervals and published results, and paired differences."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from ecgkit.errors import EcgkitError
 from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
 
 ROW = 0.27
-"""Height of a row in inches."""
+"""The height of a row in inches."""
 
 NAME_WIDTH = 48
-"""Characters of a configuration's description; what is longer ends in dots."""
+"""The length at which the description of a configuration is shortened."""
 
 LEVEL = 0.05
-"""A corrected p value from here on takes a difference back."""
+"""The level of adjusted p values."""
 
 REGIMES = {
     "from scratch": (COLORS[1], "s"),
     "pretrained, fine-tuned": (COLORS[2], "^"),
     "pretrained, linear probe": (COLORS[3], "v"),
 }
-"""Colour and marker of published results, after how their models were trained."""
+"""Colour and marker of published results, by how their models were trained."""
 
 
 def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> Figure:
-    """Draw the macro AUC of sessions or configurations with intervals, above published results.
+    """Draw the macro AUC of sessions or configurations with intervals, and published results below.
 
     Parameters
     ----------
     table : DataFrame
-        ``sessions`` or ``configurations`` of `ecgkit.evaluation.leaderboard`: one row each in the order drawn, columns
+        ``sessions`` or ``configurations`` of an `ecgkit.evaluation.Leaderboard`: one row each as drawn, with columns
         ``fold_9_auc``, ``fold_10_auc``, ``fold_10_low``, ``fold_10_high``, and ``configuration`` and ``seed``, or
         ``seeds``, for the names.
     references : DataFrame, optional
@@ -47,8 +47,8 @@ def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> 
     Returns
     -------
     Figure
-        One row each, the published ones below a line and each with the year of its source. The published interval is
-        drawn where there is one; how it was made, ``references["interval"]`` says.
+        One row each, the published ones below a line and each with the year of its source and its interval, if there
+        is one.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> 
         If there is no row.
     """
     if table.empty:
-        raise EcgkitError("there is no session to draw: give at least one")
+        raise EcgkitError("there is no session to draw: pass at least one")
     theirs = pd.DataFrame() if references is None else references
     n_rows = len(table) + len(theirs)
     figure = new_figure(WIDTH, 1.5 + ROW * n_rows)
@@ -88,7 +88,7 @@ def _draw_intervals(
 
 
 def _draw_references(axes: Axes, references: pd.DataFrame, *, first_row: int) -> None:
-    """Draw published results, each in the colour of its kind, below the line that ends ours."""
+    """Draw published results below a line, coloured by kind."""
     if references.empty:
         return
     axes.axhline(first_row - 0.5, color="black", linewidth=0.6)
@@ -107,7 +107,7 @@ def _draw_references(axes: Axes, references: pd.DataFrame, *, first_row: int) ->
 
 
 def _row_names(table: pd.DataFrame) -> list[str]:
-    """Name the rows of a leaderboard: a configuration with its number of seeds, a session with its one."""
+    """Name the rows of a leaderboard: a configuration with its number of seeds, a session with its seed."""
 
     def short(text: object) -> str:
         return textwrap.shorten(str(text), NAME_WIDTH, placeholder=" ...")
@@ -122,23 +122,22 @@ def _row_names(table: pd.DataFrame) -> list[str]:
 
 
 def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro AUC") -> Figure:
-    """Draw differences on the same records with their intervals, and where zero lies.
+    """Draw differences on the same records with their intervals, and a line at zero.
 
     Parameters
     ----------
     table : DataFrame
-        One row each in the order drawn: ``difference``, ``difference_low``, ``difference_high`` and, to be written
-        beside it, ``p_holm`` or else ``p``; such as ``sessions`` or ``configurations`` of
-        `ecgkit.evaluation.leaderboard`, or ``classes`` or ``macro`` of `ecgkit.evaluation.compare`. A row without a
-        difference, as that of the best itself, is left out.
+        One row each in the order drawn: ``difference``, ``difference_low``, ``difference_high`` and ``p_holm`` or
+        ``p``; such as ``sessions`` or ``configurations`` of a `ecgkit.evaluation.Leaderboard`, or ``classes`` or
+        ``macro`` of a `ecgkit.evaluation.Comparison`. Rows without a difference are left out.
     label : str, default "difference of macro AUC"
-        The x axis: what is subtracted from what.
+        The label of the x axis.
 
     Returns
     -------
     Figure
-        Coloured where the interval leaves zero out, with a hollow marker where the corrected p value is 0.05 or more,
-        else grey: no difference shown.
+        Coloured where the interval excludes zero, with a hollow marker where the adjusted p value is 0.05 or more,
+        otherwise grey: no difference shown.
 
     Raises
     ------
@@ -147,7 +146,7 @@ def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro
     """
     shown = table[table["difference"].notna()]
     if shown.empty:
-        raise EcgkitError("there is no difference to draw: give at least two sessions")
+        raise EcgkitError("there is no difference to draw: pass at least two sessions")
     figure = new_figure(WIDTH, 1.5 + ROW * len(shown))
     axes = figure.add_subplot()
     rows = np.arange(len(shown))
@@ -171,7 +170,7 @@ def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro
 
 
 def _kinds(table: pd.DataFrame) -> dict[str, tuple[NDArray[np.bool_], dict[str, Any]]]:
-    """Say of each row what its interval shows, and how that is drawn; hollow where a correction takes it back."""
+    """Return which rows are higher, lower or neither, and their style; hollow where not significant after Holm."""
     low, high = (table[name].to_numpy(np.float64) for name in ("difference_low", "difference_high"))
     holds = table["p_holm"].to_numpy(np.float64) < LEVEL if "p_holm" in table else np.full(len(table), fill_value=True)
     kinds: dict[str, tuple[NDArray[np.bool_], dict[str, Any]]] = {}

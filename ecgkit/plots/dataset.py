@@ -1,4 +1,4 @@
-"""What a data set holds: classes, which of them come together, who the patients are, how the folds are cut."""
+"""The contents of a dataset: classes and their co-occurrence, patients, and folds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, new_figure
 
 ANNOTATED_CLASSES = 12
-"""Up to so many classes the cells of the co-occurrence carry their percentage and count, up to twice as many the
-percentage."""
+"""The largest number of classes with percentages and counts in the cells; up to twice as many have percentages."""
 
 
 def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
@@ -23,15 +22,14 @@ def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
     Parameters
     ----------
     labels : DataFrame of bool
-        One row a record, one column a class.
+        One row per record, one column per class.
     title : str, default ""
         A line above; the number of records is added.
 
     Returns
     -------
     Figure
-        One bar a class in the order of the columns; a record with several classes counts for each, so percentages may
-        sum to more than 100.
+        One bar per class in the order of the columns; percentages may sum to more than 100.
     """
     counts = labels.sum(axis=0).to_numpy()
     n_records = len(labels)
@@ -47,23 +45,23 @@ def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
     axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
     head = f"{title}: " if title else ""
     each = labels.to_numpy().sum() / max(n_records, 1)
-    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes a record")
+    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes per record")
     axes.grid(visible=True, axis="x")
     return figure
 
 
 def cooccurrence(labels: pd.DataFrame) -> Figure:
-    """Draw which classes come together: of the records with the row's class, the share that has the column's, too.
+    """Draw the co-occurrence of classes: the share of the records with the row's class that also carry the column's.
 
     Parameters
     ----------
     labels : DataFrame of bool
-        One row a record, one column a class.
+        One row per record, one column per class.
 
     Returns
     -------
     Figure
-        Percentages, and the number of records with both; a class without records leaves its row blank.
+        Percentages, and the number of records with both; the row of a class without records is blank.
     """
     truth = labels.to_numpy(dtype=np.int64)
     both = truth.T @ truth
@@ -105,8 +103,8 @@ def metadata_by_sex(records: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Three histograms. Records whose value or sex is unknown are not in them, and are counted above each; so are the
-        few whose value is so far out that an axis with it would show nothing else.
+        Three histograms. Above each: the number of records with an unknown value or sex, and of extreme values beyond
+        the axis.
     """
     figure = new_figure(WIDTH, 3.8)
     panels = figure.subplots(1, 3)
@@ -128,20 +126,20 @@ def metadata_by_sex(records: pd.DataFrame) -> Figure:
 
 
 def _draw_by_sex(axes: Axes, values: pd.Series, sex: pd.Series, *, cut: float) -> int:
-    """Draw two histograms over the range of all but a share ``cut`` at either end, and count what lies beyond it."""
+    """Draw two histograms over the range without a share ``cut`` at either end; return the number of values beyond."""
     step = 5.0
     low, high = values.quantile(cut), values.quantile(1 - cut)
     edges = np.arange(np.floor(low / step), np.floor(high / step) + 2) * step
-    for word, color in (("female", COLORS[1]), ("male", COLORS[0])):
-        chosen = values[(sex == word).to_numpy(dtype=bool)]
+    for name, color in (("female", COLORS[1]), ("male", COLORS[0])):
+        chosen = values[(sex == name).to_numpy(dtype=bool)]
         common: dict[str, Any] = dict(bins=edges.tolist(), color=color)
         axes.hist(chosen, histtype="stepfilled", alpha=0.25, **common)
-        axes.hist(chosen, histtype="step", linewidth=1.5, label=word, **common)
+        axes.hist(chosen, histtype="step", linewidth=1.5, label=name, **common)
     return int(((values < edges[0]) | (values > edges[-1])).sum())
 
 
 def fold_sizes(records: pd.DataFrame) -> Figure:
-    """Draw how many records each fold has, and which part it belongs to: folds 1-8 train, 9 validates, 10 tests.
+    """Draw the number of records of each fold, and its split: folds 1-8 train, 9 validates, 10 tests.
 
     Parameters
     ----------
@@ -151,15 +149,15 @@ def fold_sizes(records: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Above each bar the records, and in brackets the patients.
+        Above each bar the number of records and, in parentheses, of patients.
     """
     figure = new_figure(WIDTH, 3.0)
     axes = figure.add_subplot()
     by_fold = records.groupby("fold")["patient_id"].agg(["size", "nunique"])
-    parts = {"training": (1, 8, GREY), "validation": (9, 9, COLORS[4]), "test": (10, 10, COLORS[0])}
-    for part, (first, last, color) in parts.items():
+    splits = {"training": (1, 8, GREY), "validation": (9, 9, COLORS[4]), "test": (10, 10, COLORS[0])}
+    for split, (first, last, color) in splits.items():
         rows = by_fold.loc[first:last]
-        axes.bar(rows.index, rows["size"], color=color, width=0.7, label=f"{part} ({rows['size'].sum():,})")
+        axes.bar(rows.index, rows["size"], color=color, width=0.7, label=f"{split} ({rows['size'].sum():,})")
     for fold, row in by_fold.iterrows():
         text = f"{row['size']:,}\n({row['nunique']:,})"
         place: dict[str, Any] = dict(textcoords="offset points", ha="center", va="bottom")

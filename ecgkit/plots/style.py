@@ -1,4 +1,4 @@
-"""The look of all figures, and how a figure is made so that a notebook shows it once."""
+"""The style of all figures, and functions that make and arrange them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 """Colours that colour-blind readers can tell apart (Okabe and Ito 2008, without the yellow that white swallows)."""
 
 LINES = ("-", "--", ":")
-"""Line styles, which take over where the colours have run out."""
+"""Line styles, which change when all colours have been used."""
 
 GREY = "#8C8C8C"
-"""The colour of what stands in the background."""
+"""The colour of the background."""
 
 LIGHT_GREY = "#D5D5D5"
-"""The colour of what is not known, does not hold, or is only there to compare with."""
+"""The colour of unknown values and of references."""
 
 SEX_COLORS = {"female": COLORS[1], "male": COLORS[0]}
-"""The colours of the words that a record's sex is."""
+"""The colours of the sexes."""
 
 STYLE: Any = {
     "figure.dpi": 100,
@@ -46,20 +46,20 @@ STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.5,
 }
-"""The settings of matplotlib that `use_style` makes and that every figure of the package is drawn with."""
+"""The settings of matplotlib for all figures of the package; see `use_style`."""
 
 
 def use_style() -> None:
-    """Set the style for all figures, and prepare the notebook to show those that a cell ends with."""
+    """Set the style for all figures, and let a notebook display the figure that a cell returns."""
     import matplotlib.pyplot as plt
 
     mpl.rcParams.update(STYLE)
-    # A kernel learns how to show a Figure when pyplot loads its backend, and pyplot loads it as late as it can.
+    # A kernel can display a Figure once pyplot has loaded its backend, which it does as late as possible.
     plt.switch_backend(mpl.get_backend())
 
 
 def new_figure(width: float = WIDTH, height: float = 4.0, *, layout: str | None = "constrained") -> Figure:
-    """Make an empty figure that pyplot does not keep: it is shown where a cell returns it, once, and then forgotten.
+    """Make an empty figure that pyplot does not manage, so that a notebook displays it once.
 
     Parameters
     ----------
@@ -76,29 +76,29 @@ def new_figure(width: float = WIDTH, height: float = 4.0, *, layout: str | None 
 
 
 def line_styles(number: int) -> Iterator[dict[str, Any]]:
-    """Give each of ``number`` lines its own colour and line style; after 21 they come again."""
+    """Yield a colour and line style for each of ``number`` lines; they repeat after 21."""
     for i in range(number):
         yield {"color": COLORS[i % len(COLORS)], "linestyle": LINES[i // len(COLORS) % len(LINES)]}
 
 
 def legend_beside(axes: Axes, **keywords: Any) -> None:
-    """Put the legend to the right of the axes, where it covers no data."""
+    """Put the legend to the right of the axes."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **keywords)
 
 
 def legend_above(axes: Axes, **keywords: Any) -> None:
-    """Put the legend into one line above the axes, at the right, where it covers no data and no title."""
+    """Put the legend in one line above the axes, at the right."""
     columns = len(axes.get_legend_handles_labels()[1]) or 1
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, ncols=columns, **keywords)
 
 
 def point_size(number: int) -> float:
-    """Give the area of a point, in points squared, that suits so many of them."""
+    """Return the area of a point, in points squared, for a number of points."""
     return min(max(16000 / max(number, 1), 1.5), 24.0)
 
 
 def grid_of_axes(figure: Figure, number: int, *, columns: int) -> list[Axes]:
-    """Fill a figure with ``number`` axes in rows of ``columns``, and leave the rest of the last row empty."""
+    """Add ``number`` axes in rows of ``columns`` to a figure."""
     rows = -(-number // columns)
     return [figure.add_subplot(rows, columns, i + 1) for i in range(number)]
 
@@ -106,18 +106,18 @@ def grid_of_axes(figure: Figure, number: int, *, columns: int) -> list[Axes]:
 def figure_of_cells(
     number: int, *, title: str, x_label: str, y_label: str, cell_height: float, gaps: tuple[float, float]
 ) -> tuple[Figure, list[Axes]]:
-    """Make a figure with ``number`` equal axes, five in a row, and one label for all of their x and y axes.
+    """Make a figure with ``number`` equal axes, five per row, and shared axis labels.
 
     Parameters
     ----------
     number : int
-        Number of axes; the rest of the last row stays empty.
+        Number of axes.
     title, x_label, y_label : str
-        What stands above, below and to the left of all.
+        Text above, below and to the left of all.
     cell_height : float
         Height of each of the axes in inches.
     gaps : tuple of float
-        Inches between neighbours, side by side and one above the other.
+        Horizontal and vertical distances between neighbours in inches.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def figure_of_cells(
     left, right, top, bottom = 0.8, 0.15, 0.85, 0.65
     width = min(WIDTH, max(7.5, left + right + 2.0 * columns + gaps[0] * (columns - 1)))
     height = top + bottom + cell_height * rows + gaps[1] * (rows - 1)
-    # The room is known, so it is not measured: a layout engine takes half a minute for seventy axes.
+    # The layout is computed: a layout engine takes half a minute for seventy axes.
     figure = new_figure(width, height, layout=None)
     grid = figure.add_gridspec(
         rows,

@@ -1,4 +1,4 @@
-"""For whom and when a model goes wrong: groups of patients, abstention, classes put together, single mistakes."""
+"""The errors of a model by group of patients, by confidence, and by pair of classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
 from ecgkit.stats.labels import metric_name
 
 ANNOTATED_CLASSES = 12
-"""Up to so many classes the heat maps stand side by side with a percentage in each cell."""
+"""The largest number of classes with heat maps side by side and a percentage in each cell."""
 
 
 def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str = "auc") -> Figure:
@@ -25,7 +25,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     Parameters
     ----------
     report : mapping
-        What ``subgroups.json`` holds.
+        The contents of ``subgroups.json``.
     of : str, default "macro"
         ``"macro"``, ``"micro"``, ``"samples"`` or a class.
     metric : str, default "auc"
@@ -34,9 +34,9 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     Returns
     -------
     Figure
-        One row a group; the dashed line is the whole fold. Small groups are grey, and with a class those with fewer
-        than ten positives or negatives of it. A macro mean is over the classes that the group has; those that it lacks
-        are named at the right, since such a mean is not comparable with the others.
+        One row per group; the dashed line is the whole fold. Small groups are grey, and for a class also those with
+        fewer than ten positives or negatives of it. A macro mean without some of the classes, which are named at the
+        right, is not comparable with the others.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     word = {"samples": word, "macro": f"macro {word}", "micro": f"micro {word}"}.get(of, f"{word} of {of}")
     axes.set(xlabel=word, title=f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95% intervals")
     axes.grid(visible=True, axis="x")
-    for color, label in ((COLORS[0], "group"), (GREY, "small group: read with care")):
+    for color, label in ((COLORS[0], "group"), (GREY, "small group")):
         axes.plot([], [], "o-", color=color, markersize=6, label=label)
     axes.plot([], [], color="black", linewidth=0.9, linestyle="--", label="all records of the fold")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -71,7 +71,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
 
 
 def _forest_rows(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any] | None]]:
-    """Lay out the rows: a heading without a group for each division, and its groups."""
+    """Return the rows: a heading without a group for each division, and its groups."""
     rows: list[tuple[str, Mapping[str, Any] | None]] = [("all records", report["all"])]
     for division in report["divisions"].values():
         unknown = f" ({division['unknown']:,} unknown)" if division["unknown"] else ""
@@ -81,11 +81,12 @@ def _forest_rows(report: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]
 
 
 def _group_name(name: str, group: Mapping[str, Any]) -> str:
+    """Return the name of a group, with its number of devices."""
     return f"{name} ({group['n_devices']} devices)" if group.get("n_devices", 0) > 1 else name
 
 
 def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metric: str) -> None:
-    """Draw the value, the interval and the numbers of one group."""
+    """Draw the value and interval of one group, and write its numbers."""
     entry = group["metrics"][of][metric]
     n_positive = group["n_positive"].get(of)
     is_small = group["is_small"] or (n_positive is not None and of not in group["comparable_classes"])
@@ -106,19 +107,19 @@ def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metr
 
 
 def risk_coverage(report: Mapping[str, Any]) -> Figure:
-    """Draw what is gained by deciding only the records that the model is most sure of.
+    """Draw the metrics of the most confident records over their share of all records.
 
     Parameters
     ----------
     report : mapping
-        What ``selective.json`` holds.
+        The contents of ``selective.json``.
 
     Returns
     -------
     Figure
-        The share of wrong decisions, and the macro AUC, of the records that are decided, over their share of all; with
-        95 % intervals, and a diamond where the confidence chosen on fold 9 puts the model. The AUC ends where a class
-        lacks positives or negatives among the records that are left: the mean of the others is another number.
+        The share of wrong decisions and the macro AUC over the coverage, with 95 % intervals and a diamond at the
+        confidence chosen on fold 9. The AUC ends where a class lacks positives or negatives among the records that are
+        left.
     """
     figure = new_figure(WIDTH, 4.6)
     panels = figure.subplots(1, 2)
@@ -138,7 +139,7 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
         if before is not None:
             axes.axhline(scale * before, color=GREY, linewidth=1.0, linestyle=":", label="all records")
         if after is not None:
-            label = f"abstaining on the least sure {report['abstain']:.0%} (confidence chosen on fold 9)"
+            label = f"abstaining on the least confident {report['abstain']:.0%} (confidence chosen on fold 9)"
             marker: dict[str, Any] = dict(color=COLORS[1], markeredgecolor="white", markersize=9, label=label)
             axes.plot(chosen, scale * after, "D", gid="chosen", **marker)
         axes.set(xlabel="coverage (% of the records that are decided)", xlim=(0, 102))
@@ -154,25 +155,25 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
 
 
 def _change(report: Mapping[str, Any]) -> str:
-    """Say what abstaining does to the Hamming loss."""
+    """Describe the change of the Hamming loss by abstaining."""
     before, after = (report["metrics"]["hamming_loss"][key]["value"] for key in ("before", "after"))
-    return "none decided" if after is None else f"{before:.1%} wrong become {after:.1%}"
+    return "none decided" if after is None else f"{before:.1%} wrong, {after:.1%} after abstaining"
 
 
 def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw which classes come together in truth, which in the decisions, and the difference.
+    """Draw the co-occurrence of classes in truth and in the decisions, and the difference.
 
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        ``truth``, ``predicted`` and ``difference`` as `ecgkit.evaluation.cooccurrence_tables` gives them.
+        As returned by `ecgkit.evaluation.cooccurrence_tables`.
 
     Returns
     -------
     Figure
         Three heat maps, side by side for up to twelve classes and one below the other for more. In the difference,
-        orange is what the model puts together too often, purple what it puts together too seldom. A class that no
-        record has leaves its row blank.
+        orange pairs are predicted together too often, purple ones too rarely. The row of a class without records is
+        blank.
     """
     classes = list(tables["truth"].columns)
     side_by_side = len(classes) <= ANNOTATED_CLASSES
@@ -183,7 +184,7 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
         figure = new_figure(8.6, 3 * 7.6, layout="compressed")
         panels = figure.subplots(3, 1)
     widest = float(np.nan_to_num(tables["difference"].abs().to_numpy()).max(initial=0.0))
-    # The difference fills its colours: two models are told apart by their numbers, and small differences still show.
+    # The colours span the differences of this model, so that small ones are visible.
     limit = max(10.0, 10 * np.ceil(10 * widest))
     maps = (
         ("truth", "In truth", "Blues", (0.0, 100.0), "of the records of the row (%)"),
@@ -214,7 +215,7 @@ def _name_cells(axes: Axes, classes: Sequence[str]) -> None:
 
 
 def _write_cells(axes: Axes, share: NDArray[np.float64], limits: tuple[float, float], *, signed: bool) -> None:
-    """Write percentages into the cells; the diagonal of a difference is 0 always, and says nothing."""
+    """Write percentages into the cells, except the diagonal of a difference, which is always 0."""
     font = 9 if len(share) <= 6 else 6.5
     for (row, column), value in np.ndenumerate(share):
         if np.isnan(value) or (signed and row == column):

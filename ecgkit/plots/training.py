@@ -1,4 +1,4 @@
-"""How a training went."""
+"""The course of a training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from matplotlib.ticker import MaxNLocator
 from ecgkit.errors import EcgkitError
 from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
 
-COLUMNS = ("epoch", "train_loss", "validation_loss", "validation_macro_auc", "learning_rate")
+COLUMNS = ("epoch", "train_loss", "validation_loss", "learning_rate")
+SCORES = {"validation_macro_auc": "macro AUC", "validation_r2": "R²"}
+"""The columns of scores, of which a history has one, and their names."""
 
 
 def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
-    """Draw the losses, the macro AUC on fold 9 and the learning rate over the epochs, with the best epoch marked.
+    """Draw the losses, the score on fold 9 and the learning rate over the epochs, with the best epoch marked.
 
     Parameters
     ----------
     table : DataFrame
-        One row an epoch, as in ``history.csv``: ``epoch``, ``train_loss``, ``validation_loss``,
-        ``validation_macro_auc``, ``learning_rate``.
+        One row per epoch, as in ``history.csv``: ``epoch``, ``train_loss``, ``validation_loss``,
+        ``validation_macro_auc`` or ``validation_r2``, ``learning_rate``.
     best_epoch : int, optional
-        The epoch whose weights were kept; by default the first with the highest macro AUC.
+        The epoch of the best weights; by default the first with the highest score.
 
     Returns
     -------
@@ -33,18 +35,19 @@ def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
     Raises
     ------
     EcgkitError
-        If a column is missing, there is no epoch, or ``best_epoch`` is none of them.
+        If a column is missing, there is no epoch, or ``best_epoch`` is not one of them.
     """
-    missing = [name for name in COLUMNS if name not in table]
+    score = next((name for name in SCORES if name in table), "validation_macro_auc")
+    missing = [name for name in (*COLUMNS, score) if name not in table]
     if missing or table.empty:
         what = f"no column {missing[0]!r}" if missing else "no epoch"
-        raise EcgkitError(f"the history has {what}: give the history.csv of a training")
+        raise EcgkitError(f"the history has {what}: pass the history.csv of a training")
     table = table.reset_index(drop=True)
-    known = table["validation_macro_auc"].fillna(-np.inf)
+    known = table[score].fillna(-np.inf)
     best = table.loc[table["epoch"] == best_epoch] if best_epoch is not None else table.loc[[known.idxmax()]]
     if best.empty:
         first, last = table["epoch"].min(), table["epoch"].max()
-        raise EcgkitError(f"epoch {best_epoch} is not in the history: give one from {first} to {last}")
+        raise EcgkitError(f"epoch {best_epoch} is not in the history: pass one from {first} to {last}")
     epoch = int(best["epoch"].iloc[0])
 
     figure = new_figure(WIDTH, 3.6)
@@ -52,10 +55,10 @@ def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
     style: dict[str, Any] = dict(marker="o" if len(table) <= 30 else None, markersize=3)
     loss.plot(table["epoch"], table["train_loss"], color=COLORS[0], label="training", **style)
     loss.plot(table["epoch"], table["validation_loss"], color=COLORS[1], label="validation", **style)
-    loss.set(title="Loss", ylabel="binary cross-entropy (nats)")
-    auc.plot(table["epoch"], table["validation_macro_auc"], color=COLORS[1], **style)
-    auc.plot(epoch, best["validation_macro_auc"].iloc[0], "*", color="black", markersize=11, gid="best")
-    auc.set(title=f"Fold 9: best {best['validation_macro_auc'].iloc[0]:.4f}", ylabel="macro AUC")
+    loss.set(title="Loss", ylabel="loss on standardised values" if score == "validation_r2" else "loss (nats)")
+    auc.plot(table["epoch"], table[score], color=COLORS[1], **style)
+    auc.plot(epoch, best[score].iloc[0], "*", color="black", markersize=11, gid="best")
+    auc.set(title=f"Fold 9: best {best[score].iloc[0]:.4f}", ylabel=SCORES[score])
     rate.plot(table["epoch"], table["learning_rate"], color=GREY, **style)
     rate.set(title="Schedule", ylabel="learning rate")
     for axes in (loss, auc, rate):

@@ -1,31 +1,74 @@
-"""Sources of ECGs: one data set a module, each with a table of records, a table of labels and ``read(record_id)``."""
+"""Sources of ECGs: one data set per module, each with a table of records, tables of labels and ``read(record_id)``.
+
+A source is added with one module and one line in `SOURCES`; see `ecgkit.sources.base.Source`.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ecgkit.errors import check_choice
-from ecgkit.sources.base import RECORD_COLUMNS, Source
-from ecgkit.sources.demo import Demo
-from ecgkit.sources.ptbxl.source import PtbXl
+from ecgkit.errors import EcgkitError, check_choice
 
-SOURCES = ("demo", "ptbxl")
-"""The names of all sources."""
+if TYPE_CHECKING:
+    from ecgkit.sources.base import Source
+
+SOURCES = {
+    "demo": "ecgkit.sources.demo:Demo",
+    "ptbxl": "ecgkit.sources.ptbxl.source:PtbXl",
+}
+"""The sources by name, as ``module:class``; a module is imported when its source is first used."""
 
 
-def make_source(name: str, *, folder: Path, sampling_rate: int, n_records: int = 1000, seed: int = 0) -> Source:
+def source_class(name: str) -> type[Source]:
+    """Return the class of a source.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no source of this name.
+    """
+    check_choice("source", name, SOURCES)
+    module, _, attribute = SOURCES[name].partition(":")
+    found: type[Source] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def source_options(source: type[Source]) -> dict[str, Any]:
+    """Return the options of a source with their defaults: the keywords of its constructor but ``sampling_rate``."""
+    parameters = inspect.signature(source).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "sampling_rate"}
+
+
+def check_source(name: str, *, sampling_rate: int | None = None, options: dict[str, Any] | None = None) -> None:
+    """Check the arguments of `open_source` without opening anything; raise an `EcgkitError` if one is wrong."""
+    source = source_class(name)
+    if sampling_rate is not None and sampling_rate not in source.sampling_rates:
+        rates = " and ".join(map(str, source.sampling_rates))
+        raise EcgkitError(f"rate is {sampling_rate} Hz and {name} has {rates} Hz: choose one of these")
+    known = source_options(source)
+    for option, value in (options or {}).items():
+        if option not in known:
+            raise EcgkitError(f"{name} has no option {option!r}: it has {', '.join(known) or 'none'}")
+        if type(value) is not type(known[option]) and known[option] is not None:
+            raise EcgkitError(f"option {option} of {name} is {value!r}: give a value such as {known[option]!r}")
+
+
+def open_source(name: str, folder: Path | None = None, *, sampling_rate: int | None = None, **options: Any) -> Source:
     """Open a source by its name.
 
     Parameters
     ----------
     name : str
         One of `SOURCES`.
-    folder : Path
-        Where the raw data lie; the demo needs none.
-    sampling_rate : int
-        In Hz.
-    n_records, seed : int
-        Size and seed of the demo.
+    folder : Path, optional
+        The folder of the raw data, for a source that has one.
+    sampling_rate : int, optional
+        In Hz; by default the first rate of the source.
+    **options
+        Options of the source, such as ``n_records=300`` of the demo.
 
     Returns
     -------
@@ -34,12 +77,12 @@ def make_source(name: str, *, folder: Path, sampling_rate: int, n_records: int =
     Raises
     ------
     EcgkitError
-        If the name is unknown, or the source refuses its arguments.
+        If the name, an option or the rate is unknown, or the source cannot be opened.
     """
-    check_choice("source", name, SOURCES)
-    if name == "demo":
-        return Demo(n_records=n_records, sampling_rate=sampling_rate, seed=seed)
-    return PtbXl(folder, sampling_rate=sampling_rate)
+    check_source(name, sampling_rate=sampling_rate, options=options)
+    source = source_class(name)
+    arguments = (folder,) if source.has_folder else ()
+    return source(*arguments, sampling_rate=sampling_rate or source.sampling_rates[0], **options)  # type: ignore[call-arg]
 
 
-__all__ = ["RECORD_COLUMNS", "SOURCES", "Demo", "PtbXl", "Source", "make_source"]
+__all__ = ["SOURCES", "check_source", "open_source", "source_class", "source_options"]

@@ -1,77 +1,107 @@
-"""What a source of ECGs is: a table of records, a table of labels for each label set, and ``read(record_id)``."""
+"""The contract of a source of ECGs: a table of records, tables of labels, and ``read(record_id)``."""
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import ECG
 from ecgkit.stats.identifiers import as_identifiers
 
-RECORD_COLUMNS = {
-    "record_id": "string",
-    "patient_id": "string",
-    "fold": "int64",
-    "age": "float64",  # years, NaN where unknown; "over 89" is 90 with age_over_89 true
-    "age_over_89": "bool",
-    "sex": "string",  # "male", "female" or missing
-    "height": "float64",  # cm
-    "weight": "float64",  # kg
-    "device": "string",
-    "site": "string",
-    "recording_date": "string",
-    "heart_axis": "string",
-    "infarction_stadium1": "string",
-    "infarction_stadium2": "string",
-    "validated_by_human": "boolean",
-    "baseline_drift": "string",
-    "static_noise": "string",
-    "burst_noise": "string",
-    "electrodes_problems": "string",
-    "extra_beats": "string",
-    "pacemaker": "string",
-    "report": "string",
-    "scp_codes": "string",  # JSON: SCP code -> likelihood
+AllFalse = Literal["unlabelled", "negative"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """The type and unit of a column of a table of records.
+
+    Attributes
+    ----------
+    dtype : str
+        The pandas type: ``"string"``, ``"float64"``, ``"int64"``, ``"bool"`` or ``"boolean"`` (which can be missing).
+    unit : str
+        Of a quantity, such as ``"years"``; empty for text.
+    """
+
+    dtype: str
+    unit: str = ""
+
+
+CORE_COLUMNS = {
+    "record_id": Column("string"),
+    "patient_id": Column("string"),
+    "fold": Column("int64"),
+    "age": Column("float64", "years"),
+    "sex": Column("string"),
+    "height": Column("float64", "cm"),
+    "weight": Column("float64", "kg"),
+    "device": Column("string"),
+    "site": Column("string"),
 }
-"""Columns and types of ``Source.records``, the same for every source; text that is blank is missing (`pandas.NA`)."""
+"""The columns that every source has. All but the first three may be missing; sex is "male", "female" or missing."""
 
 
 class RecordReader(Protocol):
-    """What a chunk reads from: a source, or the light stand-in that the source gives."""
+    """Reads records in a worker process: a source, or a smaller object that the source returns."""
 
     def read(self, record_id: str) -> ECG:
-        """Read one record in mV."""
-
-    def read_microvolts(self, record_id: str) -> NDArray[np.int16] | None:
-        """Read one record as integers, or give None."""
+        """Read one record."""
 
 
 class Source(ABC):
     """A set of 12-lead ECGs with metadata, folds and labels; picklable, so that worker processes can read from it.
 
+    A subclass sets the class attributes, and in its constructor the attributes ``records``, ``labels``,
+    ``sampling_rate`` and ``n_samples``. Its constructor takes the folder of the raw data (unless ``has_folder`` is
+    False), and as keywords ``sampling_rate`` and the options of the source, with their defaults.
+
     Attributes
     ----------
     name : str
-        The word that names the source on the command line and in folder names.
+        The name of the source on the command line and in folder names.
     version : str
         The version of the data.
+    sampling_rates : tuple of int
+        The rates in Hz that the source has, the default first.
+    columns : mapping of str to Column
+        The further columns of ``records``, after `CORE_COLUMNS`.
+    all_false : mapping of str to {"unlabelled", "negative"}
+        By label set, what a record is to which no class applies; ``"negative"`` for a set that is left out.
+    licence, citation : str
+        Of the data.
+    has_folder : bool
+        Whether there is a folder of raw data.
+    download_size : str
+        What a download costs, such as ``"550 MB"``; empty for a source that cannot be downloaded.
     sampling_rate : int
-        Samples per second of every record, in Hz.
+        In Hz, the same for every record.
     n_samples : int
-        Samples a lead of every record.
+        Samples per lead, the same for every record.
     records : DataFrame
-        One row a record, a fresh index ``0..n-1``, the columns of `RECORD_COLUMNS`.
+        One row per record, index ``0..n-1``, made by `record_table`.
     labels : dict of str to DataFrame
-        For each label set one boolean column a class, the rows as in ``records``.
+        By label set, the default one first: one boolean column per class, the rows as in ``records``; missing values
+        are unknown.
     """
 
-    name: str
-    version: str
+    name: ClassVar[str]
+    version: str = "unknown"
+    sampling_rates: ClassVar[tuple[int, ...]]
+    columns: ClassVar[Mapping[str, Column]] = {}
+    all_false: ClassVar[Mapping[str, AllFalse]] = {}
+    licence: ClassVar[str] = "unknown"
+    citation: ClassVar[str] = "unknown"
+    has_folder: ClassVar[bool] = True
+    download_size: ClassVar[str] = ""
+
     sampling_rate: int
     n_samples: int
     records: pd.DataFrame
@@ -89,69 +119,115 @@ class Source(ABC):
         Returns
         -------
         ECG
-            Twelve leads in mV; NaN where the source has no value.
+            In mV; NaN where the source has no value.
 
         Raises
         ------
         UnreadableRecordError
-            If the record is truncated, fails its checksum, or lacks leads.
+            If the record is truncated, fails its checksum, or has none of the twelve leads.
         """
 
-    @abstractmethod
+    def reader(self, record_ids: Sequence[str]) -> RecordReader:
+        """Return what a worker process needs to read these records; override it in a source with large tables."""
+        del record_ids
+        return self
+
     def identity(self) -> dict[str, object]:
-        """Everything that decides what the records contain, as JSON data: equal identities give equal data sets."""
+        """Return what determines the contents of the records, as JSON data: by default the tables, not the signals."""
+        return {
+            "source": self.name,
+            "version": self.version,
+            "sampling_rate": self.sampling_rate,
+            "n_records": len(self.records),
+            "tables_sha256": tables_sha256([self.records, *self.labels.values()]),
+        }
 
     def describe(self) -> str:
-        """Say what this is in one line: name, version, records, patients, sampling rate, and what part of the whole.
+        """Return one line with name, version, number of records and patients, and sampling rate."""
+        n_patients = self.records["patient_id"].nunique()
+        return (
+            f"{self.name} {self.version}: {len(self.records):,} records of {n_patients:,} patients at "
+            f"{self.sampling_rate} Hz"
+        )
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return True if a folder holds the raw data of this source."""
+        return folder.is_dir()
+
+    @classmethod
+    def download(
+        cls,
+        folder: Path,
+        *,
+        rates: Sequence[int],
+        limit: int | None = None,
+        mirror: str | None = None,
+        zip_file: str | None = None,
+    ) -> str:
+        """Download the raw data into a folder, or resume a download.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the data go.
+        rates : sequence of int
+            The sampling rates in Hz.
+        limit : int, optional
+            Only the first records of the table.
+        mirror : str, optional
+            Another address.
+        zip_file : str, optional
+            A zip file with the data, instead of an address.
 
         Returns
         -------
         str
+            One line about what was downloaded.
+
+        Raises
+        ------
+        EcgkitError
+            If the source cannot be downloaded, or the download fails.
         """
-        n_records, n_patients = len(self.records), self.records["patient_id"].nunique()
-        return (
-            f"{self.name} {self.version}: {n_records:,} records of {n_patients:,} patients at {self.sampling_rate} Hz"
-        )
-
-    def reader(self, record_ids: Sequence[str]) -> RecordReader:
-        """Give what a worker process needs to read these records; a source with large tables gives less than itself.
-
-        Parameters
-        ----------
-        record_ids : sequence of str
-            The records that the worker will read.
-
-        Returns
-        -------
-        RecordReader
-        """
-        del record_ids
-        return self
-
-    def read_microvolts(self, record_id: str) -> NDArray[np.int16] | None:
-        """Read one record as integers of microvolts if the source stores exactly these, without a detour over floats.
-
-        Parameters
-        ----------
-        record_id : str
-            A value of ``records["record_id"]``.
-
-        Returns
-        -------
-        ndarray of int16, shape (12, samples), or None
-            None where the source has no such short cut: `read` then serves.
-        """
-        del record_id
-        return None
+        del rates, limit, mirror, zip_file
+        if not cls.has_folder:
+            raise EcgkitError(f"{cls.name} needs no download: run `ecgkit preprocess {cls.name}`")
+        raise EcgkitError(f"{cls.name} cannot be downloaded: put its files into {folder}")
 
 
-def record_table(columns: dict[str, Sequence[object]] | pd.DataFrame) -> pd.DataFrame:
-    """Make a table with the columns, order and types of `RECORD_COLUMNS`; columns that are not given are missing."""
+def record_table(
+    columns: Mapping[str, Any] | pd.DataFrame, further: Mapping[str, Column] | None = None
+) -> pd.DataFrame:
+    """Make a table of records with the columns, order and types that a source declares.
+
+    Parameters
+    ----------
+    columns : mapping of str to sequence, or DataFrame
+        The values by column; columns that are absent are missing in every row, or False if they are of type ``bool``.
+    further : mapping of str to Column, optional
+        The columns after `CORE_COLUMNS`.
+
+    Returns
+    -------
+    DataFrame
+        One row per record, index ``0..n-1``.
+    """
     table = pd.DataFrame(columns).reset_index(drop=True)
-    defaults = {"age_over_89": False}
-    for name, kind in RECORD_COLUMNS.items():
+    types = {name: column.dtype for name, column in (CORE_COLUMNS | dict(further or {})).items()}
+    defaults = {"bool": False, "float64": np.nan}
+    for name, dtype in types.items():
         if name not in table:
-            table[name] = defaults.get(name, pd.NA if kind in ("string", "boolean") else np.nan)
+            table[name] = defaults.get(dtype, pd.NA)
     for name in ("record_id", "patient_id"):
         table[name] = as_identifiers(table[name])
-    return table[list(RECORD_COLUMNS)].astype(RECORD_COLUMNS)
+    return table[list(types)].astype(types)
+
+
+def tables_sha256(tables: Iterable[pd.DataFrame]) -> str:
+    """Return the SHA-256 of the columns and values of tables."""
+    digest = hashlib.sha256()
+    for table in tables:
+        digest.update(",".join(table.columns).encode())
+        digest.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+    return digest.hexdigest()

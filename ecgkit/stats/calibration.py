@@ -96,6 +96,8 @@ def add_calibration(predictions: pd.DataFrame, calibration: Mapping[str, Any], c
         A new table with the types of ``predictions.parquet``: the columns that belong to no class, then
         ``true_CLASS`` (bool), ``prob_CLASS`` (float32) and ``calibrated_CLASS`` (float32), class by class.
     """
+    import pandas as pd
+
     if is_quantity(predictions, classes):
         return predictions
     calibrated = apply_calibration(predictions[[f"prob_{name}" for name in classes]].to_numpy(), calibration, classes)
@@ -105,7 +107,7 @@ def add_calibration(predictions: pd.DataFrame, calibration: Mapping[str, Any], c
         columns[f"prob_{name}"] = predictions[f"prob_{name}"].to_numpy(dtype=np.float32)
         columns[f"calibrated_{name}"] = calibrated[:, i]
     kept = predictions[[name for name in predictions if name not in columns]].reset_index(drop=True)
-    return kept.assign(**columns)
+    return pd.concat([kept, pd.DataFrame(columns)], axis=1)
 
 
 def calibration_summary(scores: FoldScores) -> pd.DataFrame:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import EcgkitError
+from ecgkit.stats.identifiers import as_identifiers
 
 TRAIN_FOLDS = tuple(range(1, 9))
 VALIDATION_FOLD = 9
@@ -13,7 +18,7 @@ ALL_FOLDS = (*TRAIN_FOLDS, VALIDATION_FOLD, TEST_FOLD)
 
 
 def patients_in_two_parts(records: pd.DataFrame) -> pd.Index:
-    """Give the patients that are in more than one of the parts folds 1-8, fold 9 and fold 10; there must be none.
+    """Return the patients that are in more than one of the splits folds 1-8, fold 9 and fold 10; there must be none.
 
     Parameters
     ----------
@@ -22,3 +27,60 @@ def patients_in_two_parts(records: pd.DataFrame) -> pd.Index:
     """
     parts_of = records["fold"].map(PART_OF_FOLD).groupby(records["patient_id"].to_numpy()).nunique()
     return parts_of.index[parts_of > 1]
+
+
+def assign_folds(
+    patient_ids: ArrayLike, labels: pd.DataFrame, *, seed: int | None = 0, n_folds: int = 10
+) -> NDArray[np.int64]:
+    """Assign patients to folds so that the classes are spread evenly, the rarest class first.
+
+    The iterative stratification of Sechidis et al. [1]_, with patients instead of records.
+
+    Parameters
+    ----------
+    patient_ids : array-like, shape (records,)
+        The patient of each record.
+    labels : DataFrame
+        One boolean column per class, the rows as in ``patient_ids``; a missing value counts as false.
+    seed : int or None, default 0
+        Decides between patients that are alike; None takes them in the order in which they appear.
+    n_folds : int, default 10
+        Number of folds.
+
+    Returns
+    -------
+    ndarray of int64, shape (records,)
+        From 1 to ``n_folds``; the same for all records of a patient.
+
+    Raises
+    ------
+    EcgkitError
+        If there are fewer patients than folds, or not one row of labels per record.
+
+    References
+    ----------
+    .. [1] K. Sechidis, G. Tsoumakas, I. Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011.
+    """
+    codes, patients = pd.factorize(as_identifiers(np.asarray(patient_ids)))
+    if len(labels) != len(codes):
+        raise EcgkitError(f"{len(labels):,} rows of labels for {len(codes):,} records: give one row per record")
+    if len(patients) < n_folds:
+        raise EcgkitError(f"{len(patients)} patients cannot be divided into {n_folds} folds: give more records")
+    truth = labels.astype("boolean").fillna(value=False).to_numpy(dtype=np.int64)
+    members = np.zeros((len(patients), truth.shape[1]), np.int64)
+    np.add.at(members, codes, truth)
+    sizes = np.bincount(codes)
+    rarity = np.where(members > 0, members.sum(axis=0), np.iinfo(np.int64).max)
+    order = np.arange(len(patients)) if seed is None else np.random.default_rng(seed).permutation(len(patients))
+    # Among equally rare ones, patients with many records come first, while there is still room to balance them.
+    order = order[np.lexsort((-sizes[order], rarity.min(axis=1, initial=np.iinfo(np.int64).max)[order]))]
+    counts, totals = np.zeros((n_folds, truth.shape[1])), np.zeros(n_folds)
+    fold_of = np.zeros(len(patients), np.int64)
+    for patient in order:
+        has_class = members[patient].any()
+        crowding = totals + (1000.0 * n_folds * counts[:, rarity[patient].argmin()] if has_class else 0)
+        fold = int(crowding.argmin())
+        fold_of[patient] = fold + 1
+        counts[fold] += members[patient]
+        totals[fold] += sizes[patient]
+    return fold_of[codes]

@@ -14,12 +14,11 @@ from ecgkit.stats.validation import Floats, divide
 
 
 def widest_gap(values: Mapping[str, float], drawn: Mapping[str, Floats]) -> tuple[str, str, dict[str, float | None]]:
-    """Find the best and the worst of several groups, and how far apart they are.
+    """Find the best and the worst of several groups, and the difference between them with its interval.
 
-    The two are picked because they lie far apart, and of many equal groups some always do. So the interval is one of
-    all pairs of groups at once: of every resample only the pair counts whose difference has moved the furthest, in
-    standard errors, and the interval is as many standard errors wide as 95 % of the resamples stay within. With two
-    groups it is an ordinary interval of their difference.
+    The interval is simultaneous over all pairs of groups, since the two are chosen because they differ most: in every
+    resample the largest deviation of a pair's difference, in standard errors, counts, and the interval is as many
+    standard errors wide as 95 % of the resamples stay within. With two groups it is an ordinary interval.
 
     Parameters
     ----------
@@ -60,12 +59,12 @@ def widest_gap(values: Mapping[str, float], drawn: Mapping[str, Floats]) -> tupl
 
 
 def describe_gap(report: Mapping[str, Any], division: str, *, of: str = "macro") -> str:
-    """Say in one sentence how far apart the groups of a division are.
+    """Describe in one sentence the gap between the groups of a division.
 
     Parameters
     ----------
     report : mapping
-        What `subgroup_report` gave.
+        As returned by `ecgkit.evaluation.subgroup_report`.
     division : str
         Such as ``"age_band"``.
     of : str, default "macro"
@@ -75,7 +74,7 @@ def describe_gap(report: Mapping[str, Any], division: str, *, of: str = "macro")
     -------
     str
         Such as "Macro AUC by age band: best 0.950 (under 40), worst 0.900 (75 and over), a difference of 0.050 (0.030
-        to 0.070)."; where the interval includes zero, it says that no difference is shown.
+        to 0.070)."; where the interval includes zero, that no difference is shown.
 
     Raises
     ------
@@ -99,8 +98,25 @@ def describe_gap(report: Mapping[str, Any], division: str, *, of: str = "macro")
 
 
 def _of_classes(gap: Mapping[str, Any], report: Mapping[str, Any]) -> str:
-    """Name the classes that a macro AUC leaves out, if there are any."""
+    """Name the classes that a macro AUC leaves out."""
     left_out = [name for name in report["classes"] if name not in gap["classes"]]
     if len(left_out) > 3:
         return f" of {len(gap['classes'])} of {len(report['classes'])} classes"
     return f" without {' and '.join(left_out)}" if left_out else ""
+
+
+def describe_gaps(report: Mapping[str, Any]) -> list[str]:
+    """Describe the macro gap of each division that can be compared; see `describe_gap`.
+
+    Parameters
+    ----------
+    report : mapping
+        As returned by `ecgkit.evaluation.subgroup_report`.
+
+    Returns
+    -------
+    list of str
+        One sentence per division, or a single one if no division has two groups that are large enough.
+    """
+    found = [describe_gap(report, name) for name, division in report["divisions"].items() if division["gaps"]["macro"]]
+    return found or ["No division has two groups that are large enough to be compared."]

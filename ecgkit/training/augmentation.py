@@ -1,4 +1,4 @@
-"""Random changes of a training batch: augmentation, which leaves the labels true, and mixup, which mixes them too."""
+"""Random changes of a training batch: augmentation, which keeps the labels, and mixup, which mixes them too."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Augmentation:
     sampling_rate : int
         In Hz.
     crop : int
-        Samples of a random stretch that is kept of each record, the same for all leads; 0 keeps the whole record.
+        Length of the random crop of each record, in samples, the same for all leads; 0 for the whole record.
     time_shift : float
         Largest circular shift, in seconds, the same for all leads of a record; crops are not shifted.
     amplitude : float
-        A record is multiplied by ``1 + u``, with ``u`` uniform up to this size either way.
+        A record is multiplied by ``1 + u``, with ``u`` uniform from minus to plus this value.
     lead_dropout : float
         Probability that a lead is set to its mean.
     noise : float
@@ -44,12 +44,12 @@ class Augmentation:
     baseline: float = 0.0
 
     def __call__(self, signal: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a batch of standardised signals, ``(records, leads, samples)``; the input stays as it is.
+        """Augment a batch of standardised signals, ``(records, leads, samples)``, without changing the input.
 
         Returns
         -------
         Tensor, shape (records, leads, samples)
-            With a crop, as many samples as it has.
+            With crops, as many samples as a crop has.
         """
 
         def uniform(*shape: int) -> Tensor:
@@ -72,7 +72,7 @@ class Augmentation:
         return signal
 
     def _place(self, signal: Tensor, where: Tensor) -> Tensor:
-        """Cut out or shift each record to a place given as a number from 0 to 1."""
+        """Crop or shift each record; ``where`` holds a position from 0 to 1 for each."""
         _, leads, samples = signal.shape
         if self.crop:
             starts = (where * (samples - self.crop + 1)).long()
@@ -87,7 +87,7 @@ class Augmentation:
 
 
 def make_augmentation(config: TrainingConfig, model: ECGModel) -> Augmentation:
-    """Make the augmentation that a training's configuration asks for, for a model of its rate and input length."""
+    """Create the augmentation of a configuration for a model's sampling rate and input length."""
     return Augmentation(
         sampling_rate=model.sampling_rate,
         crop=model.n_samples if config.crop_seconds else 0,
@@ -102,7 +102,7 @@ def make_augmentation(config: TrainingConfig, model: ECGModel) -> Augmentation:
 def mix(
     signal: Tensor, labels: Tensor, metadata: Tensor | None, alpha: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Mix each record of a batch with another one (mixup, Zhang et al., 2018, arXiv:1710.09412).
+    """Mix each record of a batch with another record (mixup, Zhang et al., 2018, arXiv:1710.09412).
 
     Parameters
     ----------
@@ -113,14 +113,14 @@ def mix(
     metadata : Tensor of shape (records, columns), optional
         Age and sex.
     alpha : float
-        The share of the one record is drawn from a beta distribution with both parameters equal to this.
+        Both parameters of the beta distribution that the share of the first record is drawn from.
     rng : Generator
-        Where shares and partners come from.
+        Draws shares and partners.
 
     Returns
     -------
     tuple
-        Mixed signal, labels and metadata, each with the same shares.
+        Mixed signal, labels and metadata, with the same shares.
     """
     share = torch.from_numpy(rng.beta(alpha, alpha, len(signal)).astype(np.float32)).to(signal.device)
     partner = torch.from_numpy(rng.permutation(len(signal))).to(signal.device)

@@ -1,4 +1,4 @@
-"""Batches of a processed dataset: standardised with the training folds' statistics, in an order that a seed decides."""
+"""Batches of a processed dataset, standardised with the statistics of the training folds, in a seeded order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from ecgkit import paths
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.signals.prepare import network_input
@@ -27,14 +27,14 @@ Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
 class Batches(TorchDataset[Batch]):
-    """A dataset that is asked for a list of positions and gives the whole batch, straight from the memory map.
+    """A dataset whose items are whole batches, read from the memory map by lists of positions.
 
     Parameters
     ----------
     dataset : Dataset
         Opened with a label set.
     scaler : MetadataScaler, optional
-        Makes the metadata columns; without it a batch has none.
+        Computes the metadata columns; without it a batch has none.
     """
 
     def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
@@ -43,32 +43,32 @@ class Batches(TorchDataset[Batch]):
         self.metadata = dataset_metadata(dataset, scaler)
 
     def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
-        """Read the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None."""
+        """Return the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None."""
         rows = self.dataset.rows[positions]
         signal = network_input(self.dataset.signals[rows], self.dataset.mean, self.dataset.std)
         metadata = torch.from_numpy(self.metadata[positions]) if self.metadata is not None else None
         return torch.from_numpy(signal), torch.from_numpy(self.labels[positions]), metadata
 
     def __len__(self) -> int:
-        """Count the records."""
+        """Return the number of records."""
         return len(self.labels)
 
 
 class ShuffledBatches(Sampler[NDArray[np.int64]]):
-    """Lists of positions in an order that follows from seed and epoch alone, so that a resumed run sees the same.
+    """Lists of positions in an order that depends only on seed and epoch, so that a resumed training repeats it.
 
     Parameters
     ----------
     positions : ndarray of int64
-        The records to draw from.
+        Positions of the records.
     batch_size : int
-        Records a batch; the last batch of an epoch, if smaller, is left out (other records each epoch).
+        Records per batch; a smaller last batch of an epoch is dropped (other records in each epoch).
     seed : int
-        What the order follows from.
+        Seed of the order.
     repeats : int
-        How often an epoch comes by each record.
+        How often an epoch repeats each record.
     rank, world_size : int
-        This process among those that train together; each takes every ``world_size``-th batch.
+        Number of this process and of all that train together; each takes every ``world_size``-th batch.
     """
 
     def __init__(
@@ -86,15 +86,15 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
         self.rank, self.world_size, self.epoch = rank, world_size, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the epoch of the next order."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Count the batches of one process."""
+        """Return the number of batches of one process."""
         return max(1, len(self.positions) // self.batch_size // self.world_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Give the batches of the epoch."""
+        """Yield the batches of the epoch."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.positions)
         for step in range(len(self)):
             start = (step * self.world_size + self.rank) * self.batch_size % len(order)
@@ -102,23 +102,23 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
 
 
 class OrderedBatches(Sampler[NDArray[np.int64]]):
-    """Lists of positions in their given order, all of them."""
+    """Lists of all positions in their order."""
 
     def __init__(self, positions: NDArray[np.int64], *, batch_size: int) -> None:
         self.positions, self.batch_size = positions, batch_size
 
     def __len__(self) -> int:
-        """Count the batches."""
+        """Return the number of batches."""
         return math.ceil(len(self.positions) / self.batch_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Give the batches."""
+        """Yield the batches."""
         for start in range(0, len(self.positions), self.batch_size):
             yield self.positions[start : start + self.batch_size]
 
 
 def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:
-    """Make a loader whose batches are what the sampler says; reading from a memory map needs no worker processes."""
+    """Create a loader of the sampler's batches; reading from a memory map needs no worker processes."""
     return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import BATCH, Arrays, records_at_once, run_batches
 from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights

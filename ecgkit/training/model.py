@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.inference.metadata import TargetScale
 from ecgkit.inference.weights import TrainedModel
 from ecgkit.io import file_sha256

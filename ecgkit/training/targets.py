@@ -12,7 +12,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 
 if TYPE_CHECKING:
-    from ecgkit.datasets.store import Dataset
+    from ecgkit.datasets import Dataset
 
 MIN_RECORDS = 10
 """Known values that folds 1-8, and fold 9, need for a training."""
@@ -62,7 +62,7 @@ def with_target(dataset: Dataset, target: str) -> Dataset:
         labels = pd.DataFrame({target: column.astype("float64")})
     else:
         known = column.notna()
-        labels = pd.DataFrame({POSITIVE_SEX: column == POSITIVE_SEX}, dtype=bool)
+        labels = pd.DataFrame({POSITIVE_SEX: (column == POSITIVE_SEX).to_numpy(bool, na_value=False)})
     kept = np.flatnonzero(known.to_numpy(bool, na_value=False))
     found = replace(
         dataset,

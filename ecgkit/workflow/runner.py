@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,22 @@ from ecgkit.sessions import SESSION_VARIABLE, Session
 KERNEL = "python3"
 OPTIONS = "options"
 """The parameter of a notebook that takes every field which its parameters cell does not show."""
+
+
+LAST_LINES = 12
+"""The number of lines of a failed cell's output that are shown."""
+
+
+class NotebookError(EcgkitError):
+    """A cell failed.
+
+    Attributes
+    ----------
+    details : str
+        The cell and the last lines of its output.
+    """
+
+    details = ""
 
 
 def shown_parameters(notebook: Path) -> list[str]:
@@ -68,7 +84,9 @@ def claimed_for_notebook(session: Session) -> Iterator[None]:
             os.environ[SESSION_VARIABLE] = before
 
 
-def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True) -> None:
+def run_notebook(
+    notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True, skipped_tags: Sequence[str] = ()
+) -> None:
     """Run a notebook into a folder, put the executed copy there, and write ``DONE``.
 
     Parameters
@@ -81,6 +99,8 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
         The folder that the notebook fills, locked by the caller.
     verbose : bool, default True
         Whether what the notebook prints is passed on.
+    skipped_tags : sequence of str
+        Cells with one of these tags are left out.
 
     Raises
     ------
@@ -94,10 +114,13 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
     failed = session.path.with_name(f"{session.name}.failed.ipynb")
     try:
         with claimed_for_notebook(session):
+            leave_out_cells(notebook, executed, skipped_tags)
             execute(notebook, executed, parameters, verbose=verbose)
         check_complete(executed)
     except EcgkitError as error:
-        raise EcgkitError(f"{error} (see {failed})") from error
+        failure = NotebookError(f"{error} (see {failed})")
+        failure.details = failed_cell(executed)
+        raise failure from error
     else:
         shutil.move(executed, session.path / notebook.name)
         failed.unlink(missing_ok=True)
@@ -105,6 +128,29 @@ def run_notebook(notebook: Path, values: dict[str, Any], session: Session, *, ve
     finally:
         if executed.is_file():
             shutil.move(executed, failed)
+
+
+def failed_cell(executed: Path) -> str:
+    """Return the source of the cell that failed and the last lines of its output; empty if no cell failed."""
+    import nbformat
+
+    cells = nbformat.read(executed, as_version=4).cells if executed.is_file() else []
+    for cell in cells:
+        outputs = cell.get("outputs", [])
+        if any(output.output_type == "error" for output in outputs):
+            printed = "".join(output.text for output in outputs if output.output_type == "stream")
+            lines = printed.splitlines()[-LAST_LINES:]
+            return "\n".join([*(f"    {line}" for line in cell.source.splitlines()), *lines])
+    return ""
+
+
+def leave_out_cells(notebook: Path, copy: Path, tags: Sequence[str]) -> None:
+    """Copy a notebook without the cells that have one of some tags."""
+    import nbformat
+
+    content = nbformat.read(notebook, as_version=4)
+    content.cells = [cell for cell in content.cells if not set(tags) & set(cell.metadata.get("tags", []))]
+    nbformat.write(content, copy)
 
 
 def check_complete(executed: Path) -> None:
@@ -117,7 +163,7 @@ def check_complete(executed: Path) -> None:
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool) -> None:
-    """Execute a notebook with papermill and turn a cell's error into one line."""
+    """Execute the copy of a notebook with papermill, and turn a cell's error into one line."""
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
         # papermill's own imports; nothing that a user could act on
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -127,7 +173,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
 
         try:
             papermill.execute_notebook(
-                notebook,
+                output,
                 output,
                 parameters=parameters,
                 kernel_name=KERNEL,

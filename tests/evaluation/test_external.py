@@ -64,7 +64,7 @@ def test_without_fold_9_nothing_is_tuned_and_that_is_said(tmp_path: Path) -> Non
     table = predictions()
     read = read_predictions(write(table[table["fold"] == 10], tmp_path))
     assert any("no thresholds are tuned" in note for note in read.notes)
-    assert any("nothing to fit them on" in note for note in read.notes)
+    assert any("no fold 9 to fit them on" in note for note in read.notes)
     assert read.thresholds is None
     found = read.metrics(resamples=50)
     assert "fold_9" not in found

@@ -12,7 +12,7 @@ import pytest
 from made_sessions import CLASSES, CONFIG, make_predictions, make_session
 
 from ecgkit import evaluation, paths, sessions, stats
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import compare_sessions
 from ecgkit.evaluation.config import SAME

@@ -76,7 +76,7 @@ def test_who_takes_no_part_is_said(root: Path) -> None:
     )
     assert set(run.left_out) <= set(run.leaderboard().left_out)
     assert (
-        "session_7 takes no part: it is an ensemble, which is made anew of those that take part"
+        "session_7 takes no part: it is an ensemble, and ensembles are made again from the sessions that take part"
         in (find_members(ComparisonConfig(), root)[1])
     )
 

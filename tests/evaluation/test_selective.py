@@ -54,13 +54,6 @@ def test_the_calibrated_probabilities_count_and_not_the_uncalibrated_ones() -> N
     assert confidence(scores, {"MI": 0.5}) == pytest.approx([logit(0.6)], abs=1e-5)
 
 
-def test_records_on_one_step_of_an_isotonic_calibration_are_told_apart() -> None:
-    prob, calibrated = np.array([[0.35], [0.2], [0.3], [0.5]]), np.array([[0.1], [0.1], [0.1], [0.7]])
-    found = confidence(FoldScores(10, ("NORM",), prob > 0.4, prob, calibrated), {"NORM": 0.4})
-    assert found.argsort().tolist() == [3, 0, 2, 1]
-    assert np.ptp(found[:3]) < 1e-5
-
-
 def test_probabilities_of_0_and_1_have_a_finite_confidence() -> None:
     assert np.isfinite(confidence(scores_of([[0.0, 1.0, 1.0]]), dict.fromkeys(CLASSES, 0.5))).all()
 

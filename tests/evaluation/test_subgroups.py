@@ -16,6 +16,7 @@ from scipy.stats import norm
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.subgroups import noted_noise, subgroup_report
 from ecgkit.sources.base import record_table
+from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.stats import FoldScores
 from ecgkit.stats.resampling import patient_weights
 from ecgkit.stats.subgroups import describe_gap, widest_gap
@@ -32,7 +33,9 @@ def make_scores(n_records: int = 400, seed: int = 0) -> FoldScores:
 
 def make_records(n_records: int = 400, **columns: Any) -> pd.DataFrame:
     ids = np.arange(n_records)
-    return record_table({"record_id": ids, "patient_id": ids // 2, "fold": np.full(n_records, 10), **columns})
+    return record_table(
+        {"record_id": ids, "patient_id": ids // 2, "fold": np.full(n_records, 10), **columns}, PtbXl.columns
+    )
 
 
 def report_of(scores: FoldScores, records: pd.DataFrame, resamples: int = 50) -> dict[str, Any]:

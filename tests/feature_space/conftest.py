@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ecgkit import evaluation, paths, sessions, training, workflow
-from ecgkit.datasets.store import build
-from ecgkit.sources import Demo
+from ecgkit.datasets import build_dataset
+from ecgkit.sources.demo import Demo
 from ecgkit.training import TrainedSession
 
 
@@ -70,7 +70,7 @@ model_options = {widths = [8, 8], blocks = 1}
 def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a project's folder with a dataset and a finished training of a model that also sees age and sex."""
     root = tmp_path_factory.mktemp("project")
-    build(Demo(n_records=200, seed=1), root / paths.PROCESSED / "small", progress=False, jobs=1)
+    build_dataset(Demo(n_records=200, seed=1), root / paths.PROCESSED / "small", progress=False, jobs=1)
     recipe = root / "tiny.toml"
     recipe.write_text(RECIPE)
     run = workflow.start("train", root=root, dataset="small", model="resnet1d", recipe=str(recipe), metadata=True)

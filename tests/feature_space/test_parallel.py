@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space import parallel
 from ecgkit.feature_space.parallel import dataset_measurements, measure_records, record_beats

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from ecgkit import evaluation, paths, sessions
-from ecgkit.datasets.store import build, open_dataset
+from ecgkit.datasets import build_dataset, open_dataset
 from ecgkit.sessions import Session
 from ecgkit.signals.filters import Filters
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 from ecgkit.stats.calibration import add_calibration
 from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.thresholds import fit_thresholds
@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give sessions of untrained networks: two of the signal alone, one with age and sex; then an ensemble of two."""
     folder = tmp_path_factory.mktemp("inference")
     processed = folder / paths.PROCESSED / "demo"
-    build(SOURCE, processed, filters=Filters(bandpass=(0.5, 40.0)), progress=False)
+    build_dataset(SOURCE, processed, filters=Filters(bandpass=(0.5, 40.0)), progress=False)
     dataset = open_dataset(processed, label_set="superclass")
     small = {"resnet1d": {"widths": [8, 8, 8, 8], "blocks": 1}, "xlstm": {}}
     for model, metadata in (("resnet1d", False), ("xlstm", False), ("resnet1d", True)):

@@ -17,7 +17,7 @@ from ecgkit import ECG, EcgkitError, paths
 from ecgkit.inference.predictor import Predictor
 from ecgkit.sessions import Session
 from ecgkit.signals.filters import resample
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from make_pretrained_outputs import RATES, STORED, outputs
 import ecgkit
 from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.cli import main
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.card import SECTIONS, describe, model_card
 from ecgkit.inference import export as exporting
@@ -27,7 +27,8 @@ from ecgkit.inference.export import export_model
 from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, shipped
 from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
-from ecgkit.sources import Demo, PtbXl
+from ecgkit.sources.demo import Demo
+from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.training import fit, predict_folds
 from ecgkit.training.config import configure
 

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights

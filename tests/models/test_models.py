@@ -15,7 +15,7 @@ from ecgkit.signals.prepare import Preparation
 
 SHAPE = {"n_leads": 12, "n_classes": 5, "n_samples": 1000, "sampling_rate": 100}
 
-# Models that would read a thousand steps one by one: fewer steps, where only the way is tested and not the size.
+# Models that would compute a thousand steps one by one: fewer steps, where the size does not matter.
 FEW_STEPS = {
     "bilstm": {"frame_rate": 5},
     "cnn_bilstm": {"frame_rate": 20},
@@ -36,7 +36,7 @@ def signal() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_forward_gives_a_logit_a_class(name: str, signal: torch.Tensor) -> None:
+def test_forward_returns_one_logit_per_class(name: str, signal: torch.Tensor) -> None:
     logits = make(name)(signal)
     assert logits.shape == (3, 5)
     assert torch.isfinite(logits).all()
@@ -115,7 +115,7 @@ def test_saved_and_loaded_gives_the_same(name: str, signal: torch.Tensor, tmp_pa
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_export_gives_the_same(name: str, signal: torch.Tensor) -> None:
+def test_the_exported_model_gives_the_same(name: str, signal: torch.Tensor) -> None:
     model = make(name, **FEW_STEPS.get(name, {}))
     exported = torch.export.export(model, (signal,)).module()
     torch.testing.assert_close(exported(signal), model(signal), rtol=1e-4, atol=1e-5)

@@ -200,5 +200,5 @@ def test_a_report_without_fold_10_has_the_metrics_of_fold_9() -> None:
 def test_predicted_quantities_lie_on_the_line_where_they_are_right() -> None:
     true = np.linspace(20, 90, 50)
     figure = predicted_quantity(true, true, name="age", unit="years", fold=9)
-    assert "R² 1.000" in figure.axes[0].get_title(loc="left")
+    assert "R² 1.000" in figure.axes[0].title.get_text()
     assert figure.axes[0].get_xlabel() == "true age (years)"

@@ -20,6 +20,7 @@ from ecgkit.plots.ecg import ecg_strips, mistakes
 from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import record_table
+from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.stats import fold_scores
 
 CLASSES = ("NORM", "MI", "STTC")
@@ -46,7 +47,7 @@ def subgroups() -> dict[str, Any]:
         name: predictions.loc[predictions["fold"] == 10, name].to_numpy() for name in ("record_id", "patient_id")
     }
     columns |= {"fold": np.full(300, 10), "sex": rng.choice(["male", "female"], 300), "age": [30] * 290 + [80] * 10}
-    records = record_table(columns | {"device": ["A"] * 280 + ["B"] * 10 + ["C"] * 5 + [pd.NA] * 5})
+    records = record_table(columns | {"device": ["A"] * 280 + ["B"] * 10 + ["C"] * 5 + [pd.NA] * 5}, PtbXl.columns)
     scores.y_true[290:, 1] = False
     return subgroup_report(scores, records, fit_thresholds(predictions, CLASSES), resamples=50)
 

@@ -18,7 +18,7 @@ from ecgkit.signals.rhythm import (
     rr_intervals,
     usual_beats,
 )
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 
 Array = NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import LEADS
-from ecgkit.sources.base import RECORD_COLUMNS
+from ecgkit.sources.base import CORE_COLUMNS
 from ecgkit.sources.demo import Demo
 from ecgkit.sources.demo.anatomy import LEAD_WEIGHTS, Body, direction, lead_field
 from ecgkit.sources.demo.beats import Rhythm, beat_electrodes, draw_beats
@@ -287,7 +287,7 @@ def test_sokolow_lyon_separates_hypertrophy_in_the_population(demo: Demo, mean_b
 def test_records_have_the_columns_and_units_of_every_source(demo: Demo) -> None:
     records = demo.records
     assert {name: str(dtype) for name, dtype in records.dtypes.items()} == {
-        name: str(pd.Series(dtype=dtype).dtype) for name, dtype in RECORD_COLUMNS.items()
+        name: column.dtype for name, column in (CORE_COLUMNS | Demo.columns).items()
     }
     assert records["record_id"].tolist() == [str(i) for i in range(1, 601)]
     assert set(records["sex"]) == {"male", "female"}
@@ -384,7 +384,7 @@ def test_records_depend_only_on_the_seed(demo: Demo) -> None:
         np.testing.assert_array_equal(smaller.read_microvolts(record_id), demo.read_microvolts(record_id))
         assert not np.array_equal(other.read_microvolts(record_id), demo.read_microvolts(record_id))
     assert not other.records["age"].equals(demo.records["age"])
-    columns = [name for name in RECORD_COLUMNS if name != "fold"]
+    columns = [name for name in demo.records if name != "fold"]
     pd.testing.assert_frame_equal(smaller.records[columns], demo.records[columns][:50])
 
 

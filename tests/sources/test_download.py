@@ -20,11 +20,11 @@ from conftest_ptbxl import make_ptbxl, publish
 from file_server import FileServer
 from filelock import FileLock
 
-from ecgkit.datasets.store import build
+from ecgkit.datasets import build_dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.sources import PtbXl
 from ecgkit.sources.ptbxl import download as module
 from ecgkit.sources.ptbxl.download import Downloaded, download
+from ecgkit.sources.ptbxl.source import PtbXl
 
 N_RECORDS = 30
 N_FILES = 2 * N_RECORDS + 3
@@ -385,7 +385,7 @@ class TestParts:
         source = PtbXl(tmp_path / "p")
         assert source.records["record_id"].astype(int).tolist() == list(range(1, 13))
         assert source.part == {"part": True, "reason": "the first 12 of 30 records"}
-        dataset = build(source, tmp_path / "d", progress=False)
+        dataset = build_dataset(source, tmp_path / "d", progress=False)
         assert len(dataset) == 12
         assert dataset.manifest["source"]["identity"]["part"] == source.part
 

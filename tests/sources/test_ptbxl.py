@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest_ptbxl import tiny_signal
 
 from ecgkit.errors import EcgkitError
-from ecgkit.sources.base import RECORD_COLUMNS
-from ecgkit.sources.ptbxl.source import LABEL_SETS, PUBLISHED_ROWS, PtbXl
+from ecgkit.sources.base import CORE_COLUMNS
+from ecgkit.sources.ptbxl.folder import PUBLISHED_ROWS
+from ecgkit.sources.ptbxl.source import LABEL_SETS, PtbXl
 
 TinyPtbXl = Callable[..., Path]
 
@@ -33,7 +35,10 @@ def refused(folder: Path, *, sampling_rate: int = 100) -> str:
 
 def test_columns_and_types_are_those_of_every_source(tiny_ptbxl: TinyPtbXl):
     records = PtbXl(tiny_ptbxl()).records
-    assert {name: str(dtype) for name, dtype in records.dtypes.items()} == RECORD_COLUMNS
+    columns = CORE_COLUMNS | PtbXl.columns
+    assert {name: str(dtype) for name, dtype in records.dtypes.items()} == {
+        name: columns[name].dtype for name in columns
+    }
     assert list(records.index) == list(range(40))
 
 
@@ -78,15 +83,13 @@ def test_a_record_has_every_class_that_its_codes_map_to_whatever_the_likelihood(
     assert not source.labels["superclass"].iloc[3].any()
 
 
-def test_both_ways_of_reading_agree(tiny_ptbxl: TinyPtbXl):
+def test_a_record_is_read_by_its_identifier(tiny_ptbxl: TinyPtbXl):
     source = PtbXl(tiny_ptbxl(3, rates=(100, 500)), sampling_rate=500)
-    microvolts, ecg = source.read_microvolts("2"), source.read("2")
-    assert microvolts is not None
-    assert microvolts.shape == (12, 5000)
-    np.testing.assert_allclose(ecg.signal, microvolts / 1000, atol=1e-6)
+    ecg = source.read("2")
     assert (ecg.record_id, ecg.sampling_rate) == ("2", 500)
-    np.testing.assert_array_equal(source.reader(["2"]).read_microvolts("2"), microvolts)
-    with pytest.raises(EcgkitError, match="no record 99"):
+    np.testing.assert_allclose(ecg.signal, tiny_signal(2, 500) / 1000, atol=1e-6)
+    np.testing.assert_array_equal(source.reader(["2"]).read("2").signal, ecg.signal)
+    with pytest.raises(EcgkitError, match="no record '99'"):
         source.read("99")
 
 
@@ -226,9 +229,6 @@ def test_a_record_of_ptbxl_is_what_wfdb_reads(ptbxl_folder: Path):
     source = PtbXl(ptbxl_folder)
     expected = wfdb.rdsamp(str(ptbxl_folder / "records100/21000/21837_lr"))[0].T
     np.testing.assert_allclose(source.read("21837").signal, expected, atol=1e-6)
-    microvolts = source.read_microvolts("21837")
-    assert microvolts is not None
-    np.testing.assert_allclose(microvolts / 1000, expected, atol=1e-6)
 
 
 @pytest.mark.real

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from ecgkit import paths, sessions, training, workflow
-from ecgkit.datasets.store import Dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.weights import load_weights
 from ecgkit.models import MODELS

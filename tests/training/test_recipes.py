@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from ecgkit.datasets.store import Dataset
+from ecgkit.datasets import Dataset
 from ecgkit.models import MODELS
 from ecgkit.training.config import configure
 from ecgkit.training.data import Batches, ShuffledBatches, loader

@@ -49,7 +49,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def chain(root: Path) -> pipeline.Chain:
     """Run the whole chain once, on a demo of 300 records and for one epoch."""
-    dataset = run_step("preprocess", root, source="demo", n_records=300, name="small", jobs=1)
+    dataset = run_step("preprocess", root, source="demo", source_options={"n_records": 300}, name="small", jobs=1)
     assert not dataset.skipped
     return pipeline.run(root, dataset="small", models=["resnet1d"], epochs=1)
 
@@ -80,7 +80,7 @@ def test_every_step_leaves_what_the_design_says(chain: pipeline.Chain) -> None:
         chain.dataset
     )
     (training,), (probes,) = chain.training, chain.probes
-    assert names(training) - {".lock"} == SESSION_FILES | {"embeddings"}
+    assert names(training) - {".lock"} == SESSION_FILES | {"cache"}
     assert {"age", "sex", "height", "weight", "DONE", "config.json", "environment.json", "notes.txt"} <= names(probes)
     assert {"overview.html", "map.html", "figures"} <= names(probes)
     assert {"training_log.txt", "classification_report.txt", "metrics.json"} <= names(probes / "age")
@@ -117,7 +117,7 @@ def test_again_skips_everything(chain: pipeline.Chain, root: Path, capsys: pytes
     again = pipeline.run(root, dataset="small", models=["resnet1d"], epochs=1)
     assert again == chain
     assert capsys.readouterr().out.count("unchanged, skipped") == 2
-    assert run_step("preprocess", root, source="demo", n_records=300, name="small", jobs=1).skipped
+    assert run_step("preprocess", root, source="demo", source_options={"n_records": 300}, name="small", jobs=1).skipped
 
 
 @pytest.mark.slow
@@ -148,7 +148,9 @@ def test_commands_print_their_folder_last_and_obey_force(
     words = ["--dataset", "small", "--models", "resnet1d", "--epochs", "1", "--root", str(root)]
     assert main(["run", *words]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(chain.probes[0])
-    assert main(["preprocess", "demo", "--name", "small", "--n-records", "250", "--root", str(root)]) == 2
+    assert (
+        main(["preprocess", "demo", "--name", "small", "--source-options", "n_records=250", "--root", str(root)]) == 2
+    )
     assert "holds another dataset" in capsys.readouterr().err
     assert main(["train", "small", "--model", "resnet1d", "--epochs", "1", "--force", "--root", str(root)]) == 0
     newest = sessions.list_sessions(paths.TRAINING, root)[-1]

@@ -1,11 +1,9 @@
-"""Maps of embeddings: projections to a plane, how far each can be trusted, and one to look around in."""
+"""Maps of embeddings: projections to a plane, their quality, and an interactive map."""
 
 from __future__ import annotations
 
 from ecgkit.feature_space.maps.interactive import (
-    interactive_map,
     lead_signals,
-    predicted_probabilities,
     write_interactive_map,
 )
 from ecgkit.feature_space.maps.projections import (
@@ -25,11 +23,9 @@ __all__ = [
     "TSNE_RECORDS",
     "Projection",
     "explained_variance",
-    "interactive_map",
     "lead_signals",
     "map_quality",
     "note_of",
-    "predicted_probabilities",
     "project",
     "project_pca",
     "project_tsne",

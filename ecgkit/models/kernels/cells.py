@@ -1,7 +1,6 @@
-"""The cells of the ``xlstm`` package with our kernels inside: same parameters, same names, same results.
+"""The cells of the ``xlstm`` package with our kernels: same parameters, same names, same results.
 
-Each class takes the place of its parent in an object that exists already, so that it adds no parameter, no buffer and
-nothing to be set up.
+Each class replaces its parent as the class of an existing object, so that it adds no parameter and no buffer.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from ecgkit.models.kernels.mlstm import mlstm
 from ecgkit.models.kernels.slstm import slstm
 
 BLOCK_WIDTH = 32
-"""Features up to which `MergedLinear` puts narrow heads together: wide enough for vector instructions."""
+"""Features up to which `MergedLinear` merges narrow heads, so that vector instructions are used."""
 
 
 class SLSTMCell(sLSTMCell_vanilla):
-    """Upstream's sLSTM cell in plain PyTorch, run by `slstm`."""
+    """Upstream's sLSTM cell in plain PyTorch, computed by `slstm`."""
 
     kernel = "auto"
 
@@ -35,13 +34,13 @@ class SLSTMCell(sLSTMCell_vanilla):
         state: Tensor | None = None,
         lengths: Any = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run over a sequence; arguments and results are upstream's."""
+        """Run over a sequence; same arguments and results as upstream."""
         del lengths
         return run_slstm(self, input, state)
 
 
 class PortableSLSTMCell(sLSTMCell_cuda):
-    """Upstream's sLSTM cell in CUDA, which runs as ever on a GPU and, by `slstm`, on a CPU too."""
+    """Upstream's sLSTM cell in CUDA, unchanged on a GPU and computed by `slstm` on a CPU."""
 
     kernel = "auto"
 
@@ -51,12 +50,12 @@ class PortableSLSTMCell(sLSTMCell_cuda):
         state: Tensor | None = None,
         lengths: Any = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run over a sequence; arguments and results are upstream's."""
+        """Run over a sequence; same arguments and results as upstream."""
         return super().forward(input, state, lengths) if input.is_cuda else run_slstm(self, input, state)
 
 
 def run_slstm(cell: Any, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Run a cell's recurrence by `slstm`, between upstream's layouts."""
+    """Compute a cell's recurrence by `slstm`, with upstream's layouts."""
     cell._check_input(inputs)
     config = cell.config
     by_record = inputs if config.input_shape == "BSGNH" else inputs.transpose(0, 1)
@@ -68,15 +67,15 @@ def run_slstm(cell: Any, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, 
 
 
 class MLSTMCell(mLSTMCell):
-    """Upstream's mLSTM cell, run by `mlstm`; of any length, since it needs no causal mask."""
+    """Upstream's mLSTM cell, computed by `mlstm`; for any length, since it needs no causal mask."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, **kwargs: Any) -> Tensor:
-        """Run over a sequence; arguments and result are upstream's."""
+        """Run over a sequence; same arguments and result as upstream."""
         del kwargs
         n_heads, width = self.config.num_heads, q.shape[-1]
         weight = torch.cat((self.igate.weight, self.fgate.weight))
         bias = torch.cat((self.igate.bias, self.fgate.bias))
-        # Three products, for the three side by side would be a copy; of a few rows each, which is faster than columns.
+        # Three products of a few rows each: joining the three inputs would copy them, and columns are slower.
         parts = zip(weight.split(width, 1), (q, k, v), strict=True)
         gates = sum(part @ features.flatten(0, 1).t() for part, features in parts) + bias[:, None]
         gate_in, gate_forget = gates.unflatten(1, q.shape[:2]).transpose(0, 1).split(n_heads, dim=1)
@@ -86,7 +85,7 @@ class MLSTMCell(mLSTMCell):
 
 
 class HeadNorm(MultiHeadLayerNorm):
-    """Upstream's norm of each head by itself, as the layer norm that it is."""
+    """Upstream's norm of each head, computed as a layer norm."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - upstream's name
         """Map ``(records, heads, steps, head_width)`` to the same shape."""
@@ -99,14 +98,14 @@ class HeadNorm(MultiHeadLayerNorm):
 
 
 class ChannelsLastConv(CausalConv1d):
-    """Upstream's causal convolution, run where the channels are, on the last axis, instead of after a transposition."""
+    """Upstream's causal convolution without its transposition: the channels stay on the last axis."""
 
     def forward(self, x: Tensor, conv_state: Tensor | None = None, return_last_state: bool = False) -> Any:  # noqa: FBT001, FBT002
-        """Map ``(records, steps, channels)`` to the same shape; arguments and results are upstream's."""
+        """Map ``(records, steps, channels)`` to the same shape; same arguments and results as upstream."""
         steps = x.shape[1]
         if conv_state is not None:
             x = torch.cat([conv_state, x], dim=1)
-        # With an image's height of one, the tokens already lie as PyTorch's channels-last layout wants them.
+        # As an image of height one, the tokens already have PyTorch's channels-last layout.
         weight, groups = self.conv.weight.unsqueeze(2), self.groups
         image = conv2d(x.transpose(1, 2).unsqueeze(2), weight, self.conv.bias, padding=(0, self.pad), groups=groups)
         outputs = image[:, :, 0, x.shape[1] - steps : x.shape[1]].transpose(1, 2)
@@ -114,13 +113,13 @@ class ChannelsLastConv(CausalConv1d):
 
 
 class MergedLinear(LinearHeadwiseExpand):
-    """Upstream's projection of each head by itself, several narrow heads at a time as one block-diagonal matrix."""
+    """Upstream's projection of each head, with narrow heads merged into block-diagonal matrices."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., in_features)`` to ``(..., out_features)``."""
         n_heads, n_out, n_in = self.weight.shape
         merged = max(n for n in range(1, n_heads + 1) if n_heads % n == 0 and n * n_in <= max(n_in, BLOCK_WIDTH))
-        # (blocks, in, out, heads, heads), where only the diagonal of the last two is filled.
+        # (blocks, in, out, heads, heads), nonzero only on the diagonal of the last two.
         spread = self.weight.unflatten(0, (-1, merged)).permute(0, 3, 2, 1).diag_embed()
         blocks = spread.permute(0, 3, 1, 4, 2).reshape(-1, merged * n_in, merged * n_out)
         features = x.reshape(-1, len(blocks), merged * n_in).transpose(0, 1)
@@ -129,7 +128,7 @@ class MergedLinear(LinearHeadwiseExpand):
 
 
 def swap(module: Any, backend: str) -> None:
-    """Let one module, if it is a cell or a part of upstream's that we know, run by our code."""
+    """Replace the class of one module, if it is a part of upstream that we support."""
     kind = type(module)
     if kind in (sLSTMCell_vanilla, SLSTMCell) and module.config.function == "slstm":
         module.__class__, module.kernel = SLSTMCell, backend
@@ -146,6 +145,6 @@ def swap(module: Any, backend: str) -> None:
 
 
 def is_plain(config: Any) -> bool:
-    """Tell whether a cell's configuration asks for nothing that only upstream's CUDA kernels do."""
+    """Return True if a cell uses no option that only upstream's CUDA kernels support."""
     clipped = config.gradient_recurrent_clipval is not None or config.forward_clipval is not None
     return config.function == "slstm" and not config.gradient_recurrent_cut and not clipped

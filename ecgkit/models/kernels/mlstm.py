@@ -1,13 +1,13 @@
 """mLSTM over a sequence, chunk by chunk: linear in the length, in plain PyTorch on any device.
 
-Within a chunk it is the parallel form of Beck et al. (2024), arXiv:2405.04517, appendix A.3; from chunk to chunk goes
-the state of the recurrent form, which is matrix memory, normaliser and stabiliser (Beck et al., 2025,
-arXiv:2503.14376). The way back recomputes each chunk from the state that it began with. It needs no derivatives of the
-matrices of gates: a gate weighs products of a query and a key, so that its gradient follows from ``query * dquery`` and
-``key * dkey``, summed over the head's units.
+A chunk is computed in the parallel form of Beck et al. (2024), arXiv:2405.04517, appendix A.3. The state of the
+recurrent form (matrix memory, normaliser and stabiliser) is passed from chunk to chunk (Beck et al., 2025,
+arXiv:2503.14376). The backward pass recomputes each chunk from the state before it. It needs no derivatives of the
+gate matrices: a gate weights products of a query and a key, so that its gradient follows from ``query * dquery`` and
+``key * dkey``, summed over the units of the head.
 
-The chunks come one after the other, and not all at once, so that what a chunk needs stays in the cache. Forward and
-backward are operators of PyTorch: ``torch.compile`` and ``torch.export`` take each as one node.
+The chunks are processed one after the other, so that their data stay in the cache. Forward and backward pass are
+operators of PyTorch: ``torch.compile`` and ``torch.export`` treat each as one node.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 CHUNK = 50
-"""Steps of a chunk at most, measured on the CPU for heads 64 wide, where 32 to 64 differ little."""
+"""Largest number of steps per chunk, measured on the CPU for heads of width 64, where 32 to 64 differ little."""
 
 EPS = 1e-6
 """Added to the normaliser, as upstream does."""
 
 
 def mlstm(queries: Tensor, keys: Tensor, values: Tensor, gate_in: Tensor, gate_forget: Tensor) -> Tensor:
-    """Run the mLSTM over a sequence, in float32 or, if anything comes in float64, in float64.
+    """Compute the mLSTM over a sequence, in float64 if any input is, otherwise in float32.
 
     Parameters
     ----------
@@ -39,44 +39,41 @@ def mlstm(queries: Tensor, keys: Tensor, values: Tensor, gate_in: Tensor, gate_f
     Returns
     -------
     Tensor, shape (records, heads, steps, value_width)
-        What the memory answers, of the type that upstream's parallel form gives, also under autocast.
+        Outputs of the memory, of the same type as those of upstream's parallel form, also under autocast.
     """
-    given = (queries, keys, values, gate_in, gate_forget)
+    arguments = (queries, keys, values, gate_in, gate_forget)
     device = queries.device.type
-    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in given) else torch.float32
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
-    outputs, *_ = mlstm_chunkwise(*(tensor.to(dtype) for tensor in given), keep)
+    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in arguments) else torch.float32
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)
+    outputs, *_ = mlstm_chunkwise(*(tensor.to(dtype) for tensor in arguments), keep)
     if torch.is_autocast_enabled(device) and dtype == torch.float32:
         return outputs.transpose(1, 2).to(torch.get_autocast_dtype(device))
     return outputs.transpose(1, 2).to(queries.dtype)
 
 
 class Gates(NamedTuple):
-    """A chunk's gates; all but the last are ``(heads, steps)``, where records count as further heads."""
+    """The gates of a chunk; all but the last are ``(heads, steps)``, with the heads of all records."""
 
     decay: Tensor
     """Sum of the forget gates' logarithms from the chunk's first step to each."""
     weight: Tensor
-    """Input gate less the sum, so that step s weighs ``exp(weight_s + decay_t)`` at step t."""
+    """Input gate minus the sum, so that step s has the weight ``exp(weight_s + decay_t)`` at step t."""
     largest: Tensor
-    """Largest weight so far, of the past too; with the sum it is upstream's stabiliser."""
+    """Largest weight so far, including the past; plus the sum it is upstream's stabiliser."""
     leader: Tensor
-    """The step of the chunk that has the largest weight of the chunk so far."""
+    """The step of the chunk with the largest weight so far."""
     past: Tensor
-    """How much the state before the chunk weighs at each step."""
+    """Weight of the state before the chunk at each step."""
     recall: Tensor
     """The same with the scale of the products of queries and keys."""
     matrix: Tensor
-    """How much step s weighs at step t, with that scale, ``(heads, t, s)``."""
+    """Weight of step s at step t, with that scale, ``(heads, t, s)``."""
 
 
 def weigh(gate_in: Tensor, gate_forget: Tensor, state: State | None, width: int) -> Gates:
-    """Say how much each step of a chunk and the state before it weigh at each step.
-
-    Upstream divides the keys by the root of their width. Here the weights are divided, of which there are fewer.
-    """
+    """Compute the weights of a chunk's steps and of the state before it, divided by the root of the keys' width."""
     stabiliser = gate_in.new_full((len(gate_in), 1), -math.inf) if state is None else state.stabiliser
-    # A product, since PyTorch's cumulative sum is not deterministic on a GPU.
+    # A matrix product, since PyTorch's cumulative sum is not deterministic on a GPU.
     decay = logsigmoid(gate_forget) @ torch.ones_like(gate_in[:1]).expand(gate_in.shape[1], -1).triu()
     weight = gate_in - decay
     largest, leader = weight.cummax(1)
@@ -88,7 +85,7 @@ def weigh(gate_in: Tensor, gate_forget: Tensor, state: State | None, width: int)
 
 
 class State(NamedTuple):
-    """What goes from chunk to chunk, of all heads; None stands for what was before the first."""
+    """What is passed from chunk to chunk, for all heads; None before the first."""
 
     memory: Tensor
     normaliser: Tensor
@@ -96,7 +93,7 @@ class State(NamedTuple):
 
 
 def update(state: State | None, keys: Tensor, values: Tensor, gates: Gates) -> State:
-    """Read a chunk."""
+    """Add a chunk to the state."""
     largest, past = gates.largest[:, -1:], gates.past[:, -1:]
     weighed = keys * torch.exp(gates.weight - largest)[:, :, None]
     memory, normaliser = torch.bmm(weighed.transpose(1, 2), values), weighed.sum(1)
@@ -107,23 +104,23 @@ def update(state: State | None, keys: Tensor, values: Tensor, gates: Gates) -> S
 
 
 def chunks(n_steps: int) -> list[slice]:
-    """Cut a sequence into the fewest chunks that are short enough, of about equal length."""
+    """Split a sequence into the fewest chunks of at most `CHUNK` steps, of about equal length."""
     length = -(-n_steps // -(-n_steps // CHUNK))
     return [slice(start, min(start + length, n_steps)) for start in range(0, n_steps, length)]
 
 
 def cut(tensor: Tensor, chunk: slice) -> Tensor:
-    """Give a chunk of ``(records, heads, steps, ...)`` as ``(records * heads, steps, ...)``."""
+    """Return a chunk of ``(records, heads, steps, ...)`` as ``(records * heads, steps, ...)``."""
     return tensor[:, :, chunk].flatten(0, 1)
 
 
 def dot(first: Tensor, second: Tensor) -> Tensor:
-    """Give the scalar products over the last axis."""
+    """Compute the scalar products over the last axis."""
     return (first * second).sum(-1)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, gates: Gates, state: State | None) -> tuple[Tensor, Tensor]:
-    """Give what the queries of a chunk find, not yet normalised, and their products with the normaliser."""
+    """Compute the outputs of a chunk before normalisation, and the products of queries and normaliser."""
     scores = torch.bmm(q, k.transpose(1, 2)).mul_(gates.matrix)
     product, answer = scores.sum(2), torch.bmm(scores, v)
     if state is None:
@@ -142,7 +139,7 @@ def mlstm_chunkwise(  # noqa: PLR0917 - the arguments of an operator
     gate_forget: Tensor,
     keep: bool,  # noqa: FBT001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Run over all chunks; see `empty_results` for what it gives."""
+    """Compute all chunks; `empty_results` describes the results."""
     records, heads, steps, width = queries.shape
     results = empty_results(queries, values, keep=keep)
     outputs, products, *states = results
@@ -168,13 +165,9 @@ def mlstm_chunkwise(  # noqa: PLR0917 - the arguments of an operator
 
 
 def empty_results(queries: Tensor, values: Tensor, *, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Make what `mlstm_chunkwise` fills: outputs ``(records, steps, heads, value_width)`` and what the way back needs.
-
-    That is each step's product of query and normaliser, and memory, normaliser and stabiliser behind each chunk but the
-    last; or nothing.
-    """
+    """Create the results of `mlstm_chunkwise`; without ``keep``, those for the backward pass are empty."""
     records, heads, steps, width = queries.shape
-    # More than enough, and never one or none: such a size would bind an exported program to one length.
+    # More than needed, and never one or zero: such a size would fix the length of an exported program.
     n_heads, n_states = records * heads, (steps // CHUNK + 2 if keep else 0)
     outputs = values.new_empty(records, steps, heads, values.shape[-1])
     products = queries.new_empty(n_heads, steps if keep else 0)
@@ -192,13 +185,13 @@ def fake_mlstm(  # noqa: PLR0917
     gate_forget: Tensor,
     keep: bool,  # noqa: FBT001
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Describe the operator's results without computing them."""
+    """Return empty tensors with the shapes of the operator's results."""
     del keys, gate_in, gate_forget
     return empty_results(queries, values, keep=keep)
 
 
 class Gradients:
-    """The way back: gradients of the state go from chunk to chunk, last first."""
+    """The backward pass: gradients of the state are passed from chunk to chunk, starting with the last."""
 
     def __init__(self, heads: Tensor) -> None:
         self.memory: Tensor | None = None
@@ -207,7 +200,7 @@ class Gradients:
     def products(  # noqa: PLR0917
         self, q: Tensor, k: Tensor, v: Tensor, gates: Gates, danswer: Tensor, dproduct: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Give the gradients of queries, keys and values within the chunk from those of `attend`'s results."""
+        """Compute the gradients of queries, keys and values of a chunk from those of `attend`'s results."""
         dscores = torch.baddbmm(dproduct[:, :, None], danswer, v.transpose(1, 2)).mul_(gates.matrix)
         scores = torch.bmm(q, k.transpose(1, 2)).mul_(gates.matrix)
         dq, dk = torch.bmm(dscores, k), torch.bmm(dscores.transpose(1, 2), q)
@@ -221,7 +214,7 @@ class Gradients:
     def reach_back(
         self, q: Tensor, gates: Gates, state: State | None, danswer: Tensor, dproduct: Tensor
     ) -> Tensor | float:
-        """Pass on the gradients of the state before the chunk; give what the state adds to those of the queries."""
+        """Update the gradients of the state before the chunk; return its contribution to those of the queries."""
         if state is None:
             return 0.0
         recall, kept = gates.recall[:, :, None], gates.past[:, -1:]
@@ -235,10 +228,9 @@ class Gradients:
         return found.addcmul_(dproduct[:, :, None], state.normaliser[:, None]).mul_(recall)
 
     def gates(self, by_query: Tensor, by_key: Tensor, dstabiliser: Tensor, gates: Gates) -> tuple[Tensor, Tensor]:
-        """Give the gradients of input gates and of the forget gates' logarithms, both ``(heads, steps)``.
+        """Compute the gradients of input gates and of the logarithms of forget gates, both ``(heads, steps)``.
 
-        The result depends on the stabiliser only as far as `EPS` does not grow with it; its gradient goes to the step
-        that set it.
+        The result depends on the stabiliser only through `EPS`; its gradient belongs to the step that set it.
         """
         ddecay = by_query + dstabiliser
         dstabiliser[:, -1] += self.stabiliser
@@ -250,7 +242,7 @@ class Gradients:
         dgate_in.index_add_(0, leader.view(-1), (dstabiliser * ~is_past).view(-1))
         dgate_in = dgate_in.view(heads, steps)
         ddecay -= dgate_in
-        # Each forget gate is in the sums of all later steps; a product for the sake of determinism, as in `weigh`.
+        # Each forget gate is in the sums of all later steps; a matrix product for determinism, as in `weigh`.
         dlog_forget = ddecay @ ddecay.new_ones(steps, steps).tril() + self.decay[:, None]
         self.decay = self.decay + ddecay.sum(1)
         return dgate_in, dlog_forget
@@ -270,7 +262,7 @@ def mlstm_chunkwise_backward(  # noqa: PLR0917
     normaliser: Tensor,
     stabiliser: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Give the gradients of `mlstm_chunkwise`'s tensors; of queries, keys and values as its outputs are laid out."""
+    """Compute the gradients of `mlstm_chunkwise`; those of queries, keys and values in the layout of its outputs."""
     records, heads, steps, width = queries.shape
     results = empty_gradients(queries, keys, values, gate_in, gate_forget)
     targets = [*(result.transpose(1, 2) for result in results[:3]), *results[3:]]
@@ -297,26 +289,26 @@ def mlstm_chunkwise_backward(  # noqa: PLR0917
 def empty_gradients(
     queries: Tensor, keys: Tensor, values: Tensor, gate_in: Tensor, gate_forget: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Make what `mlstm_chunkwise_backward` fills."""
+    """Create what `mlstm_chunkwise_backward` fills."""
     dq, dk, dv = (x.new_empty(x.transpose(1, 2).shape) for x in (queries, keys, values))
     return dq, dk, dv, gate_in.new_empty(gate_in.shape), gate_forget.new_empty(gate_forget.shape)
 
 
 @mlstm_chunkwise_backward.register_fake
-def fake_mlstm_backward(doutputs: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Describe the operator's results without computing them."""
+def fake_mlstm_backward(doutputs: Tensor, *saved: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return empty tensors with the shapes of the operator's results."""
     del doutputs
-    return empty_gradients(*given[:5])
+    return empty_gradients(*saved[:5])
 
 
 def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    """Keep what the way back needs."""
+    """Save what the backward pass needs."""
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:5], *output)
 
 
 def differentiate(ctx: Any, doutputs: Tensor | None, *others: None) -> tuple[Tensor | None, ...]:
-    """Give the gradients of the operator's arguments."""
+    """Compute the gradients of the operator by its arguments."""
     del others
     if doutputs is None:
         return (None,) * 6

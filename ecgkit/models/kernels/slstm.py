@@ -1,9 +1,9 @@
 """sLSTM over a sequence: the stabilised recurrence of Beck et al. (2024), arXiv:2405.04517, equations 8 to 17.
 
-On the CPU it runs fused over time (`ecgkit.models.kernels.slstm_numba`), as an operator of PyTorch, so that
-``torch.compile`` and ``torch.export`` take it as one node. Elsewhere, a GPU included, and where numba is missing, it is
-a scan in plain PyTorch whose backward is linear in the length. (The vanilla cell of the ``xlstm`` package writes every
-step into one tensor in place; its backward then copies that whole tensor once a step.)
+On the CPU it is fused over time (`ecgkit.models.kernels.slstm_numba`), as an operator of PyTorch, which
+``torch.compile`` and ``torch.export`` treat as one node. On other devices, and without numba, it is a scan in plain
+PyTorch whose backward pass is linear in the length. (The vanilla cell of the ``xlstm`` package writes every step into
+one tensor in place; its backward pass copies that whole tensor in every step.)
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from ecgkit.models.kernels.layout import SAVED
 def slstm(
     inputs: Tensor, states: Tensor, recurrent: Tensor, bias: Tensor, *, backend: str = "auto"
 ) -> tuple[Tensor, Tensor]:
-    """Run the sLSTM recurrence over a sequence, in float32 or, if anything comes in float64, in float64.
+    """Compute the sLSTM recurrence over a sequence, in float64 if any input is, otherwise in float32.
 
-    The result does not depend on the stabiliser but where a first step finds a normaliser of zero; the derivative is
-    that of the function, also where input and forget gate tie and upstream's autograd counts the tie twice.
+    The result depends on the stabiliser only in a first step whose normaliser is zero. The derivative is exact also
+    where input and forget gate tie, which upstream's autograd counts twice.
 
     Parameters
     ----------
     inputs : Tensor, shape (records, steps, heads, 4, head_width)
-        What the input adds to the gates: input, forget, cell and output gate.
+        The input's contribution to the gates: input, forget, cell and output gate.
     states : Tensor, shape (4, records, heads * head_width)
-        Output, cell, normaliser and stabiliser before the first step; zeros begin afresh.
+        Output, cell, normaliser and stabiliser before the first step; zeros for a new sequence.
     recurrent : Tensor, shape (heads, head_width, 4, head_width)
         Weights from each unit's output to the gates of its head.
     bias : Tensor, shape (heads, 4, head_width)
-        Of the gates.
+        Bias of the gates.
     backend : str, default "auto"
-        ``"numba"``, ``"torch"``, or ``"auto"``: numba where it can serve. Only ``"torch"`` can be differentiated twice.
+        ``"numba"``, ``"torch"`` (which can be differentiated twice), or ``"auto"``: numba if available.
 
     Returns
     -------
@@ -45,9 +45,9 @@ def slstm(
     last : Tensor, shape (4, records, heads * head_width)
         States after the last step.
     """
-    given = (inputs, states, recurrent, bias)
-    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in given) else torch.float32
-    tensors = [tensor.to(dtype) for tensor in given]
+    arguments = (inputs, states, recurrent, bias)
+    dtype = torch.float64 if any(tensor.dtype == torch.float64 for tensor in arguments) else torch.float32
+    tensors = [tensor.to(dtype) for tensor in arguments]
     if backend == "torch" or inputs.device.type != "cpu" or numba_problem():
         with torch.autocast(inputs.device.type, enabled=False):
             return slstm_scan(*tensors)
@@ -57,11 +57,11 @@ def slstm(
 
 
 def slstm_scan(inputs: Tensor, states: Tensor, recurrent: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the recurrence step by step in plain PyTorch; as `slstm`."""
+    """Compute the recurrence step by step in plain PyTorch, as `slstm`."""
     heads, head_width = recurrent.shape[:2]
     weights = recurrent.flatten(2)
     output, cell, normaliser, stabiliser = states.unflatten(-1, (heads, head_width)).unbind()
-    # As upstream: before anything was read, the stabiliser does not count. A tensor, so that export can trace it.
+    # As upstream: in a new sequence the stabiliser is ignored. A tensor, which export can trace.
     fresh = (normaliser == 0).all()
     outputs = []
     for index, step in enumerate((inputs + bias).unbind(1)):
@@ -71,8 +71,8 @@ def slstm_scan(inputs: Tensor, states: Tensor, recurrent: Tensor, bias: Tensor) 
         stabiliser = torch.maximum(gate_in, log_forget)
         if index == 0:
             stabiliser = torch.where(fresh, gate_in, stabiliser)
-        # Upstream bounds both gates by one, which only a fresh first step can exceed. Bounded before the exponential,
-        # for the gradient of an infinity that is cut off is NaN.
+        # Upstream bounds both gates by one, which only the first step of a new sequence can exceed. The bound comes
+        # before the exponential, since the gradient of a clipped infinity is NaN.
         gate_in = torch.exp(gate_in - stabiliser)
         forget = torch.exp((log_forget - stabiliser).clamp(max=0.0))
         cell = forget * cell + gate_in * torch.tanh(cell_in)
@@ -91,7 +91,7 @@ def slstm_fused(
     bias: Tensor,
     keep: bool,  # noqa: FBT001 - the arguments of an operator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the recurrence fused over time; as `ecgkit.models.kernels.slstm_numba.forward`."""
+    """Compute the recurrence fused over time, by `ecgkit.models.kernels.slstm_numba.forward`."""
     from ecgkit.models.kernels import slstm_numba
 
     return slstm_numba.forward(inputs, states, recurrent, bias, keep=keep)
@@ -105,7 +105,7 @@ def fake_slstm(
     bias: Tensor,
     keep: bool,  # noqa: FBT001
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Describe the operator's results without computing them."""
+    """Return empty tensors with the shapes of the operator's results."""
     del recurrent, bias
     records, steps, heads, _, head_width = inputs.shape
     outputs = inputs.new_empty(records, steps, heads * head_width)
@@ -117,7 +117,7 @@ def fake_slstm(
 def slstm_fused_backward(  # noqa: PLR0917 - the arguments of an operator
     doutputs: Tensor, dlast: Tensor, outputs: Tensor, saved: Tensor, states: Tensor, recurrent: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the gradients of `slstm_fused`'s inputs, states and recurrent weights."""
+    """Compute the gradients of `slstm_fused` by inputs, states and recurrent weights."""
     from ecgkit.models.kernels import slstm_numba
 
     heads, head_width = recurrent.shape[:2]
@@ -136,7 +136,7 @@ def slstm_fused_backward(  # noqa: PLR0917 - the arguments of an operator
 def fake_slstm_backward(  # noqa: PLR0917
     doutputs: Tensor, dlast: Tensor, outputs: Tensor, saved: Tensor, states: Tensor, recurrent: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Describe the operator's results without computing them."""
+    """Return empty tensors with the shapes of the operator's results."""
     del doutputs, dlast, outputs
     records, heads, steps, _, head_width = saved.shape
     dinputs = saved.new_empty(records, steps, heads, 4, head_width)
@@ -144,7 +144,7 @@ def fake_slstm_backward(  # noqa: PLR0917
 
 
 def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    """Keep what the way back needs."""
+    """Save what the backward pass needs."""
     _, states, recurrent, _, _ = inputs
     outputs, _, saved = output
     ctx.set_materialize_grads(False)
@@ -154,7 +154,7 @@ def keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, .
 def differentiate(
     context: Any, doutputs: Tensor | None, dlast: Tensor | None, dsaved: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
-    """Give the gradients of the operator's arguments."""
+    """Compute the gradients of the operator by its arguments."""
     del dsaved
     outputs, saved, states, recurrent = context.saved_tensors
     doutputs = torch.zeros_like(outputs) if doutputs is None else doutputs
@@ -168,17 +168,17 @@ slstm_fused.register_autograd(differentiate, setup_context=keep_for_backward)
 
 @torch.compiler.assume_constant_result
 def numba_problem() -> str:
-    """Say why numba cannot serve here; nothing if it can."""
+    """Return the reason why numba cannot be used, or an empty string."""
     return find_numba_problem()
 
 
 @lru_cache
 def find_numba_problem() -> str:
-    """Look for numba, which takes half a second, once."""
+    """Import numba, which takes half a second, once."""
     try:
         import numba
 
-        from ecgkit.models.kernels import slstm_numba  # noqa: F401 - says whether it can be imported
+        from ecgkit.models.kernels import slstm_numba  # noqa: F401 - checks that it can be imported
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "numba"
         return "numba is not installed" if missing else f"numba cannot be imported: {error}"

@@ -1,11 +1,10 @@
 """sLSTM fused over time for the CPU, compiled by numba on first use.
 
-Heads and records do not depend on each other, so that a task is one head of a few records: it walks through all steps
-with its recurrent weights in the cache, and threads share the tasks without waiting for each other. The result does not
-depend on how many there are.
+Heads and records are independent: a task is one head of a few records, which runs through all steps with its recurrent
+weights in the cache. Threads share the tasks; the result does not depend on their number.
 
-What a task works on lies in one array, a row a record, at offsets that are constants when numba compiles (the head
-width is one). Only so does LLVM know that nothing overlaps, and make vector instructions of the loops.
+The data of a task are one array with one row per record, at offsets that are constants when numba compiles (the head
+width is one). This lets LLVM see that nothing overlaps, and use vector instructions.
 """
 
 # ruff: noqa: PLR0917 - numba has no keywords that cost nothing
@@ -27,18 +26,18 @@ from torch import Tensor
 from ecgkit.models.kernels.layout import SAVED
 
 BLOCK = 8
-"""Records of a task; even, since they are multiplied in pairs."""
+"""Records per task; even, since they are multiplied in pairs."""
 
 SMALL = 1 << 16
-"""Gate values in a batch below which starting threads costs more than they save."""
+"""Gate values per batch below which starting threads takes longer than it saves."""
 
 OPTIONS: Any = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
-"""LLVM may fuse a product and a sum, but not reorder, so that NaN and the order of sums stay as written; and no
-division stops to look for a zero."""
+"""LLVM may fuse a product and a sum, but not reorder sums or assume that there is no NaN; division by zero is not
+checked."""
 
 
 def bitcast(to: Any) -> Any:
-    """Make a function that reads the bits of a number as a number of another type."""
+    """Create a function that reads the bits of a number as a number of another type."""
 
     @intrinsic
     def cast(context: Any, value: Any) -> Any:
@@ -55,11 +54,11 @@ def bitcast(to: Any) -> Any:
 
 bits_of, float_of = bitcast(types.int32), bitcast(types.float32)
 
-# Of type float32, since numba computes a float32 with a Python number in float64.
+# As float32, since numba computes a float32 with a Python number in float64.
 ONE, TWO = np.float32(1), np.float32(2)
 LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.4426950408889634), np.float32(0.693359375), np.float32(-2.12194440e-4)
 LOWEST, HIGHEST = np.float32(-87), np.float32(88)
-# Adding 1.5 * 2^23 rounds a float32 to a whole number, and leaves that number in its lowest bits.
+# Adding 1.5 * 2^23 rounds a float32 to a whole number, and leaves it in the lowest bits.
 ROUNDER, MANTISSA, EXPONENT_ZERO = np.float32(12582912), np.int32(23), np.int32(127 << 23)
 E2, E3, E4, E5, E6, E7 = (np.float32(1 / math.factorial(i)) for i in range(2, 8))
 A0, A1, A2, A3, A4, A5, A6, A7 = (np.float32(2 / (2 * i + 1)) for i in range(8))
@@ -67,7 +66,7 @@ A0, A1, A2, A3, A4, A5, A6, A7 = (np.float32(2 / (2 * i + 1)) for i in range(8))
 
 @register_jitable(**OPTIONS)
 def split_exp(x: Any) -> Any:
-    """Give ``p``, a power of two, and ``r`` with ``exp(x) = p + p * r`` (Cody and Waite, 1980, chapter 6)."""
+    """Return ``p``, a power of two, and ``r`` with ``exp(x) = p + p * r`` (Cody and Waite, 1980, chapter 6)."""
     x = LOWEST if x < LOWEST else x
     x = HIGHEST if x > HIGHEST else x
     shifted = x * LOG2_E + ROUNDER
@@ -78,17 +77,17 @@ def split_exp(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """Give e to the power of x, in float32 as vector instructions."""
+    """Compute the exponential, in float32 with vector instructions."""
     return math.exp(x)
 
 
 def tanh(x: Any) -> Any:
-    """Give the hyperbolic tangent, in float32 as vector instructions."""
+    """Compute the hyperbolic tangent, in float32 with vector instructions."""
     return math.tanh(x)
 
 
 def log1p(x: Any) -> Any:
-    """Give the logarithm of 1 + x for x from 0 to 1, in float32 as vector instructions."""
+    """Compute the logarithm of 1 + x for x from 0 to 1, in float32 with vector instructions."""
     return math.log1p(x)
 
 
@@ -99,7 +98,7 @@ def exp_of_c(x: Any) -> Any:
 
 @overload(exp, jit_options=OPTIONS)
 def overload_exp(x: Any) -> Any:
-    """Choose by type; the C library's functions, which cannot be vectorised, serve float64."""
+    """Choose by type: float64 uses the C library's functions, which cannot be vectorised."""
     if x != types.float32:
         return exp_of_c
 
@@ -152,7 +151,7 @@ def overload_log1p(x: Any) -> Any:
 def multiply_pair(weights: Any, rows: Any, second: int, n_in: int, n_out: int, source: int, target: int) -> None:
     """Add to two rows' ``n_out`` values at ``target`` their ``n_in`` values at ``source`` times the weights.
 
-    ``n_in`` is a multiple of four: four products an addition, for two rows at a time, keep the multipliers busy.
+    ``n_in`` is a multiple of four: four products per addition, for two rows at a time, use the multipliers fully.
     """
     for k in range(0, n_in, 4):
         a0, a1, a2, a3 = rows[source + k], rows[source + k + 1], rows[source + k + 2], rows[source + k + 3]
@@ -190,7 +189,7 @@ def clear(row: Any, n: int) -> None:
 
 @register_jitable(inline="always", **OPTIONS)
 def add_gates(inputs: Any, start: int, stride: int, bias: Any, row: Any, n: int, gates: int) -> None:
-    """Begin a step's gates with input and bias."""
+    """Initialise a step's gates with input and bias."""
     for gate in range(4):
         values = inputs[start + gate * stride : start + gate * stride + n]
         shift, place = bias[gate * n : gate * n + n], row[gates + gate * n : gates + gate * n + n]
@@ -202,7 +201,7 @@ def add_gates(inputs: Any, start: int, stride: int, bias: Any, row: Any, n: int,
 def open_gates(row: Any, n: int, m: int, saved: int, gates: int, fresh: bool) -> None:  # noqa: FBT001
     """Apply the exponential gates with their stabiliser; one of the two is always one.
 
-    In a fresh step the input gate alone sets the stabiliser, and one bounds both gates, as upstream has it.
+    In a fresh step the input gate alone sets the stabiliser, and both gates are bounded by one, as upstream.
     """
     zero, one = row.dtype.type(0), row.dtype.type(1)
     for j in range(n):
@@ -243,11 +242,11 @@ def update_states(row: Any, n: int, h: int, c: int, s: int, saved: int, gates: i
 
 @register_jitable(inline="always", **OPTIONS)
 def backward_row(row: Any, n: int, fresh: bool, dh: int, dstates: int, saved: int, dgates: int) -> None:  # noqa: FBT001
-    """Turn the gradients of a step's output and states into those of its gates and of the states before it.
+    """Compute the gradients of a step's gates and of the states before it from those of its output and states.
 
-    The states before (cell and normaliser) follow the saved values; the gradients of cell, normaliser and stabiliser
-    are at ``dstates``. Where the stabiliser was the input gate's, the forget gate is the one that moves, and the other
-    way round; nothing but the last states depends on the stabiliser itself.
+    The previous cell and normaliser follow the saved values; the gradients of cell, normaliser and stabiliser are at
+    ``dstates``. Where the input gate set the stabiliser, only the forget gate varies, and vice versa; only the last
+    states depend on the stabiliser itself.
     """
     zero, one = row.dtype.type(0), row.dtype.type(1)
     for j in range(n):
@@ -277,16 +276,16 @@ def backward_row(row: Any, n: int, fresh: bool, dh: int, dstates: int, saved: in
 
 @register_jitable(inline="always", **OPTIONS)
 def state_at(state: int, n: int) -> int:
-    """Say where a row has a state: output, cell, normaliser and stabiliser are numbered as in upstream's tensor.
+    """Return the offset of a state in a row; states are numbered as upstream.
 
-    The output comes last, since the weights read beyond its end where the width is no multiple of four.
+    The output comes last, since the weights read beyond its end where the width is not a multiple of four.
     """
     return (state + 3) % 4 * n
 
 
 @lru_cache
 def make_forward(n: int) -> Any:
-    """Compile the way forward for heads of a width; see `forward` for what it takes."""
+    """Compile the forward pass for heads of a width; arguments as in `forward`."""
     padded = -(-n // 4) * 4
     c, s, m, h, values, gates = 0, n, 2 * n, 3 * n, 3 * n + padded, 10 * n + padded
     size = gates + 4 * n
@@ -336,7 +335,7 @@ def make_forward(n: int) -> Any:
 
 @lru_cache
 def make_backward(n: int) -> Any:
-    """Compile the way back for heads of a width; see `backward` for what it takes."""
+    """Compile the backward pass for heads of a width; arguments as in `backward`."""
     dh, dstates, values, before, dgates, size = 0, n, 4 * n, 11 * n, 13 * n, 17 * n
 
     def slstm_backward(
@@ -382,8 +381,8 @@ def make_backward(n: int) -> Any:
 
 
 def compile_cached(function: Callable[..., None], n: int) -> Any:
-    """Compile on first use for heads of a width, and keep the machine code on the disk where it can be written."""
-    # numba keeps one index for each name, without a lock: two widths compiled at once could swap their code.
+    """Compile on first use for heads of a width, and cache the machine code on disk if possible."""
+    # numba keeps one index per name, without a lock: two widths compiled at once could swap their code.
     function.__qualname__ += f"_{n}"
     try:
         return njit(nogil=True, cache=True, **OPTIONS)(function)
@@ -394,12 +393,12 @@ def compile_cached(function: Callable[..., None], n: int) -> Any:
 def forward(
     inputs: Tensor, states: Tensor, recurrent: Tensor, bias: Tensor, *, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the recurrence.
+    """Compute the recurrence.
 
     Parameters
     ----------
     inputs : Tensor, shape (records, steps, heads, 4, head_width)
-        What the input adds to the gates, float32 or float64, on the CPU; any strides but one on the last axis.
+        The input's contribution to the gates, float32 or float64, on the CPU.
     states : Tensor, shape (4, records, heads * head_width)
         Output, cell, normaliser and stabiliser before the first step.
     recurrent : Tensor, shape (heads, head_width, 4, head_width)
@@ -407,7 +406,7 @@ def forward(
     bias : Tensor, shape (heads, 4, head_width)
         Of the gates.
     keep : bool
-        Save what `backward` needs.
+        Whether to save what `backward` needs.
 
     Returns
     -------
@@ -432,16 +431,16 @@ def forward(
 def backward(
     doutputs: Tensor, dlast: Tensor, saved: Tensor, states: Tensor, recurrent: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Run the recurrence's derivative.
+    """Compute the gradients of the recurrence.
 
     Parameters
     ----------
     doutputs, dlast : Tensor
         Gradients of `forward`'s outputs and last states.
     saved : Tensor, shape (records, heads, steps, SAVED, head_width)
-        As `forward` gave it.
+        As returned by `forward`.
     states, recurrent : Tensor
-        As `forward` took them.
+        As passed to `forward`.
 
     Returns
     -------
@@ -459,17 +458,17 @@ def backward(
 
 
 def flat(tensor: Tensor) -> Any:
-    """Show a tensor to numba as a flat array."""
+    """Return a tensor as a flat array for numba."""
     return tensor.detach().contiguous().view(-1).numpy()
 
 
 def is_fresh(states: Tensor) -> bool:
-    """Tell whether nothing was read before the first step, so that the stabiliser does not count."""
+    """Return True if a new sequence starts, whose stabiliser is ignored."""
     return bool((states[2] == 0).all())
 
 
 def run_tasks(kernel: Any, arrays: list[Any], shape: torch.Size, *, fresh: bool) -> None:
-    """Run a kernel over all heads and blocks of records, on as many threads as torch uses."""
+    """Run a kernel over all heads and blocks of records, with as many threads as torch uses."""
     tasks = [(head, first) for first in range(0, shape[0], BLOCK) for head in range(shape[2])]
     n_threads = min(torch.get_num_threads(), len(tasks))
     if n_threads < 2 or shape.numel() < SMALL:

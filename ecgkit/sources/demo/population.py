@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.sources.base import record_table
+from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.demo.anatomy import FloatArray
 from ecgkit.sources.demo.noise import DEVICES
 from ecgkit.sources.demo.statements import RHYTHMS, STATEMENTS, SUPERCLASSES
+from ecgkit.stats.folds import assign_folds
 
 GOLDEN = (np.sqrt(5) - 1) / 2
 
@@ -276,38 +277,33 @@ def scp_codes(plans: pd.DataFrame) -> list[dict[str, float]]:
     return codes
 
 
-def assign_folds(plans: pd.DataFrame, n_folds: int = 10) -> NDArray[np.int64]:
-    """Assign each record a fold from 1 to ``n_folds``, by patient and balanced by class, the rarest class first.
-
-    Iterative stratification [1]_, with patients as the examples.
-
-    References
-    ----------
-    .. [1] K. Sechidis, G. Tsoumakas, I. Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011.
-    """
-    first = plans.drop_duplicates("patient_id")
-    weight = plans.groupby("patient_id").size().to_numpy()
-    member = np.array([[name in c.split() for name in SUPERCLASSES] for c in first["combination"]], dtype=bool)
-    rarity = np.where(member, (member * weight[:, None]).sum(axis=0), np.iinfo(np.int64).max)
-    rarest = rarity.argmin(axis=1)
-    # Patients with many records first, while there is still room to balance them.
-    order = np.lexsort((-weight, rarity.min(axis=1)))
-    counts, totals = np.zeros((n_folds, len(SUPERCLASSES))), np.zeros(n_folds)
-    fold = np.zeros(len(first), dtype=np.int64)
-    for patient in order:
-        crowding = totals + 1000.0 * n_folds * (counts[:, rarest[patient]] if member[patient].any() else 0)
-        fold[patient] = chosen = int(crowding.argmin())
-        counts[chosen] += weight[patient] * member[patient]
-        totals[chosen] += weight[patient]
-    return plans["patient_id"].map(dict(zip(first["patient_id"], fold + 1, strict=True))).to_numpy(dtype=np.int64)
+def draw_folds(plans: pd.DataFrame) -> NDArray[np.int64]:
+    """Assign folds by patient, balanced by superclass."""
+    members = {name: [name in combination.split() for combination in plans["combination"]] for name in SUPERCLASSES}
+    return assign_folds(plans["patient_id"], pd.DataFrame(members), seed=None)
 
 
+COLUMNS = {
+    "age_over_89": Column("bool"),
+    "recording_date": Column("string"),
+    "heart_axis": Column("string"),
+    "infarction_stadium1": Column("string"),
+    "validated_by_human": Column("boolean"),
+    "baseline_drift": Column("string"),
+    "static_noise": Column("string"),
+    "burst_noise": Column("string"),
+    "electrodes_problems": Column("string"),
+    "extra_beats": Column("string"),
+    "report": Column("string"),
+    "scp_codes": Column("string"),
+}
+"""The columns after the core ones, named as in PTB-XL; ``scp_codes`` is JSON, SCP code to likelihood."""
 AXES = {"ALAD": (-180, -30), "LAD": (-30, 30), "MID": (30, 90), "RAD": (90, 120), "ARAD": (120, 180)}
 """The frontal axis in degrees for each abbreviation of PTB-XL."""
 
 
 def make_records(plans: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return the table of records: the columns that every source has, and those of PTB-XL.
+    """Return the table of records: the columns that every source has, and `COLUMNS`.
 
     Parameters
     ----------
@@ -330,7 +326,7 @@ def make_records(plans: pd.DataFrame, seed: int) -> pd.DataFrame:
     table = {
         "record_id": np.arange(1, n + 1),
         "patient_id": plans["patient_id"],
-        "fold": assign_folds(plans),
+        "fold": draw_folds(plans),
         "age": np.minimum(plans["age"], 90),
         "age_over_89": plans["age"] > 89,
         "sex": np.where(plans["male"], "male", "female"),
@@ -350,7 +346,7 @@ def make_records(plans: pd.DataFrame, seed: int) -> pd.DataFrame:
         "report": [_report(list(c), a) for c, a in zip(codes, axis, strict=True)],
         "scp_codes": [json.dumps(c) for c in codes],
     }
-    return record_table(pd.DataFrame(table))
+    return record_table(table, COLUMNS)
 
 
 def _axis_names(plans: pd.DataFrame) -> list[str]:

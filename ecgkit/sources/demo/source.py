@@ -15,8 +15,8 @@ from ecgkit.sources.demo.anatomy import ELECTRODES, LEAD_WEIGHTS, Body, FloatArr
 from ecgkit.sources.demo.beats import Rhythm, heart_potentials
 from ecgkit.sources.demo.dipole import Heart, Physiology, diseased_heart, healthy_heart, individual_heart
 from ecgkit.sources.demo.noise import record
-from ecgkit.sources.demo.population import draw_plans, make_records
-from ecgkit.sources.demo.statements import label_tables
+from ecgkit.sources.demo.population import COLUMNS, draw_plans, make_records
+from ecgkit.sources.demo.statements import LABEL_SETS, label_tables
 
 SECONDS = 10
 MARGIN = 1  # seconds generated on each side and removed, so that no filter's edge is seen
@@ -54,6 +54,12 @@ class Demo(Source):
 
     name = "demo"
     version = "1"
+    sampling_rates = SAMPLING_RATES
+    columns = COLUMNS
+    all_false = dict.fromkeys(LABEL_SETS, "unlabelled")
+    licence = "none needed: the records are synthetic"
+    citation = "none needed: the records are synthetic"
+    has_folder = False
 
     def __init__(self, *, n_records: int = 1000, sampling_rate: int = 100, seed: int = 0) -> None:
         if n_records < MIN_RECORDS:

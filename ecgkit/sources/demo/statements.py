@@ -17,6 +17,7 @@ class Statement(NamedTuple):
     text: str
 
 
+LABEL_SETS = ("superclass", "subclass", "diagnostic", "rhythm")
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 
 STATEMENTS = {

@@ -26,7 +26,7 @@ from ecgkit import __version__
 from ecgkit.errors import EcgkitError
 from ecgkit.io import TEMPORARY_SUFFIX, check_space, disk_errors, json_bytes, locked, write_atomically
 from ecgkit.progress import progress_bar, say
-from ecgkit.sources.ptbxl.source import FILE_COLUMNS, MANIFEST, PUBLISHED_ROWS, TABLES, read_manifest
+from ecgkit.sources.ptbxl.folder import FILE_COLUMNS, MANIFEST, PUBLISHED_ROWS, TABLES, read_manifest
 
 VERSION = "1.0.3"
 MIRRORS = (

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest_ptbxl import tiny_signal
 from filelock import FileLock
 from numpy.typing import NDArray
 from scipy import signal as scipy_signal
 
 from ecgkit import datasets
-from ecgkit.datasets import store
-from ecgkit.datasets.store import build, dataset_name, export_npz, open_dataset
+from ecgkit.datasets import build_dataset, building, dataset_name, export_npz, open_dataset
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.filters import Filters
@@ -35,7 +35,8 @@ BANDPASS = Filters(bandpass=(0.5, 40.0))
 class Invented(Source):
     """Records in mV made from their number; ``spoil`` changes or refuses some."""
 
-    name, version, sampling_rate, n_samples = "invented", "1", 100, SAMPLES
+    name, version, sampling_rates, sampling_rate, n_samples = "invented", "1", (100,), 100, SAMPLES
+    all_false = dict.fromkeys(("letters", "none"), "unlabelled")
 
     def __init__(self, n_records: int = 40, *, spoil: Callable[[int, NDArray], NDArray] | None = None) -> None:
         ids = np.arange(100, 100 + n_records)
@@ -57,11 +58,11 @@ class Invented(Source):
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a small source have many chunks."""
-    monkeypatch.setattr(store, "_CHUNK_RECORDS", 6)
+    monkeypatch.setattr(building, "CHUNK_RECORDS", 6)
 
 
 def quiet(source: Source, directory: Path, **keywords) -> datasets.Dataset:
-    return build(source, directory, progress=False, **{"jobs": 1, **keywords})
+    return build_dataset(source, directory, progress=False, **{"jobs": 1, **keywords})
 
 
 def hidden(folder: Path) -> list[str]:
@@ -74,7 +75,7 @@ def test_a_store_holds_the_published_microvolts_and_nothing_else(tiny_ptbxl: Tin
     assert dataset.signals.dtype == np.int16
     assert dataset.signals.shape == (40, 12, 1000)
     for row in (0, 17, 39):
-        np.testing.assert_array_equal(dataset.signals[row], source.read_microvolts(str(row + 1)))
+        np.testing.assert_array_equal(dataset.signals[row], tiny_signal(row + 1, 100))
     np.testing.assert_allclose(dataset.signal(3), source.read("4").signal, atol=1e-6)
     assert dataset.signal(3).dtype == np.float32
     files = {path.relative_to(dataset.path).as_posix() for path in dataset.path.rglob("*") if path.is_file()}
@@ -272,7 +273,7 @@ def test_a_build_cut_off_while_rows_are_removed_goes_on(tmp_path: Path, monkeypa
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_manifest", cut)
+        patch.setattr(building, "make_manifest", cut)
         with pytest.raises(KeyboardInterrupt):
             quiet(Invented(40, spoil=bad), tmp_path / "d")
     dataset = quiet(Invented(40, spoil=bad), tmp_path / "d")
@@ -296,15 +297,15 @@ def test_a_full_disk_says_so_and_keeps_what_is_finished(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_record_table", fill)
-        with pytest.raises(EcgkitError, match=r"no space left.*run again to go on") as caught:
+        patch.setattr(building, "_add_findings", fill)
+        with pytest.raises(EcgkitError, match=r"no space left.*run again to resume") as caught:
             quiet(Invented(40), tmp_path / "d")
     assert "\n" not in str(caught.value)
     rest = Cut(None)
     quiet(Invented(40, spoil=rest), tmp_path / "d")
     assert rest.read == 0
     with monkeypatch.context() as patch:
-        patch.setattr(store.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
+        patch.setattr(building.shutil, "disk_usage", lambda _: type("usage", (), {"free": 1000}))
         with pytest.raises(EcgkitError, match="are needed in"):
             quiet(Invented(40), tmp_path / "e")
 
@@ -313,7 +314,7 @@ def test_a_write_that_meets_a_full_disk_ends_the_build_with_one_line(tmp_path: P
     def fill(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store, "write_chunk", fill)
+    monkeypatch.setattr(building, "write_chunk", fill)
     with pytest.raises(EcgkitError, match="no space left"):
         quiet(Invented(10), tmp_path / "d")
 
@@ -350,7 +351,7 @@ def test_an_identical_dataset_is_kept_and_another_is_not_replaced_unasked(
 ):
     first = quiet(Invented(20), tmp_path / "d")
     stamp = (first.path / "signals.npy").stat().st_mtime_ns
-    build(Invented(20), tmp_path / "d")
+    build_dataset(Invented(20), tmp_path / "d")
     assert "nothing has changed" in capsys.readouterr().err
     assert (first.path / "signals.npy").stat().st_mtime_ns == stamp
     with pytest.raises(EcgkitError, match="holds another dataset"):
@@ -383,7 +384,7 @@ def test_two_builds_of_one_dataset_do_not_meet(tmp_path: Path):
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    build(Invented(20), tmp_path / "d", progress=True)
+    build_dataset(Invented(20), tmp_path / "d", progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert 2 <= len(lines) <= 3
     assert "20/20" in lines[-2]
@@ -465,7 +466,7 @@ def test_no_patient_may_be_in_two_parts_and_every_part_is_needed(tmp_path: Path)
     source.records["patient_id"] = np.where(source.records["fold"].isin([1, 2]), "1", source.records["patient_id"])
     quiet(source, tmp_path / "two_training_folds").check_splits()
     source.records["patient_id"] = np.where(source.records["fold"].isin([1, 10]), "1", source.records["patient_id"])
-    with pytest.raises(EcgkitError, match=r"1 patients .* in two parts, the first is patient 1"):
+    with pytest.raises(EcgkitError, match=r"1 patients .* in two splits, the first is patient 1"):
         quiet(source, tmp_path / "leak").check_splits()
     source = Invented(20)
     source.records["fold"] = source.records["fold"].replace({9: 8})

@@ -1,0 +1,234 @@
+"""Opening a processed dataset: its tables in memory, its signals as a memory map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgkit.datasets.manifest import labelled_rows, read_manifest
+from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.signals.ecg import LEADS
+from ecgkit.stats.folds import ALL_FOLDS, PARTS, TRAIN_FOLDS, patients_in_two_parts
+
+Signals = np.memmap[Any, np.dtype[np.int16]]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A processed dataset, opened.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    name : str
+        Its name.
+    manifest : dict
+        ``dataset.json``.
+    records : DataFrame
+        One row per record, index ``0..n-1``: `ecgkit.sources.base.CORE_COLUMNS`, the further columns of the source,
+        ``flat_leads`` (such as ``"V3,V4"``, missing if there are none) and ``nan_samples`` (the repaired ones).
+    labels : DataFrame of bool
+        One column per class, the rows as in ``records``; no columns without a label set.
+    label_set : str or None
+        The label set.
+    classes : tuple of str
+        The columns of ``labels``.
+    signals : ndarray of int16, shape (all records, 12, samples)
+        Microvolts, a read-only memory map.
+    rows : ndarray of int64, shape (n,)
+        The row of ``signals`` of each row of ``records``.
+    sampling_rate : int
+        In Hz.
+    n_samples : int
+        Samples per lead.
+    mean, std : ndarray of float32, shape (12,)
+        Statistics of the training folds in mV; NaN if the dataset has no training record.
+    fingerprint : str
+        Equal for equal contents.
+    n_unlabelled : int
+        Records left out because they have no labels of the label set, or one of them is unknown.
+    opened_folds : tuple of int
+        The folds that were opened; records of other folds are left out.
+    """
+
+    path: Path
+    name: str
+    manifest: dict[str, Any]
+    records: pd.DataFrame
+    labels: pd.DataFrame
+    label_set: str | None
+    classes: tuple[str, ...]
+    signals: Signals
+    rows: NDArray[np.int64]
+    sampling_rate: int
+    n_samples: int
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    fingerprint: str
+    n_unlabelled: int
+    opened_folds: tuple[int, ...] = ALL_FOLDS
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.records)
+
+    def folds(self, *folds: int) -> NDArray[np.int64]:
+        """Return the positions in ``records`` of some folds, in order."""
+        return np.flatnonzero(self.records["fold"].isin(folds).to_numpy())
+
+    def signal(self, position: int) -> NDArray[np.float32]:
+        """Return one record in mV, shape (12, samples); ``position`` counts in ``records``."""
+        return self.signals[self.rows[position]].astype(np.float32) / np.float32(1000)
+
+    def check_splits(self) -> None:
+        """Check that a model can be trained, validated and tested without a leak.
+
+        Raises
+        ------
+        EcgkitError
+            If a patient is in two splits, or folds 1-8 together, fold 9 or fold 10 hold no record. A split that was
+            not opened is not checked.
+        """
+        for split, folds in PARTS.items():
+            if set(folds) & set(self.opened_folds) and not len(self.folds(*folds)):
+                raise EcgkitError(f"dataset {self.name} has no record in {split}: use a dataset with all ten folds")
+        self.check_patients()
+
+    def check_patients(self) -> None:
+        """Check that no patient is in two of the splits folds 1-8, fold 9 and fold 10.
+
+        Raises
+        ------
+        EcgkitError
+            If one is.
+        """
+        shared = patients_in_two_parts(self.records)
+        if len(shared):
+            raise EcgkitError(
+                f"{len(shared)} patients of dataset {self.name} are in two splits, the first is patient {shared[0]}: "
+                "assign folds by patient"
+            )
+
+    def __getstate__(self) -> dict[str, object]:
+        # A memory map would be sent to another process as a copy of all signals.
+        return {name: value for name, value in self.__dict__.items() if name != "signals"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        object.__setattr__(self, "signals", _map_signals(self.path))
+
+
+def open_dataset(
+    directory: Path | str,
+    *,
+    label_set: str | None = None,
+    min_records: int = 0,
+    folds: Sequence[int] | None = None,
+) -> Dataset:
+    """Open a processed dataset.
+
+    Parameters
+    ----------
+    directory : Path or str
+        Its folder.
+    label_set : str, optional
+        Which labels to load. Records without labels of the set are left out and counted.
+    min_records : int
+        Classes with fewer records in folds 1-8 are left out, before records without labels are.
+    folds : sequence of int, optional
+        Records of other folds are left out of everything; by default all ten are opened.
+
+    Returns
+    -------
+    Dataset
+        Its signals are a memory map.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no dataset, it is damaged, it has no such label set, or no class or record remains.
+    """
+    directory = Path(directory).absolute()
+    manifest = read_manifest(directory)
+    records, signals = _read_contents(directory, manifest)
+    chosen = np.ones(len(records), bool) if folds is None else records["fold"].isin(folds).to_numpy()
+    labels = pd.DataFrame(index=records.index)
+    labelled = np.ones(len(records), bool)
+    if label_set is not None:
+        check_choice(f"label set of dataset {directory.name}", label_set, manifest["labels"])
+        labels = _read_table(directory / "labels" / f"{label_set}.parquet")
+        labels = _frequent_classes(labels, records, min_records)
+        labelled = labelled_rows(labels, manifest["labels"][label_set]["all_false"])
+        if not len(labels.columns) or not (chosen & labelled).any():
+            raise EcgkitError(
+                f"no class of {label_set} in dataset {directory.name} has {min_records} records in folds 1-8: "
+                "give a smaller number"
+            )
+    keep = chosen & labelled
+    return Dataset(
+        path=directory,
+        name=directory.name,
+        manifest=manifest,
+        records=records[keep].reset_index(drop=True),
+        labels=labels[keep].astype(bool).reset_index(drop=True),
+        label_set=label_set,
+        classes=tuple(labels.columns),
+        signals=signals,
+        rows=np.flatnonzero(keep),
+        sampling_rate=manifest["sampling_rate"],
+        n_samples=manifest["n_samples"],
+        mean=_per_lead(manifest["standardisation"]["mean"]),
+        std=_per_lead(manifest["standardisation"]["std"]),
+        fingerprint=manifest["fingerprint"],
+        n_unlabelled=int((chosen & ~labelled).sum()),
+        opened_folds=ALL_FOLDS if folds is None else tuple(folds),
+    )
+
+
+def _read_contents(directory: Path, manifest: dict[str, Any]) -> tuple[pd.DataFrame, Signals]:
+    """Read the table of records and map the signals, and check that they belong together."""
+    records = _read_table(directory / "records.parquet")
+    try:
+        signals = _map_signals(directory)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(directory, error) from error
+    if signals.shape != (len(records), len(LEADS), manifest["n_samples"]) or signals.dtype != np.int16:
+        raise _damaged(directory, f"{signals.dtype} signals {signals.shape} for {len(records)} records")
+    return records, signals
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet file of a dataset."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise _damaged(path.parent, error) from error
+
+
+def _damaged(directory: Path, reason: object) -> EcgkitError:
+    """Make the error for a dataset whose files are not as they were written."""
+    return EcgkitError(f"dataset {directory} is damaged ({reason}): run its preprocessing again with --overwrite")
+
+
+def _frequent_classes(labels: pd.DataFrame, records: pd.DataFrame, min_records: int) -> pd.DataFrame:
+    """Keep the classes with enough records in folds 1-8; folds 9 and 10 have no influence on what is trained."""
+    counts = labels[records["fold"].isin(TRAIN_FOLDS).to_numpy()].sum()
+    return labels.loc[:, counts >= max(min_records, 0)]
+
+
+def _map_signals(directory: Path) -> Signals:
+    """Open ``signals.npy`` as a memory map."""
+    signals: Signals = np.load(directory / "signals.npy", mmap_mode="r", allow_pickle=False)
+    return signals
+
+
+def _per_lead(values: Sequence[float] | None) -> NDArray[np.float32]:
+    """Convert a statistic of the manifest; NaN where it has none."""
+    return np.full(len(LEADS), np.nan, np.float32) if values is None else np.array(values, np.float32)
