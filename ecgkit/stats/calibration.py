@@ -37,9 +37,7 @@ def calibrate(fitted: Mapping[str, Any], prob: Floats) -> Floats:
     if method == "identity":
         return prob
     if method == "isotonic":
-        # Only upwards: a step that lies on the edge of a bin, such as 0.2, would otherwise be divided between two.
-        steps = np.interp(prob, fitted["x"], fitted["y"])
-        return np.minimum(steps + STRICTNESS * prob, 1.0)
+        return (1 - STRICTNESS) * np.interp(prob, fitted["x"], fitted["y"]) + STRICTNESS * prob
     return expit(fitted["slope"] * clipped_logit(prob) + fitted["intercept"])
 
 
