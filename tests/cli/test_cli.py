@@ -119,7 +119,7 @@ def test_unknown_words_exit_with_2() -> None:
 def test_every_command_takes_a_root() -> None:
     commands = words_of(make_parser(), "command")
     chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
-    feature_space = {"embed", "probe-epochs", "supervise", "similar"}
+    feature_space = {"embed", "probe-epochs", "similar"}
     others = {"evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model", "explain"}
     assert set(commands) == chain | feature_space | others
     words = words_of(commands["sessions"], "subcommand")
