@@ -50,7 +50,10 @@ def main() -> None:
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     size = f"{2 * len(records):,} files, {n_bytes / 1e6:,.0f} MB"
     print(f"{len(records):,} records, {size}; {arguments.jobs} processes; load {load}")
-    print(f"first read of the files {first_read:.1f} s; wfdb.rdsamp: {arguments.sample:,} records, extrapolated\n")
+    print(
+        f"wfdb.rdsamp measured on {arguments.sample:,} records and extrapolated; "
+        f"first read of the files {first_read:.1f} s\n"
+    )
     print_table(again, loop, plain, bandpass)
 
 

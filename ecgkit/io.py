@@ -86,9 +86,9 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def locked(path: Path, otherwise: str) -> Iterator[None]:
-    """Hold a lock, which goes with the process that holds it; raise `EcgkitError` if another process has it."""
-    lock = FileLock(path, timeout=0)
+def locked(path: Path, otherwise: str, *, timeout: float = 0) -> Iterator[None]:
+    """Hold a lock, which ends with the process that holds it; raise `EcgkitError` if another process has it."""
+    lock = FileLock(path, timeout=timeout)
     try:
         lock.acquire()
     except Timeout as error:

@@ -6,41 +6,70 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 
 from ecgkit import __version__, paths
-from ecgkit.cli import chain, evaluation, feature_space, repeats, sessions
+from ecgkit.cli import data, evaluation, experiments, feature_space, sessions, steps
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
+
+GROUPS = {
+    "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
+    "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
+    "many trainings": ("sweep", "search", "reproduce"),
+    "files and sessions": ("sessions", "export-model", "export-npz"),
+}
+"""The commands by task, in the order of ``ecgkit --help``."""
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe every command and its arguments."""
     parser = OneLineParser(
-        prog="ecgkit", description="From 12-lead ECGs to a multilabel model and what it has learned."
+        prog="ecgkit",
+        description="From 12-lead ECGs to a multilabel model and what it has learned.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="ecgkit COMMAND [--help]",
     )
     parser.add_argument("--version", action="version", version=f"ecgkit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog="ecgkit", help=argparse.SUPPRESS
+    )
+    texts: dict[str, str] = {}
 
-    def command(name: str, function: Function, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+    def command(
+        name: str, function: Function, text: str, fill: Callable[[OneLineParser], None] | None = None
+    ) -> OneLineParser:
+        added = commands.add_parser(name, description=text, fill=fill)
         added.set_defaults(function=function)
         add_root(added)
+        texts[name] = text
         return added
 
-    for group in (chain, feature_space, evaluation, repeats, sessions):
+    for group in (steps, data, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
+    parser.epilog = overview(texts)
     return parser
 
 
-def how_to_go_on(parsed: argparse.Namespace) -> str:
-    """Say what to do after an interruption: with ``--force`` most commands begin again, as they were asked to."""
+def overview(texts: dict[str, str]) -> str:
+    """List the commands by task; one that is in no group comes last."""
+    grouped = {name for names in GROUPS.values() for name in names}
+    groups = GROUPS | {"other": tuple(name for name in texts if name not in grouped)}
+    lines = []
+    for title, names in groups.items():
+        present = [name for name in names if name in texts]
+        lines += ["", f"{title}:", *(f"  {name:<14}{texts[name]}" for name in present)] if present else []
+    return "\n".join(lines[1:])
+
+
+def resume_hint(parsed: argparse.Namespace) -> str:
+    """Say what to do after an interruption: with ``--force`` most commands start again."""
     if not getattr(parsed, "force", False) or parsed.command == "preprocess":
-        return "the same command goes on where it stopped"
+        return "the same command resumes where it stopped"
     if parsed.command == "train":
-        return "the same command with --resume instead of --force goes on where it stopped"
-    return "the same command begins again"
+        return "the same command with --resume instead of --force resumes where it stopped"
+    return "the same command starts again"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        The words behind ``ecgkit``; those of the command line if None.
+        What follows ``ecgkit``; by default the arguments of the command line.
 
     Returns
     -------
@@ -61,17 +90,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return parsed.function(parsed, paths.resolve_root(parsed.root)) or 0
     except (EcgkitError, ModuleNotFoundError) as error:
+        if details := getattr(error, "details", ""):
+            print(details, file=sys.stderr, flush=True)  # noqa: T201 - the failed cell of a notebook
         return fail(str(error) if isinstance(error, EcgkitError) else not_installed(error))
     except KeyboardInterrupt:
-        return fail(f"interrupted: {how_to_go_on(parsed)}", code=130)
+        return fail(f"interrupted: {resume_hint(parsed)}", code=130)
     except BrokenPipeError:
-        # Whoever read the output has seen enough, as `head` does; what is left of it goes nowhere.
+        # The reader of the output, such as `head`, has closed it; the rest of the output is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        way_out = "make room or choose another --root" if full else "see that it is there and may be read and written"
+        way_out = "make room or choose another --root" if full else "check that it exists and can be read and written"
         return fail(f"{error.strerror or error}{where}; {way_out}, then run it again")
     except BrokenExecutor:
-        return fail("a worker process ended before its time: free memory or lower --jobs, then run it again")
+        return fail("a worker process ended unexpectedly: free memory or lower --jobs, then run it again")

@@ -1,4 +1,4 @@
-"""What all commands share: how they are declared, print, ask and fail."""
+"""What all commands share: how they are declared, and how they print, ask and fail."""
 
 from __future__ import annotations
 
@@ -7,31 +7,58 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 BAD_INPUT = 2
 """The exit code of bad input and a full disk."""
 
-NOT_AS_HOPED = 1
-"""The exit code of a command that did its work, of which something did not come out as it should."""
+INCOMPLETE = 1
+"""The exit code of a command that ran to its end, but part of its work failed or gave other numbers."""
 
 Function = Callable[[argparse.Namespace, Path], int | None]
-"""A command: its arguments and the root; gives an exit code, or None for 0."""
+"""A command: takes its arguments and the root, and returns an exit code, or None for 0."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser with one-line errors, whose arguments can be added when it is first used.
+
+    Parameters
+    ----------
+    fill : callable, optional
+        Adds the arguments to the parser.
+    """
+
+    def __init__(self, *arguments: Any, fill: Callable[[OneLineParser], None] | None = None, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.fill = fill
+
+    def filled(self) -> OneLineParser:
+        """Add the arguments, once."""
+        if self.fill is not None:
+            fill, self.fill = self.fill, None
+            fill(self)
+        return self
+
+    def parse_known_args(self, *arguments: Any, **keywords: Any) -> Any:
+        """Parse as `argparse` does."""
+        return super(OneLineParser, self.filled()).parse_known_args(*arguments, **keywords)
+
+    def format_help(self) -> str:
+        """Format the help as `argparse` does."""
+        return super(OneLineParser, self.filled()).format_help()
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with the code of bad input."""
+        sys.exit(fail(f"{message}: see {self.prog} --help"))
 
 
 class AddCommand(Protocol):
     """Adds a command that takes ``--root``."""
 
-    def __call__(self, name: str, function: Function, text: str) -> argparse.ArgumentParser:
-        """Give the parser of the new command, which then takes the command's own arguments."""
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with the code of bad input."""
-        sys.exit(fail(f"{message}: see {self.prog} --help"))
+    def __call__(
+        self, name: str, function: Function, text: str, fill: Callable[[OneLineParser], None] | None = None
+    ) -> OneLineParser:
+        """Return the parser of the new command; ``fill`` adds arguments when the command is used."""
 
 
 def add_root(parser: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -40,18 +67,23 @@ def add_root(parser: argparse.ArgumentParser, default: str | None = None) -> Non
     parser.add_argument("--root", metavar="DIR", default=default, help=text)
 
 
+def split_names(text: str) -> list[str]:
+    """Split a list of names at its commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def say(line: str | Path) -> None:
     """Print one line of a command's result."""
     print(line, flush=True)  # noqa: T201 - a command line prints
 
 
 def say_json(data: object) -> None:
-    """Print JSON, which then is all that a command prints."""
+    """Print JSON, and nothing else."""
     say(json.dumps(data, indent=2, allow_nan=False))
 
 
 def say_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
-    """Print rows of texts with their columns under each other."""
+    """Print rows of texts as aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         say(f"{indent}{'  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))}".rstrip())
@@ -63,13 +95,13 @@ def note(message: str) -> None:
 
 
 def fail(message: str, code: int = BAD_INPUT) -> int:
-    """Print one line on standard error and give the exit code, by default that of bad input."""
+    """Print one line on standard error and return the exit code, by default that of bad input."""
     note(message)
     return code
 
 
 def on_terminal() -> bool:
-    """Tell whether there is somebody to ask."""
+    """Return True if there is somebody to ask."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, note, say, say_columns, say_json
+from ecgkit.cli.common import AddCommand, OneLineParser, note, say, say_columns, say_json
+from ecgkit.cli.options import add_fields, settings_of
 from ecgkit.errors import EcgkitError
-from ecgkit.workflow import run_step
+from ecgkit.workflow import STEPS, run_step
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,38 +27,46 @@ FILES = (".parquet", ".csv")
 
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
-    added = command("evaluate", evaluate, "Evaluate a table of predictions, of this project or another.")
-    added.add_argument("file", metavar="FILE", help=".parquet or .csv with true_CLASS and prob_CLASS of each class")
-    added.add_argument("--json", action="store_true", help="nothing but what metrics.json holds on standard output")
-    added = command("compare", compare, "Compare finished trainings: leaderboard, paired intervals, ensembles.")
-    added.add_argument(
-        "sessions", nargs="*", metavar="SESSION", help="training sessions, or files of predictions (default: all)"
-    )
-    added.add_argument("--dataset", metavar="NAME", help="which, if all are compared (default: that of the newest)")
-    added.add_argument("--label-set", metavar="SET", help="which, if all are compared (default: that of the newest)")
-    added.add_argument("--no-ensembles", action="store_true", help="do not put the trainings together")
-    added.add_argument("--force", action="store_true", help="compare again though nothing changed")
-    added.add_argument("--json", action="store_true", help="nothing but JSON on standard output")
+    text = "Evaluate a table of predictions; or fold 10 of a session that was trained with --no-test, once."
+    added = command("evaluate", evaluate, text)
+    text = "a training session, or a .parquet or .csv file with true_CLASS and prob_CLASS of each class"
+    added.add_argument("subject", metavar="SESSION|FILE", help=text)
+    added.add_argument("--json", action="store_true", help="print the contents of metrics.json and nothing else")
+    text = "Compare finished trainings: leaderboard, paired intervals, ensembles."
+    command("compare", compare, text, fill=fill_compare)
+
+
+def fill_compare(parser: OneLineParser) -> None:
+    """Add the arguments of ``compare``."""
+    text = "training sessions, or files of predictions (default: all finished sessions)"
+    parser.add_argument("sessions", nargs="*", metavar="SESSION", help=text)
+    parser.add_argument("--no-ensembles", action="store_true", help="make no ensembles")
+    parser.add_argument("--force", action="store_true", help="compare again although nothing changed")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    add_fields(parser, STEPS["compare"], without=("sessions",))
 
 
 def evaluate(arguments: argparse.Namespace, root: Path) -> None:
-    """Evaluate a file and print its metrics with their intervals."""
-    del root
-    from ecgkit.evaluation import interval_table, read_predictions
+    """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
+    from ecgkit import evaluation
 
-    read = read_predictions(arguments.file)
-    for lacking in read.notes:
-        note(lacking)
-    results = read.metrics()
+    if Path(arguments.subject).is_file() or Path(arguments.subject).suffix in FILES:
+        read = evaluation.read_predictions(arguments.subject)
+        for missing in read.notes:
+            note(missing)
+        results = read.metrics()
+    else:
+        session = sessions.open_finished(arguments.subject, paths.TRAINING, root)
+        results = evaluation.evaluate_test_fold(session, root)
     if arguments.json:
         say_json(results)
         return
     for fold in (key for key in results if key.startswith("fold_")):
-        table = interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
+        table = evaluation.interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
         table = table.reset_index(names=fold.replace("_", " "))
         say_columns([[str(name) for name in table], *table.astype(str).to_numpy().tolist()])
         say("")
-    say("in brackets: 95 % of 1,000 bootstrap resamples of patients")
+    say("in parentheses: 95 % confidence interval, 1,000 bootstrap resamples of patients")
 
 
 def compare(arguments: argparse.Namespace, root: Path) -> None:
@@ -68,22 +77,19 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit.evaluation.comparison_session import LEADERBOARD
 
     names = [sessions.open_finished(name, paths.TRAINING, root).name for name in arguments.sessions]
+    settings = settings_of(arguments, STEPS["compare"]) | ({"ensembles": ""} if arguments.no_ensembles else {})
+    del settings["sessions"]
     with contextlib.redirect_stdout(sys.stderr):
-        step = run_step(
-            "compare",
-            root,
-            force=arguments.force,
-            sessions=",".join(names),
-            dataset=arguments.dataset,
-            label_set=arguments.label_set,
-            ensembles="" if arguments.no_ensembles else None,
-        )
+        step = run_step("compare", root, force=arguments.force, sessions=",".join(names), **settings)
     board = sessions.Session(step.path).read_json(LEADERBOARD)
     if arguments.json:
         say_json(board)
         return
     say_columns(
-        [["session", "what", "fold 9", "fold 10", "less the best by fold 9", "ECE"], *map(line, board["sessions"])]
+        [
+            ["session", "what", "fold 9", "fold 10", "difference to the best on fold 9", "ECE"],
+            *map(line, board["sessions"]),
+        ]
     )
     for sentence in (board["standing"], *board["left_out"]):
         say(sentence)
@@ -91,7 +97,7 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def line(row: dict[str, object]) -> list[str]:
-    """Write one session of a leaderboard."""
+    """Return one session of a leaderboard as texts."""
 
     def number(name: str, form: str = ".4f") -> str:
         return "-" if row[name] is None else format(row[name], form)
@@ -112,7 +118,7 @@ def line(row: dict[str, object]) -> list[str]:
 
 
 def known(table: pd.DataFrame) -> dict[str, Any]:
-    """Give a table as JSON data, None where a number is not defined."""
+    """Return a table as JSON data, None where a number is not defined."""
     return json.loads(table.to_json(orient="index"))
 
 
@@ -123,9 +129,9 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
 
     names = arguments.sessions
     if len(set(names)) < max(2, len(names)):
-        raise EcgkitError(f"{names[0]} alone cannot be compared: give two or more, each once")
-    if arguments.dataset or arguments.label_set or arguments.no_ensembles or arguments.force:
-        raise EcgkitError("files of predictions are compared as they are: leave all options but --json away")
+        raise EcgkitError(f"{names[0]} cannot be compared alone: give two or more, each once")
+    if len(settings_of(arguments, STEPS["compare"])) > 1 or arguments.no_ensembles or arguments.force:
+        raise EcgkitError("files of predictions are compared as they are: leave out all options but --json")
     tables: dict[str, ExternalPredictions] = {}
     for name in arguments.sessions:
         path = Path(name)

@@ -1,4 +1,4 @@
-"""Into the feature space of a trained model: embed, similar, probe-epochs, supervise."""
+"""Commands on the feature space of a trained model: embed, similar, probe-epochs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, say, say_columns
+from ecgkit.cli.common import AddCommand, say, say_columns, split_names
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 
@@ -15,46 +15,36 @@ if TYPE_CHECKING:
     from ecgkit.training import TrainedSession
 
 MOST_SIMILAR = 50
-"""So many ECGs still make a picture that can be opened."""
+"""The largest number of ECGs in one picture."""
 
 SESSION = "a training session: session_3, 3, latest, or its folder"
 
 
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
-    added = command(
-        "embed", embed, "Write the embeddings of a session's records: what a layer says of each, summarised."
-    )
+    added = command("embed", embed, "Write the embeddings of a session's records, of one or several layers.")
     added.add_argument("session", metavar="SESSION", help=SESSION)
-    text = 'a layer\'s name, several with commas, or "all" (default: embedding, what the head reads)'
+    text = 'a layer\'s name, several with commas, or "all" (default: embedding, the input of the head)'
     added.add_argument("--layer", metavar="NAME", default="embedding", help=text)
     added.add_argument("--folds", metavar="9,10", help="default: all ten")
     text = "trained (the default), untrained_0 (fresh weights of a seed), epoch_3; several with commas"
     added.add_argument("--encoder", metavar="NAME", default="trained", help=text)
     added.add_argument("--list", action="store_true", help="only list the session's layers")
 
-    added = command("similar", similar, "Find the records most like one, by embedding, and draw them.")
+    added = command("similar", similar, "Find and draw the records with the most similar embeddings.")
     added.add_argument("record", metavar="RECORD", help="its record_id")
     added.add_argument("--session", metavar="SESSION", default=sessions.LATEST, help=f"{SESSION} (default: latest)")
     added.add_argument("-n", type=int, default=5, metavar="N", help="how many to find (default: 5)")
-    added.add_argument("--same-patient", action="store_true", help="other records of the same patient count, too")
-    added.add_argument(
-        "--to", metavar="FILE", help="the picture (default: similar_RECORD.png in the session's figures)"
-    )
+    added.add_argument("--same-patient", action="store_true", help="include other records of the same patient")
+    added.add_argument("--to", metavar="FILE", help="the picture (default: cache/similar_RECORD.png in the session)")
 
     added = command("probe-epochs", probe_epochs, "Probe the weights of each epoch that a session kept.")
     added.add_argument("session", metavar="SESSION", help=SESSION)
     added.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits of the probes (default: 0)")
 
-    text = "Train a session's network for age, sex, height or weight itself: the upper end of its probes."
-    added = command("supervise", supervise, text)
-    added.add_argument("session", metavar="SESSION", help=SESSION)
-    text = "age, sex, height, weight; several with commas (default: age,sex,height,weight)"
-    added.add_argument("--target", metavar="NAME", default="age,sex,height,weight", help=text)
-
 
 def find_session(arguments: argparse.Namespace, root: Path) -> Session:
-    """Find the finished training session that a command names, before the imports that take seconds."""
+    """Find the finished training session of a command, before the imports that take seconds."""
     return sessions.open_finished(arguments.session, paths.TRAINING, root)
 
 
@@ -65,26 +55,21 @@ def open_source(session: Session, root: Path) -> TrainedSession:
     return open_trained(session, root)
 
 
-def words(text: str) -> list[str]:
-    """Split a list with commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def read_folds(text: str | None) -> tuple[int, ...] | None:
     """Read folds such as ``9,10``; None for all."""
     if text is None:
         return None
     try:
-        return tuple(int(word) for word in words(text))
+        return tuple(int(name) for name in split_names(text))
     except ValueError as error:
         raise EcgkitError(f"--folds is {text!r}: give numbers such as 9,10") from error
 
 
 def embed(arguments: argparse.Namespace, root: Path) -> None:
-    """Write embeddings, or read that they are there, and print their files."""
-    layers, folds, encoders = words(arguments.layer), read_folds(arguments.folds), words(arguments.encoder)
+    """Write the embeddings that do not exist yet, and print their files."""
+    layers, folds, encoders = split_names(arguments.layer), read_folds(arguments.folds), split_names(arguments.encoder)
     if not layers or not encoders:
-        raise EcgkitError("there is no layer or no encoder to embed by: give --layer embedding --encoder trained")
+        raise EcgkitError("no layer or no encoder is named: give --layer embedding --encoder trained")
     source = open_source(find_session(arguments, root), root)
     import numpy as np
 
@@ -104,11 +89,11 @@ def embed(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def similar(arguments: argparse.Namespace, root: Path) -> None:
-    """Find similar records, draw them, and print who they are and where the picture is."""
+    """Find similar records, draw them, and print their descriptions and the picture's path."""
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
     session = find_session(arguments, root)
-    path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
+    path = picture_path(arguments.to, session.path / "cache" / f"similar_{arguments.record}.png")
     source = open_source(session, root)
     dataset = source.dataset
     from ecgkit import plots
@@ -131,14 +116,14 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def picture_path(given: str | None, otherwise: Path) -> Path:
-    """Check where a picture is to go."""
+    """Return the path of a picture, checked."""
     if given is None:
         return otherwise
     path = Path(given).expanduser().absolute()
     if path.suffix.lower() != ".png":
         raise EcgkitError(f"--to is {given!r}: give a file that ends in .png")
     if not path.parent.is_dir():
-        raise EcgkitError(f"no folder {path.parent}: make it first, or give another --to")
+        raise EcgkitError(f"no folder {path.parent}: make it first, or choose another --to")
     return path
 
 
@@ -149,7 +134,8 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     source = open_source(find_session(arguments, root), root)
     import pandas as pd
 
-    from ecgkit.feature_space.epochs import TABLE, probe_epochs
+    from ecgkit import plots
+    from ecgkit.feature_space.epochs import NAME, probe_epochs
 
     table = probe_epochs(source, seed=arguments.seed, progress=True)
     for (target, metric), part in table.groupby(["target", "metric"], sort=False):
@@ -157,17 +143,7 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
         of_epochs = ["untrained" if pd.isna(epoch) else f"epoch {epoch}" for epoch in found["epoch"]]
         values = [f"{value:.3f}" for value in found["value"]]
         say(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")
-    say(source.session.path / TABLE)
-
-
-def supervise(arguments: argparse.Namespace, root: Path) -> None:
-    """Train the session's network for targets, one after another, and print their folders."""
-    session = find_session(arguments, root)
-    from ecgkit.feature_space.supervised import find_target, supervise
-
-    targets = [find_target(name) for name in words(arguments.target)]
-    if not targets:
-        raise EcgkitError(f"--target is {arguments.target!r}: give such as age,sex")
-    source = open_source(session, root)
-    for target in targets:
-        say(supervise(source, target.name).path)
+    cache = source.session.path / "cache"
+    sessions.save_picture(plots.probe_by_epoch(table), cache / f"{NAME}.png")
+    say(cache / f"{NAME}.parquet")
+    say(cache / f"{NAME}.png")

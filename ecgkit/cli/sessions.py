@@ -1,4 +1,4 @@
-"""What there is of sessions: list, show, diff, delete, and a model that leaves one: export-model."""
+"""Sessions: list, show, diff, delete, and export-model."""
 
 from __future__ import annotations
 
@@ -9,93 +9,103 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, Function, add_root, on_terminal, say, say_columns, say_json, says_yes
+from ecgkit.cli.tables import macro_metric, table_of, with_interval
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 
-KINDS = {"training": paths.TRAINING, "probe": paths.PROBES, "comparison": paths.COMPARISONS}
+KINDS = {
+    "training": paths.TRAINING,
+    "probe": paths.PROBES,
+    "explanation": paths.EXPLANATIONS,
+    "comparison": paths.COMPARISONS,
+}
 NAME = "session_3, 3, latest, probe_training_sessions/session_3, or its folder"
 
 
 def add_commands(command: AddCommand) -> None:
-    """Add the command ``sessions`` with the words behind it, and ``export-model``."""
+    """Add the command ``sessions`` with its subcommands, and ``export-model``."""
     parser = command("sessions", list_sessions, "List sessions, look at them, or delete some.")
     add_options(parser, default=None)
-    words = parser.add_subparsers(dest="word", metavar="WORD")
+    subcommands = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND")
 
-    def word(name: str, function: Function, text: str) -> argparse.ArgumentParser:
-        added = words.add_parser(name, help=text, description=text)
+    def subcommand(name: str, function: Function, text: str) -> argparse.ArgumentParser:
+        added = subcommands.add_parser(name, help=text, description=text)
         added.set_defaults(function=function)
-        # What is not said behind the word must not undo what was said before it.
+        # What is not set after the subcommand must not undo what was set before it.
         add_root(added, default=argparse.SUPPRESS)
         add_options(added, default=argparse.SUPPRESS)
         return added
 
-    word("list", list_sessions, "List all sessions (the default).")
-    added = word("show", show, "Say what a session is: configuration, environment, results, and what was made from it.")
+    subcommand("list", list_sessions, "List all sessions (the default).")
+    added = subcommand("show", show, "Describe a session: configuration, environment, results, and its dependents.")
     added.add_argument("session", metavar="SESSION", help=NAME)
-    added = word("diff", diff, "Say in what two sessions differ: configuration, dataset, versions and hardware.")
+    added = subcommand("diff", diff, "Show how two sessions differ: configuration, dataset, versions and hardware.")
     added.add_argument("first", metavar="A", help=NAME)
     added.add_argument("second", metavar="B")
-    added = word("delete", delete, "Delete sessions with all their files; asks first.")
+    added = subcommand("delete", delete, "Delete sessions with all their files; asks first.")
     added.add_argument("sessions", metavar="SESSION", nargs="+", help=NAME)
     added.add_argument("--yes", action="store_true", help="do not ask")
-    text = "Write a finished training as a folder that stands alone: weights, thresholds, calibration, results, a card."
+    text = "Write a finished training as a model folder: weights, thresholds, calibration, a card."
     added = command("export-model", export_model, text)
     added.add_argument("session", metavar="SESSION", help="a training session: session_3, 3, latest, or its folder")
     added.add_argument("--to", metavar="DIR", help="the folder to make (default: MODEL_SESSION, here)")
-    added.add_argument("--force", action="store_true", help="replace a model that is there")
+    added.add_argument("--force", action="store_true", help="replace an existing model")
 
 
 def add_options(parser: argparse.ArgumentParser, default: Any) -> None:
-    """Add what all words take."""
-    parser.add_argument(
-        "--kind", choices=tuple(KINDS), default=default, metavar="training|probe|comparison", help="only this kind"
-    )
-    text = "nothing but JSON on standard output"
+    """Add what all subcommands take."""
+    parser.add_argument("--kind", choices=tuple(KINDS), default=default, metavar="|".join(KINDS), help="only this kind")
+    text = "print JSON and nothing else"
     parser.add_argument("--json", action="store_true", default=default, help=text)
 
 
 def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
-    """List all sessions, as lines or as JSON."""
+    """List all sessions, as a table of trainings and lines of the others, or as JSON."""
     kinds = [KINDS[arguments.kind]] if arguments.kind else list(KINDS.values())
-    rows = [describe(session) for kind in kinds for session in sessions.list_sessions(kind, root)]
+    found = {kind: sessions.list_sessions(kind, root) for kind in kinds}
     if arguments.json:
-        say_json(rows)
+        say_json([describe(session) for kind in kinds for session in found[kind]])
         return
-    if not rows:
-        say(f'no sessions in {root}: make some by "ecgkit run"')
-    for row in rows:
-        auc = row["fold_10_macro_auc"]
-        score = f"fold 10 macro AUC {auc:.4f}" if auc is not None else ""
-        what = " ".join(
-            str(row[key]) for key in ("model", "dataset", "label_set", "training_session") if row[key] is not None
-        )
-        again = f"  reproduction of {row['reproduces']}" if row["reproduces"] else ""
-        say(f"{row['kind']}/{row['name']}  {row['state']}  {what}  {score}{again}".rstrip())
+    if not any(found.values()):
+        say(f'no sessions in {root}: make some with "ecgkit run"')
+        return
+    trainings = found.pop(paths.TRAINING, [])
+    if trainings:
+        say(f"{paths.TRAINING} (macro AUC with 95 % confidence interval, * best on fold 9)")
+        say_columns(table_of(trainings))
+    for kind, others in found.items():
+        rows = [[session.name, state_of(session), subject_of(session), str(session.path)] for session in others]
+        if rows:
+            say(kind)
+            say_columns(rows)
+
+
+def state_of(session: Session) -> str:
+    """Return done, running or unfinished."""
+    return "done" if session.is_done else "running" if session.is_running else "unfinished"
+
+
+def subject_of(session: Session) -> str:
+    """Return the training session that a session analyses, or those that it compares."""
+    config = sessions.read_config(session)
+    return str(config.get("training_session") or " ".join(config.get("members", ())) or "-")
 
 
 def describe(session: Session) -> dict[str, Any]:
-    """Say what a session is, as JSON data."""
+    """Describe a session as JSON data."""
     config = sessions.read_config(session)
-    keys = ("model", "dataset", "label_set", "seed", "training_session")
+    keys = ("model", "dataset", "label_set", "target", "seed", "training_session")
     return {
         "kind": session.kind,
         "name": session.name,
         "path": str(session.path),
         "done": session.is_done,
-        "state": "done" if session.is_done else "being run" if session.is_running else "unfinished",
+        "state": state_of(session),
         **{key: config.get(key) for key in keys},
         "reproduces": sessions.original_of(session),
-        "fold_10_macro_auc": macro_auc(session, "fold_10")["value"],
+        "fold_9_macro_auc": macro_metric(session, "fold_9")["value"],
+        "fold_10_macro_auc": macro_metric(session, "fold_10")["value"],
     }
-
-
-def macro_auc(session: Session, fold: str) -> dict[str, Any]:
-    """Read the macro AUC of a training with its interval; None where there is none."""
-    nothing = {"value": None, "low": None, "high": None}
-    if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
-        return nothing
-    return session.read_json("metrics.json")[fold]["macro"]["auc"]
 
 
 def find(name: str, arguments: argparse.Namespace, root: Path) -> Session:
@@ -104,7 +114,7 @@ def find(name: str, arguments: argparse.Namespace, root: Path) -> Session:
 
 
 def show(arguments: argparse.Namespace, root: Path) -> None:
-    """Print all that a session says of itself."""
+    """Print everything about a session."""
     session = find(arguments.session, arguments, root)
     facts = describe(session) | details(session, root)
     if arguments.json:
@@ -114,11 +124,11 @@ def show(arguments: argparse.Namespace, root: Path) -> None:
     if facts["reproduces"]:
         say(f"reproduction of {facts['reproduces']}")
     for title in ("config", "environment"):
-        rows = [[key, written(value)] for key, value in sessions.flatten(facts[title]).items()]
+        rows = [[key, as_text(value)] for key, value in sessions.flatten(facts[title]).items()]
         say(title)
         say_columns(rows or [["not recorded", ""]], indent="  ")
     for fold in ("fold_9", "fold_10"):
-        say_macro_auc(fold, macro_auc(session, fold))
+        say(f"{fold.replace('_', ' ')}: {with_interval(macro_metric(session, fold))}")
     for what in ("probes", "reproductions"):
         if facts[what]:
             say(f"{what}: {', '.join(facts[what])}")
@@ -126,7 +136,7 @@ def show(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def details(session: Session, root: Path) -> dict[str, Any]:
-    """Say what a session's files hold, as JSON data, and which other sessions were made from it."""
+    """Return a session's files as JSON data, and which other sessions were made from it."""
     files = sorted(path for path in session.path.rglob("[!.]*") if path.is_file())
     notes = session.path / "notes.txt"
     results = {path: Session(path.parent).read_json(path.name) for path in files if path.name == "metrics.json"}
@@ -144,29 +154,20 @@ def details(session: Session, root: Path) -> dict[str, Any]:
     }
 
 
-def written(value: Any) -> str:
-    """Write a value as people read it: strings bare, the rest as JSON."""
+def as_text(value: Any) -> str:
+    """Return a string as it is, and any other value as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def say_macro_auc(fold: str, auc: dict[str, Any]) -> None:
-    """Print a macro AUC with its interval, if it is known."""
-    if auc["value"] is None:
-        return
-    known = auc["low"] is not None and auc["high"] is not None
-    interval = f" ({auc['low']:.4f} to {auc['high']:.4f})" if known else ""
-    say(f"{fold.replace('_', ' ')} macro AUC {auc['value']:.4f}{interval}")
-
-
 def diff(arguments: argparse.Namespace, root: Path) -> None:
-    """Print in what two sessions differ."""
+    """Print how two sessions differ."""
     first, second = (find(name, arguments, root) for name in (arguments.first, arguments.second))
     config = sessions.differences(sessions.read_config(first), sessions.read_config(second))
     environment = sessions.differences(sessions.read_environment(first), sessions.read_environment(second))
     fingerprint = config.pop("dataset_fingerprint", None)
     if arguments.json:
-        parts = {"config": config, "environment": environment}
-        pairs = {what: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for what, part in parts.items()}
+        sections = {"config": config, "environment": environment}
+        pairs = {what: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for what, part in sections.items()}
         recorded = [sessions.read_config(session).get("dataset_fingerprint") for session in (first, second)]
         dataset = {"a": recorded[0], "b": recorded[1], "same": fingerprint is None}
         say_json({"a": first.label, "b": second.label, "dataset_fingerprint": dataset} | pairs)
@@ -178,19 +179,19 @@ def diff(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def say_differences(title: str, found: dict[str, tuple[Any, Any]]) -> None:
-    """Print what differs, one line a key."""
-    say(title if found else f"{title}: nothing differs")
+    """Print one line per key that differs."""
+    say(title if found else f"{title}: no difference")
     for key, (old, new) in found.items():
-        say(f"  {key}: {written(old)} -> {written(new)}")
+        say(f"  {key}: {as_text(old)} -> {as_text(new)}")
 
 
 def delete(arguments: argparse.Namespace, root: Path) -> None:
-    """Delete sessions after all of them have been checked, and a question on a terminal."""
+    """Delete sessions after all of them have been checked, and a question on a terminal was answered."""
     chosen = list(dict.fromkeys(find(name, arguments, root) for name in arguments.sessions))
     for session in chosen:
         if session.is_running:
             raise EcgkitError(f"{session.path} is being run by another process: wait for it, then delete it")
-    lines = [f"{session.label}{what_stays(session, chosen, root)}" for session in chosen]
+    lines = [f"{session.label}{dependents(session, chosen, root)}" for session in chosen]
     if not arguments.yes:
         if not on_terminal():
             raise EcgkitError(f"no terminal to ask on: add --yes to delete {', '.join(lines)}")
@@ -204,17 +205,17 @@ def delete(arguments: argparse.Namespace, root: Path) -> None:
         say(f"deleted {line}")
 
 
-def what_stays(session: Session, chosen: list[Session], root: Path) -> str:
-    """Name the sessions that were made from one, and that are not deleted with it."""
+def dependents(session: Session, chosen: list[Session], root: Path) -> str:
+    """Return the sessions that were made from one and that stay when it is deleted, as text."""
     made = sessions.reproductions_of(session, root)
     if session.kind == paths.TRAINING:
         made = sessions.probes_of(session, root) + made
     left = [one.label for one in made if one not in chosen]
-    return f" (made from it, and left: {', '.join(left)})" if left else ""
+    return f" (made from it and kept: {', '.join(left)})" if left else ""
 
 
 def export_model(arguments: argparse.Namespace, root: Path) -> None:
-    """Write a training as a model that stands alone, and print its folder."""
+    """Write a training as a self-contained model folder, and print it."""
     from ecgkit.inference import export
 
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)

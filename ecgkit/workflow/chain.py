@@ -1,21 +1,28 @@
-"""The chain of notebooks: preprocess, train, probe; what has not changed is skipped, what was interrupted resumes."""
+"""The chain of notebooks: preprocess, train, probe, compare; what has not changed is skipped."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from ecgkit import datasets, paths
 from ecgkit.datasets.config import PreprocessingConfig
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.sources import SOURCES
-from ecgkit.workflow.run import Outcome, run_step
+from ecgkit.workflow.parameters import check_settings
+from ecgkit.workflow.run import Outcome, run_step, say
+from ecgkit.workflow.steps import STEPS
+
+COSTS = {"preprocess": 1.0, "train": 3.0, "probe": 4.0, "compare": 1.5}
+"""How long the steps take, relative to each other: for the time that is left."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,46 @@ class Chain:
     training : list of Path
         One training session per model.
     probes : list of Path
-        One probe session for each training session; none if they were not asked for.
+        One probe session per training session; none if they were left out.
+    comparison : Path or None
+        The comparison of the trainings; None of a single one.
     """
 
     dataset: Path
     training: list[Path]
     probes: list[Path]
+    comparison: Path | None
+
+
+@dataclass
+class Progress:
+    """Prints a line per finished step, with the time that is left.
+
+    Attributes
+    ----------
+    names : list of str
+        The steps that will be run, one entry each.
+    """
+
+    names: list[str]
+    done: list[str] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
+    worked: float = 0.0
+
+    def finish(self, name: str, what: str, outcome: Outcome) -> None:
+        """Print that a step is finished."""
+        self.done.append(name)
+        result = "unchanged, skipped" if outcome.skipped else "done"
+        self.worked += 0.0 if outcome.skipped else COSTS[name]
+        left = sum(COSTS[one] for one in self.names) - sum(COSTS[one] for one in self.done)
+        text = f"step {len(self.done)} of {len(self.names)}: {what}: {result}"
+        if left and self.worked:
+            text += f"; about {self.seconds_left(left) / 60:.1f} min left"
+        say(text)
+
+    def seconds_left(self, left: float) -> float:
+        """Estimate the time that is left from the time per cost so far."""
+        return (time.monotonic() - self.begun) / self.worked * left
 
 
 def run(
@@ -43,35 +84,34 @@ def run(
     dataset: str,
     models: Sequence[str],
     raw: str | None = None,
-    label_set: str | None = None,
-    epochs: int | None = None,
-    seed: int | None = None,
     force: bool = False,
     jobs: int | None = None,
     probes: bool = True,
+    verbose: bool = False,
+    **settings: Any,
 ) -> Chain:
-    """Run the whole chain: a processed dataset, a training session per model, and a probe session for each of these.
+    """Run the whole chain: a processed dataset, then a training and a probe session per model, and a comparison.
 
     Parameters
     ----------
     root : Path
-        The folder that holds data sets and sessions.
+        The folder of data sets and sessions.
     dataset : str
         A source (``"demo"``, ``"ptbxl"``), which is preprocessed first, or the name of a processed dataset.
     models : sequence of str
         Names of architectures.
     raw : str, optional
         Folder of the source's raw data.
-    label_set : str, optional
-        Name of a label set; the notebook's own if None.
-    epochs, seed : int, optional
-        The recipe's and the notebook's if None.
     force : bool, default False
         Run every step although nothing changed.
     jobs : int, optional
-        Notebooks that run at the same time (by default one), and processes of the preprocessing (one per core).
+        Number of notebooks that run at the same time, each with its share of the cores; by default one per core.
     probes : bool, default True
         Whether the trained models are probed.
+    verbose : bool, default False
+        Whether what the notebooks print is shown.
+    **settings
+        Other fields of `TrainingConfig`.
 
     Returns
     -------
@@ -83,31 +123,79 @@ def run(
         If an argument does not fit (before the first step starts), or a step fails.
     """
     root = paths.resolve_root(root)
-    settings = drop_none(label_set=label_set, epochs=epochs, seed=seed)
-    check_arguments(root, dataset=dataset, models=models, raw=raw, settings=settings, jobs=jobs)
+    check_models(models, jobs=jobs)
+    check_trainings(root, dataset, models, raw, settings)
+    names = ["preprocess"] * (dataset in SOURCES) + ["train"] * len(models)
+    names += ["probe"] * (len(models) * probes) + ["compare"] * (len(models) > 1)
+    progress = Progress(names)
+    say(f"{len(names)} steps on {dataset}: {', '.join(models)}")
+    common = {"force": force, "verbose": verbose, "quiet": True}
+    folder = root / paths.PROCESSED / dataset
     if dataset in SOURCES:
-        folder = run_step("preprocess", root, force=force, source=dataset, raw=raw, jobs=jobs).path
-    else:
-        folder = root / paths.PROCESSED / dataset
-    with notebook_executor(min(jobs or 1, len(models))) as each:
-        trained = each("train", root, [{"dataset": folder.name, "model": m} | settings for m in models], force)
-        sources = [{"training_session": one.path.name, "seed": seed} for one in trained if probes]
-        probed = each("probe", root, sources, force)
-    return Chain(folder, [one.path for one in trained], [one.path for one in probed])
+        made = run_step("preprocess", root, source=dataset, raw=raw, jobs=jobs, **common)
+        progress.finish("preprocess", f"preprocess {dataset}", made)
+        folder = made.path
+    at_once = min(jobs or datasets.n_cores(), len(models))
+    calls = [settings | {"dataset": folder.name, "model": model} for model in models]
+    with notebook_executor(at_once) as executor:
+        trained, probed = run_models(executor, root, calls, common, progress, at_once=at_once, probes=probes)
+    compared = None
+    if len(models) > 1:
+        members = ",".join(path.name for path in trained)
+        outcome = run_step("compare", root, sessions=members, **common)
+        progress.finish("compare", "compare", outcome)
+        compared = outcome.path
+    return Chain(folder, trained, probed, compared)
 
 
-def drop_none(**values: Any) -> dict[str, Any]:
-    """Return the values that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
+def run_models(
+    executor: Executor,
+    root: Path,
+    calls: list[dict[str, Any]],
+    common: dict[str, Any],
+    progress: Progress,
+    *,
+    at_once: int,
+    probes: bool,
+) -> tuple[list[Path], list[Path]]:
+    """Train each model, and probe each training as soon as it is finished; the first error ends the chain."""
+    waiting = deque(("train", number) for number in range(len(calls)))
+    running: dict[Future[Outcome], tuple[str, int]] = {}
+    made: dict[tuple[str, int], Path] = {}
+    errors: list[BaseException] = []
+    while running or (waiting and not errors):
+        while waiting and not errors and len(running) < at_once:
+            name, number = waiting.popleft()
+            of_probe = (
+                {"training_session": made[("train", number)].name, "seed": calls[number].get("seed")}
+                if name == "probe"
+                else {}
+            )
+            settings = calls[number] if name == "train" else of_probe
+            running[executor.submit(run_step, name, root, **common, **settings)] = (name, number)
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            name, number = running.pop(future)
+            if error := future.exception():
+                errors.append(error)
+                continue
+            outcome = future.result()
+            made[(name, number)] = outcome.path
+            progress.finish(name, f"{name} {calls[number]['model']}", outcome)
+            if name == "train" and probes:
+                waiting.append(("probe", number))
+    if errors:
+        raise errors[0]
+    trained, probed = ([made[key] for key in sorted(made) if key[0] == name] for name in ("train", "probe"))
+    return trained, probed
 
 
 def check_models(models: Sequence[str], *, jobs: int | None) -> None:
-    """Check what can be checked without any data: the names of the models, and how many run at once.
+    """Check what can be checked without any data: the names of the models, and how many run at the same time.
 
     Raises
     ------
     EcgkitError
-        If a model is unknown or named twice, or none is named, or fewer than one notebook is to run at once.
+        If a model is unknown or named twice, or none is named, or fewer than one notebook is to run.
     """
     from ecgkit.models import check_name
 
@@ -119,59 +207,52 @@ def check_models(models: Sequence[str], *, jobs: int | None) -> None:
         check_name(model)
 
 
-def check_arguments(
-    root: Path, *, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any], jobs: int | None
-) -> None:
-    """Check all arguments of the chain before anything is read or written."""
-    from ecgkit import training
+def check_trainings(root: Path, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any]) -> None:
+    """Check dataset and configuration of all trainings, before anything is written."""
+    train = STEPS["train"]
+    if dataset in SOURCES:
+        from ecgkit.training.config import configure
 
-    check_models(models, jobs=jobs)
-    known = SOURCES
-    if dataset in known:
-        label_sets = PreprocessingConfig(source=dataset, raw=raw).open_source(root).labels
-        source = dataset
-    else:
-        if raw is not None:
-            raise EcgkitError(
-                f"--raw goes with a source ({', '.join(known)}), not with the processed dataset {dataset!r}"
-            )
-        folder = root / paths.PROCESSED
-        if not (folder / dataset).is_dir():
-            made = sorted(path.parent.name for path in folder.glob("[!.]*/dataset.json"))
-            choices = ", ".join(dict.fromkeys([*known, *made]))
-            raise EcgkitError(f"unknown dataset {dataset!r}: choose one of {choices}")
-        opened = datasets.open_dataset(folder / dataset)
-        label_sets, source = opened.manifest["labels"], opened.manifest["source"]["name"]
-    if (wanted := settings.get("label_set")) and wanted not in label_sets:
-        raise EcgkitError(f"unknown label set {wanted!r}: {dataset} has {', '.join(label_sets)}")
+        source = PreprocessingConfig.resolve(root, source=dataset, raw=raw).open_source(root)
+        checked = check_settings(train.config_class, settings)
+        for model in models:
+            config = configure(dataset=dataset, model=model, source=dataset, **checked)
+            if config.label_set:
+                check_choice("label set", config.label_set, source.labels)
+        return
+    if raw is not None:
+        raise EcgkitError(f"--raw goes with a source ({', '.join(SOURCES)}), not with the dataset {dataset!r}")
+    folder = root / paths.PROCESSED
+    if not (folder / dataset).is_dir():
+        made = sorted(path.parent.name for path in folder.glob("[!.]*/dataset.json"))
+        choices = ", ".join(dict.fromkeys([*SOURCES, *made]))
+        raise EcgkitError(f"unknown dataset {dataset!r}: choose one of {choices}")
     for model in models:
-        training.configure(dataset=dataset, model=model, source=source, **settings)
+        train.resolve(root, settings | {"dataset": dataset, "model": model})
 
 
-@contextlib.contextmanager
-def notebook_executor(jobs: int) -> Iterator[Callable[..., list[Outcome]]]:
-    """Yield a function that runs a step once for each of several settings, one after another or in processes."""
+class ThisProcess(Executor):
+    """Runs each call when it is submitted."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Return a future that is done; an interruption is raised."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **keywords))
+        except Exception as error:  # of whatever kind: the caller of the future handles it
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def notebook_executor(jobs: int) -> Iterator[Executor]:
+    """Yield an executor for notebooks: this process for one at a time, or processes that share the cores."""
     if jobs == 1:
-        yield lambda step, root, calls, force: [run_step(step, root, force=force, **settings) for settings in calls]
+        yield ThisProcess()
         return
     threads = max(1, datasets.n_cores() // jobs)
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=limit_threads, initargs=(threads,)) as executor:
-        yield lambda *arguments: submit_all(executor, *arguments)
-
-
-def submit_all(
-    executor: Executor,
-    step: str,
-    root: Path,
-    calls: list[dict[str, Any]],
-    force: bool,  # noqa: FBT001
-) -> list[Outcome]:
-    """Run a step for all settings on an executor; all end before the first error, if any, is raised."""
-    futures = [executor.submit(run_step, step, root, force=force, **settings) for settings in calls]
-    failed = [future.exception() for future in futures if future.exception()]
-    if failed:
-        raise failed[0]  # type: ignore[misc]
-    return [future.result() for future in futures]
+        yield executor
 
 
 def limit_threads(threads: int) -> None:

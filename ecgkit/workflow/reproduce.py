@@ -1,4 +1,4 @@
-"""Run a finished training again from what its session recorded, and say whether the same numbers come out."""
+"""Run a finished training again from its session, and report whether the numbers are the same."""
 
 from __future__ import annotations
 
@@ -27,34 +27,28 @@ VERSION = 1
 
 FOLDS = ("fold_9", "fold_10")
 
-SAME_MACHINE_TOLERANCE = 0.0
-"""Largest difference of a probability where processor, threads and packages are those of the original, without a GPU.
-
-Seed, order of the batches and order of the additions are then the same, so every bit is.
-"""
-
 SURROUNDINGS = ("packages", "processor", "cpu_capability", "threads", "gpus", "kernel_backend")
-"""What of ``environment.json`` the last digit depends on."""
+"""The keys of ``environment.json`` that the last digit depends on."""
 
-NO_PART = ("packages.ecgkit", "packages.umap-learn")
-"""Of these not: the version of ecgkit is asked for by itself, and UMAP takes no part in a training."""
+IGNORED = ("packages.ecgkit", "packages.umap-learn")
+"""Keys among these without influence: the version of ecgkit is compared separately, and a training uses no UMAP."""
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of a reproduction.
+    """The result of a reproduction.
 
     Attributes
     ----------
     original : Session
-        What was reproduced.
+        The session that was reproduced.
     session : Session
         The new session.
     facts : dict
-        What its ``reproduction.json`` holds: ``reproduces``; ``elsewhere``, lines that say what is not as it was;
-        ``records``, how many both have; ``largest_difference`` of a probability; ``largest_metric_difference``;
-        ``auc``, ``{FOLD: {CLASS | "macro": {"old", "new"}}}``; ``rule``, what had to hold; and ``against``, what does
-        not.
+        The contents of its ``reproduction.json``: ``reproduces``; ``elsewhere``, one line per difference of dataset,
+        version or machine; ``records``, the number in both; ``largest_difference`` of a probability;
+        ``largest_metric_difference``; ``auc``, ``{FOLD: {CLASS | "macro": {"old", "new"}}}``; ``rule``, the criterion;
+        and ``against``, the reasons why it is not met.
     """
 
     original: Session
@@ -63,34 +57,33 @@ class Reproduction:
 
     @property
     def succeeded(self) -> bool:
-        """Whether the numbers came out the same, as the rule has it."""
+        """Whether the numbers are the same, by the rule."""
         return not self.facts["against"]
 
 
 def reproduce(root: Path, session: str | Path, *, anyway: bool = False, tolerance: float | None = None) -> Reproduction:
-    """Run the notebook that lies in a training session again, with the recorded parameters, in a new session.
+    """Run the notebook of a training session again, with the recorded parameters, in a new session.
 
-    Where processor, threads and packages are those of the original, every probability has to be the same. Elsewhere
-    no small tolerance holds: sums are rounded otherwise, and training amplifies that. Measured with ``resnet1d`` on
-    1,000 records of the demo, one thread against two: a probability differs by up to 0.007 after a training of one
-    epoch, 0.07 after two and 0.7 after eight, while the macro AUC of fold 10 moves by 0.003 (0.014 in bfloat16). So
-    there it is the macro AUC of folds 9 and 10 that has to lie in the interval that the original recorded.
+    With the same processor, threads and packages, every probability has to be the same. Elsewhere sums are rounded
+    differently, and training amplifies that: with ``resnet1d`` on the demo, two threads instead of one change a
+    probability by up to 0.007 after one epoch and 0.7 after eight, but the macro AUC of fold 10 by 0.003. Then the
+    macro AUC of folds 9 and 10 has to be inside the recorded interval.
 
     Parameters
     ----------
     root : Path
-        The folder that holds data sets and sessions.
+        The folder of data sets and sessions.
     session : str or Path
         A finished training session, or ``"latest"``.
     anyway : bool, default False
-        Go on though the dataset or the version of ecgkit is another one than recorded.
+        Continue although the dataset or the version of ecgkit differs from the record.
     tolerance : float, optional
-        Largest difference of a probability that passes, wherever it runs, instead of the above.
+        Largest difference of a probability that passes, instead of the rules above.
 
     Returns
     -------
     Reproduction
-        A reproduction that an earlier call left unfinished is gone on with.
+        An unfinished reproduction of an earlier call is resumed.
 
     Raises
     ------
@@ -167,10 +160,7 @@ def run_again(original: Session, config: TrainingConfig, values: dict[str, Any],
 
 @contextlib.contextmanager
 def threads_of(original: Session) -> Iterator[None]:
-    """Let a notebook's kernel use as many threads as the original had, where there are as many cores.
-
-    How sums are split among threads decides how they are rounded.
-    """
+    """Let a notebook's kernel use as many threads as the original: they decide how sums are rounded."""
     threads = sessions.read_environment(original).get("threads")
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if threads and threads <= datasets.n_cores() else ()
     before = {name: os.environ.get(name) for name in names}
@@ -189,9 +179,9 @@ def compare(original: Session, new: Session, changed: list[str], tolerance: floa
     Parameters
     ----------
     original, new : Session
-        Both with ``predictions.parquet``, ``metrics.json`` and ``environment.json``.
+        Both have ``predictions.parquet``, ``metrics.json`` and ``environment.json``.
     changed : list of str
-        What of dataset and version is not as recorded.
+        The differences of dataset and version.
     tolerance : float or None
         As of `reproduce`.
 
@@ -214,18 +204,23 @@ def compare(original: Session, new: Session, changed: list[str], tolerance: floa
         "records": n_records,
         "largest_difference": difference,
         "largest_metric_difference": largest_metric_difference(before, after),
-        "auc": {fold: auc_by_class(before[fold], after[fold]) for fold in FOLDS},
+        "auc": {fold: auc_by_class(before[fold], after[fold]) for fold in folds_of(before, after)},
     }
     if tolerance is None and elsewhere:
-        rule = "the macro AUC of folds 9 and 10 lies in the interval that the original recorded"
+        rule = "the macro AUC of folds 9 and 10 is inside the recorded interval"
         return facts | {"rule": rule, "against": outside_interval(before, after)}
-    largest = SAME_MACHINE_TOLERANCE if tolerance is None else tolerance
+    largest = tolerance or 0.0
     against = []
     if n_records != max(map(len, tables)):
         against.append(f"only {n_records} of {max(map(len, tables))} records are in both")
     if difference is not None and difference > largest:
         against.append(f"a probability differs by {difference:.3g}, which is more than {largest:g}")
     return facts | {"rule": f"no probability differs by more than {largest:g}", "against": against}
+
+
+def folds_of(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return the folds that both sessions have evaluated; fold 10 may be closed."""
+    return [fold for fold in FOLDS if fold in before and fold in after]
 
 
 def read_predictions(session: Session) -> pd.DataFrame:
@@ -238,7 +233,7 @@ def read_predictions(session: Session) -> pd.DataFrame:
 
 
 def largest_difference(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float | None, int]:
-    """Find the largest difference of any probability, as the network gives it or calibrated.
+    """Return the largest difference of any probability, uncalibrated or calibrated.
 
     Parameters
     ----------
@@ -250,7 +245,7 @@ def largest_difference(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float
     difference : float or None
         Over the records and classes that are in both tables; None if there are none.
     n_records : int
-        How many records those are.
+        The number of these records.
     """
     keys = ["fold", "record_id"]
     columns = [name for name in before if name in after and str(name).startswith(("prob_", "calibrated_"))]
@@ -260,14 +255,14 @@ def largest_difference(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float
 
 
 def largest_metric_difference(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """Find the largest difference of any metric that both know, intervals aside."""
-    old, new = (sessions.flatten({fold: table[fold] for fold in FOLDS}) for table in (before, after))
+    """Return the largest difference of any metric that is in both, intervals aside."""
+    old, new = (sessions.flatten({fold: table[fold] for fold in folds_of(before, after)}) for table in (before, after))
     both = [key for key in old if key.endswith(".value") and old[key] is not None and new.get(key) is not None]
     return max((abs(old[key] - new[key]) for key in both), default=0.0)
 
 
 def auc_by_class(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Put the AUC of each class, and the macro AUC, beside each other; None where it is not defined."""
+    """Return both AUCs of each class and both macro AUCs; None where it is not defined."""
     nothing = {"auc": {"value": None}}
     return {
         name: {"old": before[name]["auc"]["value"], "new": after.get(name, nothing)["auc"]["value"]}
@@ -277,32 +272,32 @@ def auc_by_class(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dic
 
 
 def outside_interval(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Say in which folds the new macro AUC lies outside the interval that the original recorded."""
+    """Return one line per fold whose new macro AUC is outside the recorded interval."""
     against = []
-    for fold in FOLDS:
+    for fold in folds_of(before, after):
         old, new = before[fold]["macro"]["auc"], after[fold]["macro"]["auc"]["value"]
         if None in (new, old["low"], old["high"]):
             if new != old["value"]:
                 against.append(f"the macro AUC of {fold.replace('_', ' ')} is {new}, recorded is {old['value']}")
         elif not old["low"] <= new <= old["high"]:
             against.append(
-                f"the macro AUC of {fold.replace('_', ' ')} is {new:.4f}, outside the interval recorded, "
+                f"the macro AUC of {fold.replace('_', ' ')} is {new:.4f}, outside the recorded interval, "
                 f"{old['low']:.4f} to {old['high']:.4f}"
             )
     return against
 
 
 def surroundings(original: Session, new: Session) -> list[str]:
-    """Say what of processor, threads, packages and GPU is not as it was, or keeps a training from being exact."""
+    """Return one line per difference of processor, threads, packages and GPU, and one if a GPU was used."""
     before, after = sessions.read_environment(original), sessions.read_environment(new)
-    # What an older version did not record tells nothing, but for the threads, without which nothing can be promised.
+    # What is not recorded is not compared, except for the threads, without which nothing can be promised.
     keys = [key for key in SURROUNDINGS if key in before or key == "threads"]
     old, now = ({key: data.get(key) for key in keys} for data in (before, after))
-    lines = [line for line in sessions.describe_differences(old, now) if not line.startswith(NO_PART)]
+    lines = [line for line in sessions.describe_differences(old, now) if not line.startswith(IGNORED)]
     lines += [
-        f"{key} was {value} before the original was cut off"
+        f"{key} was {value} before the original was interrupted"
         for key, value in before.get("begun_with", {}).items()
-        if key.partition(".")[0] in SURROUNDINGS and key not in NO_PART
+        if key.partition(".")[0] in SURROUNDINGS and key not in IGNORED
     ]
     if before.get("gpus") and not lines:
         lines.append("trained on a GPU, where not every operation is deterministic")

@@ -109,6 +109,7 @@ def run_step(
     force: bool = False,
     resume: bool | None = None,
     verbose: bool = True,
+    quiet: bool = False,
     **settings: Any,
 ) -> Outcome:
     """Run a step's notebook, unless its output exists already with the same configuration.
@@ -125,6 +126,8 @@ def run_step(
         None resumes an interrupted session of this configuration if there is one; True insists on one.
     verbose : bool, default True
         Whether what the notebook prints is passed on.
+    quiet : bool, default False
+        Whether not even the folder of the output is printed.
     **settings
         Fields of the step's configuration; None leaves a field unset.
 
@@ -140,14 +143,15 @@ def run_step(
     chosen, folder = STEPS[step], paths.resolve_root(root)
     config = chosen.resolve(folder, settings)
     claim = claim_dataset if chosen.kind == paths.PROCESSED else claim_session
-    with claim(chosen, folder, config, force=force, resume=resume) as (session, config):
-        if config is None:
-            say(f"{session.path}: unchanged, skipped")
-            return Outcome(session.path, skipped=True)
-        values = asdict(config) | {"root": str(folder)}
-        skipped = getattr(config, "skipped_tags", ())
-        run_notebook(chosen.path, values, session, verbose=verbose, skipped_tags=skipped)
-    return Outcome(session.path, skipped=False)
+    with claim(chosen, folder, config, force=force, resume=resume) as (session, to_run):
+        what = "unchanged, skipped" if to_run is None else f"running {chosen.notebook}"
+        if not quiet:
+            say(f"{session.path}: {what}")
+        if to_run is not None:
+            values = asdict(to_run) | {"root": str(folder)}
+            skipped = getattr(to_run, "skipped_tags", ())
+            run_notebook(chosen.path, values, session, verbose=verbose, skipped_tags=skipped)
+    return Outcome(session.path, skipped=to_run is None)
 
 
 @contextmanager
@@ -156,14 +160,24 @@ def claim_session(
 ) -> Iterator[tuple[Session, Any]]:
     """Lock a new or an interrupted session; or yield a finished one with None for the configuration."""
     values = recorded(config, root)
-    finished = sessions.find_finished(step.kind, root, values)
-    if finished and not force and not resume:
+    finished = None if force or resume else sessions.find_finished(step.kind, root, values)
+    if values.get("test") and not (finished or force or resume):
+        finished = open_test_fold(step, root, values)
+    if finished:
         yield finished, None
         return
     with sessions.claim(step.kind, root, values, resume=False if force else resume) as session:
-        resumed = (session.path / "environment.json").is_file()
-        say(f"{session.path}: {'resuming' if resumed else 'running'} {step.notebook}")
         yield session, config
+
+
+def open_test_fold(step: Step, root: Path, values: dict[str, Any]) -> Session | None:
+    """Return a finished training that differs only in that fold 10 was closed, evaluated on it now if it was not."""
+    closed = sessions.find_finished(step.kind, root, values | {"test": False})
+    if closed and "fold_10" not in closed.read_json("metrics.json"):
+        from ecgkit import evaluation
+
+        evaluation.evaluate_test_fold(closed, root)
+    return closed
 
 
 @contextmanager
@@ -183,7 +197,6 @@ def claim_dataset(
         if current and folder.is_done and not force:
             yield folder, None
             return
-        say(f"{folder.path}: preprocessing {source.describe()}")
         # A dataset under its default name follows its source; one that the user named is replaced only on request.
         replace = folder.path.exists() and (force or (not current and config.name is None))
         yield folder, dataclasses.replace(config, overwrite=config.overwrite or replace)

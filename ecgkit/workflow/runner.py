@@ -21,6 +21,22 @@ OPTIONS = "options"
 """The parameter of a notebook that takes every field which its parameters cell does not show."""
 
 
+LAST_LINES = 12
+"""The number of lines of a failed cell's output that are shown."""
+
+
+class NotebookError(EcgkitError):
+    """A cell failed.
+
+    Attributes
+    ----------
+    details : str
+        The cell and the last lines of its output.
+    """
+
+    details = ""
+
+
 def shown_parameters(notebook: Path) -> list[str]:
     """List the names that a notebook's parameters cell assigns.
 
@@ -102,7 +118,9 @@ def run_notebook(
             execute(notebook, executed, parameters, verbose=verbose)
         check_complete(executed)
     except EcgkitError as error:
-        raise EcgkitError(f"{error} (see {failed})") from error
+        failure = NotebookError(f"{error} (see {failed})")
+        failure.details = failed_cell(executed)
+        raise failure from error
     else:
         shutil.move(executed, session.path / notebook.name)
         failed.unlink(missing_ok=True)
@@ -110,6 +128,20 @@ def run_notebook(
     finally:
         if executed.is_file():
             shutil.move(executed, failed)
+
+
+def failed_cell(executed: Path) -> str:
+    """Return the source of the cell that failed and the last lines of its output; empty if no cell failed."""
+    import nbformat
+
+    cells = nbformat.read(executed, as_version=4).cells if executed.is_file() else []
+    for cell in cells:
+        outputs = cell.get("outputs", [])
+        if any(output.output_type == "error" for output in outputs):
+            printed = "".join(output.text for output in outputs if output.output_type == "stream")
+            lines = printed.splitlines()[-LAST_LINES:]
+            return "\n".join([*(f"    {line}" for line in cell.source.splitlines()), *lines])
+    return ""
 
 
 def leave_out_cells(notebook: Path, copy: Path, tags: Sequence[str]) -> None:

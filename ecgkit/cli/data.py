@@ -1,0 +1,56 @@
+"""Data sets: download, export-npz."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ecgkit import paths
+from ecgkit.cli.common import AddCommand, on_terminal, say, says_yes
+
+RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the commands of this module."""
+    added = command("download", download, "Download a data set, or resume an interrupted download.")
+    added.add_argument("source", metavar="SOURCE", help="ptbxl, into raw_datasets/ptbxl")
+    added.add_argument("--rate", choices=tuple(RATES), default="100", metavar="100|500|both", help="Hz (default: 100)")
+    added.add_argument("--limit", type=int, metavar="N", help="only the first N records of the table")
+    text = "another folder with PhysioNet's layout: https://, http:// or file://"
+    added.add_argument("--mirror", metavar="URL", help=text)
+    added.add_argument("--zip", metavar="FILE", help="the zip file that PhysioNet publishes, instead of an address")
+    added = command("export-npz", export_npz, "Write a processed dataset as one .npz file without pickles.")
+    added.add_argument("name", metavar="DATASET", help="name of a processed dataset")
+    added.add_argument("--label-set", metavar="SET", default="superclass", help="default: superclass")
+
+
+def download(arguments: argparse.Namespace, root: Path) -> None:
+    """Download a data set and print its folder."""
+    from ecgkit.sources import source_class
+
+    source, folder = source_class(arguments.source), root / paths.RAW / arguments.source
+    rates = {"both": source.sampling_rates}.get(arguments.rate) or (int(arguments.rate),)
+    say(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
+    say(folder)
+
+
+def offer_download(arguments: argparse.Namespace, root: Path) -> None:
+    """Ask, on a terminal only, whether to download a data set that is missing."""
+    from ecgkit.sources import SOURCES, source_class
+
+    if arguments.dataset not in SOURCES or arguments.raw is not None or not on_terminal():
+        return
+    source, folder = source_class(arguments.dataset), root / paths.RAW / arguments.dataset
+    if not source.download_size or source.is_in(folder):
+        return
+    if says_yes(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
+        say(source.download(folder, rates=source.sampling_rates[:1]))
+
+
+def export_npz(arguments: argparse.Namespace, root: Path) -> None:
+    """Write the one-file form of a dataset and print its path."""
+    from ecgkit import datasets
+
+    dataset = datasets.open_dataset(root / paths.PROCESSED / arguments.name, label_set=arguments.label_set)
+    say(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{arguments.label_set}.npz"))

@@ -1,0 +1,95 @@
+"""The steps of the workflow, one by one or at once: run, preprocess, train, probe, explain."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from ecgkit.cli.common import AddCommand, OneLineParser, say, split_names
+from ecgkit.cli.data import offer_download
+from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
+from ecgkit.cli.tables import say_files, say_trainings
+from ecgkit.errors import EcgkitError
+from ecgkit.workflow import STEPS, run_step
+
+DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
+
+SUBJECTS = {
+    "preprocess": ("SOURCE", "a source of ECGs: demo or ptbxl"),
+    "train": ("DATASET", "name of a processed dataset"),
+    "probe": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
+    "explain": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
+}
+TEXTS = {
+    "preprocess": "Make a processed dataset from a source of ECGs.",
+    "train": "Train one model on a processed dataset.",
+    "probe": "Analyse a model's embeddings: clusters, maps, and linear probes for age, sex, height and weight.",
+    "explain": "Show where in the ECG a model looks and what it uses.",
+}
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the commands of this module."""
+    text = "Run the whole chain: preprocess, train each model, probe each training, compare."
+    command("run", run, text, fill=fill_run)
+    for name, text in TEXTS.items():
+        command(name, run_one, text, fill=partial(fill_step, name))
+
+
+def fill_step(name: str, parser: OneLineParser) -> None:
+    """Add the arguments of a step."""
+    step = STEPS[name]
+    metavar, text = SUBJECTS[name]
+    parser.usage = f"ecgkit {name} {metavar} [options]"
+    parser.add_argument(step.subject, metavar=metavar, help=text)
+    of_step = {"default": OF_RECIPE} if name == "train" else {}
+    add_fields(parser, step, without=(step.subject,), **of_step)
+    parser.add_argument("--force", action="store_true", help="run it again although nothing changed")
+    if name == "train":
+        parser.add_argument("--resume", action="store_true", help="insist on resuming an interrupted session")
+
+
+def fill_run(parser: OneLineParser) -> None:
+    """Add the arguments of ``run``."""
+    text = "demo, ptbxl, or the name of a processed dataset (default: demo)"
+    parser.add_argument("--dataset", default="demo", metavar="NAME", help=text)
+    parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
+    parser.add_argument("--models", default=DEFAULT_MODELS, metavar="A,B", help=f"default: {DEFAULT_MODELS}")
+    parser.add_argument("--force", action="store_true", help="run every step although nothing changed")
+    parser.add_argument("--jobs", type=int, metavar="N", help="notebooks at the same time (default: one per core)")
+    parser.add_argument("--no-probes", action="store_true", help="leave the probes out")
+    parser.add_argument("--verbose", action="store_true", help="show what the notebooks print")
+    add_fields(parser, STEPS["train"], without=("dataset", "model"), default=OF_RECIPE)
+
+
+def run(arguments: argparse.Namespace, root: Path) -> None:
+    """Run the chain, and print a table of the trainings and the files to open first."""
+    from ecgkit.workflow import chain
+
+    models = split_names(arguments.models)
+    chain.check_models(models, jobs=arguments.jobs)
+    offer_download(arguments, root)
+    made = chain.run(
+        root,
+        dataset=arguments.dataset,
+        models=models,
+        raw=arguments.raw,
+        force=arguments.force,
+        jobs=arguments.jobs,
+        probes=not arguments.no_probes,
+        verbose=arguments.verbose,
+        **{name: value for name, value in settings_of(arguments, STEPS["train"]).items() if name != "dataset"},
+    )
+    say_trainings(made.training)
+    say_files(made)
+
+
+def run_one(arguments: argparse.Namespace, root: Path) -> None:
+    """Run one step and print the folder of its output."""
+    step = STEPS[arguments.command]
+    resume = getattr(arguments, "resume", False)
+    if arguments.force and resume:
+        raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
+    settings = settings_of(arguments, step)
+    say(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)

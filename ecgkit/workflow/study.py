@@ -1,0 +1,673 @@
+"""Many trainings in one Optuna study on disk: a sweep over given values, and a search for better ones, on fold 9."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import re
+import shutil
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ecgkit import paths, sessions
+from ecgkit.errors import EcgkitError, require
+from ecgkit.io import json_bytes, locked, toml_value, write_atomically
+from ecgkit.sessions import Session
+from ecgkit.workflow.chain import notebook_executor
+from ecgkit.workflow.run import run_step, say
+from ecgkit.workflow.space import encode, flatten_tables, read_toml
+from ecgkit.workflow.steps import STEPS, recorded
+
+if TYPE_CHECKING:
+    import optuna
+
+    from ecgkit.training import TrainingConfig
+
+SWEEPS, SEARCHES = "sweeps", "searches"
+"""The folders of studies under the root."""
+
+DATABASE, ABOUT, TABLE, RECIPE = "study.db", "study.json", "trials.csv", "best.toml"
+"""Optuna's storage, what is varied around which configuration, the table of trials, and the recipe of the best."""
+
+VERSION = 2
+"""The version of the layout of a study's folder."""
+
+STATES = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+HEARTBEAT, GRACE = 30, 120
+"""Seconds between two signs of life of a trial, and without one until it has failed and its values are tried again."""
+
+START_UP = 5
+"""The number of trials before the first one can be pruned, so that there is a median to compare with."""
+
+MIN_TRIALS = 4
+"""The number of finished trials that the figures need."""
+
+_environment = (
+    threading.Lock()
+)  # a notebook's session is named by the environment, which the threads of a process share
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Silence Optuna's own lines and its notes on experimental features; real warnings stay."""
+    optuna = require("optuna", "search")
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def open_study(
+    folder: Path,
+    about: dict[str, Any],
+    *,
+    shared: bool,
+    study_name: str | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
+) -> optuna.Study:
+    """Open a study, or create it.
+
+    Parameters
+    ----------
+    folder : Path
+        Its folder.
+    about : dict
+        What is varied around which configuration, as JSON data.
+    shared : bool
+        Whether several processes run its trials: they then give signs of life.
+    study_name : str, optional
+        By default the name of the folder.
+    pruner : optuna.pruners.BasePruner, optional
+        Ends trials early.
+
+    Returns
+    -------
+    optuna.Study
+        In ``study.db``, which ``optuna-dashboard sqlite:///FOLDER/study.db`` shows. In a shared study, a trial of a
+        process that was killed fails after `GRACE` seconds, and its values are tried again.
+
+    Raises
+    ------
+    EcgkitError
+        If the study was created with another configuration, dataset or space.
+    """
+    import optuna
+    from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock", f"another process is opening {folder}: try again", timeout=60):
+        about = json.loads(json_bytes(about | {"version": VERSION}))
+        if not (folder / ABOUT).is_file():
+            write_atomically(folder / ABOUT, json_bytes(about))
+        elif (before := Session(folder).read_json(ABOUT)) != about:
+            changed = ", ".join(sessions.describe_differences(before, about))
+            raise EcgkitError(f"the study {folder} was created differently ({changed}): choose another name for it")
+        alive = {
+            "heartbeat_interval": HEARTBEAT,
+            "grace_period": GRACE,
+            "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
+        }
+        storage = RDBStorage(
+            f"sqlite:///{folder / DATABASE}",
+            engine_kwargs={"connect_args": {"timeout": 60}},
+            **(alive if shared else {}),
+        )
+        return optuna.create_study(
+            storage=storage,
+            study_name=study_name or folder.name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner,
+        )
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return an error as one line."""
+    is_text = isinstance(error, (str, EcgkitError))
+    return " ".join((str(error) if is_text else f"{type(error).__name__}: {error}").split())
+
+
+def table_of(study: optuna.Study) -> pd.DataFrame:
+    """Return one row per trial, best fold 9 first.
+
+    Returns
+    -------
+    DataFrame
+        ``trial``, ``state`` (done, pruned, failed, running), ``fold_9_macro_auc``, ``best_epoch`` (from 1) and
+        ``epochs_run`` where epochs are reported, ``seconds``, a column per name that varies, ``session`` and ``error``.
+    """
+    rows = []
+    for trial in study.trials:
+        if trial.state.name == "WAITING":
+            continue
+        epochs = {epoch: auc for epoch, auc in trial.intermediate_values.items() if not math.isnan(auc)}
+        best = max(epochs, key=lambda epoch: (epochs[epoch], -epoch), default=None)
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": STATES[trial.state.name],
+                "fold_9_macro_auc": trial.value
+                if trial.value is not None
+                else (math.nan if best is None else epochs[best]),
+                "best_epoch": best,
+                "epochs_run": len(trial.intermediate_values) or None,
+                "seconds": trial.duration and round(trial.duration.total_seconds(), 1),
+                **trial.params,
+                "session": trial.user_attrs.get("session"),
+                "error": trial.user_attrs.get("error", ""),
+            }
+        )
+    table = pd.DataFrame(rows, columns=list(dict.fromkeys(name for row in rows for name in row)) or ["trial", "state"])
+    order = {state: number for number, state in enumerate(STATES.values())}
+    if len(table):
+        table["rank"] = table["state"].map(order)
+        table = table.sort_values(["rank", "fold_9_macro_auc", "trial"], ascending=[True, False, True])
+        empty = [name for name in ("best_epoch", "epochs_run", "session") if table[name].isna().all()]
+        table = table.drop(columns=["rank", *empty]).astype(
+            {n: "Int64" for n in ("best_epoch", "epochs_run") if n not in empty}
+        )
+    return table.reset_index(drop=True)
+
+
+def write_table(folder: Path, study: optuna.Study) -> pd.DataFrame:
+    """Write ``trials.csv`` and return the table."""
+    table = table_of(study)
+    write_atomically(folder / TABLE, table.to_csv(index=False).encode())
+    return table
+
+
+def draw(folder: Path, study: optuna.Study) -> None:
+    """Draw Optuna's figures of a study: its history, the importance of each parameter, and their values."""
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+    import optuna
+    from optuna.visualization import matplotlib as figures
+
+    from ecgkit.plots.style import STYLE
+
+    done = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    varied = [name for name in (done[0].params if done else {}) if len({str(t.params.get(name)) for t in done}) > 1]
+    if len(done) < MIN_TRIALS or not varied or len({trial.value for trial in done}) == 1:
+        return
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    with mpl.rc_context(STYLE):
+        for name, axes in (
+            ("history", figures.plot_optimization_history(study)),
+            ("importances", figures.plot_param_importances(study, evaluator=evaluator, params=varied)),
+            ("slices", figures.plot_slice(study, params=varied)),
+        ):
+            figure = np.ravel(np.asarray(axes, dtype=object))[0].figure
+            figure.axes[0].set_title("")
+            sessions.save_picture(figure, folder / f"{name}.png")
+            plt.close(figure)
+
+
+# A search: values are suggested by Optuna, and folds 1-9 are all that is opened.
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search for hyperparameters.
+
+    Attributes
+    ----------
+    folder : Path
+        The study's folder, ``ROOT/searches/NAME``.
+    root : Path
+        The folder of data sets and sessions.
+    config : TrainingConfig
+        The recipe that the space surrounds.
+    space : dict
+        Optuna's distributions, by name.
+    """
+
+    folder: Path
+    root: Path
+    config: TrainingConfig
+    space: dict[str, Any]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What makes two processes work on the same study; precision and device are each machine's own."""
+        from optuna.distributions import distribution_to_json
+
+        values = recorded(self.config, self.root)
+        config = {name: value for name, value in values.items() if name not in ("precision", "device")}
+        return {"config": config, "space": {n: json.loads(distribution_to_json(d)) for n, d in self.space.items()}}
+
+
+def plan_search(root: Path, *, study: str | None = None, space: str | Path | None = None, **settings: Any) -> Search:
+    """Check a search, without writing anything and without opening fold 10.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of data sets and sessions.
+    study : str, optional
+        Name of the study; by default made of model, dataset and label set.
+    space : str or Path, optional
+        A TOML file, see `ecgkit.workflow.space.read_space`; by default the space that ships.
+    **settings
+        Fields of `TrainingConfig`, which all trials share unless the space varies them.
+
+    Returns
+    -------
+    Search
+
+    Raises
+    ------
+    EcgkitError
+        If a name is unknown or a value does not fit.
+    """
+    from ecgkit.workflow.space import read_space
+
+    root = paths.resolve_root(root)
+    config = STEPS["train"].resolve(root, settings | {"test": False, "save_every_epoch": False})
+    name = study or f"{Path(config.model).name}_{config.dataset}_{config.label_set or config.target}".replace(":", "_")
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise EcgkitError(f"study is {name!r}: give a name of letters, digits, dots, hyphens and underscores")
+    return Search(root / SEARCHES / name, root, config, read_space(config, space))
+
+
+def run_search(search: Search, *, trials: int, timeout: float | None = None) -> pd.DataFrame:
+    """Run a study until it has this many trials in total; several processes may do so at the same time.
+
+    Parameters
+    ----------
+    search : Search
+        What is searched.
+    trials : int
+        Trials that the study has in the end, those of earlier calls and of other processes included.
+    timeout : float, optional
+        Seconds after which no further trial begins.
+
+    Returns
+    -------
+    DataFrame
+        As `table_of`.
+
+    Raises
+    ------
+    EcgkitError
+        If a number is not positive, or the study was created with another configuration, dataset or space.
+
+    Notes
+    -----
+    Values are chosen by the tree-structured Parzen estimator (Bergstra et al., 2011; multivariate, Falkner et al.,
+    2018). A trial is pruned when its best macro AUC so far is below the median of the others at the same epoch.
+    """
+    for name, value in {"trials": trials, "timeout": timeout}.items():
+        if value is not None and not value > 0:
+            raise EcgkitError(f"{name} is {value}: give a positive number")
+    with quiet_optuna():
+        import optuna
+        from optuna.study import MaxTrialsCallback
+
+        # The learning rate rises first: the first third of the epochs says little about the last one.
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=START_UP, n_warmup_steps=search.config.epochs // 3 + 1)
+        study = open_study(search.folder, search.about, shared=True, pruner=pruner)
+        # Another seed for each call: a resumed search would suggest its first values again.
+        seed = np.random.SeedSequence([search.config.seed, len(study.trials)]).generate_state(1)[0]
+        study.sampler = optuna.samplers.TPESampler(seed=int(seed), multivariate=True, constant_liar=True)
+        enqueue_recipe(study, search)
+        ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
+        if sum(trial.state in ended for trial in study.trials) < trials:
+            study.optimize(
+                lambda trial: objective(search, trial),
+                timeout=timeout,
+                catch=(Exception,),
+                callbacks=[lambda study, trial: publish(search, study, trial), MaxTrialsCallback(trials, states=ended)],
+            )
+        draw(search.folder, study)
+        return write_table(search.folder, study)
+
+
+def enqueue_recipe(study: optuna.Study, search: Search) -> None:
+    """Let the recipe itself be the first trial, so that a search shows whether it is any better."""
+    from ecgkit.workflow.space import position_of
+
+    recipe = position_of(search.config, search.space)
+    if recipe is not None and not study.trials:
+        study.enqueue_trial(recipe)
+
+
+def objective(search: Search, trial: optuna.Trial) -> float:
+    """Train once in the trial's own folder and return the best macro AUC on fold 9."""
+    import optuna
+
+    from ecgkit.training import fit, training_data
+    from ecgkit.workflow.space import apply, suggest
+
+    aucs: list[float] = []
+
+    def on_epoch(epoch: int, auc: float) -> None:
+        aucs.append(auc)
+        trial.report(auc, epoch)
+        if epoch < config.epochs and trial.should_prune():
+            raise optuna.TrialPruned
+
+    folder = trial_folder(search.folder, trial.number)
+    try:
+        config = apply(search.config, suggest(trial, search.space))
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        fit(Session(folder), config, training_data(config, search.root), on_epoch=on_epoch)
+    except optuna.TrialPruned:
+        raise
+    except KeyboardInterrupt:
+        trial.study.enqueue_trial(trial.params)
+        raise
+    except Exception as error:
+        trial.set_user_attr("error", one_line(error))
+        raise
+    return max(auc for auc in aucs if not math.isnan(auc))
+
+
+def trial_folder(folder: Path, number: int) -> Path:
+    """Return the folder of a trial's files."""
+    return folder / "trials" / f"trial_{number}"
+
+
+def publish(search: Search, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    """After a trial, print its result, write the table and the best recipe, and delete the weights of all others."""
+    table = write_table(search.folder, study).set_index("trial")
+    row = table.loc[trial.number]
+    auc = f"fold 9 macro AUC {row['fold_9_macro_auc']:.4f}"
+    values = " ".join(f"{name}={short(value)}" for name, value in trial.params.items())
+    say(f"trial {trial.number}  {row['state']}  {values}  {trial.user_attrs.get('error') or auc}")
+    best = table.index[0] if table["state"].iloc[0] == "done" else None
+    if best is not None:
+        write_atomically(search.folder / RECIPE, recipe_text(search, study.trials[best]).encode())
+        (trial_folder(search.folder, best) / "weights" / "last.ckpt").unlink(missing_ok=True)
+    for number in table.index[table["state"] != "running"]:
+        if number != best:
+            shutil.rmtree(trial_folder(search.folder, number) / "weights", ignore_errors=True)
+
+
+def recipe_text(search: Search, trial: optuna.trial.FrozenTrial) -> str:
+    """Write a trial's configuration as a recipe, without what each machine and each training decides."""
+    from ecgkit.workflow.space import NOT_VARIED, TABLES, apply
+
+    left_out = {*NOT_VARIED} - {"label_set", "target", "min_records", "seed"}
+    config = asdict(apply(search.config, trial.params))
+    kept = {name: value for name, value in config.items() if name not in left_out}
+    lines = [f"# trial {trial.number} of the study {search.folder.name}: macro AUC {trial.value:.4f} on fold 9"]
+    lines += [f"{name} = {toml_value(value)}" for name, value in kept.items() if name not in TABLES]
+    for name in TABLES:
+        if options := kept[name]:
+            lines += ["", f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in options.items())]
+    return "\n".join(lines) + "\n"
+
+
+def short(value: Any) -> str:
+    """Write a value in few letters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# A sweep: values are listed in a file, and each training is a session of its own.
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its file describes it.
+
+    Attributes
+    ----------
+    file : Path
+        The file.
+    runs : tuple of dict
+        The settings of each training: fields of `TrainingConfig`, or such as ``model_options.dropout``.
+    """
+
+    file: Path
+    runs: tuple[dict[str, Any], ...]
+
+    @property
+    def varying(self) -> list[str]:
+        """The names whose values differ between the runs, in the order of the file."""
+        names = dict.fromkeys(name for run in self.runs for name in run)
+        return [name for name in names if len({json.dumps(run.get(name)) for run in self.runs}) > 1]
+
+
+def read_sweep(file: str | Path) -> Sweep:
+    """Read the file of a sweep.
+
+    Keys at the top are settings of all runs. ``[grid]`` holds lists, and each combination of their values is a run (the
+    last one varies fastest); each ``[[run]]`` is one more. The path of a ``recipe`` is relative to the file.
+
+    Parameters
+    ----------
+    file : str or Path
+        A TOML file.
+
+    Returns
+    -------
+    Sweep
+
+    Raises
+    ------
+    EcgkitError
+        If the file cannot be read, or does not have this form.
+    """
+    path = Path(file).expanduser().resolve()
+    fixed = read_toml(path, "sweep")
+    grid, extra = fixed.pop("grid", {}), fixed.pop("run", [])
+    if not isinstance(grid, dict) or not isinstance(extra, list) or not all(isinstance(run, dict) for run in extra):
+        raise EcgkitError(f"{path.name}: write [grid] once, with lists, and each further run as [[run]]")
+    grid = flatten_tables(grid)
+    for name, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise EcgkitError(f"{path.name}: {name} in [grid] is {values!r}: give a list with at least one value")
+    if not grid and not extra:
+        raise EcgkitError(f"{path.name} varies nothing: add [grid] with lists, or [[run]] entries")
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
+    runs = [flatten_tables(fixed) | flatten_tables(run) for run in [*points, *extra]]
+    for run in runs:
+        if isinstance(run.get("recipe"), str):
+            run["recipe"] = str(path.parent / run["recipe"])
+    return Sweep(path, tuple(runs))
+
+
+def settings_of(run: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's settings with ``model_options.dropout`` as a key of ``model_options``."""
+    settings: dict[str, Any] = {}
+    for name, value in run.items():
+        table, _, key = name.rpartition(".")
+        if table:
+            settings.setdefault(table, {})[key] = value
+        else:
+            settings[name] = value
+    return settings
+
+
+def check_sweep(sweep: Sweep, root: Path, *, test: bool) -> list[dict[str, Any]]:
+    """Resolve the configuration of every run, before the first one starts and without writing anything.
+
+    Returns
+    -------
+    list of dict
+        The recorded configurations.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the run, if a setting is unknown or does not fit, or two runs are the same.
+    """
+    configs: list[dict[str, Any]] = []
+    for number, run in enumerate(sweep.runs, start=1):
+        try:
+            config = recorded(STEPS["train"].resolve(root, settings_of(run) | {"test": test}), root)
+        except EcgkitError as error:
+            raise EcgkitError(f"{sweep.file.name}, run {number} of {len(sweep.runs)}: {error}") from error
+        if config in configs:
+            raise EcgkitError(f"{sweep.file.name}: runs {configs.index(config) + 1} and {number} are the same")
+        configs.append(config)
+    return configs
+
+
+def run_sweep(
+    root: Path, sweep: Sweep, *, jobs: int | None = None, scheduler: str | None = None, test: bool = False
+) -> pd.DataFrame:
+    """Train what is not finished yet, each run in a session of its own.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of data sets and sessions.
+    sweep : Sweep
+        What is trained.
+    jobs : int, optional
+        Number of trainings at the same time, each with its share of the cores; by default one.
+    scheduler : str, optional
+        Address of a Dask scheduler whose workers train instead; they need the same root.
+    test : bool, default False
+        Whether fold 10 is evaluated; without it, no run opens fold 10.
+
+    Returns
+    -------
+    DataFrame
+        As `table_of`. A failure does not stop the other runs.
+
+    Raises
+    ------
+    EcgkitError
+        If a run does not fit (before the first one starts), another process runs this sweep, or there is no scheduler.
+    """
+    root = paths.resolve_root(root)
+    if jobs is not None and jobs < 1:
+        raise EcgkitError(f"jobs is {jobs}: give a positive number")
+    if jobs is not None and scheduler is not None:
+        raise EcgkitError("--jobs is for this machine and --scheduler for a cluster: choose one of them")
+    configs = check_sweep(sweep, root, test=test)
+    folder = root / SWEEPS / sweep.file.stem
+    at_once = len(configs) if scheduler else min(jobs or 1, len(configs))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet_optuna())
+        from optuna.trial import TrialState
+
+        executor = stack.enter_context(open_executor(at_once, scheduler))
+        folder.mkdir(parents=True, exist_ok=True)
+        message = f"another process runs the sweep {sweep.file.stem}: wait until it has finished, or stop it"
+        stack.enter_context(locked(folder / ".running", message))
+        # Other values are another study in the same file, since Optuna's choices cannot change.
+        values = json.dumps([test, {name: axis.choices for name, axis in axes_of(sweep).items()}])
+        name = f"{sweep.file.stem}_{hashlib.sha256(values.encode()).hexdigest()[:8]}"
+        study = open_study(folder, {"file": str(sweep.file)}, shared=False, study_name=name)
+        for trial in study.get_trials(
+            states=(TrialState.RUNNING, TrialState.WAITING)
+        ):  # of a call that was interrupted
+            study.tell(trial.number, state=TrialState.FAIL)
+        train_all(study, sweep, configs, executor, root=root, at_once=at_once, folder=folder)
+        return write_table(folder, study)
+
+
+def axes_of(sweep: Sweep) -> dict[str, Any]:
+    """Return the values of each name that varies, as Optuna's distributions; None where a run leaves it unset."""
+    from optuna.distributions import CategoricalDistribution
+
+    values = {name: dict.fromkeys(encode(run.get(name)) for run in sweep.runs) for name in sweep.varying}
+    return {name: CategoricalDistribution(tuple(found)) for name, found in values.items()}
+
+
+def train_all(
+    study: optuna.Study,
+    sweep: Sweep,
+    configs: list[dict[str, Any]],
+    executor: Executor,
+    *,
+    root: Path,
+    at_once: int,
+    folder: Path,
+) -> None:
+    """Train what is not finished; no more runs are submitted than train at once, so that none starts after Ctrl-C."""
+    waiting = list(enumerate(configs))
+    running: dict[Future[tuple[str, float | None]], tuple[optuna.Trial, int]] = {}
+    done = {json.dumps(t.params, sort_keys=True): t for t in study.trials if t.state.name == "COMPLETE"}
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            number, config = waiting.pop(0)
+            params = {name: encode(sweep.runs[number].get(name)) for name in sweep.varying}
+            if json.dumps(params, sort_keys=True) in done and sessions.find_finished(paths.TRAINING, root, config):
+                continue
+            study.enqueue_trial(params)
+            trial = study.ask(axes_of(sweep))
+            running[submit(executor, root, config)] = (trial, number)
+        for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+            trial, number = running.pop(future)
+            tell(study, trial, future)
+            table = write_table(folder, study).set_index("trial")
+            row = table.loc[trial.number]
+            values = " ".join(f"{name}={short(sweep.runs[number].get(name))}" for name in sweep.varying)
+            auc = f"fold 9 macro AUC {row['fold_9_macro_auc']:.4f}"
+            said = row.get("error") or f"{row.get('session')}  {auc}"
+            say(f"{number + 1}/{len(configs)}  {row['state']}  {values}  {said}")
+
+
+def submit(executor: Executor, root: Path, config: dict[str, Any]) -> Future[tuple[str, float | None]]:
+    """Submit a training; a broken executor returns a failed future."""
+    try:
+        return executor.submit(train_one, root, config)
+    except Exception as error:  # of whatever kind: the executor's own
+        future: Future[tuple[str, float | None]] = Future()
+        future.set_exception(error)
+        return future
+
+
+def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float | None]:
+    """Train in a session of its own, or find a finished one; return its name and its macro AUC on fold 9."""
+    names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
+    with _environment:
+        outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
+    metrics = Session(outcome.path).read_json("metrics.json")["fold_9"]
+    table = metrics.get("macro") or next(iter(metrics.values()))
+    return outcome.path.name, table.get("auc", table.get("r2"))["value"]
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, future: Future[tuple[str, float | None]]) -> None:
+    """Tell the study what came of a run."""
+    import optuna
+
+    try:
+        session, auc = future.result()
+    except Exception as error:  # of whatever kind: it is one run's, and the others continue
+        trial.set_user_attr("error", one_line(error))
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return
+    trial.set_user_attr("session", session)
+    if auc is None or math.isnan(auc):
+        trial.set_user_attr("error", "the macro AUC of fold 9 is not defined")
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    else:
+        study.tell(trial, auc)
+
+
+@contextlib.contextmanager
+def open_executor(jobs: int, scheduler: str | None) -> Iterator[Executor]:
+    """Yield the executor of the runs: a pool of processes, or a Dask client's."""
+    if scheduler is None:
+        with notebook_executor(jobs) as executor:
+            yield executor
+        return
+    distributed = require("distributed", "cluster")
+    try:
+        client = distributed.Client(scheduler)
+    except (OSError, ValueError) as error:
+        raise EcgkitError(f"no Dask scheduler at {scheduler}: start one with `dask scheduler` ({error})") from error
+    with client:
+        yield client.get_executor(pure=False)
