@@ -55,8 +55,8 @@ class TrainingConfig:
     model : str
         Name of an architecture, or a class of your own in a file of your own, such as ``my_model.py:MyNet``.
     label_set : str
-        Name of a label set of the dataset, by default its first (PTB-XL: superclass,
-        subclass, diagnostic, form, rhythm, all).
+        Name of a label set of the dataset (PTB-XL: superclass, subclass, diagnostic, form, rhythm, all); by default its
+        first.
     target : str
         What to train for instead of a label set: age (years), height (cm), weight (kg), sex, or empty.
     epochs : int
@@ -331,7 +331,7 @@ def configure(
         model = models.absolute_spec(model)
     values = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
     values |= read_recipe(model, source=source, recipe=recipe)
-    if target := chosen.get("target"):
+    if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
     values |= chosen
     values["device"] = resolve_device(values["device"])

@@ -168,6 +168,7 @@ def quiet_lightning() -> Iterator[None]:
             # Batches come from a memory map in the main process: worker processes would only copy them.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")  # device is "cpu"
             # Lightning's own use of torch's pytrees, which newer versions of torch call deprecated
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             yield
