@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
-import ecgkit
 from ecgkit.cli import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +46,6 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.skipif(not hasattr(ecgkit, "list_models"), reason="ecgkit.list_models is missing")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
 def test_the_python_blocks_of_a_page_run_in_their_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
