@@ -132,7 +132,7 @@ sys.modules.update(dict.fromkeys(EXTRAS))  # as if none of the extras were insta
 import ecgkit
 from ecgkit.plots import plot_ecg
 from ecgkit.readers import wfdb
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 demo = Demo(n_records=50, sampling_rate=500)
 ecg = demo.read(demo.records["record_id"][0])
 plot_ecg(ecg.signal, sampling_rate=500)
