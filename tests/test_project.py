@@ -18,14 +18,14 @@ from ecgkit.errors import EXTRAS, EcgkitError, require
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    {"errors", "io", "progress", "signals", "stats", "plots"},
-    {"paths", "readers", "sources", "datasets", "sessions"},
+    {"errors", "io", "paths", "progress", "signals", "stats", "plots"},
+    {"readers", "sources", "datasets", "sessions"},
     {"models"},
-    {"training", "evaluation", "feature_space", "explain"},
     {"inference"},
+    {"training", "evaluation", "feature_space", "explain"},
     {"workflow", "cli", "serving"},
 ]
-HEAVY = {"torch", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill", "optuna"}
+HEAVY = {"torch", "pandas", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill", "optuna"}
 
 
 def locked() -> dict[str, str]:
