@@ -18,14 +18,14 @@ from ecgkit.errors import EXTRAS, EcgkitError, require
 ROOT = Path(__file__).resolve().parents[1]
 
 FLOORS = [
-    {"errors", "io", "progress", "signals", "stats", "plots"},
-    {"paths", "readers", "sources", "datasets", "sessions"},
+    {"errors", "io", "paths", "progress", "signals", "stats", "plots"},
+    {"readers", "sources", "datasets", "sessions"},
     {"models"},
-    {"training", "evaluation", "feature_space", "explain"},
     {"inference"},
+    {"training", "evaluation", "feature_space", "explain"},
     {"workflow", "cli", "serving"},
 ]
-HEAVY = {"torch", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill", "optuna"}
+HEAVY = {"torch", "pandas", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill", "optuna"}
 
 
 def locked() -> dict[str, str]:
@@ -132,7 +132,7 @@ sys.modules.update(dict.fromkeys(EXTRAS))  # as if none of the extras were insta
 import ecgkit
 from ecgkit.plots import plot_ecg
 from ecgkit.readers import wfdb
-from ecgkit.sources import Demo
+from ecgkit.sources.demo import Demo
 demo = Demo(n_records=50, sampling_rate=500)
 ecg = demo.read(demo.records["record_id"][0])
 plot_ecg(ecg.signal, sampling_rate=500)
