@@ -181,8 +181,8 @@ def conditional_information_table(
 
     Clusters that agree with diagnosis and device may follow either, since devices differ in their patients. The
     conditional mutual information I(cluster; diagnosis | device) is the information of the clusters about the
-    diagnosis among records of the same device; for chance the clusters are shuffled within these. The diagnosis is `EXACTLY_ONE`; one
-    record per patient is used, the first in the folds, of those for which both are known.
+    diagnosis among records of the same device; for chance the clusters are shuffled within these. The diagnosis is
+    `EXACTLY_ONE`; one record per patient is used, the first in the folds, of those for which both are known.
 
     Parameters
     ----------
