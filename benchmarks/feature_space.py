@@ -1,9 +1,10 @@
-"""Measure embeddings and the search for similar ECGs, each beside the plain way in the same run.
+"""Measure embeddings, linear probes and the search for similar ECGs, each compared with the plain way in the same run.
 
-    python benchmarks/feature_space.py [--records N] [--model MODEL]
+    python benchmarks/feature_space.py [--records N] [--model MODEL] [--only embedding|search|probes]
 
 The signals are made up, as long as those of PTB-XL at 100 Hz, and read as a model of 2.5 s reads them. The plain way to
-embed is one record at a time; the plain search is scikit-learn's, by brute force.
+embed is one record at a time; the plain search is scikit-learn's, by brute force; the plain probe is scikit-learn's
+grid search over a pipeline.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
+from threadpoolctl import threadpool_limits
 
 from ecgkit.datasets import Dataset, build_dataset, open_dataset
 from ecgkit.feature_space.layers import embed_layers, layer_names
+from ecgkit.feature_space.probes.linear import ALPHAS, CS, Problem, fit_linear
 from ecgkit.feature_space.similar import SimilarRecords
 from ecgkit.models import create_model
 from ecgkit.sources.demo import Demo
@@ -31,6 +37,7 @@ from ecgkit.training import TrainedModel, embed
 
 RATE_TARGET, SEARCH_TARGET = 1500, 0.05
 N_STORED, N_FEATURES = 21_388, 512
+N_TRAINING, N_NUMBERS, N_CLASSES = 17_000, 6, 6
 
 
 def main() -> None:
@@ -38,11 +45,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=512, help="records to embed (default: 512)")
     parser.add_argument("--model", default="resnet1d", help="default: resnet1d")
+    parser.add_argument("--only", choices=("embedding", "search", "probes"), help="default: all three")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = build_dataset(Demo(n_records=300, seed=0), Path(folder) / "demo", progress=False).path
-        measure_embedding(repeated(open_dataset(path, label_set="superclass"), arguments.records), arguments.model)
-    measure_search()
+    if arguments.only in (None, "embedding"):
+        with tempfile.TemporaryDirectory() as folder:
+            path = build_dataset(Demo(n_records=300, seed=0), Path(folder) / "demo", progress=False).path
+            measure_embedding(repeated(open_dataset(path, label_set="superclass"), arguments.records), arguments.model)
+    if arguments.only in (None, "search"):
+        measure_search()
+    if arguments.only in (None, "probes"):
+        measure_probes(N_TRAINING, N_FEATURES)
 
 
 def repeated(dataset: Dataset, n_records: int) -> Dataset:
@@ -81,6 +93,58 @@ def rate(call: Callable[[], object], n_records: int) -> float:
         call()
         times.append(time.perf_counter() - start)
     return n_records / min(times)
+
+
+def measure_probes(n_records: int, n_features: int) -> None:
+    """Compare our cross-validated linear probes with scikit-learn's, on made-up embeddings of the size of PTB-XL."""
+    random = np.random.default_rng(0)
+    patients = np.sort(random.integers(0, int(0.87 * n_records), n_records))
+    scales = np.linspace(1, 0.02, n_features)  # embeddings have few directions with most of the variance
+    values = (random.standard_normal((n_records, n_features)) * scales) @ random.standard_normal((n_features,) * 2)
+    embeddings = (values / values.std(axis=0)).astype(np.float32)
+    signal = embeddings @ random.standard_normal((n_features, N_NUMBERS + N_CLASSES)) / n_features**0.5
+    truth = signal + 1.5 * random.standard_normal(signal.shape)
+    numbers = {f"number {i}": Problem(truth[:, i], is_class=False) for i in range(N_NUMBERS)}
+    share = np.quantile(truth[:, N_NUMBERS:], 0.8, axis=0)
+    classes = {
+        f"class {i}": Problem((truth[:, N_NUMBERS + i] > share[i]).astype(float), is_class=True)
+        for i in range(N_CLASSES)
+    }
+    print(f"probes of {n_records:,} records x {n_features} features, one thread, seconds per target")
+    for name, problems in (("ridge", numbers), ("logistic regression", classes)):
+        ours, found = timed(lambda p=problems: fit_linear(embeddings, p, patients, seed=0, n_jobs=1))
+        one = next(iter(problems))
+        theirs, model = timed(lambda p=problems[one]: sklearn_probe(embeddings, p, patients))
+        mine, other = found[one].outputs(embeddings)[:, 0], sklearn_outputs(model, embeddings)
+        error = np.abs(mine - other).max() / other.std()
+        same = found[one].strength == next(v for k, v in model.best_params_.items())
+        ours /= len(problems)
+        shared = f"ours {ours:.2f} ({len(problems)} targets share the decompositions), scikit-learn {theirs:.2f}"
+        print(f"{name:<20} {shared}: {theirs / ours:.1f} times as fast; same strength chosen: {same}")
+        print(f"{'':<20} largest difference {error:.1e} SD, correlation {np.corrcoef(mine, other)[0, 1]:.7f}")
+
+
+def sklearn_probe(embeddings: np.ndarray, problem: Problem, patients: np.ndarray) -> GridSearchCV:
+    """Fit the same probe with scikit-learn alone."""
+    step = LogisticRegression(max_iter=1000, tol=1e-4) if problem.is_class else Ridge()
+    grid = {"logisticregression__C": CS} if problem.is_class else {"ridge__alpha": ALPHAS}
+    folds = GroupKFold(5, shuffle=True, random_state=0)
+    scoring = "neg_log_loss" if problem.is_class else "r2"
+    search = GridSearchCV(make_pipeline(StandardScaler(), step), grid, cv=folds, scoring=scoring)
+    with threadpool_limits(1):
+        return search.fit(embeddings, problem.truth, groups=patients)
+
+
+def sklearn_outputs(model: GridSearchCV, embeddings: np.ndarray) -> np.ndarray:
+    """Return the predicted number, or the logit."""
+    return model.decision_function(embeddings) if hasattr(model, "decision_function") else model.predict(embeddings)
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the seconds of a call and what it returned."""
+    start = time.perf_counter()
+    found = call()
+    return time.perf_counter() - start, found
 
 
 def measure_search() -> None:

@@ -1,4 +1,4 @@
-"""The feature space of a trained model: embed, similar, probe-epochs, supervise."""
+"""Commands on the feature space of a trained model: embed, similar, probe-epochs."""
 
 from __future__ import annotations
 
@@ -36,19 +36,11 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--session", metavar="SESSION", default=sessions.LATEST, help=f"{SESSION} (default: latest)")
     added.add_argument("-n", type=int, default=5, metavar="N", help="how many to find (default: 5)")
     added.add_argument("--same-patient", action="store_true", help="include other records of the same patient")
-    added.add_argument(
-        "--to", metavar="FILE", help="the picture (default: similar_RECORD.png in the session's figures)"
-    )
+    added.add_argument("--to", metavar="FILE", help="the picture (default: cache/similar_RECORD.png in the session)")
 
     added = command("probe-epochs", probe_epochs, "Probe the weights of each epoch that a session kept.")
     added.add_argument("session", metavar="SESSION", help=SESSION)
     added.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits of the probes (default: 0)")
-
-    text = "Train a session's network for age, sex, height or weight itself: the upper end of its probes."
-    added = command("supervise", supervise, text)
-    added.add_argument("session", metavar="SESSION", help=SESSION)
-    text = "age, sex, height, weight; several with commas (default: age,sex,height,weight)"
-    added.add_argument("--target", metavar="NAME", default="age,sex,height,weight", help=text)
 
 
 def find_session(arguments: argparse.Namespace, root: Path) -> Session:
@@ -101,7 +93,7 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
     session = find_session(arguments, root)
-    path = picture_path(arguments.to, session.path / "figures" / f"similar_{arguments.record}.png")
+    path = picture_path(arguments.to, session.path / "cache" / f"similar_{arguments.record}.png")
     source = open_source(session, root)
     dataset = source.dataset
     from ecgkit import plots
@@ -142,7 +134,8 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     source = open_source(find_session(arguments, root), root)
     import pandas as pd
 
-    from ecgkit.feature_space.epochs import TABLE, probe_epochs
+    from ecgkit import plots
+    from ecgkit.feature_space.epochs import NAME, probe_epochs
 
     table = probe_epochs(source, seed=arguments.seed, progress=True)
     for (target, metric), part in table.groupby(["target", "metric"], sort=False):
@@ -150,17 +143,7 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
         of_epochs = ["untrained" if pd.isna(epoch) else f"epoch {epoch}" for epoch in found["epoch"]]
         values = [f"{value:.3f}" for value in found["value"]]
         say(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")
-    say(source.session.path / TABLE)
-
-
-def supervise(arguments: argparse.Namespace, root: Path) -> None:
-    """Train the session's network for targets, one after another, and print their folders."""
-    session = find_session(arguments, root)
-    from ecgkit.feature_space.supervised import find_target, supervise
-
-    targets = [find_target(name) for name in split_names(arguments.target)]
-    if not targets:
-        raise EcgkitError(f"--target is {arguments.target!r}: give such as age,sex")
-    source = open_source(session, root)
-    for target in targets:
-        say(supervise(source, target.name).path)
+    cache = source.session.path / "cache"
+    sessions.save_picture(plots.probe_by_epoch(table), cache / f"{NAME}.png")
+    say(cache / f"{NAME}.parquet")
+    say(cache / f"{NAME}.png")

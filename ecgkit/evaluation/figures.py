@@ -18,7 +18,7 @@ from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ecgkit.datasets.store import Dataset
+    from ecgkit.datasets import Dataset
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ecgkit.stats.labels import SHOWN_METRICS, format_interval, metric_name
 from ecgkit.stats.thresholds import policy_table
 
 if TYPE_CHECKING:
-    from ecgkit.datasets.store import Dataset
+    from ecgkit.datasets import Dataset
 
 PAGE = "report.html"
 PARAMETERS = ("model", "dataset", "label_set", "target", "seed", "epochs", "batch_size", "learning_rate", "metadata")

@@ -25,7 +25,7 @@ from ecgkit.stats.thresholds import fit_thresholds
 from ecgkit.stats.validation import is_quantity
 
 if TYPE_CHECKING:
-    from ecgkit.datasets.store import Dataset
+    from ecgkit.datasets import Dataset
 
 METRICS_VERSION = 1
 """The version of the layout of ``metrics.json``."""

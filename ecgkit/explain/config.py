@@ -8,9 +8,10 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_types
-from ecgkit.feature_space.config import check_dataset
+from ecgkit.feature_space.config import SMALL, check_dataset, n_records
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST
+from ecgkit.stats.resampling import RESAMPLES
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class ExplainabilityConfig:
         Name of a finished training session; "latest" is the newest one.
     seed : int
         Seed of everything random.
+    resamples : int or None
+        Bootstrap resamples of the intervals; None means 1,000, or 200 with fewer than 5,000 records.
 
     Raises
     ------
@@ -32,18 +35,22 @@ class ExplainabilityConfig:
 
     training_session: str = LATEST
     seed: int = 0
+    resamples: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
-        if self.seed < 0:
-            raise EcgkitError(f"seed is {self.seed}: give 0 or more")
+        for name, least in {"seed": 0, "resamples": 10}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise EcgkitError(f"{name} is {value}: give {least} or more")
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> ExplainabilityConfig:
-        """Complete the settings that are not None: the session's name."""
+        """Complete the settings that are not None: the session's name, and the number of resamples."""
         values = {name: value for name, value in settings.items() if value is not None}
         session = sessions.open_finished(values.get("training_session", LATEST), paths.TRAINING, root)
         check_dataset(session, root)
+        values.setdefault("resamples", 200 if n_records(session, root) < SMALL else RESAMPLES)
         return cls(**(values | {"training_session": session.name}))
 
     def inputs(self, root: Path) -> dict[str, Any]:

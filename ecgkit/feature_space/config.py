@@ -11,9 +11,16 @@ from ecgkit.datasets import read_manifest
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session
+from ecgkit.stats.resampling import RESAMPLES
 
 MAX_CLUSTERS = 12
 """The largest number of clusters that is chosen from the number of classes."""
+
+SMALL = 5000
+"""With fewer records, such as those of the demo, fewer layers and resamples are enough."""
+
+ALL_LAYERS = 1000
+"""More layers than any network has."""
 
 MEANS = ("macro", "micro", "samples")
 """Keys of ``metrics.json`` that are no classes."""
@@ -36,6 +43,12 @@ class FeatureSpaceConfig:
     vectors : str
         A .npy file of another program's embeddings, which are analysed instead of the session's own; a table of
         record_id is next to it, as .parquet or .csv.
+    target_sessions : str
+        Training sessions of "train --target", separated by commas, that are compared with the probes.
+    resamples : int or None
+        Bootstrap resamples of the probes; None means 1,000, or 200 with fewer than 5,000 records.
+    layers : int or None
+        Number of layers that are probed; None means all, or 3 with fewer than 5,000 records.
 
     Raises
     ------
@@ -48,10 +61,13 @@ class FeatureSpaceConfig:
     neighbours: int = 15
     seed: int = 0
     vectors: str = ""
+    target_sessions: str = ""
+    resamples: int | None = None
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, least in {"clusters": 2, "neighbours": 2, "seed": 0}.items():
+        for name, least in {"clusters": 2, "neighbours": 2, "seed": 0, "resamples": 10, "layers": 0}.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise EcgkitError(f"{name} is {value}: give {least} or more")
@@ -70,6 +86,9 @@ class FeatureSpaceConfig:
         check_dataset(session, root)
         values["training_session"] = session.name
         values.setdefault("clusters", min(max(2, n_classes(session)), MAX_CLUSTERS))
+        is_small = n_records(session, root) < SMALL
+        values.setdefault("resamples", 200 if is_small else RESAMPLES)
+        values.setdefault("layers", 3 if is_small else ALL_LAYERS)
         if path := values.get("vectors"):
             values["vectors"] = str(Path(path).expanduser().absolute())
             if not Path(values["vectors"]).is_file():
@@ -102,9 +121,12 @@ def n_classes(session: Session) -> int:
     return len(session.read_json("metrics.json")["fold_9"].keys() - set(MEANS))
 
 
+def n_records(session: Session, root: Path) -> int:
+    """Return the number of records of a training's dataset."""
+    return int(read_manifest(root / paths.PROCESSED / session.config["dataset"])["n_records"])
+
+
 def other_results(session: Session, seed: int) -> list[str]:
-    """Name the results of slow commands that the notebook reads, so that a run after them is another run."""
-    patterns = ("embeddings/untrained_*/embedding.json", "supervised/*/DONE", "probed_epochs.json")
-    found = [path for pattern in patterns for path in session.path.glob(pattern)]
-    names = {path.parent.name if path.parent != session.path else path.stem for path in found}
-    return sorted(names - {f"untrained_{seed}"})  # which the notebook itself makes
+    """Return the untrained encoders that were embedded, so that a run after another embedding is another run."""
+    found = {path.parent.name for path in session.path.glob("cache/embeddings/untrained_*/embedding.json")}
+    return sorted(found - {f"untrained_{seed}"})  # the notebook itself computes this one

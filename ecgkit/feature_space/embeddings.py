@@ -1,4 +1,4 @@
-"""Embeddings on disk: computed once for a training session, read by everything that looks into it."""
+"""Embeddings on disk: computed once for a training session, and read by everything that uses them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.training import TrainedSession
 from ecgkit.training.weights import TrainedModel, load_weights
 
-FOLDER = "embeddings"
+FOLDER = "cache/embeddings"
 TRAINED = "trained"
 ALL_LAYERS = "all"
 ENCODERS = re.compile(r"(trained|untrained|epoch)(?:_(\d+))?")
@@ -39,9 +39,9 @@ class Embeddings:
     Attributes
     ----------
     vectors : ndarray of float32, shape (records, features)
-        One row a record.
+        One row per record.
     records : DataFrame
-        Whose they are, in the same order: ``record_id``, and ``patient_id`` and ``fold`` if they come from a session.
+        In the same order: ``record_id``, and ``patient_id`` and ``fold`` if they come from a session.
     path : Path
         The ``.npy`` file.
     """
@@ -59,11 +59,11 @@ def session_embeddings(
     folds: Sequence[int] | None = None,
     progress: bool = False,
 ) -> dict[str, Embeddings]:
-    """Give the embeddings of a training session's records, from its files where they are there already.
+    """Return the embeddings of a training session's records, from its cache if they are there.
 
-    What is computed is written to ``embeddings/ENCODER/LAYER.npy`` in the session, float32 ``(records, features)``,
-    beside ``LAYER.parquet``, one row a record in the same order, and ``LAYER.json``, which says what was embedded by
-    what. Files of other weights or another dataset are made anew.
+    What is computed is written to ``cache/embeddings/ENCODER/LAYER.npy`` in the session, float32
+    ``(records, features)``, with ``LAYER.parquet``, one row per record in the same order, and ``LAYER.json``, the
+    fingerprints of weights and dataset. Files of other weights or another dataset are replaced.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def session_embeddings(
     folds : sequence of int, optional
         The folds to embed; None for all ten.
     progress : bool, default False
-        Whether to show progress on standard error where something is to be computed.
+        Whether to show progress on standard error.
 
     Returns
     -------
@@ -107,17 +107,13 @@ def session_embeddings(
 
 
 def check_folds(folds: Sequence[int] | None) -> set[int]:
-    """Check the folds asked for, and give them as a set; None means all ten.
-
-    Raises
-    ------
-    EcgkitError
-        If one is none of 1 to 10, or there is none.
-    """
+    """Return the folds as a set, all ten if None; raise EcgkitError if one is not 1 to 10, or there is none."""
     if folds is None:
         return set(PART_OF_FOLD)
     if strange := sorted(set(folds) - set(PART_OF_FOLD)):
-        raise EcgkitError(f"fold {strange[0]} is none of 1 to 10: give folds such as 9,10, or leave them out for all")
+        raise EcgkitError(
+            f"fold {strange[0]} is not one of 1 to 10: give folds such as 9,10, or leave them out for all"
+        )
     if not folds:
         raise EcgkitError("there is no fold to embed: give folds such as 9,10, or leave them out for all")
     return set(folds)
@@ -159,13 +155,13 @@ def encoder_of(source: TrainedSession, encoder: str) -> TrainedModel:
 
 
 def epoch_weights(session: Session) -> dict[int, Path]:
-    """Find the weights that a session kept of its epochs, by their number, ascending."""
+    """Return the weights that a session kept of its epochs, by number, ascending."""
     paths = sorted((session.path / "weights").glob("epoch_*.safetensors"))
     return {int(path.stem.removeprefix("epoch_")): path for path in paths}
 
 
 def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
-    """Say what decides whether stored embeddings still hold."""
+    """Return what decides whether stored embeddings are valid."""
     return {
         "version": 2,
         "encoder": encoder,
@@ -176,7 +172,7 @@ def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
 
 
 def _stored_folds(folder: Path, layer: str, facts: dict[str, Any]) -> set[int]:
-    """Say which folds a layer's files hold; none if they are not there, or of something else."""
+    """Return the folds in a layer's files; none if they are missing or not valid."""
     if not all((folder / f"{layer}.{suffix}").is_file() for suffix in ("npy", "parquet", "json")):
         return set()
     stored = Session(folder).read_json(f"{layer}.json")
@@ -192,7 +188,7 @@ def _write(
     *,
     progress: bool,
 ) -> None:
-    """Embed the records of some folds and write each layer's three files, the one that makes them valid last."""
+    """Embed the records of some folds and write each layer's three files, the manifest last."""
     folds = sorted(set[int]().union(*folds_of.values()))
     positions = dataset.folds(*folds)
     table = dataset.records.loc[positions, list(COLUMNS)].reset_index(drop=True)
@@ -222,14 +218,14 @@ def _read(folder: Path, layer: str, folds: set[int]) -> Embeddings:
 
 
 def read_vectors(path: str | Path, table: str | Path | None = None) -> Embeddings:
-    """Read vectors that another program made.
+    """Read vectors of another program.
 
     Parameters
     ----------
     path : str or Path
         A ``.npy`` file of numbers, ``(records, features)``.
     table : str or Path, optional
-        A Parquet or CSV table with the column ``record_id``, one row a vector in their order; without it, the file of
+        A Parquet or CSV table with the column ``record_id``, one row per vector in their order; without it, the file of
         the same name that ends in ``.parquet`` or ``.csv``.
 
     Returns
@@ -253,7 +249,7 @@ def read_vectors(path: str | Path, table: str | Path | None = None) -> Embedding
     check_embeddings(values, records)
     if records["record_id"].duplicated().any():
         twice = records.loc[records["record_id"].duplicated(), "record_id"].iloc[0]
-        raise EcgkitError(f"record {twice} has two vectors in {array}: give one vector a record")
+        raise EcgkitError(f"record {twice} has two vectors in {array}: give one vector per record")
     return Embeddings(values.astype(np.float32), records, array)
 
 
@@ -263,7 +259,7 @@ def _read_table(array: Path, table: str | Path | None) -> pd.DataFrame:
     found = next((path for path in options if path.is_file()), None)
     if found is None:
         names = " or ".join(str(path) for path in options)
-        raise EcgkitError(f"there is no {names}: give a table with record_id, one row a vector")
+        raise EcgkitError(f"there is no {names}: give a table with record_id, one row per vector")
     try:
         records = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found, dtype={"record_id": str})
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What the layers of a network say of records: each layer's output, summarised over time."""
+"""Outputs of the layers of a network for records, summarised over time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATISTICS = ("mean", "standard deviation", "maximum")
 """What is kept of each channel of a layer over time."""
 
 WINDOWS = 32
-"""Windows that are read at once: so few that what a layer gives stays in the processor's cache."""
+"""Windows per batch: so few that a layer's output fits into the processor's cache."""
 
 HEAD = ("metadata_branch", "hidden", "dropout", "head")
 CONTAINERS = (nn.Sequential, nn.ModuleList, BidirectionalXLSTM)
@@ -74,7 +74,7 @@ def _layers_of(name: str, module: nn.Module) -> list[str]:
 
 
 def _is_elementary(module: nn.Module) -> bool:
-    """Tell a normalisation, an activation, a dropout or a pooling from a block of several layers."""
+    """Return whether a module is a normalisation, activation, dropout or pooling, not a block of several layers."""
     return not any(True for _ in module.children()) and not isinstance(module, nn.RNNBase)
 
 
@@ -203,7 +203,7 @@ def _time_axes(model: ECGModel, layers: Sequence[str]) -> dict[str, int]:
 
 
 def _summarise(output: Tensor, time_axis: int | None) -> Tensor:
-    """Give ``(windows, features)`` of what a layer gave for some windows."""
+    """Return ``(windows, features)`` of a layer's output for some windows."""
     if output.ndim == 4:
         return _over_time(output.flatten(2))
     if time_axis is None:
@@ -212,7 +212,7 @@ def _summarise(output: Tensor, time_axis: int | None) -> Tensor:
 
 
 def _over_time(channels: Tensor) -> Tensor:
-    """Give mean, standard deviation and maximum of each channel: ``(n, channels, time)`` to ``(n, 3 * channels)``."""
+    """Return mean, standard deviation and maximum of each channel: ``(n, channels, time)`` to ``(n, 3 * channels)``."""
     mean = channels.mean(dim=-1)
     # Several times as fast on a CPU as torch.var_mean, and as exact: the mean is taken off first.
     deviation = torch.linalg.vector_norm(channels - mean[..., None], dim=-1) / channels.shape[-1] ** 0.5

@@ -11,7 +11,7 @@ from ecgkit.feature_space.standardize import check_embeddings, fit_scaler, train
 
 
 class SimilarRecords:
-    """All records of a dataset by their embeddings, to be asked for the nearest of one.
+    """All records of a dataset by their embeddings, to search for the nearest of one.
 
     Nearness is the cosine of the angle between embeddings that are standardised with folds 1-8. The search compares
     with every record, so that nothing near is missed.
@@ -19,7 +19,7 @@ class SimilarRecords:
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record.
+        One row per record.
     records : DataFrame
         The records, in the same order; columns ``record_id``, ``patient_id`` and ``fold``.
 
@@ -74,7 +74,7 @@ class SimilarRecords:
         return table
 
     def _left_out(self, position: int, *, same_patient: bool) -> NDArray[np.int64]:
-        """Give the rows that are no answer: the record itself, and those of the same patient."""
+        """Return the rows to exclude: the record itself, and those of the same patient."""
         if same_patient:
             return np.array([position])
         patients = self.records["patient_id"]
@@ -97,7 +97,7 @@ def find_record(records: pd.DataFrame, record_id: str) -> int:
 
 
 def describe_record(record: pd.Series, labels: pd.Series) -> str:
-    """Say in a line who a record is of and what it carries.
+    """Describe a record in one line.
 
     Parameters
     ----------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ecgkit.plots.beats import beat_difference, beat_grid
-from ecgkit.plots.clusters import cluster_agreement, cluster_card, cluster_confounding, cluster_heatmap, k_selection
+from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_information, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
-from ecgkit.plots.concepts import concept_groups, concept_removed, probe_by_epoch, probe_by_layer
+from ecgkit.plots.concepts import concept_removed
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import ecg_strips, mistakes, plot_ecg, plot_filtering, threshold_examples
 from ecgkit.plots.evaluation import (
@@ -27,7 +27,15 @@ from ecgkit.plots.maps import (
     map_panels,
     map_probabilities,
 )
-from ecgkit.plots.probes import probe_agreement, probe_classes, probe_comparison, probe_probability, probe_regression
+from ecgkit.plots.probes import (
+    probe_agreement,
+    probe_by_epoch,
+    probe_by_layer,
+    probe_classes,
+    probe_comparison,
+    probe_probability,
+    probe_regression,
+)
 from ecgkit.plots.style import use_style
 from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.plots.training import history
@@ -37,10 +45,8 @@ __all__ = [
     "beat_grid",
     "class_counts",
     "cluster_agreement",
-    "cluster_card",
-    "cluster_confounding",
     "cluster_heatmap",
-    "concept_groups",
+    "cluster_information",
     "concept_removed",
     "confusion_matrices",
     "confusion_matrix",

@@ -1,8 +1,9 @@
-"""Linear probes: what they predict, beside what is true, and what they reach, beside their controls."""
+"""Linear probes: predicted and true values, and metrics of probes and their controls, by target, layer and epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,59 +11,65 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ecgkit.plots.style import COLORS, GREY, SEX_COLORS, WIDTH, legend_beside, new_figure, point_size
+from ecgkit.plots.style import COLORS, GREY, SEX_COLORS, WIDTH, legend_beside, line_styles, new_figure, point_size
 from ecgkit.stats.labels import metric_name, target_name
 
 DENSE = 800
-"""From so many points on `probe_regression` shows their density."""
+"""From so many points on their density is drawn."""
 
 DENSITY = ListedColormap(mpl.colormaps["Blues"](np.linspace(0.2, 1.0, 256)))
 """Blues without the palest, in which a single record could not be seen."""
 
+IN_UNIT = ("mae", "mae_uncapped", "bias", "limit_low", "limit_high", "calibration_intercept")
+"""Metrics in the unit of the target."""
+
 SOURCES = {
-    "supervised": ("trained for it", COLORS[2]),
+    "end_to_end": ("trained for it", COLORS[2]),
     "probe": ("probe", COLORS[0]),
     "untrained": ("untrained encoder", COLORS[4]),
-    "measures": ("ECG measures", COLORS[3]),
-    "demographics": ("demographics", COLORS[1]),
-    "baseline": ("mean or commonest", GREY),
-    "control_task": ("shuffled labels", GREY),
+    "measurements": ("ECG measurements", COLORS[3]),
+    "demographics": ("age and sex", COLORS[1]),
+    "baseline": ("mean or most frequent", GREY),
+    "shuffled_labels": ("shuffled labels", GREY),
 }
-"""What stands beside a probe, from above, in words and colours."""
+"""Names and colours of a probe and its controls, from top to bottom."""
 
 CHANCE = {"r2": 0.0, "auc": 0.5}
+TRAINED, UNTRAINED, ALL_TOGETHER = "trained", "untrained", "all layers"
+UNTRAINED_LINE: dict[str, Any] = {"linestyle": "--", "linewidth": 1.2, "markersize": 4, "markerfacecolor": "white"}
 
 
 def metric_title(metric: str) -> str:
-    """Write a metric for a figure, with the raised 2 that plain text goes without."""
+    """Return the name of a metric for a figure, with a superscript 2."""
     return metric_name(metric).replace("R2", "R²")
 
 
 def _with_unit(name: str, unit: str) -> str:
-    """Write a quantity with its unit, if it has one."""
+    """Return the name of a quantity with its unit, if it has one."""
     return f"{target_name(name)} ({unit})" if unit else target_name(name)
 
 
 def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating], *, name: str, unit: str) -> Figure:
-    """Draw what a probe predicts against what is true.
+    """Draw predicted against true values.
 
     Parameters
     ----------
     true, predicted : ndarray, shape (records,)
         In ``unit``.
     name : str
-        What it is, such as ``"age"``.
+        Name of the target, such as ``"age"``.
     unit : str
         Its unit.
 
     Returns
     -------
     Figure
-        Points, or from 800 on their density, with the identity line; beside it the error against the true value, with
-        its mean in up to ten groups of about equal size. A falling line is the pull towards the mean of every probe
-        that explains only a part of the variance.
+        Points, or from 800 on their density, with the identity line; at the right the error against the true value,
+        with its mean in up to ten groups of about equal size. A falling line is the regression to the mean of every
+        probe that explains only a part of the variance.
     """
     figure = new_figure(WIDTH, 4.6)
     left, right = figure.subplots(1, 2)
@@ -71,22 +78,19 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     limits = (low - margin, high + margin)
     _cloud(figure, left, true, predicted, (*limits, *limits))
     left.plot(limits, limits, color="black", linewidth=1, linestyle="--")
-    left.set(
-        xlim=limits, ylim=limits, xlabel=f"true {_with_unit(name, unit)}", ylabel=f"predicted {_with_unit(name, unit)}"
-    )
+    label = _with_unit(name, unit)
+    left.set(xlim=limits, ylim=limits, xlabel=f"true {label}", ylabel=f"predicted {label}")
     left.set_aspect("equal")
+    left.set_title(f"{target_name(name).capitalize()} of {len(true):,} records; dashed: identity")
     residual = predicted - true
     span = 1.05 * float(np.abs(residual).max()) or 1.0
-    mae = np.abs(residual).mean()
-    left.set_title(f"{target_name(name).capitalize()} of {len(true):,} records; dashed: predicted = true")
     _cloud(figure, right, true, residual, (*limits, -span, span), colorbar=True)
     right.axhline(0, color="black", linewidth=1, linestyle="--")
-    centres, means = _grouped_means(true, residual, groups=min(10, len(true) // 8))
-    right.plot(centres, means, color=COLORS[1], marker="o", markersize=4)
-    right.set(
-        xlim=limits, ylim=(-span, span), xlabel=f"true {_with_unit(name, unit)}", ylabel=f"predicted - true ({unit})"
-    )
-    right.set_title(f"Mean absolute error {mae:.1f} {unit}; orange: mean error")
+    groups = np.array_split(np.argsort(true, kind="stable"), min(10, len(true) // 8) or 1)
+    means = [[float(values[rows].mean()) for rows in groups if len(rows)] for values in (true, residual)]
+    right.plot(*means, color=COLORS[1], marker="o", markersize=4)
+    right.set(xlim=limits, ylim=(-span, span), xlabel=f"true {label}", ylabel=f"predicted - true ({unit})")
+    right.set_title(f"Mean absolute error {np.abs(residual).mean():.1f} {unit}; orange: mean error")
     return figure
 
 
@@ -99,7 +103,7 @@ def _cloud(
     *,
     colorbar: bool = False,
 ) -> None:
-    """Draw points, or their density where they are many."""
+    """Draw points, or their density if there are many."""
     if len(x) < DENSE:
         axes.scatter(x, y, s=max(14.0, point_size(len(x))), color=COLORS[0], alpha=0.5, linewidths=0, rasterized=True)
         return
@@ -108,25 +112,19 @@ def _cloud(
         figure.colorbar(drawn, ax=axes, label="records", shrink=0.8, format="%d")
 
 
-def _grouped_means(x: NDArray[np.floating], y: NDArray[np.floating], groups: int) -> tuple[list[float], list[float]]:
-    """Cut the values of x into groups of about equal size, and average x and y in each."""
-    parts = [part for part in np.array_split(np.argsort(x, kind="stable"), max(groups, 1)) if len(part)]
-    return [float(x[part].mean()) for part in parts], [float(y[part].mean()) for part in parts]
-
-
 def probe_probability(
-    positive: NDArray[np.bool_], probability: NDArray[np.floating], *, words: tuple[str, str] = ("male", "female")
+    positive: NDArray[np.bool_], probability: NDArray[np.floating], *, categories: tuple[str, str]
 ) -> Figure:
-    """Draw the probabilities that a probe gives to the records of two classes.
+    """Draw histograms of the predicted probability of two categories.
 
     Parameters
     ----------
     positive : ndarray of bool, shape (records,)
-        Whether the record is of the second class.
+        Whether the record is of the second category.
     probability : ndarray, shape (records,)
-        The predicted probability of the second class.
-    words : tuple of str, default ("male", "female")
-        The names of the classes, the positive one last.
+        The predicted probability of the second category.
+    categories : tuple of str
+        Such as ``("male", "female")``, the positive one last.
 
     Returns
     -------
@@ -136,12 +134,12 @@ def probe_probability(
     axes = figure.add_subplot()
     edges = np.linspace(0, 1, 31).tolist()
     for i, chosen in enumerate((~positive, positive)):
-        color = SEX_COLORS.get(words[i], COLORS[i])
-        label = f"{words[i]} ({chosen.sum():,})"
+        color = SEX_COLORS.get(categories[i], COLORS[i])
+        label = f"{categories[i]} ({chosen.sum():,})"
         axes.hist(probability[chosen], bins=edges, color=color, alpha=0.25, histtype="stepfilled")
         axes.hist(probability[chosen], bins=edges, color=color, histtype="step", linewidth=1.5, label=label)
     axes.axvline(0.5, color="black", linewidth=1, linestyle="--")
-    axes.set(xlabel=f"predicted probability of {words[1]!r}", ylabel="records", xlim=(0, 1))
+    axes.set(xlabel=f"predicted probability of {categories[1]!r}", ylabel="records", xlim=(0, 1))
     axes.grid(visible=True, axis="y")
     legend_beside(axes)
     return figure
@@ -150,7 +148,7 @@ def probe_probability(
 def probe_classes(
     true: pd.Series, predicted: pd.Series, *, classes: Sequence[str], name: str, unit: str = ""
 ) -> Figure:
-    """Draw which class a probe takes each class for.
+    """Draw the confusion matrix of a probe.
 
     Parameters
     ----------
@@ -159,18 +157,18 @@ def probe_classes(
     classes : sequence of str
         All classes in order, such as the bins of age.
     name : str
-        What it is, such as ``"age"``.
+        Name of the target, such as ``"age"``.
     unit : str, default ""
         Its unit.
 
     Returns
     -------
     Figure
-        Of the records of each true class the share that is taken for each class, with the number of records.
+        For each true class the share of its records that is predicted as each class, with the number of records.
     """
-    from sklearn.metrics import confusion_matrix
-
-    counts = confusion_matrix(true.tolist(), predicted.tolist(), labels=list(classes))
+    order = list(classes)
+    table = pd.crosstab(true.to_numpy(), predicted.to_numpy()).reindex(index=order, columns=order, fill_value=0)
+    counts = table.to_numpy()
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     side = 2.6 + 0.75 * len(classes)
@@ -182,9 +180,8 @@ def probe_classes(
         if not np.isnan(value):
             text, color = f"{value:.0%}\n{counts[row, column]:,}", "white" if value > 0.6 else "black"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8.5)
-    axes.set_xticks(np.arange(len(classes)), list(classes), rotation=35 if len(classes) > 2 else 0)
-    names = [f"{word}, n = {number:,}" for word, number in zip(classes, total[:, 0], strict=True)]
-    axes.set_yticks(np.arange(len(classes)), names)
+    axes.set_xticks(np.arange(len(classes)), order, rotation=35 if len(classes) > 2 else 0)
+    axes.set_yticks(np.arange(len(classes)), [f"{word}, n = {n:,}" for word, n in zip(order, total[:, 0], strict=True)])
     axes.set(xlabel=f"predicted {_with_unit(name, unit)}", ylabel=f"true {_with_unit(name, unit)}")
     axes.spines[:].set_visible(False)
     return figure
@@ -205,7 +202,7 @@ def probe_agreement(
     true, predicted : ndarray, shape (records,)
         In ``unit``.
     name : str
-        What it is, such as ``"age"``.
+        Name of the target, such as ``"age"``.
     unit : str
         Its unit.
     agreement : mapping of str to mapping of str to float
@@ -230,19 +227,12 @@ def probe_agreement(
     limits = (float(mean.min()) - margin, float(mean.max()) + margin)
     _cloud(figure, axes, mean, difference, (*limits, -span, span))
     for key, color in (("limit_high", COLORS[1]), ("bias", "black"), ("limit_low", COLORS[1])):
-        entry = agreement[key]
-        words = "bias" if key == "bias" else "95 % limit"
-        axes.axhline(entry["value"], color=color, linewidth=1.2, linestyle="-" if key == "bias" else "--")
+        entry, is_bias = agreement[key], key == "bias"
+        axes.axhline(entry["value"], color=color, linewidth=1.2, linestyle="-" if is_bias else "--")
         if np.isfinite([entry["low"], entry["high"]]).all():
             axes.axhspan(entry["low"], entry["high"], color=color, alpha=0.15, linewidth=0)
-        axes.annotate(
-            f"{words} {entry['value']:+.1f} {unit}",
-            (1.01, entry["value"]),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9.5,
-            color=color,
-        )
+        text, place = f"{'bias' if is_bias else '95 % limit'} {entry['value']:+.1f} {unit}", (1.01, entry["value"])
+        axes.annotate(text, place, xycoords=("axes fraction", "data"), va="center", fontsize=9.5, color=color)
     axes.set(xlim=limits, ylim=(-span, span))
     axes.set(xlabel=f"mean of true and predicted {_with_unit(name, unit)}", ylabel=f"predicted - true ({unit})")
     shades = "; darker: more records" if len(true) >= DENSE else ""
@@ -251,64 +241,150 @@ def probe_agreement(
 
 
 def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "auc")) -> Figure:
-    """Draw what the probes reach, beside their controls, with intervals.
+    """Draw the metrics of the probes and their controls, with intervals.
 
     Parameters
     ----------
     table : DataFrame
-        As `ecgkit.feature_space.probe_table` gives it: index ``target`` and ``encoder``, and for each metric its column
-        and ``METRIC_low`` and ``METRIC_high``.
+        As from `ecgkit.feature_space.probes.probe_table`: columns ``target``, ``source``, ``metric``, ``value``,
+        ``low`` and ``high``.
     metrics : sequence of str, default ("r2", "auc")
         Which of ``r2``, ``auc``, ``accuracy`` and ``f1`` to draw.
 
     Returns
     -------
     Figure
-        One panel a target and metric that it has, one line a probe or control. A grey line marks what saying the same
-        of everybody reaches, 0 of R2 and 0.5 of AUC, or the accuracy and F1 of the baseline. A line below names the
-        ECG measures that a target was not held against since they tell it, if the table has the column ``left_out``.
+        One panel per target and metric, one line per probe or control. A grey line marks chance, 0 for R2 and 0.5 for
+        AUC, or the accuracy and F1 of the baseline.
     """
-    targets = list(dict.fromkeys(table.index.get_level_values("target")))
-    panels = [(target, metric) for target in targets for metric in metrics if table.loc[target][metric].notna().any()]
-    drawn = [name for name in SOURCES if name in table.index.get_level_values("encoder")]
+    known = table[table["value"].notna() & table["metric"].isin(metrics)]
+    panels = list(dict.fromkeys(zip(known["target"], known["metric"], strict=True)))
+    panels.sort(key=lambda panel: list(dict.fromkeys(known["target"])).index(panel[0]))
+    drawn = [name for name in SOURCES if name in set(known["source"])]
     columns = min(3, max(len(panels), 1))
     rows = max(-(-len(panels) // columns), 1)
     figure = new_figure(WIDTH, 0.4 + rows * (0.85 + 0.24 * len(drawn)))
     for i, (target, metric) in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
-        _draw_sources(axes, table.loc[target], drawn, metric)
+        here = known[(known["target"] == target) & (known["metric"] == metric)].set_index("source")
+        _draw_sources(axes, here.reindex(drawn), metric)
         axes.set_title(f"{target_name(target)}: {metric_title(metric)}", fontsize=10.5)
         axes.set_yticks(np.arange(len(drawn)), [SOURCES[name][0] for name in drawn] if i % columns == 0 else [])
-    if notes := _left_out(table):
-        figure.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=9)
     return figure
 
 
-def _left_out(table: pd.DataFrame) -> list[str]:
-    """Say which ECG measures stand beside which target no more."""
-    if "left_out" not in table:
-        return []
-    names = table.loc[table["left_out"] != "", "left_out"].groupby(level="target").first()
-    return [f"{target_name(str(target)).capitalize()}: ECG measures without {words}" for target, words in names.items()]
-
-
-def _draw_sources(axes: Axes, table: pd.DataFrame, drawn: Sequence[str], metric: str) -> None:
-    """Draw one target's values of one metric, from above to below."""
-    numbers = table.reindex(list(drawn))[[metric, f"{metric}_low", f"{metric}_high"]].to_numpy(dtype=np.float64)
-    base = CHANCE.get(metric, numbers[list(drawn).index("baseline"), 0] if "baseline" in drawn else np.nan)
-    for y, (name, (value, low, high)) in enumerate(zip(drawn, numbers.tolist(), strict=True)):
+def _draw_sources(axes: Axes, table: pd.DataFrame, metric: str) -> None:
+    """Draw one target's values of one metric, from top to bottom."""
+    base = CHANCE.get(metric, table["value"].get("baseline", np.nan))
+    for y, (name, row) in enumerate(table.iterrows()):
+        value, low, high, color = row["value"], row["low"], row["high"], SOURCES[str(name)][1]
         if not np.isfinite(value):
             continue
-        color = SOURCES[name][1]
         if np.isfinite([low, high]).all():
             axes.plot([low, high], [y, y], color=color, linewidth=2.2, solid_capstyle="butt")
         axes.plot([value], [y], color=color, marker="o", markersize=5, linestyle="")
-        axes.annotate(
-            f"{round(value, 2) + 0.0:.2f}", (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9
-        )
+        text = f"{round(value, 2) + 0.0:.2f}"
+        axes.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     if np.isfinite(base):
         axes.axvline(base, color=GREY, linewidth=1, zorder=0.5)
-    least = float(np.nanmin(numbers))
-    axes.set(xlim=(min(0.4 if metric == "auc" else 0.0, least) - 0.03, 1.02), ylim=(len(drawn) - 0.5, -0.5))
+    least = float(np.nanmin(table[["value", "low"]].to_numpy(dtype=np.float64)))
+    axes.set(xlim=(min(0.4 if metric == "auc" else 0.0, least) - 0.03, 1.02), ylim=(len(table) - 0.5, -0.5))
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=True, axis="x")
+
+
+def probe_by_layer(table: pd.DataFrame) -> Figure:
+    """Draw the metric of each target layer by layer.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from `ecgkit.feature_space.probes.probe_layers`.
+
+    Returns
+    -------
+    Figure
+        One line per target over the layers in their order, its 95 % interval as a band; dashed and hollow the layers
+        of the untrained network; a diamond for all layers together. R2 and AUC have panels of their own; a grey line
+        marks chance.
+    """
+    trained = table[table["encoder"] == TRAINED]
+    layers = sorted(dict.fromkeys(trained["layer"]), key=lambda name: name == ALL_TOGETHER)
+    figure = _panels(table, "layer", {name: float(i) for i, name in enumerate(layers)})
+    longest = max(len(str(name)) for name in layers)
+    for axes in figure.axes:
+        slanted: dict[str, Any] = {"rotation": 30, "ha": "right"} if longest * len(layers) > 75 else {}
+        axes.set_xticks(range(len(layers)), layers, **slanted)
+        axes.set(xlim=(-0.3, len(layers) - 0.7), xlabel="layer, from the input to the head")
+    return figure
+
+
+def probe_by_epoch(table: pd.DataFrame) -> Figure:
+    """Draw the metric of each target after each epoch.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from `ecgkit.feature_space.probes.probe_epochs`.
+
+    Returns
+    -------
+    Figure
+        As `probe_by_layer`; the untrained network is a dashed horizontal line.
+    """
+    figure = _panels(table, "epoch", {int(epoch): float(epoch) for epoch in table["epoch"].dropna().unique()})
+    for axes in figure.axes:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="epoch of the training")
+    return figure
+
+
+def _panels(table: pd.DataFrame, column: str, places: Mapping[Any, float]) -> Figure:
+    """Draw a panel per metric, with a legend at the right."""
+    known = table[table["value"].notna()]
+    metrics = [name for name in CHANCE if (known["metric"] == name).any()]
+    figure = new_figure(WIDTH, 0.4 + 3.5 * max(len(metrics), 1))
+    if not metrics:
+        figure.text(0.01, 0.5, "Nothing to draw: every target was skipped.", va="center")
+        return figure
+    for axes, metric in zip(figure.subplots(len(metrics), 1, squeeze=False)[:, 0], metrics, strict=True):
+        rows = known[known["metric"] == metric]
+        targets = list(dict.fromkeys(rows["target"]))
+        axes.axhline(CHANCE[metric], color=GREY, linewidth=1.0, label="chance")
+        for target, style in zip(targets, line_styles(len(targets)), strict=True):
+            for encoder in (TRAINED, UNTRAINED):
+                here = rows[(rows["target"] == target) & (rows["encoder"] == encoder)]
+                _draw_target(axes, here, column, places, str(style["color"]))
+        if (rows["encoder"] == UNTRAINED).any():
+            marker = "" if column == "epoch" else "o"
+            axes.plot([], [], color="black", marker=marker, label="untrained network", **UNTRAINED_LINE)
+        if (rows[column].astype(str) == ALL_TOGETHER).any():
+            axes.plot([], [], "D", color="black", markersize=6, label="all layers together")
+        if metric == "r2" and rows["value"].min() < -0.1:  # a layer far worse than the mean must not flatten the others
+            axes.set_ylim(bottom=-0.1)
+        axes.set(ylabel=f"{metric_title(metric)} (fold 10)")
+        axes.grid(visible=True, axis="y")
+        legend_beside(axes)
+    return figure
+
+
+def _draw_target(axes: Axes, rows: pd.DataFrame, column: str, places: Mapping[Any, float], color: str) -> None:
+    """Draw one target of one encoder: a line with its band, and a diamond for all layers together."""
+    if rows.empty:
+        return
+    name, encoder = target_name(str(rows["target"].iloc[0])), str(rows["encoder"].iloc[0])
+    gid, is_trained = f"{encoder} {name}", encoder == TRAINED
+    if rows[column].isna().all():  # the untrained network, before the first epoch
+        axes.axhline(float(rows["value"].iloc[0]), color=color, gid=gid, **UNTRAINED_LINE)
+        return
+    is_whole = rows[column].astype(str) == ALL_TOGETHER
+    single = rows[~is_whole & rows[column].isin(list(places))]
+    x = [places[place] for place in single[column]]
+    style: dict[str, Any] = {"markersize": 4, "label": name} if is_trained else UNTRAINED_LINE
+    axes.plot(x, single["value"], color=color, marker="o", gid=gid, **style)
+    if is_trained:
+        axes.fill_between(x, single["low"], single["high"], color=color, alpha=0.15, linewidth=0)
+    for row in rows[is_whole].to_dict("records"):
+        at, face = places[ALL_TOGETHER], color if is_trained else "white"
+        axes.vlines(at, row["low"], row["high"], color=color, linewidth=1.5, linestyle="-" if is_trained else "--")
+        axes.plot(at, row["value"], "D", color=color, markerfacecolor=face, markersize=6, gid=f"{gid} together")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
-from ecgkit.datasets import read_manifest
+from ecgkit.datasets import default_label_set, read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.io import file_sha256
 from ecgkit.training.targets import QUANTITIES, TARGETS
@@ -55,7 +55,8 @@ class TrainingConfig:
     model : str
         Name of an architecture, or a class of your own in a file of your own, such as ``my_model.py:MyNet``.
     label_set : str
-        Name of a label set of the dataset (PTB-XL: superclass, subclass, diagnostic, form, rhythm, all).
+        Name of a label set of the dataset, by default its first (PTB-XL: superclass,
+        subclass, diagnostic, form, rhythm, all).
     target : str
         What to train for instead of a label set: age (years), height (cm), weight (kg), sex, or empty.
     epochs : int
@@ -188,7 +189,8 @@ class TrainingConfig:
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
         manifest = read_manifest(root / paths.PROCESSED / settings["dataset"])
-        config = configure(source=manifest["source"]["name"], **settings)
+        first = default_label_set(manifest) if manifest["labels"] else ""
+        config = configure(source=manifest["source"]["name"], first_label_set=first, **settings)
         if config.label_set:
             check_choice("label set", config.label_set, manifest["labels"])
         if config.crop_seconds > (seconds := manifest["n_samples"] / manifest["sampling_rate"]):
@@ -287,7 +289,13 @@ def _check_fields(values: dict[str, Any], problem: str) -> None:
 
 
 def configure(
-    *, dataset: str, model: str, source: str | None = None, recipe: str | Path | None = None, **settings: Any
+    *,
+    dataset: str,
+    model: str,
+    source: str | None = None,
+    first_label_set: str = "superclass",
+    recipe: str | Path | None = None,
+    **settings: Any,
 ) -> TrainingConfig:
     """Resolve a configuration: defaults, overridden by the recipe, overridden by the settings that are not None.
 
@@ -297,6 +305,8 @@ def configure(
         As for `TrainingConfig`.
     source : str, optional
         Name of the dataset's source, which may have its own table in the recipe.
+    first_label_set : str, default "superclass"
+        The label set if neither recipe nor settings name one.
     recipe : str or Path, optional
         Another recipe file than the one that ships.
     **settings
@@ -319,7 +329,8 @@ def configure(
     chosen = {name: value for name, value in settings.items() if value is not None}
     if models.is_user_file(model):
         model = models.absolute_spec(model)
-    values = {"precision": AUTO, "device": AUTO} | read_recipe(model, source=source, recipe=recipe)
+    values = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
+    values |= read_recipe(model, source=source, recipe=recipe)
     if target := chosen.get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
     values |= chosen

@@ -149,7 +149,7 @@ def test_dictionaries_are_pairs_or_json() -> None:
 def test_every_command_takes_a_root() -> None:
     commands = words_of(make_parser(), "command")
     chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
-    feature_space = {"embed", "probe-epochs", "supervise", "similar"}
+    feature_space = {"embed", "probe-epochs", "similar"}
     others = {"evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model", "explain"}
     assert set(commands) == chain | feature_space | others
     words = words_of(commands["sessions"], "subcommand")

@@ -8,11 +8,9 @@ from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.clusters import (
     EXACTLY_ONE,
-    agreement,
     agreement_table,
     cluster_composition,
     fit_clusters,
-    purity,
 )
 
 
@@ -60,54 +58,34 @@ def test_agreement_is_scikit_learns_class_by_class_and_on_single_label_records(b
     rows = records["fold"].isin((9, 10)).to_numpy()
     assigned, truth = clusters.assigned[rows], labels[rows]
     for name in labels:
-        assert table["ari"][name] == pytest.approx(adjusted_rand_score(truth[name], assigned))
         assert table["ami"][name] == pytest.approx(adjusted_mutual_info_score(truth[name], assigned))
         assert table["records"][name] == 120
     single = (truth.sum(axis=1) == 1).to_numpy()
     only = truth.to_numpy()[single].argmax(axis=1)
     assert 0 < table["records"][EXACTLY_ONE] == single.sum() < 120
-    assert table["ari"][EXACTLY_ONE] == pytest.approx(adjusted_rand_score(only, assigned[single]))
-    assert table["purity_majority"][EXACTLY_ONE] == pytest.approx(np.bincount(only).max() / single.sum())
-
-
-def test_purity_by_hand() -> None:
-    assigned, truth = np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 2, 2, 1, 0])
-    assert purity(assigned, truth) == pytest.approx((2 + 2) / 7)
-    assert purity(np.arange(7), truth) == 1.0
-    assert purity(np.zeros(7, int), truth) == pytest.approx(3 / 7)
-    assert np.isnan(purity(np.array([], int), np.array([], int)))
-
-
-def test_clusters_that_know_nothing_agree_as_chance_does() -> None:
-    random = np.random.default_rng(0)
-    assigned, truth = random.integers(0, 8, 2000), random.choice(3, 2000, p=[0.5, 0.3, 0.2])
-    found = agreement(assigned, truth, seed=0)
-    assert abs(found["ari"]) < 0.01
-    assert abs(found["ami"]) < 0.01
-    assert found["purity"] == pytest.approx(found["purity_permuted"], abs=0.01)
-    assert found["purity"] >= found["purity_majority"]
+    assert table["ami"][EXACTLY_ONE] == pytest.approx(adjusted_mutual_info_score(only, assigned[single]))
 
 
 def test_agreement_with_a_class_that_nobody_has_is_unknown(blobs) -> None:
     embeddings, records, labels, _ = blobs
     clusters = {"KMeans": fit_clusters(embeddings, records, k=2, seed=0)}
     row = agreement_table(clusters, records, labels.assign(D=False), n_permutations=5).loc["KMeans", "class", "D"]
-    assert row[["ari", "ami", "purity", "ami_p", "ami_p_adjusted"]].isna().all()
+    assert row[["ami", "p", "p_adjusted"]].isna().all()
 
 
 def test_composition_counts_every_class_of_a_record(blobs) -> None:
     embeddings, records, labels, _ = blobs
     clusters = fit_clusters(embeddings, records, k=3, seed=0)
     table = cluster_composition(clusters, records, labels, folds=None)
-    assert list(table.index) == [0, 1, 2, "all"]
+    assert list(table.index) == ["cluster 0", "cluster 1", "cluster 2", "all"]
     assert table.loc["all"].tolist() == [600, *labels.sum()]
-    assert table["B"][1] == labels["B"][clusters.assigned == 1].sum()
+    assert table["B"]["cluster 1"] == labels["B"][clusters.assigned == 1].sum()
 
 
 def test_numbers_of_clusters_that_cannot_be_had_are_refused(blobs) -> None:
     embeddings, records, labels, _ = blobs
     for k in (1, 481):
-        with pytest.raises(EcgkitError, match=f"k is {k}: give a number of clusters from 2 to 480"):
+        with pytest.raises(EcgkitError, match=f"k is {k}"):
             fit_clusters(embeddings, records, k=k, seed=0)
     clusters = fit_clusters(embeddings, records, k=2, seed=0, n_init=1)
     with pytest.raises(EcgkitError, match="no record of fold 11"):

@@ -68,7 +68,7 @@ def test_a_layer_is_summarised_over_time_and_windows(trained_session: TrainedSes
 
 
 def test_embeddings_are_computed_once_and_again_for_other_weights(trained_session: TrainedSession) -> None:
-    shutil.rmtree(trained_session.session.path / "embeddings", ignore_errors=True)
+    shutil.rmtree(trained_session.session.path / "cache" / "embeddings", ignore_errors=True)
     first = session_embeddings(trained_session, folds=(9, 10))[EMBEDDING]
     assert set(first.records["fold"]) == {9, 10}
     stamp = first.path.stat().st_mtime_ns

@@ -20,10 +20,8 @@ from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.maps import (
     Projection,
     explained_variance,
-    lead_signals,
     map_quality,
     note_of,
-    predicted_probabilities,
     project,
     project_pca,
     project_tsne,
@@ -431,18 +429,3 @@ def test_the_record_of_an_address_is_selected(tables, tmp_path) -> None:
 def test_data_of_different_records_are_refused(tables, changes, named) -> None:
     with pytest.raises(EcgkitError, match=named):
         make_page(tables, **changes(tables))
-
-
-def test_leads_and_predictions_find_their_records(demo_dataset) -> None:
-    positions = np.array([7, 2])
-    signals = lead_signals(demo_dataset, positions, lead="V2")
-    np.testing.assert_allclose(signals[0], demo_dataset.signal(7)[7], atol=1e-6)
-    with pytest.raises(EcgkitError, match="V7"):
-        lead_signals(demo_dataset, positions, lead="V7")
-    ids = demo_dataset.records["record_id"].iloc[[4, 1]].to_numpy()
-    predictions = pd.DataFrame({"record_id": ids, "prob_NORM": [0.9, 0.1]})
-    found = predicted_probabilities(predictions, demo_dataset.records, ["NORM"])
-    assert found["NORM"].iloc[[4, 1]].tolist() == [0.9, 0.1]
-    assert found["NORM"].notna().sum() == 2
-    with pytest.raises(EcgkitError, match="prob_MI"):
-        predicted_probabilities(predictions, demo_dataset.records, ["MI"])

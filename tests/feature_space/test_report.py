@@ -14,8 +14,8 @@ from scipy.special import expit
 from ecgkit.feature_space.probes import (
     TARGETS,
     Target,
-    figures,
     fit_probes,
+    probe_figures,
     probe_layers,
     probe_table,
     readable_table,
@@ -29,7 +29,7 @@ from ecgkit.sessions import Session
 @pytest.fixture(scope="module")
 def results(world):
     records = world.records.assign(height=np.nan)
-    return fit_probes(world.embeddings, records, seed=1, untrained=world.noise, targets=TARGETS[:3], resamples=100)
+    return fit_probes(world.embeddings, records, seed=1, untrained=[world.noise], targets=TARGETS[:3], resamples=100)
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +61,26 @@ def test_each_target_has_its_folder(session: Session) -> None:
 
 def test_metrics_have_the_layout_of_every_session(session: Session, results) -> None:
     data = json.loads((session.path / "age" / "metrics.json").read_text())
-    assert data["version"] == 1
-    controls = ["baseline", "demographics", "untrained", "control_task", "permutation"]
+    assert data["version"] == 2
+    controls = ["baseline", "demographics", "untrained", "shuffled_labels", "permutation"]
     assert list(data["fold_10"]) == ["probe", *controls]
     assert list(data["fold_10"]["probe"])[:2] == ["r2", "mae"]
     entry = data["fold_10"]["probe"]["r2"]
-    assert entry["value"] == results["age"].metrics["probe"]["r2"]
+    assert entry["value"] == results["age"].comparison.metrics["probe"]["r2"]["value"]
     assert entry["low"] < entry["value"] < entry["high"]
     assert data["fold_10"]["baseline"]["calibration_slope"] == {"value": None, "low": None, "high": None}
     sex = json.loads((session.path / "sex" / "metrics.json").read_text())
     assert list(sex["fold_10"]["baseline"]) == ["auc", "accuracy", "f1"]
     assert sex["selectivity"]["value"] == pytest.approx(
-        sex["fold_10"]["probe"]["auc"]["value"] - sex["fold_10"]["control_task"]["auc"]["value"]
+        sex["fold_10"]["probe"]["auc"]["value"] - sex["fold_10"]["shuffled_labels"]["auc"]["value"]
     )
-    assert sex["differences"]["untrained"]["auc"]["verdict"] == "beats"
+    assert sex["differences"]["untrained"]["auc"]["verdict"] == "better"
     assert np.sum(sex["confusion"]["records"]) == len(results["sex"].predictions)
 
 
 def test_a_skipped_target_says_why_in_every_file(session: Session, results) -> None:
     data = json.loads((session.path / "height" / "metrics.json").read_text())
-    assert data == {"version": 1, "fold_10": {}, "skipped": results["height"].skipped}
+    assert data == {"version": 2, "fold_10": {}, "skipped": results["height"].skipped}
     for name in ("training_log.txt", "classification_report.txt"):
         assert results["height"].skipped in (session.path / "height" / name).read_text()
 
@@ -116,11 +116,10 @@ def test_predictions_are_those_of_fold_10_and_can_be_scored_again(session: Sessi
 
 def test_report_begins_with_the_numbers_and_their_units(session: Session, results) -> None:
     report = (session.path / "age" / "classification_report.txt").read_text()
-    mae = results["age"].metrics["probe"]["mae"]
-    assert re.search(rf"mean absolute error {mae:.2f} \([\d.]+ to [\d.]+\) years", report)
+    mae = results["age"].comparison.metrics["probe"]["mae"]["value"]
+    assert re.search(rf"mean absolute error {mae:.3f} \([\d.]+ to [\d.]+\) years", report)
     assert report.index("baseline") < report.index("precision")
     assert "lower limit of agreement -" in report
-    assert "beside 0." in report
     assert "macro avg" in report
     assert '"female" is the positive class' in (session.path / "sex" / "classification_report.txt").read_text()
 
@@ -128,7 +127,7 @@ def test_report_begins_with_the_numbers_and_their_units(session: Session, result
 def test_log_says_what_was_tried_and_chosen(session: Session, results) -> None:
     log = (session.path / "age" / "training_log.txt").read_text()
     assert log.count("<- chosen") == 6  # number and bins, of two encoders and of sex alone
-    assert log.count("as of the probe") == 2  # number and bins of shuffled labels
+    assert log.count("as for the probe") == 2  # number and bins of shuffled labels
     assert "alpha 0.1 " in log
     assert f"{results['age'].counts['training']:,} records" in log
 
@@ -148,7 +147,7 @@ def test_what_a_target_that_is_skipped_now_had_before_is_gone(tmp_path: Path, re
     assert len(files(tmp_path / "age")) > 3
     write_probe_session(session, {"age": replace(results["height"], target=results["age"].target)})
     assert files(tmp_path / "age") == ["classification_report.txt", "metrics.json", "training_log.txt"]
-    assert figures(results["height"]) == {}
+    assert probe_figures(results["height"]) == {}
 
 
 def test_classes_of_any_name_have_folders_of_their_own_inside_the_session(tmp_path: Path, results) -> None:
@@ -172,62 +171,60 @@ def test_names_of_files_hold_no_path(name: str, expected: str) -> None:
     assert file_name(name) == expected
 
 
-def test_all_layers_stand_in_the_overview_and_the_metrics(tmp_path: Path, results, world) -> None:
+def test_all_layers_are_in_the_metrics_and_their_figure_in_the_overview(tmp_path: Path, results, world) -> None:
     records = world.records.assign(height=np.nan)
     layers = {"stem": world.noise, "last": world.embeddings[:, 1:], "all layers": world.embeddings}
     table = probe_layers(layers, records, targets=TARGETS[:3], untrained={"all layers": world.noise}, resamples=20)
-    session = Session(tmp_path)
-    write_probe_session(session, results, table)
+    write_probe_session(Session(tmp_path), results, table)
     page = (tmp_path / "overview.html").read_text()
-    assert "layer by layer" in page
+    assert "figures/probes_by_layer.png" in page
     assert (tmp_path / "figures" / "probes_by_layer.png").is_file()
     row = table[(table["target"] == "age") & (table["layer"] == "all layers")].set_index("encoder")
-    assert f"<td>{row['value']['trained']:.2f} (" in page
     metrics = json.loads((tmp_path / "age" / "metrics.json").read_text())["fold_10"]
     assert metrics["all_layers"]["r2"]["value"] == row["value"]["trained"]
     assert metrics["all_layers_untrained"]["r2"]["high"] == row["high"]["untrained"]
     assert json.loads((tmp_path / "height" / "metrics.json").read_text())["fold_10"] == {}
-    assert results["height"].skipped in page
 
 
 def test_the_first_table_of_the_overview_has_a_column_for_each_control(session: Session, results) -> None:
     head, first = re.findall(r"<tr>(.*?)</tr>", (session.path / "overview.html").read_text(), re.S)[:2]
     names = re.findall(r"<th[^>]*>(.*?)</th>", head)
-    assert names == ["target", "metric", "probe", "baseline", "demographics", "untrained", "control task"]
+    assert names == ["target", "metric", "probe", "baseline", "demographics", "untrained", "shuffled labels", "p"]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", first)
-    assert cells[5].startswith(f"{results['age'].metrics['untrained']['r2']:.2f} (")
+    assert cells[5].startswith(f"{results['age'].comparison.metrics['untrained']['r2']['value']:.2f} (")
 
 
-def test_devices_are_no_bins(world) -> None:
+def test_devices_are_classes_in_the_report(world) -> None:
     device = np.array(["A", "B", "C"])[np.arange(len(world.records)) % 3]
-    target = Target("device", words=("A", "B", "C"))
+    target = Target("device", categories=("A", "B", "C"))
     records = world.records.assign(device=device)
     report = report_text(fit_probes(world.noise, records, seed=1, targets=(target,), resamples=10)["device"])
-    assert "For each device: A, B, C:" in report
-    assert "In bins" not in report
+    assert "Classes of device: A, B, C" in report
 
 
-def test_table_has_a_row_for_each_target_and_encoder(results) -> None:
+def test_the_table_has_a_row_per_target_source_and_metric(results) -> None:
     table = probe_table(results)
-    assert list(table.loc["age"].index) == ["probe", "baseline", "demographics", "untrained", "control_task"]
-    assert table["r2"]["age", "probe"] == results["age"].metrics["probe"]["r2"]
-    assert table["r2_low"]["age", "probe"] < table["r2"]["age", "probe"] < table["r2_high"]["age", "probe"]
-    assert np.isnan(table["auc"]["age", "probe"])
-    assert table["unit"]["age", "probe"] == "years"
-    assert "height is known for 0 records" in table["skipped"]["height", "probe"]
-    assert table.loc["height", ["r2", "mae"]].isna().all(axis=None)
+    rows = table[(table["target"] == "age") & (table["metric"] == "r2")].set_index("source")
+    assert list(rows.index) == ["probe", "baseline", "demographics", "untrained", "shuffled_labels"]
+    found = results["age"].comparison
+    assert rows["value"]["probe"] == found.metrics["probe"]["r2"]["value"]
+    assert rows["low"]["probe"] < rows["value"]["probe"] < rows["high"]["probe"]
+    assert rows["p_adjusted"]["probe"] == found.p_adjusted
+    assert rows["difference"]["untrained"] == pytest.approx(rows["value"]["probe"] - rows["value"]["untrained"])
+    assert set(table.loc[table["metric"] == "mae", "unit"]) == {"years"}
+    skipped = table[table["target"] == "height"]
+    assert skipped["value"].isna().all()
+    assert "height is known for 0 records" in skipped["description"].iloc[0]
     readable = readable_table(results)
-    assert readable["R2"]["age", "probe"].startswith(f"{table['r2']['age', 'probe']:.2f} (")
-    assert readable["mean absolute error"]["age", "probe"].endswith(") years")
-    assert readable["R2"]["sex", "probe"] == ""
-    assert "height" not in readable.index.get_level_values("target")
+    assert readable["probe"]["age"].startswith(f"{rows['value']['probe']:.2f} (")
+    assert readable["metric"].to_dict() == {"age": "R2", "sex": "AUC"}
 
 
-def test_overview_says_what_each_probe_shows_and_its_links_are_there(session: Session, results) -> None:
+def test_the_overview_summarises_each_probe_and_its_links_exist(session: Session) -> None:
     page = (session.path / "overview.html").read_text()
-    assert "No probe: height is known for 0 records" in page
-    assert "beyond what these controls tell" in page
+    assert "no probe: height is known for 0 records" in page
+    assert "linearly present" in page
     links = re.findall(r'(?:href|src)="([^"#]+)"', page)
-    assert "age/figures/bland_altman.png" in links
+    assert {"age/figures/bland_altman.png", "figures/probe_comparison.png", "probes.parquet"} <= set(links)
     for link in links:
         assert (session.path / link).is_file(), link

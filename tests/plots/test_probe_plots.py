@@ -49,7 +49,9 @@ def test_classes_are_counted_by_their_true_class() -> None:
 
 
 def test_probabilities_are_drawn_by_sex() -> None:
-    figure = plots.probe_probability(np.array([True, False, True]), np.array([0.9, 0.2, 0.4]))
+    figure = plots.probe_probability(
+        np.array([True, False, True]), np.array([0.9, 0.2, 0.4]), categories=("male", "female")
+    )
     axes = figure.axes[0]
     assert axes.get_xlabel() == "predicted probability of 'female'"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["male (1)", "female (2)"]
@@ -64,31 +66,25 @@ def comparison_table() -> pd.DataFrame:
         ("age", "baseline"): {"r2": -0.001, "accuracy": 0.2},
         ("sex", "probe"): {"auc": 0.8, "accuracy": 0.7},
         ("sex", "baseline"): {"auc": 0.5, "accuracy": 0.5},
-        ("height", "probe"): {},
+        ("height", "probe"): {"r2": np.nan},
     }
-    table = pd.DataFrame(list(rows.values()), columns=["r2", "auc", "accuracy", "f1"])
-    for metric in list(table):
-        table[f"{metric}_low"], table[f"{metric}_high"] = table[metric] - 0.05, table[metric] + 0.05
-    table.index = pd.MultiIndex.from_tuples(rows, names=["target", "encoder"])
-    return table
+    table = pd.DataFrame(
+        [(*key, metric, value) for key, values in rows.items() for metric, value in values.items()],
+        columns=["target", "source", "metric", "value"],
+    )
+    return table.assign(low=table["value"] - 0.05, high=table["value"] + 0.05)
 
 
 def test_comparison_has_a_panel_for_each_target_and_a_line_for_each_control() -> None:
     figure = plots.probe_comparison(comparison_table())
     assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == ["age: R²", "sex: AUC"]
     age, sex = figure.axes
-    assert [label.get_text() for label in age.get_yticklabels()] == ["probe", "untrained encoder", "mean or commonest"]
+    names = [label.get_text() for label in age.get_yticklabels()]
+    assert names == ["probe", "untrained encoder", "mean or most frequent"]
     assert [text.get_text() for text in age.texts] == ["0.50", "0.20", "0.00"]
     np.testing.assert_allclose(age.lines[0].get_xdata(), [0.45, 0.55])
     assert [text.get_text() for text in sex.texts] == ["0.80", "0.50"]
     FigureCanvasAgg(figure).draw()
-
-
-def test_what_was_kept_from_the_control_of_measures_stands_below() -> None:
-    table = comparison_table().assign(left_out="")
-    assert not plots.probe_comparison(table).get_supxlabel()
-    table.loc[("age", "untrained"), "left_out"] = "heart_rate, qt"
-    assert plots.probe_comparison(table).get_supxlabel() == "Age: ECG measures without heart_rate, qt"
 
 
 def test_comparison_of_chosen_metrics() -> None:

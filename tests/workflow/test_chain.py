@@ -81,7 +81,7 @@ def test_every_step_leaves_what_the_design_says(chain: pipeline.Chain) -> None:
         chain.dataset
     )
     (training,), (probes,) = chain.training, chain.probes
-    assert names(training) - {".lock"} == SESSION_FILES | {"embeddings"}
+    assert names(training) - {".lock"} == SESSION_FILES | {"cache"}
     assert {"age", "sex", "height", "weight", "DONE", "config.json", "environment.json", "notes.txt"} <= names(probes)
     assert {"overview.html", "map.html", "figures"} <= names(probes)
     assert {"training_log.txt", "classification_report.txt", "metrics.json"} <= names(probes / "age")

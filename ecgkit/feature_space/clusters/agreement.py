@@ -1,168 +1,48 @@
-"""How far clusters agree with classes, of which a record may carry several, and with who and what was recorded."""
+"""What clusters agree with: classes, of which a record may carry several, patients' characteristics, and recordings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import entropy, random_table
+from sklearn.metrics.cluster import expected_mutual_information
 
+from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.subgroups import NOISE_COLUMNS, noted_noise
-from ecgkit.feature_space.clusters.fit import NOISE, Clusters
-from ecgkit.feature_space.clusters.tables import (
-    adjusted_mutual_information,
-    adjusted_rand,
-    against_chance,
-    contingency,
-    permuted_tables,
-    table_purity,
-)
+from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.standardize import fold_rows
+from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import benjamini_hochberg
 
 EXACTLY_ONE = "exactly one class"
-"""The partition of `partitions` for the records that carry one class and no other."""
-
-ALL_RECORDS = "all"
-"""The row of `cluster_composition` for all clusters together."""
-
-NO_CLUSTER = "noise"
-"""The row of `cluster_composition` for the records in no cluster, where there are any."""
+"""The partition of the records that carry one class and no other."""
 
 BANDS = {"age": 10, "height": 10, "weight": 10}
-"""Width of the bands of numbers, in years, cm and kg."""
+"""Width of the bands of quantities, in years, cm and kg."""
 
+FACTORS = ("device", "site", "noise", "age band", "sex")
+"""What clusters may follow instead of the diagnosis."""
 
-def purity(assigned: NDArray[np.integer], truth: NDArray[np.integer]) -> float:
-    """Give the share of the records that are of the commonest kind of their cluster.
+QUESTIONS = ("diagnosis", "diagnosis given factor", "factor", "factor given diagnosis")
 
-    Parameters
-    ----------
-    assigned : ndarray of int, shape (records,)
-        Clusters, counted from 0.
-    truth : ndarray of int or bool, shape (records,)
-        Kinds, counted from 0.
-
-    Returns
-    -------
-    float
-        Between the share of the commonest kind of all and 1; NaN without records.
-
-    References
-    ----------
-    Manning, Raghavan and Schütze, "Introduction to Information Retrieval", section 16.3, 2008.
-    """
-    if not len(truth):
-        return float("nan")
-    return float(table_purity(contingency(assigned, truth)[None])[0])
-
-
-def agreement(
-    assigned: NDArray[np.integer], truth: NDArray[np.integer], *, seed: int, n_permutations: int = 200
-) -> dict[str, float]:
-    """Say how far clusters agree with one partition of the same records, and what chance alone would give.
-
-    Parameters
-    ----------
-    assigned : ndarray of int, shape (records,)
-        Clusters; noise, -1, counts as one more.
-    truth : ndarray of int or bool, shape (records,)
-        Kinds.
-    seed : int
-        Seed of the permutations.
-    n_permutations : int, default 200
-        How often the kinds are shuffled over the records.
-
-    Returns
-    -------
-    dict of str to float
-        ``ami`` and ``ari``, 0 for chance and 1 for the same partition, each with ``_permuted`` and ``_high``, the mean
-        and the 97.5th percentile over the permutations, and ``_p``, the one-sided p value, at least 1 /
-        (n_permutations + 1); ``purity``, which nothing corrects for chance, beside ``purity_majority`` (of one single
-        cluster) and ``purity_permuted`` (mean over the permutations). All NaN if the records are fewer than two or all
-        of one kind.
-
-    References
-    ----------
-    Hubert and Arabie, "Comparing partitions", J. Classification 2 (1985), doi:10.1007/BF01908075; Vinh, Epps and
-    Bailey, J. Mach. Learn. Res. 11 (2010), 2837-2854.
-    """
-    if len(truth) < 2 or len(np.unique(truth)) < 2:
-        return dict.fromkeys(_AGREEMENT, float("nan"))
-    table = contingency(assigned, truth)[None]
-    permuted = permuted_tables(table[0], n_permutations, np.random.default_rng(seed))
-    values: list[float] = []
-    for measure in (adjusted_mutual_information, adjusted_rand):
-        observed = float(measure(table)[0])
-        values += [observed, *against_chance(observed, measure(permuted))]
-    values += [
-        float(table_purity(table)[0]),
-        float(table.sum(axis=1).max() / table.sum()),
-        float(table_purity(permuted).mean()) if n_permutations else float("nan"),
-    ]
-    return dict(zip(_AGREEMENT, values, strict=True))
-
-
-_AGREEMENT = (
-    *("ami", "ami_permuted", "ami_high", "ami_p"),
-    *("ari", "ari_permuted", "ari_high", "ari_p"),
-    *("purity", "purity_majority", "purity_permuted"),
-)
-
-
-def cluster_composition(
-    clusters: Clusters,
-    records: pd.DataFrame,
-    labels: pd.DataFrame,
-    *,
-    folds: tuple[int, ...] | None = (TEST_FOLD,),
-) -> pd.DataFrame:
-    """Count what each cluster holds.
-
-    Parameters
-    ----------
-    clusters : Clusters
-        What `fit_clusters` gave for these records.
-    records : DataFrame
-        The records, in the same order; column ``fold``.
-    labels : DataFrame of bool
-        One column a class, the same order.
-    folds : tuple of int or None, default (10,)
-        The folds to read; None for all.
-
-    Returns
-    -------
-    DataFrame
-        Index ``cluster``: 0 to k - 1, then ``"all"``. Column ``records``, then for each class the number of the
-        cluster's records that carry it; a record with several classes counts for each.
-
-    Raises
-    ------
-    EcgkitError
-        If no record is in the folds.
-    """
-    rows = fold_rows(records, folds)
-    assigned = clusters.assigned[rows]
-    names = [*range(clusters.k), *([NOISE] if (assigned == NOISE).any() else [])]
-    truth = labels.iloc[rows].astype(np.int64).reset_index(drop=True)
-    counts = truth.groupby(assigned).sum().reindex(names, fill_value=0)
-    counts.insert(0, "records", [int((assigned == name).sum()) for name in names])
-    everything = counts.sum().to_frame(ALL_RECORDS).T
-    return pd.concat([counts.rename(index={NOISE: NO_CLUSTER}), everything]).rename_axis("cluster")
+N_PERMUTATIONS = 2000
+"""So many that the smallest p value is below 0.05 also after the correction for the number of partitions."""
 
 
 def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Make all partitions of the records that clusters may follow.
+    """Return all partitions of the records that clusters may follow.
 
     Parameters
     ----------
     records : DataFrame
-        Of ``age`` (years), ``sex``, ``height`` (cm), ``weight`` (kg), ``device``, ``site`` and the remarks on quality,
-        such as ``baseline_drift``, those that there are. Age over 89 is 90, and so in the band from 90 on.
+        With ``age`` (years), ``sex``, ``height`` (cm), ``weight`` (kg), ``device``, ``site`` and remarks on quality
+        such as ``baseline_drift``, as far as known. Age over 89 is 90, and so in the band from 90 on.
     labels : DataFrame of bool
-        The classes that the model was trained on, in the same order.
+        The classes of the model, in the same order.
     subclasses : DataFrame of bool, optional
         Finer classes, in the same order.
 
@@ -170,8 +50,7 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
     -------
     DataFrame of str, blank where unknown
         Columns ``(group, partition)``: each class alone and `EXACTLY_ONE` in the groups ``class`` and ``subclass``;
-        age, height and weight in bands of ten and sex in ``person``; device, site and noise (noted or not,
-        `ecgkit.evaluation.subgroups.noted_noise`) in ``recording``.
+        age, height and weight in bands of ten and sex in ``person``; device, site and noise in ``recording``.
     """
     columns: dict[tuple[str, str], pd.Series] = {}
     for group, table in (("class", labels), ("subclass", subclasses)):
@@ -193,7 +72,7 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
 
 
 def _class_partitions(labels: pd.DataFrame) -> dict[str, pd.Series]:
-    """Make one partition a class, and that of the records with exactly one."""
+    """Return one partition per class, and that of the records with exactly one."""
     truth = labels.to_numpy(dtype=bool)
     names = {str(name): labels[name].map({True: str(name), False: f"no {name}"}) for name in labels.columns}
     only = np.array(labels.columns, dtype=object)[truth.argmax(axis=1)]
@@ -201,20 +80,14 @@ def _class_partitions(labels: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _bands(values: pd.Series, width: int) -> pd.Series:
-    """Cut numbers into bands, named after their lowest and highest whole number."""
+    """Cut quantities into bands, named after their lowest and highest whole number."""
     low = np.floor(values.to_numpy(dtype=np.float64) / width) * width
     names = [f"{start:.0f} to {start + width - 1:.0f}" if np.isfinite(start) else None for start in low]
     return pd.Series(names, values.index, dtype="string")
 
 
 def first_of_patients(records: pd.DataFrame, folds: tuple[int, ...] | None) -> NDArray[np.int64]:
-    """Give the positions of the first record of each patient in some folds; in all where ``folds`` is None.
-
-    Raises
-    ------
-    EcgkitError
-        If there is none.
-    """
+    """Return the rows of the first record of each patient in some folds; of all folds if None."""
     rows = fold_rows(records, folds)
     return rows[~records["patient_id"].iloc[rows].duplicated().to_numpy()]
 
@@ -226,13 +99,12 @@ def agreement_table(
     *,
     subclasses: pd.DataFrame | None = None,
     folds: tuple[int, ...] | None = (TEST_FOLD,),
-    n_permutations: int = 2000,
+    n_permutations: int = N_PERMUTATIONS,
 ) -> pd.DataFrame:
-    """Compare the clusters of several methods with everything that is known of the records.
+    """Compare the clusters of several methods with every partition of the records.
 
-    One record a patient is compared, the first in the folds: the records of a patient look alike, and the permutations
-    take records for independent. Unknown values are left out, and so are records with several classes where a
-    partition wants exactly one.
+    One record per patient is compared, the first in the folds: the records of a patient are alike, and the permutations
+    assume independent records. Unknown values are left out, and records with several classes from `EXACTLY_ONE`.
 
     Parameters
     ----------
@@ -241,26 +113,31 @@ def agreement_table(
     records : DataFrame
         The records, in the same order; ``fold``, ``patient_id``, and those of `partitions`.
     labels : DataFrame of bool
-        One column a class, the same order.
+        One column per class, in the same order.
     subclasses : DataFrame of bool, optional
-        Finer classes, the same order.
+        Finer classes, in the same order.
     folds : tuple of int or None, default (10,)
-        The folds to read; None for all.
+        The folds to compare; None for all.
     n_permutations : int, default 2000
-        As `agreement`; the smallest p value must leave room for as many partitions as there are.
+        Random shuffles of the clusters over the records.
 
     Returns
     -------
     DataFrame
         Index ``method``, ``group``, ``partition`` (as `partitions`). Columns: ``records`` compared, ``kinds`` among
-        them, ``clusters`` among them, then those of `agreement`, NaN where all records are of one kind, and
-        ``ami_p_adjusted`` and ``ari_p_adjusted``: to call those up to 0.05 found makes one false find in twenty among
-        all that are found for a method, on average (`ecgkit.stats.multiple_testing.benjamini_hochberg`).
+        them; ``ami``, the adjusted mutual information, 0 on average for chance and 1 for the same partition; its mean
+        ``ami_permuted`` and 97.5th percentile ``ami_high`` over the permutations; the one-sided ``p`` and
+        ``p_adjusted`` (Benjamini and Hochberg, over the partitions of a method). NaN if all records are of one kind.
 
     Raises
     ------
     EcgkitError
         If no record is in the folds.
+
+    References
+    ----------
+    Vinh, Epps and Bailey, "Information theoretic measures for clusterings comparison", J. Mach. Learn. Res. 11
+    (2010), 2837-2854.
     """
     rows = first_of_patients(records, folds)
     known = partitions(records.iloc[rows], labels.iloc[rows], None if subclasses is None else subclasses.iloc[rows])
@@ -270,15 +147,163 @@ def agreement_table(
         codes, kinds = pd.factorize(known[group, name], sort=True)
         for method, clusters in clusterings.items():
             assigned = clusters.assigned[rows][codes >= 0]
-            table[method, group, name] = {
-                "records": len(assigned),
-                "kinds": len(kinds),
-                "clusters": len(np.unique(assigned)),
-                **agreement(assigned, codes[codes >= 0], seed=clusters.seed, n_permutations=n_permutations),
-            }
-    result = pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "kinds": int, "clusters": int})
+            found = _agreement(assigned, codes[codes >= 0], seed=clusters.seed, n_permutations=n_permutations)
+            table[method, group, name] = {"records": len(assigned), "kinds": len(kinds), **found}
+    result = pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "kinds": int})
     result.index = pd.MultiIndex.from_tuples(table, names=["method", "group", "partition"])
-    for measure in ("ami", "ari"):
-        of_method = result.groupby(level="method")[f"{measure}_p"]
-        result[f"{measure}_p_adjusted"] = of_method.transform(benjamini_hochberg)
+    result["p_adjusted"] = result.groupby(level="method")["p"].transform(benjamini_hochberg)
     return result.loc[list(clusterings)]
+
+
+def _agreement(
+    assigned: NDArray[np.integer], truth: NDArray[np.integer], *, seed: int, n_permutations: int
+) -> dict[str, float]:
+    """Return the adjusted mutual information of clusters and kinds, with that of permutations."""
+    names = ("ami", "ami_permuted", "ami_high", "p")
+    if len(truth) < 2 or len(np.unique(truth)) < 2:
+        return dict.fromkeys(names, float("nan"))
+    table = contingency(assigned, truth)
+    permuted = permuted_tables(table, n_permutations, np.random.default_rng(seed))
+    values = adjusted_mutual_information(np.concatenate([table[None], permuted]))
+    return dict(zip(names, (values[0], *_chance(float(values[0]), values[1:])), strict=True))
+
+
+def conditional_information_table(
+    clusters: Clusters,
+    records: pd.DataFrame,
+    labels: pd.DataFrame,
+    *,
+    factors: Sequence[str] = FACTORS,
+    folds: tuple[int, ...] | None = (TEST_FOLD,),
+    n_permutations: int = N_PERMUTATIONS,
+) -> pd.DataFrame:
+    """Measure the information of clusters about the diagnosis given a factor such as the device, and vice versa.
+
+    Clusters that agree with diagnosis and device may follow either, since devices differ in their patients. The
+    conditional mutual information I(cluster; diagnosis | device) is what the clusters tell of the diagnosis among
+    records of the same device; for chance the clusters are shuffled within these. The diagnosis is `EXACTLY_ONE`; one
+    record per patient is used, the first in the folds, of those for which both are known.
+
+    Parameters
+    ----------
+    clusters : Clusters
+        Clusters of these records.
+    records : DataFrame
+        The records, in the same order; ``fold``, ``patient_id``, and those of `partitions`.
+    labels : DataFrame of bool
+        One column per class, in the same order.
+    factors : sequence of str, default device, site, noise, age band and sex
+        Partitions of the records, as named by `partitions`; those that no record knows are left out.
+    folds : tuple of int or None, default (10,)
+        The folds to use; None for all.
+    n_permutations : int, default 2000
+        Shuffles of the clusters, within each stratum.
+
+    Returns
+    -------
+    DataFrame
+        Index ``factor``, ``question`` (``"diagnosis"``, ``"diagnosis given factor"``, ``"factor"``, ``"factor given
+        diagnosis"``). Columns: ``records``; ``information`` in bits; ``chance``, its mean over the permutations;
+        ``beyond`` = information - chance; the one-sided ``p`` and ``p_adjusted`` (Benjamini and Hochberg).
+
+    Raises
+    ------
+    EcgkitError
+        If no record is in the folds, or no factor is known of any.
+
+    References
+    ----------
+    Cover and Thomas, "Elements of information theory", section 2.5, 2006.
+    """
+    rows = first_of_patients(records, folds)
+    known = partitions(records.iloc[rows], labels.iloc[rows]).droplevel("group", axis=1)
+    table = {}
+    for factor in [name for name in factors if name in known]:
+        use = known[[EXACTLY_ONE, factor]].notna().all(axis=1).to_numpy()
+        if not use.any():
+            continue
+        diagnosis, other = (pd.factorize(known[name][use], sort=True)[0] for name in (EXACTLY_ONE, factor))
+        pairs = ((diagnosis, None), (diagnosis, other), (other, None), (other, diagnosis))
+        for question, (target, strata) in zip(QUESTIONS, pairs, strict=True):
+            found = conditional_information(
+                clusters.assigned[rows][use], target, strata, seed=clusters.seed, n_permutations=n_permutations
+            )
+            table[factor, question] = {"records": int(use.sum()), **found}
+    if not table:
+        raise EcgkitError(f"{', '.join(factors)}: known of no record with a diagnosis; choose another factor")
+    result = pd.DataFrame.from_dict(table, orient="index").astype({"records": int})
+    result.index = pd.MultiIndex.from_tuples(table, names=["factor", "question"])
+    return result.assign(p_adjusted=benjamini_hochberg(result["p"]))
+
+
+def conditional_information(
+    assigned: NDArray[np.integer],
+    target: NDArray[np.integer],
+    strata: NDArray[np.integer] | None = None,
+    *,
+    seed: int,
+    n_permutations: int,
+) -> dict[str, float]:
+    """Return I(cluster; target | stratum) in bits, with that of clusters shuffled within the strata."""
+    names, stratum = np.unique(np.zeros(len(target)) if strata is None else strata, return_inverse=True)
+    random = np.random.default_rng(seed)
+    information, permuted = 0.0, np.zeros(n_permutations)
+    for i in range(len(names)):
+        rows = stratum == i
+        table, share = contingency(assigned[rows], target[rows]), float(rows.mean()) / np.log(2)
+        if min(table.shape) > 1:
+            information += share * float(mutual_information(table[None])[0])
+            permuted += share * mutual_information(permuted_tables(table, n_permutations, random))
+    chance, _, p = _chance(information, permuted)
+    return {"information": information, "chance": chance, "beyond": information - chance, "p": p}
+
+
+def contingency(one: NDArray[np.integer], other: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Count the records of each pair of kinds, shape (kinds of one, kinds of other)."""
+    rows, row = np.unique(one, return_inverse=True)
+    columns, column = np.unique(other, return_inverse=True)
+    counts = np.bincount(row * len(columns) + column, minlength=len(rows) * len(columns))
+    return counts.reshape(len(rows), len(columns)).astype(np.int64)
+
+
+def permuted_tables(table: NDArray[np.int64], number: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the contingency tables of shuffled records, in a time that does not depend on their number.
+
+    Shuffling keeps the margins, and every shuffle is equally likely (Patefield, "Algorithm AS 159: an efficient method
+    of generating random r x c tables", Appl. Stat. 30 (1981), doi:10.2307/2346669).
+    """
+    if not number or not table.size:
+        return np.zeros((number, *table.shape), dtype=np.int64)
+    if min(table.shape) == 1:  # SciPy's random_table is wrong for a single row
+        return np.repeat(table[None], number, axis=0)
+    drawn = random_table(table.sum(axis=1), table.sum(axis=0)).rvs(size=number, random_state=random)
+    return np.asarray(drawn).astype(np.int64).reshape(number, *table.shape)
+
+
+def mutual_information(tables: NDArray[np.int64]) -> Floats:
+    """Return the mutual information of rows and columns of each table in nats, shape (tables,)."""
+    if not len(tables):
+        return np.zeros(0)
+    rows, columns = entropy(tables.sum(axis=2), axis=1), entropy(tables.sum(axis=1), axis=1)
+    both = entropy(tables.reshape(len(tables), -1), axis=1)
+    return np.maximum(rows + columns - both, 0.0)
+
+
+def adjusted_mutual_information(tables: NDArray[np.int64]) -> Floats:
+    """Return the adjusted mutual information of tables with the same margins, which share one expectation.
+
+    With the arithmetic mean of both entropies, as in scikit-learn; shape (tables,).
+    """
+    first = tables[0]
+    expected = expected_mutual_information(first, int(first.sum()))
+    room = (entropy(first.sum(axis=1)) + entropy(first.sum(axis=0))) / 2 - expected
+    # If chance alone reaches the maximum, 0 / 0 is the same partition.
+    return (mutual_information(tables) - expected) / room if room > 1e-12 else np.ones(len(tables))
+
+
+def _chance(observed: float, permuted: Floats) -> tuple[float, float, float]:
+    """Return mean and 97.5th percentile of the permutations, and the one-sided p value (Phipson and Smyth 2010)."""
+    if not len(permuted):
+        return float("nan"), float("nan"), float("nan")
+    p = (1 + int((permuted >= observed - 1e-12).sum())) / (1 + len(permuted))
+    return float(permuted.mean()), float(np.percentile(permuted, 97.5)), p

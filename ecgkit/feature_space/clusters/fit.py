@@ -24,7 +24,7 @@ from ecgkit.feature_space.standardize import (
 from ecgkit.stats.folds import TEST_FOLD
 
 NOISE = -1
-"""The cluster of a record that HDBSCAN puts into none."""
+"""The cluster of a record that HDBSCAN assigns to none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class Clusters:
     Attributes
     ----------
     assigned : ndarray of int64, shape (records,)
-        The cluster of each record, 0 to k - 1; cluster 0 holds the most of the records that the clusters were fitted
-        on, then falling. -1 for a record in none, which only HDBSCAN knows.
+        The cluster of each record, 0 to k - 1, by falling number of the records that the clusters were fitted on; -1
+        for a record in none (HDBSCAN only).
     centres : ndarray of float32, shape (k, features)
         Centres of the standardised embeddings.
     scaler : Scaler
@@ -50,7 +50,7 @@ class Clusters:
     n_fitted : int
         The number of records of folds 1-8 that the clusters were fitted on.
     n_components : int
-        The number of principal components that the method saw; 0 for the standardised embeddings themselves.
+        Number of principal components that were clustered; 0 for the standardised embeddings.
     """
 
     assigned: NDArray[np.int64]
@@ -67,11 +67,6 @@ class Clusters:
         """The number of clusters, noise not counted."""
         return len(self.centres)
 
-    @property
-    def noise_share(self) -> float:
-        """The share of all records that are in no cluster."""
-        return float((self.assigned == NOISE).mean())
-
 
 def fit_clusters(
     embeddings: NDArray[np.floating], records: pd.DataFrame, *, k: int, seed: int, n_init: int = 10
@@ -81,11 +76,11 @@ def fit_clusters(
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record.
+        One row per record.
     records : DataFrame
         The records, in the same order; column ``fold``.
     k : int
-        Number of clusters; the number of classes is where to start.
+        Number of clusters.
     seed : int
         Seed of the starts.
     n_init : int, default 10
@@ -98,7 +93,7 @@ def fit_clusters(
     Raises
     ------
     EcgkitError
-        If ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings are not as they should be.
+        If ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings do not fit.
     """
     check_embeddings(embeddings, records)
     training = training_rows(records)
@@ -124,19 +119,13 @@ def fit_kmeans(points: NDArray[np.float32], *, k: int, n_init: int, seed: int) -
 
 
 def check_k(k: int, n_records: int) -> None:
-    """Refuse a number of clusters that cannot be had.
-
-    Raises
-    ------
-    EcgkitError
-        If ``k`` is not between 2 and the number of records.
-    """
+    """Raise EcgkitError if ``k`` is not between 2 and the number of records."""
     if not 2 <= k <= n_records:
         raise EcgkitError(f"k is {k}: give a number of clusters from 2 to {n_records}, the records in folds 1-8")
 
 
 def _by_size(found: NDArray[np.integer], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the clusters from the largest to the smallest, and the place of each cluster in that order."""
+    """Return the clusters from the largest to the smallest, and the rank of each cluster."""
     order = np.argsort(-np.bincount(found[found >= 0], minlength=k), kind="stable")
     rank = np.empty(k, dtype=np.int64)
     rank[order] = np.arange(k)
@@ -160,7 +149,7 @@ def fit_ward(
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record.
+        One row per record.
     records : DataFrame
         The records, in the same order; column ``fold``.
     k : int
@@ -180,7 +169,7 @@ def fit_ward(
     Raises
     ------
     EcgkitError
-        If ``k`` is not between 2 and the number of records in the sample, or the embeddings are not as they should be.
+        If ``k`` is not between 2 and the number of records in the sample, or the embeddings do not fit.
 
     References
     ----------
@@ -207,16 +196,16 @@ def fit_hdbscan(
     max_records: int | None = None,
     n_components: int = 10,
 ) -> Clusters:
-    """Find dense groups with HDBSCAN, and give every other record the cluster of its nearest neighbour.
+    """Find dense groups with HDBSCAN, and assign every other record to the cluster of its nearest neighbour.
 
-    The number of clusters is found, not given, and a record between the dense groups is in none: noise stays -1, and a
-    record whose nearest neighbour is noise is noise. Distances say little about density in many dimensions, so that
-    few principal components are taken.
+    The number of clusters is found, and a record between the dense groups is in none: noise stays -1, and a record
+    whose nearest neighbour is noise is noise. Density is hard to estimate in many dimensions, so few principal
+    components are used.
 
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record.
+        One row per record.
     records : DataFrame
         The records, in the same order; column ``fold``.
     seed : int
@@ -241,7 +230,7 @@ def fit_hdbscan(
     ------
     EcgkitError
         If a size is below 2 (1 for ``min_samples``), there are fewer than two records in the sample, or the embeddings
-        are not as they should be.
+        do not fit.
 
     References
     ----------
@@ -268,15 +257,7 @@ def fit_hdbscan(
 
 
 def training_sample(records: pd.DataFrame, max_records: int | None, seed: int) -> NDArray[np.int64]:
-    """Give the positions of a random sample of the records of folds 1-8, in their order; of all, where few enough.
-
-    All are taken where ``max_records`` is None.
-
-    Raises
-    ------
-    EcgkitError
-        If there is none in folds 1-8, or fewer than two are asked for.
-    """
+    """Return the rows of a random sample of the records of folds 1-8, in order; of all if None or few enough."""
     if max_records is not None and max_records < 2:
         raise EcgkitError(f"max_records is {max_records}: give 2 or more")
     training = np.flatnonzero(training_rows(records))
@@ -284,21 +265,7 @@ def training_sample(records: pd.DataFrame, max_records: int | None, seed: int) -
 
 
 def principal_components(points: NDArray[np.float32], training: NDArray[np.bool_], number: int) -> NDArray[np.float32]:
-    """Project onto the principal components of the training records; leave so few features or none (0) as they are.
-
-    Parameters
-    ----------
-    points : ndarray of float32, shape (records, features)
-        Standardised embeddings.
-    training : ndarray of bool, shape (records,)
-        Which records the components are fitted on.
-    number : int
-        How many components.
-
-    Returns
-    -------
-    ndarray of float32, shape (records, number or features)
-    """
+    """Project standardised embeddings onto components of the training records; 0 leaves the features as they are."""
     if not 0 < number < min(points.shape[1], int(training.sum())):
         return points
     with threadpool_limits(limits=1):
@@ -308,7 +275,7 @@ def principal_components(points: NDArray[np.float32], training: NDArray[np.bool_
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """The records as a method sees them: standardised, and projected where asked for."""
+    """The records as input of a method: standardised, and projected if requested."""
 
     scaler: Scaler
     standardised: NDArray[np.float32]
@@ -318,7 +285,7 @@ class _Space:
     seed: int
 
     def clusters(self, assigned: NDArray[np.int64], method: str) -> Clusters:
-        """Name clusters after their rank by size in the sample, and take their centres in folds 1-8."""
+        """Sort clusters by their size in the sample, and take their centres in folds 1-8."""
         k = int(assigned.max()) + 1
         _, rank = _by_size(assigned[self.sample], k)
         renamed = np.append(rank, NOISE)[assigned]  # -1 is the last
@@ -338,7 +305,7 @@ class _Space:
 def _space(
     embeddings: NDArray[np.floating], records: pd.DataFrame, *, n_components: int, max_records: int | None, seed: int
 ) -> _Space:
-    """Standardise, project if asked for, and draw the sample."""
+    """Standardise, project if requested, and draw the sample."""
     if n_components < 0:
         raise EcgkitError(f"n_components is {n_components}: give a number of components, or 0 for the features")
     check_embeddings(embeddings, records)
@@ -352,7 +319,7 @@ def _space(
 def cluster_centres(
     standardised: NDArray[np.float32], assigned: NDArray[np.int64], training: NDArray[np.bool_], k: int
 ) -> tuple[NDArray[np.float32], float]:
-    """Give the mean of each cluster in folds 1-8, NaN where it has no record, and the squared distances, summed."""
+    """Return the mean of each cluster in folds 1-8, NaN if it has no record, and the sum of squared distances."""
     centres = np.full((k, standardised.shape[1]), np.nan, dtype=np.float32)
     inertia = 0.0
     for cluster in range(k):
@@ -367,7 +334,7 @@ def cluster_centres(
 def methods_table(
     clusterings: Mapping[str, Clusters], records: pd.DataFrame, *, folds: tuple[int, ...] | None = (TEST_FOLD,)
 ) -> pd.DataFrame:
-    """Say what several methods were given and what they found.
+    """Compare the clusters of several methods.
 
     Parameters
     ----------

@@ -25,21 +25,20 @@ def k_selection(
     max_records: int = 3000,
     n_components: int = 50,
     n_repeats: int = 8,
-    reference: bool = True,
 ) -> pd.DataFrame:
-    """Fit KMeans for several numbers of clusters, and again and again for each, to see whether the same is found.
+    """Fit KMeans for several numbers of clusters, and repeatedly for each, to measure its stability.
 
-    A number of clusters is stable if fits that should not differ do not: over seeds (the starts differ, the records
-    are the same), and over bootstraps of patients (the records differ, and the fit assigns all of them). Two solutions
-    are compared by the adjusted Rand index. Few clusters can be stable, and have a silhouette above 0, without any
-    structure: both stand beside those of a normal distribution with the same covariance, which has no clusters.
+    A number of clusters is stable if fits on bootstraps of patients, which assign all records, find the same clusters.
+    Two solutions are compared by the adjusted Rand index. Few clusters can be stable, and have a silhouette above 0,
+    without any structure: both are compared with those of a normal distribution with the same covariance, which has no
+    clusters.
 
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record.
+        One row per record.
     records : DataFrame
-        The records, in the same order; columns ``fold`` and ``patient_id``. Only folds 1-8 are looked at.
+        The records, in the same order; columns ``fold`` and ``patient_id``. Only folds 1-8 are used.
     ks : sequence of int, default 2 to 12
         Numbers of clusters.
     seed : int
@@ -52,23 +51,20 @@ def k_selection(
     n_components : int, default 50
         Of more features so many principal components of folds 1-8 are taken; 0 takes the features.
     n_repeats : int, default 8
-        Number of fits with other seeds, and of bootstraps; with fewer than 2 the stability is NaN.
-    reference : bool, default True
-        Whether to do the same with normally distributed points, which takes half as long again.
+        Number of bootstraps; with fewer than 2 the stability is NaN.
 
     Returns
     -------
     DataFrame
-        One row a number of clusters: ``k``, ``inertia`` (the sum over these records), ``silhouette`` (-1 to 1,
-        higher is better separated), and the adjusted Rand index of pairs of solutions, 1 for the same and 0 for
-        chance: ``stability_seeds`` and ``stability_bootstraps``, the means over all pairs, each with ``_low`` and
-        ``_high``, the percentiles 2.5 and 97.5 of the pairs. ``silhouette_reference`` and ``stability_reference``
-        (over bootstraps) are those of the normal distribution, NaN where not asked for.
+        One row per number of clusters: ``k``, ``inertia`` (the sum over these records), ``silhouette`` (-1 to 1, higher
+        is better separated), ``stability``, the mean adjusted Rand index of pairs of solutions, 1 for the same and 0
+        for chance, with ``stability_low`` and ``stability_high``, the percentiles 2.5 and 97.5 of the pairs, and
+        ``silhouette_reference`` and ``stability_reference``, those of the normal distribution.
 
     Raises
     ------
     EcgkitError
-        If a ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings are not as they should be.
+        If a ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings do not fit.
 
     References
     ----------
@@ -84,36 +80,30 @@ def k_selection(
     sample = training_sample(records, max_records, seed)
     points = principal_components(standardised, training_rows(records), n_components)[sample]
     patients = records["patient_id"].to_numpy()[sample]
-    normal = _without_clusters(points, seed) if reference else None
+    normal = _without_clusters(points, seed)
     rows = []
     for k in ks:
         check_k(k, len(points))
-        model = fit_kmeans(points, k=k, n_init=n_init, seed=seed)
-        over_seeds = [
-            fit_kmeans(points, k=k, n_init=n_init, seed=seed + 1 + repeat).labels_ for repeat in range(n_repeats)
-        ]
-        over_bootstraps = _bootstraps(points, patients, k=k, n_init=n_init, seed=seed, number=n_repeats)
+        model, of_normal = (fit_kmeans(table, k=k, n_init=n_init, seed=seed) for table in (points, normal))
+        stability, stability_reference = (
+            _spread(_bootstraps(table, patients, k=k, n_init=n_init, seed=seed, number=n_repeats))
+            for table in (points, normal)
+        )
         rows.append(
             {
                 "k": k,
                 "inertia": float(model.inertia_),
                 "silhouette": _silhouette(points, model.labels_),
-                **_spread("stability_seeds", over_seeds),
-                **_spread("stability_bootstraps", over_bootstraps),
-                "silhouette_reference": float("nan"),
-                "stability_reference": float("nan"),
+                **dict(zip(("stability", "stability_low", "stability_high"), stability, strict=True)),
+                "silhouette_reference": _silhouette(normal, of_normal.labels_),
+                "stability_reference": stability_reference[0],
             }
         )
-        if normal is not None:
-            found = fit_kmeans(normal, k=k, n_init=n_init, seed=seed).labels_
-            repeated = _bootstraps(normal, patients, k=k, n_init=n_init, seed=seed, number=n_repeats)
-            rows[-1]["silhouette_reference"] = _silhouette(normal, found)
-            rows[-1]["stability_reference"] = _spread("stability", repeated)["stability"]
     return pd.DataFrame(rows)
 
 
 def _silhouette(points: NDArray[np.float32], found: NDArray[np.integer]) -> float:
-    """Give the mean silhouette; NaN for one cluster, or as many as points."""
+    """Return the mean silhouette; NaN for one cluster, or as many as points."""
     can = 1 < len(np.unique(found)) < len(points)
     return float(silhouette_score(points, found)) if can else float("nan")
 
@@ -137,15 +127,15 @@ def _bootstraps(
         drawn = random.multinomial(n_patients, np.full(n_patients, 1 / n_patients))
         rows = np.repeat(np.arange(len(points)), drawn[of_record])
         check_k(k, len(rows))
-        # One seed for all: what differs is the records.
+        # One seed for all: only the records differ.
         solutions.append(fit_kmeans(points[rows], k=k, n_init=n_init, seed=seed).predict(points))
     return solutions
 
 
-def _spread(name: str, solutions: Sequence[NDArray[np.integer]]) -> dict[str, float]:
-    """Compare all pairs of solutions."""
+def _spread(solutions: Sequence[NDArray[np.integer]]) -> tuple[float, float, float]:
+    """Return the mean and the percentiles 2.5 and 97.5 of the adjusted Rand index of all pairs."""
     pairs = [adjusted_rand_score(one, other) for one, other in combinations(solutions, 2)]
     if not pairs:
-        return {name: float("nan"), f"{name}_low": float("nan"), f"{name}_high": float("nan")}
+        return float("nan"), float("nan"), float("nan")
     low, high = np.percentile(pairs, (2.5, 97.5))
-    return {name: float(np.mean(pairs)), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return float(np.mean(pairs)), float(low), float(high)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ecgkit.feature_space.maps.interactive import (
     lead_signals,
-    predicted_probabilities,
     write_interactive_map,
 )
 from ecgkit.feature_space.maps.projections import (
@@ -27,7 +26,6 @@ __all__ = [
     "lead_signals",
     "map_quality",
     "note_of",
-    "predicted_probabilities",
     "project",
     "project_pca",
     "project_tsne",

@@ -144,17 +144,6 @@ def lead_signals(dataset: Dataset, positions: NDArray[np.integer], *, lead: str 
     return microvolts.astype(np.float32) / np.float32(1000)
 
 
-def predicted_probabilities(
-    predictions: pd.DataFrame, records: pd.DataFrame, classes: Sequence[str], *, of: str = "prob"
-) -> pd.DataFrame:
-    """Return the predictions of a session in the order of a table of records, NaN where there are none."""
-    names = [f"{of}_{name}" for name in classes]
-    if missing := [name for name in names if name not in predictions]:
-        raise EcgkitError(f"the predictions have no column {missing[0]!r}: take those of a session with this label set")
-    found = predictions.set_index("record_id")[names].reindex(records["record_id"])
-    return found.set_axis(list(classes), axis=1).reset_index(drop=True)
-
-
 def _check(
     projections: Sequence[Projection], signals: NDArray[np.floating], tables: Mapping[str, pd.DataFrame | None]
 ) -> NDArray[np.int64]:

@@ -1,30 +1,52 @@
-"""Linear probes: what can be read off frozen embeddings, beside what can be read off everything simpler."""
+"""Linear probes: what can be read off frozen embeddings, compared with simpler features."""
 
 from __future__ import annotations
 
-from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, probe_epochs, probe_layers
+from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, probe_epochs, probe_layers, with_all_layers
 from ecgkit.feature_space.probes.fit import ProbeResult, fit_probes
-from ecgkit.feature_space.probes.report import figures, probe_table, readable_table, write_probe_session
-from ecgkit.feature_space.probes.targets import BMI, HEART_RATE, TARGETS, Target, all_targets, join_targets
-from ecgkit.feature_space.probes.task import askable
-from ecgkit.feature_space.probes.words import sentences
+from ecgkit.feature_space.probes.report import (
+    probe_figures,
+    probe_summary,
+    probe_table,
+    readable_table,
+    write_probe_session,
+)
+from ecgkit.feature_space.probes.targets import (
+    AGE,
+    BMI,
+    HEART_RATE,
+    HEIGHT,
+    SEX,
+    TARGETS,
+    WEIGHT,
+    Target,
+    all_targets,
+    join_targets,
+)
+from ecgkit.feature_space.probes.task import check_probeable, probeable
 
 __all__ = [
+    "AGE",
     "ALL_TOGETHER",
     "BMI",
     "HEART_RATE",
+    "HEIGHT",
+    "SEX",
     "TARGETS",
+    "WEIGHT",
     "ProbeResult",
     "Target",
     "all_targets",
-    "askable",
-    "figures",
+    "check_probeable",
     "fit_probes",
     "join_targets",
     "probe_epochs",
+    "probe_figures",
     "probe_layers",
+    "probe_summary",
     "probe_table",
+    "probeable",
     "readable_table",
-    "sentences",
+    "with_all_layers",
     "write_probe_session",
 ]

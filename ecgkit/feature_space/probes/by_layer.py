@@ -1,4 +1,4 @@
-"""Where a target can be read: linear probes layer by layer, and epoch by epoch of a training."""
+"""Linear probes layer by layer of a network, and epoch by epoch of a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
+from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
@@ -19,15 +19,20 @@ from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 TRAINED, UNTRAINED = "trained", "untrained"
 
 ALL_TOGETHER = "all layers"
-"""The name of all layers side by side."""
+"""The name of the concatenation of all layers."""
 
 LAYER_SPLITS = 3
-"""So many splits choose the strength: with thousands of features and many layers, five would take minutes more."""
+"""Number of splits that choose the strength: with thousands of features and many layers, five take minutes more."""
 
 COLUMNS = (
     *("target", "metric", "encoder", "layer", "features", "value", "low", "high"),
     *("change", "change_low", "change_high", "strength", "training", "test", "skipped"),
 )
+
+
+def with_all_layers(layers: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    """Add the concatenation of all layers as the last one; return nothing if there are no layers."""
+    return dict(layers) | ({ALL_TOGETHER: np.concatenate(list(layers.values()), axis=1)} if layers else {})
 
 
 def probe_layers(
@@ -36,11 +41,10 @@ def probe_layers(
     *,
     targets: Sequence[Target] = TARGETS,
     untrained: Mapping[str, NDArray[np.floating]] | None = None,
-    together: str = ALL_TOGETHER,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Read targets off several layers with linear probes: fitted on folds 1-8, read on fold 10.
+    """Fit linear probes on several layers: fitted on folds 1-8, scored on fold 10.
 
     Every layer is standardised, and the strength of each probe is chosen within folds 1-8, with all records of a
     patient on one side. The bootstrap draws the same patients for every layer, so that the change from one layer to
@@ -53,45 +57,42 @@ def probe_layers(
     records : DataFrame
         The records, in the same order; columns ``patient_id``, ``fold`` and the targets.
     targets : sequence of Target, default `TARGETS`
-        What is asked for. With classes, as `join_targets` and `all_targets` make them.
+        What is predicted.
     untrained : mapping of str to ndarray, each of shape (records, features), optional
         The same layers of an untrained network.
-    together : str, default "all layers"
-        The name of all layers side by side, if they are among the layers: no layer comes before them.
     seed : int, default 0
-        Of splits and resamples.
+        Seed of splits and resamples.
     resamples : int, default 1000
-        Of the patients.
+        Bootstrap resamples of the patients.
 
     Returns
     -------
     DataFrame
-        One row for each target, encoder and layer: ``target``, ``metric`` (``"r2"``, or ``"auc"`` of the second word,
-        or of more words the mean), ``encoder`` (``"trained"`` or ``"untrained"``), ``layer``, ``features``, ``value``
-        with ``low`` and ``high`` (95 %), ``change`` from the layer before of the same encoder with ``change_low`` and
-        ``change_high`` (NaN for the first layer and for all together), ``strength`` (the penalty chosen: ``alpha`` of a
-        number, else ``C``), ``training`` and ``test`` (numbers of records), and ``skipped``, the
+        One row for each target, encoder and layer: ``target``, ``metric`` (``"r2"``, or ``"auc"`` of the second
+        category, or for more the mean), ``encoder`` (``"trained"`` or ``"untrained"``), ``layer``, ``features``,
+        ``value`` with ``low`` and ``high`` (95 %), ``change`` from the layer before of the same encoder with
+        ``change_low`` and ``change_high`` (NaN for the first layer and for all layers together), ``strength``
+        (``alpha`` for a quantity, else ``C``), ``training`` and ``test`` (numbers of records), and ``skipped``, the
         reason why there is no value, or empty.
 
     Raises
     ------
     EcgkitError
-        If there is no layer, a layer is not as it should be, a patient is in two parts, folds 1-8 are empty, or a
-        target is not readable.
+        If there is no layer, a layer does not fit the records, a patient is in two splits, or a target is not readable.
 
     References
     ----------
     Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016, arXiv:1610.01644.
     """
     if not layers:
-        raise EcgkitError("there is no layer to probe: give at least one")
+        raise EcgkitError("there is no layer to probe: pass at least one")
     check_patients(records)
     tasks = [make_task(target, records, seed=seed) for target in targets]
     encoders = {TRAINED: layers, UNTRAINED: untrained or {}}
     rows = [
         row
         for encoder, of_encoder in encoders.items()
-        for row in _rows(encoder, of_encoder, records, tasks, together=together, seed=seed, resamples=resamples)
+        for row in _rows(encoder, of_encoder, records, tasks, seed=seed, resamples=resamples)
     ]
     order = {task.target.name: i for i, task in enumerate(tasks)}
     rows.sort(key=lambda row: order[str(row["target"])])
@@ -107,32 +108,28 @@ def probe_epochs(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """Read targets off the embeddings of several epochs of a training.
+    """Fit linear probes on the embeddings of several epochs of a training.
 
     Parameters
     ----------
     epochs : mapping of int to ndarray, each of shape (records, features)
         By the number of the epoch, in any order.
-    records : DataFrame
-        The records, in the same order.
-    targets, seed, resamples
+    records, targets, seed, resamples
         As of `probe_layers`.
     untrained : ndarray, shape (records, features), optional
-        Of a network of the same architecture with fresh weights: what is there before the first epoch.
+        Of a network of the same architecture with fresh weights, before the first epoch.
 
     Returns
     -------
     DataFrame
-        As `probe_layers` gives it, with the column ``epoch`` instead of ``layer``, missing where the network is
-        untrained; ``change`` is from the epoch before.
+        As from `probe_layers`, with the column ``epoch`` instead of ``layer``, missing for the untrained network;
+        ``change`` is from the epoch before.
 
     Raises
     ------
     EcgkitError
-        As `probe_layers`, or if there is no epoch.
+        As `probe_layers`.
     """
-    if not epochs:
-        raise EcgkitError("there is no epoch to probe: train with save_every_epoch, and give the epochs' embeddings")
     table = probe_layers(
         {str(epoch): epochs[epoch] for epoch in sorted(epochs)},
         records,
@@ -151,15 +148,21 @@ def _rows(
     records: pd.DataFrame,
     tasks: Sequence[Task],
     *,
-    together: str,
     seed: int,
     resamples: int,
 ) -> Iterator[dict[str, object]]:
-    """Give the rows of one encoder, layer after layer."""
+    """Yield the rows of one encoder, layer after layer."""
+    rows, patients = np.flatnonzero(training_rows(records)), records["patient_id"].to_numpy()
+    reasons = {task.target.name: task.why_skipped() for task in tasks}
+    problems = {
+        task.target.name: Problem(task.known[rows], is_class=bool(task.target.categories))
+        for task in tasks
+        if not reasons[task.target.name]
+    }
     before: dict[str, tuple[float, Floats]] = {}
     for layer, values in layers.items():
         check_embeddings(values, records)
-        probes = _fit(values, tasks, records, seed)
+        probes = fit_linear(values[rows], problems, patients[rows], seed=seed, n_splits=LAYER_SPLITS)
         for task in tasks:
             name = task.target.name
             row: dict[str, object] = {
@@ -170,32 +173,19 @@ def _rows(
                 "features": values.shape[1],
                 "training": len(task.training),
                 "test": len(task.test),
-                "skipped": task.why_skipped(),
+                "skipped": reasons[name],
             }
             if name in probes:
                 weights = patient_weights(task.patients[task.test], resamples=resamples, seed=seed)
                 found = task.score(task.predict(probes[name], values[task.test]), weights)
                 row |= {"strength": probes[name].strength}
-                row |= _numbers(*found, None if layer == together else before.get(name))
+                row |= _numbers(*found, None if layer == ALL_TOGETHER else before.get(name))
                 before[name] = found
             yield row
 
 
-def _fit(
-    layer: NDArray[np.floating], tasks: Sequence[Task], records: pd.DataFrame, seed: int
-) -> dict[str, LinearProbe]:
-    """Fit the probes of all targets on one layer; sees the records of folds 1-8 only."""
-    rows = np.flatnonzero(training_rows(records))
-    problems = {
-        task.target.name: Problem(task.known[rows], is_class=bool(task.target.words))
-        for task in tasks
-        if not task.why_skipped()
-    }
-    return fit_linear(layer[rows], problems, records["patient_id"].to_numpy()[rows], seed=seed, n_splits=LAYER_SPLITS)
-
-
 def _numbers(value: float, drawn: Floats, before: tuple[float, Floats] | None) -> dict[str, float]:
-    """Give a value with its interval, and its change from the layer before with the paired one."""
+    """Return a value with its interval, and its change from the layer before with the paired one."""
     low, high = interval(drawn)
     numbers = {"value": value, "low": low, "high": high}
     if before is not None:

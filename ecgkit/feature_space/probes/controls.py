@@ -1,4 +1,4 @@
-"""What a probe has to beat: simpler things that can be read, and labels that mean nothing."""
+"""The controls of a probe: simpler features, shuffled labels, and networks trained for the target."""
 
 from __future__ import annotations
 
@@ -10,51 +10,50 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.metrics import Prediction
-from ecgkit.feature_space.probes.targets import TARGETS, Target, align
+from ecgkit.feature_space.probes.targets import AGE, SEX, Target, align
 from ecgkit.stats.identifiers import patient_codes
 
-PROBE, BASELINE, DEMOGRAPHICS, MEASURES = "probe", "baseline", "demographics", "measures"
-UNTRAINED, CONTROL_TASK, PERMUTATION, SUPERVISED = "untrained", "control_task", "permutation", "supervised"
+PROBE, BASELINE, DEMOGRAPHICS, MEASUREMENTS = "probe", "baseline", "demographics", "measurements"
+UNTRAINED, SHUFFLED, PERMUTATION, END_TO_END = "untrained", "shuffled_labels", "permutation", "end_to_end"
 
-ORDER = (PROBE, BASELINE, DEMOGRAPHICS, MEASURES, UNTRAINED, CONTROL_TASK, PERMUTATION, SUPERVISED)
+ORDER = (PROBE, BASELINE, DEMOGRAPHICS, MEASUREMENTS, UNTRAINED, SHUFFLED, PERMUTATION, END_TO_END)
 """The order of reports and figures."""
 
 ANGLES = ("qrs_axis",)
-"""Measures in degrees."""
+"""Measurements in degrees."""
 
-NEAREST = 1e-6
-"""How much a measure has to vary in folds 1-8, as a share of its size, to count as one."""
+MIN_VARIATION = 1e-6
+"""A measurement must vary in folds 1-8 by this share of its size."""
 
 
 def demographics(
     records: pd.DataFrame, target: Target, training: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], str] | None:
-    """Give what age and sex alone say, without the one that is the target.
+    """Return age and sex as features, without the one that is the target.
 
     Parameters
     ----------
     records : DataFrame
-        The records; columns ``age`` and ``sex`` where known.
+        The records; columns ``age`` and ``sex`` if known.
     target : Target
-        What is asked for.
+        What is predicted.
     training : ndarray of int64
-        Positions of the records of folds 1-8.
+        Rows of the records of folds 1-8.
 
     Returns
     -------
     tuple of ndarray of float64, shape (records, features), and str, or None
-        Age and its square, sex, and their product, with the name in words; an unknown age counts as the median, an
-        unknown sex as the share of women, both of folds 1-8. None if there is neither column.
+        Age and its square, sex, and their product, with a description; an unknown age counts as the median, an unknown
+        sex as the share of women, both of folds 1-8. None if there is neither column.
     """
-    age, sex = (target_ for target_ in TARGETS if target_.name in ("age", "sex"))
     parts, names = [], []
-    for source in (age, sex):
+    for source in (AGE, SEX):
         if source.name == target.name or source.name not in records:
             continue
-        values = source.known(records)
+        values = source.values(records)
         known = values[training][np.isfinite(values[training])]
         if len(known):
-            typical = float(np.median(known) if source.kind == "regression" else known.mean())
+            typical = float(np.median(known) if source is AGE else known.mean())
             parts.append(np.where(np.isfinite(values), values, typical) - typical)
             names.append(source.name)
     if not parts:
@@ -64,82 +63,70 @@ def demographics(
         columns.append(parts[0] ** 2)
     if len(parts) == 2:
         columns.append(parts[0] * parts[1])
-    return np.stack(columns, axis=1), " and ".join(names) + " alone"
+    return np.stack(columns, axis=1), f"{' and '.join(names)} alone"
 
 
-def measures_in_words(measures: pd.DataFrame, target: Target) -> str:
-    """Name the control of simple ECG measures, with those that were left out since they tell the target itself."""
-    left_out = [name for name in target.from_measures if name in measures]
-    return "simple ECG measures alone" + (f" (without {', '.join(left_out)})" if left_out else "")
-
-
-def measure_features(
-    measures: pd.DataFrame, records: pd.DataFrame, target: Target, training: NDArray[np.int64]
+def measurement_features(
+    measurements: pd.DataFrame, records: pd.DataFrame, target: Target, training: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    """Give the simple measures of the ECG, without those that are the target.
+    """Return the ECG measurements as features, without those that contain the target.
 
     Parameters
     ----------
-    measures : DataFrame
-        Columns of numbers, with the index of the records.
+    measurements : DataFrame
+        Numeric columns, with the index of the records.
     records : DataFrame
         The records.
     target : Target
-        What is asked for.
+        What is predicted.
     training : ndarray of int64
-        Positions of the records of folds 1-8.
+        Rows of the records of folds 1-8.
 
     Returns
     -------
-    ndarray of float64, shape (records, measures), or None
-        The electrical axis, an angle, is there as its sine and cosine. An unknown measure counts as the median of folds
-        1-8; a measure that folds 1-8 do not know, or that is the same in all of them, is left out. None if no measure
-        remains.
+    ndarray of float64, shape (records, features), or None
+        The electrical axis, an angle, is there as its sine and cosine. An unknown measurement counts as the median of
+        folds 1-8; one that is unknown or constant there is left out. None if none remains.
 
     Raises
     ------
     EcgkitError
-        If a record is missing, or a column is not of numbers.
+        If a record is missing.
     """
-    table = align(measures, records, "measures").drop(columns=list(target.from_measures), errors="ignore")
-    words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
-    if words:
-        raise EcgkitError(f"the measure {words[0]} is not a number: leave the column out")
-    values = _directions(table).to_numpy(dtype=np.float64, na_value=np.nan)
+    table = align(measurements, records, "measurements").drop(columns=list(target.from_measurements), errors="ignore")
+    for name in set(ANGLES) & set(table):  # -179 and 179 degrees are neighbours
+        radians = np.deg2rad(table.pop(name).astype(np.float64))
+        table = table.assign(**{f"{name}_sine": np.sin(radians), f"{name}_cosine": np.cos(radians)})
+    values = table.to_numpy(dtype=np.float64, na_value=np.nan)
     values = np.where(np.isfinite(values), values, np.nan)
     values = values[:, np.isfinite(values[training]).any(axis=0)]
     values = np.where(np.isfinite(values), values, np.nanmedian(values[training], axis=0))
-    varied = values[training].std(axis=0) > NEAREST * np.abs(values[training]).max(axis=0)
+    varied = values[training].std(axis=0) > MIN_VARIATION * np.abs(values[training]).max(axis=0)
     return values[:, varied] if varied.any() else None
 
 
-def _directions(table: pd.DataFrame) -> pd.DataFrame:
-    """Replace angles in degrees by sine and cosine: -179 and 179 are neighbours, which a line cannot see."""
-    for name in ANGLES:
-        if name in table:
-            radians = np.deg2rad(table[name].astype(np.float64))
-            table = table.drop(columns=name).assign(
-                **{f"{name}_sine": np.sin(radians), f"{name}_cosine": np.cos(radians)}
-            )
-    return table
+def describe_measurements(measurements: pd.DataFrame, target: Target) -> str:
+    """Name the control of ECG measurements, with those that were left out because they contain the target."""
+    left_out = [name for name in target.from_measurements if name in measurements]
+    return "ECG measurements alone" + (f" (without {', '.join(left_out)})" if left_out else "")
 
 
 def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> NDArray[np.int64]:
-    """Give each patient the records of another, in their order, from the first again where these are too few.
+    """Assign to each patient the records of another, in their order, repeated if there are too few.
 
     Parameters
     ----------
     patients : ndarray, shape (records,)
-        Who each record is of.
+        The patient of each record.
     number : int
-        How many times.
+        Number of exchanges.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------
     ndarray of int64, shape (number, records)
-        Of which record each record gets what is exchanged.
+        The record whose value each record gets.
     """
     of_record = patient_codes(patients)
     counts = np.bincount(of_record)
@@ -152,21 +139,21 @@ def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> 
     return order[begins[others] + place % counts[others]]
 
 
-def supervised_prediction(
+def end_to_end_prediction(
     target: Target, table: pd.DataFrame, record_ids: Sequence[object], true: Prediction
 ) -> Prediction:
-    """Read what a network that was trained for a target predicts.
+    """Align the predictions of a network that was trained for a target with the records of the probe.
 
     Parameters
     ----------
     target : Target
-        What was asked for: a number or two words.
+        A quantity or two categories.
     table : DataFrame
-        Columns ``record_id`` and ``predicted``, in the target's unit, or the probability of the second word.
+        Columns ``record_id`` and ``predicted``, in the target's unit, or the probability of the second category.
     record_ids : sequence
-        The records that are scored.
+        The records of fold 10 that are scored.
     true : Prediction
-        Any prediction for these records, for what is true.
+        Any prediction for these records, for the true values.
 
     Returns
     -------
@@ -175,22 +162,16 @@ def supervised_prediction(
     Raises
     ------
     EcgkitError
-        If a column or a record is missing, a record is there twice, or the target has more than two classes.
+        If a record is missing or there twice, or the target has more than two classes.
     """
     if target.kind == "multiclass":
+        raise EcgkitError(f"{target.name} has {len(target.classes)} classes: compare quantities or two classes")
+    values = table.drop_duplicates("record_id").set_index("record_id")["predicted"]
+    found = values.reindex(list(record_ids)).to_numpy(dtype=np.float64)
+    if np.isnan(found).any() or len(values) < len(table):
         raise EcgkitError(
-            f"{target.name} has {len(target.words)} classes: pass supervised predictions of numbers or two words"
+            f"the network trained for {target.name} predicts {np.isfinite(found).sum()} of {len(found)} records of "
+            "fold 10, or some twice: train it on the dataset of this session"
         )
-    missing = {"record_id", "predicted"} - set(table)
-    if missing:
-        raise EcgkitError(f"the supervised predictions of {target.name} have no column {sorted(missing)[0]!r}: add it")
-    if table["record_id"].duplicated().any():
-        raise EcgkitError(f"the supervised predictions of {target.name} have a record twice: give one row a record")
-    values = table.set_index("record_id")["predicted"].reindex(list(record_ids)).to_numpy(dtype=np.float64)
-    if np.isnan(values).any():
-        raise EcgkitError(
-            f"the supervised predictions of {target.name} lack {np.isnan(values).sum()} of {len(values)} records of "
-            "fold 10: predict them, too"
-        )
-    codes = target.bin(values) if target.kind == "regression" else (values > 0.5).astype(np.int64)
-    return Prediction(true.true, true.true_codes, values, codes)
+    codes = target.bin(found) if target.kind == "regression" else (found > 0.5).astype(np.int64)
+    return Prediction(true.true, true.true_codes, found, codes)

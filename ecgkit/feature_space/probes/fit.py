@@ -1,4 +1,4 @@
-"""Linear probes on frozen embeddings: what can be read off them, and off what else."""
+"""Linear probes on frozen embeddings, with their controls."""
 
 from __future__ import annotations
 
@@ -9,79 +9,70 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ecgkit.feature_space.probes.comparison import ProbeComparison, adjust_p_values, compare_with_controls
 from ecgkit.feature_space.probes.controls import (
     BASELINE,
-    CONTROL_TASK,
     DEMOGRAPHICS,
-    MEASURES,
+    END_TO_END,
+    MEASUREMENTS,
     PROBE,
-    SUPERVISED,
+    SHUFFLED,
     UNTRAINED,
     demographics,
-    measure_features,
-    measures_in_words,
-    supervised_prediction,
+    describe_measurements,
+    end_to_end_prediction,
+    measurement_features,
 )
-from ecgkit.feature_space.probes.judge import Judgement, adjust, judge
-from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
+from ecgkit.feature_space.probes.linear import N_SPLITS, LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import Prediction
-from ecgkit.feature_space.probes.splits import N_SPLITS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
 from ecgkit.stats.resampling import RESAMPLES
 
 MULTICLASS_SPLITS = 3
-"""So many of the splits choose the strength where there are more than two classes, which take the longest."""
+"""Number of splits that choose the strength for more than two classes, which take the longest."""
 
+VALUE, BINS = "value", "bins"
 Parts = dict[str, LinearProbe]
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeResult:
-    """What the probes of one target found.
+    """The probes of one target.
 
     Attributes
     ----------
     target : Target
-        What was asked for.
+        What is predicted.
     counts : dict of str to int
         ``training`` and ``test`` (known values in folds 1-8 and fold 10), ``training_patients``, ``test_patients``,
-        ``training_unknown``, ``test_unknown`` (left out), and how many of these unknown are ``implausible`` or of a
-        class that is too ``rare``.
+        ``training_unknown``, ``test_unknown`` (left out), and how many of these are ``implausible`` or ``rare``.
     notes : tuple of str
-        What a reader of the numbers has to know, a sentence each.
+        Remarks on the data.
     skipped : str
         Why there are no probes; empty if there are.
-    judgement : Judgement
-        Metrics on fold 10 with intervals, and how the probe stands beside its controls.
+    comparison : ProbeComparison
+        Metrics on fold 10 with intervals, compared with the controls.
     predictions : DataFrame
-        One row a record of fold 10 with a known value: ``record_id`` (if the records have it), ``patient_id``,
-        ``fold``, ``true``, ``true_class``, and for the probe and each control but the shuffled labels, such as
-        ``probe``, its prediction (of two classes the probability of the positive one, of more that of the likeliest)
-        and ``probe_class``. Of several untrained encoders it is that of the first.
+        One row per record of fold 10 with a known value: ``record_id``, ``patient_id``, ``fold``, ``true``,
+        ``true_class``, and for the probe and each control but the shuffled labels, such as ``probe``, its prediction
+        (for two classes the probability of the positive one, for more that of the most probable) and ``probe_class``.
+        For several untrained encoders it is that of the first.
     probes : dict of str to dict of str to LinearProbe
-        For ``"probe"`` and each control that was fitted: ``"value"`` and, for a regression, ``"bins"``.
+        For ``"probe"`` and each control that was fitted: ``"value"`` and, for a quantity, ``"bins"``.
     names : dict of str to str
-        What each control is, in words.
+        Descriptions of the controls.
     """
 
     target: Target
     counts: dict[str, int]
     notes: tuple[str, ...] = ()
     skipped: str = ""
-    judgement: Judgement = field(default_factory=Judgement)
+    comparison: ProbeComparison = field(default_factory=ProbeComparison)
     predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
     probes: dict[str, Parts] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """The metrics on fold 10 without their intervals, by probe or control."""
-        return {
-            source: {metric: entry["value"] for metric, entry in entries.items()}
-            for source, entries in self.judgement.metrics.items()
-        }
 
 
 def fit_probes(
@@ -89,181 +80,159 @@ def fit_probes(
     records: pd.DataFrame,
     *,
     seed: int,
-    untrained: NDArray[np.floating] | Sequence[NDArray[np.floating]] | None = None,
+    untrained: Sequence[NDArray[np.floating]] = (),
     targets: Sequence[Target] = TARGETS,
-    measures: pd.DataFrame | None = None,
-    supervised: Mapping[str, pd.DataFrame] | None = None,
+    measurements: pd.DataFrame | None = None,
+    end_to_end: Mapping[str, pd.DataFrame] | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, ProbeResult]:
-    """Fit linear probes on folds 1-8 and read them on fold 10, each beside its controls.
+    """Fit linear probes on folds 1-8 and score them on fold 10, together with their controls.
 
-    For a number a ridge regression and, on its bins, a multinomial logistic regression; for words a logistic
+    For a quantity a ridge regression and, on its bins, a multinomial logistic regression; for categories a logistic
     regression. Embeddings are standardised, and the strength of the penalty is chosen, within folds 1-8, with all
-    records of a patient on one side of each split. Fold 9 takes no part. A record whose value is unknown is left out
-    and counted. The controls:
+    records of a patient on one side of each split. Fold 9 is not used. A record whose value is unknown is left out and
+    counted. The controls:
 
-    - ``baseline``: the mean, and the commonest class, of folds 1-8;
+    - ``baseline``: the mean, and the most frequent class, of folds 1-8;
     - ``demographics``: a probe on age and sex alone (for age on sex, for sex on age);
-    - ``measures``: a probe on simple measures of the ECG alone, without those that are the target;
+    - ``measurements``: a probe on ECG measurements alone, without those that contain the target;
     - ``untrained``: the same probe on encoders with random weights, the strength chosen on the first of them; of
-      several the probe is held against the best;
-    - ``control_task``: the same probe, of the same strength, on labels exchanged between patients;
-    - ``permutation``: the probe read against values of fold 10 exchanged between patients;
-    - ``supervised``: what a network that was trained for the target predicts.
+      several the probe is compared with the best;
+    - ``shuffled_labels``: the same probe, of the same strength, on labels exchanged between patients;
+    - ``permutation``: the probe scored with values of fold 10 exchanged between patients;
+    - ``end_to_end``: predictions of a network that was trained for the target.
 
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record, from the trained encoder.
+        One row per record, from the trained encoder.
     records : DataFrame
         The records of folds 1-8 and 10, in the same order; columns ``patient_id``, ``fold`` and the targets.
     seed : int
         Seed of the splits, the resamples and the exchanges.
-    untrained : ndarray, shape (records, features), or sequence of them, optional
-        The same records' embeddings from untrained encoders of the same architecture, one a seed.
+    untrained : sequence of ndarray, each of shape (records, features), default ()
+        The same records' embeddings from untrained encoders of the same architecture, one per seed.
     targets : sequence of Target, default `TARGETS`
-        What to ask for.
-    measures : DataFrame, optional
-        Simple measures of the ECG, columns of numbers, with the index of the records.
-    supervised : mapping of str to DataFrame, optional
+        What to predict.
+    measurements : DataFrame, optional
+        ECG measurements with the index of the records.
+    end_to_end : mapping of str to DataFrame, optional
         For some targets, by name: ``record_id`` and ``predicted`` for all records of fold 10.
     resamples : int, default 1000
-        Of the patients of fold 10, for the intervals; as many exchanges for the permutation interval.
+        Bootstrap resamples of the patients of fold 10; as many exchanges for the permutation interval.
 
     Returns
     -------
     dict of str to ProbeResult
         By the target's name. A target that too few records know is there with the reason why it was skipped. The p
-        values are also corrected for the targets being several.
+        values are also corrected for the number of targets.
 
     Raises
     ------
     EcgkitError
-        If a patient is in two parts, the embeddings are not as they should be, folds 1-8 are empty, a target's
-        column is missing or not readable, or a control does not have the records.
+        If a patient is in two splits, the embeddings do not fit, folds 1-8 are empty, a target's column is missing or
+        not readable, or a control lacks records.
 
     References
     ----------
     Alain and Bengio, "Understanding intermediate layers using linear classifier probes", 2016, arXiv:1610.01644.
     Hewitt and Liang, "Designing and interpreting probes with control tasks", 2019, doi:10.18653/v1/D19-1275.
     """
-    random_encoders = [] if untrained is None else [untrained] if isinstance(untrained, np.ndarray) else list(untrained)
-    for values in (embeddings, *random_encoders):
+    for values in (embeddings, *untrained):
         check_embeddings(values, records)
     check_patients(records)
-    in_training = training_rows(records)
     tasks = {target.name: make_task(target, records, seed=seed) for target in targets}
     reasons = {name: task.why_skipped() for name, task in tasks.items()}
-    open_tasks = [task for name, task in tasks.items() if not reasons[name]]
-    fits = _Fits(open_tasks, records["patient_id"].to_numpy(), np.flatnonzero(in_training), seed)
-    fits.encoders(embeddings, random_encoders)
-    fits.demographics(records)
-    if measures is not None:
-        fits.measures(measures, records)
+    fits = _Fits([task for name, task in tasks.items() if not reasons[name]], records, seed)
+    fits.add(PROBE, "the probe", embeddings)
+    fits.add(SHUFFLED, "labels shuffled over patients", embeddings, like=PROBE)
+    number = f"{len(untrained)} untrained encoders" if len(untrained) > 1 else "an untrained encoder"
+    for i, values in enumerate(untrained):
+        fits.add(UNTRAINED, number, values, like=UNTRAINED if i else "")
+    for task in fits.tasks:
+        if (found := demographics(records, task.target, fits.rows)) is not None:
+            fits.add(DEMOGRAPHICS, found[1], found[0], [task])
+        if measurements is not None:
+            features = measurement_features(measurements, records, task.target, fits.rows)
+            if features is not None:
+                fits.add(MEASUREMENTS, describe_measurements(measurements, task.target), features, [task])
     results = {
         name: ProbeResult(task.target, task.counts, task.notes, skipped=reasons[name])
         if reasons[name]
-        else _result(task, fits, records, (supervised or {}).get(name), resamples)
+        else _result(task, fits, records, (end_to_end or {}).get(name), resamples)
         for name, task in tasks.items()
     }
-    adjusted = adjust({name: result.judgement for name, result in results.items()})
-    return {name: replace(result, judgement=adjusted[name]) for name, result in results.items()}
+    adjusted = adjust_p_values({name: result.comparison for name, result in results.items()})
+    return {name: replace(result, comparison=adjusted[name]) for name, result in results.items()}
 
 
 class _Fits:
-    """All fits and what they predict on fold 10, by target and by probe or control."""
+    """All fits and their predictions on fold 10, by target and by probe or control."""
 
-    def __init__(
-        self, tasks: Sequence[Task], patients: NDArray[np.generic], rows: NDArray[np.int64], seed: int
-    ) -> None:
-        self.tasks, self.patients, self.rows, self.seed = tasks, patients, rows, seed
+    def __init__(self, tasks: Sequence[Task], records: pd.DataFrame, seed: int) -> None:
+        self.tasks, self.seed = tasks, seed
+        self.patients, self.rows = records["patient_id"].to_numpy(), np.flatnonzero(training_rows(records))
         self.probes: dict[str, dict[str, Parts]] = {task.target.name: {} for task in tasks}
         self.predictions: dict[str, dict[str, list[Prediction]]] = {task.target.name: {} for task in tasks}
         self.names: dict[str, dict[str, str]] = {task.target.name: {} for task in tasks}
 
-    def encoders(self, trained: NDArray[np.floating], untrained: Sequence[NDArray[np.floating]]) -> None:
-        """Fit the probes, the shuffled labels, and the probes on untrained encoders."""
-        self._fit(PROBE, "the probe", trained, self.tasks)
-        self._fit(CONTROL_TASK, "labels shuffled over patients", trained, self.tasks, like=PROBE)
-        number = f"{len(untrained)} untrained encoders" if len(untrained) > 1 else "an untrained encoder"
-        for i, values in enumerate(untrained):
-            self._fit(UNTRAINED, number, values, self.tasks, like=UNTRAINED if i else "")
-
-    def demographics(self, records: pd.DataFrame) -> None:
-        """Fit age and sex alone."""
-        alike: dict[str, tuple[NDArray[np.float64], list[Task]]] = {}
-        for task in self.tasks:
-            found = demographics(records, task.target, self.rows)
-            if found is not None:
-                alike.setdefault(found[1], (found[0], []))[1].append(task)
-        for words, (features, tasks) in alike.items():
-            self._fit(DEMOGRAPHICS, words, features, tasks)
-
-    def measures(self, measures: pd.DataFrame, records: pd.DataFrame) -> None:
-        """Fit simple ECG measures alone."""
-        alike: dict[tuple[str, ...], list[Task]] = {}
-        for task in self.tasks:
-            alike.setdefault(task.target.from_measures, []).append(task)
-        for tasks in alike.values():
-            features = measure_features(measures, records, tasks[0].target, self.rows)
-            if features is not None:
-                self._fit(MEASURES, measures_in_words(measures, tasks[0].target), features, tasks)
-
-    def _fit(
-        self, source: str, words: str, features: NDArray[np.floating], tasks: Sequence[Task], *, like: str = ""
+    def add(
+        self,
+        source: str,
+        description: str,
+        features: NDArray[np.floating],
+        tasks: Sequence[Task] | None = None,
+        *,
+        like: str = "",
     ) -> None:
-        """Fit all tasks on one kind of features; with the strengths that another has chosen if it is named."""
-        problems: dict[str, Problem] = {}
+        """Fit tasks on one kind of features; with the strengths that another source has chosen if it is named."""
+        tasks, shuffled = self.tasks if tasks is None else tasks, source == SHUFFLED
+        problems: dict[tuple[str, str], Problem] = {}
         for task in tasks:
-            values = task.shuffled if source == CONTROL_TASK else task.known
-            chosen = self.probes[task.target.name].get(like, {})
+            values, chosen = task.shuffled if shuffled else task.known, self.probes[task.target.name].get(like, {})
             for part, problem in _problems(task.target, values[self.rows]).items():
                 strengths = (chosen[part].strength,) if part in chosen else ()
-                problems[f"{part}:{task.target.name}"] = Problem(
-                    problem.truth, is_class=problem.is_class, strengths=strengths, n_tried=problem.n_tried
-                )
+                problems[task.target.name, part] = replace(problem, strengths=strengths)
         fitted = fit_linear(features[self.rows], problems, self.patients[self.rows], seed=self.seed)
         for task in tasks:
             name = task.target.name
-            parts = {key.partition(":")[0]: probe for key, probe in fitted.items() if key.partition(":")[2] == name}
+            parts = {part: probe for (target, part), probe in fitted.items() if target == name}
             self.probes[name].setdefault(source, parts)
-            self.names[name][source] = words
-            shuffled = source == CONTROL_TASK
-            predicted = task.predict(parts["value"], features[task.test], bins=parts.get("bins"), shuffled=shuffled)
+            self.names[name][source] = description
+            predicted = task.predict(parts[VALUE], features[task.test], bins=parts.get(BINS), shuffled=shuffled)
             self.predictions[name].setdefault(source, []).append(predicted)
 
 
 def _problems(target: Target, truth: NDArray[np.float64]) -> dict[str, Problem]:
-    """Say what is to be fitted for one target."""
-    if target.words:
-        n_tried = MULTICLASS_SPLITS if len(target.words) > 2 else N_SPLITS
-        return {"value": Problem(truth, is_class=True, n_tried=n_tried)}
-    problems = {"value": Problem(truth, is_class=False)}
+    """Return what is to be fitted for one target."""
+    if target.categories:
+        n_tried = MULTICLASS_SPLITS if len(target.categories) > 2 else N_SPLITS
+        return {VALUE: Problem(truth, is_class=True, n_tried=n_tried)}
+    problems = {VALUE: Problem(truth, is_class=False)}
     known = np.isfinite(truth)
     bins = np.full(len(truth), np.nan)
     bins[known] = target.bin(truth[known])
     if len(np.unique(bins[known])) > 1:
-        problems["bins"] = Problem(bins, is_class=True, n_tried=MULTICLASS_SPLITS)
+        problems[BINS] = Problem(bins, is_class=True, n_tried=MULTICLASS_SPLITS)
     return problems
 
 
 def _baseline(task: Task) -> tuple[Prediction, str]:
-    """Predict the mean, or the share of each class, and the commonest class; say it in words."""
+    """Predict the mean, or the share of each class, and the most frequent class; with a description."""
     target, known, true = task.target, task.known[task.training], task.known[task.test]
-    codes, common = np.full(len(true), task.common), target.classes[task.common]
+    codes, majority = np.full(len(true), task.majority), target.classes[task.majority]
     if target.kind == "regression":
-        words = f"the mean of folds 1-8, in bins always {common!r}"
-        return Prediction(true, target.bin(true), np.full(len(true), known.mean()), codes), words
-    share = np.bincount(target.bin(known), minlength=len(target.words)) / len(known)
+        description = f"the mean of folds 1-8, in bins always {majority!r}"
+        return Prediction(true, target.bin(true), np.full(len(true), known.mean()), codes), description
+    share = np.bincount(target.bin(known), minlength=len(target.categories)) / len(known)
     probability = np.tile(share, (len(true), 1))
-    words = f"always {common!r}"
     if target.kind == "binary":
-        return Prediction(true, target.bin(true), probability[:, 1], codes), words
-    return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability), words
+        return Prediction(true, target.bin(true), probability[:, 1], codes), f"always {majority!r}"
+    return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability), f"always {majority!r}"
 
 
 def _result(
-    task: Task, fits: _Fits, records: pd.DataFrame, supervised: pd.DataFrame | None, resamples: int
+    task: Task, fits: _Fits, records: pd.DataFrame, end_to_end: pd.DataFrame | None, resamples: int
 ) -> ProbeResult:
     """Score all predictions for one target."""
     target = task.target
@@ -272,22 +241,22 @@ def _result(
     predictions[BASELINE] = [baseline]
     shown = [name for name in ("record_id", "patient_id", "fold") if name in records]
     table = records.iloc[task.test][shown].reset_index(drop=True)
-    if supervised is not None:
-        found = supervised_prediction(target, supervised, table.get("record_id", pd.Series()).tolist(), baseline)
-        predictions[SUPERVISED], names[SUPERVISED] = [found], f"the same network trained for {target.name}"
-    words = np.array(target.classes, dtype=object)
-    table["true"], table["true_class"] = task.known[task.test], words[baseline.true_codes]
+    if end_to_end is not None:
+        found = end_to_end_prediction(target, end_to_end, table["record_id"].tolist(), baseline)
+        predictions[END_TO_END], names[END_TO_END] = [found], f"a network trained for {target.name}"
+    classes = np.array(target.classes, dtype=object)
+    table["true"], table["true_class"] = task.known[task.test], classes[baseline.true_codes]
     for source, (first, *_) in predictions.items():
-        if source != CONTROL_TASK:
-            table[source], table[f"{source}_class"] = first.predicted, words[first.codes]
+        if source != SHUFFLED:
+            table[source], table[f"{source}_class"] = first.predicted, classes[first.codes]
     notes = task.notes
-    if target.kind == "regression" and "bins" not in fits.probes[target.name][PROBE]:
-        notes += ("Folds 1-8 fill one bin only, which is then what is predicted for every record.",)
+    if target.kind == "regression" and BINS not in fits.probes[target.name][PROBE]:
+        notes += ("Folds 1-8 fill one bin only, which is predicted for every record.",)
     return ProbeResult(
         target=target,
         counts=task.counts,
         notes=notes,
-        judgement=judge(task, predictions, resamples=resamples, seed=fits.seed),
+        comparison=compare_with_controls(task, predictions, resamples=resamples, seed=fits.seed),
         predictions=table,
         probes=fits.probes[target.name],
         names=names,

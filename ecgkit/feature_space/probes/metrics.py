@@ -1,4 +1,4 @@
-"""How good predictions are, on the records themselves and on bootstrap resamples of their patients."""
+"""Metrics of probes, on the records and on bootstrap resamples of their patients."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ecgkit.stats.resampling import interval
 from ecgkit.stats.validation import divide
 
 LIMITS = 1.96
-"""Standard deviations between the bias and a limit of agreement, which hold 95 % of normally distributed errors."""
+"""Standard deviations between the bias and a limit of agreement; 95 % of normally distributed errors are within."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What is predicted for some records, and what is true.
+    """Predicted and true values of some records.
 
     Attributes
     ----------
     true : ndarray of float64, shape (records,)
-        A number, or the number of a class.
+        A quantity, or the index of a class.
     true_codes : ndarray of int64, shape (records,)
-        The class, or the bin of the number.
+        The class, or the bin of the quantity.
     predicted : ndarray of float64, shape (records,)
-        The predicted number; of two classes the probability of the second, of more that of the likeliest.
+        The predicted quantity; of two classes the probability of the second, of more that of the most probable.
     codes : ndarray of int64, shape (records,)
         The predicted class or bin.
     probabilities : ndarray of float64, shape (records, classes), optional
-        Of more than two classes.
+        For more than two classes.
     """
 
     true: NDArray[np.float64]
@@ -56,23 +56,23 @@ def score(
     Parameters
     ----------
     target : Target
-        What was asked for.
+        What is predicted.
     prediction : Prediction
         Of the records.
     weights : array-like of float, shape (resamples, records), optional
         How often each record counts; once if not given.
     capped : ndarray of bool, shape (records,), optional
-        Records whose true number is a cap and not what it was.
+        Records whose true value is a cap.
 
     Returns
     -------
     dict of str to ndarray of float64, shape (resamples,)
-        Of a number ``r2``, ``mae``, ``calibration_slope`` and ``calibration_intercept`` (of the line of the true over
-        the predicted values: 1 and 0 where a prediction can be taken at its word), ``bias`` (mean of predicted less
-        true), ``limit_low`` and ``limit_high`` (limits of agreement), and with ``capped`` also ``r2_uncapped`` and
-        ``mae_uncapped`` of the others; of classes ``auc`` (of more than two the mean over the classes, each against the
-        rest). Then of classes or bins ``accuracy`` and ``f1``, the mean over the classes that occur among the true
-        ones. NaN where a number is not defined.
+        For a quantity ``r2``, ``mae``, ``calibration_slope`` and ``calibration_intercept`` (of the line of the true
+        over the predicted values; 1 and 0 for calibrated predictions), ``bias`` (mean of predicted minus true),
+        ``limit_low`` and ``limit_high`` (limits of agreement), and with ``capped`` also ``r2_uncapped`` and
+        ``mae_uncapped`` of the others; for classes ``auc`` (for more than two the mean over the classes, each against
+        the rest). Then for classes or bins ``accuracy`` and ``f1``, the mean over the classes that occur among the true
+        ones. NaN where a metric is not defined.
 
     References
     ----------
@@ -89,7 +89,7 @@ def score(
     elif target.kind == "binary":
         numbers["auc"] = auc(prediction.true_codes == 1, prediction.predicted, weights=counts)
     else:
-        assert prediction.probabilities is not None  # noqa: S101 # for the type checker: several classes have them
+        assert prediction.probabilities is not None  # noqa: S101 # for the type checker
         truth = prediction.true_codes[:, None] == np.arange(len(target.classes))
         numbers["auc"] = mean_of_classes(auc(truth, prediction.probabilities, weights=counts))
     return numbers | _of_classes(prediction.true_codes, prediction.codes, counts, len(target.classes))
@@ -119,7 +119,7 @@ def _of_numbers(true: NDArray[np.float64], predicted: NDArray[np.float64], weigh
 
 
 def _variance(mean_square: Floats, mean: Floats) -> Floats:
-    """Give the variance; what is no more than rounding is 0."""
+    """Return the variance, 0 if it is no more than rounding."""
     variance = mean_square - mean**2
     return np.where(variance > 1e-10 * mean_square, variance, 0.0)
 
@@ -142,24 +142,25 @@ def _of_classes(
 
 
 def with_intervals(values: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
-    """Give each metric with the 2.5 and 97.5 percentiles of its resamples.
+    """Return each metric with the 2.5 and 97.5 percentiles of its resamples.
 
     Parameters
     ----------
     values : mapping of str to ndarray of float64, shape (1,)
-        As `score` gives them without weights.
+        As from `score` without weights.
     drawn : mapping of str to ndarray of float64, shape (resamples,)
         The same with weights.
 
     Returns
     -------
     dict of str to dict of str to float
-        ``{METRIC: {"value", "low", "high"}}``, NaN where not defined.
+        ``{METRIC: {"value", "low", "high"}}``, NaN if not defined.
     """
     return {name: _entry(float(value[0]), *interval(drawn[name])) for name, value in values.items()}
 
 
 def _entry(value: float, low: float, high: float) -> dict[str, float]:
+    """Return a metric with its interval, which is NaN if the metric is."""
     if np.isnan(value):
         low = high = np.nan
     return {"value": float(value), "low": float(low), "high": float(high)}
@@ -168,12 +169,12 @@ def _entry(value: float, low: float, high: float) -> dict[str, float]:
 def over_seeds(
     values: Sequence[Mapping[str, Floats]], drawn: Sequence[Mapping[str, Floats]]
 ) -> dict[str, dict[str, float]]:
-    """Give each metric's mean over several encoders, with its lowest and highest value.
+    """Return each metric's mean over several encoders, with its lowest and highest value.
 
     Parameters
     ----------
     values, drawn : sequence of mapping
-        As of `with_intervals`, one an encoder. Of a single encoder the interval is that over the resamples.
+        As of `with_intervals`, one per encoder. For a single encoder the interval is that over the resamples.
 
     Returns
     -------
@@ -190,16 +191,16 @@ def over_seeds(
 
 
 def permutation_scores(target: Target, prediction: Prediction, order: NDArray[np.int64]) -> Floats:
-    """Score predictions against true values that were exchanged between patients.
+    """Score predictions with true values that were exchanged between patients.
 
     Parameters
     ----------
     target : Target
-        What was asked for.
+        What is predicted.
     prediction : Prediction
         Of the records.
     order : ndarray of int64, shape (permutations, records)
-        Of which record each record gets the true value.
+        The record whose true value each record gets.
 
     Returns
     -------
@@ -219,7 +220,7 @@ def permutation_scores(target: Target, prediction: Prediction, order: NDArray[np
 
 
 def _rank_auc(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> Floats:
-    """Give the area under the ROC curve of each row of the truth from the ranks of the same values."""
+    """Return the area under the ROC curve of each row of the truth from the ranks of the same values."""
     positives = truth.sum(axis=1)
     ranks = truth.astype(np.float64) @ rankdata(values)
     return divide(ranks - positives * (positives + 1) / 2, positives * (truth.shape[1] - positives))

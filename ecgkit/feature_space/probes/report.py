@@ -1,4 +1,4 @@
-"""What a probe session keeps: for each target the log, the weights, the report, the metrics and the figures."""
+"""Files of a probe session: one folder per target, and ``overview.html``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,75 +14,150 @@ import safetensors.numpy
 from matplotlib.figure import Figure
 from sklearn.metrics import classification_report, confusion_matrix
 
+from ecgkit.evaluation.page import html_environment
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER
-from ecgkit.feature_space.probes.controls import CONTROL_TASK, MEASURES, PERMUTATION, PROBE
+from ecgkit.feature_space.probes.comparison import BETTER
+from ecgkit.feature_space.probes.controls import BASELINE, END_TO_END, PERMUTATION, PROBE, SHUFFLED
 from ecgkit.feature_space.probes.fit import ProbeResult
-from ecgkit.feature_space.probes.page import FIGURE_NAMES, overview
-from ecgkit.feature_space.probes.words import metric_in_words, notes_on_intervals, number, sentences
+from ecgkit.feature_space.probes.linear import LinearProbe
 from ecgkit.io import file_name, write_atomically
 from ecgkit.plots import probes as plots
-from ecgkit.plots.concepts import probe_by_layer
+from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD
-from ecgkit.stats.labels import metric_name
+from ecgkit.stats.labels import format_interval, metric_name, target_name
 
-METRICS_VERSION = 1
-"""The version of the layout of ``metrics.json``."""
+METRICS_VERSION = 2
+"""Version of the layout of ``metrics.json``."""
 
 WEIGHTS_FORMAT = "ecgkit-probe-1"
-"""What the weights' file says that it is."""
+"""Format in the header of the weights' file."""
 
-METRICS = ("r2", "mae", "auc", "accuracy", "f1")
+COMPARED = ("r2", "mae", "auc", "accuracy", "f1")
+"""Metrics of the table of results; ``metrics.json`` has all."""
 
-BY_LAYER = "probes_by_layer"
+INTERVALS = (
+    "In parentheses: 95 % intervals over bootstrap resamples of the patients; for several untrained encoders the "
+    "lowest and the highest of them, around their mean. Differences: probe minus control, with paired intervals."
+)
 
-
-class ProbeFolder(Protocol):
-    """What the report needs of the session it is written into."""
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-
-    def folder(self, name: str) -> Self:
-        """Give a folder inside it the same methods."""
-
-    def write_json(self, name: str, data: object) -> Path:
-        """Write a JSON file."""
-
-    def write_text(self, name: str, text: str) -> Path:
-        """Write a text file."""
-
-    def write_table(self, name: str, table: pd.DataFrame) -> Path:
-        """Write a Parquet table."""
-
-    def save_figure(self, figure: Figure, name: str) -> Figure:
-        """Write a figure."""
+SIGNIFICANT = 0.05
+ENDS = {"value": "", "low": "_low", "high": "_high"}
+FIGURES = ("predicted", "bland_altman", "probability", "classes", "comparison")
 
 
-def write_probe_session(
-    session: ProbeFolder, results: Mapping[str, ProbeResult], by_layer: pd.DataFrame | None = None, *, subject: str = ""
-) -> None:
-    """Write one folder for each target into a probe session, and an overview of them all.
-
-    Each holds ``training_log.txt``, ``classification_report.txt``, ``metrics.json``, and unless the target was skipped
-    ``predictions.parquet`` for fold 10, ``weights/probe.safetensors`` and ``figures/``. Beside them stand
-    ``figures/probe_comparison.png``, with ``by_layer`` also ``figures/probes_by_layer.png``, and ``overview.html``.
-    Written again, the files are replaced, and those of a target that is now skipped go. A folder is called as its
-    target, with ``-`` for what a folder's name cannot hold.
+def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
+    """Return the results of all targets in one table.
 
     Parameters
     ----------
-    session : ProbeFolder
-        The session, an `ecgkit.sessions.Session`.
     results : mapping of str to ProbeResult
-        What `fit_probes` gave.
-    by_layer : DataFrame, optional
-        As `ecgkit.feature_space.probes.probe_layers` gives it: drawn in the overview, and what all layers together
-        reach is in the metrics.
-    subject : str, optional
-        Whose embeddings these are, for the overview's heading.
+        As from `fit_probes`.
+
+    Returns
+    -------
+    DataFrame
+        One row per target, source (``"probe"`` first, then its controls) and metric: ``target``, ``source``,
+        ``metric``, ``unit`` (of the metric), ``value`` with ``low`` and ``high`` on fold 10, ``difference`` (probe
+        minus control) with ``difference_low`` and ``difference_high``, ``verdict``, ``p_adjusted`` (of the probe's main
+        metric) and ``description`` of the source. A target without probes has one row, whose description is the reason.
     """
-    names: dict[str, list[str]] = {}
+    rows: list[dict[str, Any]] = []
+    for name, result in results.items():
+        compared = result.comparison.differences.set_index(["control", "metric"])
+        if result.skipped:
+            rows.append({"target": name, "source": PROBE, "description": result.skipped})
+        for source, entries in result.comparison.metrics.items():
+            for metric in [metric for metric in COMPARED if metric in entries and source != PERMUTATION]:
+                row = {"target": name, "source": source, "metric": metric, **entries[metric]}
+                row |= {"unit": result.target.unit if metric == "mae" else "", "description": result.names.get(source)}
+                if (source, metric) in compared.index:
+                    found = compared.loc[(source, metric)]
+                    row |= {"difference": found["difference"], "verdict": found["verdict"]}
+                    row |= {"difference_low": found["low"], "difference_high": found["high"]}
+                if source == PROBE and metric == result.target.main_metric:
+                    row["p_adjusted"] = result.comparison.p_adjusted
+                rows.append(row)
+    numbers = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_adjusted")
+    columns = ["target", "source", "metric", "unit", *numbers, "verdict", "description"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
+
+
+def readable_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
+    """Return the main metric of the probe and its controls, with 95 % intervals, one row per target.
+
+    Parameters
+    ----------
+    results : mapping of str to ProbeResult
+        As from `fit_probes`.
+
+    Returns
+    -------
+    DataFrame of str
+        Index: the targets with a probe. Columns: ``metric``, the sources, such as ``"0.55 (0.52 to 0.58)"``, and ``p``.
+    """
+    rows = {}
+    for name, result in results.items():
+        if not result.skipped:
+            main, metrics = result.target.main_metric, result.comparison.metrics
+            cells = {source: _number(entries[main], 2) for source, entries in metrics.items() if source != PERMUTATION}
+            rows[name] = {"metric": metric_name(main), **cells, "p": f"{result.comparison.p_adjusted:.3f}"}
+    return pd.DataFrame.from_dict(rows, orient="index").fillna("")
+
+
+def probe_summary(result: ProbeResult) -> str:
+    """Summarise the probes of one target in one line.
+
+    Parameters
+    ----------
+    result : ProbeResult
+        The probes of one target.
+
+    Returns
+    -------
+    str
+        Such as ``"linearly present: R2 0.41 (0.35 to 0.46), p = 0.001; better than baseline, untrained"``. A target is
+        linearly present if the corrected p value is at most 0.05 and the probe is better than baseline and shuffled
+        labels; else there is no evidence.
+    """
+    if result.skipped:
+        return f"no probe: {result.skipped}"
+    main, comparison = result.target.main_metric, result.comparison
+    rows = comparison.differences[comparison.differences["metric"] == main].dropna(subset="difference")
+    rows = rows[rows["control"] != END_TO_END]
+    better = list(rows.loc[rows["verdict"] == BETTER, "control"])
+    others = list(rows.loc[rows["verdict"] != BETTER, "control"])
+    present = comparison.p_adjusted <= SIGNIFICANT and not {BASELINE, SHUFFLED} & set(others)
+    reached = f"{metric_name(main)} {_number(comparison.metrics[PROBE][main], 2)}, p = {comparison.p_adjusted:.3f}"
+    parts = [f"{'linearly present' if present else 'no evidence'}: {reached}"]
+    parts += [f"better than {', '.join(map(_label, better))}"] if better else []
+    parts += [f"not shown to be better than {', '.join(map(_label, others))}"] if others else []
+    return "; ".join(parts)
+
+
+def write_probe_session(
+    session: Session, results: Mapping[str, ProbeResult], by_layer: pd.DataFrame | None = None, *, subject: str = ""
+) -> None:
+    """Write one folder per target into a probe session, and the page ``overview.html`` with all of them.
+
+    Each folder has ``training_log.txt``, ``classification_report.txt``, ``metrics.json``, and unless the target was
+    skipped ``predictions.parquet`` for fold 10, ``weights/probe.safetensors`` and ``figures/``. Next to the folders are
+    ``probes.parquet`` (`probe_table`), ``figures/probe_comparison.png`` and with ``by_layer`` also
+    ``figures/probes_by_layer.png``. Written again, files are replaced. A folder has the name of its target, with ``-``
+    for what a folder's name cannot hold.
+
+    Parameters
+    ----------
+    session : Session
+        The probe session.
+    results : mapping of str to ProbeResult
+        As from `fit_probes`.
+    by_layer : DataFrame, optional
+        As from `probe_layers`.
+    subject : str, optional
+        The model, for the heading of the page.
+    """
+    table = probe_table(results)
+    drawn: dict[str, list[str]] = {}
     folders = folder_names(results)
     for name, result in results.items():
         folder = session.folder(folders[name])
@@ -92,19 +167,64 @@ def write_probe_session(
         if not result.skipped:
             folder.write_table("predictions.parquet", result.predictions)
             write_atomically(folder.path / "weights" / "probe.safetensors", weights_bytes(result))
-            drawn = figures(result)
-            names[name] = list(drawn)
-            for figure_name, figure in drawn.items():
+            figures = probe_figures(result)
+            drawn[name] = list(figures)
+            for figure_name, figure in figures.items():
                 folder.save_figure(figure, figure_name)
         folder.write_json("metrics.json", metrics_json(result, by_layer))
-    session.save_figure(plots.probe_comparison(probe_table(results)), "probe_comparison")
+    session.write_table("probes.parquet", table)
+    session.save_figure(plots.probe_comparison(table), "probe_comparison")
     if by_layer is not None:
-        session.save_figure(probe_by_layer(by_layer), BY_LAYER)
-    session.write_text("overview.html", overview(session.path.name, results, names, folders, by_layer, subject=subject))
+        session.write_table("probes_by_layer.parquet", by_layer)
+        session.save_figure(plots.probe_by_layer(by_layer), "probes_by_layer")
+    targets = [_page_entry(result, drawn.get(name, ()), folders[name]) for name, result in results.items()]
+    template = html_environment("ecgkit.feature_space.probes").get_template("overview.html")
+    html = template.render(
+        session=session.path.name,
+        subject=subject,
+        targets=targets,
+        headline=readable_table(results).rename(columns=_label),
+        notes=INTERVALS,
+        others=_other_files(session.path),
+    )
+    session.write_text("overview.html", html)
+
+
+def _other_files(folder: Path) -> dict[str, list[str]]:
+    """List the session's own figures, pages and tables, for the links of the overview."""
+    patterns = {"figures": "figures/*.png", "pages": "map.html", "tables": "*.parquet"}
+    found = {kind: sorted(str(path.relative_to(folder)) for path in folder.glob(p)) for kind, p in patterns.items()}
+    return {kind: paths for kind, paths in found.items() if paths}
+
+
+def _page_entry(result: ProbeResult, figures: Iterable[str], folder: str) -> dict[str, Any]:
+    """Return what the page shows of one target."""
+    rows = [
+        {
+            "source": _label(row["source"]),
+            "metric": metric_name(row["metric"]) + (f" ({row['unit']})" if row["unit"] else ""),
+            "value": _number(row, 3),
+            "difference": _number({key: row[f"difference{end}"] for key, end in ENDS.items()}, 3),
+            "description": row["description"] or "",
+        }
+        for row in probe_table({result.target.name: result}).to_dict("records")
+        if not result.skipped
+    ]
+    title = target_name(result.target.name) + (f" ({result.target.unit})" if result.target.unit else "")
+    links = [f"figures/{name}.png" for name in figures]
+    links += ["classification_report.txt", "training_log.txt", "metrics.json"]
+    return {
+        "name": result.target.name,
+        "title": title,
+        "folder": folder,
+        "sentences": [probe_summary(result), *result.notes],
+        "rows": rows,
+        "links": links,
+    }
 
 
 def folder_names(targets: Iterable[str]) -> dict[str, str]:
-    """Give each target a folder of its own, also where two names differ only in what no folder's name can hold."""
+    """Return a folder name per target, also if two names differ only in what no folder's name can hold."""
     found: dict[str, str] = {}
     for name in targets:
         plain = file_name(name)
@@ -114,14 +234,14 @@ def folder_names(targets: Iterable[str]) -> dict[str, str]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier call wrote and this one may not write again."""
+    """Remove the files of an earlier call that this one may not write again."""
     paths = [folder / "predictions.parquet", folder / "weights" / "probe.safetensors"]
-    for path in (*paths, *(folder / "figures" / f"{name}.png" for name in FIGURE_NAMES)):
+    for path in (*paths, *(folder / "figures" / f"{name}.png" for name in FIGURES)):
         path.unlink(missing_ok=True)
 
 
-def figures(result: ProbeResult) -> dict[str, Figure]:
-    """Draw the figures of one target, by their names.
+def probe_figures(result: ProbeResult) -> dict[str, Figure]:
+    """Draw the figures of one target.
 
     Parameters
     ----------
@@ -131,33 +251,31 @@ def figures(result: ProbeResult) -> dict[str, Figure]:
     Returns
     -------
     dict of str to Figure
-        ``"predicted"`` and ``"bland_altman"`` of a number, ``"probability"`` of two classes; ``"classes"``, what is
-        taken for what; ``"comparison"``, the probe beside its controls. Empty if the target was skipped.
+        ``"predicted"`` and ``"bland_altman"`` for a quantity, ``"probability"`` for two classes; ``"classes"``, the
+        confusion matrix; ``"comparison"``, the probe and its controls. Empty if the target was skipped.
     """
     if result.skipped:
         return {}
     target, table = result.target, result.predictions
     true, predicted = table["true"].to_numpy(), table[PROBE].to_numpy()
+    of_target = {"name": target.name, "unit": target.unit}
     drawn: dict[str, Figure] = {}
     if target.kind == "binary":
-        words = (target.words[0], target.words[1])
-        drawn["probability"] = plots.probe_probability(true == 1, predicted, words=words)
+        categories = (target.categories[0], target.categories[1])
+        drawn["probability"] = plots.probe_probability(true == 1, predicted, categories=categories)
     elif target.kind == "regression":
-        drawn["predicted"] = plots.probe_regression(true, predicted, name=target.name, unit=target.unit)
-        agreement = result.judgement.metrics[PROBE]
-        drawn["bland_altman"] = plots.probe_agreement(
-            true, predicted, name=target.name, unit=target.unit, agreement=agreement
-        )
-    drawn["classes"] = plots.probe_classes(
-        table["true_class"], table[f"{PROBE}_class"], classes=target.classes, name=target.name, unit=target.unit
-    )
+        drawn["predicted"] = plots.probe_regression(true, predicted, **of_target)
+        agreement = result.comparison.metrics[PROBE]
+        drawn["bland_altman"] = plots.probe_agreement(true, predicted, **of_target, agreement=agreement)
+    classes = {"true": table["true_class"], "predicted": table[f"{PROBE}_class"]}
+    drawn["classes"] = plots.probe_classes(**classes, classes=target.classes, **of_target)
     compared = (target.main_metric, "accuracy", "f1")
     drawn["comparison"] = plots.probe_comparison(probe_table({target.name: result}), metrics=compared)
     return drawn
 
 
 def metrics_json(result: ProbeResult, by_layer: pd.DataFrame | None = None) -> dict[str, Any]:
-    """Give what ``metrics.json`` holds.
+    """Return the content of ``metrics.json``.
 
     Parameters
     ----------
@@ -169,64 +287,72 @@ def metrics_json(result: ProbeResult, by_layer: pd.DataFrame | None = None) -> d
     Returns
     -------
     dict
-        ``{"version": 1, "fold_10": {"probe" | "baseline" | ...: {METRIC: {"value", "low", "high"}}}}``; a value
-        that is not defined is None, and so are ``low`` and ``high``. With ``by_layer`` there are also
-        ``"all_layers"`` and ``"all_layers_untrained"``, the probes of all layers side by side, with the main
-        metric. Beside it ``"differences"``, ``{CONTROL: {METRIC: {"value", "low", "high", "verdict"}}}`` of the
-        probe less the control; ``"p_value"`` of the main metric among the exchanges of true values,
-        ``"p_adjusted"`` the same corrected for ``"targets"`` targets; ``"bootstrap"``, how many resamples of
-        how many patients; ``"selectivity"``, the difference from the shuffled labels; and ``"confusion"``,
-        ``"classes"`` with a row of records for each true one. ``"skipped"`` says instead why there is nothing
-        under ``"fold_10"``.
+        ``{"version": 2, "fold_10": {"probe" | "baseline" | ...: {METRIC: {"value", "low", "high"}}}}``; a value that is
+        not defined is None. With ``by_layer`` also ``"all_layers"`` and ``"all_layers_untrained"`` with the main
+        metric. Further ``"differences"``, ``{CONTROL: {METRIC: {"value", "low", "high", "verdict"}}}`` of the probe
+        minus the control; ``"p_value"`` of the main metric and ``"p_adjusted"``, the same corrected for ``"targets"``
+        targets; ``"bootstrap"``; ``"selectivity"``, the difference to the shuffled labels; ``"controls"``, their
+        descriptions; and ``"confusion"``, ``"classes"`` with a row of records for each true one. ``"skipped"`` is the
+        reason why there is nothing under ``"fold_10"``.
     """
-    judgement = result.judgement
+    comparison = result.comparison
+    fold = {
+        source: {metric: _plain(entry) for metric, entry in entries.items()}
+        for source, entries in comparison.metrics.items()
+    }
     data: dict[str, Any] = {
         "version": METRICS_VERSION,
-        f"fold_{TEST_FOLD}": {
-            source: {metric: _plain(entry) for metric, entry in entries.items()}
-            for source, entries in judgement.metrics.items()
-        }
-        | _all_layers(result.target.name, by_layer),
+        f"fold_{TEST_FOLD}": fold | _all_layers(result.target.name, by_layer),
     }
     if result.skipped:
         return data | {"skipped": result.skipped}
     differences: dict[str, dict[str, Any]] = {}
-    for row in judgement.differences.to_dict("records"):
+    for row in comparison.differences.to_dict("records"):
         entry = {"value": row["difference"], "low": row["low"], "high": row["high"]}
         differences.setdefault(row["control"], {})[row["metric"]] = _plain(entry) | {"verdict": row["verdict"]}
     table, classes = result.predictions, list(result.target.classes)
     counts = confusion_matrix(table["true_class"].tolist(), table[f"{PROBE}_class"].tolist(), labels=classes)
     return data | {
         "differences": differences,
-        "selectivity": differences[CONTROL_TASK][result.target.main_metric],
-        **_plain({"p_value": judgement.p_value, "p_adjusted": judgement.p_adjusted}),
-        "targets": judgement.targets,
-        "bootstrap": {"resamples": judgement.resamples, "patients": result.counts["test_patients"]},
-        "controls": {name: result.names[name] for name in judgement.metrics if name in result.names},
+        "selectivity": differences[SHUFFLED][result.target.main_metric],
+        **_plain({"p_value": comparison.p_value, "p_adjusted": comparison.p_adjusted}),
+        "targets": comparison.targets,
+        "bootstrap": {"resamples": comparison.resamples, "patients": result.counts["test_patients"]},
+        "controls": {name: result.names[name] for name in comparison.metrics if name in result.names},
         "confusion": {"classes": classes, "records": counts.tolist()},
     }
 
 
 def _all_layers(name: str, by_layer: pd.DataFrame | None) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Give what all layers together reach."""
+    """Return the metric of all layers together."""
     if by_layer is None:
         return {}
     rows = by_layer[(by_layer["target"] == name) & (by_layer["layer"] == ALL_TOGETHER) & by_layer["value"].notna()]
     return {
         "all_layers" + ("" if row["encoder"] == "trained" else f"_{row['encoder']}"): {
-            row["metric"]: _plain({key: row[key] for key in ("value", "low", "high")})
+            row["metric"]: _plain({key: row[key] for key in ENDS})
         }
         for row in rows.to_dict("records")
     }
 
 
 def _plain(entry: Mapping[str, float]) -> dict[str, float | None]:
-    """Write a number as JSON can hold it."""
+    """Return numbers as JSON can hold them."""
     return {key: None if math.isnan(value) else float(value) for key, value in entry.items()}
 
 
+def _number(entry: Mapping[str, float], digits: int) -> str:
+    """Format a number with its interval."""
+    return format_interval(_plain({key: entry[key] for key in ENDS}), digits=digits)
+
+
+def _label(source: str) -> str:
+    """Return the name of a source for reading."""
+    return source.replace("_", " ")
+
+
 def weights_bytes(result: ProbeResult) -> bytes:
-    """Give the contents of ``weights/probe.safetensors``.
+    """Return the content of ``weights/probe.safetensors``.
 
     Parameters
     ----------
@@ -237,11 +363,11 @@ def weights_bytes(result: ProbeResult) -> bytes:
     -------
     bytes
         float64 tensors ``value.mean``, ``value.scale`` (features,), ``value.coefficients`` (outputs, features) and
-        ``value.intercepts`` (outputs,), for a number the same four of ``bins``: an output is
-        ``coefficients @ ((embedding - mean) / scale) + intercepts``. The header says what the outputs are.
+        ``value.intercepts`` (outputs,), for a quantity the same four of ``bins``: an output is
+        ``coefficients @ ((embedding - mean) / scale) + intercepts``. The header describes the outputs.
     """
     tensors: dict[str, np.ndarray] = {}
-    facts = {"format": WEIGHTS_FORMAT, "target": result.target.name, "unit": result.target.unit}
+    header = {"format": WEIGHTS_FORMAT, "target": result.target.name, "unit": result.target.unit}
     for part, probe in result.probes[PROBE].items():
         tensors |= {
             f"{part}.mean": probe.scaler.mean,
@@ -249,161 +375,68 @@ def weights_bytes(result: ProbeResult) -> bytes:
             f"{part}.coefficients": probe.coefficients,
             f"{part}.intercepts": probe.intercepts,
         }
-        facts[f"{part}.classes"] = json.dumps([result.target.classes[i] for i in probe.classes])
-        facts[f"{part}.{probe.strength_name}"] = str(probe.strength)
-    if result.target.words:
-        facts["positive"] = result.target.words[1]
-    return safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, facts)
+        header[f"{part}.classes"] = json.dumps([result.target.classes[i] for i in probe.classes])
+        header[f"{part}.{probe.strength_name}"] = str(probe.strength)
+    if result.target.categories:
+        header["positive"] = result.target.categories[1]
+    return safetensors.numpy.save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, header)
 
 
-def log_text(result: ProbeResult) -> str:
-    """Give what ``training_log.txt`` says: counts, what was tried within folds 1-8, and what was chosen."""
+def _head_lines(result: ProbeResult) -> list[str]:
+    """Return the first lines of log and report: the numbers of records, and the remarks."""
     counts, unit = result.counts, f" ({result.target.unit})" if result.target.unit else ""
-    lines = [
-        f"{result.target.name}{unit}: linear probes on frozen embeddings",
-        *_count_lines(counts),
-        *result.notes,
-    ]
-    if result.skipped:
-        return "\n".join([*lines, f"skipped: {result.skipped}"])
-    lines += ["", "Strength chosen within folds 1-8, by cross-validation with each patient on one side:"]
-    for encoder, probes in result.probes.items():
-        for part, probe in probes.items():
-            lines += ["", *_trial_lines(encoder, part, probe)]
-    lines += ["", f"Fold {TEST_FOLD}:", *notes_on_intervals(result)]
-    for name, entries in result.judgement.metrics.items():
-        of_metrics = "  ".join(f"{metric} {number(entry, 4)}" for metric, entry in entries.items())
-        lines.append(f"  {name:<12} {of_metrics}")
-    return "\n".join([*lines, "", *sentences(result)])
-
-
-def _count_lines(counts: Mapping[str, int]) -> list[str]:
-    """Say how many records there are to learn from and to read."""
-    return [
+    lines = [f"{result.target.name}{unit}: linear probe on frozen embeddings, fitted on folds 1-8, scored on fold 10"]
+    lines += [
         f"{where}: {counts[part]:,} records of {counts[f'{part}_patients']:,} patients, "
         f"{counts[f'{part}_unknown']:,} unknown left out"
         for where, part in (("folds 1-8", "training"), (f"fold {TEST_FOLD}", "test"))
     ]
+    return [*lines, *result.notes, *([f"skipped: {result.skipped}"] if result.skipped else [])]
 
 
-def _trial_lines(encoder: str, part: str, probe: Any) -> list[str]:
-    """Lay out the strengths tried for one fit."""
-    strengths, scores = probe.trials.iloc[:, 0], probe.trials.iloc[:, 1]
+def log_text(result: ProbeResult) -> str:
+    """Return the content of ``training_log.txt``: counts, and the strengths tried and chosen within folds 1-8."""
+    lines = _head_lines(result)
+    if not result.skipped:
+        lines += ["", "Strength chosen within folds 1-8, by cross-validation with each patient on one side:"]
+    for source, probes in result.probes.items():
+        for part, probe in probes.items():
+            lines += ["", *_trial_lines(source, part, probe)]
+    return "\n".join(lines)
+
+
+def _trial_lines(source: str, part: str, probe: LinearProbe) -> list[str]:
+    """List the strengths tried for one fit."""
     kind = "ridge regression" if not probe.classes else f"logistic regression of {len(probe.classes)} classes"
-    lines = [f"{encoder}, {part}: {kind}"]
-    if scores.isna().all():
-        return [*lines, f"  {probe.strength_name} {probe.strength:<12.4g} as of the probe"]
-    for strength, value in zip(strengths, scores, strict=True):
+    lines = [f"{source}, {part}: {kind}"]
+    if probe.trials.iloc[:, 1].isna().all():
+        return [*lines, f"  {probe.strength_name} {probe.strength:<12.4g} as for the probe"]
+    for strength, value in probe.trials.itertuples(index=False):
         chosen = "  <- chosen" if strength == probe.strength else ""
         lines.append(f"  {probe.strength_name} {strength:<12.4g} {probe.trials.columns[1]} {value:.4f}{chosen}")
-    if probe.n_iterations:
-        lines.append(f"  final fit: {probe.n_iterations} iterations")
     return lines
 
 
 def report_text(result: ProbeResult) -> str:
-    """Give what ``classification_report.txt`` says: numbers with units first, then scikit-learn's report."""
-    target = result.target
-    head = [f"{target.name}, linear probe on frozen embeddings, fitted on folds 1-8, read on fold {TEST_FOLD}"]
-    head += [*_count_lines(result.counts), *result.notes]
+    """Return the content of ``classification_report.txt``: a summary, all metrics, and scikit-learn's report."""
+    target, lines = result.target, _head_lines(result)
     if result.skipped:
-        return "\n".join([*head, f"skipped: {result.skipped}"])
-    head += ["", *sentences(result), ""]
-    for name, entries in result.judgement.metrics.items():
-        shown = [metric_in_words(metric, entry, target.unit) for metric, entry in entries.items() if metric in METRICS]
-        head.append(f"{name:<12} {', '.join(shown)}")
-    head += ["", *notes_on_intervals(result), *_agreement_lines(result)]
+        return "\n".join(lines)
+    lines += ["", probe_summary(result), "", INTERVALS]
+    for source, entries in result.comparison.metrics.items():
+        lines.append(f"{_label(source)}: {result.names.get(source, 'true values exchanged between patients')}")
+        units = {metric: f" {target.unit}" if metric in plots.IN_UNIT else "" for metric in entries}
+        lines += [f"  {metric_name(name)} {_number(entry, 3)}{units[name]}" for name, entry in entries.items()]
     if target.kind == "binary":
-        what = f'sex, "{target.words[1]}" is the positive class' if target.name == "sex" else target.name
-        head += ["", f"Decided at a probability of 0.5 ({what}):"]
+        lines += ["", f'Decided at a probability of 0.5 ("{target.categories[1]}" is the positive class):']
     else:
-        what = f"In bins of {target.name} ({target.unit})" if target.kind == "regression" else f"For each {target.name}"
-        head += ["", f"{what}: {', '.join(target.classes)}:"]
+        lines += ["", f"Classes of {target.name}: {', '.join(target.classes)}"]
     table = result.predictions
-    present = set(table["true_class"]) | set(table[f"{PROBE}_class"])
+    true, predicted = table["true_class"].tolist(), table[f"{PROBE}_class"].tolist()
+    present = set(true) | set(predicted)
     body = classification_report(
-        table["true_class"].tolist(),
-        table[f"{PROBE}_class"].tolist(),
-        labels=[name for name in target.classes if name in present],
-        digits=3,
-        zero_division=0,
+        true, predicted, labels=[name for name in target.classes if name in present], digits=3, zero_division=0
     )
-    if set(table["true_class"]) != present:
-        body += f"\nA class without records in fold {TEST_FOLD} counts as 0 in the averages above, but not in f1.\n"
-    return "\n".join(head) + "\n\n" + body
-
-
-def _agreement_lines(result: ProbeResult) -> list[str]:
-    """Say how far a predicted number can be taken at its word."""
-    entries = result.judgement.metrics[PROBE]
-    others = [metric for metric in entries if metric not in METRICS]
-    if not others:
-        return []
-    lines = ["", "Of the probe, with differences as predicted less true, and the line of the true over the predicted:"]
-    return lines + [f"  {metric_in_words(metric, entries[metric], _unit_of(metric, result))}" for metric in others]
-
-
-def _unit_of(metric: str, result: ProbeResult) -> str:
-    return "" if metric == "calibration_slope" else result.target.unit
-
-
-def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
-    """Lay out the metrics of all targets.
-
-    Parameters
-    ----------
-    results : mapping of str to ProbeResult
-        What `fit_probes` gave.
-
-    Returns
-    -------
-    DataFrame
-        Index ``target`` and ``encoder`` (``"probe"`` first, then its controls); columns ``unit``, ``records`` (of fold
-        10), ``r2``, ``mae`` (in the unit), ``auc``, ``accuracy``, ``f1``, NaN where a metric does not apply,
-        ``skipped``, the reason if there are no probes, in one row for the target, ``left_out``, the ECG measures that
-        were kept from the control ``measures`` since they tell the target, and for each metric ``METRIC_low`` and
-        ``METRIC_high``.
-    """
-    rows = []
-    for name, result in results.items():
-        facts = {"target": name, "unit": result.target.unit, "records": result.counts["test"]}
-        if result.skipped:
-            rows.append({**facts, "encoder": PROBE, "skipped": result.skipped, "left_out": ""})
-        for source, entries in result.judgement.metrics.items():
-            if source != PERMUTATION:
-                of_metrics = {metric: entry for metric, entry in entries.items() if metric in METRICS}
-                numbers = {metric: entry["value"] for metric, entry in of_metrics.items()}
-                ends = {f"{m}_{end}": entry[end] for m, entry in of_metrics.items() for end in ("low", "high")}
-                left_out = result.names[MEASURES].partition("(without ")[2].rstrip(")") if source == MEASURES else ""
-                rows.append({**facts, "encoder": source, "skipped": "", "left_out": left_out, **numbers, **ends})
-    ends_of_all = [f"{metric}_{end}" for metric in METRICS for end in ("low", "high")]
-    columns = ["target", "encoder", "unit", "records", *METRICS, "skipped", "left_out", *ends_of_all]
-    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys([*METRICS, *ends_of_all], float))
-    return table.set_index(["target", "encoder"])
-
-
-def readable_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
-    """Lay out the metrics of all targets for reading, with their intervals.
-
-    Parameters
-    ----------
-    results : mapping of str to ProbeResult
-        What `fit_probes` gave.
-
-    Returns
-    -------
-    DataFrame of str
-        Index ``target`` and ``encoder``; columns ``R2``, ``mean absolute error``, ``AUC``, ``accuracy`` and ``macro
-        F1``, such as ``"0.55 (0.52 to 0.58)"``, empty where a metric does not apply.
-    """
-    table = probe_table(results)
-    table = table[table["skipped"] == ""]
-    columns: dict[str, list[str]] = {}
-    for metric in METRICS:
-        triples = zip(table[metric], table[f"{metric}_low"], table[f"{metric}_high"], strict=True)
-        units = [f" {unit}" if metric == "mae" else "" for unit in table["unit"]]
-        columns[metric_name(metric)] = [
-            "" if math.isnan(value) else number({"value": value, "low": low, "high": high}) + unit
-            for (value, low, high), unit in zip(triples, units, strict=True)
-        ]
-    return pd.DataFrame(columns, index=table.index)
+    if set(true) != present:
+        body += f"\nA class without records in fold {TEST_FOLD} counts as 0 in the averages above, but not in F1.\n"
+    return "\n".join(lines) + "\n\n" + body

@@ -1,4 +1,4 @@
-"""What a probe is asked for: the targets, their units, bins, and the values that are believed."""
+"""The targets of probes: quantities with units and bins, and categories."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from ecgkit.errors import EcgkitError
 from ecgkit.stats.folds import TRAIN_FOLDS
 
 MIN_OF_DEVICE = 100
-"""A device with fewer records in folds 1-8 is left out of the probe for devices."""
+"""A device with fewer records in folds 1-8 is left out of the probe of devices."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a probe is asked for.
+    """What a probe predicts.
 
     Attributes
     ----------
     name : str
         Column of the table of records.
     unit : str
-        Unit of a number; empty for words.
+        Unit of a quantity; empty for categories.
     edges : tuple of float
-        Where the bins of a number begin, but the first, which is open downwards; the last is open upwards.
+        Lower edges of the bins of a quantity, without the first bin, which has none; the last has no upper edge.
     plausible : tuple of float
-        Lowest and highest value that is believed; others are slips of the pen and count as unknown.
-    words : tuple of str
-        The two words of a binary target, the positive class last, or the words of a target of more classes; empty for
-        a number.
-    from_measures : tuple of str
-        ECG measures that tell the target itself, and so are no control for it.
+        Lowest and highest plausible value; others are taken for errors and count as unknown.
+    categories : tuple of str
+        The two categories of a binary target, the positive class last, or those of a target with more; empty for a
+        quantity.
+    from_measurements : tuple of str
+        ECG measurements that contain the target itself, and so are not part of its controls.
     partial : bool
-        Whether ``words`` are only some of those in the column; a record with another one then counts as unknown.
+        Whether ``categories`` are only some of those in the column; a record with another one then counts as unknown.
     """
 
     name: str
     unit: str = ""
     edges: tuple[float, ...] = ()
     plausible: tuple[float, float] = (-np.inf, np.inf)
-    words: tuple[str, ...] = ()
-    from_measures: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    from_measurements: tuple[str, ...] = ()
     partial: bool = False
 
     @property
     def kind(self) -> Literal["regression", "binary", "multiclass"]:
-        """A number is a regression, two words are binary, more are several classes."""
-        if not self.words:
+        """A quantity is a regression, two categories are binary, more are multiclass."""
+        if not self.categories:
             return "regression"
-        return "binary" if len(self.words) == 2 else "multiclass"
+        return "binary" if len(self.categories) == 2 else "multiclass"
 
     @property
     def main_metric(self) -> Literal["r2", "auc"]:
-        """The metric that a probe is judged by."""
-        return "auc" if self.words else "r2"
+        """The metric by which probes are compared."""
+        return "auc" if self.categories else "r2"
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes: the words, or the bins such as ``under 30``, ``30-39`` and ``80 and over``."""
-        if self.words:
-            return self.words
+        """The categories, or the bins such as ``under 30``, ``30-39`` and ``80 and over``."""
+        if self.categories:
+            return self.categories
         pairs = list(zip(self.edges, self.edges[1:], strict=False))
         if all(edge == int(edge) for edge in self.edges):
             inner = [f"{low:g}-{high - 1:g}" for low, high in pairs]
@@ -72,8 +72,8 @@ class Target:
             inner = [f"{low:g} to under {high:g}" for low, high in pairs]
         return (f"under {self.edges[0]:g}", *inner, f"{self.edges[-1]:g} and over")
 
-    def read(self, records: pd.DataFrame) -> NDArray[np.float64]:
-        """Read the target out of a table of records.
+    def raw_values(self, records: pd.DataFrame) -> NDArray[np.float64]:
+        """Read the target from a table of records.
 
         Parameters
         ----------
@@ -83,67 +83,50 @@ class Target:
         Returns
         -------
         ndarray of float64, shape (records,)
-            In ``unit``, or the number of the word in ``words``; NaN where unknown. Not yet judged by ``plausible``.
+            In ``unit``, or the index of the category; NaN where unknown. Implausible values are included.
 
         Raises
         ------
         EcgkitError
-            If the column is missing, or holds another word than these and the target is not ``partial``.
+            If the column is missing, or holds another category and the target is not ``partial``.
         """
         if self.name not in records:
             raise EcgkitError(f"the records have no column {self.name!r}: probe another target, or add the column")
         column = records[self.name]
         if self.kind == "regression":
             return pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)
-        found = pd.Index(self.words).get_indexer(pd.Index(_as_words(column)))
+        found = pd.Index(self.categories).get_indexer(pd.Index(as_text(column)))
         others = sorted({repr(word) for word in column[(found < 0) & column.notna().to_numpy()]})
         if others and not self.partial:
             raise EcgkitError(
-                f"{self.name} is {others[0]} in a record: write {' or '.join(self.words)}, or leave it blank"
+                f"{self.name} is {others[0]} in a record: write {' or '.join(self.categories)}, or leave it blank"
             )
         return np.where(found >= 0, found, np.nan)
 
-    def known(self, records: pd.DataFrame) -> NDArray[np.float64]:
-        """Read the target, and take what is not plausible for unknown.
-
-        Parameters
-        ----------
-        records : DataFrame
-            With the column ``name``.
-
-        Returns
-        -------
-        ndarray of float64, shape (records,)
-            As of `read`, NaN outside ``plausible``.
-
-        Raises
-        ------
-        EcgkitError
-            As `read`.
-        """
-        values = self.read(records)
+    def values(self, records: pd.DataFrame) -> NDArray[np.float64]:
+        """Read the target as `raw_values`, with implausible values as NaN, shape (records,)."""
+        values = self.raw_values(records)
         return np.where((values >= self.plausible[0]) & (values <= self.plausible[1]), values, np.nan)
 
     def bin(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Give the class of each known value: its word, or its bin, to which the lower edge belongs."""
-        return values.astype(np.int64) if self.words else np.digitize(values, self.edges).astype(np.int64)
+        """Return the class of each known value: its category, or its bin, which includes its lower edge."""
+        return values.astype(np.int64) if self.categories else np.digitize(values, self.edges).astype(np.int64)
 
 
-def _as_words(column: pd.Series) -> pd.Series:
-    """Write what a column holds as words; 3.0, as a column with blanks has it, is ``"3"``."""
+def as_text(column: pd.Series) -> pd.Series:
+    """Return categories as text; 3.0, as in a column with blanks, is ``"3"``."""
     if pd.api.types.is_float_dtype(column.dtype):
         written = column.map(lambda value: str(int(value)) if value == int(value) else str(value), na_action="ignore")
         return written.astype("object")
     return column.astype("object").map(str, na_action="ignore")
 
 
-TARGETS = (
-    Target("age", unit="years", edges=(30, 40, 50, 60, 70, 80), plausible=(0, 120)),
-    Target("sex", words=("male", "female")),
-    Target("height", unit="cm", edges=(150, 160, 170, 180), plausible=(40, 250)),
-    Target("weight", unit="kg", edges=(50, 60, 70, 80, 90, 100), plausible=(1, 400)),
-)
-"""What every probe session asks for; the positive class of sex is ``"female"``."""
+AGE = Target("age", unit="years", edges=(30, 40, 50, 60, 70, 80), plausible=(0, 120))
+SEX = Target("sex", categories=("male", "female"))
+HEIGHT = Target("height", unit="cm", edges=(150, 160, 170, 180), plausible=(40, 250))
+WEIGHT = Target("weight", unit="kg", edges=(50, 60, 70, 80, 90, 100), plausible=(1, 400))
+TARGETS = (AGE, SEX, HEIGHT, WEIGHT)
+"""The targets of every probe session; the positive class of sex is ``"female"``."""
 
 BMI = Target("bmi", unit="kg/m²", edges=(18.5, 25, 30, 35), plausible=(10, 80))
 """The body mass index, in the classes of the World Health Organization."""
@@ -153,89 +136,68 @@ HEART_RATE = Target(
     unit="beats/min",
     edges=(50, 60, 70, 80, 90, 100, 120),
     plausible=(20, 300),
-    from_measures=("heart_rate", "n_beats", "qt", "qtc"),
+    from_measurements=("heart_rate", "n_beats", "qt", "qtc"),
 )
-"""QT and its corrected form say together what the heart rate is."""
+"""QT and its corrected form together determine the heart rate."""
 
 
 def join_targets(
-    records: pd.DataFrame, labels: pd.DataFrame | None = None, measures: pd.DataFrame | None = None
+    records: pd.DataFrame, labels: pd.DataFrame | None = None, measurements: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Add the columns that more targets are read from to a table of records.
+    """Add the columns of further targets to a table of records.
 
     Parameters
     ----------
     records : DataFrame
-        The records; columns ``height`` (cm) and ``weight`` (kg) if there is to be a body mass index.
+        The records; the body mass index needs the columns ``height`` (cm) and ``weight`` (kg).
     labels : DataFrame of bool, optional
-        One column a class, with the index of the records.
-    measures : DataFrame, optional
-        ECG measures with the index of the records; of them the column ``heart_rate`` (beats/min) is taken.
+        One column per class, with the index of the records.
+    measurements : DataFrame, optional
+        ECG measurements with the index of the records; ``heart_rate`` (beats/min) is taken from it.
 
     Returns
     -------
     DataFrame
-        The records with ``bmi`` (kg/m², of plausible height and weight), ``heart_rate``, and for each class the words
-        ``"without CLASS"`` and ``"with CLASS"``.
+        The records with ``bmi`` (kg/m², of plausible height and weight), ``heart_rate``, and for each class the
+        categories ``"without CLASS"`` and ``"with CLASS"``.
 
     Raises
     ------
     EcgkitError
-        If a record is missing in the labels or the measures, or a class is called like a column.
+        If a record is missing in the labels or the measurements, or a class has the name of a column.
     """
     table = records.copy()
     if {"height", "weight"} <= set(table):
-        height, weight = (target.known(table) for target in TARGETS if target.name in ("height", "weight"))
-        table["bmi"] = weight / (height / 100) ** 2
-    if measures is not None and "heart_rate" in measures:
-        table["heart_rate"] = align(measures, records, "measures")["heart_rate"].to_numpy()
+        table["bmi"] = WEIGHT.values(table) / (HEIGHT.values(table) / 100) ** 2
+    if measurements is not None and "heart_rate" in measurements:
+        table["heart_rate"] = align(measurements, records, "measurements")["heart_rate"].to_numpy()
     if labels is not None:
         for name, carries in align(labels, records, "labels").items():
             if name in table:
-                raise EcgkitError(f"the class {name} is called like a column of the records: rename one of them")
+                raise EcgkitError(f"the class {name} has the name of a column of the records: rename one of them")
             table[str(name)] = np.where(carries.to_numpy(dtype=bool), f"with {name}", f"without {name}")
     return table
 
 
 def align(table: pd.DataFrame, records: pd.DataFrame, what: str) -> pd.DataFrame:
-    """Put the rows of a table into the order of the records.
-
-    Parameters
-    ----------
-    table : DataFrame
-        With the index of the records, or of more.
-    records : DataFrame
-        The records.
-    what : str
-        What the table holds, for the error.
-
-    Returns
-    -------
-    DataFrame
-
-    Raises
-    ------
-    EcgkitError
-        If a record is missing, or is there twice.
-    """
+    """Return the rows of a table in the order of the records; raise EcgkitError if one is missing or duplicated."""
     if table.index.equals(records.index):
         return table
     missing = ~records.index.isin(table.index)
     if missing.any() or not table.index.is_unique:
         raise EcgkitError(
-            f"the {what} lack {missing.sum()} of {len(records)} records, or have some twice: give them the "
-            "index of the records"
+            f"the {what} lack {missing.sum()} of {len(records)} records, or have some twice: use their index"
         )
     return table.loc[records.index]
 
 
 def all_targets(table: pd.DataFrame, classes: Sequence[str] = ()) -> tuple[Target, ...]:
-    """List every target that a table has the columns for.
+    """List every target for which a table has the columns.
 
     Parameters
     ----------
     table : DataFrame
-        As `join_targets` gives it.
+        As from `join_targets`.
     classes : sequence of str, default ()
         The classes of the labels.
 
@@ -247,8 +209,8 @@ def all_targets(table: pd.DataFrame, classes: Sequence[str] = ()) -> tuple[Targe
     """
     targets = [target for target in (*TARGETS, BMI, HEART_RATE) if target.name in table]
     if "device" in table:
-        counts = _as_words(table.loc[table["fold"].isin(TRAIN_FOLDS), "device"]).value_counts()
-        words = sorted(counts[counts >= MIN_OF_DEVICE].index)
-        if len(words) > 1:
-            targets.append(Target("device", words=tuple(words), partial=True))
-    return (*targets, *(Target(name, words=(f"without {name}", f"with {name}")) for name in classes))
+        counts = as_text(table.loc[table["fold"].isin(TRAIN_FOLDS), "device"]).value_counts()
+        names = sorted(counts[counts >= MIN_OF_DEVICE].index)
+        if len(names) > 1:
+            targets.append(Target("device", categories=tuple(names), partial=True))
+    return (*targets, *(Target(name, categories=(f"without {name}", f"with {name}")) for name in classes))

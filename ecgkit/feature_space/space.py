@@ -1,0 +1,218 @@
+"""The records and vectors of a feature space: those of a training session, or vectors of another program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgkit import paths, sessions
+from ecgkit.datasets import Dataset, open_dataset
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.embeddings import (
+    FOLDER,
+    Embeddings,
+    positions_of,
+    read_vectors,
+    session_embeddings,
+)
+from ecgkit.feature_space.layers import EMBEDDING, layer_names
+from ecgkit.sessions import Session
+from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
+from ecgkit.training import TrainedSession, open_trained
+
+MAX_UNTRAINED = 5
+"""Largest number of untrained encoders with which the trained one is compared, if they have been embedded."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSpace:
+    """The records of a feature space.
+
+    Attributes
+    ----------
+    source : TrainedSession
+        The training session, opened.
+    positions : ndarray of int64
+        Rows of the dataset: all of them, or those of which another program has a vector.
+    records, labels : DataFrame
+        Of these rows, index 0 to n - 1.
+    vectors : ndarray of float32, shape (records, features), or None
+        Vectors of another program.
+    name : str
+        The network and its session, or the file of vectors.
+    """
+
+    source: TrainedSession
+    positions: NDArray[np.int64]
+    records: pd.DataFrame
+    labels: pd.DataFrame
+    vectors: NDArray[np.float32] | None
+    name: str
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset of the training."""
+        return self.source.dataset
+
+    @property
+    def test_rows(self) -> NDArray[np.int64]:
+        """Rows of the records of fold 10."""
+        return np.flatnonzero((self.records["fold"] == TEST_FOLD).to_numpy())
+
+    def signals(self, rows: Sequence[int] | NDArray[np.integer]) -> list[NDArray[np.float32]]:
+        """Return the ECGs of some rows, each ``(12, samples)`` in mV."""
+        return [self.dataset.signal(int(self.positions[row])) for row in rows]
+
+
+def open_space(training_session: str, root: Path, *, vectors: str = "") -> FeatureSpace:
+    """Open a training session with the records of its feature space.
+
+    Parameters
+    ----------
+    training_session : str
+        Name of a finished training session.
+    root : Path
+        The folder of data sets and sessions.
+    vectors : str, default ""
+        A ``.npy`` file of another program's vectors, as of `ecgkit.feature_space.embeddings.read_vectors`.
+
+    Returns
+    -------
+    FeatureSpace
+
+    Raises
+    ------
+    EcgkitError
+        If the session is not finished, its dataset has changed, or vectors cannot be read or lack folds 1-8 or 10.
+    """
+    source = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root)
+    dataset, name = source.dataset, f"{source.config.model}, {source.session.name}"
+    positions, values = np.arange(len(dataset)), None
+    if vectors:
+        external = read_vectors(vectors)
+        positions, values = _external_rows(external, dataset.records)
+        name = external.path.name
+    records, labels = (table.iloc[positions].reset_index(drop=True) for table in (dataset.records, dataset.labels))
+    return FeatureSpace(source, positions, records, labels, values, name)
+
+
+def _external_rows(external: Embeddings, records: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the records with a vector and their vectors; both folds 1-8 and fold 10 must be among them."""
+    positions, rows = positions_of(external, records)
+    folds = set(records["fold"].iloc[positions])
+    for needed, name in ((set(TRAIN_FOLDS), "folds 1-8"), ({TEST_FOLD}, f"fold {TEST_FOLD}")):
+        if not folds & needed:
+            raise EcgkitError(f"no record of {name} has a vector in {external.path}: embed these records, too")
+    return positions, external.vectors[rows]
+
+
+def embed_space(space: FeatureSpace, *, encoder: str = "trained", n_layers: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Embed all records, or read what an earlier call has embedded.
+
+    Parameters
+    ----------
+    space : FeatureSpace
+        The records.
+    encoder : str, default "trained"
+        As of `ecgkit.feature_space.embeddings.session_embeddings`.
+    n_layers : int, default 0
+        Number of layers before the embedding, evenly spaced from the input to the head; all if there are fewer.
+
+    Returns
+    -------
+    dict of str to ndarray of float32, shape (records, features)
+        By layer, in the order of the network; the last is ``"embedding"``. Vectors of another program are the
+        embedding, and have no untrained encoder.
+    """
+    if space.vectors is not None:
+        return {EMBEDDING: space.vectors} if encoder == "trained" else {}
+    names = layer_names(space.source.trained.model)[:-1]
+    chosen = np.unique(np.linspace(0, len(names) - 1, min(n_layers, len(names))).round().astype(int)).tolist()
+    found = session_embeddings(space.source, [*(names[i] for i in chosen), EMBEDDING], encoder=encoder)
+    return {name: one.vectors for name, one in found.items()}
+
+
+def embed_untrained(space: FeatureSpace, *, seed: int) -> list[NDArray[np.float32]]:
+    """Embed all records by encoders with fresh weights of the same architecture, one array per seed.
+
+    The one of ``seed`` is computed if it is not there; up to four others are read if ``ecgkit embed`` has written them.
+    """
+    first = f"untrained_{seed}"
+    folder = space.source.session.path / FOLDER
+    others = sorted(path.parent.name for path in folder.glob(f"untrained_*/{EMBEDDING}.json"))
+    names = [first, *(name for name in others if name != first)][:MAX_UNTRAINED]
+    tables = [embed_space(space, encoder=name) for name in names]
+    return [table[EMBEDDING] for table in tables if table]
+
+
+def read_label_set(space: FeatureSpace, name: str) -> pd.DataFrame | None:
+    """Return the labels of another set for the same records, all false for a record without; None without the set."""
+    if not (space.dataset.path / "labels" / f"{name}.parquet").is_file():
+        return None
+    other = open_dataset(space.dataset.path, label_set=name)
+    labels = other.labels.set_axis(other.records["record_id"], axis=0)
+    return labels.reindex(space.records["record_id"], fill_value=False).reset_index(drop=True)
+
+
+def read_probabilities(space: FeatureSpace) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Read the predictions of the training session.
+
+    Parameters
+    ----------
+    space : FeatureSpace
+        The records.
+
+    Returns
+    -------
+    probabilities : DataFrame of float
+        Calibrated, one row per record, one column per class; NaN outside folds 9 and 10.
+    thresholds : dict of str to float
+        By class, on the same scale.
+    """
+    session, classes = space.source.session, list(space.dataset.classes)
+    predictions = pd.read_parquet(session.path / "predictions.parquet").set_index("record_id")
+    found = predictions[[f"calibrated_{name}" for name in classes]].reindex(space.records["record_id"])
+    return found.set_axis(classes, axis=1).reset_index(drop=True), session.read_json("thresholds.json")["thresholds"]
+
+
+def read_target_sessions(names: str, root: Path) -> dict[str, pd.DataFrame]:
+    """Read the predictions of networks that were trained for a target.
+
+    Parameters
+    ----------
+    names : str
+        Training sessions, as from ``ecgkit train NAME --target age``, separated by commas; may be empty.
+    root : Path
+        The folder of data sets and sessions.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        By target: ``record_id`` and ``predicted``, in the target's unit, or the probability of the positive class.
+
+    Raises
+    ------
+    EcgkitError
+        If a session is not finished, or was not trained for a target.
+    """
+    found = {}
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        session = sessions.open_finished(name, paths.TRAINING, root)
+        target = session.config.get("target", "")
+        if not target:
+            raise EcgkitError(f"{session.name} was not trained for a target: give one of ecgkit train --target")
+        found[target] = _target_predictions(session, target)
+    return found
+
+
+def _target_predictions(session: Session, target: str) -> pd.DataFrame:
+    """Read ``record_id`` and ``predicted`` of a session that was trained for a target."""
+    table = pd.read_parquet(session.path / "predictions.parquet")
+    columns = [name for name in (f"predicted_{target}", *table.columns) if name.startswith(("predicted_", "prob_"))]
+    column = next(name for name in columns if name in table)
+    return table[["record_id"]].assign(predicted=table[column])

@@ -1,0 +1,151 @@
+"""The records, vectors and controls of a feature space, and its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgkit import paths, sessions, training, workflow
+from ecgkit.errors import EcgkitError
+from ecgkit.explain.effect import own_head
+from ecgkit.feature_space.config import FeatureSpaceConfig
+from ecgkit.feature_space.embeddings import session_embeddings, write_array
+from ecgkit.feature_space.space import (
+    embed_space,
+    embed_untrained,
+    open_space,
+    read_label_set,
+    read_probabilities,
+    read_target_sessions,
+)
+from ecgkit.sessions import Session
+from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.training import TrainedSession
+
+
+def inputs(root: Path, **settings: object) -> dict[str, object]:
+    return FeatureSpaceConfig.resolve(root, **settings).inputs(root)
+
+
+def test_embeddings_are_computed_once_in_the_order_of_the_records(trained_root: Path) -> None:
+    space = open_space("latest", trained_root)
+    layers = embed_space(space, n_layers=2)
+    assert list(layers) == ["trunk.2", "trunk.4", "embedding"]
+    first = embed_space(space)["embedding"]
+    assert first.shape == (len(space.records), 16)
+    np.testing.assert_allclose(first[:7], training.embed(space.source.trained, space.dataset, np.arange(7)), rtol=1e-5)
+    stored = space.source.session.path / "cache" / "embeddings" / "trained" / "embedding.npy"
+    stamp = stored.stat().st_mtime_ns
+    np.testing.assert_array_equal(embed_space(space)["embedding"], first)
+    assert stored.stat().st_mtime_ns == stamp
+    control, *_ = embed_untrained(space, seed=0)
+    assert control.shape == first.shape
+    assert not np.allclose(control, first)
+
+
+def test_other_untrained_encoders_are_used_if_they_are_there(
+    trained_root: Path, trained_session: TrainedSession
+) -> None:
+    space = open_space("latest", trained_root)
+    before = inputs(trained_root, seed=3)
+    embed_untrained(space, seed=3)
+    assert inputs(trained_root, seed=3) == before  # a run does not make the next one another run
+    session_embeddings(trained_session, encoder="untrained_8")
+    assert inputs(trained_root, seed=3) != before
+    seeds = embed_untrained(space, seed=3)
+    assert len(seeds) >= 2
+    assert len({values.tobytes() for values in seeds}) == len(seeds)
+
+
+def test_vectors_of_another_program_are_analysed_the_same_way(trained_root: Path, tmp_path: Path) -> None:
+    whole = open_space("latest", trained_root).dataset
+    some = np.arange(len(whole))[::2]
+    table = whole.records.iloc[some[::-1]][["record_id"]]
+    table.to_parquet(tmp_path / "mine.parquet")
+    path = write_array(tmp_path / "mine.npy", table["record_id"].to_numpy(dtype=np.float32)[:, None] * [1, 10])
+    space = open_space("latest", trained_root, vectors=str(path))
+    np.testing.assert_array_equal(space.positions, some)
+    layers = embed_space(space, n_layers=3)
+    assert list(layers) == ["embedding"]
+    np.testing.assert_array_equal(layers["embedding"][:, 0], space.records["record_id"].astype(float))
+    pd.testing.assert_frame_equal(space.labels, whole.labels.iloc[some].reset_index(drop=True))
+    assert embed_untrained(space, seed=0) == []
+    np.testing.assert_array_equal(space.signals([3])[0], whole.signal(int(some[3])))
+    assert "vectors_sha256" in inputs(trained_root, vectors=str(path))
+
+
+def test_vectors_need_records_to_fit_and_to_test(trained_root: Path, tmp_path: Path) -> None:
+    records = open_space("latest", trained_root).dataset.records
+    for folds, message in (((10,), "folds 1-8"), (tuple(range(1, 10)), "fold 10")):
+        some = records.loc[records["fold"].isin(folds), ["record_id"]]
+        some.to_csv(tmp_path / "some.csv", index=False)
+        path = write_array(tmp_path / "some.npy", np.eye(len(some)))
+        with pytest.raises(EcgkitError, match=message):
+            open_space("latest", trained_root, vectors=str(path))
+
+
+def test_a_head_that_reads_age_and_sex_is_not_a_head_of_embeddings(trained_session: TrainedSession) -> None:
+    assert trained_session.trained.model.n_metadata
+    assert own_head(trained_session.trained) is None
+
+
+def test_labels_and_probabilities_are_in_the_order_of_the_records(trained_root: Path) -> None:
+    space = open_space("latest", trained_root)
+    pd.testing.assert_frame_equal(read_label_set(space, "superclass"), space.labels, check_names=False)
+    assert read_label_set(space, "no_such") is None
+    probabilities, thresholds = read_probabilities(space)
+    assert set(thresholds) == set(probabilities) == set(space.dataset.classes)
+    predicted = probabilities.notna().all(axis=1)
+    assert (predicted == space.records["fold"].isin((9, 10))).all()
+    assert (space.records["fold"].iloc[space.test_rows] == TEST_FOLD).all()
+
+
+def test_only_sessions_trained_for_a_target_are_compared_with_probes(trained_root: Path) -> None:
+    assert read_target_sessions("", trained_root) == {}
+    with pytest.raises(EcgkitError, match="session_1"):
+        read_target_sessions("session_1", trained_root)
+    source = sessions.open_finished("session_1", paths.TRAINING, trained_root)
+    fake = Session(trained_root / paths.TRAINING / "session_90")
+    fake.write_json("config.json", source.config | {"target": "age"})
+    fake.write_table("predictions.parquet", pd.DataFrame({"record_id": ["1"], "true_age": 50.0, "predicted_age": 60.0}))
+    fake.write_text("DONE", "")
+    try:
+        table = read_target_sessions("session_90", trained_root)["age"]
+    finally:
+        (fake.path / "DONE").unlink()
+    assert table.to_dict("list") == {"record_id": ["1"], "predicted": [60.0]}
+
+
+def test_the_configuration_is_resolved_and_depends_on_the_weights(
+    trained_root: Path, trained_session: TrainedSession
+) -> None:
+    config = FeatureSpaceConfig.resolve(trained_root, training_session="session_1")
+    assert (config.training_session, config.clusters, config.resamples, config.layers) == ("session_1", 5, 200, 3)
+    assert FeatureSpaceConfig.resolve(trained_root, **asdict(config)) == config
+    before = config.inputs(trained_root)
+    weights = trained_session.session.path / "weights" / "best.safetensors"
+    content = weights.read_bytes()
+    trained_session.trained.untrained(9).save(weights)
+    other = inputs(trained_root, training_session="1")
+    weights.write_bytes(content)
+    assert other["weights_sha256"] != before["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clusters": 1}, "clusters is 1"),
+        ({"neighbours": 0}, "neighbours is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"resamples": 1}, "resamples is 1"),
+        ({"vectors": "/nowhere.npy"}, "/nowhere.npy"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(trained_root: Path, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(EcgkitError, match=message):
+        workflow.start("probe", root=trained_root, training_session="session_1", **settings)
