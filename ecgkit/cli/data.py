@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ecgkit import paths
-from ecgkit.cli.common import AddCommand, on_terminal, say, says_yes
+from ecgkit.cli.common import AddCommand, confirm, echo, on_terminal
 
 RATES = {"100": (100,), "500": (500,), "both": (100, 500)}
 
@@ -31,8 +31,8 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
 
     source, folder = source_class(arguments.source), root / paths.RAW / arguments.source
     rates = {"both": source.sampling_rates}.get(arguments.rate) or (int(arguments.rate),)
-    say(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
-    say(folder)
+    echo(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
+    echo(folder)
 
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
@@ -44,8 +44,8 @@ def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     source, folder = source_class(arguments.dataset), root / paths.RAW / arguments.dataset
     if not source.download_size or source.is_in(folder):
         return
-    if says_yes(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
-        say(source.download(folder, rates=source.sampling_rates[:1]))
+    if confirm(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
+        echo(source.download(folder, rates=source.sampling_rates[:1]))
 
 
 def export_npz(arguments: argparse.Namespace, root: Path) -> None:
@@ -53,4 +53,4 @@ def export_npz(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit import datasets
 
     dataset = datasets.open_dataset(root / paths.PROCESSED / arguments.name, label_set=arguments.label_set)
-    say(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{arguments.label_set}.npz"))
+    echo(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{arguments.label_set}.npz"))

@@ -238,7 +238,7 @@ class TestTheChainOffersTheDownload:
 
     @pytest.mark.parametrize(("typed", "answer"), [(b"\x04", False), (b"n\n", False), (b"y\n", True)])
     def test_the_end_of_input_is_a_no(self, typed: bytes, answer: bool, on_a_real_terminal) -> None:
-        code = "from ecgkit.cli.common import on_terminal, says_yes; print(on_terminal(), says_yes('Really?'))"
+        code = "from ecgkit.cli.common import on_terminal, confirm; print(on_terminal(), confirm('Really?'))"
         exit_code, shown = on_a_real_terminal([sys.executable, "-c", code], typed)
         assert exit_code == 0
         assert "Really? [y/N]" in shown
