@@ -31,9 +31,11 @@ from ecgkit.datasets import Dataset, build_dataset, open_dataset
 from ecgkit.feature_space.layers import embed_layers, layer_names
 from ecgkit.feature_space.probes.linear import ALPHAS, CS, Problem, fit_linear
 from ecgkit.feature_space.similar import SimilarRecords
+from ecgkit.inference.weights import TrainedModel
 from ecgkit.models import create_model
+from ecgkit.signals.prepare import Preparation
 from ecgkit.sources.demo import Demo
-from ecgkit.training import TrainedModel, embed
+from ecgkit.training import embed
 
 RATE_TARGET, SEARCH_TARGET = 1500, 0.05
 N_STORED, N_FEATURES = 21_388, 512
@@ -70,7 +72,8 @@ def measure_embedding(dataset: Dataset, name: str) -> None:
     """Time the embedding alone and all layers, beside one record at a time."""
     keywords: dict[str, Any] = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100}
     model = create_model(name, **keywords).eval()
-    trained = TrainedModel(model, name, keywords, dataset.classes, dataset.mean, dataset.std, None)
+    preparation = Preparation(100, 250, dataset.mean, dataset.std)
+    trained = TrainedModel(model, name, keywords, dataset.classes, "superclass", preparation)
     everything, few = np.arange(len(dataset)), np.arange(min(64, len(dataset)))
     plain = rate(lambda: [embed(trained, dataset, few[i : i + 1]) for i in few], len(few))
     print(f"{name}, {len(dataset)} records, {torch.get_num_threads()} threads, records/s")

@@ -1,4 +1,4 @@
-"""A web server for tests: it serves a folder, with the faults that a test asks for.
+"""A web server for tests: it serves a folder, with the faults that a test chooses.
 
     python tests/file_server.py FOLDER [--port N] [--faults FILE] [--delay SECONDS]
 

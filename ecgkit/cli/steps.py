@@ -11,12 +11,13 @@ from ecgkit.cli.data import offer_download
 from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
 from ecgkit.cli.tables import echo_files, echo_trainings
 from ecgkit.errors import EcgkitError
+from ecgkit.sources import SOURCES
 from ecgkit.workflow import STEPS, run_step
 
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
 
 SUBJECTS = {
-    "preprocess": ("SOURCE", "a source of ECGs: demo or ptbxl"),
+    "preprocess": ("SOURCE", f"a source of ECGs: {' or '.join(SOURCES)}"),
     "train": ("DATASET", "name of a processed dataset"),
     "probe": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
     "explain": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
@@ -52,7 +53,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
 
 def fill_run(parser: OneLineParser) -> None:
     """Add the arguments of ``run``."""
-    text = "demo, ptbxl, or the name of a processed dataset (default: demo)"
+    text = f"{', '.join(SOURCES)}, or the name of a processed dataset (default: demo)"
     parser.add_argument("--dataset", default="demo", metavar="NAME", help=text)
     parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
     parser.add_argument("--models", default=DEFAULT_MODELS, metavar="A,B", help=f"default: {DEFAULT_MODELS}")

@@ -55,7 +55,7 @@ class ComparisonConfig:
         for method in split_names(self.ensembles):
             check_choice("ensemble", method, METHODS)
         if self.resamples < 1:
-            raise EcgkitError(f"resamples is {self.resamples}: give a positive number")
+            raise EcgkitError(f"resamples is {self.resamples}: pass a positive number")
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> ComparisonConfig:

@@ -94,7 +94,7 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
         if len(shared):
             raise EcgkitError(
                 f"{path} has {len(shared):,} patients in two parts, the first is patient {shared[0]}: "
-                "give predictions of folds that were assigned by patient"
+                "pass predictions of folds that were assigned by patient"
             )
     else:
         notes.append(
@@ -108,11 +108,11 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
 def _read(path: Path) -> pd.DataFrame:
     """Read a table of predictions."""
     if path.suffix not in READERS:
-        raise EcgkitError(f"{path} is no table of predictions: give a .parquet or .csv file")
+        raise EcgkitError(f"{path} is no table of predictions: pass a .parquet or .csv file")
     try:
         return READERS[path.suffix](path)
     except FileNotFoundError as error:
-        raise EcgkitError(f"no file {path}: give a .parquet or .csv file of predictions") from error
+        raise EcgkitError(f"no file {path}: pass a .parquet or .csv file of predictions") from error
     except (OSError, ValueError) as error:
         raise EcgkitError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
 
@@ -132,7 +132,7 @@ def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataF
         wrong = numbers[name].isna()
         if wrong.any() and not name.startswith("prob_"):
             row = int(wrong.to_numpy().argmax())
-            raise EcgkitError(f"{path} has {table[name].iloc[row]!r} in column {name}, row {row + 1}: give a number")
+            raise EcgkitError(f"{path} has {table[name].iloc[row]!r} in column {name}, row {row + 1}: pass a number")
     return table.assign(**numbers)
 
 

@@ -18,12 +18,12 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.feature_space.standardize import check_embeddings
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import file_sha256, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
 from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.training import TrainedSession
-from ecgkit.training.weights import TrainedModel, load_weights
 
 FOLDER = "cache/embeddings"
 TRAINED = "trained"

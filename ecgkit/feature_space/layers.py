@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.weights import TrainedModel
 from ecgkit.models import ECGModel
 from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
-from ecgkit.training.inference import check_match, run_batches
-from ecgkit.training.weights import TrainedModel
+from ecgkit.training.inference import check_match, run_over_dataset
 
 EMBEDDING = "embedding"
 """The name of what `ECGModel.embed` gives, the features that the head reads."""
@@ -150,7 +150,7 @@ def embed_layers(
         widths.update({layer: part.shape[1] for layer, part in zip(layers, parts, strict=True)})
         return torch.cat(parts, dim=1)
 
-    together = run_batches(trained, dataset, positions, call, windows=WINDOWS, progress=progress)
+    together = run_over_dataset(trained, dataset, positions, call, windows=WINDOWS, progress=progress)
     ends = np.cumsum([widths[layer] for layer in layers])
     return dict(zip(layers, np.split(together, ends[:-1], axis=1), strict=True))
 

@@ -1,12 +1,10 @@
 """Metrics of multilabel classification on arrays: ranking, decisions, calibration, and the table of predictions.
 
-A class counts as predicted where its score is at least the threshold. A metric that a class cannot have in the records
-at hand (an AUC without both outcomes, a sensitivity without positives) is NaN, never a number that stands in for it,
-and a macro mean leaves it out.
+A class is predicted where its score is at least the threshold. A metric that is not defined for the records (an AUC
+without both outcomes, a sensitivity without positives) is NaN, and left out of a macro mean.
 
-Every metric takes ``weights`` of shape (resamples, records): how often each record counts, such as how often a
-bootstrap drew it. It then gives one value a resample, of all resamples at once, exactly as if the records had been
-repeated.
+Every metric takes ``weights`` of shape (resamples, records): how often each record counts, for example in a bootstrap.
+It then returns one value per resample, as if the records had been repeated.
 """
 
 from __future__ import annotations

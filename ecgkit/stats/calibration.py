@@ -65,7 +65,7 @@ def apply_calibration(prob: ArrayLike, calibration: Mapping[str, Any], classes: 
     values = np.asarray(prob, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != len(classes):
         raise EcgkitError(
-            f"probabilities have the shape {values.shape}: give one column for each of {len(classes)} classes"
+            f"probabilities have the shape {values.shape}: pass one column for each of {len(classes)} classes"
         )
     calibrated = np.empty_like(values)
     for column, name in enumerate(classes):

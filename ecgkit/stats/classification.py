@@ -53,7 +53,7 @@ def threshold_metrics(
 
 
 def micro_f1(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """F1 of all decisions on all classes taken together; NaN if there is no positive."""
+    """F1 of the decisions on all classes together; NaN if there is no positive."""
     case = columns(y_true, predicted, weights)
     truth, decided = case.truth, case.scores.astype(bool)
     hits, n_true = case.weights @ (truth & decided).sum(axis=1), case.weights @ truth.sum(axis=1)
@@ -168,7 +168,7 @@ def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
 def _check_share(at_least: float) -> None:
     """Check that a share is above 0 and at most 1."""
     if not 0 < at_least <= 1:
-        raise EcgkitError(f"at_least is {at_least}: give a share above 0 and at most 1")
+        raise EcgkitError(f"at_least is {at_least}: pass a share above 0 and at most 1")
 
 
 def _best_threshold(

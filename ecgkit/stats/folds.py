@@ -63,9 +63,9 @@ def assign_folds(
     """
     codes, patients = pd.factorize(as_identifiers(np.asarray(patient_ids)))
     if len(labels) != len(codes):
-        raise EcgkitError(f"{len(labels):,} rows of labels for {len(codes):,} records: give one row per record")
+        raise EcgkitError(f"{len(labels):,} rows of labels for {len(codes):,} records: pass one row per record")
     if len(patients) < n_folds:
-        raise EcgkitError(f"{len(patients)} patients cannot be divided into {n_folds} folds: give more records")
+        raise EcgkitError(f"{len(patients)} patients cannot be divided into {n_folds} folds: pass more records")
     truth = labels.astype("boolean").fillna(value=False).to_numpy(dtype=np.int64)
     members = np.zeros((len(patients), truth.shape[1]), np.int64)
     np.add.at(members, codes, truth)

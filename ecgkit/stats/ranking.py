@@ -1,4 +1,4 @@
-"""Metrics of the order that scores put records in."""
+"""Metrics of the ranking of records by their scores."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from ecgkit.stats.validation import Bools, Floats, check_scores, columns, divide
 
 
 def macro(values: ArrayLike) -> float:
-    """Give the mean over the classes that have a value; NaN if none has."""
+    """Return the mean over the classes that have a value; NaN if none has."""
     values = np.asarray(values, dtype=np.float64)
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
 
 def mean_of_classes(values: ArrayLike) -> Floats:
-    """Average over the last axis, leaving out the classes that have no value; NaN where none has."""
+    """Average over the last axis without the classes that have no value; NaN where none has."""
     values = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(values)
     return divide(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def auc(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """Area under the ROC curve of each class, from the ranks of the scores (the Mann-Whitney statistic).
+    """Compute the area under the ROC curve of each class.
 
     Parameters
     ----------
@@ -48,14 +48,14 @@ def auc(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = Non
 
 
 def macro_auc(y_true: ArrayLike, scores: ArrayLike) -> float:
-    """Mean AUC of the classes that have both outcomes; NaN if none has. See `auc`."""
+    """Compute the mean AUC of the classes that have both outcomes; NaN if none has. See `auc`."""
     return macro(auc(y_true, scores))
 
 
 def average_precision(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """Average precision of each class: the precision at every threshold, weighted by the recall it adds.
+    """Compute the average precision of each class: the precision at every threshold, weighted by the gain in recall.
 
-    Parameters and what is raised are those of `auc`.
+    Parameters and errors are those of `auc`.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def average_precision(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLik
 
 
 def operating_points(y_true: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Count what every possible threshold finds.
+    """Count the true and false positives of every possible threshold.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def operating_points(y_true: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floa
 
 
 def _falling(values: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Order scores, the highest first, and find where each group of ties ends."""
+    """Sort scores, the highest first, and find the end of each group of ties."""
     order = np.argsort(-values, kind="stable")
     ordered = values[order]
     return order, np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))
@@ -107,17 +107,19 @@ def _found(truth: Bools, values: Floats, weights: Floats) -> tuple[Floats, Float
 
 
 def _auc(truth: Bools, values: Floats, weights: Floats) -> Floats:
+    """Compute the AUC of one class in each resample."""
     hits, alarms = _found(truth, values, weights)
-    # The area under straight lines between the points: a group of ties counts half, as in the statistic.
+    # The area under straight lines between the points: ties count half, as in the Mann-Whitney statistic.
     area = hits[:, 0] * alarms[:, 0] / 2
     area += np.einsum("rt,rt->r", hits[:, 1:] + hits[:, :-1], np.diff(alarms, axis=1)) / 2
     return divide(area, hits[:, -1] * alarms[:, -1])
 
 
 def _average_precision(truth: Bools, values: Floats, weights: Floats) -> Floats:
+    """Compute the average precision of one class in each resample."""
     hits, alarms = _found(truth, values, weights)
     n_true, has_both = hits[:, -1], hits[:, -1] * alarms[:, -1] > 0
-    # Where nothing has been found yet nothing is added, whatever the precision is called.
+    # Where nothing has been found yet, nothing is added, whatever the precision.
     precision = np.nan_to_num(divide(hits, hits + alarms))
     total = hits[:, 0] * precision[:, 0] + np.einsum("rt,rt->r", np.diff(hits, axis=1), precision[:, 1:])
     return np.where(has_both, divide(total, n_true), np.nan)

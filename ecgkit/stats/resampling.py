@@ -1,4 +1,4 @@
-"""Intervals by resampling patients."""
+"""Bootstrap of patients, and percentile intervals."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ PERCENTILES = (2.5, 97.5)
 
 
 def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Draw bootstrap resamples of patients; each brings all of its records along.
+    """Draw bootstrap resamples of patients, each with all of its records.
 
-    Records of one patient resemble each other, so that resampling records would give intervals that are too narrow.
+    Records of one patient are dependent, so that resampling records would give intervals that are too narrow.
 
     Parameters
     ----------
     patient_ids : array-like, shape (records,)
-        Whose record each is.
+        The patient of each record.
     resamples : int, default 1000
-        How many resamples.
+        The number of resamples.
     seed : int, default 0
         Of the random numbers. Resamples of the same patients in the same order with the same seed are the same, so
         that two models can be compared resample by resample.
@@ -49,9 +49,9 @@ def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed:
     if pd.isna(ids).any():
         raise EcgkitError(f"{int(pd.isna(ids).sum())} records have no patient_id: give each its own, or leave them out")
     if not ids.size:
-        raise EcgkitError("there is no record to resample: give at least one")
+        raise EcgkitError("there is no record to resample: pass at least one")
     if resamples < 1:
-        raise EcgkitError(f"resamples is {resamples}: give a positive number")
+        raise EcgkitError(f"resamples is {resamples}: pass a positive number")
     codes = patient_codes(ids)
     n_patients = int(codes.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(n_patients, np.full(n_patients, 1 / n_patients), resamples)
@@ -59,7 +59,7 @@ def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed:
 
 
 def interval(values: ArrayLike) -> tuple[float, float]:
-    """Give the 2.5 and 97.5 percentiles of a metric over the resamples that have it; NaN where none has."""
+    """Compute the 2.5 and 97.5 percentiles of a metric over the resamples in which it is defined; NaN if none."""
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     if not known.size:
@@ -69,14 +69,14 @@ def interval(values: ArrayLike) -> tuple[float, float]:
 
 
 def with_interval(value: float, drawn: Floats) -> dict[str, float | None]:
-    """Give a number as the reports hold it: with the percentiles of its resamples, and None for what is not defined.
+    """Return a number with the percentiles of its resamples, and None where it is not defined, as reports contain it.
 
     Parameters
     ----------
     value : float
-        Of the records themselves; NaN where it is not defined.
+        On the records themselves; NaN where it is not defined.
     drawn : ndarray of float64, shape (resamples,)
-        The same of each bootstrap resample.
+        The same for each bootstrap resample.
 
     Returns
     -------
@@ -92,18 +92,17 @@ def with_interval(value: float, drawn: Floats) -> dict[str, float | None]:
 def metric_intervals(
     values: Mapping[str, Mapping[str, Floats]], drawn: Mapping[str, Mapping[str, Floats]]
 ) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Give all metrics of a fold as the reports hold them.
+    """Return all metrics of a fold with their intervals, as reports contain them.
 
-    A calibration error is a mean of absolute gaps, to which resampling adds noise of its own: its resamples lie above
-    the error that they are resampled from. They are moved down by as much, so that the interval says how far the error
-    scatters, like that of a perfectly calibrated model, with which it is compared.
+    A calibration error is a mean of absolute gaps, so that resampling biases it upwards. Its resamples are shifted down
+    by their mean difference to the error, so that the interval describes its variation only.
 
     Parameters
     ----------
     values : mapping of str to mapping of str to float
-        Group and metric, as `ecgkit.evaluation.fold_metrics` gives them.
+        Group and metric, as returned by `ecgkit.evaluation.fold_metrics`.
     drawn : mapping of str to mapping of str to ndarray of float64, shape (resamples,)
-        The same of each bootstrap resample.
+        The same for each bootstrap resample.
 
     Returns
     -------
@@ -120,6 +119,7 @@ def metric_intervals(
 
 
 def _around(value: float, drawn: Floats, metric: str) -> Floats:
+    """Shift the resamples of a calibration error to remove their bias."""
     if not metric.startswith("ece") or np.isnan(drawn).all():
         return drawn
     return np.maximum(drawn - (np.nanmean(drawn) - value), 0.0)

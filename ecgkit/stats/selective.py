@@ -71,7 +71,7 @@ def abstention_threshold(values: ArrayLike, *, abstain: float = ABSTAIN) -> floa
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not 0 <= abstain < 1:
-        raise EcgkitError(f"abstain is {abstain}: give a share of the records, at least 0 and below 1")
+        raise EcgkitError(f"abstain is {abstain}: pass a share of the records, at least 0 and below 1")
     if not ordered.size:
         raise EcgkitError("there is no record to choose the abstention on: pass at least one")
     # 0.29 * 100 is 28.999999999999996.

@@ -88,7 +88,7 @@ def fold_scores(predictions: pd.DataFrame, classes: Sequence[str], fold: int) ->
     missing = [column for column in wanted if column not in predictions]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise EcgkitError(f"the predictions have no column {missing[0]!r}{more}: give a table with every class in it")
+        raise EcgkitError(f"the predictions have no column {missing[0]!r}{more}: pass a table with every class in it")
     rows = predictions[predictions["fold"] == fold]
     if rows.empty:
         there = ", ".join(str(one) for one in sorted(predictions["fold"].unique())) or "none"
@@ -135,9 +135,9 @@ def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
             f"outcomes have the shape {truth.shape} and scores {values.shape}: pass one score per outcome"
         )
     if len(truth) == 0:
-        raise EcgkitError("there is no record to evaluate: give at least one")
+        raise EcgkitError("there is no record to evaluate: pass at least one")
     if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
-        raise EcgkitError("an outcome is neither 0 nor 1: give booleans, without records of unknown outcome")
+        raise EcgkitError("an outcome is neither 0 nor 1: pass booleans, without records of unknown outcome")
     if n_nan := int(np.isnan(values).sum()):
         raise EcgkitError(f"{n_nan} of {values.size} scores are NaN: the model has diverged; train it again")
     return truth.astype(bool), values
@@ -153,7 +153,7 @@ def check_probabilities(prob: Floats, name: str = "probability") -> None:
     """
     if not ((prob >= 0) & (prob <= 1)).all():
         span = f"{prob.min():g} to {prob.max():g}"
-        raise EcgkitError(f"a {name} is outside 0 to 1 ({span}): give probabilities, not logits")
+        raise EcgkitError(f"a {name} is outside 0 to 1 ({span}): pass probabilities, not logits")
 
 
 def class_thresholds(thresholds: Mapping[str, Any], classes: Sequence[str]) -> Floats:

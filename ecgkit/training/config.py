@@ -55,8 +55,8 @@ class TrainingConfig:
     model : str
         Name of an architecture, or a class of your own in a file of your own, such as ``my_model.py:MyNet``.
     label_set : str
-        Name of a label set of the dataset, by default its first (PTB-XL: superclass,
-        subclass, diagnostic, form, rhythm, all).
+        Name of a label set of the dataset (PTB-XL: superclass, subclass, diagnostic, form, rhythm, all); by default its
+        first.
     target : str
         What to train for instead of a label set: age (years), height (cm), weight (kg), sex, or empty.
     epochs : int
@@ -331,11 +331,13 @@ def configure(
         model = models.absolute_spec(model)
     values = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
     values |= read_recipe(model, source=source, recipe=recipe)
-    if target := chosen.get("target"):
+    if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
     values |= chosen
     values["device"] = resolve_device(values["device"])
     if values["precision"] == AUTO:
+        from ecgkit.inference.batches import has_bfloat16
+
         values["precision"] = "bfloat16" if has_bfloat16(values["device"]) else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
@@ -400,13 +402,3 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not available:
         raise EcgkitError("device is 'cuda', but torch finds no CUDA GPU here: choose cpu or auto")
     return device if device != AUTO else "cuda" if available else "cpu"
-
-
-def has_bfloat16(device: str) -> bool:
-    """Return True if the GPU, or the processor (by AVX512-BF16 or AMX), has instructions for bfloat16."""
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

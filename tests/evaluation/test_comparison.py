@@ -35,7 +35,7 @@ def make_scores(n_records: int = 400, *, noise: float, seed: int = 0, noise_seed
     true_logit = rng.normal(-1, 1.5, (n_records, len(CLASSES)))
     truth = rng.random(true_logit.shape) < expit(true_logit)
     seen = true_logit + np.random.default_rng(noise_seed).normal(0, noise, true_logit.shape)
-    return FoldScores(10, CLASSES, truth, expit(seen))
+    return FoldScores(10, CLASSES, truth, expit(seen), expit(seen))
 
 
 def make_table(noise: float, *, n_records: int = 400, noise_seed: int = 1) -> pd.DataFrame:

@@ -135,7 +135,7 @@ def test_folds_and_outcomes_may_be_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.xlsx", b"", "give a .parquet or .csv"),
+        ("x.xlsx", b"", "a .parquet or .csv"),
         ("x.parquet", b"no parquet", "cannot be read as a table"),
         ("x.csv", b"", "cannot be read as a table"),
         ("none.csv", None, "no file"),
@@ -165,5 +165,5 @@ def test_a_patient_in_both_folds_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["high", ""])
 def test_a_calibrated_probability_that_is_no_number_is_named(tmp_path: Path, value: str) -> None:
     (tmp_path / "p.csv").write_text(f"fold,true_A,prob_A,calibrated_A\n10,1,0.4,0.5\n10,0,0.2,{value}\n")
-    with pytest.raises(EcgkitError, match="in column calibrated_A, row 2: give a number"):
+    with pytest.raises(EcgkitError, match="in column calibrated_A, row 2"):
         read_predictions(tmp_path / "p.csv")

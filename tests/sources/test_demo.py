@@ -335,7 +335,7 @@ def test_disease_comes_with_age(demo: Demo) -> None:
     assert ill[old].mean() > ill[~old].mean() + 0.2
 
 
-# What is in the signal
+# Information in the signal
 
 
 def test_classes_can_be_learned_from_simple_measures(demo: Demo, measures: np.ndarray) -> None:

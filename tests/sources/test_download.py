@@ -377,7 +377,7 @@ class TestTwoMirrors:
 
 
 class TestParts:
-    """A limited download is a valid smaller dataset, and says what it is."""
+    """A limited download is a valid smaller dataset, and is described as such."""
 
     def test_the_first_records_of_the_table(self, tmp_path: Path, server: FileServer) -> None:
         done = get(tmp_path / "p", server, limit=12)

@@ -89,8 +89,8 @@ def test_one_class_alone_has_one_value_a_resample() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (np.ones(N_RECORDS), "give a row a resample"),
-        (np.ones((2, N_RECORDS + 1)), "give a row a resample"),
+        (np.ones(N_RECORDS), "one row per resample"),
+        (np.ones((2, N_RECORDS + 1)), "one row per resample"),
         (-np.ones((2, N_RECORDS)), "negative"),
         (np.full((2, N_RECORDS), np.nan), "NaN"),
     ],

@@ -173,7 +173,7 @@ class Downloaded:
     folder : Path
         The folder of PTB-XL.
     n_files, n_kept : int
-        Files that were asked for, all present now; of these, files that were already there.
+        Files of the request, all present now; of these, files that were already there.
     fetched_bytes : int
         Bytes read from the mirror, without repetitions.
     seconds : float
@@ -229,7 +229,7 @@ def download(
     limit : int, optional
         Only the first ``limit`` records of the table.
     mirror : str, optional
-        URL (``https:``, ``http:``, ``file:``) of another folder laid out as PhysioNet's, instead of `MIRRORS`.
+        URL (``https:``, ``http:``, ``file:``) of another folder with PhysioNet's layout, instead of `MIRRORS`.
     zip_file : Path or str, optional
         The zip file that PhysioNet publishes, instead of a URL.
     progress : bool, default True
@@ -459,7 +459,7 @@ def _read_record_names(table: Path) -> dict[int, list[str]]:
         raise EcgkitError(f"{table} lists no records: use another mirror")
     for name in (name for row in rows for name in row):
         if not RECORD_NAME.fullmatch(name):  # the names become paths, so they must not leave the folder
-            raise EcgkitError(f"{table} lists a record {name!r}, not one like records100/00000/00001_lr")
+            raise EcgkitError(f"{table} names {name!r} where it should be like records100/00000/00001_lr")
     return {rate: list(names) for rate, names in zip(FILE_COLUMNS, zip(*rows, strict=True), strict=True)}
 
 
