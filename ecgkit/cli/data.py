@@ -34,15 +34,9 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit.sources import source_class
 
     source, folder = source_class(arguments.source), root / paths.RAW / arguments.source
-<<<<<<< HEAD
-    rates = {"both": source.sampling_rates}.get(arguments.rate) or (int(arguments.rate),)
+    rates = {None: source.sampling_rates[:1], 0: source.sampling_rates}.get(arguments.rate, (arguments.rate,))
     echo(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
     echo(folder)
-=======
-    rates = {None: source.sampling_rates[:1], 0: source.sampling_rates}.get(arguments.rate, (arguments.rate,))
-    say(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
-    say(folder)
->>>>>>> main
 
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
@@ -62,12 +56,7 @@ def export_npz(arguments: argparse.Namespace, root: Path) -> None:
     """Write a dataset as one file and print its path."""
     from ecgkit import datasets
 
-<<<<<<< HEAD
-    dataset = datasets.open_dataset(root / paths.PROCESSED / arguments.name, label_set=arguments.label_set)
-    echo(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{arguments.label_set}.npz"))
-=======
     folder = root / paths.PROCESSED / arguments.name
     label_set = arguments.label_set or datasets.default_label_set(datasets.read_manifest(folder))
     dataset = datasets.open_dataset(folder, label_set=label_set)
-    say(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{label_set}.npz"))
->>>>>>> main
+    echo(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{label_set}.npz"))

@@ -220,8 +220,4 @@ def export_model(arguments: argparse.Namespace, root: Path) -> None:
 
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     folder = Path(arguments.to or f"{sessions.read_config(session).get('model', 'model')}_{session.name}")
-<<<<<<< HEAD
-    echo(export.export_model(session, folder, root=root, force=arguments.force))
-=======
-    say(export.export_model(session.path, folder, force=arguments.force))
->>>>>>> main
+    echo(export.export_model(session.path, folder, force=arguments.force))
