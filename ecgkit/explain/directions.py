@@ -83,7 +83,7 @@ def concept_direction(
     Raises
     ------
     EcgkitError
-        If a patient is in two splits, the embeddings do not fit the records, or the target is not readable, has more
+        If a patient is in two splits, the embeddings do not match the records, or the target is not readable, has more
         than two classes, or is known for too few records of folds 1-8 or 10.
 
     References
@@ -147,7 +147,7 @@ def along_direction(
     Raises
     ------
     EcgkitError
-        If the shapes do not fit, or there are fewer records than groups.
+        If the shapes do not match, or there are fewer records than groups.
     """
     check_embeddings(embeddings, records)
     rows = fold_rows(records, folds)
