@@ -2,7 +2,7 @@
 
     python benchmarks/feature_space.py [--records N] [--model MODEL] [--only embedding|search|probes]
 
-The signals are made up, as long as those of PTB-XL at 100 Hz, and read as a model of 2.5 s reads them. The plain way to
+The signals are synthetic, as long as those of PTB-XL at 100 Hz, and read by a model of 2.5 s. The plain way to
 embed is one record at a time; the plain search is scikit-learn's, by brute force; the plain probe is scikit-learn's
 grid search over a pipeline.
 """
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def repeated(dataset: Dataset, n_records: int) -> Dataset:
-    """Give a dataset of so many records, the same ones again and again."""
+    """Return a dataset of so many records, the same ones repeated."""
     rows = np.resize(np.arange(len(dataset)), n_records)
     records = dataset.records.iloc[rows].reset_index(drop=True)
     return replace(
@@ -69,7 +69,7 @@ def repeated(dataset: Dataset, n_records: int) -> Dataset:
 
 
 def measure_embedding(dataset: Dataset, name: str) -> None:
-    """Time the embedding alone and all layers, beside one record at a time."""
+    """Time the embedding alone and all layers, compared with one record at a time."""
     keywords: dict[str, Any] = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100}
     model = create_model(name, **keywords).eval()
     preparation = Preparation(100, 250, dataset.mean, dataset.std)
@@ -82,14 +82,14 @@ def measure_embedding(dataset: Dataset, name: str) -> None:
         "the embedding": lambda: embed_layers(trained, dataset, everything),
         f"all {len(layer_names(model))} layers": lambda: embed_layers(trained, dataset, everything, layer_names(model)),
     }
-    for words, call in ways.items():
+    for way, call in ways.items():
         found = rate(call, len(everything))
         met = f"(target {RATE_TARGET}: {'met' if found >= RATE_TARGET else 'MISSED'})"
-        print(f"{words:<32}{found:6.0f}  {found / plain:.1f} times as many  {met}")
+        print(f"{way:<32}{found:6.0f}  {found / plain:.1f} times as many  {met}")
 
 
 def rate(call: Callable[[], object], n_records: int) -> float:
-    """Give records per second, the better of two."""
+    """Return records per second, the better of two."""
     times = []
     for _ in range(2):
         start = time.perf_counter()
@@ -167,7 +167,7 @@ def measure_search() -> None:
 
 
 def median_time(call: Callable[[int], object], queries: np.ndarray) -> float:
-    """Give the median seconds of a call."""
+    """Return the median seconds of a call."""
     times = []
     for query in queries:
         start = time.perf_counter()

@@ -160,12 +160,11 @@ def cluster_agreement(table: pd.DataFrame) -> Figure:
     rows: list[tuple[str, pd.DataFrame | None]] = []
     for group, means in by_row["ami"].mean().groupby(level="group", sort=False):
         kept = means.index[_of_largest(means.to_numpy(dtype=np.float64))]
-        rows.append(
-            (f"{group}" + (f" (the {len(kept)} highest of {len(means)})" if len(kept) < len(means) else ""), None)
-        )
+        cut = f" (the {len(kept)} highest of {len(means)})" if len(kept) < len(means) else ""
+        rows.append((f"{group}{cut}", None))
         for key in kept:
-            here = by_row.get_group(key)
-            rows.append((f"{key[1]}, n = {int(here['records'].iloc[0]):,}", here))
+            of_key = by_row.get_group(key)
+            rows.append((f"{key[1]}, n = {int(of_key['records'].iloc[0]):,}", of_key))
     figure = new_figure(WIDTH, 1.3 + 0.27 * len(rows))
     axes = figure.add_subplot()
     for y, (_, here) in enumerate(rows):
@@ -212,11 +211,11 @@ def cluster_information(table: pd.DataFrame) -> Figure:
     axes = figure.add_subplot()
     for y, factor in enumerate(factors):
         here = table.loc[factor]
-        for color, shift, names in (
+        for color, shift, pair_names in (
             (COLORS[0], -0.15, ("diagnosis", "diagnosis given factor")),
             (COLORS[1], 0.15, ("factor", "factor given diagnosis")),
         ):
-            pair = here.loc[list(names)]
+            pair = here.loc[list(pair_names)]
             axes.plot(pair["beyond"], (y + shift, y + shift), color=color, linewidth=1.2, zorder=1)
             for marker, value, p in zip("os", pair["beyond"], pair["p_adjusted"], strict=True):
                 face = color if p <= SIGNIFICANT else "white"
