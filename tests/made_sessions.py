@@ -36,7 +36,7 @@ def evaluated(noise: float, seed: int) -> dict[str, bytes]:
     """Return the files that an evaluation writes, by their names; made once, because of a thousand resamples."""
     with tempfile.TemporaryDirectory() as folder:
         evaluation.evaluate_session(Session(Path(folder)), make_predictions(noise, seed=seed), CLASSES)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
 
 
 def make_session(
