@@ -168,7 +168,8 @@ def along_direction(
 
 def group_members(along: pd.DataFrame, name: str = "fifth") -> dict[str, NDArray[np.int64]]:
     """Return the rows of the records of each group along a direction, by names such as ``"fifth 1"``."""
-    return {f"{name} {int(number) + 1}": rows.to_numpy() for number, rows in along.groupby("group")["row"]}
+    groups = along["group"].to_numpy(np.int64)
+    return {f"{name} {group + 1}": along["row"].to_numpy()[groups == group] for group in np.unique(groups).tolist()}
 
 
 def group_table(along: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
