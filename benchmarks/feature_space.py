@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,9 @@ def measure_probes(n_records: int, n_features: int) -> None:
     }
     print(f"probes of {n_records:,} records x {n_features} features, one thread, seconds per target")
     for name, problems in (("ridge", numbers), ("logistic regression", classes)):
-        ours, found = timed(lambda p=problems: fit_linear(embeddings, p, patients, seed=0, n_jobs=1))
+        ours, found = timed(partial(fit_linear, embeddings, problems, patients, seed=0, n_jobs=1))
         one = next(iter(problems))
-        theirs, model = timed(lambda p=problems[one]: sklearn_probe(embeddings, p, patients))
+        theirs, model = timed(partial(sklearn_probe, embeddings, problems[one], patients))
         mine, other = found[one].outputs(embeddings)[:, 0], sklearn_outputs(model, embeddings)
         error = np.abs(mine - other).max() / other.std()
         same = found[one].strength == next(v for k, v in model.best_params_.items())

@@ -32,7 +32,7 @@ CONFIG = TrainingConfig(dataset="demo", model="resnet1d", epochs=3, batch_size=6
 
 
 def make_members(n_records: int = 600, noises: dict[str, float] | None = None) -> dict[str, pd.DataFrame]:
-    """Give the predictions of models that see the same truth, each with noise of its own; three records a patient."""
+    """Return predictions of models for the same truth, each with independent noise; three records per patient."""
     rng = np.random.default_rng(0)
     true_logit = rng.normal(-1, 2.0, (n_records, len(CLASSES)))
     truth = rng.random(true_logit.shape) < expit(true_logit)
@@ -64,7 +64,7 @@ def changed(members: dict[str, pd.DataFrame], rows: np.ndarray) -> dict[str, pd.
 
 
 def shape_of(description: dict[str, Any]) -> dict[str, Any]:
-    """Give what was fitted."""
+    """Return the fitted parameters."""
     return {key: description.get(key) for key in ("weights", "coefficients", "picked")}
 
 
