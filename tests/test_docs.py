@@ -99,6 +99,12 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
             assert (page.parent / target.split("#")[0]).exists(), f"{name(page)} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`((?:ecgkit|tests|docs|notebooks)/[a-z0-9_/.]+\.[a-z]+)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 def test_every_room_has_a_page_of_the_reference() -> None:
     rooms = {path.parent.name for path in (ROOT / "ecgkit").glob("*/__init__.py")}
     pages = {path.stem for path in (ROOT / "docs" / "api").glob("*.md")} - {"ecgkit"}
