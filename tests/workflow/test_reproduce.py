@@ -83,7 +83,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, copied: Session) -> list[Callable[[Ses
     """Stand in for the notebook: copy the results of the original; what the list holds is then called in turn."""
     hooks: list[Callable[[Session], None]] = []
 
-    def run_notebook(notebook: Path, values: dict[str, object], session: Session) -> None:
+    def run_notebook(notebook: Path, values: dict[str, object], session: Session, **_: object) -> None:
         assert values["noise"] == 0.05
         assert notebook == copied.path / "2_Training.ipynb"
         for name in ("config.json", "environment.json", "metrics.json", "predictions.parquet"):
