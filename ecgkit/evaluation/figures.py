@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What the figures of a report are drawn from.
+    """The data of a report's figures.
 
     Attributes
     ----------

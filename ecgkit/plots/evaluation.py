@@ -249,7 +249,7 @@ def reliability(scores: FoldScores) -> Figure:
     -------
     Figure
         One diagram per class with 15 bins of equal width, without bins of fewer than ten records, the number of records
-        in each bin below it, and the expected calibration error (ECE) over all bins. A calibrated model lies on the
+        in each bin below it, and the expected calibration error (ECE) over all bins. A calibrated model is on the
         diagonal.
     """
     classes = scores.classes

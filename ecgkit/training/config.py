@@ -329,7 +329,7 @@ def configure(
     chosen = {name: value for name, value in settings.items() if value is not None}
     if models.is_user_file(model):
         model = models.absolute_spec(model)
-    values = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
+    values: dict[str, Any] = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
     values |= read_recipe(model, source=source, recipe=recipe)
     if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})

@@ -118,7 +118,7 @@ def open_study(
         elif (before := Session(folder).read_json(ABOUT)) != about:
             changed = ", ".join(sessions.describe_differences(before, about))
             raise EcgkitError(f"the study {folder} was created differently ({changed}): choose another name for it")
-        alive = {
+        alive: dict[str, Any] = {
             "heartbeat_interval": HEARTBEAT,
             "grace_period": GRACE,
             "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
