@@ -96,15 +96,15 @@ def attribute_texts(config: type) -> dict[str, str]:
 def check_settings(config: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Check settings against the fields of a configuration, and leave out those that are None.
 
-        Parameters
-        ----------
+    Parameters
+    ----------
         config : type
             The configuration class.
         settings : mapping
             Values by the names of fields.
 
-        Returns
-        -------
+    Returns
+    -------
         dict
     <<<<<<< HEAD
             The settings, with numbers of the fields' types: ``"3e-4"``, as YAML reads it, becomes a float.
@@ -112,8 +112,8 @@ def check_settings(config: type, settings: Mapping[str, Any]) -> dict[str, Any]:
             The values, with numbers of the fields' types: ``"3e-4"``, as YAML reads it, becomes a float.
     >>>>>>> main
 
-        Raises
-        ------
+    Raises
+    ------
         EcgkitError
             If there is no such field, or a value is not of its type.
     """

@@ -50,20 +50,20 @@ class Step:
     def resolve(self, root: Path, settings: Mapping[str, Any]) -> Any:
         """Check settings and complete them to a configuration.
 
-                Parameters
-                ----------
+        Parameters
+        ----------
                 root : Path
                     The folder of data sets and sessions.
                 settings : mapping
                     Values by the names of the configuration's fields; None leaves a field unset.
 
-                Returns
-                -------
+        Returns
+        -------
                 object
                     An instance of `config_class`.
 
-                Raises
-                ------
+        Raises
+        ------
                 EcgkitError
         <<<<<<< HEAD
                     If there is no such field, or a value is refused.

@@ -121,11 +121,7 @@ def test_an_interruption_leaves_no_traceback(tmp_path: Path) -> None:
         "except KeyboardInterrupt:\n"
         "    print('stopped')\n"
     )
-<<<<<<< HEAD
     # A new process group, so that the signal reaches the kernel as well, as Ctrl-C on a terminal does.
-=======
-    # A separate group, so that the signal reaches the kernel as well, as Ctrl-C on a terminal does.
->>>>>>> main
     started = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,

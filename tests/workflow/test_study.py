@@ -225,11 +225,7 @@ class TestSearch:
 
 
 class TestSweep:
-<<<<<<< HEAD
     """A sweep trains each run in its own session, with fold 10 closed by default."""
-=======
-    """A sweep trains each run in its own session, with fold 10 closed unless asked for."""
->>>>>>> main
 
     @pytest.fixture
     def notebook(self, monkeypatch: pytest.MonkeyPatch) -> dict[int, BaseException]:
