@@ -193,7 +193,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
     Raises
     ------
     EcgkitError
-        If dataset or label set is missing, a patient is in two splits, a split is empty, or crops are longer than a record.
+        If dataset or label set is missing, a patient is in two splits, a split is empty, or crops are too long.
     """
     with_test = config.test if test is None else test
     dataset = open_dataset(
