@@ -2,7 +2,7 @@
 
     python benchmarks/feature_space.py [--records N] [--model MODEL] [--only embedding|search|probes]
 
-The signals are made up, as long as those of PTB-XL at 100 Hz, and read as a model of 2.5 s reads them. The plain way to
+The signals are synthetic, as long as those of PTB-XL at 100 Hz, and read by a model of 2.5 s. The plain way to
 embed is one record at a time; the plain search is scikit-learn's, by brute force; the plain probe is scikit-learn's
 grid search over a pipeline.
 """
@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ from ecgkit.datasets import Dataset, build_dataset, open_dataset
 from ecgkit.feature_space.layers import embed_layers, layer_names
 from ecgkit.feature_space.probes.linear import ALPHAS, CS, Problem, fit_linear
 from ecgkit.feature_space.similar import SimilarRecords
+from ecgkit.inference.weights import TrainedModel
 from ecgkit.models import create_model
+from ecgkit.signals.prepare import Preparation
 from ecgkit.sources.demo import Demo
-from ecgkit.training import TrainedModel, embed
+from ecgkit.training import embed
 
 RATE_TARGET, SEARCH_TARGET = 1500, 0.05
 N_STORED, N_FEATURES = 21_388, 512
@@ -58,7 +61,7 @@ def main() -> None:
 
 
 def repeated(dataset: Dataset, n_records: int) -> Dataset:
-    """Give a dataset of so many records, the same ones again and again."""
+    """Return a dataset of so many records, the same ones repeated."""
     rows = np.resize(np.arange(len(dataset)), n_records)
     records = dataset.records.iloc[rows].reset_index(drop=True)
     return replace(
@@ -67,10 +70,11 @@ def repeated(dataset: Dataset, n_records: int) -> Dataset:
 
 
 def measure_embedding(dataset: Dataset, name: str) -> None:
-    """Time the embedding alone and all layers, beside one record at a time."""
+    """Time the embedding alone and all layers, compared with one record at a time."""
     keywords: dict[str, Any] = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100}
     model = create_model(name, **keywords).eval()
-    trained = TrainedModel(model, name, keywords, dataset.classes, dataset.mean, dataset.std, None)
+    preparation = Preparation(100, 250, dataset.mean, dataset.std)
+    trained = TrainedModel(model, name, keywords, dataset.classes, "superclass", preparation)
     everything, few = np.arange(len(dataset)), np.arange(min(64, len(dataset)))
     plain = rate(lambda: [embed(trained, dataset, few[i : i + 1]) for i in few], len(few))
     print(f"{name}, {len(dataset)} records, {torch.get_num_threads()} threads, records/s")
@@ -79,14 +83,14 @@ def measure_embedding(dataset: Dataset, name: str) -> None:
         "the embedding": lambda: embed_layers(trained, dataset, everything),
         f"all {len(layer_names(model))} layers": lambda: embed_layers(trained, dataset, everything, layer_names(model)),
     }
-    for words, call in ways.items():
+    for way, call in ways.items():
         found = rate(call, len(everything))
         met = f"(target {RATE_TARGET}: {'met' if found >= RATE_TARGET else 'MISSED'})"
-        print(f"{words:<32}{found:6.0f}  {found / plain:.1f} times as many  {met}")
+        print(f"{way:<32}{found:6.0f}  {found / plain:.1f} times as many  {met}")
 
 
 def rate(call: Callable[[], object], n_records: int) -> float:
-    """Give records per second, the better of two."""
+    """Return records per second, the better of two."""
     times = []
     for _ in range(2):
         start = time.perf_counter()
@@ -112,9 +116,9 @@ def measure_probes(n_records: int, n_features: int) -> None:
     }
     print(f"probes of {n_records:,} records x {n_features} features, one thread, seconds per target")
     for name, problems in (("ridge", numbers), ("logistic regression", classes)):
-        ours, found = timed(lambda p=problems: fit_linear(embeddings, p, patients, seed=0, n_jobs=1))
+        ours, found = timed(partial(fit_linear, embeddings, problems, patients, seed=0, n_jobs=1))
         one = next(iter(problems))
-        theirs, model = timed(lambda p=problems[one]: sklearn_probe(embeddings, p, patients))
+        theirs, model = timed(partial(sklearn_probe, embeddings, problems[one], patients))
         mine, other = found[one].outputs(embeddings)[:, 0], sklearn_outputs(model, embeddings)
         error = np.abs(mine - other).max() / other.std()
         same = found[one].strength == next(v for k, v in model.best_params_.items())
@@ -164,7 +168,7 @@ def measure_search() -> None:
 
 
 def median_time(call: Callable[[int], object], queries: np.ndarray) -> float:
-    """Give the median seconds of a call."""
+    """Return the median seconds of a call."""
     times = []
     for query in queries:
         start = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -9,20 +10,31 @@ from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import ECG, LEADS
 
 if TYPE_CHECKING:
-    from ecgkit.inference.predictor import load_model
+    from ecgkit.inference.estimator import ECGClassifier
+    from ecgkit.inference.loading import list_models, load_model
 
 try:
     __version__ = version("ecgkit-notebooks")
 except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 
-__all__ = ["ECG", "LEADS", "EcgkitError", "__version__", "load_model"]
+LAZY = {
+    "ECGClassifier": "ecgkit.inference.estimator",
+    "list_models": "ecgkit.inference.loading",
+    "load_model": "ecgkit.inference.loading",
+}
+"""Names that need torch or scikit-learn, and are imported when they are first used."""
+
+__all__ = ["ECG", "LEADS", "ECGClassifier", "EcgkitError", "__version__", "list_models", "load_model"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what needs torch when it is first asked for, so that `import ecgkit` stays light."""
-    if name == "load_model":
-        from ecgkit.inference.predictor import load_model
-
-        return load_model
+    """Import a lazy name (PEP 562)."""
+    if name in LAZY:
+        return getattr(importlib.import_module(LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

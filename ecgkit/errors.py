@@ -31,11 +31,11 @@ class EcgkitError(ValueError):
 
 
 class UnreadableRecordError(EcgkitError):
-    """A record that cannot be read; a store quarantines it, counts it and goes on."""
+    """A record that cannot be read; preprocessing quarantines and counts it, and continues."""
 
 
 def require(module: str, extra: str) -> types.ModuleType:
-    """Import a package that the base installation does not bring.
+    """Import a package that is not in the base installation.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def check_choice(name: str, value: str, allowed: Iterable[str]) -> str:
     Parameters
     ----------
     name : str
-        What the value is, as the user calls it, such as ``"model"``.
+        Name of the value for the user, such as ``"model"``.
     value : str
         The value to check.
     allowed : iterable of str
@@ -113,7 +113,7 @@ def check_types(config: Any) -> None:
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Tell whether a value is of a type as annotated: a plain type, ``dict[...]``, ``X | None``."""
+    """Return True if a value has an annotated type: a plain type, ``dict[...]``, ``X | None``."""
     if isinstance(hint, types.UnionType):
         return any(fits(value, part) for part in typing.get_args(hint))
     kind = typing.get_origin(hint) or hint

@@ -36,7 +36,7 @@ def write_atomically(path: Path, data: bytes) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Give the checksum of a file."""
+    """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -108,7 +108,7 @@ def disk_errors(folder: Path, kept: str) -> Iterator[None]:
     folder : Path
         The folder that is written into.
     kept : str
-        What becomes of what is there already, and how to go on.
+        What is kept, and how to resume.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from ecgkit import paths, sessions
 
 
 def main() -> int:
-    """Print each session's macro AUC and say by the exit code whether all are good enough."""
+    """Print each session's macro AUC and exit with 1 if one is too low."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("--at-least", type=float, required=True)

@@ -25,7 +25,7 @@ def real_ptbxl() -> Path | None:
 
 @pytest.fixture(scope="session")
 def ptbxl_folder() -> Path:
-    """Give the folder of the real PTB-XL, or skip."""
+    """Return the folder of the real PTB-XL, or skip."""
     folder = real_ptbxl()
     if folder is None:
         pytest.skip("no PTB-XL: set ECGKIT_PTBXL to its folder")
@@ -34,7 +34,7 @@ def ptbxl_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a project's folder that holds a small processed demo dataset called ``demo``."""
+    """Return a project's folder that holds a small processed demo dataset called ``demo``."""
     root = tmp_path_factory.mktemp("project")
     common = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -47,5 +47,5 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo_dataset(demo_root: Path) -> Dataset:
-    """Give the small demo dataset with its superclass labels."""
+    """Return the small demo dataset with its superclass labels."""
     return open_dataset(demo_root / paths.PROCESSED / "demo", label_set="superclass")

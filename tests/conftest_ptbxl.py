@@ -1,4 +1,4 @@
-"""A small folder laid out as PhysioNet publishes PTB-XL, with invented records."""
+"""A small folder with the layout of PTB-XL, with invented records."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CODES = (
 
 
 def tiny_signal(ecg_id: int, rate: int) -> np.ndarray:
-    """Give the signal of an invented record in microvolts, int16, shape (12, samples)."""
+    """Return the signal of an invented record in microvolts, int16, shape (12, samples)."""
     rng = np.random.default_rng(ecg_id)
     time = np.arange(10 * rate) / rate
     limbs = 800 * np.sin(2 * np.pi * 1.2 * time + rng.uniform(0, 6, (8, 1))) + rng.normal(0, 40, (8, len(time)))
@@ -91,7 +91,7 @@ def make_ptbxl(folder: Path, n_records: int = 40, *, rates: tuple[int, ...] = (1
 
 
 def publish(folder: Path) -> Path:
-    """Add what PhysioNet puts beside the records: the licence and the list of checksums."""
+    """Add the licence and the list of checksums, as on PhysioNet."""
     (folder / "LICENSE.txt").write_text("an invented licence\n")
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "SHA256SUMS.txt")
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.relative_to(folder).as_posix()}" for path in files]
@@ -101,7 +101,7 @@ def publish(folder: Path) -> Path:
 
 @pytest.fixture
 def tiny_ptbxl(tmp_path: Path) -> Callable[..., Path]:
-    """Give a function that makes a small PTB-XL folder: ``tiny_ptbxl(n_records=40, rates=(100,)) -> Path``."""
+    """Return a function that makes a small PTB-XL folder: ``tiny_ptbxl(n_records=40, rates=(100,)) -> Path``."""
 
     def make(n_records: int = 40, *, rates: tuple[int, ...] = (100,), name: str = "ptbxl") -> Path:
         return make_ptbxl(tmp_path / name, n_records, rates=rates)

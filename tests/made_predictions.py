@@ -1,4 +1,4 @@
-"""A table of predictions that is made up: calibrated, two records a patient, half in fold 9 and half in fold 10."""
+"""Invented predictions: calibrated, two records per patient, half in fold 9 and half in fold 10."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training sessions that are made up: the files that a training writes, with predictions of a chosen quality."""
+"""Invented training sessions: the files that a training writes, with predictions of a chosen quality."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def make_predictions(noise: float, *, seed: int, n_records: int = 400) -> pd.Dat
 
 @functools.cache
 def evaluated(noise: float, seed: int) -> dict[str, bytes]:
-    """Give the files that an evaluation writes, by their names; made once, for they cost a thousand resamples."""
+    """Return the files that an evaluation writes, by their names; made once, because of a thousand resamples."""
     with tempfile.TemporaryDirectory() as folder:
         evaluation.evaluate_session(Session(Path(folder)), make_predictions(noise, seed=seed), CLASSES)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
 
 
 def make_session(

@@ -1,7 +1,7 @@
-"""What the models that ship say of synthetic ECGs; ``python tests/make_pretrained_outputs.py`` stores it anew.
+"""The outputs of the models that ship for synthetic ECGs; ``python tests/make_pretrained_outputs.py`` stores them.
 
-To be run when the weights that ship have changed, and only then: the stored numbers tell whether a later version of the
-package, or another machine, still gives what these weights gave.
+Run it when the weights that ship have changed, and only then: the stored numbers show whether a later version of the
+package, or another machine, still gives the same outputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import ecgkit
-from ecgkit.inference.shipped import DESCRIPTION, FOLDER, shipped
+from ecgkit.inference.model_folder import SHIPPED, WEIGHTS, shipped
+from ecgkit.io import file_sha256
 from ecgkit.sources.demo import Demo
 
 STORED = Path(__file__).with_name("pretrained_outputs.json")
@@ -21,10 +22,10 @@ N_RECORDS = 6
 
 
 def outputs(name: str) -> dict[str, object]:
-    """Give the checksum of a model's weights and its calibrated probabilities for a few synthetic ECGs at each rate."""
+    """Return the checksum of a model's weights and its calibrated probabilities for a few ECGs at each rate."""
     model = ecgkit.load_model(name)
-    description = json.loads((FOLDER / name / DESCRIPTION).read_text())
-    result: dict[str, object] = {"weights_sha256": description["weights_sha256"], "classes": list(model.classes)}
+    sha256 = file_sha256(SHIPPED / name / WEIGHTS)
+    result: dict[str, object] = {"weights_sha256": sha256, "classes": list(model.classes)}
     for rate in RATES:
         source = Demo(n_records=20, sampling_rate=rate, seed=1)
         rows = source.records.head(N_RECORDS)

@@ -34,14 +34,14 @@ def test_short_and_explained(notebook: nbformat.NotebookNode) -> None:
     cells = code_cells(notebook)
     lines = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in cells]
     texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
-    words = sum(len(cell.source.split()) for cell in texts)
+    n_words = sum(len(cell.source.split()) for cell in texts)
     assert len(cells) <= 35
     assert sum(lines) <= 160
     assert statistics.median(lines) <= 5
     assert max(lines) <= 25
     assert len(texts) >= len(cells)
-    assert words <= 1500
-    assert words >= 500 or len(cells) < 6  # a notebook that is still to be written
+    assert n_words <= 1500
+    assert n_words >= 500 or len(cells) < 6  # a notebook that is still to be written
 
 
 def test_no_definitions_and_no_outputs(notebook: nbformat.NotebookNode) -> None:

@@ -64,7 +64,7 @@ def overview(texts: dict[str, str]) -> str:
 
 
 def resume_hint(parsed: argparse.Namespace) -> str:
-    """Say what to do after an interruption: with ``--force`` most commands start again."""
+    """Return what to do after an interruption: with ``--force`` most commands start again."""
     if not getattr(parsed, "force", False) or parsed.command == "preprocess":
         return "the same command resumes where it stopped"
     if parsed.command == "train":

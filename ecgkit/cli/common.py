@@ -72,21 +72,21 @@ def split_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def say(line: str | Path) -> None:
+def echo(line: str | Path) -> None:
     """Print one line of a command's result."""
     print(line, flush=True)  # noqa: T201 - a command line prints
 
 
-def say_json(data: object) -> None:
+def echo_json(data: object) -> None:
     """Print JSON, and nothing else."""
-    say(json.dumps(data, indent=2, allow_nan=False))
+    echo(json.dumps(data, indent=2, allow_nan=False))
 
 
-def say_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
+def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
     """Print rows of texts as aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        say(f"{indent}{'  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))}".rstrip())
+        echo(f"{indent}{'  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))}".rstrip())
 
 
 def note(message: str) -> None:
@@ -105,7 +105,7 @@ def on_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def says_yes(question: str) -> bool:
+def confirm(question: str) -> bool:
     """Ask a question; anything but a clear yes is a no."""
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ecgkit import paths
-from ecgkit.cli.common import AddCommand, on_terminal, say, says_yes
+from ecgkit.cli.common import AddCommand, confirm, echo, on_terminal
 
 
 def add_commands(command: AddCommand) -> None:
@@ -35,8 +35,8 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
 
     source, folder = source_class(arguments.source), root / paths.RAW / arguments.source
     rates = {None: source.sampling_rates[:1], 0: source.sampling_rates}.get(arguments.rate, (arguments.rate,))
-    say(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
-    say(folder)
+    echo(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
+    echo(folder)
 
 
 def offer_download(arguments: argparse.Namespace, root: Path) -> None:
@@ -48,8 +48,8 @@ def offer_download(arguments: argparse.Namespace, root: Path) -> None:
     source, folder = source_class(arguments.dataset), root / paths.RAW / arguments.dataset
     if not source.download_size or source.is_in(folder):
         return
-    if says_yes(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
-        say(source.download(folder, rates=source.sampling_rates[:1]))
+    if confirm(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
+        echo(source.download(folder, rates=source.sampling_rates[:1]))
 
 
 def export_npz(arguments: argparse.Namespace, root: Path) -> None:
@@ -59,4 +59,4 @@ def export_npz(arguments: argparse.Namespace, root: Path) -> None:
     folder = root / paths.PROCESSED / arguments.name
     label_set = arguments.label_set or datasets.default_label_set(datasets.read_manifest(folder))
     dataset = datasets.open_dataset(folder, label_set=label_set)
-    say(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{label_set}.npz"))
+    echo(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{label_set}.npz"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, OneLineParser, note, say, say_columns, say_json
+from ecgkit.cli.common import AddCommand, OneLineParser, echo, echo_columns, echo_json, note
 from ecgkit.cli.options import add_fields, settings_of
 from ecgkit.errors import EcgkitError
 from ecgkit.workflow import STEPS, run_step
@@ -59,14 +59,14 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
         session = sessions.open_finished(arguments.subject, paths.TRAINING, root)
         results = evaluation.evaluate_test_fold(session, root)
     if arguments.json:
-        say_json(results)
+        echo_json(results)
         return
     for fold in (key for key in results if key.startswith("fold_")):
         table = evaluation.interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
         table = table.reset_index(names=fold.replace("_", " "))
-        say_columns([[str(name) for name in table], *table.astype(str).to_numpy().tolist()])
-        say("")
-    say("in parentheses: 95 % confidence interval, 1,000 bootstrap resamples of patients")
+        echo_columns([[str(name) for name in table], *table.astype(str).to_numpy().tolist()])
+        echo("")
+    echo("in parentheses: 95 % confidence interval, 1,000 bootstrap resamples of patients")
 
 
 def compare(arguments: argparse.Namespace, root: Path) -> None:
@@ -83,17 +83,17 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
         step = run_step("compare", root, force=arguments.force, sessions=",".join(names), **settings)
     board = sessions.Session(step.path).read_json(LEADERBOARD)
     if arguments.json:
-        say_json(board)
+        echo_json(board)
         return
-    say_columns(
+    echo_columns(
         [
             ["session", "what", "fold 9", "fold 10", "difference to the best on fold 9", "ECE"],
             *map(line, board["sessions"]),
         ]
     )
     for sentence in (board["standing"], *board["left_out"]):
-        say(sentence)
-    say(step.path)
+        echo(sentence)
+    echo(step.path)
 
 
 def line(row: dict[str, object]) -> list[str]:
@@ -143,7 +143,7 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     pairs = [compare_predictions({name: tables[name] for name in pair}) for pair in itertools.combinations(tables, 2)]
     corrected = holm([pair.macro["p"]["auc"] for pair in pairs])
     if arguments.json:
-        say_json(
+        echo_json(
             [
                 {
                     "names": pair.names,
@@ -156,4 +156,4 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
         )
         return
     for pair, p in zip(pairs, corrected, strict=True):
-        say(pair.verdict + (f"; over {len(pairs)} comparisons p = {p:.3f} (Holm)" if len(pairs) > 1 else ""))
+        echo(pair.verdict + (f"; over {len(pairs)} comparisons p = {p:.3f} (Holm)" if len(pairs) > 1 else ""))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, fail, say, say_columns
+from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, echo_columns, fail
 from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
 from ecgkit.workflow import STEPS
 
@@ -59,15 +59,15 @@ def reproduce(arguments: argparse.Namespace, root: Path) -> int:
     from ecgkit.workflow.reproduce import reproduce as reproduce_session
 
     result = reproduce_session(root, arguments.session, anyway=arguments.anyway, tolerance=arguments.tolerance)
-    say_comparison(result)
-    say(result.session.path)
+    echo_comparison(result)
+    echo(result.session.path)
     if result.succeeded:
         return 0
     against = "; ".join(result.facts["against"])
     return fail(f"{result.session.name} does not reproduce {result.original.name}: {against}", code=INCOMPLETE)
 
 
-def say_comparison(result: Reproduction) -> None:
+def echo_comparison(result: Reproduction) -> None:
     """Print the AUC of both sessions, and the largest differences."""
     old, new, facts = result.original.name, result.session.name, result.facts
     folds = list(facts["auc"])
@@ -75,19 +75,19 @@ def say_comparison(result: Reproduction) -> None:
     for name in facts["auc"][folds[0]]:
         pairs = [facts["auc"][fold].get(name, {"old": None, "new": None}) for fold in folds]
         rows.append([name, *("-" if v is None else f"{v:.6f}" for pair in pairs for v in (pair["old"], pair["new"]))])
-    say_columns(rows)
+    echo_columns(rows)
     if facts["largest_difference"] is not None:
-        say(f"largest difference of a probability: {facts['largest_difference']:.3g} ({facts['records']:,} records)")
-    say(f"largest difference of a metric: {facts['largest_metric_difference']:.3g}")
+        echo(f"largest difference of a probability: {facts['largest_difference']:.3g} ({facts['records']:,} records)")
+    echo(f"largest difference of a metric: {facts['largest_metric_difference']:.3g}")
     for line in facts["elsewhere"]:
-        say(f"differs from the record: {line}")
-    say(f"{new} {'reproduces' if result.succeeded else 'does not reproduce'} {old}; the rule: {facts['rule']}")
+        echo(f"differs from the record: {line}")
+    echo(f"{new} {'reproduces' if result.succeeded else 'does not reproduce'} {old}; the rule: {facts['rule']}")
 
 
-def say_trials(table: pd.DataFrame) -> None:
+def echo_trials(table: pd.DataFrame) -> None:
     """Print a table of trials, with a dash where a value is missing."""
     texts = table.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
-    say_columns([list(table.columns), *texts.where(table.notna(), "-").to_numpy().tolist()])
+    echo_columns([list(table.columns), *texts.where(table.notna(), "-").to_numpy().tolist()])
 
 
 def sweep(arguments: argparse.Namespace, root: Path) -> int:
@@ -96,8 +96,8 @@ def sweep(arguments: argparse.Namespace, root: Path) -> int:
 
     asked = study.read_sweep(arguments.file)
     table = study.run_sweep(root, asked, jobs=arguments.jobs, scheduler=arguments.scheduler, test=arguments.test)
-    say_trials(table)
-    say(root / study.SWEEPS / asked.file.stem / study.TABLE)
+    echo_trials(table)
+    echo(root / study.SWEEPS / asked.file.stem / study.TABLE)
     done = table["session"].dropna().nunique() if "session" in table else 0
     if done == len(asked.runs):
         return 0
@@ -113,10 +113,10 @@ def search(arguments: argparse.Namespace, root: Path) -> int:
     plan = study.plan_search(root, study=arguments.study, space=arguments.space, **settings)
     table = study.run_search(plan, trials=arguments.trials, timeout=arguments.timeout)
     if len(table):
-        say_trials(table.head(SHOWN))
+        echo_trials(table.head(SHOWN))
     if (recipe := plan.folder / study.RECIPE).is_file():
-        say(recipe)
-    say(plan.folder)
+        echo(recipe)
+    echo(plan.folder)
     if set(table["state"]) & {"done", "running"}:
         return 0
     return fail(f"no trial of {plan.folder.name} is done: read the errors in its {study.TABLE}", code=INCOMPLETE)

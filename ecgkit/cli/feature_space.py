@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, say, say_columns, split_names
+from ecgkit.cli.common import AddCommand, echo, echo_columns, split_names
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 
@@ -78,14 +78,14 @@ def embed(arguments: argparse.Namespace, root: Path) -> None:
 
     if arguments.list:
         for name in layer_names(source.trained.model):
-            say(name)
+            echo(name)
         return
     for encoder in encoders:
         for name, found in session_embeddings(source, layers, encoder=encoder, folds=folds, progress=True).items():
             asked, features = found.vectors.shape
             stored = len(np.load(found.path, mmap_mode="r"))
             of_folds = f", {asked:,} of them of fold {arguments.folds}" if asked < stored else ""
-            say(f"{found.path}  {name}, {features} features, {stored:,} records{of_folds}")
+            echo(f"{found.path}  {name}, {features} features, {stored:,} records{of_folds}")
 
 
 def similar(arguments: argparse.Namespace, root: Path) -> None:
@@ -111,8 +111,8 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     titles = [f"{line}\n{how}".strip() for line, how in zip(who, near, strict=True)]
     figure = plots.ecg_strips([dataset.signal(i) for i in positions], titles, sampling_rate=dataset.sampling_rate)
     sessions.save_picture(figure, path)
-    say_columns([[line, how] for line, how in zip(who, near, strict=True)])
-    say(path)
+    echo_columns([[line, how] for line, how in zip(who, near, strict=True)])
+    echo(path)
 
 
 def picture_path(given: str | None, otherwise: Path) -> Path:
@@ -142,8 +142,8 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
         found = part.dropna(subset="value").sort_values("epoch", na_position="first", kind="stable")
         of_epochs = ["untrained" if pd.isna(epoch) else f"epoch {epoch}" for epoch in found["epoch"]]
         values = [f"{value:.3f}" for value in found["value"]]
-        say(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")
+        echo(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")
     cache = source.session.path / "cache"
     sessions.save_picture(plots.probe_by_epoch(table), cache / f"{NAME}.png")
-    say(cache / f"{NAME}.parquet")
-    say(cache / f"{NAME}.png")
+    echo(cache / f"{NAME}.parquet")
+    echo(cache / f"{NAME}.png")

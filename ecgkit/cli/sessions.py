@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, Function, add_root, on_terminal, say, say_columns, say_json, says_yes
+from ecgkit.cli.common import AddCommand, Function, add_root, confirm, echo, echo_columns, echo_json, on_terminal
 from ecgkit.cli.tables import macro_metric, table_of, with_interval
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
@@ -64,20 +64,20 @@ def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
     kinds = [KINDS[arguments.kind]] if arguments.kind else list(KINDS.values())
     found = {kind: sessions.list_sessions(kind, root) for kind in kinds}
     if arguments.json:
-        say_json([describe(session) for kind in kinds for session in found[kind]])
+        echo_json([describe(session) for kind in kinds for session in found[kind]])
         return
     if not any(found.values()):
-        say(f'no sessions in {root}: make some with "ecgkit run"')
+        echo(f'no sessions in {root}: make some with "ecgkit run"')
         return
     trainings = found.pop(paths.TRAINING, [])
     if trainings:
-        say(f"{paths.TRAINING} (macro AUC with 95 % confidence interval, * best on fold 9)")
-        say_columns(table_of(trainings))
+        echo(f"{paths.TRAINING} (macro AUC with 95 % confidence interval, * best on fold 9)")
+        echo_columns(table_of(trainings))
     for kind, others in found.items():
         rows = [[session.name, state_of(session), subject_of(session), str(session.path)] for session in others]
         if rows:
-            say(kind)
-            say_columns(rows)
+            echo(kind)
+            echo_columns(rows)
 
 
 def state_of(session: Session) -> str:
@@ -118,21 +118,21 @@ def show(arguments: argparse.Namespace, root: Path) -> None:
     session = find(arguments.session, arguments, root)
     facts = describe(session) | details(session, root)
     if arguments.json:
-        say_json(facts)
+        echo_json(facts)
         return
-    say(f"{session.label}  {facts['state']}  {facts['size_mb']:.1f} MB")
+    echo(f"{session.label}  {facts['state']}  {facts['size_mb']:.1f} MB")
     if facts["reproduces"]:
-        say(f"reproduction of {facts['reproduces']}")
+        echo(f"reproduction of {facts['reproduces']}")
     for title in ("config", "environment"):
         rows = [[key, as_text(value)] for key, value in sessions.flatten(facts[title]).items()]
-        say(title)
-        say_columns(rows or [["not recorded", ""]], indent="  ")
+        echo(title)
+        echo_columns(rows or [["not recorded", ""]], indent="  ")
     for fold in ("fold_9", "fold_10"):
-        say(f"{fold.replace('_', ' ')}: {with_interval(macro_metric(session, fold))}")
+        echo(f"{fold.replace('_', ' ')}: {with_interval(macro_metric(session, fold))}")
     for what in ("probes", "reproductions"):
         if facts[what]:
-            say(f"{what}: {', '.join(facts[what])}")
-    say(session.path)
+            echo(f"{what}: {', '.join(facts[what])}")
+    echo(session.path)
 
 
 def details(session: Session, root: Path) -> dict[str, Any]:
@@ -170,19 +170,19 @@ def diff(arguments: argparse.Namespace, root: Path) -> None:
         pairs = {what: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for what, part in sections.items()}
         recorded = [sessions.read_config(session).get("dataset_fingerprint") for session in (first, second)]
         dataset = {"a": recorded[0], "b": recorded[1], "same": fingerprint is None}
-        say_json({"a": first.label, "b": second.label, "dataset_fingerprint": dataset} | pairs)
+        echo_json({"a": first.label, "b": second.label, "dataset_fingerprint": dataset} | pairs)
         return
-    say(f"{first.label} -> {second.label}")
-    say_differences("config", config)
-    say_differences("dataset fingerprint", {"dataset": fingerprint} if fingerprint else {})
-    say_differences("environment", environment)
+    echo(f"{first.label} -> {second.label}")
+    echo_differences("config", config)
+    echo_differences("dataset fingerprint", {"dataset": fingerprint} if fingerprint else {})
+    echo_differences("environment", environment)
 
 
-def say_differences(title: str, found: dict[str, tuple[Any, Any]]) -> None:
+def echo_differences(title: str, found: dict[str, tuple[Any, Any]]) -> None:
     """Print one line per key that differs."""
-    say(title if found else f"{title}: no difference")
+    echo(title if found else f"{title}: no difference")
     for key, (old, new) in found.items():
-        say(f"  {key}: {as_text(old)} -> {as_text(new)}")
+        echo(f"  {key}: {as_text(old)} -> {as_text(new)}")
 
 
 def delete(arguments: argparse.Namespace, root: Path) -> None:
@@ -196,13 +196,13 @@ def delete(arguments: argparse.Namespace, root: Path) -> None:
         if not on_terminal():
             raise EcgkitError(f"no terminal to ask on: add --yes to delete {', '.join(lines)}")
         for line in lines:
-            say(line)
-        if not says_yes("Delete this for good?" if len(lines) == 1 else f"Delete these {len(lines)} for good?"):
-            say("nothing deleted")
+            echo(line)
+        if not confirm("Delete this for good?" if len(lines) == 1 else f"Delete these {len(lines)} for good?"):
+            echo("nothing deleted")
             return
     for session, line in zip(chosen, lines, strict=True):
         sessions.delete(session)
-        say(f"deleted {line}")
+        echo(f"deleted {line}")
 
 
 def dependents(session: Session, chosen: list[Session], root: Path) -> str:
@@ -220,4 +220,4 @@ def export_model(arguments: argparse.Namespace, root: Path) -> None:
 
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
     folder = Path(arguments.to or f"{sessions.read_config(session).get('model', 'model')}_{session.name}")
-    say(export.export_model(session, folder, root=root, force=arguments.force))
+    echo(export.export_model(session.path, folder, force=arguments.force))

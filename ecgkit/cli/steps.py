@@ -6,10 +6,10 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from ecgkit.cli.common import AddCommand, OneLineParser, say, split_names
+from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
 from ecgkit.cli.data import offer_download
 from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
-from ecgkit.cli.tables import say_files, say_trainings
+from ecgkit.cli.tables import echo_files, echo_trainings
 from ecgkit.errors import EcgkitError
 from ecgkit.sources import SOURCES
 from ecgkit.workflow import STEPS, run_step
@@ -82,8 +82,8 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
         verbose=arguments.verbose,
         **{name: value for name, value in settings_of(arguments, STEPS["train"]).items() if name != "dataset"},
     )
-    say_trainings(made.training)
-    say_files(made)
+    echo_trainings(made.training)
+    echo_files(made)
 
 
 def run_one(arguments: argparse.Namespace, root: Path) -> None:
@@ -93,4 +93,4 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.force and resume:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     settings = settings_of(arguments, step)
-    say(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)
+    echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)

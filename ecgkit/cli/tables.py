@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
-from ecgkit.cli.common import say, say_columns
+from ecgkit.cli.common import echo, echo_columns
 from ecgkit.sessions import Session, read_config
 
 if TYPE_CHECKING:
@@ -73,16 +73,16 @@ def training_row(session: Session, best: Session | None) -> list[str]:
 HEADER = ["session", "model", "seed", "fold 9", "fold 10", "minutes", "date", "report"]
 
 
-def say_trainings(folders: Sequence[Path]) -> None:
+def echo_trainings(folders: Sequence[Path]) -> None:
     """Print a table of finished trainings: model, fold 9, fold 10 with interval, minutes."""
     found = [Session(path) for path in folders]
     best = best_of(found)
     rows = [[row[i] for i in (1, 3, 4, 5)] for row in (training_row(session, best) for session in found)]
-    say("macro AUC (95 % confidence interval), * best on fold 9")
-    say_columns([[HEADER[i] for i in (1, 3, 4, 5)], *rows])
+    echo("macro AUC (95 % confidence interval), * best on fold 9")
+    echo_columns([[HEADER[i] for i in (1, 3, 4, 5)], *rows])
 
 
-def say_files(made: Chain) -> None:
+def echo_files(made: Chain) -> None:
     """Print the files to open first."""
     trained = [Session(path) for path in made.training]
     best = best_of(trained) or trained[0]
@@ -95,8 +95,8 @@ def say_files(made: Chain) -> None:
         "an interactive map": of_best and of_best[0] / "map.html",
     }
     rows = [[f"{text}:", str(path)] for text, path in first.items() if path and path.is_file()]
-    say("open first")
-    say_columns(rows, indent="  ")
+    echo("open first")
+    echo_columns(rows, indent="  ")
 
 
 def table_of(found: Sequence[Session]) -> list[list[str]]:

@@ -42,7 +42,7 @@ class PreprocessingConfig:
     Raises
     ------
     EcgkitError
-        If a value does not fit.
+        If a value is invalid.
     """
 
     source: str = "demo"

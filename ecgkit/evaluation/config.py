@@ -41,7 +41,7 @@ class ComparisonConfig:
     Raises
     ------
     EcgkitError
-        If a value does not fit.
+        If a value is invalid.
     """
 
     sessions: str = ""

@@ -40,7 +40,7 @@ class ExternalPredictions:
     thresholds : dict or None
         Chosen on fold 9; None without it.
     notes : list of str
-        What the file lacks and how it was handled, one sentence each.
+        Missing parts of the file and how they were handled, one sentence each.
     """
 
     table: pd.DataFrame
@@ -126,7 +126,7 @@ def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataF
     ]
     numbers = {}
     for name in names:
-        # Other programs write outcomes as words in a CSV file.
+        # Other programs write outcomes as text in a CSV file.
         column = table[name].replace({"True": 1, "False": 0, "true": 1, "false": 0})
         numbers[name] = pd.to_numeric(column, errors="coerce").astype("float64")
         wrong = numbers[name].isna()

@@ -14,6 +14,7 @@ from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.sessions import Session
 from ecgkit.stats import FoldScores
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.training.targets import QUANTITIES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What the figures of a report are drawn from.
+    """The data of a report's figures.
 
     Attributes
     ----------
@@ -105,7 +106,7 @@ def _quantity(content: ReportContent) -> Figure | None:
     (name,) = content.groups
     rows = content.predictions[content.predictions["fold"] == content.fold]
     true, predicted = rows[f"true_{name}"].to_numpy(), rows[f"predicted_{name}"].to_numpy()
-    return plots.predicted_quantity(true, predicted, name=name, fold=content.fold)
+    return plots.predicted_quantity(true, predicted, name=name, unit=QUANTITIES[name].unit, fold=content.fold)
 
 
 def _of_classes(

@@ -363,9 +363,9 @@ def published(label_set: str) -> pd.DataFrame:
 
 
 def standing(value: float, low: float, high: float, references: pd.DataFrame) -> str:
-    """Describe which published results an interval lies below, includes, and lies above.
+    """Describe which published results are above, inside and below an interval.
 
-    An interval that includes a published number is not a test of equality: the number has an uncertainty of its own.
+    An interval that includes a published number is not a test of equality: the number is uncertain, too.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ def confident_mistakes(
     """
     calibrated = scores.require_calibrated()
     if n < 1:
-        raise EcgkitError(f"n is {n}: ask for at least one mistake")
+        raise EcgkitError(f"n is {n}: give 1 or more")
     truth, decided = scores.y_true, stats.decide(scores, thresholds)
     wrong = truth != decided
     if kind is not None:

@@ -10,6 +10,7 @@ import sklearn.metrics
 
 from ecgkit import stats
 from ecgkit.errors import check_choice
+from ecgkit.evaluation.card import write_model_card
 from ecgkit.evaluation.fold import fold_report, quantity_report
 from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.selective import selective_report
@@ -248,8 +249,8 @@ def write_report(
     """Write the files of a report, after all of them have been computed.
 
     Writes ``predictions.parquet``, ``calibration.json``, ``thresholds.json``, ``classification_report.txt``,
-    ``subgroups.json`` and ``selective.json`` (with ``data``), the figures of ``report.html``, the page itself and,
-    last, ``metrics.json``. A quantity has only predictions, figures, page and metrics.
+    ``subgroups.json``, ``selective.json`` and ``model_card.md`` (with ``data``), the figures of ``report.html``, the
+    page itself and, last, ``metrics.json``. A quantity has only predictions, figures, page and metrics.
 
     Parameters
     ----------
@@ -283,6 +284,8 @@ def write_report(
         session.write_json(name, report)
     if text:
         session.write_text("classification_report.txt", text)
+    if data is not None and session.best_weights.is_file():
+        write_model_card(session, data, results)
     write_page(session, results, data=data, redraw=redraw)
     session.write_json("metrics.json", results)
 

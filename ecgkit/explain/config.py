@@ -30,7 +30,7 @@ class ExplainabilityConfig:
     Raises
     ------
     EcgkitError
-        If a value does not fit.
+        If a value is invalid.
     """
 
     training_session: str = LATEST

@@ -83,7 +83,7 @@ def concept_direction(
     Raises
     ------
     EcgkitError
-        If a patient is in two splits, the embeddings do not fit the records, or the target is not readable, has more
+        If a patient is in two splits, the embeddings do not match the records, or the target is not readable, has more
         than two classes, or is known for too few records of folds 1-8 or 10.
 
     References
@@ -147,7 +147,7 @@ def along_direction(
     Raises
     ------
     EcgkitError
-        If the shapes do not fit, or there are fewer records than groups.
+        If the shapes do not match, or there are fewer records than groups.
     """
     check_embeddings(embeddings, records)
     rows = fold_rows(records, folds)
@@ -168,7 +168,8 @@ def along_direction(
 
 def group_members(along: pd.DataFrame, name: str = "fifth") -> dict[str, NDArray[np.int64]]:
     """Return the rows of the records of each group along a direction, by names such as ``"fifth 1"``."""
-    return {f"{name} {int(number) + 1}": rows.to_numpy() for number, rows in along.groupby("group")["row"]}
+    groups = along["group"].to_numpy(np.int64)
+    return {f"{name} {group + 1}": along["row"].to_numpy()[groups == group] for group in np.unique(groups).tolist()}
 
 
 def group_table(along: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

@@ -117,7 +117,7 @@ def concept_effect(
     Raises
     ------
     EcgkitError
-        As `concept_direction`; or if labels or the head's logits do not fit, or ``n_random`` is not positive.
+        As `concept_direction`; or if labels or the head's logits do not match, or ``n_random`` is not positive.
 
     References
     ----------

@@ -79,7 +79,7 @@ def erase_least_squares(embeddings: NDArray[np.floating], concept: NDArray[np.fl
     """Remove all that a linear probe could read of a concept, with the least change to the embeddings.
 
     After it no feature correlates with the concept in the records it is fitted on, so that no linear probe fitted on
-    these does better than a constant. What a non-linear probe reads may stay.
+    these does better than a constant. A non-linear probe may still read it.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def erase_least_squares(embeddings: NDArray[np.floating], concept: NDArray[np.fl
     Raises
     ------
     EcgkitError
-        If the rows do not fit, a value of the concept is not finite, or nothing correlates with the concept.
+        If the rows do not match, a value of the concept is not finite, or nothing correlates with the concept.
 
     References
     ----------

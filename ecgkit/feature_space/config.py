@@ -48,7 +48,9 @@ class FeatureSpaceConfig:
     resamples : int or None
         Bootstrap resamples of the probes; None means 1,000, or 200 with fewer than 5,000 records.
     layers : int or None
-        Number of layers that are probed; None means all, or 3 with fewer than 5,000 records.
+        Number of layers before the embedding that are probed; None means all, or 2 with fewer than 5,000 records.
+    repeats : int or None
+        Bootstraps of the stability of clusters; None means 8, or 3 with fewer than 5,000 records.
 
     Raises
     ------
@@ -64,10 +66,18 @@ class FeatureSpaceConfig:
     target_sessions: str = ""
     resamples: int | None = None
     layers: int | None = None
+    repeats: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, least in {"clusters": 2, "neighbours": 2, "seed": 0, "resamples": 10, "layers": 0}.items():
+        for name, least in {
+            "clusters": 2,
+            "neighbours": 2,
+            "seed": 0,
+            "resamples": 10,
+            "layers": 0,
+            "repeats": 2,
+        }.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise EcgkitError(f"{name} is {value}: give {least} or more")
@@ -88,7 +98,8 @@ class FeatureSpaceConfig:
         values.setdefault("clusters", min(max(2, n_classes(session)), MAX_CLUSTERS))
         is_small = n_records(session, root) < SMALL
         values.setdefault("resamples", 200 if is_small else RESAMPLES)
-        values.setdefault("layers", 3 if is_small else ALL_LAYERS)
+        values.setdefault("layers", 2 if is_small else ALL_LAYERS)
+        values.setdefault("repeats", 3 if is_small else 8)
         if path := values.get("vectors"):
             values["vectors"] = str(Path(path).expanduser().absolute())
             if not Path(values["vectors"]).is_file():
@@ -110,7 +121,7 @@ def check_dataset(session: Session, root: Path) -> None:
     config = session.config
     if config.get("model") == "ensemble":
         members = ", ".join(config.get("members", ()))
-        raise EcgkitError(f"{session.name} is an ensemble without a network of its own: choose a member ({members})")
+        raise EcgkitError(f"{session.name} is an ensemble and has no network: choose a member ({members})")
     folder = root / paths.PROCESSED / config["dataset"]
     if read_manifest(folder)["fingerprint"] != config.get("dataset_fingerprint"):
         raise EcgkitError(f"{folder} is not the dataset that {session.name} was trained on: make it again, or retrain")

@@ -18,12 +18,12 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.feature_space.standardize import check_embeddings
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import file_sha256, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
 from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.training import TrainedSession
-from ecgkit.training.weights import TrainedModel, load_weights
 
 FOLDER = "cache/embeddings"
 TRAINED = "trained"
@@ -61,7 +61,7 @@ def session_embeddings(
 ) -> dict[str, Embeddings]:
     """Return the embeddings of a training session's records, from its cache if they are there.
 
-    What is computed is written to ``cache/embeddings/ENCODER/LAYER.npy`` in the session, float32
+    New embeddings are written to ``cache/embeddings/ENCODER/LAYER.npy`` in the session, float32
     ``(records, features)``, with ``LAYER.parquet``, one row per record in the same order, and ``LAYER.json``, the
     fingerprints of weights and dataset. Files of other weights or another dataset are replaced.
 
@@ -83,7 +83,7 @@ def session_embeddings(
     Returns
     -------
     dict of str to Embeddings
-        By the name of the layer. The rows of the records asked for, in the dataset's order.
+        By the name of the layer. The rows of the requested folds, in the dataset's order.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def session_embeddings(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):  # a second process waits, and then finds what the first has written
         stored = {name: _stored_folds(folder, name, facts) for name in names}
-        # What is there of other folds is made again with the rest, so that a later call for them finds it.
+        # Folds that are stored are computed again with the others, so that one file has all of them.
         missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}
         if missing:
             _write(trained, source.dataset, folder, missing, facts, progress=progress)
@@ -120,7 +120,7 @@ def check_folds(folds: Sequence[int] | None) -> set[int]:
 
 
 def encoder_of(source: TrainedSession, encoder: str) -> TrainedModel:
-    """Open the weights that an encoder's name stands for.
+    """Open the weights of an encoder.
 
     Parameters
     ----------

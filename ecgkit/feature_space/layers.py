@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.weights import TrainedModel
 from ecgkit.models import ECGModel
 from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
-from ecgkit.training.inference import check_match, run_batches
-from ecgkit.training.weights import TrainedModel
+from ecgkit.training.inference import check_match, run_over_dataset
 
 EMBEDDING = "embedding"
 """The name of what `ECGModel.embed` gives, the features that the head reads."""
 
 STATISTICS = ("mean", "standard deviation", "maximum")
-"""What is kept of each channel of a layer over time."""
+"""Statistics of each channel of a layer over time."""
 
 WINDOWS = 32
 """Windows per batch: so few that a layer's output fits into the processor's cache."""
@@ -48,7 +48,7 @@ def layer_names(model: ECGModel) -> tuple[str, ...]:
         Names of submodules, as ``model.named_modules()`` has them, then ``"embedding"``.
     """
     encoder = [(name, child) for name, child in model.named_children() if name not in HEAD]
-    # The last part of every encoder, its pooling or its dense layer, gives the embedding itself.
+    # The last part of every encoder, its pooling or its dense layer, computes the embedding itself.
     names = [layer for name, child in encoder[:-1] for layer in _layers_of(name, child)]
     return (*names, EMBEDDING)
 
@@ -56,7 +56,7 @@ def layer_names(model: ECGModel) -> tuple[str, ...]:
 def _layers_of(name: str, module: nn.Module) -> list[str]:
     """Name the layers inside one child of the encoder."""
     if not isinstance(module, CONTAINERS):
-        # What has no weights (averaging to a frame rate, swapping axes, pooling) says nothing that its input does not.
+        # A module without weights (averaging, swapping axes, pooling) adds nothing to its input.
         return [name] if any(True for _ in module.parameters()) else []
     names: list[str] = []
     open_layer = False
@@ -111,7 +111,7 @@ def embed_layers(
     """Run records through the network once and summarise the outputs of several layers over time.
 
     Of each channel of a layer the mean, the standard deviation and the maximum over time are kept; a model that reads
-    a record in windows gives the mean of each of these over the windows. Behind an image-like layer (height, width)
+    a record in windows takes the mean of each over the windows. After an image-like layer (height, width)
     they are taken over both axes. A layer without a time axis is kept as it is, and so is the embedding.
 
     Parameters
@@ -130,7 +130,7 @@ def embed_layers(
     Returns
     -------
     dict of str to ndarray of float32, shape (records, features)
-        By the name of the layer, in the order asked for.
+        By the name of the layer, in the order of ``layers``.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def embed_layers(
         widths.update({layer: part.shape[1] for layer, part in zip(layers, parts, strict=True)})
         return torch.cat(parts, dim=1)
 
-    together = run_batches(trained, dataset, positions, call, windows=WINDOWS, progress=progress)
+    together = run_over_dataset(trained, dataset, positions, call, windows=WINDOWS, progress=progress)
     ends = np.cumsum([widths[layer] for layer in layers])
     return dict(zip(layers, np.split(together, ends[:-1], axis=1), strict=True))
 
@@ -167,7 +167,7 @@ def _outputs(
             del module, inputs
             first = output[0] if isinstance(output, tuple) else output
             if not isinstance(first, Tensor):
-                raise EcgkitError(f"the layer {layer!r} gives no tensor: choose another layer")
+                raise EcgkitError(f"the layer {layer!r} returns no tensor: choose another layer")
             # At once, since later layers may write into it in place.
             outputs[layer] = first.detach() if axes is None else _summarise(first.detach(), axes.get(layer))
 

@@ -110,7 +110,7 @@ def dataset_measurements(dataset: Dataset) -> pd.DataFrame:
 
 
 def _chosen(dataset: Dataset, positions: ArrayLike | None) -> NDArray[np.int64]:
-    """Return the rows asked for; all by default."""
+    """Return the requested rows; all by default."""
     return np.arange(len(dataset)) if positions is None else np.asarray(positions, dtype=np.int64)
 
 

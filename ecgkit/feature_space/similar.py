@@ -26,7 +26,7 @@ class SimilarRecords:
     Raises
     ------
     EcgkitError
-        If the embeddings do not fit the records, a value is not finite, or no record is of folds 1-8.
+        If the embeddings do not match the records, a value is not finite, or no record is of folds 1-8.
     """
 
     def __init__(self, embeddings: NDArray[np.floating], records: pd.DataFrame) -> None:

@@ -60,7 +60,7 @@ def standardize(embeddings: NDArray[np.floating], records: pd.DataFrame) -> NDAr
     Raises
     ------
     EcgkitError
-        If the shape does not fit, a value is not finite, or no record is in folds 1-8.
+        If the shape does not match, a value is not finite, or no record is in folds 1-8.
     """
     check_embeddings(embeddings, records)
     return fit_scaler(embeddings[training_rows(records)]).transform(embeddings)

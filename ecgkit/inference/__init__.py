@@ -1,1 +1,1 @@
-"""From ECGs to probabilities: model folders, the predictor, the weights that ship, export."""
+"""From ECGs to probabilities: model folders, the predictor, the models that ship, export."""

@@ -1,111 +1,71 @@
-"""From ECGs to probabilities, with a model's own filters, calibration and thresholds."""
+"""A model ready to predict ECGs from anywhere."""
 
 from __future__ import annotations
 
+import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
-from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.config import is_ensemble
-from ecgkit.inference import shipped as pretrained
-from ecgkit.inference.folder import ModelFolder, read_model
-from ecgkit.sessions import Session
+from ecgkit.inference.batches import prepared_batches, run_batches
+from ecgkit.inference.model_folder import ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS
-from ecgkit.signals.filters import Filters, resample, standardize
-from ecgkit.signals.prepare import LARGEST, repair
 from ecgkit.stats.calibration import apply_calibration
 from ecgkit.stats.ensembles import apply_ensemble
-from ecgkit.training.data import BATCH, records_at_once
-from ecgkit.training.inference import TrainedSession, check_match, open_trained
-from ecgkit.training.weights import TrainedModel, check_made_for
+from ecgkit.stats.validation import class_thresholds
 
-LARGEST_RANGE = 20.0
-"""No ECG in mV spans so much from its 1st to its 99th percentile, in the median over leads and records: in PTB-XL it is
-0.3 to 4 mV for single records. In microvolts every ECG spans more."""
+if TYPE_CHECKING:
+    import pandas as pd
 
-CHECKED = 100
-"""Records of a call whose unit is looked at."""
-
-OLDEST = 130
-SEXES = ("male", "female")
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """What was chosen on fold 9.
-
-    Attributes
-    ----------
-    thresholds, calibration : dict
-        What ``thresholds.json`` and ``calibration.json`` hold.
-    """
-
-    thresholds: dict[str, Any]
-    calibration: dict[str, Any]
-
-    @classmethod
-    def of(cls, session: Session) -> Decisions:
-        """Read those of a session."""
-        return cls(session.read_json("thresholds.json"), session.read_json("calibration.json"))
+Signals = ArrayLike | Sequence[ECG] | ECG
+Sex = str | Sequence[str | None]
 
 
 class Predictor(ABC):
-    """A model ready for ECGs from anywhere: one that ships, an exported one, a session, or an ensemble of sessions.
+    """A model ready to predict: one that ships, a model folder, a training session, or an ensemble of sessions.
+
+    Every method takes a sequence of `ECG`, or an array with the sampling rate and, for a model that takes them, age
+    and sex.
 
     Attributes
     ----------
     name : str
-        What messages call it.
-    session : Session or None
-        The session, if it is one.
+        Its name in messages.
     classes : tuple of str
-        What it tells apart, in the order of the columns of its probabilities.
+        One per column of the probabilities.
     label_set : str
-        The label set that they are of.
-    thresholds : dict of str to float
-        From which probability on a class is predicted, chosen on fold 9. They are compared with the probability as the
-        network gives it, before calibration.
+        The label set of the classes.
+    thresholds : ndarray of float32, shape (classes,)
+        A class is predicted where its calibrated probability is at least its threshold.
     card : str
-        The model card, in Markdown; empty for a session, which has its report.
+        The model card, in Markdown; empty without one.
     """
 
     def __init__(
-        self,
-        name: str,
-        classes: Sequence[str],
-        decisions: Decisions,
-        *,
-        label_set: str,
-        session: Session | None = None,
-        card: str = "",
+        self, name: str, classes: Sequence[str], label_set: str, *, decisions: tuple[Mapping, Mapping], card: str = ""
     ) -> None:
-        self.name, self.session, self.classes = name, session, tuple(classes)
-        self.label_set, self.card = label_set, card
-        self._limits = stats.class_thresholds(decisions.thresholds, self.classes)
-        self._calibration = decisions.calibration
-        self.thresholds: dict[str, float] = dict(zip(self.classes, self._limits.tolist(), strict=True))
-        # A class without calibration is to be refused now, not after the first thousand records.
+        self.name, self.classes, self.label_set, self.card = name, tuple(classes), label_set, card
+        thresholds, self._calibration = decisions
+        self.thresholds: NDArray[np.float32] = class_thresholds(thresholds, self.classes).astype(np.float32)
+        self._has_warned = False
+        # A class without calibration is refused now, not after the first thousand records.
         self._calibrate(np.full((1, len(self.classes)), 0.5, np.float32))
 
     @property
     @abstractmethod
     def sampling_rate(self) -> int:
-        """The sampling rate that the model reads, in Hz; signals of another one are resampled to it."""
+        """The sampling rate in Hz that the model reads; signals of another rate are resampled."""
 
     @property
     @abstractmethod
     def n_samples(self) -> int:
-        """The fewest samples a lead, at `sampling_rate`, that the model reads."""
+        """The samples per lead, at `sampling_rate`, that the model reads at once."""
 
     @property
     @abstractmethod
@@ -113,102 +73,90 @@ class Predictor(ABC):
         """Whether the model takes age and sex."""
 
     @abstractmethod
-    def _network(self, ecgs: Sequence[ECG], records: pd.DataFrame | None) -> NDArray[np.float32]:
-        """Give the probability of each class as the network gives it; what is given has been checked."""
+    def _uncalibrated(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+        """Return the uncalibrated probabilities of ECGs that were checked."""
 
-    def probabilities(self, ecgs: Sequence[ECG], records: pd.DataFrame | None = None) -> NDArray[np.float32]:
-        """Give the probability of each class as the network gives it.
+    @abstractmethod
+    def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+        """Return the features of ECGs that were checked."""
 
-        Parameters
-        ----------
-        ecgs : sequence of ECG
-            The ECGs, each at least as long as the model reads at once; a longer one is read in windows. Another
-            sampling rate is converted, gaps are filled as in a processed dataset.
-        records : DataFrame, optional
-            Columns ``age`` (years) and ``sex`` (words), one row an ECG, for a model that takes them; one that takes
-            none does not look at it.
-
-        Returns
-        -------
-        ndarray of float32, shape (ecgs, classes)
-
-        Raises
-        ------
-        EcgkitError
-            If there is no ECG, one is too short or holds no number, or the model needs age and sex and they are not
-            given.
-        """
-        if not len(ecgs):
-            raise EcgkitError("there is no ECG to predict: give at least one")
-        if not self.takes_metadata:
-            return self._network(ecgs, None)
-        if records is None or not {"age", "sex"} <= set(records) or len(records) != len(ecgs):
-            raise EcgkitError(f"the model of {self.name} takes age and sex: give a row with both for each ECG")
-        return self._network(ecgs, records)
+    def __repr__(self) -> str:
+        shown = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+        inputs = f"12 leads at {self.sampling_rate} Hz from {self.n_samples / self.sampling_rate:g} s on"
+        metadata = ", age and sex" if self.takes_metadata else ""
+        return f"<{type(self).__name__} {self.name}: {inputs}{metadata} -> {len(self.classes)} classes ({shown})>"
 
     def predict_proba(
-        self,
-        signals: ArrayLike,
-        *,
-        sampling_rate: float,
-        age: ArrayLike | None = None,
-        sex: str | Sequence[str | None] | None = None,
+        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
     ) -> NDArray[np.float32]:
-        """Give the calibrated probability of each class.
+        """Return the calibrated probability of each class.
 
         Parameters
         ----------
-        signals : array-like of float, shape (records, 12, samples)
-            In mV, leads in the order of `ecgkit.LEADS`; NaN where there is no value. At least as long as the model
-            reads at once; longer ones are read in windows that overlap by half.
+        x : sequence of ECG, or array-like of float, shape (records, 12, samples)
+            An array is in mV, leads in the order of `ecgkit.LEADS`, NaN where there is no value. Records have at least
+            the length that the model reads at once; longer ones are read in windows that overlap by half.
         sampling_rate : float
-            Of ``signals``, in Hz.
+            Of an array, in Hz. ECGs have their own.
         age : array-like of float, shape (records,), or float, optional
-            In years, NaN where unknown. Needed by a model that takes age and sex, and by no other.
+            In years, NaN where unknown; for an array and a model that takes age and sex.
         sex : sequence of str or None, or str, optional
             ``"male"``, ``"female"`` or, where unknown, None. As ``age``.
 
         Returns
         -------
         ndarray of float32, shape (records, classes)
-            Columns in the order of ``classes``. A record may carry several classes: rows do not add up to 1.
+            Columns in the order of ``classes``. A record may have several classes: rows do not sum to 1.
 
         Raises
         ------
         EcgkitError
-            If ``signals`` has another shape, is empty, too short, not in mV, or holds a record without any number; if
-            age and sex are missing, are given to a model that takes none, or are not what they should be.
+            If ``x`` has another shape, is empty, too short, not in mV, or contains a record without any value; or age
+            and sex are missing or do not fit.
         """
-        return self._calibrate(self._of_arrays(signals, sampling_rate, age, sex))
+        return self._calibrate(self._uncalibrated(self._ecgs(x, sampling_rate, age, sex)))
 
     def predict(
-        self,
-        signals: ArrayLike,
-        *,
-        sampling_rate: float,
-        age: ArrayLike | None = None,
-        sex: str | Sequence[str | None] | None = None,
-    ) -> NDArray[np.bool_]:
-        """Decide for each class; the arguments and the errors are those of `predict_proba`.
+        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+    ) -> NDArray[Any]:
+        """Return the classes of each record; parameters and errors are those of `predict_proba`.
 
         Returns
         -------
         ndarray of bool, shape (records, classes)
-            Whether the probability, as the network gives it, reaches the threshold from fold 9.
+            ``predict_proba(x) >= thresholds``.
         """
-        return self._decide(self._of_arrays(signals, sampling_rate, age, sex))
+        return self._decide(self.predict_proba(x, sampling_rate=sampling_rate, age=age, sex=sex))
 
-    def __call__(self, ecgs: Sequence[ECG], records: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Predict ECGs; the arguments are those of `probabilities`.
+    def embed(
+        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+    ) -> NDArray[np.float32]:
+        """Return the features of the signal before the classifier; parameters and errors are those of `predict_proba`.
+
+        Returns
+        -------
+        ndarray of float32, shape (records, features)
+            Of the signal alone: age and sex are not part of it. An ensemble has none.
+        """
+        return self._embed(self._ecgs(x, sampling_rate, age, sex, needs_metadata=False))
+
+    def __call__(
+        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+    ) -> pd.DataFrame:
+        """Predict a table; parameters and errors are those of `predict_proba`.
 
         Returns
         -------
         DataFrame
-            One row an ECG: ``record_id``, and for each class ``prob_CLASS`` as the network gives it,
-            ``calibrated_CLASS``, and ``predicted_CLASS``, whether the probability reaches the threshold from fold 9.
+            One row per record: ``record_id``, and for each class ``prob_CLASS`` (uncalibrated), ``calibrated_CLASS``
+            and ``predicted_CLASS``.
         """
-        prob = self.probabilities(ecgs, records)
-        calibrated, decided = self._calibrate(prob), self._decide(prob)
+        import pandas as pd
+
+        ecgs = self._ecgs(x, sampling_rate, age, sex)
+        prob = self._uncalibrated(ecgs)
+        calibrated = self._calibrate(prob)
+        decided = self._decide(calibrated)
         columns: dict[str, Any] = {"record_id": [ecg.record_id for ecg in ecgs]}
         for i, name in enumerate(self.classes):
             columns[f"prob_{name}"] = prob[:, i]
@@ -219,307 +167,212 @@ class Predictor(ABC):
     def _calibrate(self, prob: NDArray[np.float32]) -> NDArray[np.float32]:
         return apply_calibration(prob, self._calibration, self.classes)
 
-    def _decide(self, prob: NDArray[np.float32]) -> NDArray[np.bool_]:
-        decided: NDArray[np.bool_] = prob.astype(np.float64) >= self._limits
-        return decided
+    def _decide(self, calibrated: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return calibrated >= self.thresholds
 
-    def _of_arrays(
-        self, signals: ArrayLike, sampling_rate: float, age: ArrayLike | None, sex: str | Sequence[str | None] | None
-    ) -> NDArray[np.float32]:
-        """Give the probabilities of an array of signals as the network gives them."""
-        values = check_signals(signals)
+    def _ecgs(
+        self, x: Any, rate: float | None, age: ArrayLike | None, sex: Sex | None, *, needs_metadata: bool = True
+    ) -> Sequence[ECG]:
+        """Check the input and return it as ECGs."""
         given = [name for name, value in (("age", age), ("sex", sex)) if value is not None]
+        ecgs = [x] if isinstance(x, ECG) else x
+        if isinstance(ecgs, Sequence) and ecgs and isinstance(ecgs[0], ECG):
+            if given or rate is not None:
+                raise EcgkitError("sampling_rate, age and sex belong to an array: an ECG has its own")
+            return ecgs
+        if rate is None:
+            raise EcgkitError("an array has no sampling rate: give sampling_rate in Hz, or a sequence of ECG")
         if given and not self.takes_metadata:
-            raise EcgkitError(f"the model of {self.name} takes the signal alone: leave {' and '.join(given)} out")
-        if len(given) < 2 and self.takes_metadata:
+            self._warn_once(f"the model {self.name} takes no {' and '.join(given)}: they are not used")
+        if len(given) < 2 and self.takes_metadata and needs_metadata:
             raise EcgkitError(
-                f"the model of {self.name} takes age and sex: give age=[...] in years (NaN where unknown) and "
+                f"the model {self.name} takes age and sex: give age=[...] in years (NaN where unknown) and "
                 'sex=[...] of "male", "female" and None (where unknown)'
             )
-        records = make_records(len(values), age, sex) if given else None
-        ecgs = [ECG(np.asarray(signal, np.float32), sampling_rate, str(i)) for i, signal in enumerate(values)]
-        return self.probabilities(ecgs, records)
+        return as_ecgs(x, rate, age, sex)
+
+    def _warn_once(self, message: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            warnings.warn(message, UserWarning, stacklevel=4)
 
 
-class _Single(Predictor):
-    """A network with what belongs to it."""
+class NetworkPredictor(Predictor):
+    """A network with its preparation, calibration and thresholds."""
+
+    def __init__(self, folder: ModelFolder, *, precision: str = "float32") -> None:
+        trained = folder.trained
+        decisions = (folder.thresholds, folder.calibration)
+        super().__init__(folder.path.name, trained.classes, trained.label_set, decisions=decisions, card=folder.card)
+        self.trained, self.precision = trained, precision
+
+    @property
+    def sampling_rate(self) -> int:
+        """The sampling rate in Hz that the network reads."""
+        return self.trained.sampling_rate
+
+    @property
+    def n_samples(self) -> int:
+        """The samples per lead that the network reads at once."""
+        return self.trained.n_samples
+
+    @property
+    def takes_metadata(self) -> bool:
+        """Whether the network takes age and sex."""
+        return self.trained.scaler is not None
+
+    def _uncalibrated(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+        metadata = None
+        if self.trained.scaler is not None:
+            ages = [math.nan if ecg.age is None else ecg.age for ecg in ecgs]
+            metadata = self.trained.scaler(ages, [ecg.sex for ecg in ecgs])
+        return self._run(ecgs, metadata, self.trained.predict)
+
+    def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+        return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal))
+
+    def _run(
+        self,
+        ecgs: Sequence[ECG],
+        metadata: NDArray[np.float32] | None,
+        call: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> NDArray[np.float32]:
+        batches = prepared_batches(ecgs, self.trained.preparation, metadata)
+        return run_batches(self.trained.model, batches, call, n_records=len(ecgs), precision=self.precision)
+
+
+class EnsemblePredictor(Predictor):
+    """Several sessions whose probabilities are combined."""
 
     def __init__(
         self,
         name: str,
-        trained: TrainedModel,
-        decisions: Decisions,
+        description: Mapping[str, Any],
+        members: Mapping[str, Predictor],
         *,
-        filters: Mapping[str, object],
-        label_set: str,
-        session: Session | None = None,
-        card: str = "",
+        decisions: tuple[Mapping, Mapping],
     ) -> None:
-        super().__init__(name, trained.classes, decisions, label_set=label_set, session=session, card=card)
-        self._trained, self._filters = trained, Filters.from_dict(filters)
-
-    @classmethod
-    def of_session(cls, opened: TrainedSession) -> _Single:
-        """Take a session's best checkpoint, with the filters of its dataset."""
-        check_match(opened.trained, opened.dataset)
-        return cls(
-            opened.session.name,
-            opened.trained,
-            Decisions.of(opened.session),
-            filters=opened.dataset.manifest["filters"],
-            label_set=opened.config.label_set,
-            session=opened.session,
-        )
-
-    @classmethod
-    def of_folder(cls, model: ModelFolder) -> _Single:
-        """Take a model that stands alone."""
-        return cls(
-            model.path.name,
-            model.trained,
-            Decisions(model.thresholds, model.calibration),
-            filters=model.description["filters"],
-            label_set=model.description["label_set"],
-            card=model.card,
-        )
-
-    @property
-    def sampling_rate(self) -> int:
-        """The sampling rate that the model reads; see `Predictor`."""
-        return self._trained.sampling_rate
-
-    @property
-    def n_samples(self) -> int:
-        """The fewest samples that the model reads; see `Predictor`."""
-        return int(self._trained.keywords["n_samples"])
-
-    @property
-    def takes_metadata(self) -> bool:
-        """Whether the model takes age and sex; see `Predictor`."""
-        return self._trained.scaler is not None
-
-    def _network(self, ecgs: Sequence[ECG], records: pd.DataFrame | None) -> NDArray[np.float32]:
-        scaler, model = self._trained.scaler, self._trained.model.eval()
-        metadata = None if scaler is None or records is None else torch.from_numpy(scaler(records))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model.to(device)
-        result = np.empty((len(ecgs), len(self.classes)), np.float32)
-        with torch.inference_mode():
-            for rows, signal in self._batches(ecgs):
-                some = None if metadata is None else metadata[rows].to(device)
-                result[rows] = model(torch.from_numpy(signal).to(device), some).sigmoid().cpu().numpy()
-        return result
-
-    def _batches(self, ecgs: Sequence[ECG]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Give batches of neighbours of one length; of long ones fewer, since each is read in many windows."""
-        for first in range(0, len(ecgs), BATCH):
-            prepared = [self._prepare(ecg) for ecg in ecgs[first : first + BATCH]]
-            for length, group in groupby(range(len(prepared)), key=lambda i: prepared[i].shape[1]):
-                rows, size = list(group), records_at_once(self.n_samples, length)
-                for start in range(0, len(rows), size):
-                    some = rows[start : start + size]
-                    yield slice(first + some[0], first + some[-1] + 1), np.stack([prepared[i] for i in some])
-
-    def _prepare(self, ecg: ECG) -> NDArray[np.float32]:
-        """Make of an ECG what the model was trained on: rate, gaps, filters, standardisation."""
-        if not np.isfinite(ecg.signal).any():
-            raise EcgkitError(f"ECG {ecg.record_id} holds no number, NaN throughout: leave it out")
-        signal = repair(ecg.signal.astype(np.float64))
-        if ecg.sampling_rate != self.sampling_rate:
-            signal = resample(signal, sampling_rate=ecg.sampling_rate, target_rate=self.sampling_rate)
-        if signal.shape[1] < self.n_samples:
-            raise EcgkitError(
-                f"ECG {ecg.record_id} is {ecg.duration:g} s long and the model of {self.name} reads "
-                f"{self.n_samples / self.sampling_rate:g} s at once: give a longer one"
-            )
-        filtered = self._filters.apply(signal * 1000, sampling_rate=self.sampling_rate)
-        # Whole microvolts, and scaled as a batch of a processed dataset is: the same numbers to the last bit.
-        microvolts = np.rint(filtered).clip(-LARGEST, LARGEST).astype(np.float32)
-        return standardize(microvolts * np.float32(1e-3), self._trained.mean, self._trained.std)
-
-
-class _Ensemble(Predictor):
-    """A session that is put together from others."""
-
-    def __init__(self, session: Session, members: Mapping[str, Predictor]) -> None:
-        self._description = session.read_json("ensemble.json")
-        self._members = members
         label_set = next(iter(members.values())).label_set
-        super().__init__(
-            session.name, self._description["classes"], Decisions.of(session), label_set=label_set, session=session
-        )
+        super().__init__(name, description["classes"], label_set, decisions=decisions)
+        self.description, self.members = description, members
 
     @property
     def sampling_rate(self) -> int:
-        """The highest sampling rate that a member reads; see `Predictor`."""
-        return max(member.sampling_rate for member in self._members.values())
+        """The highest sampling rate in Hz that a member reads."""
+        return max(member.sampling_rate for member in self.members.values())
 
     @property
     def n_samples(self) -> int:
-        """What the member that reads most at once needs; see `Predictor`."""
-        return max(member.n_samples * self.sampling_rate // member.sampling_rate for member in self._members.values())
+        """The samples per lead that the member with the longest input reads at once."""
+        return max(member.n_samples * self.sampling_rate // member.sampling_rate for member in self.members.values())
 
     @property
     def takes_metadata(self) -> bool:
-        """Whether a member takes age and sex; see `Predictor`."""
-        return any(member.takes_metadata for member in self._members.values())
+        """Whether a member takes age and sex."""
+        return any(member.takes_metadata for member in self.members.values())
 
-    def _network(self, ecgs: Sequence[ECG], records: pd.DataFrame | None) -> NDArray[np.float32]:
-        each = {name: member.probabilities(ecgs, records) for name, member in self._members.items()}
-        return apply_ensemble(self._description, each).astype(np.float32)
+    def _uncalibrated(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+        each = {name: member._uncalibrated(ecgs) for name, member in self.members.items()}
+        return apply_ensemble(self.description, each).astype(np.float32)
+
+    def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+        del ecgs
+        raise EcgkitError(f"{self.name} is an ensemble without an embedding: use a member ({', '.join(self.members)})")
 
 
-def open_predictor(name: str | Session, root: Path) -> Predictor:
-    """Open a finished session for prediction, an ensemble with all of its members.
+class QuantityPredictor(NetworkPredictor):
+    """A network that was trained for a quantity, such as age."""
+
+    def __init__(self, folder: ModelFolder, *, precision: str = "float32") -> None:
+        unused = dict.fromkeys(folder.trained.classes, 0.5)
+        identity = {"classes": {name: {"method": "identity"} for name in folder.trained.classes}}
+        super().__init__(
+            ModelFolder(folder.path, folder.trained, {"thresholds": unused}, identity, folder.card), precision=precision
+        )
+
+    def predict_proba(self, *_: object, **__: object) -> NDArray[np.float32]:
+        """Refuse: a quantity has no probability."""
+        raise EcgkitError(f"the model {self.name} predicts {self.classes[0]}, which has no probability: use predict")
+
+    def predict(
+        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+    ) -> NDArray[np.float32]:
+        """Return the quantity in its unit, shape (records,); parameters and errors are those of `Predictor`."""
+        return self._uncalibrated(self._ecgs(x, sampling_rate, age, sex))[:, 0]
+
+    def __call__(
+        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+    ) -> pd.DataFrame:
+        """Predict a table with ``record_id`` and ``predicted_NAME`` in its unit."""
+        import pandas as pd
+
+        ecgs = self._ecgs(x, sampling_rate, age, sex)
+        ids = [ecg.record_id for ecg in ecgs]
+        return pd.DataFrame({"record_id": ids, f"predicted_{self.classes[0]}": self.predict(ecgs)})
+
+
+def as_ecgs(signals: ArrayLike, sampling_rate: float, age: ArrayLike | None, sex: Sex | None) -> list[ECG]:
+    """Turn arrays into ECGs.
 
     Parameters
     ----------
-    name : str or Session
-        ``session_3``, ``3``, or the session.
-    root : Path
-        The folder that holds data sets and sessions.
+    signals : array-like of float, shape (records, 12, samples)
+        In mV.
+    sampling_rate : float
+        In Hz.
+    age : array-like of float, optional
+        One per record, NaN where unknown, or one number for all.
+    sex : str or sequence of str or None, optional
+        One per record, None where unknown, or one word for all.
 
     Returns
     -------
-    Predictor
+    list of ECG
+        With their positions as ``record_id``.
 
     Raises
     ------
     EcgkitError
-        If the session or a member of it is missing or not finished, or its dataset has changed.
+        If a shape, a type or a value does not fit.
     """
-    session = sessions.open_finished(name.path if isinstance(name, Session) else name, paths.TRAINING, root)
-    if not is_ensemble(session):
-        return _Single.of_session(open_trained(session, root))
-    return _Ensemble(session, {member: open_predictor(member, root) for member in session.config["members"]})
-
-
-def load_model(
-    name: str | Path, *, classes: Sequence[str] | None = None, sampling_rate: float | None = None
-) -> Predictor:
-    """Load a trained model, ready to predict.
-
-    Parameters
-    ----------
-    name : str or Path
-        A model that ships with ecgkit, such as ``"xlstm"``; the folder of a model that ``ecgkit export-model`` wrote;
-        or the folder of a finished training session, whose dataset must still be there.
-    classes : sequence of str, optional
-        The classes that the model must have, in this order.
-    sampling_rate : float, optional
-        The sampling rate, in Hz, that the model must have been made for. Signals of any rate are resampled to the
-        model's own; give this where that is not wanted.
-
-    Returns
-    -------
-    Predictor
-        With ``classes`` and ``predict_proba``, among others.
-
-    Raises
-    ------
-    EcgkitError
-        If there is no such model, a file of it is missing, damaged or of another version, a tensor is missing or
-        surplus, or classes or sampling rate are others. The message says which.
-    """
-    predictor = _open(name)
-    check_made_for(f"the model {predictor.name}", predictor, classes=classes, sampling_rate=sampling_rate)
-    return predictor
-
-
-def _open(name: str | Path) -> Predictor:
-    if name in pretrained.shipped():
-        return _Single.of_folder(read_model(pretrained.FOLDER / name))
-    path = Path(name).expanduser().absolute()  # a link keeps its name, which says what it is
-    if (path / pretrained.DESCRIPTION).is_file():
-        return _Single.of_folder(read_model(path))
-    if path.parent.name == paths.TRAINING and sessions.session_number(path.name) and path.is_dir():
-        return open_predictor(Session(path), path.parents[1])
-    ship = ", ".join(pretrained.shipped()) or "none"
-    what = f"the folder {path} holds no {pretrained.DESCRIPTION}" if path.is_dir() else f"no model {str(name)!r}"
-    raise EcgkitError(
-        f"{what}: give one that ships ({ship}), or the folder of an exported model or of a training session"
-    )
+    values = check_signals(signals)
+    n_records = len(values)
+    try:
+        ages = np.broadcast_to(np.asarray(np.nan if age is None else age, np.float64), (n_records,)).tolist()
+    except (TypeError, ValueError) as error:
+        raise EcgkitError(f"age is {age!r} for {n_records} records: give one number of years for each") from error
+    sexes = [sex] * n_records if sex is None or isinstance(sex, str) else list(sex)
+    if len(sexes) != n_records:
+        raise EcgkitError(f"sex has {len(sexes)} values for {n_records} records: give one for each")
+    return [
+        ECG(
+            signal.astype(np.float32, copy=False),
+            sampling_rate,
+            str(i),
+            age=None if math.isnan(ages[i]) else ages[i],
+            sex=None if sexes[i] != sexes[i] else sexes[i],
+        )
+        for i, signal in enumerate(values)
+    ]
 
 
 def check_signals(signals: ArrayLike) -> NDArray[np.floating]:
-    """Check that an array can be signals in mV.
-
-    Parameters
-    ----------
-    signals : array-like of float
-        Should be ``(records, 12, samples)``.
-
-    Returns
-    -------
-    ndarray of float, shape (records, 12, samples)
+    """Check that an array can be signals, and return it; units are checked for each record by `signals.quality`.
 
     Raises
     ------
     EcgkitError
-        If the shape is another one, there is no record, or the values are no numbers or too large for mV.
+        If the shape is not ``(records, 12, samples)``, there is no record, or the values are no floats.
     """
     try:
         values = np.asarray(signals)
     except ValueError as error:
-        raise EcgkitError(
-            "signals are of different lengths: give those of one length, (records, 12, samples)"
-        ) from error
-    if values.ndim != 3 or values.shape[1] != len(LEADS):
-        way_out = "give one record as signal[None]" if values.ndim == 2 else "bring the axes into this order"
-        raise EcgkitError(f"signals have the shape {values.shape}, not (records, 12, samples): {way_out}")
-    if not values.size:
+        raise EcgkitError("signals have different lengths: give one length, or a sequence of ECG") from error
+    if (values.ndim == 3 and not values.size) or values.shape == (0,):
         raise EcgkitError(f"signals have the shape {values.shape}: give at least one record with samples")
+    if values.ndim != 3 or values.shape[1] != len(LEADS):
+        way_out = "give one record as signal[None]" if values.ndim == 2 else "reorder the axes"
+        raise EcgkitError(f"signals have the shape {values.shape}, not (records, 12, samples): {way_out}")
     if not np.issubdtype(values.dtype, np.floating):
         raise EcgkitError(f"signals are of type {values.dtype}: give floating-point numbers in mV")
-    some = values[np.linspace(0, len(values) - 1, min(len(values), CHECKED)).astype(int)]
-    finite = np.where(np.isfinite(some), some, 0.0)
-    low, high = np.percentile(finite, [1, 99], axis=2)
-    spans = float(np.median(high - low))
-    if spans > LARGEST_RANGE:
-        raise EcgkitError(
-            f"signals span {spans:,.0f} and an ECG in mV less than {LARGEST_RANGE:g}: signals look like microvolts, "
-            "divide by 1000"
-        )
     return values
-
-
-def make_records(n_records: int, age: ArrayLike | None, sex: str | Sequence[str | None] | None) -> pd.DataFrame:
-    """Make the table of records that a model with age and sex reads.
-
-    Parameters
-    ----------
-    n_records : int
-        Number of records.
-    age : array-like of float
-        In years, NaN where unknown; one number stands for all records.
-    sex : str or sequence of str or None
-        ``"male"``, ``"female"``, or None where unknown; one word stands for all records.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``age`` and ``sex``, one row a record.
-
-    Raises
-    ------
-    EcgkitError
-        If there is not one of each for every record, an age is below 0 or above 130, or a sex is another word.
-    """
-    try:
-        ages = np.asarray(age, np.float64)
-    except (TypeError, ValueError) as error:
-        raise EcgkitError(f"age is {age!r}: give numbers of years, NaN where unknown") from error
-    words = np.array([sex] if isinstance(sex, str) else list(() if sex is None else sex), dtype=object)
-    words[pd.isna(words)] = None
-    ages = np.repeat(ages, n_records) if ages.ndim == 0 else ages
-    words = np.repeat(words, n_records) if isinstance(sex, str) else words
-    for name, values in (("age", ages), ("sex", words)):
-        if values.shape != (n_records,):
-            raise EcgkitError(f"{name} has the shape {values.shape} for {n_records} records: give one for each")
-    wrong = ages[(ages < 0) | (ages > OLDEST)]
-    if wrong.size:
-        raise EcgkitError(f"age is {wrong[0]:g}: give years up to {OLDEST} (PTB-XL's 300 means over 89: give 90)")
-    for word in words:
-        if word is not None and word not in SEXES:
-            raise EcgkitError(f'sex is {word!r}: give "male", "female", or None where unknown')
-    return pd.DataFrame({"age": ages, "sex": words})

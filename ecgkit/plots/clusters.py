@@ -160,18 +160,17 @@ def cluster_agreement(table: pd.DataFrame) -> Figure:
     rows: list[tuple[str, pd.DataFrame | None]] = []
     for group, means in by_row["ami"].mean().groupby(level="group", sort=False):
         kept = means.index[_of_largest(means.to_numpy(dtype=np.float64))]
-        rows.append(
-            (f"{group}" + (f" (the {len(kept)} highest of {len(means)})" if len(kept) < len(means) else ""), None)
-        )
+        cut = f" (the {len(kept)} highest of {len(means)})" if len(kept) < len(means) else ""
+        rows.append((f"{group}{cut}", None))
         for key in kept:
-            here = by_row.get_group(key)
-            rows.append((f"{key[1]}, n = {int(here['records'].iloc[0]):,}", here))
+            of_key = by_row.get_group(key)
+            rows.append((f"{key[1]}, n = {int(of_key['records'].iloc[0]):,}", of_key))
     figure = new_figure(WIDTH, 1.3 + 0.27 * len(rows))
     axes = figure.add_subplot()
-    for y, (_, here) in enumerate(rows):
-        if here is not None:
-            _draw_agreement(axes, y, here, methods)
-    _name_rows(axes, [name for name, _ in rows], [here is None for _, here in rows])
+    for y, (_, of_row) in enumerate(rows):
+        if of_row is not None:
+            _draw_agreement(axes, y, of_row, methods)
+    _name_rows(axes, [name for name, _ in rows], [of_row is None for _, of_row in rows])
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
     axes.set(xlabel="adjusted mutual information (0: chance, 1: the same partition)")
     handles: list[Any] = [_marker(MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)], m) for i, m in enumerate(methods)]
@@ -212,11 +211,11 @@ def cluster_information(table: pd.DataFrame) -> Figure:
     axes = figure.add_subplot()
     for y, factor in enumerate(factors):
         here = table.loc[factor]
-        for color, shift, names in (
+        for color, shift, sources in (
             (COLORS[0], -0.15, ("diagnosis", "diagnosis given factor")),
             (COLORS[1], 0.15, ("factor", "factor given diagnosis")),
         ):
-            pair = here.loc[list(names)]
+            pair = here.loc[list(sources)]
             axes.plot(pair["beyond"], (y + shift, y + shift), color=color, linewidth=1.2, zorder=1)
             for marker, value, p in zip("os", pair["beyond"], pair["p_adjusted"], strict=True):
                 face = color if p <= SIGNIFICANT else "white"

@@ -62,7 +62,8 @@ def _draw_probe(axes: Axes, probe: pd.DataFrame, name: str) -> None:
     axes.hlines(y, probe["low"], probe["high"], color=COLORS[0], linewidth=2.0)
     axes.plot(probe["value"], y, "o", color=COLORS[0], markersize=6, linestyle="", gid="probe")
     axes.axvline(CHANCE[metric], color=GREY, linewidth=1.0)
-    axes.set_yticks(y, [f"{removed}\nremoved" for removed in probe.index])
+    names = {"concept": target_name(name)}
+    axes.set_yticks(y, [f"{names.get(str(removed), removed)}\nremoved" for removed in probe.index])
     axes.set_ylim(len(probe) - 0.4, -0.6)
     axes.set(xlabel=f"{metric_title(metric)} of {target_name(name)}; grey: chance", title="Probe of the concept")
     axes.grid(visible=True, axis="x")

@@ -50,7 +50,7 @@ TITLE_HEIGHT = 13.0  # above each strip, for two lines
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of traces in mm: where their baselines lie, how far each may reach, and how high the paper is."""
+    """Rows of traces in mm: their baselines, their largest deflections, and the height of the paper."""
 
     baselines: tuple[float, ...]
     limits: tuple[tuple[float, float], ...]
@@ -67,7 +67,7 @@ def _stack(up: Sequence[float], down: Sequence[float], distance: tuple[float, fl
 
 
 def _up_to_5(value: float) -> float:
-    """Round up to the thick lines of the paper, so that baselines lie on them."""
+    """Round up to the thick lines of the paper, so that baselines are on them."""
     return float(5 * np.ceil(value / 5))
 
 
@@ -294,7 +294,7 @@ def mistakes(
     Returns
     -------
     Figure
-        As `ecg_strips`; without a mistake, a line that says so.
+        As `ecg_strips`; without a mistake, a line of text.
 
     Raises
     ------
@@ -360,7 +360,7 @@ def plot_filtering(
     lead : str, default "II"
         The lead to draw.
     description : str, default "filtered"
-        What was done, such as ``"band-pass 0.5-40 Hz"``.
+        The filter, such as ``"band-pass 0.5-40 Hz"``.
 
     Returns
     -------
@@ -389,7 +389,7 @@ def plot_filtering(
         title=f"Spectrum of lead {lead}", xlabel="frequency (Hz)", ylabel="power density (mV²/Hz)", yscale="log"
     )
     highest = max(np.nan_to_num(np.asarray(line.get_ydata(), dtype=np.float64)).max() for line in spectrum.lines)
-    # What a filter leaves far below the rest would stretch the axis until nothing else is seen.
+    # Values far below the rest would stretch the axis until nothing else can be seen.
     spectrum.set(xlim=(0, sampling_rate / 2), ylim=(1e-9 * highest, 3 * highest) if highest > 0 else (1e-9, 1))
     for axes in (course, spectrum):
         axes.grid(visible=True)

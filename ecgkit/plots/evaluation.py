@@ -249,7 +249,7 @@ def reliability(scores: FoldScores) -> Figure:
     -------
     Figure
         One diagram per class with 15 bins of equal width, without bins of fewer than ten records, the number of records
-        in each bin below it, and the expected calibration error (ECE) over all bins. A calibrated model lies on the
+        in each bin below it, and the expected calibration error (ECE) over all bins. A calibrated model is on the
         diagonal.
     """
     classes = scores.classes
@@ -357,7 +357,8 @@ def predicted_quantity(
     axes.plot(ends, ends, color="black", linewidth=0.9, linestyle="--", label="predicted = true")
     quantity = f"{target_name(name)} ({unit})" if unit else target_name(name)
     axes.set(xlabel=f"true {quantity}", ylabel=f"predicted {quantity}")
-    axes.set_title(f"Fold {fold}, {len(true):,} records: R² {found['r2']:.3f}, mean absolute error {found['mae']:.2f}")
+    error = f"{found['mae']:.2f} {unit}".strip()
+    axes.set_title(f"Fold {fold}, {len(true):,} records: R² {found['r2']:.3f}, mean absolute error {error}")
     axes.grid(visible=True)
     axes.legend(loc="upper left")
     return figure

@@ -1,4 +1,4 @@
-"""Maps of embeddings: records as points, coloured by what is known of them, by what is predicted, by what is wrong."""
+"""Maps of embeddings: records as points, coloured by class, prediction, error, or patient and recording."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from ecgkit.plots.style import (
 
 UNITS = {"age": "years", "height": "cm", "weight": "kg", "bmi": "kg/m²", "heart_rate": "beats/min"}
 NAMES = {"bmi": "BMI"}
-"""Columns that are written otherwise than with blanks for underscores."""
+"""Display names that are not the column name with spaces."""
 
 MAP_CLASSES = 12
-"""Up to so many classes `map_grid` draws; of more, the commonest."""
+"""Largest number of classes that `map_grid` draws; of more, the most frequent are drawn."""
 
 NAMED_CATEGORIES = 7
-"""Up to so many categories `map_by` names; of more, the commonest but one and "other"."""
+"""Largest number of categories that `map_by` names; of more, the most frequent and "other"."""
 
 MANY = 5000
-"""More points than these are half transparent, so that a map of all records shows where they are dense."""
+"""With more points they are half transparent, so that dense regions of a map stand out."""
 
 PROBABILITY = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.0, 1.0, 256)))
-"""From yellow to dark, so that a sure prediction stands out from white paper."""
+"""From yellow to dark, so that high probabilities stand out on white."""
 
 OUTCOME_COLORS = {
-    "rightly not predicted": LIGHT_GREY,
-    "found": COLORS[0],
-    "missed": COLORS[1],
-    "false alarm": COLORS[3],
+    "true negative": LIGHT_GREY,
+    "true positive": COLORS[0],
+    "false negative": COLORS[1],
+    "false positive": COLORS[3],
 }
-"""What a decision can be, in the order in which the points are drawn."""
+"""Outcomes of a decision, in drawing order."""
 
 
 def map_grid(
@@ -68,15 +68,15 @@ def map_grid(
     Parameters
     ----------
     coordinates : ndarray, shape (records, 2)
-        One point a record.
+        One point per record.
     labels : DataFrame of bool
-        One row a point, one column a class. Of more than 12 classes, the 12 commonest are drawn.
+        One row per point, one column per class. Of more than 12 classes, the 12 most frequent are drawn.
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        What the axes are.
+        Labels of the axes.
     title : str, default ""
         A line above all, or more.
     note : str, default ""
-        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
+        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def map_grid(
     """
     _check_rows(coordinates, len(labels))
     truth = labels.to_numpy(dtype=bool)
-    chosen = _commonest(truth)
+    chosen = _most_frequent(truth)
     title = _with_rest(title, len(chosen), truth.shape[1])
     figure, panels = _grid(len(chosen), title, note)
     order = _shuffled(len(coordinates))
@@ -111,21 +111,21 @@ def map_probabilities(
     title: str = "",
     note: str = "",
 ) -> Figure:
-    """Draw one map for each class, coloured by the probability that the model gives it.
+    """Draw one map for each class, coloured by its predicted probability.
 
     Parameters
     ----------
     coordinates : ndarray, shape (records, 2)
-        One point a record.
+        One point per record.
     probabilities : DataFrame of float
-        One row a point, one column a class, from 0 to 1; NaN where the model was not asked. Of more than 12 classes,
+        One row per point, one column per class, from 0 to 1; NaN if not predicted. Of more than 12 classes,
         the 12 with the highest mean are drawn.
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        What the axes are.
+        Labels of the axes.
     title : str, default ""
         A line above all, or more.
     note : str, default ""
-        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
+        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def map_probabilities(
     _check_rows(coordinates, len(probabilities))
     values = probabilities.to_numpy(dtype=np.float64, na_value=np.nan)
     _check_probabilities(values)
-    chosen = _commonest(np.nan_to_num(values))
+    chosen = _most_frequent(np.nan_to_num(values))
     title = _with_rest(title, len(chosen), values.shape[1], "most probable")
     figure, panels = _grid(len(chosen), title, note)
     order = _shuffled(len(coordinates))
@@ -169,24 +169,24 @@ def map_errors(
     Parameters
     ----------
     coordinates : ndarray, shape (records, 2)
-        One point a record.
+        One point per record.
     labels : DataFrame of bool
-        One row a point, one column a class: what the records carry.
+        One row per point, one column per class: the true classes.
     probabilities : DataFrame of float
         The same rows and columns: what the model gives; NaN where it was not asked.
     thresholds : mapping of str to float
         For each class the probability from which on it counts as predicted.
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        What the axes are.
+        Labels of the axes.
     title : str, default ""
         A line above all, or more.
     note : str, default ""
-        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
+        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
     Figure
-        Mistakes lie above right decisions. Of more than 11 classes, the 11 commonest have a panel; all are counted.
+        Errors are drawn on top. Of more than 11 classes, the 11 most frequent have a panel; all are counted.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def map_errors(
     prob = probabilities[list(labels)].to_numpy(dtype=np.float64, na_value=np.nan)
     decided = prob >= np.array([thresholds[str(name)] for name in labels])
     known = ~np.isnan(prob).any(axis=1)
-    chosen = _commonest(truth, MAP_CLASSES - 1)
+    chosen = _most_frequent(truth, MAP_CLASSES - 1)
     title = _with_rest(title, len(chosen), truth.shape[1])
     figure, panels = _grid(len(chosen) + 1, title, note)
     for axes, i in zip(panels, chosen.tolist(), strict=False):
@@ -210,7 +210,7 @@ def map_errors(
         _map_axes(axes, _short(axis_labels))
     _draw_wrong(figure, panels[-1], coordinates[known], (truth != decided)[known].sum(axis=1))
     _map_axes(panels[-1], _short(axis_labels))
-    handles = [_dot(color, word) for word, color in OUTCOME_COLORS.items()]
+    handles = [_dot(color, name) for name, color in OUTCOME_COLORS.items()]
     if not known.all():
         handles.append(_dot("none", f"{(~known).sum():,} of {len(known):,} left out, not predicted for"))
     _legend_below(figure, handles)
@@ -220,13 +220,15 @@ def map_errors(
 def _draw_outcomes(
     axes: Axes, points: NDArray[np.floating], truth: NDArray[np.bool_], decided: NDArray[np.bool_], name: str
 ) -> None:
-    """Draw the decisions on one class, the mistakes last and among themselves in a random order."""
+    """Draw the decisions on one class, the errors last, in a random order."""
     outcome = np.select([truth & decided, truth & ~decided, ~truth & decided], [1, 2, 3], default=0)
     order = _shuffled(len(points))
     order = order[np.argsort(np.minimum(outcome[order], 2), kind="stable")]
     _scatter(axes, points[order], c=np.array(list(OUTCOME_COLORS.values()))[outcome[order]])
     found, missed, false = (int((outcome == kind).sum()) for kind in (1, 2, 3))
-    axes.set_title(f"{name}: {found:,} found, {missed:,} missed,\n{false:,} false alarms", fontsize=10)
+    axes.set_title(
+        f"{name}: {found:,} true positives,\n{missed:,} false negatives, {false:,} false positives", fontsize=10
+    )
 
 
 def _draw_wrong(figure: Figure, axes: Axes, points: NDArray[np.floating], wrong: NDArray[np.integer]) -> None:
@@ -256,20 +258,20 @@ def map_by(
     Parameters
     ----------
     coordinates : ndarray, shape (records, 2)
-        One point a record.
+        One point per record.
     records : DataFrame
-        One row a point.
+        One row per point.
     column : str
-        A column of numbers gets a colour bar, from the 2nd to the 98th percentile; one of words a legend beside the
-        map, where of more than seven words the rarest become "other".
+        A numeric column has a colour bar, from the 2nd to the 98th percentile; one of categories a legend next to the
+        map, with "other" for the rarest of more than seven.
     unit : str, optional
         The unit of a number; known for age, height, weight, bmi and heart_rate.
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        What the axes are.
+        Labels of the axes.
     title : str, default ""
-        What the map shows.
+        Title of the figure.
     note : str, default ""
-        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
+        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
@@ -305,22 +307,22 @@ def map_columns(
     Parameters
     ----------
     coordinates : ndarray, shape (records, 2)
-        One point a record.
+        One point per record.
     records : DataFrame
-        One row a point.
+        One row per point.
     columns : sequence of str
-        Columns of numbers or of words.
+        Numeric columns or categories.
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        What the axes are.
+        Labels of the axes.
     title : str, default ""
         A line above all, or more.
     note : str, default ""
-        A line beneath the title: how far the map can be trusted, as `ecgkit.feature_space.maps.note_of` gives it.
+        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
     Figure
-        Two panels in a row, each with its colour bar or legend beside it.
+        Two panels in a row, each with its colour bar or legend.
 
     Raises
     ------
@@ -331,13 +333,13 @@ def map_columns(
     _check_columns(records, columns)
     rows = -(-len(columns) // 2)
     figure = new_figure(WIDTH, 0.5 + 3.3 * rows)
-    # Each panel is laid out by itself, or the widest legend would take its room from all of them.
+    # Each panel has its own layout, or the widest legend would narrow all of them.
     cells = figure.subfigures(rows, 2, squeeze=False).flat
     for cell, column in zip(cells, columns, strict=False):
         axes = cell.add_subplot()
         draw_map(axes, coordinates, records[column], small=True)
         known = int(records[column].notna().sum())
-        axes.set_title(f"{written(column)}, known of {known:,} of {len(records):,}", fontsize=10)
+        axes.set_title(f"{display_name(column)}, known of {known:,} of {len(records):,}", fontsize=10)
         _map_axes(axes, _short(axis_labels))
     _headline(figure, title, note)
     return figure
@@ -356,12 +358,12 @@ def map_panels(
     Parameters
     ----------
     maps : mapping of str to ndarray of shape (records, 2)
-        By the name of the panel, one point a record.
+        By the name of the panel, one point per record.
     column : Series
-        One value a point: a number, or a word.
+        One value per point: a number or a category.
     notes : mapping of str to str, optional
-        By the name of the panel what stands beneath it in the title, such as
-        `ecgkit.feature_space.maps.quality_notes` gives it.
+        By the name of the panel a note below its title, such as
+        from `ecgkit.feature_space.maps.quality_notes`.
     columns : int, default 3
         Panels in a row.
     title : str, default ""
@@ -370,7 +372,7 @@ def map_panels(
     Returns
     -------
     Figure
-        Axes bear no numbers: on these maps they have no unit. The legend or colour bar stands below all panels.
+        Axes have no ticks, since these maps have no unit. The legend or colour bar is below all panels.
 
     Raises
     ------
@@ -403,7 +405,7 @@ def map_panels(
             shrink=0.5,
             aspect=40,
         )
-    _legend_below(figure, key.handles, None if key.mappable is not None else written(column.name))
+    _legend_below(figure, key.handles, None if key.mappable is not None else display_name(column.name))
     _headline(figure, title)
     return figure
 
@@ -423,7 +425,7 @@ def draw_map(
     if key.mappable is not None:
         _colorbar(axes.figure, key.mappable, extend=key.extend, ax=axes, label=_label(column, unit), shrink=0.8)
     elif key.handles:
-        legend_beside(axes, handles=key.handles, title=written(column.name), **font)
+        legend_beside(axes, handles=key.handles, title=display_name(column.name), **font)
         return
     if key.handles:
         axes.legend(handles=key.handles, loc="upper right", bbox_to_anchor=(1.0, -0.06), borderaxespad=0.0, **font)
@@ -431,7 +433,7 @@ def draw_map(
 
 @dataclass(frozen=True)
 class _Key:
-    """What says what the colours of a map mean: the colours of a number, entries for words and for the unknown."""
+    """Key to the colours of a map: a colour bar, or legend entries for categories and unknown values."""
 
     mappable: PathCollection | None
     extend: str
@@ -439,10 +441,10 @@ class _Key:
 
 
 def _draw_values(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> _Key:
-    """Colour points by a number or a word."""
+    """Colour points by a number or a category."""
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return _draw_numbers(axes, points, values.to_numpy(dtype=np.float64, na_value=np.nan))
-    return _draw_words(axes, points, values)
+    return _draw_categories(axes, points, values)
 
 
 def _draw_numbers(axes: Axes, points: NDArray[np.floating], values: NDArray[np.float64]) -> _Key:
@@ -458,16 +460,16 @@ def _draw_numbers(axes: Axes, points: NDArray[np.floating], values: NDArray[np.f
     return _Key(drawn, beyond[bool(values[known].min() < low), bool(values[known].max() > high)], handles)
 
 
-def _draw_words(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> _Key:
-    """Colour points by a word."""
+def _draw_categories(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> _Key:
+    """Colour points by a category."""
     counts = by_frequency(values)
     if isinstance(values.dtype, pd.CategoricalDtype):
-        counts = counts.reindex([str(word) for word in values.cat.categories if str(word) in counts.index])
+        counts = counts.reindex([str(name) for name in values.cat.categories if str(name) in counts.index])
     named = list(counts.index if len(counts) <= NAMED_CATEGORIES else counts.index[: NAMED_CATEGORIES - 1])
-    colors = {word: SEX_COLORS.get(word, COLORS[i % len(COLORS)]) for i, word in enumerate(named)}
-    words = values.astype("string").fillna("")
-    _scatter(axes, points, c=[colors.get(word, GREY) if word else LIGHT_GREY for word in words])
-    handles = [_dot(colors[word], f"{word} ({counts[word]:,})") for word in named]
+    colors = {name: SEX_COLORS.get(name, COLORS[i % len(COLORS)]) for i, name in enumerate(named)}
+    names = values.astype("string").fillna("")
+    _scatter(axes, points, c=[colors.get(name, GREY) if name else LIGHT_GREY for name in names])
+    handles = [_dot(colors[name], f"{name} ({counts[name]:,})") for name in named]
     if len(named) < len(counts):
         rest = counts.iloc[len(named) :]
         handles.append(_dot(GREY, f"other, {len(rest)} kinds ({rest.sum():,})"))
@@ -503,7 +505,7 @@ def explained_variance(shares: NDArray[np.floating]) -> Figure:
     Parameters
     ----------
     shares : ndarray, shape (components,)
-        As `ecgkit.feature_space.explained_variance` gives them.
+        As from `ecgkit.feature_space.maps.explained_variance`.
 
     Returns
     -------
@@ -554,28 +556,28 @@ def _check_probabilities(values: NDArray[np.float64]) -> None:
 
 
 def _map_axes(axes: Axes, axis_labels: Sequence[str]) -> None:
-    """Make the axes of a map: the same scale in both directions, where numbers say little."""
+    """Make the axes of a map: the same scale in both directions."""
     axes.set(xticks=[], yticks=[], xlabel=axis_labels[0], ylabel=axis_labels[1])
     axes.set_aspect("equal", adjustable="datalim")
 
 
 def _short(axis_labels: Sequence[str]) -> list[str]:
-    """Leave out of a small panel's axis labels what stands in brackets."""
+    """Shorten axis labels for a small panel, without the part in parentheses."""
     return [label.split(" (")[0] for label in axis_labels]
 
 
 def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
-    """Give an order in which no group lies on top of another."""
+    """Return a random drawing order, so that no group covers another."""
     return np.random.default_rng(seed).permutation(number)
 
 
-def _commonest(values: NDArray[Any], limit: int = MAP_CLASSES) -> NDArray[np.int64]:
-    """Give the columns with the largest sums, in their order."""
+def _most_frequent(values: NDArray[Any], limit: int = MAP_CLASSES) -> NDArray[np.int64]:
+    """Return the columns with the largest sums, in their order."""
     return np.sort(np.argsort(-values.sum(axis=0), kind="stable")[:limit])
 
 
-def _with_rest(title: str, shown: int, number: int, word: str = "commonest") -> str:
-    """Say in a title that not all classes are shown."""
+def _with_rest(title: str, shown: int, number: int, word: str = "most frequent") -> str:
+    """Add to a title that not all classes are shown."""
     return title if shown == number else f"{title} (the {shown} {word} of {number} classes)".strip()
 
 
@@ -589,7 +591,7 @@ def _grid(number: int, title: str, note: str) -> tuple[Figure, list[Axes]]:
 
 
 def _headline(figure: Figure, title: str, note: str = "") -> None:
-    """Write a title above all panels, and a note beneath it."""
+    """Write a title above all panels, and a note below it."""
     lines = [line for line in (title, note.replace("\n", ", ")) if line]
     if lines:
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11)
@@ -603,11 +605,11 @@ def _legend_below(figure: Figure, handles: Sequence[Line2D], title: str | None =
 
 
 def by_frequency(values: pd.Series) -> pd.Series:
-    """Count the words of a column, the commonest first, and words as common as each other by the alphabet."""
+    """Count the categories of a column, the most frequent first, ties in alphabetical order."""
     return values.astype("string").value_counts().sort_index().sort_values(ascending=False, kind="stable")
 
 
-def written(name: object) -> str:
+def display_name(name: object) -> str:
     """Write the name of a column as people do, such as "heart rate"."""
     return NAMES.get(str(name), str(name).replace("_", " "))
 
@@ -615,7 +617,7 @@ def written(name: object) -> str:
 def _label(column: pd.Series, unit: str | None = None) -> str:
     """Write a quantity with its unit, if it has one."""
     unit = UNITS.get(str(column.name), "") if unit is None else unit
-    return f"{written(column.name)} ({unit})" if unit else written(column.name)
+    return f"{display_name(column.name)} ({unit})" if unit else display_name(column.name)
 
 
 def _unknown(missing: NDArray[np.bool_]) -> list[Line2D]:

@@ -212,7 +212,7 @@ def probe_agreement(
     -------
     Figure
         Points, or from 800 on their density; lines at the bias and at the limits of agreement, between which 95 % of
-        normally distributed differences lie, each with its interval as a band.
+        normally distributed differences are, each with its interval as a band.
 
     References
     ----------
@@ -305,7 +305,7 @@ def probe_by_layer(table: pd.DataFrame) -> Figure:
     -------
     Figure
         One line per target over the layers in their order, its 95 % interval as a band; dashed and hollow the layers
-        of the untrained network; a diamond for all layers together. R2 and AUC have panels of their own; a grey line
+        of the untrained network; a diamond for all layers together. R2 and AUC have separate panels; a grey line
         marks chance.
     """
     trained = table[table["encoder"] == TRAINED]

@@ -14,7 +14,7 @@ WIDTH = 10.0
 """Width of a figure in inches, that of a notebook's page."""
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Colours that colour-blind readers can tell apart (Okabe and Ito 2008, without the yellow that white swallows)."""
+"""Colours that colour-blind readers can distinguish (Okabe and Ito 2008, without yellow, hard to see on white)."""
 
 LINES = ("-", "--", ":")
 """Line styles, which change when all colours have been used."""

@@ -1,1 +1,1 @@
-"""Readers: one file format a module, each gives an `ecgkit.signals.ecg.ECG`."""
+"""Readers: one file format per module; each returns an `ecgkit.signals.ecg.ECG`."""

@@ -1,4 +1,4 @@
-"""What a session runs on: versions, commit, hardware and kernel backend."""
+"""The environment of a session: versions, commit, hardware and kernel backend."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is done to an ECG without a network: the record itself, filters, rhythm."""
+"""ECG signals without a network: the record, filters, preparation, rhythm, beats, measurements."""

@@ -16,7 +16,7 @@ RATE = 200.0
 """Samples per second of all mean beats, whatever the sampling rate of the records."""
 
 SPREAD = (10.0, 90.0)
-"""Percentiles of the records between which the band of a group lies."""
+"""Percentiles of the records that limit the band of a group."""
 
 RESAMPLES = 200
 

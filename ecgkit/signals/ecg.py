@@ -40,13 +40,13 @@ class ECG:
     metadata : mapping
         Whatever else the file contains.
     findings : sequence of str
-        What a reader or a check noticed, such as derived leads or filled gaps.
+        Findings of a reader or a check, such as derived leads or filled gaps.
 
     Raises
     ------
     EcgkitError
         If the signal is not ``(12, samples)`` or has no value in any lead, the sampling rate is not a number from 50 to
-        2,000 Hz, the age is not between 0 and 130, or the sex is another word.
+        2,000 Hz, the age is not between 0 and 130, or the sex is another text.
     """
 
     signal: NDArray[np.float32]
@@ -91,7 +91,7 @@ def check_rate(rate: object, name: str = "sampling_rate") -> float:
     rate : object
         A number, a NumPy scalar, an array without axes or a tensor of one number.
     name : str
-        What the message calls it.
+        Its name in the message.
 
     Raises
     ------

@@ -142,7 +142,7 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
 
 
 def standardize(signal: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
-    """Give each lead zero mean and unit deviation, by statistics that were fitted elsewhere.
+    """Standardise each lead with a mean and a standard deviation that were fitted before.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def standardize(signal: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[n
     Raises
     ------
     EcgkitError
-        If the statistics do not have one value a lead or are not finite.
+        If the statistics do not have one value per lead or are not finite.
     """
     values = np.asarray(signal, np.float32)
     centre, scale = np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -215,7 +215,7 @@ class Filters:
         Raises
         ------
         EcgkitError
-            If an edge or the notch does not fit the sampling rate.
+            If an edge or the notch is not below half of the sampling rate.
         """
         if self.bandpass is not None:
             _check_band(*self.bandpass, self.order, sampling_rate)
@@ -240,7 +240,7 @@ class Filters:
         Raises
         ------
         EcgkitError
-            If an edge or the notch does not fit the sampling rate, or a sample is not finite.
+            If an edge or the notch is not below half of the sampling rate, or a sample is not finite.
         """
         result = _as_given(np.asarray(signal), signal)
         if self.bandpass is not None:
@@ -252,16 +252,16 @@ class Filters:
 
     def name_suffix(self) -> str:
         """Name the filters as a dataset's name does, such as ``""``, ``"bandpass1-30"`` and ``"bandpass_notch50"``."""
-        words = []
+        parts = []
         if self.bandpass is not None:
             edges = "" if self.bandpass == DEFAULT_BAND else f"{self.bandpass[0]:g}-{self.bandpass[1]:g}"
-            words.append(f"bandpass{edges}" + ("" if self.order == DEFAULT_ORDER else f"order{self.order}"))
+            parts.append(f"bandpass{edges}" + ("" if self.order == DEFAULT_ORDER else f"order{self.order}"))
         if self.notch is not None:
-            words.append(f"notch{self.notch:g}" + ("" if self.notch_q == DEFAULT_NOTCH_Q else f"q{self.notch_q:g}"))
-        return "_".join(words)
+            parts.append(f"notch{self.notch:g}" + ("" if self.notch_q == DEFAULT_NOTCH_Q else f"q{self.notch_q:g}"))
+        return "_".join(parts)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the parameters as JSON data."""
+        """Return the parameters as JSON data."""
         result = asdict(self)
         return result | {"bandpass": None if self.bandpass is None else list(self.bandpass)}
 

@@ -24,7 +24,7 @@ LARGEST = 32767
 
 @dataclass(frozen=True, eq=False)
 class Preparation:
-    """What is done to a signal before a network reads it; part of every model.
+    """The preparation of a signal for a network; part of every model.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ def filter_microvolts(microvolts: ArrayLike, filters: Filters, *, sampling_rate:
     microvolts : array-like of float64, shape (..., leads, samples)
         Finite.
     filters : Filters
-        What is applied.
+        The filters.
     sampling_rate : float
         In Hz.
 

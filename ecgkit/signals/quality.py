@@ -1,4 +1,4 @@
-"""The only place that judges units and levels of a signal."""
+"""Checks of the units and levels of a signal; they are nowhere else."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecgkit.errors import EcgkitError
 
 BEFORE, AFTER = 0.25, 0.45
-"""What `beats` cuts out before and after each R peak unless told otherwise, in seconds."""
+"""Default extent of a beat before and after its R peak, in seconds."""
 
 MIN_CORRELATION = 0.9
 """A beat that resembles the median beat less than this is left out of the mean beat."""
@@ -34,9 +34,9 @@ _FAST, _FAST_PROMINENCE, _REGULAR = 180.0, 1.3, 0.08  # beats/min, ratio, and sp
 _MAINS = (50.0, 60.0)  # Hz
 _EDGE = 0.5  # s by which the ends are continued, longer than the impulse response
 _SECTION = 2.0  # s that hold a beat, as a rule
-_STEP, _MOST_STEPS = 0.002, 3  # s: beats are moved by so many steps at most to lie on each other
-_OVERLAY = 0.12  # s around the R peak by which they are laid on each other
-_REACH = 0.07  # s that an R peak lies from the middle of its QRS complex at most
+_STEP, _MOST_STEPS = 0.002, 3  # s: largest shift of a beat to match the others, in steps
+_OVERLAY = 0.12  # s around the R peak that are compared
+_REACH = 0.07  # s from the middle of a QRS complex to its R peak at most
 
 Floats = NDArray[np.floating]
 
@@ -45,10 +45,10 @@ def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
     """Find the R peaks of a recording, in all of its leads together.
 
     Each lead is filtered to the band of the QRS complex, and the envelope of its analytic signal is measured against
-    the lead's own noise, so that a loose electrode says little. It is cut above what is usual in the lead, so that an
-    artefact stays small, and the leads are added up. Peaks of the sum that reach 40 % of the usual height are QRS
-    complexes; a weak one soon after a strong one is a T wave, and where a beat seems to be missing, 25 % will do. Each
-    is moved to where the leads together are farthest from zero in the band. The sign of a lead does not matter.
+    the lead's own noise, so that a loose electrode has little weight. It is cut above what is usual in the lead, so
+    that an artefact stays small, and the leads are added up. Peaks of the sum that reach 40 % of the usual height are
+    QRS complexes; a weak one soon after a strong one is a T wave, and where a beat seems to be missing, 25 % will do.
+    Each is moved to where the leads together are farthest from zero in the band. The sign of a lead does not matter.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int64, shape (beats,)
-        Samples, ascending; empty where no beat stands out.
+        Samples, ascending; empty where no beat is found.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
 
 
 def rr_intervals(peaks: ArrayLike, *, sampling_rate: float) -> NDArray[np.float64]:
-    """Give the times between R peaks.
+    """Return the times between R peaks.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def aligned_mean_beat(
     rate: float = 500.0,
     min_correlation: float = MIN_CORRELATION,
 ) -> NDArray[np.float32]:
-    """Average the usual beats on a finer grid, each moved by up to 6 ms to lie on the others.
+    """Average the usual beats on a finer grid, each shifted by up to 6 ms to match the others.
 
     Samples 10 ms apart mark R peaks up to 5 ms early or late, and the plain mean of such beats is too low and too wide.
 
@@ -340,7 +340,7 @@ def aligned_mean_beat(
 
 
 def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np.int64]:
-    """Say by how many steps of 2 ms each beat comes later than the mean, from the QRS complex."""
+    """Return by how many steps of 2 ms each QRS complex is later than the mean."""
     reach = round(_OVERLAY * sampling_rate)
     part = cut[:, :, n_before - reach : n_before + reach + 1]
     inside = slice(round(0.02 / _STEP), -round(0.02 / _STEP))
@@ -360,7 +360,7 @@ def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np
 
 @lru_cache(maxsize=64)
 def _interpolation(n_samples: int, before: float, sampling_rate: float, rate: float, steps: int) -> NDArray[np.float32]:
-    """Give the matrix that reads beats by a cubic spline at ``rate``, some steps of 2 ms later than they were cut."""
+    """Return the matrix that resamples beats with a cubic spline to ``rate``, some steps of 2 ms later."""
     from scipy.interpolate import CubicSpline
 
     n_before = round(before * sampling_rate)
@@ -400,7 +400,7 @@ def _usable_leads(signal: ArrayLike, sampling_rate: float) -> NDArray[np.float32
 
 @lru_cache(maxsize=32)
 def _responses(n_samples: int, sampling_rate: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give the response of the band and that of the smoothing, in Hz, so that they are the same at any rate."""
+    """Return the responses of the band-pass and the smoothing; in Hz, so that they are the same at any rate."""
     frequency = np.fft.rfftfreq(n_samples, 1 / sampling_rate)
     octave = (frequency / _QRS_FREQUENCY) ** 2
     # The fourth derivative of a Gaussian: a band without corners, whose impulse response does not ring.
@@ -410,7 +410,7 @@ def _responses(n_samples: int, sampling_rate: float) -> tuple[NDArray[np.float32
 
 
 def _qrs_band(leads: NDArray[np.float32], sampling_rate: float) -> NDArray[np.complex64]:
-    """Give the analytic signal in the band of the QRS complex, with the same margin before and after the recording."""
+    """Return the analytic signal in the band of the QRS complex, with equal margins before and after the recording."""
     from scipy.fft import ifft, next_fast_len, rfft
 
     n_samples = leads.shape[1]
@@ -448,7 +448,7 @@ def _smooth(strength: NDArray[np.float32], sampling_rate: float) -> NDArray[np.f
 
 
 def _sections(n_samples: int, sampling_rate: float) -> NDArray[np.int64]:
-    """Give the edges of sections of about two seconds."""
+    """Return the edges of sections of about two seconds."""
     number = max(1, int(n_samples / (_SECTION * sampling_rate)))
     return np.linspace(0, n_samples, number + 1).astype(np.int64)
 
@@ -459,7 +459,7 @@ def _usual_maximum(envelope: NDArray[np.float32], sampling_rate: float) -> NDArr
 
 
 def _prominence(strength: NDArray[np.float64], sampling_rate: float) -> float:
-    """Say how many times the median strength the usual maximum of a section is."""
+    """Return the ratio of the typical maximum of a section to the median."""
     highest = np.maximum.reduceat(strength, _sections(len(strength), sampling_rate)[:-1])
     return float(np.median(highest) / max(np.median(strength), 1e-9))
 
@@ -497,7 +497,7 @@ def _strongest(
     chosen: NDArray[np.bool_],
     sampling_rate: float,
 ) -> NDArray[np.bool_]:
-    """Take the peaks from the highest down to a share, but none beside a higher one and no T wave after one."""
+    """Take the peaks from the highest down to a share, but none next to a higher one and no T wave after one."""
     taken = chosen.copy()
     refractory, t_wave = _REFRACTORY * sampling_rate, _T_WAVE * sampling_rate
     first = np.searchsorted(places, places - t_wave)
@@ -512,7 +512,7 @@ def _strongest(
 
 
 def _snap(places: NDArray[np.int64], size: NDArray[np.floating], reach: int) -> NDArray[np.int64]:
-    """Move each place to the largest size within reach; at an end of the recording its peak may lie beyond."""
+    """Move each place to the largest size within reach; at an end of the recording its peak may be outside."""
     moved = [max(0, p - reach) + int(np.argmax(size[max(0, p - reach) : p + reach + 1])) for p in places.tolist()]
     return np.array([p for p in moved if 0 < p < len(size) - 1], dtype=np.int64)
 

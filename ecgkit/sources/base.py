@@ -80,7 +80,7 @@ class Source(ABC):
     has_folder : bool
         Whether there is a folder of raw data.
     download_size : str
-        What a download costs, such as ``"550 MB"``; empty for a source that cannot be downloaded.
+        Size of the download, such as ``"550 MB"``; empty for a source that cannot be downloaded.
     sampling_rate : int
         In Hz, the same for every record.
     n_samples : int

@@ -137,11 +137,11 @@ def sensitivity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
     """
     _check_share(at_least)
 
-    def merit(hits: Floats, alarms: Floats) -> Floats:
+    def score(hits: Floats, alarms: Floats) -> Floats:
         # One false positive outweighs all true positives.
         return np.where(hits >= at_least * hits[-1] - 1e-9, hits - alarms * (hits[-1] + 1), -np.inf)
 
-    return _best_threshold(y_true, prob, merit)
+    return _best_threshold(y_true, prob, score)
 
 
 def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float) -> float:
@@ -154,15 +154,15 @@ def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
     float
         Between 0 and 1, the midpoint of its gap; NaN if there are not both outcomes. Among several thresholds with
         that sensitivity, the one with the highest specificity. If no threshold with so few false positives has a true
-        positive, the threshold lies above all probabilities, or is 1.
+        positive, the threshold is above all probabilities, or is 1.
     """
     _check_share(at_least)
 
-    def merit(hits: Floats, alarms: Floats) -> Floats:
+    def score(hits: Floats, alarms: Floats) -> Floats:
         # One true positive outweighs all false positives.
         return np.where(alarms <= (1 - at_least) * alarms[-1] + 1e-9, hits * (alarms[-1] + 1) - alarms, -np.inf)
 
-    return _best_threshold(y_true, prob, merit, merit_of_nothing=0.0)
+    return _best_threshold(y_true, prob, score, score_without_positives=0.0)
 
 
 def _check_share(at_least: float) -> None:
@@ -174,26 +174,26 @@ def _check_share(at_least: float) -> None:
 def _best_threshold(
     y_true: ArrayLike,
     prob: ArrayLike,
-    merit: Callable[[Floats, Floats], Floats],
+    score: Callable[[Floats, Floats], Floats],
     *,
-    merit_of_nothing: float = -np.inf,
+    score_without_positives: float = -np.inf,
 ) -> float:
-    """Find the threshold of the highest merit, a function of true and false positives; NaN without both outcomes."""
+    """Find the threshold of the highest score, a function of true and false positives; NaN without both outcomes."""
     truth, values = check_scores(y_true, prob)
     check_probabilities(values)
     if truth.all() or not truth.any():
         return float("nan")
     thresholds, hits, alarms = operating_points(truth, values)
-    merits = merit(hits, alarms)
-    if merits.max() < merit_of_nothing:
+    scores = score(hits, alarms)
+    if scores.max() < score_without_positives:
         return float(np.float32((1 + thresholds[0]) / 2))
-    return _midway(thresholds, merits)
+    return _midway(thresholds, scores)
 
 
-def _midway(thresholds: Floats, merit: Floats) -> float:
-    """Return the midpoint of the widest gap below the thresholds (falling) of the highest merit."""
+def _midway(thresholds: Floats, score: Floats) -> float:
+    """Return the midpoint of the widest gap below the thresholds (falling) of the highest score."""
     below = np.append(thresholds[1:], 0.0)
-    gap = np.where(merit == merit.max(), thresholds - below, -1.0)
+    gap = np.where(score == score.max(), thresholds - below, -1.0)
     best = int(np.argmax(gap))
     middle = (thresholds[best] + below[best]) / 2
     # Probabilities are float32: rounded to that, the middle of two neighbours must not fall onto the lower one.
@@ -298,6 +298,6 @@ def f_max_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
     last_of_ties = np.flatnonzero(np.append(thresholds[1:] < thresholds[:-1], True))
     sums = [np.cumsum(part.ravel()[flat])[last_of_ties] for part in (precision_change, recall_change, first_of_record)]
     precision, recall = sums[0] / sums[2], sums[1] / (n_true > 0).sum()
-    merit = np.nan_to_num(divide(2 * precision * recall, precision + recall))
+    score = np.nan_to_num(divide(2 * precision * recall, precision + recall))
     # Running sums carry rounding errors: values that agree to 12 digits are equal.
-    return _midway(thresholds[last_of_ties], np.round(merit, 12))
+    return _midway(thresholds[last_of_ties], np.round(score, 12))

@@ -27,7 +27,7 @@ def as_identifiers(values: Any) -> pd.Series:
 
 
 def patient_codes(patient_ids: ArrayLike) -> NDArray[np.int64]:
-    """Give each record the number of its patient, ordered by the length of the identifier and then its text.
+    """Return the number of each record's patient, ordered by the length of the identifier and then its text.
 
     Whole numbers without leading zeros are thereby in numerical order. Everything that draws or splits patients with
     a seed goes by these codes, so that the same identifiers give the same result as numbers and as text.

@@ -25,7 +25,7 @@ POLICY_DESCRIPTIONS = {
     "specificity_95": "the one with the highest sensitivity at a specificity of at least 0.95",
     "youden": "the one with the highest sum of sensitivity and specificity",
 }
-"""What the threshold of each policy is chosen for."""
+"""The criterion of each threshold policy."""
 
 
 SHOWN_METRICS = (

@@ -42,7 +42,7 @@ def auc(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = Non
     Raises
     ------
     EcgkitError
-        As `check_scores`, or if the weights do not fit.
+        As `check_scores`, or if the weights do not match.
     """
     return columns(y_true, scores, weights).each(_auc)
 

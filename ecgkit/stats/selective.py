@@ -49,7 +49,7 @@ def confidence(scores: FoldScores, thresholds: Mapping[str, Any]) -> Floats:
 
 
 def abstention_threshold(values: ArrayLike, *, abstain: float = ABSTAIN) -> float:
-    """Find the confidence below which a given share of the records lies.
+    """Find the confidence below which a given share of the records is.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def abstention_threshold(values: ArrayLike, *, abstain: float = ABSTAIN) -> floa
     Returns
     -------
     float
-        The confidence of one of the records. Of n records ``abstain * n``, rounded down, lie below it; fewer where
+        The confidence of one of the records. Of n records ``abstain * n``, rounded down, are below it; fewer where
         records have equal confidence.
 
     Raises

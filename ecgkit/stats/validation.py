@@ -144,7 +144,7 @@ def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
 
 
 def check_probabilities(prob: Floats, name: str = "probability") -> None:
-    """Check that all values lie between 0 and 1.
+    """Check that all values are between 0 and 1.
 
     Raises
     ------

@@ -6,11 +6,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ecgkit.inference.weights import TrainedModel, load_weights
     from ecgkit.training.config import TrainingConfig, configure
     from ecgkit.training.data import Batches, training_data
     from ecgkit.training.fitting import fit, read_history
     from ecgkit.training.inference import TrainedSession, embed, open_trained, predict, predict_folds
-    from ecgkit.training.weights import TrainedModel, load_weights, new_model
+    from ecgkit.training.model import new_model
 
 __all__ = [
     "Batches",
@@ -33,7 +34,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import a public name on first use, since most of them need torch, and some Lightning."""
     if name in __all__:
-        for module in ("config", "weights", "data", "inference", "fitting"):
+        for module in ("config", "data", "model", "inference", "fitting"):
             if (found := getattr(importlib.import_module(f"{__name__}.{module}"), name, None)) is not None:
                 return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -329,13 +329,15 @@ def configure(
     chosen = {name: value for name, value in settings.items() if value is not None}
     if models.is_user_file(model):
         model = models.absolute_spec(model)
-    values = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
+    values: dict[str, Any] = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
     values |= read_recipe(model, source=source, recipe=recipe)
     if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
     values |= chosen
     values["device"] = resolve_device(values["device"])
     if values["precision"] == AUTO:
+        from ecgkit.inference.batches import has_bfloat16
+
         values["precision"] = "bfloat16" if has_bfloat16(values["device"]) else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
@@ -400,13 +402,3 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not available:
         raise EcgkitError("device is 'cuda', but torch finds no CUDA GPU here: choose cpu or auto")
     return device if device != AUTO else "cuda" if available else "cpu"
-
-
-def has_bfloat16(device: str) -> bool:
-    """Return True if the GPU, or the processor (by AVX512-BF16 or AMX), has instructions for bfloat16."""
-    import torch
-
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported()
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

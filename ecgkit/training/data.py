@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,48 +17,13 @@ from torch.utils.data import Dataset as TorchDataset
 from ecgkit import paths
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.signals.filters import standardize
+from ecgkit.inference.metadata import MetadataScaler
+from ecgkit.signals.prepare import network_input
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.targets import with_target
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
-
-BATCH = 256
-"""Windows that a model without gradients reads at once."""
-
-
-@dataclass(frozen=True)
-class MetadataScaler:
-    """Age and sex as numbers for a model: scaled age, unknown age, male, female.
-
-    Attributes
-    ----------
-    age_mean, age_std : float
-        Years, of the training folds; an unknown age becomes the mean.
-    """
-
-    age_mean: float
-    age_std: float
-
-    n_columns = 4
-
-    @classmethod
-    def fit(cls, records: pd.DataFrame) -> MetadataScaler:
-        """Fit on the records of the training folds."""
-        age = records["age"].dropna()
-        if len(age) < 2:
-            raise EcgkitError("fewer than two ages are known in folds 1-8: train without metadata")
-        return cls(float(age.mean()), float(age.std()))
-
-    def __call__(self, records: pd.DataFrame) -> NDArray[np.float32]:
-        """Turn the columns ``age`` (years) and ``sex`` (words) into ``(records, 4)``."""
-        age = records["age"].to_numpy(np.float64, na_value=np.nan)
-        unknown = np.isnan(age)
-        scaled = np.where(unknown, 0.0, (age - self.age_mean) / self.age_std)
-        sex = records["sex"].astype("object")
-        columns = [scaled, unknown, (sex == "male").to_numpy(bool), (sex == "female").to_numpy(bool)]
-        return np.stack(columns, axis=1).astype(np.float32)
 
 
 class Batches(TorchDataset[Batch]):
@@ -77,13 +40,12 @@ class Batches(TorchDataset[Batch]):
     def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
         self.dataset = dataset
         self.labels = dataset.labels.to_numpy(np.float32)
-        self.metadata = scaler(dataset.records) if scaler else None
+        self.metadata = dataset_metadata(dataset, scaler)
 
     def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
         """Return the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None."""
         rows = self.dataset.rows[positions]
-        millivolts = self.dataset.signals[rows] * np.float32(1e-3)
-        signal = standardize(millivolts, self.dataset.mean, self.dataset.std)
+        signal = network_input(self.dataset.signals[rows], self.dataset.mean, self.dataset.std)
         metadata = torch.from_numpy(self.metadata[positions]) if self.metadata is not None else None
         return torch.from_numpy(signal), torch.from_numpy(self.labels[positions]), metadata
 
@@ -155,14 +117,6 @@ class OrderedBatches(Sampler[NDArray[np.int64]]):
             yield self.positions[start : start + self.batch_size]
 
 
-def records_at_once(n_read: int, n_samples: int, *, windows: int = BATCH) -> int:
-    """Say how many records a batch without gradients has, of a model that reads so many of a record's samples at once.
-
-    A record that is read in many windows counts as many.
-    """
-    return max(1, windows * n_read // n_samples)
-
-
 def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:
     """Create a loader of the sampler's batches; reading from a memory map needs no worker processes."""
     return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)
@@ -170,7 +124,18 @@ def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[
 
 def fit_metadata_scaler(dataset: Dataset) -> MetadataScaler:
     """Fit the scaler of age on folds 1-8 of a dataset."""
-    return MetadataScaler.fit(dataset.records.iloc[dataset.folds(*TRAIN_FOLDS)])
+    age = dataset.records["age"].iloc[dataset.folds(*TRAIN_FOLDS)].dropna()
+    if len(age) < 2:
+        raise EcgkitError("fewer than two ages are known in folds 1-8: train without metadata")
+    return MetadataScaler(float(age.mean()), float(age.std()))
+
+
+def dataset_metadata(dataset: Dataset, scaler: MetadataScaler | None) -> NDArray[np.float32] | None:
+    """Return the metadata columns of every record, for a model that takes them."""
+    if scaler is None:
+        return None
+    age = dataset.records["age"].to_numpy(np.float64, na_value=np.nan)
+    return scaler(age, dataset.records["sex"].astype("object").tolist())
 
 
 def training_data(config: TrainingConfig, root: Path, *, test: bool | None = None) -> Dataset:

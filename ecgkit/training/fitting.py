@@ -25,15 +25,17 @@ from torch.utils.data import DataLoader
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.batches import records_at_once
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import write_atomically
 from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader, records_at_once
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
 from ecgkit.training.losses import make_loss
+from ecgkit.training.model import new_model
 from ecgkit.training.module import Module, mean_loss
-from ecgkit.training.weights import TrainedModel, load_weights, new_model
 
 METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
 HISTORY = "history.csv"
@@ -289,7 +291,7 @@ def make_loop(
         world_size=trainer.world_size,
     )
     validation = OrderedBatches(
-        dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.keywords["n_samples"], dataset.n_samples)
+        dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.n_samples, dataset.n_samples)
     )
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
     positive_share = torch.from_numpy(batches.labels[positions].mean(axis=0))

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.progress import progress_bar
+from ecgkit.inference.batches import BATCH, Arrays, records_at_once, run_batches
+from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
 from ecgkit.sessions import Session
+from ecgkit.signals.prepare import network_input
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
-from ecgkit.training.data import BATCH, Batches, OrderedBatches, loader, records_at_once, training_data
-from ecgkit.training.weights import TrainedModel, check_made_for, load_weights
+from ecgkit.training.data import dataset_metadata, training_data
 
 
-def run_batches(
+def run_over_dataset(
     trained: TrainedModel,
     dataset: Dataset,
     positions: NDArray[np.int64],
@@ -31,23 +31,37 @@ def run_batches(
     windows: int = BATCH,
     progress: bool = False,
 ) -> NDArray[np.float32]:
-    """Call a function of (signal, metadata) on batches of records in float32 and stack what it gives.
+    """Call a function of (signal, metadata) on batches of a dataset's records and stack the results.
 
-    A batch has so many windows of the length that the model reads at once, and at least one record. Progress goes to
-    standard error.
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model.
+    dataset : Dataset
+        The records.
+    positions : ndarray of int64
+        Which of them.
+    call : callable
+        As for `ecgkit.inference.batches.run_batches`.
+    windows : int, default 256
+        Windows per batch, of the length that the model reads at once; a batch has at least one record.
+    progress : bool, default False
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    ndarray of float32, shape (records, ...)
     """
-    trained.model.eval()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained.model.to(device)
-    size = records_at_once(trained.keywords["n_samples"], dataset.n_samples, windows=windows)
-    batches = loader(Batches(dataset, trained.scaler), OrderedBatches(positions, batch_size=size))
-    parts = []
-    bar = progress_bar(total=len(positions), description="reading ECGs", unit="records", shown=progress)
-    with torch.inference_mode(), bar:
-        for signal, _, metadata in batches:
-            parts.append(call(signal.to(device), metadata if metadata is None else metadata.to(device)).cpu().numpy())
-            bar.update(len(signal))
-    return np.concatenate(parts)
+    size = records_at_once(trained.n_samples, dataset.n_samples, windows=windows)
+    metadata = dataset_metadata(dataset, trained.scaler)
+
+    def batches() -> Iterator[Arrays]:
+        for start in range(0, len(positions), size):
+            some = positions[start : start + size]
+            signal = network_input(dataset.signals[dataset.rows[some]], dataset.mean, dataset.std)
+            yield signal, None if metadata is None else metadata[some]
+
+    return run_batches(trained.model, batches(), call, n_records=len(positions), progress=progress)
 
 
 def check_match(trained: TrainedModel, dataset: Dataset) -> None:
@@ -65,9 +79,9 @@ def check_match(trained: TrainedModel, dataset: Dataset) -> None:
             f"the model was trained on signals standardised with other statistics than those of {dataset.path}: "
             "give its own dataset"
         )
-    if dataset.n_samples < trained.keywords["n_samples"]:
+    if dataset.n_samples < trained.n_samples:
         raise EcgkitError(
-            f"the model reads {trained.keywords['n_samples']} samples, the records of {dataset.path} have "
+            f"the model reads {trained.n_samples} samples, the records of {dataset.path} have "
             f"{dataset.n_samples}: give its own dataset"
         )
 
@@ -95,7 +109,7 @@ def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64
         If model and dataset do not match.
     """
     check_match(trained, dataset)
-    return run_batches(trained, dataset, positions, trained.predict)
+    return run_over_dataset(trained, dataset, positions, trained.predict)
 
 
 def predict_folds(
@@ -148,7 +162,7 @@ def embed(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64])
         If model and dataset do not match.
     """
     check_match(trained, dataset)
-    return run_batches(trained, dataset, positions, lambda signal, _: trained.model.embed(signal))
+    return run_over_dataset(trained, dataset, positions, lambda signal, _: trained.model.embed(signal))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.sources import SOURCES
 from ecgkit.workflow.parameters import check_settings
-from ecgkit.workflow.run import Outcome, run_step, say
+from ecgkit.workflow.run import Outcome, report, run_step
 from ecgkit.workflow.steps import STEPS
 
 COSTS = {"preprocess": 1.0, "train": 3.0, "probe": 4.0, "compare": 1.5}
@@ -71,7 +71,7 @@ class Progress:
         text = f"step {len(self.done)} of {len(self.names)}: {what}: {result}"
         if left and self.worked:
             text += f"; about {self.seconds_left(left) / 60:.1f} min left"
-        say(text)
+        report(text)
 
     def seconds_left(self, left: float) -> float:
         """Estimate the time that is left from the time per cost so far."""
@@ -128,7 +128,7 @@ def run(
     names = ["preprocess"] * (dataset in SOURCES) + ["train"] * len(models)
     names += ["probe"] * (len(models) * probes) + ["compare"] * (len(models) > 1)
     progress = Progress(names)
-    say(f"{len(names)} steps on {dataset}: {', '.join(models)}")
+    report(f"{len(names)} steps on {dataset}: {', '.join(models)}")
     common = {"force": force, "verbose": verbose, "quiet": True}
     folder = root / paths.PROCESSED / dataset
     if dataset in SOURCES:

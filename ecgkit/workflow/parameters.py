@@ -106,7 +106,7 @@ def check_settings(config: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        What is set, with numbers of the fields' types: ``"3e-4"``, as YAML reads it, becomes a float.
+        The values, with numbers of the fields' types: ``"3e-4"``, as YAML reads it, becomes a float.
 
     Raises
     ------

@@ -15,7 +15,7 @@ import pandas as pd
 from ecgkit import __version__, datasets, paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import REPRODUCTION, Session
-from ecgkit.workflow.run import say
+from ecgkit.workflow.run import report
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, recorded
 
@@ -100,7 +100,7 @@ def reproduce(root: Path, session: str | Path, *, anyway: bool = False, toleranc
     if changed and not anyway:
         raise EcgkitError(f"{original.label} cannot be reproduced: {'; '.join(changed)}: undo that, or add --anyway")
     for line in changed:
-        say(f"{original.label}: {line}; running it anyway")
+        report(f"{original.label}: {line}; running it anyway")
     new = not_compared(original, values, root) or run_again(original, config, values, root)
     facts = {"version": VERSION, "reproduces": original.name} | compare(original, new, changed, tolerance)
     new.write_json(REPRODUCTION, facts)
@@ -151,7 +151,7 @@ def run_again(original: Session, config: TrainingConfig, values: dict[str, Any],
     if not notebook.is_file():
         raise EcgkitError(f"no {notebook.name} in {original.path}: a session cannot be reproduced without its notebook")
     with sessions.claim(paths.TRAINING, root, values, original=original.name) as session:
-        say(f"{session.path}: running the notebook of {original.name}")
+        report(f"{session.path}: running the notebook of {original.name}")
         with threads_of(original):
             values = asdict(config) | {"root": str(root), "session": sessions.NEW}
             run_notebook(notebook, values, session, skipped_tags=getattr(config, "skipped_tags", ()))

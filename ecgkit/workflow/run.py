@@ -97,7 +97,7 @@ def kernel_backend() -> str:
     return backend()
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Print one line of progress at once."""
     print(line, flush=True)  # noqa: T201 - the runner's progress belongs on standard output
 
@@ -146,7 +146,7 @@ def run_step(
     with claim(chosen, folder, config, force=force, resume=resume) as (session, to_run):
         what = "unchanged, skipped" if to_run is None else f"running {chosen.notebook}"
         if not quiet:
-            say(f"{session.path}: {what}")
+            report(f"{session.path}: {what}")
         if to_run is not None:
             values = asdict(to_run) | {"root": str(folder)}
             skipped = getattr(to_run, "skipped_tags", ())

@@ -65,7 +65,7 @@ class Step:
         Raises
         ------
         EcgkitError
-            If there is no such field, or a value does not fit.
+            If there is no such field, or a value is invalid.
         """
         return self.config_class.resolve(root, **check_settings(self.config_class, settings))
 

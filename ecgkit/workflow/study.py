@@ -26,7 +26,7 @@ from ecgkit.errors import EcgkitError, require
 from ecgkit.io import json_bytes, locked, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.workflow.chain import notebook_executor
-from ecgkit.workflow.run import run_step, say
+from ecgkit.workflow.run import report, run_step
 from ecgkit.workflow.space import encode, flatten_tables, read_toml
 from ecgkit.workflow.steps import STEPS, recorded
 
@@ -118,7 +118,7 @@ def open_study(
         elif (before := Session(folder).read_json(ABOUT)) != about:
             changed = ", ".join(sessions.describe_differences(before, about))
             raise EcgkitError(f"the study {folder} was created differently ({changed}): choose another name for it")
-        alive = {
+        alive: dict[str, Any] = {
             "heartbeat_interval": HEARTBEAT,
             "grace_period": GRACE,
             "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
@@ -390,7 +390,7 @@ def publish(search: Search, study: optuna.Study, trial: optuna.trial.FrozenTrial
     row = table.loc[trial.number]
     auc = f"fold 9 macro AUC {row['fold_9_macro_auc']:.4f}"
     values = " ".join(f"{name}={short(value)}" for name, value in trial.params.items())
-    say(f"trial {trial.number}  {row['state']}  {values}  {trial.user_attrs.get('error') or auc}")
+    report(f"trial {trial.number}  {row['state']}  {values}  {trial.user_attrs.get('error') or auc}")
     best = table.index[0] if table["state"].iloc[0] == "done" else None
     if best is not None:
         write_atomically(search.folder / RECIPE, recipe_text(search, study.trials[best]).encode())
@@ -616,7 +616,7 @@ def train_all(
             values = " ".join(f"{name}={short(sweep.runs[number].get(name))}" for name in sweep.varying)
             auc = f"fold 9 macro AUC {row['fold_9_macro_auc']:.4f}"
             said = row.get("error") or f"{row.get('session')}  {auc}"
-            say(f"{number + 1}/{len(configs)}  {row['state']}  {values}  {said}")
+            report(f"{number + 1}/{len(configs)}  {row['state']}  {values}  {said}")
 
 
 def submit(executor: Executor, root: Path, config: dict[str, Any]) -> Future[tuple[str, float | None]]:

@@ -17,7 +17,9 @@ from conftest_ptbxl import make_ptbxl, publish
 from ecgkit import paths, sessions
 from ecgkit.cli import main, make_parser
 from ecgkit.errors import EcgkitError
+from ecgkit.workflow import STEPS
 from ecgkit.workflow import chain as pipeline
+from ecgkit.workflow.parameters import parameters_of
 
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -116,6 +118,34 @@ def test_unknown_words_exit_with_2() -> None:
         assert exit_info.value.code == 2
 
 
+@pytest.mark.parametrize("arguments", [["train", "demo", "--modle", "x"], ["train", "--help"], ["sweep", "--help"]])
+def test_flags_are_read_without_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom ecgkit.cli import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit:\n    pass\n"
+        "print('torch' in sys.modules or 'lightning' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "False"
+
+
+def test_every_field_is_a_flag_with_its_documentation() -> None:
+    commands = words_of(make_parser(), "command")
+    for name in ("preprocess", "train", "probe", "explain", "compare"):
+        text = " ".join(commands[name].format_help().split())
+        for parameter in parameters_of(STEPS[name].config_class).values():
+            if parameter.name != STEPS[name].subject:
+                assert f"--{parameter.name.replace('_', '-')}" in text
+                assert parameter.text.split(";")[0].split("``")[0].rstrip(" .")[:40] in text, parameter.name
+
+
+def test_dictionaries_are_pairs_or_json() -> None:
+    parsed = make_parser().parse_args(
+        ["train", "demo", "--model-options", "dropout=0.5", "widths=[4, 4]", "--model-options", '{"pooling": "max"}']
+    )
+    assert parsed.model_options == {"dropout": 0.5, "widths": [4, 4], "pooling": "max"}
+
+
 def test_every_command_takes_a_root() -> None:
     commands = words_of(make_parser(), "command")
     chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
@@ -208,7 +238,7 @@ class TestTheChainOffersTheDownload:
 
     @pytest.mark.parametrize(("typed", "answer"), [(b"\x04", False), (b"n\n", False), (b"y\n", True)])
     def test_the_end_of_input_is_a_no(self, typed: bytes, answer: bool, on_a_real_terminal) -> None:
-        code = "from ecgkit.cli.common import on_terminal, says_yes; print(on_terminal(), says_yes('Really?'))"
+        code = "from ecgkit.cli.common import on_terminal, confirm; print(on_terminal(), confirm('Really?'))"
         exit_code, shown = on_a_real_terminal([sys.executable, "-c", code], typed)
         assert exit_code == 0
         assert "Really? [y/N]" in shown

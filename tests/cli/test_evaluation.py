@@ -16,7 +16,7 @@ from ecgkit.workflow import Outcome
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with a good and a bad session."""
+    """Return a folder with a good and a bad session."""
     folder = tmp_path_factory.mktemp("compared")
     make_session(folder, noise=0.5)
     make_session(folder, replace(CONFIG, model="xlstm"), noise=4.0)
@@ -72,7 +72,7 @@ def test_compare_prints_the_leaderboard_and_its_folder(
 
     monkeypatch.setattr("ecgkit.cli.evaluation.run_step", compared)
     assert main(["compare", "--root", str(root)]) == 0
-    assert asked == [{"force": False, "sessions": ""}]  # which stands for all of them
+    assert asked == [{"force": False, "sessions": ""}]  # which means all of them
 
 
 def test_compare_takes_a_table_from_elsewhere(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

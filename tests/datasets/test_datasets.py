@@ -426,7 +426,7 @@ def test_opening_with_a_label_set_leaves_out_and_counts_the_unlabelled(tmp_path:
         ].sum()
     )
     assert rare < labels_of_training["B"].sum()
-    # Folds 9 and 10 have no say in which classes there are, whichever folds are opened.
+    # The classes do not depend on folds 9 and 10, whichever folds are opened.
     for folds in (None, (9, 10), range(1, 10)):
         assert "B" in open_dataset(tmp_path / "d", label_set="letters", min_records=rare, folds=folds).classes
         assert "B" not in open_dataset(tmp_path / "d", label_set="letters", min_records=rare + 1, folds=folds).classes
@@ -439,13 +439,13 @@ def test_opening_with_a_label_set_leaves_out_and_counts_the_unlabelled(tmp_path:
 
 def test_what_cannot_be_opened_gets_one_line(tmp_path: Path):
     quiet(Invented(20), tmp_path / "d")
-    for call, words in (
+    for call, named in (
         (lambda: open_dataset(tmp_path / "e"), "no dataset e in .*there are d"),
         (lambda: open_dataset(tmp_path / "d", label_set="superclass"), "choose one of letters, none"),
         (lambda: open_dataset(tmp_path / "d", label_set="none"), "no class of none"),
         (lambda: open_dataset(tmp_path / "d", label_set="letters", min_records=1000), "has 1000 records"),
     ):
-        with pytest.raises(EcgkitError, match=words) as caught:
+        with pytest.raises(EcgkitError, match=named) as caught:
             call()
         assert "\n" not in str(caught.value)
     labels = tmp_path / "d" / "labels" / "letters.parquet"

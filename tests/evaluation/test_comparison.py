@@ -30,7 +30,7 @@ CLASSES = ("NORM", "MI", "STTC")
 
 
 def make_scores(n_records: int = 400, *, noise: float, seed: int = 0, noise_seed: int = 1) -> FoldScores:
-    """Give outcomes that follow from a seed, and probabilities of them with more or less noise."""
+    """Return outcomes that follow from a seed, and probabilities of them with more or less noise."""
     rng = np.random.default_rng(seed)
     true_logit = rng.normal(-1, 1.5, (n_records, len(CLASSES)))
     truth = rng.random(true_logit.shape) < expit(true_logit)
@@ -84,7 +84,7 @@ def test_each_class_has_its_row_with_delong_beside_the_bootstrap() -> None:
     for i, name in enumerate(CLASSES):
         test = delong(first.y_true[:, i], first.prob[:, i], second.prob[:, i])
         assert classes.loc[name, "delong_p"] == test.p
-        # One record a patient: both describe the same, and the interval is 3.92 standard errors wide.
+        # One record per patient: both describe the same, and the interval is 3.92 standard errors wide.
         width = classes.loc[name, "difference_high"] - classes.loc[name, "difference_low"]
         assert width == pytest.approx(2 * 1.96 * test.standard_error, rel=0.15)
     np.testing.assert_array_equal(classes["p_holm"], holm(classes["p"]))

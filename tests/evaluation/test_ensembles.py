@@ -32,7 +32,7 @@ CONFIG = TrainingConfig(dataset="demo", model="resnet1d", epochs=3, batch_size=6
 
 
 def make_members(n_records: int = 600, noises: dict[str, float] | None = None) -> dict[str, pd.DataFrame]:
-    """Give the predictions of models that see the same truth, each with noise of its own; three records a patient."""
+    """Return predictions of models for the same truth, each with independent noise; three records per patient."""
     rng = np.random.default_rng(0)
     true_logit = rng.normal(-1, 2.0, (n_records, len(CLASSES)))
     truth = rng.random(true_logit.shape) < expit(true_logit)
@@ -64,7 +64,7 @@ def changed(members: dict[str, pd.DataFrame], rows: np.ndarray) -> dict[str, pd.
 
 
 def shape_of(description: dict[str, Any]) -> dict[str, Any]:
-    """Give what was fitted."""
+    """Return the fitted parameters."""
     return {key: description.get(key) for key in ("weights", "coefficients", "picked")}
 
 
@@ -178,7 +178,7 @@ def test_stacking_a_rare_class_falls_back_on_the_mean_of_logits() -> None:
         table["true_STTC"] = table["patient_id"].isin([4, 150])  # one patient of three records in fold 9
     ensemble = fit_ensemble(members, "stacking")
     fits = ensemble.description["coefficients"]
-    assert "fewer than 10: the mean of logits is taken" in fits["MI"]["reason"]
+    assert "fewer than 10: the mean of logits is used" in fits["MI"]["reason"]
     assert "reason" not in fits["NORM"]
     equal = arrays(fit_ensemble(members, "mean_logit").predictions, 10)[1]
     np.testing.assert_allclose(arrays(ensemble.predictions, 10)[1][:, 1:], equal[:, 1:], atol=1e-6)
@@ -197,7 +197,7 @@ def test_stacking_when_one_patient_has_all_positives() -> None:
     alone = {name: table[(table["fold"] == 10) | (table.index < 40)] for name, table in members.items()}
     two_patients = {name: table.assign(patient_id=np.where(table.index < 20, 0, 1)) for name, table in alone.items()}
     fits = fit_ensemble(two_patients, "stacking").description["coefficients"]
-    assert fits["MI"]["reason"] == "one patient has all records of one outcome: the mean of logits is taken"
+    assert fits["MI"]["reason"] == "one patient has all records of one outcome: the mean of logits is used"
 
 
 def test_perfect_members_and_copies_of_one_are_no_trouble() -> None:

@@ -1,4 +1,4 @@
-"""Predictions from anywhere: what can be said is said, and what is missing is named."""
+"""Predictions of other programs: everything possible is reported, and what is missing is named."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def with_fold_10(session: Session, noise: float) -> None:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with five finished sessions: three seeds of one configuration, and two others."""
+    """Return a folder with five finished sessions: three seeds of one configuration, and two others."""
     folder = tmp_path_factory.mktemp("board")
     for seed in range(3):
         make_session(folder, replace(CONFIG, seed=seed))
@@ -100,7 +100,7 @@ def test_differences_are_those_of_the_paired_comparison_with_the_best(root: Path
 def test_seeds_of_one_configuration_are_one_row(root: Path) -> None:
     board = leaderboard(all_sessions(root), resamples=50)
     table = board.configurations
-    # What tells the two configurations of one model apart is named, and the seed is not.
+    # The difference between two configurations of one model is named, and the seed is not.
     assert set(table.index) == {"resnet1d, epochs 3", "resnet1d, blocks 1, epochs 9", "xlstm"}
     row = table.loc["resnet1d, epochs 3"]
     runs = board.sessions.loc[["session_1", "session_2", "session_3"]]

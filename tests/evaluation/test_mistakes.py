@@ -1,4 +1,4 @@
-"""Mistakes are mistakes, the worst come first, and examples lie where they are said to lie."""
+"""Mistakes are mistakes, the worst come first, and examples are of their kind."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ecgkit.workflow import Outcome, run_step, start
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Give a folder with two seeds of one model, one of another data set, one unfinished, and one of another model."""
+    """Return a folder with two seeds of one model, one of another data set, one unfinished, another model."""
     make_session(tmp_path)
     make_session(tmp_path, replace(CONFIG, seed=1))
     make_session(tmp_path, replace(CONFIG, dataset="demo"), fingerprint="other")

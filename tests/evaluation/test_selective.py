@@ -22,7 +22,7 @@ CLASSES = ("NORM", "MI", "STTC")
 
 
 def make_predictions(n_records: int = 800, seed: int = 0) -> pd.DataFrame:
-    """Two records a patient; the network's log-odds are stretched, by more from class to class."""
+    """Two records per patient; the network's log-odds are stretched, by more from class to class."""
     rng = np.random.default_rng(seed)
     table = {"record_id": np.arange(n_records), "patient_id": np.arange(n_records) // 2}
     table["fold"] = np.where(np.arange(n_records) < n_records // 2, 9, 10)
@@ -44,7 +44,7 @@ def test_confidence_is_the_least_distance_in_calibrated_log_odds() -> None:
     limits = {"NORM": 0.3, "MI": 0.1, "STTC": 0.6}
     expected = [
         logit(0.6) - logit(0.5),  # STTC of the first record
-        0.0,  # NORM of the second lies at its threshold
+        0.0,  # NORM of the second is at its threshold
     ]
     np.testing.assert_allclose(confidence(scores, limits), expected, atol=1e-5)
 
@@ -197,7 +197,7 @@ def test_a_fold_10_that_is_all_unsure_is_abstained_on_altogether() -> None:
 
 def test_a_class_that_abstaining_removes_is_out_of_the_change() -> None:
     predictions = make_predictions()
-    # Sure of every record of MI that it is none, but for its three positives, which lie at the threshold.
+    # Confident that no record is MI, except the three positives, which are at the threshold.
     is_test = (predictions["fold"] == 10).to_numpy()
     positive = is_test & (np.cumsum(is_test) <= 3)
     predictions.loc[is_test, "true_MI"] = positive[is_test]

@@ -1,4 +1,4 @@
-"""Groups hold whom they say, their numbers are those of their records, and no gap is found where there is none."""
+"""Groups contain the right records, their metrics are right, and no gap is found where there is none."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def test_comorbidity_counts_the_classes_of_a_record() -> None:
 def test_the_numbers_of_a_group_are_those_of_its_records() -> None:
     scores, sex = make_scores(), np.random.default_rng(1).choice(["male", "female"], 400)
     report = report_of(scores, make_records(sex=sex))
-    for word in ("male", "female"):
-        rows = sex == word
-        group = report["divisions"]["sex"]["groups"][word]
+    for name in ("male", "female"):
+        rows = sex == name
+        group = report["divisions"]["sex"]["groups"][name]
         truth, prob = scores.y_true[rows], scores.prob[rows]
         assert group["metrics"]["macro"]["auc"]["value"] == pytest.approx(sklearn.metrics.roc_auc_score(truth, prob))
         f1 = sklearn.metrics.f1_score(truth, prob >= 0.4, average="macro")
@@ -176,8 +176,8 @@ def test_a_gap_that_is_there_is_found_and_said() -> None:
     assert 0.1 < gap["difference"]["low"] < gap["difference"]["value"] < gap["difference"]["high"] < 0.5
     ends = [f"{gap['groups'][gap[end]]['value']:.3f} ({gap[end]})" for end in ("best", "worst")]
     by = "{value:.3f} ({low:.3f} to {high:.3f})".format(**gap["difference"])
-    said = f"Macro AUC by age band: best {ends[0]}, worst {ends[1]}, a difference of {by}."
-    assert describe_gap(report, "age_band") == said
+    sentence = f"Macro AUC by age band: best {ends[0]}, worst {ends[1]}, a difference of {by}."
+    assert describe_gap(report, "age_band") == sentence
 
 
 def test_where_the_interval_includes_zero_no_difference_is_said_to_be_shown() -> None:
@@ -257,5 +257,5 @@ def test_noise_is_unknown_where_nothing_was_noted_of_the_recording_at_all() -> N
         }
     )
     assert noted_noise(records).tolist() == ["none noted", "noted", "none noted", None]
-    # A table without these columns cannot tell the two kinds of blanks apart.
+    # A table without these columns cannot distinguish the two kinds of blanks.
     assert noted_noise(records[["static_noise"]]).tolist() == ["none noted", "noted", "none noted", "none noted"]

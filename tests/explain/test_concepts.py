@@ -39,7 +39,7 @@ class World:
         return self.rows(*range(1, 9))
 
     def of_source(self, number: int) -> np.ndarray:
-        """Give how the standardised embeddings read one of the planted sources."""
+        """Return how the standardised embeddings read one of the planted sources."""
         reader = np.linalg.inv(self.mixing)[:, number] * self.embeddings[self.training].std(axis=0)
         return reader / np.linalg.norm(reader)
 

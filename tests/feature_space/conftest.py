@@ -68,7 +68,7 @@ model_options = {widths = [8, 8], blocks = 1}
 
 @pytest.fixture(scope="session")
 def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a project's folder with a dataset and a finished training of a model that also sees age and sex."""
+    """Return a project's folder with a dataset and a finished training of a model that also sees age and sex."""
     root = tmp_path_factory.mktemp("project")
     build_dataset(Demo(n_records=200, seed=1), root / paths.PROCESSED / "small", progress=False, jobs=1)
     recipe = root / "tiny.toml"
@@ -83,5 +83,5 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_session(trained_root: Path) -> TrainedSession:
-    """Give the finished training, opened."""
+    """Return the finished training, opened."""
     return training.open_trained(sessions.open_finished("session_1", paths.TRAINING, trained_root), trained_root)

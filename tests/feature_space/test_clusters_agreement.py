@@ -113,7 +113,7 @@ def test_partitions_leave_out_what_is_unknown() -> None:
 
 @pytest.fixture(scope="module")
 def compared() -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
-    """Clusters follow the device, a little the class, and nothing else; two records a patient, one fold."""
+    """Clusters follow the device, a little the class, and nothing else; two records per patient, one fold."""
     random = np.random.default_rng(2)
     patient = np.arange(2 * N) // 2
     device = random.integers(0, 4, N)[patient]
@@ -130,7 +130,7 @@ def test_the_planted_is_found_and_the_absent_is_not(compared) -> None:
     table = agreement_table({"KMeans": clusters_of(assigned), "noise": clusters_of(noise)}, records, labels)
     first = records.index[::2]
     device = table.loc["KMeans", "recording", "device"]
-    assert device["records"] == N  # one a patient
+    assert device["records"] == N  # one per patient
     assert device["ami"] == pytest.approx(adjusted_mutual_info_score(records["device"][first], assigned[first]))
     assert device["ami"] > 10 * device["ami_high"] > 0
     assert device["p"] == pytest.approx(1 / 2001)
@@ -187,7 +187,7 @@ def test_conditional_information_is_that_of_the_definition() -> None:
     assert found["information"] == pytest.approx(brute_force(assigned, target, strata))
     alone = conditional_information(assigned, target, seed=0, n_permutations=200)
     assert alone["information"] == pytest.approx(mutual_info_score(assigned, target) / np.log(2))
-    # What the strata take from the one they take from the other: the interaction information is symmetric.
+    # The interaction information is symmetric.
     swapped = conditional_information(assigned, strata, target, seed=0, n_permutations=0)
     swapped_alone = conditional_information(assigned, strata, seed=0, n_permutations=0)
     taken = alone["information"] - found["information"]

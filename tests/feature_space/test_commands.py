@@ -22,9 +22,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_embed_prints_the_files_that_it_leaves(trained_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["embed", "1", "--layer", "trunk.3,embedding", "--folds", "9,10", "--root", str(trained_root)]) == 0
-    said = lines(capsys)
+    output = lines(capsys)
     folder = trained_root / paths.TRAINING / "session_1" / "cache" / "embeddings" / "trained"
-    assert [line.split("  ")[0] for line in said] == [str(folder / "trunk.3.npy"), str(folder / "embedding.npy")]
+    assert [line.split("  ")[0] for line in output] == [str(folder / "trunk.3.npy"), str(folder / "embedding.npy")]
     assert np.load(folder / "trunk.3.npy").shape[1] == 3 * 8
     assert main(["embed", "1", "--list", "--root", str(trained_root)]) == 0
     assert lines(capsys) == ["trunk.2", "trunk.3", "trunk.4", "embedding"]
@@ -37,12 +37,12 @@ def test_similar_draws_the_record_and_its_neighbours(
     record = str(dataset.records["record_id"].iloc[4])
     picture = tmp_path / "five.png"
     assert main(["similar", record, "-n", "2", "--to", str(picture), "--root", str(trained_root)]) == 0
-    said = lines(capsys)
-    assert said[-1] == str(picture)
+    output = lines(capsys)
+    assert output[-1] == str(picture)
     assert picture.read_bytes().startswith(PNG)
     values = np.load(trained_root / paths.TRAINING / "session_1" / "cache" / "embeddings" / "trained" / "embedding.npy")
     expected = SimilarRecords(values, dataset.records).nearest(4, 2)
-    assert [line.split(",")[0].split(":")[0] for line in said[:-1]] == [
+    assert [line.split(",")[0].split(":")[0] for line in output[:-1]] == [
         f"record {name}" for name in [record, *expected["record_id"]]
     ]
     assert main(["similar", record, "--root", str(trained_root)]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from ecgkit.feature_space.embeddings import (
     write_array,
 )
 from ecgkit.feature_space.layers import EMBEDDING, embed_layers, layer_names
+from ecgkit.inference.weights import TrainedModel
 from ecgkit.models import MODELS, create_model
 from ecgkit.models.base import cut_windows
-from ecgkit.training import TrainedModel, TrainedSession
+from ecgkit.signals.prepare import Preparation
+from ecgkit.training import TrainedSession
 
 
 def small_model(name: str) -> TrainedModel:
@@ -32,7 +35,7 @@ def small_model(name: str) -> TrainedModel:
     keywords = {"n_leads": 12, "n_classes": 5, "n_samples": 250, "sampling_rate": 100, **options}
     model = create_model(name, **keywords).eval()
     ones = np.ones(12, np.float32)
-    return TrainedModel(model, name, keywords, ("A", "B", "C", "D", "E"), 0 * ones, ones, None)
+    return TrainedModel(model, name, keywords, tuple("ABCDE"), "", Preparation(100, 250, 0 * ones, ones))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -43,7 +46,7 @@ def test_every_architecture_has_layers_that_can_be_read(name: str, trained_sessi
     assert len(names) >= 2
     assert len(set(names)) == len(names)
     dataset = trained_session.dataset
-    same = TrainedModel(trained.model, name, trained.keywords, dataset.classes, dataset.mean, dataset.std, None)
+    same = replace(trained, classes=dataset.classes, preparation=Preparation(100, 250, dataset.mean, dataset.std))
     layers = embed_layers(same, dataset, np.arange(3), names)
     assert list(layers) == list(names)
     for values in layers.values():
@@ -95,7 +98,7 @@ def test_the_head_on_the_embedding_gives_the_probabilities(trained_session: Trai
     dataset = trained_session.dataset
     keywords = signal_only.keywords | {"n_metadata": 0}
     model = create_model(signal_only.name, **keywords).eval()
-    trained = TrainedModel(model, signal_only.name, keywords, dataset.classes, dataset.mean, dataset.std, None)
+    trained = replace(signal_only, model=model, keywords=keywords, scaler=None)
     values = embed_layers(trained, dataset, np.arange(4))[EMBEDDING]
     with torch.inference_mode():
         logits = model.head(torch.from_numpy(values))

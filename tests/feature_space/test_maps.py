@@ -43,7 +43,7 @@ def planted(world) -> tuple[np.ndarray, np.ndarray]:
 
 
 def separation(projection: Projection, group: np.ndarray) -> float:
-    """Give how many spreads the two groups that are closest to each other are apart."""
+    """Return the distance of the two closest groups in units of their spread."""
     shown = group[projection.positions]
     centres = np.stack([projection.coordinates[shown == k].mean(axis=0) for k in range(3)])
     spread = max(projection.coordinates[shown == k].std(axis=0).max() for k in range(3))
@@ -177,7 +177,7 @@ def flat(records: pd.DataFrame, coordinates: np.ndarray, seed: int | None = None
 
 @pytest.fixture(scope="module")
 def plane(world) -> tuple[pd.DataFrame, np.ndarray]:
-    """Records that lie on a plane, standardised already."""
+    """Records on a plane, standardised."""
     records = world.records.iloc[:400].reset_index(drop=True).assign(fold=1)
     points = np.random.default_rng(3).standard_normal((400, 2))
     return records, ((points - points.mean(axis=0)) / points.std(axis=0)).astype(np.float32)

@@ -32,15 +32,15 @@ def test_an_exchange_is_as_likely_to_any_patient() -> None:
 
 def test_age_and_sex_never_hold_the_target() -> None:
     records = pd.DataFrame({"age": [20.0, 40.0, np.nan, 500.0], "sex": ["male", "female", None, "female"]})
-    both, words = demographics(records, HEIGHT, ROWS)
-    assert words == "age and sex alone"
+    both, name = demographics(records, HEIGHT, ROWS)
+    assert name == "age and sex alone"
     np.testing.assert_allclose(both[:, 0], [-10, 10, 0, 0])  # 500 years are not believed, unknown is the median
     np.testing.assert_allclose(both[:, 1], [-0.5, 0.5, 0, 0.5])
     np.testing.assert_allclose(both[:, 2:], np.stack([both[:, 0] ** 2, both[:, 0] * both[:, 1]], axis=1))
-    of_age, words = demographics(records, AGE, ROWS)
-    assert (of_age.shape, words) == ((4, 1), "sex alone")
-    of_sex, words = demographics(records, SEX, ROWS)
-    assert (of_sex.shape, words) == ((4, 2), "age alone")
+    of_age, name = demographics(records, AGE, ROWS)
+    assert (of_age.shape, name) == ((4, 1), "sex alone")
+    of_sex, name = demographics(records, SEX, ROWS)
+    assert (of_sex.shape, name) == ((4, 2), "age alone")
     assert demographics(records[["age"]], AGE, ROWS) is None
 
 

@@ -96,8 +96,8 @@ def test_the_weights_alone_give_the_predictions(session: Session, results, world
         outputs = (world.embeddings[test] - mean) / scale @ coefficients.T + intercepts
         table = results[name].predictions
         if part == "bins":
-            words = np.array(json.loads(facts["bins.classes"]))[outputs.argmax(axis=1)]
-            assert (words == table["probe_class"]).all()
+            predicted = np.array(json.loads(facts["bins.classes"]))[outputs.argmax(axis=1)]
+            assert (predicted == table["probe_class"]).all()
         else:
             predicted = expit(outputs[:, 0]) if name == "sex" else outputs[:, 0]
             np.testing.assert_allclose(predicted, table["probe"], rtol=1e-4)

@@ -124,7 +124,7 @@ def test_the_configuration_is_resolved_and_depends_on_the_weights(
     trained_root: Path, trained_session: TrainedSession
 ) -> None:
     config = FeatureSpaceConfig.resolve(trained_root, training_session="session_1")
-    assert (config.training_session, config.clusters, config.resamples, config.layers) == ("session_1", 5, 200, 3)
+    assert (config.training_session, config.clusters, config.resamples, config.layers) == ("session_1", 5, 200, 2)
     assert FeatureSpaceConfig.resolve(trained_root, **asdict(config)) == config
     before = config.inputs(trained_root)
     weights = trained_session.session.path / "weights" / "best.safetensors"

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.metadata import MetadataScaler
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.models import MODELS, create_model
 from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
-from ecgkit.training.data import MetadataScaler
-from ecgkit.training.weights import TrainedModel, load_weights
+from ecgkit.signals.prepare import Preparation
 
 SHAPE = {"n_leads": 12, "n_classes": 5, "n_samples": 1000, "sampling_rate": 100}
 
@@ -102,7 +103,8 @@ def test_saved_and_loaded_gives_the_same(name: str, signal: torch.Tensor, tmp_pa
     keywords = SHAPE | {"n_metadata": 4}
     model = make(name, n_metadata=4)
     mean, std = np.arange(12, dtype=np.float32), np.full(12, 0.2, np.float32)
-    trained = TrainedModel(model, name, keywords, tuple("ABCDE"), mean, std, MetadataScaler(60.0, 15.0))
+    preparation = Preparation(SHAPE["sampling_rate"], SHAPE["n_samples"], mean, std)
+    trained = TrainedModel(model, name, keywords, tuple("ABCDE"), "", preparation, MetadataScaler(60.0, 15.0))
     loaded = load_weights(trained.save(tmp_path / "best.safetensors"))
     metadata = torch.randn(3, 4)
     torch.testing.assert_close(loaded.model(signal, metadata), model(signal, metadata), rtol=0, atol=0)

@@ -40,7 +40,7 @@ def result() -> MeanBeats:
 
 
 def lines(figure: Figure, gid: str) -> dict[str, np.ndarray]:
-    """What is drawn for a group, by the lead whose name stands above the axes."""
+    """Return the lines of a group, by the lead in the title of the axes."""
     return {
         axes.get_title(loc="left") or axes.get_title(): np.asarray(line.get_ydata())
         for axes in figure.axes

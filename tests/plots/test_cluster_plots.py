@@ -1,4 +1,4 @@
-"""The figures of clusters show the numbers of their tables, and nothing lies over them."""
+"""The figures of clusters show the numbers of their tables, and nothing covers them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ecgkit.plots.style import COLORS
 
 
 def draw(figure: Figure) -> None:
-    """Draw, and check that no legend lies over axes."""
+    """Draw, and check that no legend covers axes."""
     FigureCanvasAgg(figure).draw()
     for part in (figure, *figure.subfigs):
         for legend in part.legends:
@@ -25,7 +25,7 @@ def draw(figure: Figure) -> None:
 
 
 def title_of(axes: Axes) -> str:
-    """Give the title, wherever the style puts it."""
+    """Return the title, wherever the style puts it."""
     return axes.get_title(loc="left") or axes.get_title()
 
 

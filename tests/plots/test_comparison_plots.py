@@ -1,4 +1,4 @@
-"""Marks lie at the values, intervals end where they end, and a figure says what is no difference."""
+"""Marks are at the values, intervals have the right ends, and a figure shows what is not a difference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ecgkit.plots.comparison import leaderboard, paired_differences
 
 
 def make_table(n_rows: int = 5) -> pd.DataFrame:
-    """Give as much of a leaderboard as the figures draw; the first row is the best, which compares with nothing."""
+    """Return the columns of a leaderboard that are drawn; the first row is the best, without a comparison."""
     rng = np.random.default_rng(0)
     table = pd.DataFrame(index=pd.Index([f"session_{i + 1}" for i in range(n_rows)], name="session"))
     table["configuration"] = [f"resnet1d, epochs {3 * i}" for i in range(n_rows)]
@@ -37,7 +37,7 @@ def gids(figure: Figure) -> set[str]:
 
 
 def intervals(figure: Figure) -> dict[int, tuple[float, float]]:
-    """Give the ends of the interval in each row."""
+    """Return the ends of the interval in each row."""
     found = {}
     for lines in (one for one in figure.axes[0].collections if isinstance(one, LineCollection)):
         for segment in lines.get_segments():
@@ -137,7 +137,7 @@ def test_few_and_many_rows_and_long_names_fit(n_rows: int) -> None:
         assert frame.width > 0.45 * width
         for label in figure.axes[0].get_yticklabels():
             assert label.get_window_extent().x0 >= 0
-        # No mark lies under the legend.
+        # No mark is under the legend.
         assert figure.legends[0].get_window_extent().y0 >= frame.y1
 
 

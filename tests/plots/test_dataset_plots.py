@@ -1,4 +1,4 @@
-"""The figures of a data set say the numbers that the tables hold."""
+"""The figures of a data set show the numbers of the tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rectangles_of(axes: Axes) -> list[Rectangle]:
 
 
 def title_of(axes: Axes) -> str:
-    """Give the title, which stands left or in the middle, depending on the style that is set."""
+    """Return the title, which is on the left or in the middle, depending on the style."""
     return axes.get_title(loc="left") + axes.get_title()
 
 

@@ -16,13 +16,13 @@ MM_PER_INCH = 25.4
 
 
 def ramps(seconds: float = 10.0, sampling_rate: int = 100, amplitude: float = 0.5) -> np.ndarray:
-    """Give each lead a sine of its own phase, so that no lead can be taken for another."""
+    """Return a sine with another phase for each lead, so that leads can be distinguished."""
     time = np.arange(round(seconds * sampling_rate)) / sampling_rate
     return amplitude * np.sin(2 * np.pi * time + np.arange(12)[:, None])
 
 
 def in_millimetres(figure: Figure, axes: Axes, points: np.ndarray) -> np.ndarray:
-    """Give points in mm on the figure as it is exported at its own size."""
+    """Return points in mm on the figure as it is exported at its own size."""
     return figure.dpi_scale_trans.inverted().transform(axes.transData.transform(points)) * MM_PER_INCH
 
 
@@ -57,7 +57,7 @@ def test_the_usual_layout() -> None:
     assert [line.get_gid() for line in axes.lines].count("pulse") == 4
     names = [text.get_text() for text in axes.texts]
     assert names == ["I", "aVR", "V1", "V4", "II", "aVL", "V2", "V5", "III", "aVF", "V3", "V6", "II"]
-    # Each column goes on in time where the one before it has ended.
+    # Each column continues in time where the one before it ends.
     for column, leads in enumerate((("I", "II", "III"), ("aVR", "aVL", "aVF"), ("V1", "V2", "V3"), ("V4", "V5", "V6"))):
         for lead in leads:
             trace = line_of(axes, lead)

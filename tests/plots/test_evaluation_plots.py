@@ -1,4 +1,4 @@
-"""Points lie on their curves, matrices hold the counts, and many classes stay readable."""
+"""Points are on their curves, matrices show the counts, and many classes stay readable."""
 
 from __future__ import annotations
 

@@ -156,12 +156,12 @@ def test_errors_are_counted_and_lie_on_top(points) -> None:
     probabilities = pd.DataFrame({"MI": np.where(decided, 0.5, 0.49), "CD": 0.1})
     figure = plots.map_errors(points, labels, probabilities, {"MI": 0.5, "CD": 0.5})
     titles = [title_of(axes) for axes in figure.axes[:3]]
-    assert titles[0] == "MI: 15 found, 5 missed,\n10 false alarms"
+    assert titles[0] == "MI: 15 true positives,\n5 false negatives, 10 false positives"
     assert titles[2] == "All classes: 15 of 60\nwith one wrong or more"
     colors = colors_of(figure.axes[0])
     assert set(colors[:30]) == {plots.LIGHT_GREY.upper()}
-    assert set(colors[30:45]) == {plots.OUTCOME_COLORS["found"].upper()}
-    assert colors[45:].count(plots.OUTCOME_COLORS["missed"].upper()) == 5
+    assert set(colors[30:45]) == {plots.OUTCOME_COLORS["true positive"].upper()}
+    assert colors[45:].count(plots.OUTCOME_COLORS["false negative"].upper()) == 5
     assert_legends_cover_no_data(figure)
 
 
@@ -169,7 +169,7 @@ def test_records_without_a_prediction_are_left_out_of_the_errors(points) -> None
     labels = pd.DataFrame({"MI": np.arange(N) < 20})
     probabilities = pd.DataFrame({"MI": np.where(np.arange(N) < 10, np.nan, 0.9)})
     figure = plots.map_errors(points, labels, probabilities, {"MI": 0.5})
-    assert title_of(figure.axes[0]) == "MI: 10 found, 0 missed,\n40 false alarms"
+    assert title_of(figure.axes[0]) == "MI: 10 true positives,\n0 false negatives, 40 false positives"
     assert figure.legends[0].get_texts()[-1].get_text() == "10 of 60 left out, not predicted for"
     with pytest.raises(EcgkitError, match="class 'MI' has no probability or no threshold"):
         plots.map_errors(points, labels, probabilities, {})

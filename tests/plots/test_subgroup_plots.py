@@ -1,4 +1,4 @@
-"""The figures of groups, abstention and mistakes show the numbers of the reports, to scale and beside their legends."""
+"""Figures of groups, abstention and mistakes show the numbers of the reports, to scale, next to their legends."""
 
 from __future__ import annotations
 

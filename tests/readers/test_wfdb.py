@@ -128,7 +128,7 @@ def drop_signals(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "named"),
     [
         (cut_signals, "truncated"),
         (spoil_signals, "checksum of signal 9"),
@@ -136,10 +136,10 @@ def drop_signals(path: Path) -> None:
         (drop_signals, "No such file"),
     ],
 )
-def test_a_damaged_record_is_unreadable(tmp_path: Path, spoil, words: str):
+def test_a_damaged_record_is_unreadable(tmp_path: Path, spoil, named: str):
     path = write(tmp_path)
     spoil(path)
-    with pytest.raises(UnreadableRecordError, match=words) as caught:
+    with pytest.raises(UnreadableRecordError, match=named) as caught:
         read_record(path)
     assert "\n" not in str(caught.value)
 
@@ -152,7 +152,7 @@ def test_a_wrong_checksum_shows_in_other_formats_too(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("old", "new", "named"),
     [
         (" V6", " V5", "lead V5 occurs twice"),
         ("/mV", "/mmHg", "no unit of voltage"),
@@ -165,10 +165,10 @@ def test_a_wrong_checksum_shows_in_other_formats_too(tmp_path: Path):
         ("1000.0(0)/mV", "much/mV", "no gain"),
     ],
 )
-def test_a_header_that_cannot_be_trusted_is_unreadable(tmp_path: Path, old: str, new: str, words: str):
+def test_a_header_that_cannot_be_trusted_is_unreadable(tmp_path: Path, old: str, new: str, named: str):
     path = write(tmp_path)
     edit_header(path, old, new)
-    with pytest.raises(UnreadableRecordError, match=words) as caught:
+    with pytest.raises(UnreadableRecordError, match=named) as caught:
         read_record(path)
     assert "\n" not in str(caught.value)
 

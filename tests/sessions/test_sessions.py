@@ -1,4 +1,4 @@
-"""Sessions: numbers of their own, nothing half-written, resumed only by one at a time."""
+"""Sessions: unique numbers, complete files, resumed by one process at a time."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_the_precision_is_that_of_the_signal(dtype: type):
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "named"),
     [
         (lambda x: bandpass(x, sampling_rate=100, high=50), "Nyquist frequency of 50 Hz"),
         (lambda x: notch(x, sampling_rate=100, frequency=50), "Nyquist frequency of 50 Hz"),
@@ -164,8 +164,8 @@ def test_the_precision_is_that_of_the_signal(dtype: type):
         (lambda _: bandpass([1.0], sampling_rate=100), "1 samples"),
     ],
 )
-def test_bad_input_gets_one_line(call, words: str):
-    with pytest.raises(EcgkitError, match=words) as caught:
+def test_bad_input_gets_one_line(call, named: str):
+    with pytest.raises(EcgkitError, match=named) as caught:
         call(np.zeros((12, 1000)))
     assert "\n" not in str(caught.value)
 

@@ -38,7 +38,7 @@ def demo() -> Demo:
 
 
 def read(demo: Demo, record_id: str, patch: pytest.MonkeyPatch) -> tuple[NDArray[np.float32], demo_beats.Beats]:
-    """Read a record, and take down when its heart was told to beat, in the time of the drawing."""
+    """Read a record, and return it with the beats that were generated."""
     drawn: list[demo_beats.Beats] = []
     draw = demo_beats.draw_beats
 
@@ -56,7 +56,7 @@ def scores(demo: Demo, record_ids: list[str], *, noise: float = 0.0) -> tuple[fl
     for record_id in record_ids:
         with pytest.MonkeyPatch.context() as patch:
             signal, drawn = read(demo, record_id, patch)
-        onsets = drawn.onsets - 1.0  # a second is made on each side and cut off
+        onsets = drawn.onsets - 1.0  # a second is generated on each side and removed
         signal = signal + noise * np.random.default_rng(int(record_id)).standard_normal(signal.shape)
         distance = np.abs(r_peaks(signal, sampling_rate=100)[:, None] / 100 - onsets - 0.06) < 0.1
         inside = (onsets > 0.05) & (onsets < 9.8)

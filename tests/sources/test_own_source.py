@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgkit import datasets, evaluation, feature_space, paths, training, workflow
+from ecgkit import datasets, evaluation, paths, training, workflow
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.fit import fit_probes
 from ecgkit.feature_space.probes.targets import TARGETS
+from ecgkit.feature_space.space import embed_space, open_space
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources import SOURCES, check_source, open_source, source_class, source_options
 from ecgkit.sources.base import Column, Source, record_table
@@ -90,17 +91,17 @@ def test_a_source_of_ones_own_goes_through_the_whole_chain(root: Path, tmp_path:
     data = training.training_data(run.config, root)
     trained = training.fit(run.session, run.config, data)
     predictions = training.predict_folds(trained, data)
-    evaluation.evaluate_session(run.session, predictions, data.classes, records=data.records)
+    evaluation.evaluate_session(run.session, predictions, data.classes, data=data)
     run.session.close()
     stored = pd.read_parquet(run.session.path / "predictions.parquet")
     assert stored["record_id"].tolist() == data.records["record_id"].iloc[data.folds(9, 10)].tolist()
     assert stored["prob_AF"].between(0, 1).all()
 
-    run = workflow.start("probe", root=root, training_session="latest")
-    space = feature_space.open_space(run.session, run.config, run.root)
+    space = open_space(run.session.name, root)
+    embeddings = embed_space(space)["embedding"]
     by_name = {target.name: target for target in TARGETS}
     asked = [by_name["age"], by_name["sex"]]
-    results = fit_probes(space.embeddings(), space.records, seed=0, targets=asked, resamples=20)
+    results = fit_probes(embeddings, space.records, seed=0, targets=asked, resamples=20)
     assert not results["age"].skipped
     assert results["sex"].skipped
 

@@ -42,7 +42,7 @@ def test_columns_and_types_are_those_of_every_source(tiny_ptbxl: TinyPtbXl):
     assert list(records.index) == list(range(40))
 
 
-def test_metadata_are_in_words_and_units(tiny_ptbxl: TinyPtbXl):
+def test_metadata_are_in_named_and_units(tiny_ptbxl: TinyPtbXl):
     records = PtbXl(tiny_ptbxl()).records.set_index("record_id")
     assert records.loc["2", "sex"] == "male"
     assert records.loc["1", "sex"] == "female"
@@ -164,7 +164,7 @@ def test_a_missing_folder_names_the_way_out(tmp_path: Path, tiny_ptbxl: TinyPtbX
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "words"),
+    ("column", "value", "named"),
     [
         ("scp_codes", "{'NORM': ", "SCP codes of record 1"),
         ("scp_codes", "{'WHAT': 0.0}", "'WHAT' is not in scp_statements.csv"),
@@ -175,10 +175,10 @@ def test_a_missing_folder_names_the_way_out(tmp_path: Path, tiny_ptbxl: TinyPtbX
         ("ecg_id", "2", "record 2 twice"),
     ],
 )
-def test_a_table_that_makes_no_sense_is_refused(tiny_ptbxl: TinyPtbXl, column: str, value: str, words: str):
+def test_a_table_that_makes_no_sense_is_refused(tiny_ptbxl: TinyPtbXl, column: str, value: str, named: str):
     folder = tiny_ptbxl(3)
     edit_table(folder, lambda table: table.assign(**{column: [value, *table[column][1:]]}))
-    assert words in refused(folder)
+    assert named in refused(folder)
 
 
 def test_a_missing_column_is_named(tiny_ptbxl: TinyPtbXl):

@@ -12,7 +12,7 @@ from ecgkit.errors import EcgkitError
 
 
 def case(seed: int, n_records: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """Give outcomes that are rarer than their probabilities say."""
+    """Return outcomes that are rarer than their probabilities."""
     rng = np.random.default_rng(seed)
     prob = rng.beta(0.6, 1.4, n_records)
     return rng.random(n_records) < prob**1.5, prob

@@ -27,21 +27,21 @@ from ecgkit.stats.calibration_fit import fit_isotonic, fit_platt, fit_temperatur
 
 
 def overconfident(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give outcomes, and probabilities whose logits are twice as large and 1 too low: slope 0.5, intercept 0.5."""
+    """Return outcomes, and probabilities whose logits are twice as large and 1 too low: slope 0.5, intercept 0.5."""
     rng = np.random.default_rng(seed)
     true_logit = rng.normal(-1.0, 1.5, n_records)
     return rng.random(n_records) < expit(true_logit), expit(2 * true_logit - 1.0)
 
 
 def overconfident_only(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give outcomes, and probabilities whose logits are twice as large: slope 0.5, intercept 0."""
+    """Return outcomes, and probabilities whose logits are twice as large: slope 0.5, intercept 0."""
     rng = np.random.default_rng(seed)
     true_logit = rng.normal(-1.0, 1.5, n_records)
     return rng.random(n_records) < expit(true_logit), expit(2 * true_logit)
 
 
 def stepped(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give outcomes that come at three rates only, which no curve with a slope and an intercept follows."""
+    """Return outcomes with three rates only, which no curve with a slope and an intercept fits."""
     rng = np.random.default_rng(seed)
     prob = rng.random(n_records)
     return rng.random(n_records) < np.array([0.02, 0.5, 0.6])[np.digitize(prob, [0.3, 0.7])], prob
@@ -97,7 +97,7 @@ def test_the_simplest_method_that_undoes_the_distortion_is_chosen(method: str) -
     assert list(fitted["log_loss"]) == ["identity", "temperature", "platt", "isotonic"]
     assert ("reason" in fitted) == (method == "identity")
     assert min(fitted["log_loss"].values()) >= fitted["log_loss"][method] - 1e-6
-    # Temperature and Platt are no more than identity with one and two parameters: a lost 1/2 a parameter, not more.
+    # Temperature and Platt are identity with one and two parameters: a loss of 1/2 per parameter, not more.
     simple = [fitted["log_loss"][name] for name in METHODS[METHODS.index(method) : 3]]
     assert not simple or np.ptp(simple) < 0.003
 

@@ -50,7 +50,7 @@ def test_ranking_and_calibration_are_those_of_torchmetrics(ties: bool) -> None:
 
 
 def test_an_auc_worked_out_by_hand() -> None:
-    # Nine pairs of a positive and a negative: the positives at 0.7 and 0.6 stand below the negative at 0.8.
+    # Nine pairs of a positive and a negative: the positives at 0.7 and 0.6 are below the negative at 0.8.
     assert stats.auc(TRUE_BY_HAND, HALF_BY_HAND) == pytest.approx(7 / 9)
     assert stats.auc([True, False], [0.5, 0.5]) == 0.5
     assert stats.average_precision(TRUE_BY_HAND, HALF_BY_HAND) == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)

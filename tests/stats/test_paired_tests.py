@@ -11,7 +11,7 @@ from ecgkit.stats.paired_tests import bootstrap_p, delong
 
 
 def brute_force_delong(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Give the difference of the AUCs and its standard error as DeLong et al. 1988 define them, pair by pair."""
+    """Return the difference of the AUCs and its standard error as DeLong et al. 1988 define them, pair by pair."""
     kernel = []
     for scores in (first, second):
         over = scores[truth][:, None] - scores[~truth][None, :]

@@ -61,7 +61,7 @@ def test_nothing_to_draw_is_refused(arguments: dict) -> None:
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Two records a patient, alike within a patient; the AUC of the population is known.
+    """Two records per patient, equal within a patient; the AUC of the population is known.
 
     Positives score N(1, 1) and negatives N(0, 1), so the AUC is Phi(1 / sqrt(2)). The score of a patient's two records
     is the same but for a little noise, and so is the outcome: an interval that resamples records is too narrow.

@@ -19,7 +19,7 @@ CLASSES = ("NORM", "MI", "STTC")
 
 
 def case(seed: int, *, ties: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Give 40 to 80 outcomes and probabilities; with every other seed the probabilities know nothing."""
+    """Return 40 to 80 outcomes and probabilities, which are independent for every other seed."""
     rng = np.random.default_rng(seed)
     prob = rng.random(40 + seed).astype(np.float32)
     truth = rng.random(len(prob)) < (0.05 + 0.8 * prob if seed % 2 else 0.3)
@@ -36,8 +36,8 @@ def quality(truth: np.ndarray, prob: np.ndarray, threshold: float) -> dict[str, 
     }
 
 
-def merit(policy: str, found: dict[str, float]) -> tuple[float, ...]:
-    """Say how good a threshold is for a policy: the earlier number counts first."""
+def score(policy: str, found: dict[str, float]) -> tuple[float, ...]:
+    """Return the quality of a threshold for a policy, as a tuple to compare."""
     sensitivity, specificity = found["sensitivity"], found["specificity"]
     return {
         "best_f1": (found["f1"],),
@@ -52,9 +52,9 @@ def merit(policy: str, found: dict[str, float]) -> tuple[float, ...]:
 def test_no_threshold_is_better(policy: str, ties: bool) -> None:
     for seed in range(40):
         truth, prob = case(seed, ties=ties)
-        chosen = merit(policy, quality(truth, prob, POLICIES[policy](truth, prob)))
-        # 1.1, which nothing reaches, stands for the decision to predict nothing.
-        of_all = [merit(policy, quality(truth, prob, value)) for value in [*np.unique(prob), 1.1]]
+        chosen = score(policy, quality(truth, prob, POLICIES[policy](truth, prob)))
+        # 1.1, which nothing reaches, is the decision to predict nothing.
+        of_all = [score(policy, quality(truth, prob, value)) for value in [*np.unique(prob), 1.1]]
         assert chosen == max(of_all), seed
 
 
@@ -63,7 +63,7 @@ def test_of_equal_specificities_the_most_sensitive_is_taken() -> None:
     truth = np.array([True] * 9 + [True, False, False])
     prob = np.array([0.9] * 8 + [0.8, 0.3, 0.2, 0.1])
     assert stats.sensitivity_threshold(truth, prob, at_least=0.9) == pytest.approx(0.25)
-    # The same the other way round: sensitivity is 1 from 0.80 on already, below it are false alarms only.
+    # The reverse: sensitivity is 1 from 0.80 on already, below it are false alarms only.
     truth, prob = ~truth[::-1], 1 - prob[::-1]
     assert stats.specificity_threshold(truth, prob, at_least=0.8) == pytest.approx(0.75)
 
@@ -75,7 +75,7 @@ def test_a_specificity_that_leaves_no_hit_predicts_nothing() -> None:
     # One false alarm in ten would be allowed here, but finds nothing.
     prob[1:10] = 0.7
     assert stats.specificity_threshold(truth, prob, at_least=0.9) == pytest.approx(0.9)
-    # Nothing lies above a probability of 1.
+    # Nothing is above a probability of 1.
     assert stats.specificity_threshold(truth, (~truth).astype(float), at_least=0.9) == 1.0
 
 
@@ -212,6 +212,6 @@ def test_calibrated_thresholds_leave_the_decisions_as_they_are() -> None:
         for policy in POLICIES:
             decided = table[f"prob_{name}"] >= limits["policies"][policy][name]
             differs = decided != (table[f"calibrated_{name}"] >= fitted["policies"][policy][name])
-            assert differs.sum() <= 2  # next to the threshold, where float32 does not tell them apart
+            assert differs.sum() <= 2  # next to the threshold, which float32 does not resolve
             assert fitted["policies"][policy][name] == np.float32(fitted["policies"][policy][name])
     assert fit_thresholds(predictions, CLASSES, calibration)["thresholds"] == fitted["thresholds"]

@@ -1,4 +1,4 @@
-"""Weights are repetitions: a record that counts three times gives what three equal records give."""
+"""Weights are repetitions: a record with weight three equals three records."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OF_SAMPLES = {
 
 
 def case(seed: int, *, ties: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give outcomes, scores and weights; in some resamples the rare last class is not there at all."""
+    """Return outcomes, scores and weights; in some resamples the rare last class is missing."""
     rng = np.random.default_rng(seed)
     prob = rng.random((N_RECORDS, 3))
     truth = rng.random((N_RECORDS, 3)) < prob * [0.9, 0.5, 0.03]

@@ -10,8 +10,9 @@ import pytest
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.data import Batches, MetadataScaler, OrderedBatches, ShuffledBatches, fit_metadata_scaler
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, fit_metadata_scaler
 
 
 def test_training_records_are_standardised_and_only_they_decide_how(demo_dataset: Dataset) -> None:
@@ -84,13 +85,16 @@ def test_ordered_batches_miss_nobody() -> None:
 
 def test_age_is_scaled_and_imputed_and_sex_goes_by_words() -> None:
     training = pd.DataFrame({"age": [40.0, 60.0, np.nan], "sex": pd.array(["male", "female", pd.NA], dtype="string")})
-    scaler = MetadataScaler.fit(training)
-    columns = scaler(training)
+    columns = MetadataScaler(50.0, np.sqrt(200.0))(training["age"], training["sex"].tolist())
     np.testing.assert_allclose(columns[:, 0], [-np.sqrt(0.5), np.sqrt(0.5), 0], rtol=1e-6)
     np.testing.assert_array_equal(columns[:, 1], [0, 0, 1])  # unknown age
     np.testing.assert_array_equal(columns[:, 2:], [[1, 0], [0, 1], [0, 0]])  # male, female
+
+
+def test_age_cannot_be_scaled_where_it_is_unknown(demo_dataset: Dataset) -> None:
+    unknown = dataclasses.replace(demo_dataset, records=demo_dataset.records.assign(age=np.nan))
     with pytest.raises(EcgkitError, match="fewer than two ages"):
-        MetadataScaler.fit(training.iloc[2:])
+        fit_metadata_scaler(unknown)
 
 
 def test_the_scaler_of_age_knows_folds_1_to_8_only(demo_dataset: Dataset) -> None:

@@ -17,14 +17,15 @@ import torch
 from ecgkit import paths, sessions, training, workflow
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.weights import load_weights
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
 from ecgkit.stats import macro_auc
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.fitting import HISTORY, SessionWriter, fit, read_history
 from ecgkit.training.inference import open_trained, predict, predict_folds
+from ecgkit.training.model import new_model
 from ecgkit.training.module import parameter_groups
-from ecgkit.training.weights import load_weights, new_model
 
 # Toy sizes: they only have to run.
 TINY = {

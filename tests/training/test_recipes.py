@@ -12,8 +12,8 @@ from ecgkit.models import MODELS
 from ecgkit.training.config import configure
 from ecgkit.training.data import Batches, ShuffledBatches, loader
 from ecgkit.training.losses import make_loss
+from ecgkit.training.model import new_model
 from ecgkit.training.module import Module
-from ecgkit.training.weights import new_model
 
 
 @pytest.mark.parametrize("model", MODELS)

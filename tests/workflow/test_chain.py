@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -147,7 +148,10 @@ def test_commands_print_their_folder_last_and_obey_force(
 ) -> None:
     words = ["--dataset", "small", "--models", "resnet1d", "--epochs", "1", "--root", str(root)]
     assert main(["run", *words]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == str(chain.probes[0])
+    shown = capsys.readouterr().out
+    assert re.search(r"^resnet1d +0\.\d{4} \(", shown, re.MULTILINE)
+    assert str(chain.training[0] / "report.html") in shown
+    assert str(chain.probes[0] / "overview.html") in shown
     assert (
         main(["preprocess", "demo", "--name", "small", "--source-options", "n_records=250", "--root", str(root)]) == 2
     )

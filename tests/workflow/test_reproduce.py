@@ -79,7 +79,7 @@ def root_of(session: Session) -> Path:
 
 @pytest.fixture
 def copied(made: Session, tmp_path: Path) -> Session:
-    """Give a trained session in a root of its own, which a test may change."""
+    """Return a trained session in a root of its own, which a test may change."""
     (tmp_path / paths.PROCESSED).mkdir()
     (tmp_path / paths.PROCESSED / "demo").symlink_to((root_of(made) / paths.PROCESSED / "demo").resolve())
     copy = tmp_path / paths.TRAINING / "session_1"

@@ -121,7 +121,7 @@ def test_an_interruption_leaves_no_traceback(tmp_path: Path) -> None:
         "except KeyboardInterrupt:\n"
         "    print('stopped')\n"
     )
-    # A group of its own, so that the signal reaches the kernel as well, as Ctrl-C on a terminal does.
+    # A separate group, so that the signal reaches the kernel as well, as Ctrl-C on a terminal does.
     started = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ def test_an_interruption_leaves_no_traceback(tmp_path: Path) -> None:
     while "sleeping" not in (line := started.stdout.readline()):
         assert line, started.communicate()[1]
     os.killpg(started.pid, signal.SIGINT)
-    said, errors = started.communicate(timeout=60)
-    assert said.splitlines()[-1] == "stopped"
+    output, errors = started.communicate(timeout=60)
+    assert output.splitlines()[-1] == "stopped"
     assert "Traceback" not in errors
     assert not (tmp_path / "session_1" / "DONE").is_file()

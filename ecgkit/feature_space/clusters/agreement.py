@@ -180,9 +180,9 @@ def conditional_information_table(
     """Measure the information of clusters about the diagnosis given a factor such as the device, and vice versa.
 
     Clusters that agree with diagnosis and device may follow either, since devices differ in their patients. The
-    conditional mutual information I(cluster; diagnosis | device) is what the clusters tell of the diagnosis among
-    records of the same device; for chance the clusters are shuffled within these. The diagnosis is `EXACTLY_ONE`; one
-    record per patient is used, the first in the folds, of those for which both are known.
+    conditional mutual information I(cluster; diagnosis | device) is the information of the clusters about the
+    diagnosis among records of the same device; for chance the clusters are shuffled within these. The diagnosis is
+    `EXACTLY_ONE`; one record per patient is used, the first in the folds, of those for which both are known.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ def cluster_table(
     Raises
     ------
     EcgkitError
-        If no record is in the folds, or the embeddings do not fit.
+        If no record is in the folds, or the embeddings do not match.
     """
     nearest = nearest_records(clusters, embeddings, records, folds=folds).groupby("cluster")["record_id"].agg(list)
     members = cluster_members(clusters, records, folds=folds)
@@ -172,7 +172,7 @@ def nearest_records(
     Raises
     ------
     EcgkitError
-        If no record is in the folds, or the embeddings do not fit.
+        If no record is in the folds, or the embeddings do not match.
     """
     check_embeddings(embeddings, records)
     rows = fold_rows(records, folds)

@@ -93,7 +93,7 @@ def fit_clusters(
     Raises
     ------
     EcgkitError
-        If ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings do not fit.
+        If ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings do not match.
     """
     check_embeddings(embeddings, records)
     training = training_rows(records)
@@ -169,7 +169,7 @@ def fit_ward(
     Raises
     ------
     EcgkitError
-        If ``k`` is not between 2 and the number of records in the sample, or the embeddings do not fit.
+        If ``k`` is not between 2 and the number of records in the sample, or the embeddings do not match.
 
     References
     ----------
@@ -230,7 +230,7 @@ def fit_hdbscan(
     ------
     EcgkitError
         If a size is below 2 (1 for ``min_samples``), there are fewer than two records in the sample, or the embeddings
-        do not fit.
+        do not match.
 
     References
     ----------

@@ -64,7 +64,7 @@ def k_selection(
     Raises
     ------
     EcgkitError
-        If a ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings do not fit.
+        If a ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings do not match.
 
     References
     ----------

@@ -40,11 +40,11 @@ class Projection:
     Attributes
     ----------
     coordinates : ndarray of float32, shape (points, dimensions)
-        One row a record shown.
+        One row per record shown.
     positions : ndarray of int64, shape (points,)
         Which record each point is: its position in the table of records.
     axis_labels : tuple of str
-        What the axes are.
+        Labels of the axes.
     method : str
         One of `METHODS`.
     seed : int or None
@@ -59,7 +59,7 @@ class Projection:
 
     @property
     def name(self) -> str:
-        """What a panel calls it, such as ``"UMAP, seed 0"``."""
+        """Title of a panel, such as ``"UMAP, seed 0"``."""
         name = METHOD_NAMES[self.method]
         return name if self.seed is None else f"{name}, seed {self.seed}"
 
@@ -81,11 +81,11 @@ def project(
     method : str
         ``"pca"``, ``"umap"`` or ``"tsne"``.
     embeddings : ndarray, shape (records, features)
-        One row a record; standardised with the statistics of folds 1-8.
+        One row per record; standardised with the statistics of folds 1-8.
     records : DataFrame
         The records, in the same order; column ``fold``.
     seeds : sequence of int, default (0, 1, 2)
-        One layout each. PCA is computed and not searched for, and gives one whatever the seeds.
+        One layout each. PCA does not depend on a seed and has one.
     folds : tuple of int or None, default (10,)
         The folds to show; None for all.
     max_records : int or None, default None
@@ -130,7 +130,7 @@ def project_pca(
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record; standardised with the statistics of folds 1-8.
+        One row per record; standardised with the statistics of folds 1-8.
     records : DataFrame
         The records, in the same order; column ``fold``.
     folds : tuple of int or None, default (10,)
@@ -151,7 +151,7 @@ def project_pca(
     ------
     EcgkitError
         If there are fewer records in folds 1-8 or features than components, no record in ``folds``, or the embeddings
-        are not as they should be.
+        do not fit.
     """
     points = standardize(embeddings, records)
     training = points[training_rows(records)]
@@ -167,12 +167,12 @@ def project_pca(
 def explained_variance(
     embeddings: NDArray[np.floating], records: pd.DataFrame, *, n_components: int = 50
 ) -> NDArray[np.float64]:
-    """Give the share of the variance of folds 1-8 that each principal component explains.
+    """Return the share of the variance of folds 1-8 that each principal component explains.
 
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record; standardised with the statistics of folds 1-8.
+        One row per record; standardised with the statistics of folds 1-8.
     records : DataFrame
         The records, in the same order; column ``fold``.
     n_components : int, default 50
@@ -208,7 +208,7 @@ def project_umap(
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record; standardised with the statistics of folds 1-8.
+        One row per record; standardised with the statistics of folds 1-8.
     records : DataFrame
         The records, in the same order; column ``fold``.
     folds : tuple of int or None, default (10,)
@@ -216,12 +216,12 @@ def project_umap(
     max_records : int or None, default None
         Show a random choice of so many.
     n_neighbors : int, default 15
-        Neighbours that a record is kept close to; fewer where there are not so many records.
+        Number of neighbours of each record; fewer if there are not so many records.
     min_dist : float, default 0.1
         How close points may come.
     start : str, default "pca"
         Where the points start: at their principal components, or with ``"random"`` anywhere. From the principal
-        components seeds differ little; from random places they tell what of the layout is chance.
+        components seeds differ little; from random positions they show what is chance.
     seed : int, default 0
         Seed of the layout and of the choice.
 
@@ -232,7 +232,7 @@ def project_umap(
     Raises
     ------
     EcgkitError
-        If fewer than 4 records are to be shown, there is no such start, or the embeddings are not as they should be.
+        If fewer than 4 records are to be shown, there is no such start, or the embeddings do not fit.
 
     References
     ----------
@@ -263,7 +263,7 @@ def project_tsne(
     Parameters
     ----------
     embeddings : ndarray, shape (records, features)
-        One row a record; standardised with the statistics of folds 1-8.
+        One row per record; standardised with the statistics of folds 1-8.
     records : DataFrame
         The records, in the same order; column ``fold``.
     folds : tuple of int or None, default (10,)
@@ -271,10 +271,10 @@ def project_tsne(
     max_records : int or None, default None
         Show a random choice of so many.
     perplexity : float, default 30
-        About how many neighbours a record is kept close to; at most a third of the records.
+        Approximate number of neighbours of each record; at most a third of the records.
     start : str, default "pca"
         Where the points start: at their principal components, or with ``"random"`` anywhere. From the principal
-        components seeds differ little; from random places they tell what of the layout is chance.
+        components seeds differ little; from random positions they show what is chance.
     seed : int, default 0
         Seed of the start and of the choice.
 
@@ -286,7 +286,7 @@ def project_tsne(
     ------
     EcgkitError
         If fewer than 4 or more than 5,000 records are to be shown, there is no such start, or the embeddings are not as
-        they should be.
+        do not fit.
 
     References
     ----------
@@ -299,7 +299,7 @@ def project_tsne(
 
 @dataclass(frozen=True, eq=False)
 class _UmapLayout:
-    """What the layouts of all seeds share: the points and, of each, the nearest."""
+    """The part that the layouts of all seeds share: points and nearest neighbours."""
 
     points: NDArray[np.float32]
     positions: NDArray[np.int64]
@@ -314,11 +314,11 @@ class _UmapLayout:
             min_dist=self.min_dist,
             init=self.start,
             random_state=seed,
-            n_jobs=1,  # a seeded layout is made by one thread anyway; to ask for more is a warning
+            n_jobs=1,  # a seeded layout uses one thread, and more are a warning
             precomputed_knn=(indices, distances, None),
         )
         with warnings.catch_warnings():
-            # No other records are ever laid into this layout, which is what the search index would be for.
+            # No other records are added to this layout, for which the search index would be needed.
             warnings.filterwarnings("ignore", message=".*transforming new data", category=UserWarning)
             coordinates = model.fit_transform(self.points)
         return Projection(
@@ -328,7 +328,7 @@ class _UmapLayout:
 
 @dataclass(frozen=True, eq=False)
 class _TsneLayout:
-    """What the layouts of all seeds share: the points and, if they start there, their principal components."""
+    """The part that the layouts of all seeds share: points and, as a start, their principal components."""
 
     points: NDArray[np.float32]
     positions: NDArray[np.int64]
@@ -340,7 +340,7 @@ class _TsneLayout:
         if self.components is not None:
             start = self.components + JITTER * start
         model = TSNE(perplexity=self.perplexity, init=(START_SPREAD * start).astype(np.float32), random_state=seed)
-        with threadpool_limits(1):  # threads add up the forces in an order of their own, and small differences grow
+        with threadpool_limits(1):  # threads sum the forces in any order, and small differences grow
             coordinates = model.fit_transform(self.points)
         return Projection(
             np.asarray(coordinates, np.float32), self.positions, ("t-SNE 1", "t-SNE 2"), method="tsne", seed=seed

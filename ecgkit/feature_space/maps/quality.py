@@ -1,4 +1,4 @@
-"""How far a map can be trusted: what it keeps of the neighbourhoods, and what another seed would have shown."""
+"""The quality of maps: which neighbourhoods they preserve, and how much they depend on the seed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def map_quality(
     projections : sequence of Projection
         Maps of the same embeddings, by any methods and seeds.
     embeddings : ndarray, shape (records, features)
-        One row a record; standardised with the statistics of folds 1-8, as for the maps.
+        One row per record; standardised with the statistics of folds 1-8, as for the maps.
     records : DataFrame
         The records, in the same order; column ``fold``.
     n_neighbors : int, default 15
@@ -61,8 +61,8 @@ def map_quality(
     Returns
     -------
     DataFrame
-        One row a map, index ``map`` (`Projection.name`); columns ``method``; ``trustworthiness`` and ``continuity``,
-        as `trustworthiness` gives them; ``preservation``, the mean share of a record's neighbours that the map keeps
+        One row per map, index ``map`` (`Projection.name`); columns ``method``; ``trustworthiness`` and ``continuity``,
+        as `trustworthiness`; ``preservation``, the mean share of a record's neighbours that the map keeps
         as neighbours; ``chance``, the preservation that a random map is expected to have; ``shared_neighbours`` and
         ``procrustes``, the means of `seed_agreement` over the other seeds of the method, NaN where there is none;
         ``n_neighbors``; ``measured``, the number of records measured.
@@ -75,9 +75,7 @@ def map_quality(
     """
     names = [projection.name for projection in projections]
     if not names or len(set(names)) < len(names):
-        raise EcgkitError(
-            f"maps {', '.join(names) or '(none)'}: give one or more, each with a method and seed of its own"
-        )
+        raise EcgkitError(f"maps {', '.join(names) or '(none)'}: pass one or more, each with another method or seed")
     points = standardize(embeddings, records)
     ranks_of: dict[bytes, tuple[NDArray[np.int64], NDArray[np.int32]]] = {}
     rows = []
@@ -104,7 +102,7 @@ def _measure(ranks: NDArray[np.int32], coordinates: NDArray[np.floating], n_neig
     return {
         "trustworthiness": _kept(ranks, of_map, n_neighbors),
         "continuity": _kept(of_map, ranks, n_neighbors),
-        "preservation": float((both.sum() - number) / (number * n_neighbors)),  # a record is no neighbour of its own
+        "preservation": float((both.sum() - number) / (number * n_neighbors)),  # without the record itself
         "chance": n_neighbors / (number - 1),
         "n_neighbors": n_neighbors,
         "measured": number,
@@ -114,7 +112,7 @@ def _measure(ranks: NDArray[np.int32], coordinates: NDArray[np.floating], n_neig
 def trustworthiness(
     embeddings: NDArray[np.floating], coordinates: NDArray[np.floating], *, n_neighbors: int = N_NEIGHBORS
 ) -> float:
-    """Tell how far those who are neighbours on a map are neighbours among the embeddings.
+    """Measure to what degree neighbours on a map are neighbours among the embeddings.
 
     Parameters
     ----------
@@ -148,7 +146,7 @@ def trustworthiness(
 def continuity(
     embeddings: NDArray[np.floating], coordinates: NDArray[np.floating], *, n_neighbors: int = N_NEIGHBORS
 ) -> float:
-    """Tell how far those who are neighbours among the embeddings are neighbours on a map.
+    """Measure to what degree neighbours among the embeddings are neighbours on a map.
 
     `trustworthiness` with the roles of embeddings and map swapped (Venna and Kaski 2001): it is lost where the map
     tears apart what belongs together.
@@ -172,7 +170,7 @@ def continuity(
 
 
 def _ranks(points: NDArray[np.floating]) -> NDArray[np.int32]:
-    """Give the rank of each point (column) by its distance from each point (row): 0 itself, 1 the nearest."""
+    """Return the rank of each point (column) by its distance from each point (row): 0 itself, 1 the nearest."""
     distances = pairwise_distances(points.astype(np.float64))
     np.fill_diagonal(distances, -1.0)
     order = np.argsort(distances, axis=1, kind="stable")
@@ -182,7 +180,7 @@ def _ranks(points: NDArray[np.floating]) -> NDArray[np.int32]:
 
 
 def _kept(truth: NDArray[np.int32], shown: NDArray[np.int32], n_neighbors: int) -> float:
-    """Sum up how far beyond the neighbours in truth those lie who are neighbours as shown, and scale to 0..1."""
+    """Sum the ranks beyond ``n_neighbors`` of those shown as neighbours, scaled to 0..1."""
     number = len(truth)
     beyond = np.where(shown <= n_neighbors, truth - n_neighbors, 0)
     worst = number * n_neighbors * (2 * number - 3 * n_neighbors - 1) / 2
@@ -190,20 +188,20 @@ def _kept(truth: NDArray[np.int32], shown: NDArray[np.int32], n_neighbors: int) 
 
 
 def _check_pair(first: NDArray[np.floating], second: NDArray[np.floating], n_neighbors: int) -> None:
-    """Refuse tables that are not of the same records."""
+    """Raise EcgkitError for tables that are not of the same records."""
     if len(first) != len(second):
-        raise EcgkitError(f"{len(first)} and {len(second)} rows: give both tables one row a record, in the same order")
+        raise EcgkitError(f"{len(first)} and {len(second)} rows: pass one row per record, in the same order")
     _check_neighbors(n_neighbors, len(first))
 
 
 def _check_neighbors(n_neighbors: int, number: int) -> None:
-    """Refuse more neighbours than the formula is made for."""
+    """Raise EcgkitError for more neighbours than the formula allows."""
     if not 1 <= n_neighbors < number / 2:
         raise EcgkitError(f"{n_neighbors} neighbours of {number} records: give at least 1, and fewer than half of them")
 
 
 def _capped(n_neighbors: int, number: int) -> int:
-    """Take as many neighbours as the formula allows of so few records."""
+    """Return the number of neighbours, reduced if there are few records."""
     capped = min(n_neighbors, (number - 1) // 2)
     if capped < 1:
         raise EcgkitError(
@@ -225,7 +223,7 @@ def seed_agreement(projections: Sequence[Projection], *, n_neighbors: int = N_NE
     Returns
     -------
     DataFrame
-        One row a pair, columns ``first`` and ``second`` (names of maps), ``shared_neighbours``, the mean share of a
+        One row per pair, columns ``first`` and ``second`` (names of maps), ``shared_neighbours``, the mean share of a
         record's neighbours on one map that are its neighbours on the other (1 for the same map, about ``n_neighbors``
         by the number of records for unrelated ones), and ``procrustes``, the sum of squared distances that is left
         after the one map has been moved, turned, mirrored and scaled to fit the other (0 for the same map, 1 at the
@@ -259,7 +257,7 @@ def seed_agreement(projections: Sequence[Projection], *, n_neighbors: int = N_NE
 
 
 def _neighbours(coordinates: NDArray[np.floating], n_neighbors: int) -> NDArray[np.int64]:
-    """Give the positions of each point's nearest points, itself left out."""
+    """Return the rows of each point's nearest points, without itself."""
     return NearestNeighbors(n_neighbors=n_neighbors).fit(coordinates).kneighbors(return_distance=False)
 
 
@@ -269,12 +267,12 @@ def _mean_with_others(agreement: pd.DataFrame, name: str, column: str) -> float:
 
 
 def quality_notes(table: pd.DataFrame) -> dict[str, str]:
-    """Write what `map_quality` measured, as it stands beneath the title of a panel.
+    """Format the results of `map_quality` as notes below the titles of panels.
 
     Parameters
     ----------
     table : DataFrame
-        As `map_quality` gives it.
+        As from `map_quality`.
 
     Returns
     -------
@@ -285,14 +283,14 @@ def quality_notes(table: pd.DataFrame) -> dict[str, str]:
 
 
 def note_of(projection: Projection, embeddings: NDArray[np.floating], records: pd.DataFrame) -> str:
-    """Measure one map by `map_quality`, and write it as a line to stand beneath a title.
+    """Measure one map with `map_quality`, and format the result as one line.
 
     Parameters
     ----------
     projection : Projection
         The map.
     embeddings : ndarray, shape (records, features)
-        One row a record; standardised with the statistics of folds 1-8, as for the map.
+        One row per record; standardised with the statistics of folds 1-8, as for the map.
     records : DataFrame
         The records, in the same order; column ``fold``.
 
@@ -313,7 +311,7 @@ def note_of(projection: Projection, embeddings: NDArray[np.floating], records: p
 
 
 def _note(row: pd.Series) -> str:
-    """Write one map's quality."""
+    """Format the quality of one map."""
     kept = f"{row['preservation']:.0%} of {row['n_neighbors']} nearest kept"
     seeds = "" if np.isnan(row["shared_neighbours"]) else f", {row['shared_neighbours']:.0%} shared with other seeds"
     return f"trustworthiness {row['trustworthiness']:.3f}, continuity {row['continuity']:.3f}\n{kept}{seeds}"

@@ -48,7 +48,7 @@ def probe_layers(
 
     Every layer is standardised, and the strength of each probe is chosen within folds 1-8, with all records of a
     patient on one side. The bootstrap draws the same patients for every layer, so that the change from one layer to
-    the next has an interval of its own, which is narrower than the two layers' intervals suggest.
+    the next has its interval, which is narrower than the two layers' intervals suggest.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def probe_layers(
     records : DataFrame
         The records, in the same order; columns ``patient_id``, ``fold`` and the targets.
     targets : sequence of Target, default `TARGETS`
-        What is predicted.
+        The target.
     untrained : mapping of str to ndarray, each of shape (records, features), optional
         The same layers of an untrained network.
     seed : int, default 0
@@ -78,7 +78,7 @@ def probe_layers(
     Raises
     ------
     EcgkitError
-        If there is no layer, a layer does not fit the records, a patient is in two splits, or a target is not readable.
+        If there is no layer, one does not match the records, a patient is in two splits, or a target cannot be read.
 
     References
     ----------

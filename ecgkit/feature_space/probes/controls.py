@@ -36,7 +36,7 @@ def demographics(
     records : DataFrame
         The records; columns ``age`` and ``sex`` if known.
     target : Target
-        What is predicted.
+        The target.
     training : ndarray of int64
         Rows of the records of folds 1-8.
 
@@ -78,7 +78,7 @@ def measurement_features(
     records : DataFrame
         The records.
     target : Target
-        What is predicted.
+        The target.
     training : ndarray of int64
         Rows of the records of folds 1-8.
 

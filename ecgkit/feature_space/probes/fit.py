@@ -44,7 +44,7 @@ class ProbeResult:
     Attributes
     ----------
     target : Target
-        What is predicted.
+        The target.
     counts : dict of str to int
         ``training`` and ``test`` (known values in folds 1-8 and fold 10), ``training_patients``, ``test_patients``,
         ``training_unknown``, ``test_unknown`` (left out), and how many of these are ``implausible`` or ``rare``.
@@ -113,7 +113,7 @@ def fit_probes(
     untrained : sequence of ndarray, each of shape (records, features), default ()
         The same records' embeddings from untrained encoders of the same architecture, one per seed.
     targets : sequence of Target, default `TARGETS`
-        What to predict.
+        The targets.
     measurements : DataFrame, optional
         ECG measurements with the index of the records.
     end_to_end : mapping of str to DataFrame, optional
@@ -130,7 +130,7 @@ def fit_probes(
     Raises
     ------
     EcgkitError
-        If a patient is in two splits, the embeddings do not fit, folds 1-8 are empty, a target's column is missing or
+        If a patient is in two splits, the embeddings do not match, folds 1-8 are empty, a target's column is missing or
         not readable, or a control lacks records.
 
     References

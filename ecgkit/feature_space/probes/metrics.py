@@ -56,7 +56,7 @@ def score(
     Parameters
     ----------
     target : Target
-        What is predicted.
+        The target.
     prediction : Prediction
         Of the records.
     weights : array-like of float, shape (resamples, records), optional
@@ -196,7 +196,7 @@ def permutation_scores(target: Target, prediction: Prediction, order: NDArray[np
     Parameters
     ----------
     target : Target
-        What is predicted.
+        The target.
     prediction : Prediction
         Of the records.
     order : ndarray of int64, shape (permutations, records)

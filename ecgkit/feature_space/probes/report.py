@@ -71,7 +71,7 @@ def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
                 row = {"target": name, "source": source, "metric": metric, **entries[metric]}
                 row |= {"unit": result.target.unit if metric == "mae" else "", "description": result.names.get(source)}
                 if (source, metric) in compared.index:
-                    found = compared.loc[(source, metric)]
+                    found: dict[Any, Any] = compared.loc[[(source, metric)]].to_dict("records")[0]
                     row |= {"difference": found["difference"], "verdict": found["verdict"]}
                     row |= {"difference_low": found["low"], "difference_high": found["high"]}
                 if source == PROBE and metric == result.target.main_metric:
@@ -258,7 +258,7 @@ def probe_figures(result: ProbeResult) -> dict[str, Figure]:
         return {}
     target, table = result.target, result.predictions
     true, predicted = table["true"].to_numpy(), table[PROBE].to_numpy()
-    of_target = {"name": target.name, "unit": target.unit}
+    of_target: dict[str, Any] = {"name": target.name, "unit": target.unit}
     drawn: dict[str, Figure] = {}
     if target.kind == "binary":
         categories = (target.categories[0], target.categories[1])
@@ -267,8 +267,9 @@ def probe_figures(result: ProbeResult) -> dict[str, Figure]:
         drawn["predicted"] = plots.probe_regression(true, predicted, **of_target)
         agreement = result.comparison.metrics[PROBE]
         drawn["bland_altman"] = plots.probe_agreement(true, predicted, **of_target, agreement=agreement)
-    classes = {"true": table["true_class"], "predicted": table[f"{PROBE}_class"]}
-    drawn["classes"] = plots.probe_classes(**classes, classes=target.classes, **of_target)
+    drawn["classes"] = plots.probe_classes(
+        true=table["true_class"], predicted=table[f"{PROBE}_class"], classes=target.classes, **of_target
+    )
     compared = (target.main_metric, "accuracy", "f1")
     drawn["comparison"] = plots.probe_comparison(probe_table({target.name: result}), metrics=compared)
     return drawn
@@ -341,7 +342,7 @@ def _plain(entry: Mapping[str, float]) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else float(value) for key, value in entry.items()}
 
 
-def _number(entry: Mapping[str, float], digits: int) -> str:
+def _number(entry: Mapping[Any, Any], digits: int) -> str:
     """Format a number with its interval."""
     return format_interval(_plain({key: entry[key] for key in ENDS}), digits=digits)
 

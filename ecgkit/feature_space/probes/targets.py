@@ -19,7 +19,7 @@ MIN_OF_DEVICE = 100
 
 @dataclass(frozen=True)
 class Target:
-    """What a probe predicts.
+    """The target of a probe.
 
     Attributes
     ----------

@@ -32,7 +32,7 @@ class Task:
     Attributes
     ----------
     target : Target
-        What is predicted.
+        The target.
     known : ndarray of float64, shape (records,)
         NaN where unknown or implausible.
     shuffled : ndarray of float64, shape (records,)
@@ -136,7 +136,7 @@ def make_task(target: Target, records: pd.DataFrame, *, seed: int = 0) -> Task:
     Parameters
     ----------
     target : Target
-        What is predicted. For a partial one, categories that are too rare in folds 1-8 or in fold 10 are left out if
+        The target. For a partial one, categories that are too rare in folds 1-8 or in fold 10 are left out if
         two remain.
     records : DataFrame
         The records; columns ``patient_id``, ``fold`` and the target.

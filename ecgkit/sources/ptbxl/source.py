@@ -50,7 +50,7 @@ TEXT_COLUMNS = (
 
 
 class PtbXl(Source):
-    """PTB-XL 1.0.1 to 1.0.3, read from a folder laid out as PhysioNet publishes it.
+    """PTB-XL 1.0.1 to 1.0.3, read from a folder with PhysioNet's layout.
 
     A folder may hold a part of PTB-XL in one of three ways. Its ``ptbxl_database.csv`` lists only the records that are
     there. Or a file ``ecgkit_manifest.json`` is next to the whole table: the one that `ecgkit.sources.ptbxl.download`

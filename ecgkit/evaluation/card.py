@@ -1,0 +1,202 @@
+"""The model card: what a model was trained on and how, how good it is, for whom, and what it must not be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from ecgkit import sessions
+from ecgkit.datasets import Dataset
+from ecgkit.inference.model_folder import CALIBRATION, CARD, THRESHOLDS
+from ecgkit.inference.weights import TrainedModel, load_weights
+from ecgkit.io import file_sha256
+from ecgkit.sessions import Session
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.filters import Filters
+from ecgkit.stats.folds import PARTS
+from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval, metric_name
+from ecgkit.stats.subgroups import describe_gap
+
+SECTIONS = (
+    "What it is",
+    "Data and licence",
+    "Protocol",
+    "Results",
+    "Calibration",
+    "Limits",
+    "Not for clinical use",
+    "Use",
+)
+"""The headings that the card of a classifier has; that of a quantity has no calibration."""
+
+SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
+SYNTHETIC = "demo"
+NO_COMPARISON = "comorbidity"
+"""A division by the outcomes themselves, which says nothing about patients known beforehand."""
+
+NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", "model_options", "loss_options")
+"""Parameters that other sections of the card contain, or that do not change the model."""
+
+
+def write_model_card(session: Session, dataset: Dataset, metrics: Mapping[str, Any]) -> Path:
+    """Write ``model_card.md`` of an evaluated training session.
+
+    Parameters
+    ----------
+    session : Session
+        With weights, ``config.json`` and, of a classifier, ``thresholds.json`` and
+        ``calibration.json``. Without ``subgroups.json`` the card says that subgroups were not looked at.
+    dataset : Dataset
+        What the session was trained on, opened with its label set.
+    metrics : mapping
+        The contents of ``metrics.json``.
+
+    Returns
+    -------
+    Path
+        The card.
+    """
+    trained = load_weights(session.best_weights)
+    description = describe(session, trained, dataset)
+    names = ("config.json", THRESHOLDS, CALIBRATION, "subgroups.json")
+    results = {name: session.read_json(name) for name in names if (session.path / name).is_file()}
+    results["metrics.json"] = dict(metrics)
+    return session.write_text(CARD, model_card(description, results, name=session.name))
+
+
+def model_card(description: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]], *, name: str) -> str:
+    """Write the card of a model.
+
+    Parameters
+    ----------
+    description : mapping
+        The result of `describe`.
+    results : mapping
+        The contents of ``config.json``, ``metrics.json`` and, where they exist, ``thresholds.json``,
+        ``calibration.json`` and ``subgroups.json``, by file name.
+    name : str
+        The argument of `ecgkit.load_model`.
+
+    Returns
+    -------
+    str
+        Markdown with the headings of `SECTIONS`.
+
+    References
+    ----------
+    Mitchell et al., "Model cards for model reporting", FAT* 2019, doi:10.1145/3287560.3287596.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ecgkit.evaluation", "templates"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"entry": format_interval, "number": "{:,}".format}
+    metrics = results["metrics.json"]
+    fold = "fold_10" if "fold_10" in metrics else "fold_9"
+    subgroups, thresholds = results.get("subgroups.json"), results.get(THRESHOLDS, {})
+    return environment.get_template("card.md").render(
+        **description,
+        name=name,
+        config=results["config.json"],
+        recipe=_recipe(results["config.json"]),
+        thresholds=thresholds.get("thresholds", {}),
+        policy=POLICY_DESCRIPTIONS[thresholds.get("policy", "best_f1")],
+        calibration=results.get(CALIBRATION, {}).get("classes"),
+        metrics=metrics,
+        fold=fold,
+        bootstrap=metrics.get("bootstrap", {}).get(fold, {}),
+        shown={metric: metric_name(metric) for metric in SHOWN if metric in metrics[fold][description["classes"][0]]},
+        gaps=None if subgroups is None else [describe_gap(subgroups, one) for one in _divisions(subgroups)],
+        is_synthetic=description["dataset"]["source"] == SYNTHETIC,
+    )
+
+
+def describe(session: Session, trained: TrainedModel, dataset: Dataset) -> dict[str, Any]:
+    """Describe input and output of a model, and what it was trained on, as JSON data without a path."""
+    packages = sessions.read_environment(session).get("packages", {})
+    return {
+        "model": trained.name,
+        "n_parameters": trained.n_parameters,
+        "label_set": trained.label_set,
+        "classes": list(trained.classes),
+        "unit": trained.target.unit if trained.target else "",
+        "leads": list(LEADS),
+        "sampling_rate": trained.sampling_rate,
+        "seconds": trained.preparation.seconds,
+        "takes_metadata": trained.scaler is not None,
+        "filters": describe_filters(trained.preparation.filters),
+        "dataset": _describe_dataset(dataset),
+        "training": _describe_training(session),
+        "versions": {name: packages[name] for name in ("ecgkit", "torch") if name in packages},
+        "weights_sha256": file_sha256(session.best_weights),
+    }
+
+
+def describe_filters(filters: Filters) -> str:
+    """Describe the filters of a signal in words."""
+    phrases = []
+    if filters.bandpass:
+        low, high = filters.bandpass
+        phrases.append(f"band-pass {low:g} to {high:g} Hz (Butterworth, order {filters.order}, without phase shift)")
+    if filters.notch:
+        phrases.append(f"notch at {filters.notch:g} Hz")
+    return ", ".join(phrases) or "none"
+
+
+def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a training that are not in another section, without nesting."""
+    flat = {key: value for key, value in config.items() if key not in NO_RECIPE}
+    for group in ("loss_options", "model_options"):
+        flat |= {f"{group}.{key}": value for key, value in config.get(group, {}).items()}
+    return flat
+
+
+def _divisions(subgroups: Mapping[str, Any]) -> list[str]:
+    """Return the divisions of patients and recordings whose gaps are shown."""
+    return [division for division in subgroups["divisions"] if division != NO_COMPARISON]
+
+
+def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    """Describe the records and their patients."""
+    source = dataset.manifest["source"]
+    positions = {split: dataset.folds(*folds) for split, folds in PARTS.items()}
+    known = dataset.records["age"].dropna().astype(float)
+    return {
+        "name": dataset.name,
+        "source": source["name"],
+        "version": source["version"],
+        "is_part": bool(source.get("identity", {}).get("part")),
+        "fingerprint": dataset.fingerprint,
+        "seconds": dataset.n_samples / dataset.sampling_rate,
+        "n_records": dataset.manifest["n_records"],
+        "n_unlabelled": dataset.n_unlabelled,
+        "splits": {
+            split: {
+                "n_records": len(rows),
+                "n_patients": int(dataset.records["patient_id"].iloc[rows].nunique()),
+                "n_positive": {str(name): int(count) for name, count in dataset.labels.iloc[rows].sum().items()},
+            }
+            for split, rows in positions.items()
+            if len(rows)
+        },
+        "age_quartiles": known.quantile([0.25, 0.5, 0.75]).tolist() if len(known) else None,
+        "n_under_18": int((known < 18).sum()),
+        "sex": {name: int((dataset.records["sex"] == name).sum()) for name in ("female", "male")},
+    }
+
+
+def _describe_training(session: Session) -> dict[str, int | None]:
+    """Return the number of epochs that were run and the best one, as far as the history says."""
+    path, monitor = session.path / "history.csv", "validation_macro_auc"
+    history = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    if monitor not in history:
+        return {"epochs": None, "best_epoch": None}
+    return {"epochs": len(history), "best_epoch": int(history["epoch"].iloc[int(history[monitor].to_numpy().argmax())])}

@@ -1,0 +1,102 @@
+"""The loop that runs a network over batches without gradients, for every prediction and every embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ecgkit.errors import check_choice
+from ecgkit.progress import progress_bar
+from ecgkit.signals.ecg import ECG
+from ecgkit.signals.prepare import Preparation
+
+BATCH = 256
+"""Windows that a network without gradients reads at once."""
+
+PRECISIONS = ("float32", "bfloat16")
+
+Arrays = tuple[NDArray[np.float32], NDArray[np.float32] | None]
+"""Prepared signals ``(records, leads, samples)``, and metadata ``(records, columns)`` of a model that takes them."""
+
+
+def default_device() -> str:
+    """Return ``"cuda"`` where torch finds a GPU, else ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def has_bfloat16(device: str) -> bool:
+    """Return True if the GPU, or the processor (by AVX512-BF16 or AMX), has instructions for bfloat16."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def records_at_once(n_read: int, n_samples: int, *, windows: int = BATCH) -> int:
+    """Return the number of records per batch, for a network that reads ``n_read`` of ``n_samples`` samples at once."""
+    return max(1, windows * n_read // n_samples)
+
+
+def run_batches(
+    model: nn.Module,
+    batches: Iterable[Arrays],
+    call: Callable[[Tensor, Tensor | None], Tensor],
+    *,
+    n_records: int,
+    precision: str = "float32",
+    progress: bool = False,
+) -> NDArray[np.float32]:
+    """Call a function of the network on batches and stack the results.
+
+    Parameters
+    ----------
+    model : Module
+        The network; it is put into evaluation mode and, if there is one, on the GPU.
+    batches : iterable of (signal, metadata)
+        Arrays of float32 ``(records, leads, samples)``, and ``(records, columns)`` or None.
+    call : callable
+        Function of signal and metadata as tensors on the network's device, such as ``model`` itself.
+    n_records : int
+        Number of records in all batches together.
+    precision : {"float32", "bfloat16"}, default "float32"
+        bfloat16 is by autocast: faster where the hardware has it, with about three digits.
+    progress : bool, default False
+        Show a progress bar on standard error.
+
+    Returns
+    -------
+    ndarray of float32, shape (records, ...)
+    """
+    check_choice("precision", precision, PRECISIONS)
+    device = torch.device(default_device())
+    model.eval().to(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    results = []
+    bar = progress_bar(total=n_records, description="reading ECGs", unit="records", shown=progress)
+    with torch.inference_mode(), autocast, bar:
+        for signal, metadata in batches:
+            columns = None if metadata is None else torch.from_numpy(metadata).to(device)
+            results.append(call(torch.from_numpy(signal).to(device), columns).float().cpu().numpy())
+            bar.update(len(signal))
+    return np.concatenate(results)
+
+
+def prepared_batches(
+    ecgs: Sequence[ECG], preparation: Preparation, metadata: NDArray[np.float32] | None
+) -> Iterator[Arrays]:
+    """Prepare ECGs and yield them in batches of neighbours of equal length."""
+    for first in range(0, len(ecgs), BATCH):
+        prepared = [preparation(ecg) for ecg in ecgs[first : first + BATCH]]
+        start = 0
+        for length, group in groupby(prepared, key=lambda signal: signal.shape[1]):
+            signals = list(group)
+            size = records_at_once(preparation.n_samples, length)
+            for i in range(0, len(signals), size):
+                rows = slice(first + start + i, first + start + min(i + size, len(signals)))
+                yield np.stack(signals[i : i + size]), None if metadata is None else metadata[rows]
+            start += len(signals)

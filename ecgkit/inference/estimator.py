@@ -1,0 +1,69 @@
+"""A trained model as a scikit-learn classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.errors import EcgkitError, require
+from ecgkit.inference.loading import load_model
+from ecgkit.inference.predictor import Predictor, check_signals
+
+require("sklearn", "train")
+from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: E402 - only after the line that names the extra
+
+
+class ECGClassifier(ClassifierMixin, BaseEstimator):
+    """A trained model with scikit-learn's interface, for pipelines, cross-validation and metrics.
+
+    Parameters
+    ----------
+    model : str, int, Path or Predictor
+        As for `ecgkit.load_model`, or a loaded model without age and sex.
+    sampling_rate : float
+        Of the signals, in Hz.
+
+    Attributes
+    ----------
+    classes_ : ndarray of str
+        One per column of the probabilities. The problem is multilabel: a record may have several.
+    """
+
+    def __init__(self, model: str | int | Path | Predictor, *, sampling_rate: float) -> None:
+        self.model, self.sampling_rate = model, sampling_rate
+
+    def fit(self, X: ArrayLike, y: object = None) -> ECGClassifier:  # noqa: N803 - scikit-learn's name
+        """Load the model and check the signals; nothing is trained."""
+        del y
+        check_signals(X)
+        self.predictor_ = self.model if isinstance(self.model, Predictor) else load_model(self.model)
+        if self.predictor_.takes_metadata:
+            raise EcgkitError(f"the model {self.predictor_.name} takes age and sex: use ecgkit.load_model")
+        self.classes_: NDArray[np.str_] = np.array(self.predictor_.classes)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
+        """Return the calibrated probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of float, shape (records, 12, samples)
+            In mV.
+
+        Returns
+        -------
+        ndarray of float32, shape (records, classes)
+        """
+        return self._fitted().predict_proba(X, sampling_rate=self.sampling_rate)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
+        """Return 1 where the probability of a class is at least its threshold, else 0; shape (records, classes)."""
+        return self._fitted().predict(X, sampling_rate=self.sampling_rate).astype(np.int64)
+
+    def _fitted(self) -> Predictor:
+        """Return the loaded model; like a fitted one, it needs no call of `fit` in scikit-learn's pipelines."""
+        if not hasattr(self, "predictor_"):
+            raise EcgkitError("the ECGClassifier has no model yet: call fit, which loads it and trains nothing")
+        return self.predictor_

@@ -1,0 +1,82 @@
+"""The untrained model of a configuration."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ecgkit.datasets import Dataset
+from ecgkit.inference.metadata import TargetScale
+from ecgkit.inference.weights import TrainedModel
+from ecgkit.io import file_sha256
+from ecgkit.models import create_model, is_user_file, locate
+from ecgkit.models.user_file import check_model
+from ecgkit.signals.filters import Filters
+from ecgkit.signals.prepare import Preparation
+from ecgkit.stats.folds import TRAIN_FOLDS
+from ecgkit.training.config import TrainingConfig
+from ecgkit.training.data import fit_metadata_scaler, input_samples
+from ecgkit.training.targets import QUANTITIES
+
+
+def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
+    """Create the untrained model of a configuration for a dataset; its weights follow from ``config.seed``.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        The architecture and its options.
+    dataset : Dataset
+        Opened with the label set or the target of the configuration.
+
+    Returns
+    -------
+    TrainedModel
+
+    Raises
+    ------
+    EcgkitError
+        If the architecture has no option of a name, or crops are longer than a record.
+    """
+    scaler = fit_metadata_scaler(dataset) if config.metadata else None
+    preparation = Preparation(
+        sampling_rate=dataset.sampling_rate,
+        n_samples=input_samples(config, dataset),
+        mean=dataset.mean,
+        std=dataset.std,
+        filters=Filters.from_dict(dataset.manifest["filters"]),
+    )
+    keywords = {
+        "n_leads": dataset.signals.shape[1],
+        "n_classes": len(dataset.classes),
+        "n_samples": preparation.n_samples,
+        "sampling_rate": preparation.sampling_rate,
+        "n_metadata": scaler.n_columns if scaler else 0,
+        **config.model_options,
+    }
+    torch.manual_seed(config.seed)
+    model = create_model(config.model, **keywords)
+    name, sha256 = config.model, ""
+    if is_user_file(config.model):
+        check_model(model)
+        file, class_name = locate(config.model)
+        name, sha256 = f"{file.name}:{class_name}", file_sha256(file)
+    return TrainedModel(
+        model=model,
+        name=name,
+        keywords=keywords,
+        classes=dataset.classes,
+        label_set=config.label_set,
+        preparation=preparation,
+        scaler=scaler,
+        target=fit_target_scale(config.target, dataset),
+        sha256=sha256,
+    )
+
+
+def fit_target_scale(target: str, dataset: Dataset) -> TargetScale | None:
+    """Compute mean and standard deviation of a quantity over folds 1-8; None for any other target."""
+    if target not in QUANTITIES:
+        return None
+    values = dataset.labels[target].to_numpy(np.float64)[dataset.folds(*TRAIN_FOLDS)]
+    return TargetScale(target, QUANTITIES[target].unit, float(values.mean()), float(values.std()) or 1.0)
