@@ -37,7 +37,9 @@ def calibrate(fitted: Mapping[str, Any], prob: Floats) -> Floats:
     if method == "identity":
         return prob
     if method == "isotonic":
-        return (1 - STRICTNESS) * np.interp(prob, fitted["x"], fitted["y"]) + STRICTNESS * prob
+        # Only upwards: a step that lies on the edge of a bin, such as 0.2, would otherwise be divided between two.
+        steps = np.interp(prob, fitted["x"], fitted["y"])
+        return steps + prob * np.minimum(STRICTNESS, 1 - steps)
     return expit(fitted["slope"] * clipped_logit(prob) + fitted["intercept"])
 
 
