@@ -13,7 +13,6 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
-import ecgkit
 from ecgkit.cli import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +29,13 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
     return [(info, body) for info, body in found if (info.split() or [""])[0] in languages]
 
 
+def write_titled(page: Path, folder: Path) -> None:
+    """Write the blocks that have a file name into a folder."""
+    for info, body in blocks(page, "python", "toml"):
+        if title := TITLE.search(info):
+            (folder / title["name"]).write_text(body)
+
+
 def commands(page: Path) -> list[list[str]]:
     """Give the calls of ecgkit in a page's blocks, without comments and without the program's name."""
     lines = [line.split("#")[0].split() for _, body in blocks(page, "", "bash", "sh") for line in body.splitlines()]
@@ -40,19 +46,13 @@ def name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.skipif(not hasattr(ecgkit, "list_models"), reason="ecgkit.list_models is missing")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
 def test_the_python_blocks_of_a_page_run_in_their_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    script = []
-    for info, body in blocks(page, "python"):
-        title = TITLE.search(info)
-        if title:
-            (tmp_path / title["name"]).write_text(body)
-        script.append(body)
-    (tmp_path / "page.py").write_text("\n".join(script))
+    write_titled(page, tmp_path)
+    (tmp_path / "page.py").write_text("\n".join(body for _, body in blocks(page, "python")))
     runpy.run_path(str(tmp_path / "page.py"))
     plt.close("all")
 
@@ -74,16 +74,22 @@ def test_the_readme_shows_commands_and_python() -> None:
 
 
 @pytest.mark.slow
-def test_the_readmes_commands_do_what_they_say_as_typed(tmp_path: Path) -> None:
-    script = Path(sys.executable).parent / "ecgkit"
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        ("README.md", ["training_sessions/session_2/DONE", "my_model/weights/best.safetensors"]),
+        ("docs/howto/own_architecture.md", ["training_sessions/session_1/DONE"]),
+    ],
+)
+def test_the_commands_of_a_page_do_what_they_say_as_typed(page: str, made: list[str], tmp_path: Path) -> None:
+    write_titled(ROOT / page, tmp_path)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    calls = [words for words in commands(ROOT / "README.md") if "ptbxl" not in words]
-    for words in calls:
+    script = Path(sys.executable).parent / "ecgkit"
+    for words in [words for words in commands(ROOT / page) if "ptbxl" not in words]:
         call = [str(script), *words, *SMALL.get(words[0], []), "--root", str(tmp_path)]
         result = subprocess.run(call, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
         assert result.returncode == 0, f"{' '.join(words)}: {result.stdout[-2000:]} {result.stderr[-2000:]}"
-    assert (tmp_path / "training_sessions" / "session_2" / "DONE").is_file()
-    assert (tmp_path / "my_model" / "weights" / "best.safetensors").is_file()
+    assert [path for path in made if not (tmp_path / path).is_file()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
