@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure_layers(batch: int, steps: int) -> None:
-    """Measure cells and layers at one length and print them beside the targets."""
+    """Measure cells and layers at one length and print them next to the targets."""
     torch.manual_seed(0)
     signal = torch.randn(batch, steps, WIDTH, requires_grad=True)
     lstm = seconds(step_of(nn.LSTM(WIDTH, WIDTH, batch_first=True), signal))
@@ -73,7 +73,7 @@ def measure_layers(batch: int, steps: int) -> None:
 
 
 def measure_model(batch: int) -> None:
-    """Measure a training step of parallel_xlstm and print it beside the target."""
+    """Measure a training step of parallel_xlstm and print it next to the target."""
     torch.manual_seed(0)
     model = create_model("parallel_xlstm", n_leads=12, n_classes=5, n_samples=1000, sampling_rate=100)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
@@ -103,7 +103,7 @@ def restore(model: nn.Module) -> None:
 
 
 def step_of(module: nn.Module, *inputs: Tensor) -> Callable[[], None]:
-    """Give a function that runs a module forward and backward."""
+    """Return a function that runs a module forward and backward."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
 
     def step() -> None:

@@ -16,7 +16,7 @@ def progress_bar(*, total: int, description: str, unit: str, shown: bool = True)
     total : int
         Number of units to do.
     description, unit : str
-        Description of the work, and its unit.
+        The task, and the unit of its parts.
     shown : bool
         Whether it is shown at all.
 
@@ -28,7 +28,7 @@ def progress_bar(*, total: int, description: str, unit: str, shown: bool = True)
     alive = sys.stderr.isatty()
     file = sys.stderr if alive else _Lines()
     interval = 0.2 if alive else 30.0
-    # with another maxinterval, a slow machine prints lines sooner than mininterval
+    # maxinterval would print lines sooner than mininterval on a slow machine
     return tqdm(
         total=total, desc=description, unit=f" {unit}", disable=not shown, file=file, ascii=not alive,
         mininterval=interval, maxinterval=interval, ncols=None if alive else 90, dynamic_ncols=alive,

@@ -31,7 +31,7 @@ def add_commands(command: AddCommand) -> None:
     def subcommand(name: str, function: Function, text: str) -> argparse.ArgumentParser:
         added = subcommands.add_parser(name, help=text, description=text)
         added.set_defaults(function=function)
-        # What is not set after the subcommand must not undo what was set before it.
+        # An option that is absent after the subcommand must not undo the same option before it.
         add_root(added, default=argparse.SUPPRESS)
         add_options(added, default=argparse.SUPPRESS)
         return added

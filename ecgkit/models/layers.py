@@ -22,7 +22,7 @@ def first_convolution(sampling_rate: int, frame_rate: int) -> tuple[int, int]:
 
 
 def to_frame_rate(sampling_rate: int, frame_rate: int) -> nn.Module:
-    """Average neighbouring samples to bring a signal to about ``frame_rate`` frames per second.
+    """Average neighbouring samples to about ``frame_rate`` frames per second.
 
     For architectures whose kernels have lengths in samples at 100 Hz: a kernel then covers the same milliseconds, and
     the weights have the same shapes, at every sampling rate.

@@ -1,4 +1,4 @@
-"""Bidirectional xLSTM blocks, made of the blocks of the ``xlstm`` package."""
+"""Bidirectional xLSTM blocks, composed of blocks of the ``xlstm`` package."""
 
 from __future__ import annotations
 

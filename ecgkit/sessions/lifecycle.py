@@ -20,7 +20,7 @@ from ecgkit.sessions.environment import record_environment
 from ecgkit.sessions.folder import SESSION_VARIABLE, Session
 
 NEW = "new"
-"""The value of a notebook's parameter ``session`` that starts a new session."""
+"""The value of a notebook's parameter ``session`` for a new session."""
 
 LATEST = "latest"
 """Stands for the newest finished session where a name is expected."""

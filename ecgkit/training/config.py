@@ -1,4 +1,4 @@
-"""What a training is: a frozen dataclass, filled from a model's recipe and from what the user sets."""
+"""The configuration of a training: settings of the user, completed by the model's recipe and by defaults."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ NOT_NEGATIVE = (
 )
 SHARES = ("warm_up", "lead_dropout")
 INPUTS = ("dataset_fingerprint", "model_sha256")
-"""What ``config.json`` holds next to the fields: the fingerprints of what was read."""
+"""Keys of ``config.json`` next to the fields: fingerprints of dataset and model file."""
 FOR_QUANTITIES = {"loss": "mse", "mixup": 0.0}
-"""What a recipe, made for labels, is changed by where the target is a quantity."""
+"""Changes of a recipe, which is chosen for labels, if the target is a quantity."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class TrainingConfig:
         Name of a label set of the dataset (PTB-XL: superclass, subclass, diagnostic, form, rhythm, all); by default its
         first.
     target : str
-        What to train for instead of a label set: age (years), height (cm), weight (kg), sex, or empty.
+        Train for age (years), height (cm), weight (kg) or sex instead of a label set; empty for a label set.
     epochs : int
         Largest number of passes over folds 1-8.
     batch_size : int

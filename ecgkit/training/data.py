@@ -158,7 +158,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
     Raises
     ------
     EcgkitError
-        If dataset or label set is missing, a patient is in two splits, a split is empty, or the crops do not fit.
+        If dataset or label set is missing, a patient is in two splits, a split is empty, or crops are too long.
     """
     with_test = config.test if test is None else test
     dataset = open_dataset(
@@ -174,7 +174,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
 
 
 def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
-    """Return how many samples a model reads at once: those of a crop, or else of a record."""
+    """Return the input length of a model in samples: that of a crop, or of a whole record."""
     if not config.crop_seconds:
         return dataset.n_samples
     n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate

@@ -139,7 +139,7 @@ LOSSES: dict[str, type[nn.Module]] = {
 """Every loss by the name that users give."""
 
 STATISTICS = ("positive_share", "mean", "std")
-"""What a loss takes from the training folds, not from the user."""
+"""Arguments of losses that are computed from the training folds."""
 
 
 def make_loss(
@@ -198,6 +198,6 @@ def resolve_loss_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Refuse an option of a loss that lies outside its range."""
+    """Refuse an option of a loss outside its range."""
     if not low <= value <= high:
         raise EcgkitError(f"the loss's option {name} is {value}: give a number from {low:g} to {high:g}")

@@ -120,7 +120,7 @@ def run(
     Raises
     ------
     EcgkitError
-        If an argument does not fit (before the first step starts), or a step fails.
+        If an argument is refused (before the first step starts), or a step fails.
     """
     root = paths.resolve_root(root)
     check_models(models, jobs=jobs)

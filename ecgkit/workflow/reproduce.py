@@ -290,7 +290,7 @@ def outside_interval(before: dict[str, Any], after: dict[str, Any]) -> list[str]
 def surroundings(original: Session, new: Session) -> list[str]:
     """Return one line per difference of processor, threads, packages and GPU, and one if a GPU was used."""
     before, after = sessions.read_environment(original), sessions.read_environment(new)
-    # What is not recorded is not compared, except for the threads, without which nothing can be promised.
+    # Values that are not recorded are not compared, except for the threads, without which nothing can be promised.
     keys = [key for key in SURROUNDINGS if key in before or key == "threads"]
     old, now = ({key: data.get(key) for key in keys} for data in (before, after))
     lines = [line for line in sessions.describe_differences(old, now) if not line.startswith(IGNORED)]

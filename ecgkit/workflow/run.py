@@ -73,7 +73,7 @@ def start(step: str, *, root: str | Path | None = None, session: str = NEW, **se
     Raises
     ------
     EcgkitError
-        If a setting is unknown or does not fit, or the session does not fit the configuration.
+        If a setting is unknown or refused, or the session has another configuration.
     """
     chosen, folder = STEPS[step], paths.resolve_root(root)
     config = chosen.resolve(folder, settings)
@@ -138,7 +138,7 @@ def run_step(
     Raises
     ------
     EcgkitError
-        If a setting is unknown or does not fit, or the notebook fails.
+        If a setting is unknown or refused, or the notebook fails.
     """
     chosen, folder = STEPS[step], paths.resolve_root(root)
     config = chosen.resolve(folder, settings)

@@ -106,7 +106,7 @@ def run_notebook(
     ------
     EcgkitError
         If the notebook does not take a parameter, a cell fails (its one-line message is passed on), or the notebook
-        ended before its last cell. What was executed is then next to the folder as ``FOLDER.failed.ipynb``.
+        ended before its last cell. The cells executed so far are then next to the folder as ``FOLDER.failed.ipynb``.
     """
     parameters = split_parameters(notebook, values)
     # Next to the folder, not in it: a dataset's folder only appears when it is complete.

@@ -88,7 +88,7 @@ def open_study(
     folder : Path
         Its folder.
     about : dict
-        What is varied around which configuration, as JSON data.
+        The space and the configuration around it, as JSON data.
     shared : bool
         Whether several processes run its trials: they then give signs of life.
     study_name : str, optional
@@ -260,7 +260,7 @@ def plan_search(root: Path, *, study: str | None = None, space: str | Path | Non
     root : Path
         The folder of data sets and sessions.
     study : str, optional
-        Name of the study; by default made of model, dataset and label set.
+        Name of the study; by default model, dataset and label set.
     space : str or Path, optional
         A TOML file, see `ecgkit.workflow.space.read_space`; by default the space that ships.
     **settings
@@ -273,7 +273,7 @@ def plan_search(root: Path, *, study: str | None = None, space: str | Path | Non
     Raises
     ------
     EcgkitError
-        If a name is unknown or a value does not fit.
+        If a name is unknown or a value is refused.
     """
     from ecgkit.workflow.space import read_space
 
@@ -291,7 +291,7 @@ def run_search(search: Search, *, trials: int, timeout: float | None = None) -> 
     Parameters
     ----------
     search : Search
-        What is searched.
+        The search.
     trials : int
         Trials that the study has in the end, those of earlier calls and of other processes included.
     timeout : float, optional
@@ -319,7 +319,7 @@ def run_search(search: Search, *, trials: int, timeout: float | None = None) -> 
         import optuna
         from optuna.study import MaxTrialsCallback
 
-        # The learning rate rises first: the first third of the epochs says little about the last one.
+        # The learning rate rises first: the first third of the epochs does not predict the last one.
         pruner = optuna.pruners.MedianPruner(n_startup_trials=START_UP, n_warmup_steps=search.config.epochs // 3 + 1)
         study = open_study(search.folder, search.about, shared=True, pruner=pruner)
         # Another seed for each call: a resumed search would suggest its first values again.
@@ -339,7 +339,7 @@ def run_search(search: Search, *, trials: int, timeout: float | None = None) -> 
 
 
 def enqueue_recipe(study: optuna.Study, search: Search) -> None:
-    """Let the recipe itself be the first trial, so that a search shows whether it is any better."""
+    """Let the recipe itself be the first trial, so that a search shows its gain over the recipe."""
     from ecgkit.workflow.space import position_of
 
     recipe = position_of(search.config, search.space)
@@ -420,7 +420,7 @@ def short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-# A sweep: values are listed in a file, and each training is a session of its own.
+# A sweep: values are listed in a file, and each training is a session.
 
 
 @dataclass(frozen=True)
@@ -507,7 +507,7 @@ def check_sweep(sweep: Sweep, root: Path, *, test: bool) -> list[dict[str, Any]]
     Raises
     ------
     EcgkitError
-        Naming the run, if a setting is unknown or does not fit, or two runs are the same.
+        Naming the run, if a setting is unknown or refused, or two runs are the same.
     """
     configs: list[dict[str, Any]] = []
     for number, run in enumerate(sweep.runs, start=1):
@@ -524,14 +524,14 @@ def check_sweep(sweep: Sweep, root: Path, *, test: bool) -> list[dict[str, Any]]
 def run_sweep(
     root: Path, sweep: Sweep, *, jobs: int | None = None, scheduler: str | None = None, test: bool = False
 ) -> pd.DataFrame:
-    """Train what is not finished yet, each run in a session of its own.
+    """Train what is not finished yet, each run in its own session.
 
     Parameters
     ----------
     root : Path
         The folder of data sets and sessions.
     sweep : Sweep
-        What is trained.
+        The sweep.
     jobs : int, optional
         Number of trainings at the same time, each with its share of the cores; by default one.
     scheduler : str, optional
@@ -547,7 +547,7 @@ def run_sweep(
     Raises
     ------
     EcgkitError
-        If a run does not fit (before the first one starts), another process runs this sweep, or there is no scheduler.
+        If a run is refused (before the first one starts), another process runs this sweep, or there is no scheduler.
     """
     root = paths.resolve_root(root)
     if jobs is not None and jobs < 1:
@@ -610,13 +610,13 @@ def train_all(
             running[submit(executor, root, config)] = (trial, number)
         for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
             trial, number = running.pop(future)
-            tell(study, trial, future)
+            record_result(study, trial, future)
             table = write_table(folder, study).set_index("trial")
             row = table.loc[trial.number]
             values = " ".join(f"{name}={short(sweep.runs[number].get(name))}" for name in sweep.varying)
             auc = f"fold 9 macro AUC {row['fold_9_macro_auc']:.4f}"
-            said = row.get("error") or f"{row.get('session')}  {auc}"
-            report(f"{number + 1}/{len(configs)}  {row['state']}  {values}  {said}")
+            result = row.get("error") or f"{row.get('session')}  {auc}"
+            report(f"{number + 1}/{len(configs)}  {row['state']}  {values}  {result}")
 
 
 def submit(executor: Executor, root: Path, config: dict[str, Any]) -> Future[tuple[str, float | None]]:
@@ -630,7 +630,7 @@ def submit(executor: Executor, root: Path, config: dict[str, Any]) -> Future[tup
 
 
 def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float | None]:
-    """Train in a session of its own, or find a finished one; return its name and its macro AUC on fold 9."""
+    """Train in a new session, or find a finished one; return its name and its macro AUC on fold 9."""
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
         outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
@@ -639,8 +639,8 @@ def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float | None]:
     return outcome.path.name, table.get("auc", table.get("r2"))["value"]
 
 
-def tell(study: optuna.Study, trial: optuna.Trial, future: Future[tuple[str, float | None]]) -> None:
-    """Tell the study what came of a run."""
+def record_result(study: optuna.Study, trial: optuna.Trial, future: Future[tuple[str, float | None]]) -> None:
+    """Record the result of a run in the study."""
     import optuna
 
     try:

@@ -130,7 +130,7 @@ def test_flags_are_read_without_torch(arguments: list[str]) -> None:
 
 
 def test_every_field_is_a_flag_with_its_documentation() -> None:
-    commands = words_of(make_parser(), "command")
+    commands = subcommands_of(make_parser(), "command")
     for name in ("preprocess", "train", "probe", "explain", "compare"):
         text = " ".join(commands[name].format_help().split())
         for parameter in parameters_of(STEPS[name].config_class).values():
@@ -147,17 +147,17 @@ def test_dictionaries_are_pairs_or_json() -> None:
 
 
 def test_every_command_takes_a_root() -> None:
-    commands = words_of(make_parser(), "command")
+    commands = subcommands_of(make_parser(), "command")
     chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
     feature_space = {"embed", "probe-epochs", "similar"}
     others = {"evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model", "explain"}
     assert set(commands) == chain | feature_space | others
-    words = words_of(commands["sessions"], "subcommand")
-    assert set(words) == {"list", "show", "diff", "delete"}
-    assert all("--root" in command.format_help() for command in [*commands.values(), *words.values()])
+    subcommands = subcommands_of(commands["sessions"], "subcommand")
+    assert set(subcommands) == {"list", "show", "diff", "delete"}
+    assert all("--root" in command.format_help() for command in [*commands.values(), *subcommands.values()])
 
 
-def words_of(parser: argparse.ArgumentParser, name: str) -> dict[str, argparse.ArgumentParser]:
+def subcommands_of(parser: argparse.ArgumentParser, name: str) -> dict[str, argparse.ArgumentParser]:
     return next(action for action in parser._actions if action.dest == name).choices
 
 
@@ -174,7 +174,7 @@ def test_a_download_prints_the_folder_last(tmp_path: Path, capsys: pytest.Captur
 
 
 class TestTheChainOffersTheDownload:
-    """On a terminal it asks; elsewhere it says the command, and never downloads unasked."""
+    """On a terminal it asks; elsewhere it names the command, and never downloads unasked."""
 
     @pytest.fixture
     def downloads(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
@@ -184,7 +184,7 @@ class TestTheChainOffersTheDownload:
 
     @pytest.fixture
     def terminal(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """Give what was asked; the last element is the answer to the next question."""
+        """Return the questions; the last element is the answer to the next question."""
         asked = ["y"]
         monkeypatch.setattr("ecgkit.cli.data.on_terminal", lambda: True)
         monkeypatch.setattr("builtins.input", lambda text: asked.insert(0, text) or asked[-1])
@@ -215,7 +215,7 @@ class TestTheChainOffersTheDownload:
 
     @pytest.fixture
     def on_a_real_terminal(self):
-        """Give a function that types into the terminal of a command, and tells how it ended and what it said."""
+        """Return a function that types into the terminal of a command, and returns its exit code and output."""
         pty = pytest.importorskip("pty")
 
         def run(command: list[str | Path], typed: bytes) -> tuple[int, str]:
@@ -319,7 +319,7 @@ def test_sessions_as_json_is_nothing_but_json(tmp_path: Path, capsys: pytest.Cap
 
 
 class TestSessions:
-    """Two trainings, a probe of the first, and what is said of them; --json is nothing but JSON."""
+    """Two trainings, a probe of the first, and how they are described; --json prints nothing else."""
 
     @pytest.fixture
     def root(self, tmp_path: Path) -> Path:
@@ -340,11 +340,11 @@ class TestSessions:
     def say(self, root: Path, capsys: pytest.CaptureFixture[str]):
         """Run a command and give what it prints, or read it as JSON."""
 
-        def call(*words: str) -> object:
-            assert main(["sessions", *words, "--root", str(root)]) == 0
+        def call(*arguments: str) -> object:
+            assert main(["sessions", *arguments, "--root", str(root)]) == 0
             output = capsys.readouterr()
             assert output.err == ""
-            return json.loads(output.out) if "--json" in words else output.out
+            return json.loads(output.out) if "--json" in arguments else output.out
 
         return call
 
@@ -373,8 +373,8 @@ class TestSessions:
         text = say("show", "session_1")
         assert re.search(r"^  model_options\.dropout +0\.3$", text, re.MULTILINE)
         assert "probes: probe_training_sessions/session_1" in text
-        for words in (["probe_training_sessions/session_1"], ["1", "--kind", "probe"]):
-            probe = say("show", *words, "--json")
+        for arguments in (["probe_training_sessions/session_1"], ["1", "--kind", "probe"]):
+            probe = say("show", *arguments, "--json")
             assert probe["training_session"] == "session_1"
             assert probe["metrics"] == {"age": {"fold_10": {"probe": {"r2": {"value": 0.4}}}}}
 

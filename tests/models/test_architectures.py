@@ -1,4 +1,4 @@
-"""What makes each architecture the one that its name says: sizes, layers, and how rates and lengths are met."""
+"""Properties of each architecture: sizes, layers, and the handling of sampling rates and lengths."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def signal() -> Tensor:
 
 
 def run(model: nn.Module, signal: Tensor) -> list[Tensor]:
-    """Give the output and the gradients of the input and of all parameters."""
+    """Return the output and the gradients of the input and of all parameters."""
     leaf = signal.clone().requires_grad_()
     output = model(leaf)
     weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(2))
@@ -143,7 +143,7 @@ def test_exports_for_any_batch_and_length(upstream: nn.Module, signal: Tensor) -
 
 
 def types_of_cells(model: nn.Module, dtype: torch.dtype) -> list[torch.dtype]:
-    """Say of what type the results of both cells are, for inputs of one type."""
+    """Return the types of both cells' results for inputs of one type."""
     of_mlstm = model.blocks[0].xlstm.mlstm_cell(*torch.randn(3, 2, 5, 64).to(dtype).unbind())
     of_slstm, state = model.blocks[1].xlstm.slstm_cell(torch.randn(2, 5, 64).to(dtype))
     return [of_mlstm.dtype, of_slstm.dtype, state.dtype]

@@ -1,4 +1,4 @@
-"""The chunkwise mLSTM gives what upstream's parallel form gives, forward and backward."""
+"""The chunkwise mLSTM equals upstream's parallel form, forward and backward."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def upstream(queries: Tensor, keys: Tensor, values: Tensor, gate_in: Tensor, gat
 
 
 def run(function, arguments: list[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """Give outputs and the gradients of all arguments."""
+    """Return outputs and the gradients of all arguments."""
     leaves = [tensor.detach().to(dtype).requires_grad_() for tensor in arguments]
     outputs = function(*leaves)
     weights = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(5))
@@ -37,7 +37,7 @@ def run(function, arguments: list[Tensor], dtype: torch.dtype = torch.float32) -
 
 
 def worst(ours: list[Tensor], theirs: list[Tensor]) -> list[float]:
-    """Give the largest difference of each tensor, relative to its largest value if that is more than nothing."""
+    """Return the largest difference of each tensor, relative to its largest value if that is not zero."""
     pairs = zip(ours, theirs, strict=True)
     return [float((mine - reference).abs().max() / (reference.abs().max() + 1e-2)) for mine, reference in pairs]
 

@@ -42,7 +42,7 @@ def upstream(inputs: Tensor, states: Tensor, recurrent: Tensor, bias: Tensor) ->
 
 
 def run(function, arguments: list[Tensor], **keywords: str) -> list[Tensor]:
-    """Give outputs, last states and the gradients of all arguments."""
+    """Return outputs, last states and the gradients of all arguments."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in arguments]
     outputs, last = function(*leaves, **keywords)
     generator = torch.Generator().manual_seed(5)

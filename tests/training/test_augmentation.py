@@ -1,4 +1,4 @@
-"""Augmentation changes what it says, by as much as it says."""
+"""Each augmentation changes what its parameter names, by the amount of the parameter."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_crop_of_the_whole_record_is_the_record() -> None:
 
 def test_mixup_mixes_signal_labels_and_metadata_by_the_same_shares() -> None:
     n = 64
-    labels = torch.eye(n)  # the labels of each record say who went into the mixture
+    labels = torch.eye(n)  # the labels of a record show which records were mixed
     before, metadata = signal(), torch.randn(n, 4, generator=generator())
     mixed, weights, mixed_metadata = mix(before, labels, metadata, 0.4, np.random.default_rng(0))
     torch.testing.assert_close(weights.sum(dim=1), torch.ones(n))

@@ -1,4 +1,4 @@
-"""Configurations: defaults, recipe, settings, in this order; what does not fit is refused by name."""
+"""Configurations: defaults, recipe, settings, in this order; what is not allowed is refused by name."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_recipe_that_is_not_made_of_tables_is_refused(text: bytes, message: st
         ({"optimiser": "sgd"}, "'optimiser'"),
     ],
 )
-def test_what_does_not_fit_is_named(settings: dict[str, object], message: str) -> None:
+def test_what_is_not_allowed_is_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
         configure(**({"dataset": "x", "model": "resnet1d"} | settings))
 

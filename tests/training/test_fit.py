@@ -57,7 +57,7 @@ def make_config(model: str, **settings: object) -> TrainingConfig:
 
 @pytest.fixture(scope="module")
 def few_records(demo_dataset: Dataset) -> Dataset:
-    """Give folds 1 to 3, 9 and 10 of the demo: two steps an epoch where a batch holds 32 records."""
+    """Return folds 1 to 3, 9 and 10 of the demo: two steps per epoch with 32 records per batch."""
     return open_dataset(demo_dataset.path, label_set="superclass", folds=(1, 2, 3, 9, 10))
 
 
@@ -265,9 +265,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(demo_dataset: Dataset, tmp_pa
         safetensors.torch.save_file(changed, tmp_path / "changed.safetensors", facts)
         with pytest.raises(EcgkitError, match=message):
             load_weights(tmp_path / "changed.safetensors")
-    safetensors.torch.save_file(tensors, tmp_path / "foreign.safetensors", {"format": "pt"})
+    safetensors.torch.save_file(tensors, tmp_path / "other.safetensors", {"format": "pt"})
     with pytest.raises(EcgkitError, match="does not hold weights of ecgkit"):
-        load_weights(tmp_path / "foreign.safetensors")
+        load_weights(tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(path.read_bytes()[:100])
     with pytest.raises(EcgkitError, match="cannot read the weights"):
         load_weights(tmp_path / "broken.safetensors")

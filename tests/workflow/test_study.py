@@ -225,7 +225,7 @@ class TestSearch:
 
 
 class TestSweep:
-    """A sweep trains each run in its own session, with fold 10 closed unless asked for."""
+    """A sweep trains each run in its own session, with fold 10 closed by default."""
 
     @pytest.fixture
     def notebook(self, monkeypatch: pytest.MonkeyPatch) -> dict[int, BaseException]:

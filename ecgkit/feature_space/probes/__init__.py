@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, probe_epochs, probe_layers, with_all_layers
 from ecgkit.feature_space.probes.fit import ProbeResult, fit_probes
+from ecgkit.feature_space.probes.linear import ALPHAS
 from ecgkit.feature_space.probes.report import (
     probe_figures,
     probe_summary,
@@ -28,6 +29,7 @@ from ecgkit.feature_space.probes.task import check_probeable, probeable
 __all__ = [
     "AGE",
     "ALL_TOGETHER",
+    "ALPHAS",
     "BMI",
     "HEART_RATE",
     "HEIGHT",

@@ -1,4 +1,4 @@
-"""What the operator of sLSTM and its compiled kernels agree on."""
+"""Memory layout shared by the operator of sLSTM and its compiled kernels."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def weigh(gate_in: Tensor, gate_forget: Tensor, state: State | None, width: int)
 
 
 class State(NamedTuple):
-    """What is passed from chunk to chunk, for all heads; None before the first."""
+    """The state passed from chunk to chunk, for all heads; None before the first."""
 
     memory: Tensor
     normaliser: Tensor
