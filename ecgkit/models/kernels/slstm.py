@@ -166,7 +166,6 @@ def differentiate(
 slstm_fused.register_autograd(differentiate, setup_context=keep_for_backward)
 
 
-@torch.compiler.assume_constant_result
 def numba_problem() -> str:
     """Return the reason why numba cannot be used, or an empty string."""
     return find_numba_problem()
@@ -184,3 +183,7 @@ def find_numba_problem() -> str:
         return "numba is not installed" if missing else f"numba cannot be imported: {error}"
     settings: Any = numba.config
     return "numba's compiler is switched off" if settings.DISABLE_JIT else ""
+
+
+# What torch.compiler.assume_constant_result does, without its import of the whole compiler, which takes seconds.
+numba_problem._dynamo_marked_constant = True  # type: ignore[attr-defined]
