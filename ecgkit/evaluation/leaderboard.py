@@ -182,7 +182,7 @@ def _read(session: Session) -> _Entry:
     if missing := [key for key in ("model", "dataset", *SAME) if key not in config]:
         raise EcgkitError(f"its config.json has no {missing[0]!r}; train it again")
     try:
-        if "fold_10" not in results:
+        if "fold_9" in results and "fold_10" not in results:
             raise EcgkitError(f'fold 10 has not been evaluated; run "ecgkit evaluate {session.name}"')
         if "macro" not in results["fold_9"]:
             raise EcgkitError(f"it predicts {next(iter(results['fold_9']))}, which has no AUC")

@@ -32,7 +32,7 @@ def few_scores() -> FoldScores:
 def test_cooccurrence_is_the_share_of_the_records_of_the_row() -> None:
     scores = make_scores()
     tables = cooccurrence_tables(scores, LIMITS)
-    decided = scores.prob >= [LIMITS[name] for name in CLASSES]
+    decided = scores.require_calibrated() >= [LIMITS[name] for name in CLASSES]
     for key, labels in (("truth", scores.y_true), ("predicted", decided)):
         for i, row in enumerate(CLASSES):
             for j, column in enumerate(CLASSES):
@@ -80,7 +80,7 @@ def test_no_mistake_that_is_left_out_is_worse_than_one_that_is_named() -> None:
     scores = make_scores()
     table = confident_mistakes(scores, LIMITS, n=20)
     assert scores.calibrated is not None
-    wrong = scores.y_true != (scores.prob >= [LIMITS[name] for name in CLASSES])
+    wrong = scores.y_true != (scores.calibrated >= [LIMITS[name] for name in CLASSES])
     surprise = np.where(wrong, np.abs(scores.calibrated - scores.y_true), 0.0).max(axis=1)
     columns = [CLASSES.index(name) for name in table["class"]]
     assert wrong[table["position"], columns].all()
@@ -90,7 +90,7 @@ def test_no_mistake_that_is_left_out_is_worse_than_one_that_is_named() -> None:
 
 def test_a_model_without_mistakes_has_an_empty_table() -> None:
     scores = few_scores()
-    table = confident_mistakes(replace(scores, prob=scores.y_true.astype(float)), LIMITS)
+    table = confident_mistakes(replace(scores, calibrated=scores.y_true.astype(float)), LIMITS)
     assert table.empty
     assert list(table) == ["position", "class", "kind", "calibrated", "true_labels", "predicted_labels"]
 
@@ -101,7 +101,7 @@ def test_examples_lie_below_at_and_above_the_threshold() -> None:
     assert table["place"].tolist() == ["below", "at", "above"] * 3
     assert (table["record_id"] == 1000 + table["position"]).all()
     for i, name in enumerate(CLASSES):
-        prob, limit = scores.prob[:, i], LIMITS[name]
+        prob, limit = scores.require_calibrated()[:, i], LIMITS[name]
         below, at, above = table.loc[table["class"] == name, "position"]
         others = np.delete(prob, at)
         assert np.abs(logit(prob) - logit(limit)).argmin() == at
@@ -110,7 +110,7 @@ def test_examples_lie_below_at_and_above_the_threshold() -> None:
     rows = table["position"].to_numpy()
     columns = np.repeat(np.arange(3), 3)
     assert (table["is_true"] == scores.y_true[rows, columns]).all()
-    assert (table["prob"] == scores.prob[rows, columns]).all()
+    assert (table["calibrated"] == scores.require_calibrated()[rows, columns]).all()
 
 
 def test_a_side_without_records_has_no_example() -> None:

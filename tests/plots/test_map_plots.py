@@ -61,11 +61,11 @@ def test_map_grid_colours_each_class_and_counts_it(points) -> None:
     assert figure.axes[0].get_xlabel() == "UMAP 1"
 
 
-def test_map_grid_draws_the_commonest_of_many_classes(points) -> None:
+def test_map_grid_draws_the_most_frequent_of_many_classes(points) -> None:
     labels = pd.DataFrame({f"C{i}": np.arange(N) <= i for i in range(20)})
     figure = plots.map_grid(points, labels, title="All statements")
     assert len(figure.axes) == 12
-    assert figure.get_suptitle() == "All statements (the 12 commonest of 20 classes)"
+    assert figure.get_suptitle() == "All statements (the 12 most frequent of 20 classes)"
 
 
 def test_points_lie_in_a_random_order_so_that_no_group_covers_another(points) -> None:

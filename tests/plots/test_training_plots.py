@@ -53,5 +53,5 @@ def test_what_is_no_history_is_refused() -> None:
         history(make_history([]))
     with pytest.raises(EcgkitError, match="no column 'train_loss'"):
         history(make_history([0.8]).drop(columns="train_loss"))
-    with pytest.raises(EcgkitError, match="epoch 9 is not in the history: give one from 1 to 2"):
+    with pytest.raises(EcgkitError, match="epoch 9 .* 1 to 2"):
         history(make_history([0.8, 0.9]), best_epoch=9)

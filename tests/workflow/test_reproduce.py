@@ -253,7 +253,7 @@ def test_elsewhere_the_macro_auc_lies_in_the_recorded_interval(
 
     runs.append(lambda session: elsewhere(session, auc["low"]))
     assert call(copied) == 0
-    assert "not as it was: processor: " in capsys.readouterr().out
+    assert "processor" in capsys.readouterr().out
     runs.append(lambda session: elsewhere(session, auc["low"] - 1e-4))
     assert call(copied) == 1
     assert "the macro AUC of fold 10 is" in capsys.readouterr().err
