@@ -412,7 +412,7 @@ def test_the_record_of_an_address_is_selected(tables, tmp_path) -> None:
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]
         command = ["chromium", *options, f"--user-data-dir={tmp_path / 'profile'}", f"{path.as_uri()}#record={record}"]
         opened = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        assert f'<section id="pinned" aria-live="polite"><h2>{heading}</h2>' in opened.stdout
+        assert re.search(rf'<section id="selected"[^>]*><h2[^>]*>{re.escape(heading)}</h2>', opened.stdout)
 
 
 @pytest.mark.parametrize(

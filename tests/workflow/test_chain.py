@@ -31,6 +31,7 @@ SESSION_FILES = {
     "figures",
     "history.csv",
     "metrics.json",
+    "model_card.md",
     "notes.txt",
     "predictions.parquet",
     "report.html",
