@@ -406,6 +406,9 @@ def contents(folder: Path) -> dict[str, object]:
         elif path.suffix == ".safetensors":  # whose metadata come in any order
             with safetensors.safe_open(path, "numpy") as file:
                 found[name] = [file.metadata(), {key: file.get_tensor(key).tobytes() for key in file.keys()}]  # noqa: SIM118
+        elif path.name == "model_card.md":  # with a checksum of the weights' file
+            lines = path.read_text().splitlines()
+            found[name] = [line for line in lines if not line.startswith("SHA-256 of the weights")]
         elif path.name == "study.json":
             found[name] = path.read_text().replace(str(folder.parent), "")
         else:
