@@ -98,24 +98,20 @@ def check_settings(config: type, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Parameters
     ----------
-        config : type
-            The configuration class.
-        settings : mapping
-            Values by the names of fields.
+    config : type
+        The configuration class.
+    settings : mapping
+        Values by the names of fields.
 
     Returns
     -------
-        dict
-    <<<<<<< HEAD
-            The settings, with numbers of the fields' types: ``"3e-4"``, as YAML reads it, becomes a float.
-    =======
-            The values, with numbers of the fields' types: ``"3e-4"``, as YAML reads it, becomes a float.
-    >>>>>>> main
+    dict
+        The values, with numbers of the fields' types: ``"3e-4"``, as YAML reads it, becomes a float.
 
     Raises
     ------
-        EcgkitError
-            If there is no such field, or a value is not of its type.
+    EcgkitError
+        If there is no such field, or a value is not of its type.
     """
     known = parameters_of(config)
     if unknown := sorted(settings.keys() - known.keys()):

@@ -52,24 +52,20 @@ class Step:
 
         Parameters
         ----------
-                root : Path
-                    The folder of data sets and sessions.
-                settings : mapping
-                    Values by the names of the configuration's fields; None leaves a field unset.
+        root : Path
+            The folder of data sets and sessions.
+        settings : mapping
+            Values by the names of the configuration's fields; None leaves a field unset.
 
         Returns
         -------
-                object
-                    An instance of `config_class`.
+        object
+            An instance of `config_class`.
 
         Raises
         ------
-                EcgkitError
-        <<<<<<< HEAD
-                    If there is no such field, or a value is refused.
-        =======
-                    If there is no such field, or a value is invalid.
-        >>>>>>> main
+        EcgkitError
+            If there is no such field, or a value is invalid.
         """
         return self.config_class.resolve(root, **check_settings(self.config_class, settings))
 
