@@ -53,7 +53,8 @@ class CsvTable:
             with path.open(encoding="utf-8-sig", newline="") as text:
                 header = next(csv.reader(text), [])
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # rows with more fields than the header has
+                # Rows with more fields than the header has would be cut.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
                 self.rows = pd.read_csv(
                     path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig", index_col=False
                 )
