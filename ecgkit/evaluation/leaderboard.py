@@ -19,6 +19,7 @@ from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import align, class_names, session_predictions
 from ecgkit.evaluation.config import ENSEMBLE, SAME
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
@@ -178,7 +179,7 @@ def _comparable(sessions: Sequence[Session], wanted: Mapping[str, str]) -> tuple
 def _read(session: Session) -> _Entry:
     """Read one session; it must be finished and evaluated on fold 10."""
     predictions = session_predictions(session)
-    config, results = session.config, session.read_json("metrics.json")
+    config, results = session.config, read_metrics(session)
     if missing := [key for key in ("model", "dataset", *SAME) if key not in config]:
         raise EcgkitError(f"its config.json has no {missing[0]!r}; train it again")
     try:

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.figures import ReportContent, draw_figures
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import calibration_summary
 from ecgkit.stats.labels import SHOWN_METRICS, SUPERCLASSES, format_interval, metric_name
@@ -87,14 +88,15 @@ def write_page(
     if results is None:
         if not (session.path / "metrics.json").is_file():
             raise EcgkitError(f"{session.path} has no metrics.json: finish the session first")
-        results = session.read_json("metrics.json")
+        results = read_metrics(session)
     content = ReportContent(session, results, data)
     captions = draw_figures(content, redraw=redraw)
     environment = html_environment("ecgkit.evaluation")
     environment.filters |= {"number": number, "entry": format_interval, "metric": metric_name, "cell": cell}
+    files = {f"figures/{name}.png": caption for name, caption in captions.items()}
     figures = [
-        {"caption": caption, "file": f"figures/{name}.png", "data": base64.b64encode(_figure(session, name).read_bytes()).decode()}
-        for name, caption in captions.items()
+        {"caption": caption, "file": file, "data": base64.b64encode((session.path / file).read_bytes()).decode()}
+        for file, caption in files.items()
     ]
     page = environment.get_template(PAGE).render(**_values(content), figures=figures)
     return session.write_text(PAGE, page)
@@ -109,11 +111,6 @@ def cell(entry: Mapping[str, float | None]) -> Markup:
     """Format a number with its interval below it, so that a table of eight metrics fits a page."""
     value, _, interval = format_interval(entry).partition(" (")
     return Markup("{}<small>{}</small>").format(value, interval.rstrip(")")) if interval else escape(value)
-
-
-def _figure(session: Session, name: str) -> Path:
-    """Return the path of a figure."""
-    return session.path / "figures" / f"{name}.png"
 
 
 def _values(content: ReportContent) -> dict[str, Any]:

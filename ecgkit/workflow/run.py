@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from ecgkit import paths, sessions
 from ecgkit.errors import printable
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.sessions import NEW, Session
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, Step, recorded
@@ -174,7 +175,7 @@ def claim_session(
 def open_test_fold(step: Step, root: Path, values: dict[str, Any]) -> Session | None:
     """Return a finished training that differs only in that fold 10 was closed, evaluated on it now if it was not."""
     closed = sessions.find_finished(step.kind, root, values | {"test": False})
-    if closed and "fold_10" not in closed.read_json("metrics.json"):
+    if closed and "fold_10" not in read_metrics(closed):
         from ecgkit import evaluation
 
         evaluation.evaluate_test_fold(closed, root)
