@@ -154,7 +154,7 @@ def test_what_cannot_be_compared_is_left_out_with_a_sentence(tmp_path: Path) -> 
         "its dataset is ptbxl_500hz, that of session_8 is ptbxl",
         "its label_set is diagnostic, that of session_8 is superclass",
         "its min_records is 20, that of session_8 is 0",
-        "its metrics.json has no 'fold_9'",
+        "metrics.json: version is missing",
         "of the 200 records of fold 9 in session_8, 2 are missing from session_7",
     ]
     assert len(board.left_out) == len(reasons)
