@@ -66,7 +66,9 @@ def _check_items(path: Path, items: list[zipfile.ZipInfo]) -> None:
     size = sum(item.file_size for item in items)
     check_size(size, LARGEST, "the zip, unpacked,")
     if size > 2**20 and size > HIGHEST_RATIO * path.stat().st_size:
-        raise UnreadableRecordError(f"the zip is {size // max(1, path.stat().st_size)} times as large unpacked: no ECG is")
+        raise UnreadableRecordError(
+            f"the zip is {size // max(1, path.stat().st_size)} times as large unpacked: no ECG is"
+        )
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:

@@ -42,7 +42,9 @@ def read_npz(path: Path, hints: Hints) -> Signals:
         leads = [name for name, array in arrays.items() if standard_name(name) in LEADS and array.ndim == 1]
         if not leads:
             raise UnreadableRecordError(f"the archive has no signal: it has {', '.join(arrays)[:200] or 'nothing'}")
-        found = from_columns([_numbers(arrays[name]) for name in leads], leads, units=[unit or ""] * len(leads), rate=rate)
+        found = from_columns(
+            [_numbers(arrays[name]) for name in leads], leads, units=[unit or ""] * len(leads), rate=rate
+        )
     else:
         names = next((arrays[name] for name in KEYS["leads"] if name in arrays), None)
         given = None if names is None else tuple(standard_name(str(name)) for name in names.ravel())
@@ -59,7 +61,7 @@ def read_npz(path: Path, hints: Hints) -> Signals:
     )
 
 
-def read_parquet(path: Path, hints: Hints) -> Signals:
+def read_parquet(path: Path, _hints: Hints) -> Signals:
     """Read a table with one column per lead."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -112,7 +114,9 @@ def from_array(array: np.ndarray, hints: Hints) -> Signals:
     if len(values) != n_leads:
         values = values.T
     if len(values) != n_leads or len(values) > 64:
-        raise EcgkitError(f"an array of shape {array.shape} does not have {n_leads} leads: give leads=, one name for each")
+        raise EcgkitError(
+            f"an array of shape {array.shape} does not have {n_leads} leads: give leads=, one name for each"
+        )
     return Signals(tuple(values), ("",) * len(values), ("",) * len(values), (None,) * len(values))
 
 
@@ -121,9 +125,11 @@ def choose_record(array: Any, record: str | int | None, ids: np.ndarray | None =
     n_records = array.shape[0]
     if record is None:
         if n_records != 1:
-            raise EcgkitError(f"the file has {n_records:,} records: give record=, the position from 0 or the identifier")
+            raise EcgkitError(
+                f"the file has {n_records:,} records: give record=, the position from 0 or the identifier"
+            )
         return np.asarray(array[0])
-    found = [] if ids is None else np.flatnonzero(ids.astype(str) == str(record))
+    found: Any = [] if ids is None else np.flatnonzero(ids.astype(str) == str(record))
     try:
         position = int(found[0]) if len(found) else int(record)
     except ValueError:

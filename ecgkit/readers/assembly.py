@@ -49,7 +49,9 @@ def to_ecg(found: Signals, hints: Hints) -> ECG:
     rows = [row for row, name in enumerate(found.names) if name in LEADS]
     if not rows:
         if found.signals and not any(found.names):
-            raise EcgkitError(f"the file does not name its {len(found.signals)} signals: give leads=, one name for each")
+            raise EcgkitError(
+                f"the file does not name its {len(found.signals)} signals: give leads=, one name for each"
+            )
         raise UnreadableRecordError(
             f"none of the twelve leads is in the file, which has {', '.join(found.names)[:200] or 'no signals'}"
         )
@@ -94,9 +96,13 @@ def _name_leads(found: Signals, leads: tuple[str, ...]) -> Signals:
         named = [name for name in found.names if name]
         if set(leads) <= set(named):
             return found.select([found.names.index(name) for name in leads])
-        raise EcgkitError(f"leads is {','.join(leads)} and the file has {','.join(named)[:200]}: leave the argument out")
+        raise EcgkitError(
+            f"leads is {','.join(leads)} and the file has {','.join(named)[:200]}: leave the argument out"
+        )
     if len(leads) != len(found.signals):
-        raise EcgkitError(f"leads has {len(leads)} names and the file has {len(found.signals)} signals: name each of them")
+        raise EcgkitError(
+            f"leads has {len(leads)} names and the file has {len(found.signals)} signals: name each of them"
+        )
     return replace(found, names=leads)
 
 
@@ -154,7 +160,5 @@ def _gaps(signal: NDArray[np.float32]) -> list[str]:
     """Return the finding on leads that have no value at some samples."""
     missing = np.isnan(signal)
     counts = missing.sum(axis=1)
-    gaps = [
-        f"{name} {count:,}" for name, count in zip(LEADS, counts, strict=True) if 0 < count < signal.shape[1]
-    ]
+    gaps = [f"{name} {count:,}" for name, count in zip(LEADS, counts, strict=True) if 0 < count < signal.shape[1]]
     return [f"gaps (samples without a value): {', '.join(gaps)}"] if gaps else []

@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.signals.ecg import LEADS, check_age, check_rate
 
-Vector = NDArray[np.floating]
+Vector = NDArray[Any]
 
 _VOLTS = {"V": 1e3, "MV": 1.0, "UV": 1e-3, "NV": 1e-6}
+TIME_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6}
+"""Units of time in seconds."""
+
 _WORDS = {"VOLT": "V", "MILLIVOLT": "MV", "MICROVOLT": "UV", "NANOVOLT": "NV"}
 _UNIT = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?)?\s*(\D+)", re.IGNORECASE)
 _CASES = {lead.upper(): lead for lead in LEADS}
@@ -62,7 +64,7 @@ class Signals:
 
     def select(self, rows: Sequence[int]) -> Signals:
         """Return some of the signals, in the order of ``rows``."""
-        parts = {
+        parts: dict[str, Any] = {
             name: tuple(getattr(self, name)[row] for row in rows)
             for name in ("signals", "names", "units", "sampling_rates")
         }
@@ -133,7 +135,7 @@ def split_name(name: str) -> tuple[str, str]:
     if match is None:
         return name.strip(), ""
     unit = (match[2] or match[3] or "").strip()
-    return (match[1].strip(), unit) if match[2] or millivolts(unit) else (name.strip(), "")
+    return (match[1].strip(), unit) if match[2] or unit in TIME_UNITS or millivolts(unit) else (name.strip(), "")
 
 
 def scaled(values: Vector, unit: str) -> tuple[Vector, str]:

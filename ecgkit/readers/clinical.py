@@ -1,4 +1,4 @@
-"""Read the formats of ECG machines with the ecgdatakit package: DICOM, HL7 aECG, MUSE, Sierra, SCP, ISHNE, and others."""
+"""Read the formats of ECG machines with the ecgdatakit package: DICOM, HL7 aECG, MUSE, Sierra, SCP and others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NO_RATE = re.compile(r"using the MFER default of 1000 Hz")
 def make_reader(name: str) -> Any:
     """Return the function that reads one format of `PARSERS`."""
 
-    def read(path: Path, hints: Hints) -> Signals:
+    def read(path: Path, _hints: Hints) -> Signals:
         return read_clinical(path, name)
 
     return read
@@ -106,7 +106,7 @@ def read_clinical(path: Path, name: str) -> Signals:
 def trim_calibration(
     signals: list[Vector], units: list[str], rates: list[float | None]
 ) -> tuple[list[Vector], list[str]]:
-    """Leave out a calibration pulse of 1 mV in all leads at the end of a recording, and what is not a whole second before.
+    """Leave out a calibration pulse of 1 mV in all leads at the end, and what is not a whole second before it.
 
     Philips machines store 11 s: about 10.6 s of ECG, whose last part ends at another sample in each lead, then zeros,
     0.2 s of 1 mV and zeros again.

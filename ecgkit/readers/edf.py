@@ -17,7 +17,7 @@ LARGEST = 128 * 2**20
 _SAMPLE_BYTES = {True: 3, False: 2}
 
 
-def read_edf(path: Path, hints: Hints) -> Signals:
+def read_edf(path: Path, _hints: Hints) -> Signals:
     """Read an EDF, EDF+ or BDF file without interruptions.
 
     References
@@ -38,7 +38,9 @@ def read_edf(path: Path, hints: Hints) -> Signals:
         signals = [_signal(item) for item in file.signals]
         patient = _patient(file)
     notes = {" ".join(str(item.message).split())[:120] for item in caught}
-    findings = [] if is_complete else ["the number of data records was not stated and follows from the length of the file"]
+    findings = (
+        [] if is_complete else ["the number of data records was not stated and follows from the length of the file"]
+    )
     return Signals(
         signals=tuple(values for values, _ in signals),
         names=tuple(_name(item.label) for item in file.signals),
@@ -71,14 +73,18 @@ def _check_length(path: Path, sample_bytes: int) -> bool:
     if records == -1:
         records = found // per_record
     if records <= 0 or found < records * per_record:
-        raise UnreadableRecordError(f"the file is truncated: it has {found:,} of {records * per_record:,} bytes of samples")
+        raise UnreadableRecordError(
+            f"the file is truncated: it has {found:,} of {records * per_record:,} bytes of samples"
+        )
     return int(head[236:244]) != -1
 
 
 def _name(label: str) -> str:
     """Return the lead of a label such as ``"ECG II"`` or ``"II-Ref"``, else the label."""
     name = standard_name(label)
-    return name if name != label.strip() else standard_name(re.sub(r"[- ]?(?:ref|avg)$", "", label, flags=re.IGNORECASE))
+    return (
+        name if name != label.strip() else standard_name(re.sub(r"[- ]?(?:ref|avg)$", "", label, flags=re.IGNORECASE))
+    )
 
 
 def _signal(item: Any) -> tuple[Vector, str]:

@@ -33,21 +33,24 @@ class Format:
         Takes the path and the first bytes of a file and returns True if it is of this format.
     read : callable
         Takes the path and the hints of the caller and returns the signals.
+    has_records : bool
+        Whether a file can hold many records, of which the caller chooses one.
     """
 
     name: str
     matches: Callable[[Path, bytes], bool]
     read: Callable[[Path, Hints], Signals]
+    has_records: bool = False
 
 
 def _starts(*marks: bytes) -> Callable[[Path, bytes], bool]:
     """Recognise a format by its first bytes."""
-    return lambda path, head: head.startswith(marks)
+    return lambda _path, head: head.startswith(marks)
 
 
-def _root(pattern: str, but: str = r"(?!)") -> Callable[[Path, bytes], bool]:
+def _root(pattern: str) -> Callable[[Path, bytes], bool]:
     """Recognise an XML format by what stands at its beginning."""
-    return lambda path, head: bool(re.search(pattern, xml_head(head)) and not re.search(but, xml_head(head)))
+    return lambda _path, head: re.search(pattern, xml_head(head)) is not None
 
 
 def xml_head(head: bytes) -> str:
@@ -72,7 +75,7 @@ def _is_wfdb(path: Path, head: bytes) -> bool:
     return names and bool(re.fullmatch(first, lines[0].strip()))
 
 
-def _is_scp(path: Path, head: bytes) -> bool:
+def _is_scp(_path: Path, head: bytes) -> bool:
     """Return True if the first section is one of pointers that starts with the pointer to itself."""
     if len(head) < 32 or head[8:10] != b"\0\0":
         return False
@@ -80,27 +83,39 @@ def _is_scp(path: Path, head: bytes) -> bool:
 
 
 FORMATS = (
-    Format("NumPy .npy", _starts(b"\x93NUMPY"), read_npy),
-    Format("HDF5", _starts(b"\x89HDF\r\n\x1a\n"), read_hdf5),
+    Format("NumPy .npy", _starts(b"\x93NUMPY"), read_npy, has_records=True),
+    Format("HDF5", _starts(b"\x89HDF\r\n\x1a\n"), read_hdf5, has_records=True),
     Format("Parquet", _starts(b"PAR1"), read_parquet),
-    Format("NumPy .npz", lambda path, head: head.startswith(b"PK\3\4") and b".npy" in head[:200], read_npz),
+    Format(
+        "NumPy .npz",
+        lambda _path, head: head.startswith(b"PK\3\4") and b".npy" in head[:200],
+        read_npz,
+        has_records=True,
+    ),
     Format("EDF", _starts(b"0       ", b"\xffBIOSEMI"), read_edf),
-    Format("DICOM", lambda path, head: head[128:132] == b"DICM", make_reader("DICOM")),
+    Format("DICOM", lambda _path, head: head[128:132] == b"DICM", make_reader("DICOM")),
     Format("ISHNE", _starts(b"ISHNE1.0"), make_reader("ISHNE")),
     Format("SCP-ECG", _is_scp, make_reader("SCP-ECG")),
     Format("HL7 aECG", _root(r"<(?:[\w.-]+:)?AnnotatedECG\b"), make_reader("HL7 aECG")),
     Format("Philips Sierra XML", _root(r"(?i)<(?:[\w.-]+:)?restingecgdata\b"), make_reader("Philips Sierra XML")),
     Format("GE MUSE XML", _root(r"(?i)<RestingECG[\s>]|<MuseInfo"), make_reader("GE MUSE XML")),
     Format("Mortara XML", _root(r"<ECG[\s>]"), make_reader("Mortara XML")),
-    Format("Kardia JSON", lambda path, head: head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"), make_reader("Kardia JSON")),
+    Format(
+        "Kardia JSON",
+        lambda _path, head: head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"),
+        make_reader("Kardia JSON"),
+    ),
     Format("WFDB", _is_wfdb, read_wfdb),
     Format("MFER", lambda path, head: parser_accepts("MFER", path, head) and not is_text(head), make_reader("MFER")),
-    Format("CSV or TSV", lambda path, head: is_text(head) and not xml_head(head), read_text),
+    Format("CSV or TSV", lambda _path, head: is_text(head) and not xml_head(head), read_text),
 )
 """All formats, in the order in which they are tried; a zip is unpacked before."""
 
 REFUSED = (
-    (rb"%PDF|\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM", "a picture or a printed page: it has no samples, export the ECG as data"),
+    (
+        rb"%PDF|\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM",
+        "a picture or a printed page: it has no samples, export the ECG as data",
+    ),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "compressed: unpack it first"),
     (rb"ANN  1\.0", "an ISHNE file of annotations: give the recording that it belongs to"),
     (rb"\x80[\x02-\x05]", "a pickle, which can run any code: save the arrays with numpy.savez"),
@@ -127,9 +142,13 @@ def find_format(path: Path) -> Format:
         if re.match(pattern, head, re.DOTALL):
             raise UnreadableRecordError(f"the file is {reason}")
     if "<HealthData" in xml_head(head):
-        raise UnreadableRecordError("the export of Apple Health has the ECGs in its folder electrocardiograms: open one of these")
+        raise UnreadableRecordError(
+            "the export of Apple Health has the ECGs in its folder electrocardiograms: open one of these"
+        )
     if path.suffix.lower() in (".dat", ".mat"):
-        raise UnreadableRecordError(f"{path.name} needs its header {path.stem}.hea in the same folder, or in one zip with it")
+        raise UnreadableRecordError(
+            f"{path.name} needs its header {path.stem}.hea in the same folder, or in one zip with it"
+        )
     root = re.search(r"<([A-Za-z_][\w.:-]*)", re.sub(r"<[?!][^>]*>", "", xml_head(head)))
     kind = f"XML with the root {root[1]}, which" if root else "of a format that"
     raise UnreadableRecordError(f"the file is {kind} is not read; read are {', '.join(item.name for item in FORMATS)}")

@@ -18,7 +18,7 @@ CODE_RATE = 400.0
 
 
 def read_hdf5(path: Path, hints: Hints) -> Signals:
-    """Read one record of ``tracings`` (records, samples, 12), which the layout has at 400 Hz with the twelve leads in order.
+    """Read one record of ``tracings``, of shape (records, samples, 12), at 400 Hz and with the twelve leads in order.
 
     The file does not say its unit. A record is padded with zeros on both sides; they are left out.
 

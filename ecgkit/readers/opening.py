@@ -136,6 +136,8 @@ def _read_path(path: Path, hints: Hints, room: Path) -> Signals:
             if _is_plain_zip(path):
                 path = unpack_zip(path, room)
             found = find_format(path)
+            if hints.record is not None and not found.has_records:
+                raise EcgkitError(f"record is {hints.record!r} and a file of {found.name} has one: leave it out")
             signals = found.read(path, hints)
     except UnreadableRecordError as error:
         raise UnreadableRecordError(_prefixed(label, error)) from error

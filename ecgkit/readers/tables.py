@@ -7,15 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecgkit.errors import UnreadableRecordError
-from ecgkit.readers.base import Signals, Vector, scaled, split_name, standard_name
+from ecgkit.readers.base import TIME_UNITS, Signals, Vector, scaled, split_name, standard_name
 from ecgkit.signals.ecg import HIGHEST_RATE, LEADS, LOWEST_RATE
 
-TIME_NAMES = frozenset(
-    "time t timestamp seconds second sec s ms zeit tiempo tempo temps elapsed datetime date clock".split()
-)
-INDEX_NAMES = frozenset("index sample samples sample_number n nr no # i_sample idx frame row".split())
-TIME_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6}
-"""The names of columns that hold the time or a count, and their units in seconds."""
+TIME_NAMES = {
+    "time",
+    "t",
+    "timestamp",
+    "seconds",
+    "second",
+    "sec",
+    "s",
+    "ms",
+    "zeit",
+    "tiempo",
+    "tempo",
+    "temps",
+    "date",
+}
+INDEX_NAMES = {"index", "sample", "samples", "sample_number", "n", "nr", "no", "#", "idx", "frame", "row"}
+"""The names of columns that hold the time or a count."""
 
 
 def from_columns(
@@ -63,7 +74,11 @@ def _time_column(columns: Sequence[Vector], words: Sequence[str], units: Sequenc
     """Return the column of times or sample numbers: by its name or unit, or the first if it counts evenly upwards."""
     for row, (word, unit) in enumerate(zip(words, units, strict=True)):
         parts = set(word.lower().replace("-", "_").split("_")) | set(word.lower().split())
-        if word.lower() in TIME_NAMES | INDEX_NAMES or unit.lower() in TIME_UNITS or parts & {"time", "timestamp"}:
+        if (
+            word.lower() in TIME_NAMES | INDEX_NAMES
+            or unit.lower() in TIME_UNITS
+            or parts & {"time", "timestamp", "datetime"}
+        ):
             return row
     if len(columns) > 1 and not words[0] and len(columns[0]) > 2:
         steps = np.diff(columns[0])

@@ -13,8 +13,19 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import UnreadableRecordError
-from ecgkit.readers.base import Hints, Signals, Vector, check_size, known_age, known_sex, millivolts, standard_name
-from ecgkit.readers.tables import TIME_UNITS, from_columns
+from ecgkit.readers.base import (
+    TIME_UNITS,
+    Hints,
+    Signals,
+    Vector,
+    check_size,
+    known_age,
+    known_sex,
+    millivolts,
+    scaled,
+    standard_name,
+)
+from ecgkit.readers.tables import from_columns
 from ecgkit.signals.ecg import LEADS
 
 LARGEST = 64 * 2**20
@@ -57,12 +68,9 @@ def read_text(path: Path, hints: Hints) -> Signals:
     found = from_columns(columns, names, units=units, rate=facts["rate"])
     if len(found.signals) == 1 and standard_name(found.names[0]) not in LEADS and facts["lead"]:
         found = replace(found, names=(facts["lead"],))
-    if facts["unit"]:
-        pairs = [(unit or "mV", millivolts(facts["unit"]) if not unit else 1.0) for unit in found.units]
-        signals = tuple(
-            values if factor == 1 else values * factor for values, (_, factor) in zip(found.signals, pairs, strict=True)
-        )
-        found = replace(found, signals=signals, units=tuple(unit for unit, _ in pairs))
+    if facts["unit"] and not any(found.units):
+        pairs = [scaled(values, facts["unit"]) for values in found.signals]
+        found = replace(found, signals=tuple(pair[0] for pair in pairs), units=tuple(pair[1] for pair in pairs))
     return replace(found, age=facts["age"], sex=facts["sex"])
 
 
@@ -97,7 +105,7 @@ def _first_data_line(lines: list[str]) -> int:
         if not tokens:
             continue
         rest = tokens[1:] if standard_name(tokens[0]) in LEADS and len(tokens) > 8 else tokens
-        while rest and _CLOCK.fullmatch(rest[0]) or rest and re.fullmatch(r"\[?\d{4}-\d{2}-\d{2}", rest[0]):
+        while (rest and _CLOCK.fullmatch(rest[0])) or (rest and re.fullmatch(r"\[?\d{4}-\d{2}-\d{2}", rest[0])):
             rest = rest[1:]
         if rest and all(_NUMBER.fullmatch(token) for token in rest) and re.search(r"\d", " ".join(rest)):
             return position
@@ -111,7 +119,7 @@ def _dialect(body: list[str], header: list[str], n_leads: int) -> tuple[str, str
     for separator in "\t;|":
         if separator in sample[0].strip().rstrip(separator):
             return separator, "," if re.search(r"\d,\d|[ -]?,\d", joined) and "." not in joined else "."
-    if re.search(r"\d,\d+\s+[-+]?\d*,\d", joined) or (re.search(r"\S\s+\S", sample[0]) and "," not in joined):
+    if re.search(r"\d,\d+[ \t]+[-+]?\d*,\d", joined) or (re.search(r"\S\s+\S", sample[0]) and "," not in joined):
         return " ", "," if "," in joined else "."
     if "," not in joined:
         return "", "."
@@ -189,7 +197,7 @@ def _parse(text: str, separator: str, decimal: str, *, has_clock: bool) -> Any:
 
 def _clock_seconds(texts: list[str]) -> Vector:
     """Convert times of day or dates to seconds since the first."""
-    cleaned = [str(text).strip("[]Z ").replace(",", ".") for text in texts]
+    cleaned = [str(text).strip("[]Z'\" ").replace(",", ".") for text in texts]
     try:
         if "-" in cleaned[0]:
             stamps = np.array(cleaned, dtype="datetime64[us]")
@@ -209,7 +217,7 @@ def _header_names(header: list[str], separator: str, n_columns: int) -> tuple[li
         fields = fields[:-1] if len(fields) == n_columns + 1 and not fields[-1] else fields
         if len(fields) != n_columns:
             break
-        if all(millivolts(field) or field.lower() in TIME_UNITS or not field for field in fields) and any(fields):
+        if all(millivolts(field) or _is_unit_of_time(field) or not field for field in fields) and any(fields):
             units = fields
             continue
         is_fact = n_columns <= 2 and _KEY_VALUE.match(line) and not _names_leads(fields)
@@ -217,9 +225,16 @@ def _header_names(header: list[str], separator: str, n_columns: int) -> tuple[li
     return names, units
 
 
+def _is_unit_of_time(field: str) -> bool:
+    """Return True for a unit such as ``s``, or the form of a time such as ``hh:mm:ss.mmm``."""
+    return field.lower() in TIME_UNITS or re.fullmatch(r"h+:m+:s+\.?m*", field) is not None
+
+
 def _names_leads(fields: list[str]) -> bool:
     """Return True if a field is the name of a lead, perhaps with its unit."""
-    return any(standard_name(re.split(r"[(\[_ ]", field)[0]) in LEADS or standard_name(field) in LEADS for field in fields)
+    return any(
+        standard_name(re.split(r"[(\[_ ]", field)[0]) in LEADS or standard_name(field) in LEADS for field in fields
+    )
 
 
 def _tidy(columns: list[Vector], names: list[str], units: list[str]) -> tuple[list[Vector], list[str], list[str]]:
@@ -252,4 +267,3 @@ def _facts(header: list[str]) -> dict[str, Any]:
         "age": known_age(float(known["age"])) if re.fullmatch(number, known.get("age", "")) else None,
         "sex": known_sex(known.get("sex", "")),
     }
-

@@ -9,7 +9,7 @@ from ecgkit.readers.wfdb import read_record
 from ecgkit.signals.ecg import LEADS
 
 
-def read_wfdb(path: Path, hints: Hints) -> Signals:
+def read_wfdb(path: Path, _hints: Hints) -> Signals:
     """Read a WFDB record by any of its files."""
     ecg = read_record(path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path)
     rows = [row for row, name in enumerate(LEADS) if name not in ecg.missing_leads]
