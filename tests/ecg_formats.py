@@ -45,8 +45,8 @@ def aecg(signal: np.ndarray, rate: float) -> bytes:
     def sequences(part: np.ndarray) -> str:
         leads = "".join(
             f'<component><sequence><code code="MDC_ECG_LEAD_{name.upper()}"/><value xsi:type="SLIST_PQ">'
-            f'<origin value="0" unit="uV"/><scale value="5" unit="uV"/><digits>{" ".join(map(str, steps(row)))}</digits>'
-            "</value></sequence></component>"
+            '<origin value="0" unit="uV"/><scale value="5" unit="uV"/>'
+            f"<digits>{' '.join(map(str, steps(row)))}</digits></value></sequence></component>"
             for name, row in rows(LEADS, part)
         )
         time = (
@@ -55,7 +55,7 @@ def aecg(signal: np.ndarray, rate: float) -> bytes:
         )
         return f"<component><sequenceSet>{time}{leads}</sequenceSet></component>"
 
-    beat = f'<derivation><derivedSeries><code code="REPRESENTATIVE_BEAT"/>{sequences(signal[:, :100])}</derivedSeries></derivation>'
+    beat = f'<derivedSeries><code code="REPRESENTATIVE_BEAT"/>{sequences(signal[:, :100])}</derivedSeries>'
     subject = (
         "<componentOf><timepointEvent><componentOf><subjectAssignment><subject><trialSubject><subjectDemographicPerson>"
         '<administrativeGenderCode code="F"/><birthTime value="19600115"/></subjectDemographicPerson></trialSubject>'
@@ -64,8 +64,8 @@ def aecg(signal: np.ndarray, rate: float) -> bytes:
     return (
         '<?xml version="1.0" encoding="UTF-8"?><AnnotatedECG xmlns="urn:hl7-org:v3" '
         'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><effectiveTime><low value="20200115100000"/>'
-        f'</effectiveTime>{subject}<component><series><code code="RHYTHM"/>{sequences(signal)}{beat}</series></component>'
-        "</AnnotatedECG>"
+        f'</effectiveTime>{subject}<component><series><code code="RHYTHM"/>{sequences(signal)}<derivation>{beat}'
+        "</derivation></series></component></AnnotatedECG>"
     ).encode()
 
 

@@ -64,7 +64,7 @@ def to_ecg(found: Signals, hints: Hints) -> ECG:
     lengths = {len(values) for values in leads.signals}
     if len(lengths) > 1:
         raise UnreadableRecordError(f"the leads have different lengths, {min(lengths)} to {max(lengths)} samples")
-    cut = _window(lengths.pop(), rate, hints)
+    cut = _window(lengths.pop(), rate, (hints.start or 0.0) - found.start, hints.duration)
     signal = np.full((len(LEADS), cut.stop - cut.start), np.nan, np.float32)
     for name, values in zip(leads.names, leads.signals, strict=True):
         signal[LEADS.index(name)] = values[cut]
@@ -138,17 +138,17 @@ def _one_rate(leads: Signals) -> float:
     return check_rate(rates.pop())
 
 
-def _window(n_samples: int, rate: float, hints: Hints) -> slice:
-    """Return the part of the samples that is wanted."""
-    start, length = hints.start or 0.0, n_samples / rate
-    if hints.duration is None and length - start > LONGEST:
+def _window(n_samples: int, rate: float, start: float, wanted: float | None) -> slice:
+    """Return the part of the samples that is wanted; ``start`` and ``wanted`` are seconds."""
+    length = n_samples / rate
+    if wanted is None and length - start > LONGEST:
         raise EcgkitError(f"the file has {length:,.0f} s and at most {LONGEST:.0f} are read: give start= and duration=")
-    duration = length - start if hints.duration is None else hints.duration
+    duration = length - start if wanted is None else wanted
     if duration > LONGEST:
         raise EcgkitError(f"duration is {duration:g} s: give at most {LONGEST:.0f}")
     first = round(start * rate)
     last = min(n_samples, first + round(duration * rate))
-    if hints.duration is not None and first + round(duration * rate) > n_samples:
+    if wanted is not None and first + round(duration * rate) > n_samples:
         raise EcgkitError(f"start {start:g} s and duration {duration:g} s pass the end of the file, {length:g} s")
     if (last - first) / rate < SHORTEST:
         asked = f" from {start:g} s" if start else ""

@@ -50,6 +50,8 @@ class Signals:
         The format, and what else is known of the recording.
     findings : tuple of str
         What the reader noticed.
+    start : float
+        Seconds of the file before the first sample: 0 unless a reader left them out as it was asked to.
     """
 
     signals: tuple[Vector, ...]
@@ -61,6 +63,7 @@ class Signals:
     sex: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
+    start: float = 0.0
 
     def select(self, rows: Sequence[int]) -> Signals:
         """Return some of the signals, in the order of ``rows``."""
@@ -81,6 +84,7 @@ class Hints:
     record: str | int | None = None
     start: float | None = None
     duration: float | None = None
+    only_leads: bool = False
 
     def __post_init__(self) -> None:
         if self.sampling_rate is not None:

@@ -65,7 +65,7 @@ def open_ecg(
     --------
     >>> ecg = open_ecg("ecg.csv", sampling_rate=500, unit="mV")  # doctest: +SKIP
     """
-    hints = Hints(sampling_rate, unit, leads, record, start, duration)  # type: ignore[arg-type]
+    hints = Hints(sampling_rate, unit, leads, record, start, duration, only_leads=True)  # type: ignore[arg-type]
     found, label = _read(file, hints)
     try:
         return to_ecg(apply_hints(found, hints), hints)

@@ -194,7 +194,7 @@ def claim_dataset(
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     # One at a time: a second run of the same chain waits here, and then finds the dataset.
     with FileLock(folder.path.with_name(f".{folder.name}.lock")):
-        current = datasets.is_current(folder.path, source, config.filters)
+        current = datasets.is_current(folder.path, source, config.filters, anyway=config.anyway)
         if current and folder.is_done and not force:
             yield folder, None
             return

@@ -42,8 +42,9 @@ def test_every_format_gives_the_signal_that_was_written(name: str, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "age", "sex"),
-    [("HL7 aECG", 60, "female"), ("GE MUSE XML", 1, "male"), ("Philips Sierra XML", 61, "female"), ("SCP-ECG", 44, "female"),
-     ("ISHNE", 60, "female"), ("DICOM", 1, "male"), ("MFER", None, "male"), ("EDF", None, "female")],
+    [("HL7 aECG", 60, "female"), ("GE MUSE XML", 1, "male"), ("Philips Sierra XML", 61, "female"),
+     ("SCP-ECG", 44, "female"), ("ISHNE", 60, "female"), ("DICOM", 1, "male"),
+     ("MFER", None, "male"), ("EDF", None, "female")],
 )  # fmt: skip
 def test_age_in_years_and_sex_are_read(name: str, age: float | None, sex: str):
     ecg = open_ecg(MADE[name])
@@ -200,7 +201,7 @@ def test_hdf5_that_leads_to_another_file_is_refused(tmp_path: Path):
     with h5py.File(tmp_path / "link.h5", "w") as file:
         file["tracings"] = h5py.ExternalLink("other.h5", "tracings")
     with h5py.File(tmp_path / "external.h5", "w") as file:
-        file.create_dataset("tracings", (1, 4096, 12), "f4", external=[("/etc/passwd", 0, 100)])
+        file.create_dataset("tracings", (1, 4096, 12), "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
     with h5py.File(tmp_path / "virtual.h5", "w") as file:
         layout = h5py.VirtualLayout((1, 1400, 12), "f4")
         layout[0] = h5py.VirtualSource("other.h5", "tracings", (3, 1400, 12))[1]

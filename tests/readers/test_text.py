@@ -159,7 +159,7 @@ def test_an_argument_that_contradicts_the_file_or_reason_is_refused(hints: dict,
 # As the watch exports them, with the time and the name left out.
 WATCH = {
     "en": 'Software Version,1.90\nDevice,"Watch4,2"\nSample Rate,512.844 hertz\n\n\nLead,Lead I\nUnit,µV\n\n',
-    "de": 'Software-Version,"1,90"\nGerät,"Watch4,2"\nMessrate,512,844 Hertz\n\n\nAbleitung,Ableitung I\nEinheit,µV\n\n',
+    "de": 'Gerät,"Watch4,2"\nMessrate,512,844 Hertz\n\n\nAbleitung,Ableitung I\nEinheit,µV\n\n',
     "ja": 'デバイス,"Watch4,2"\nサンプルレート,512.844ヘルツ\n\n\n誘導,I誘導\n単位,µV\n\n',
     "zh": '设备,"Watch4,2"\n采样率,512.844赫兹\n\n\n导联,导联 I\n单位,µV\n\n',
     "ko": '기기,"Watch4,2"\n샘플률,512.844헤르츠\n\n\n유도,유도 I\n단위,µV\n\n',
