@@ -39,11 +39,14 @@ class Batches(TorchDataset[Batch]):
 
     def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
         self.dataset = dataset
-        self.labels = dataset.labels.to_numpy(np.float32)
+        self.labels = dataset.labels.to_numpy(np.float32, na_value=np.nan)
         self.metadata = dataset_metadata(dataset, scaler)
 
     def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
-        """Return the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None."""
+        """Return the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None.
+
+        An unknown label is NaN.
+        """
         rows = self.dataset.rows[positions]
         signal = network_input(self.dataset.signals[rows], self.dataset.mean, self.dataset.std)
         metadata = torch.from_numpy(self.metadata[positions]) if self.metadata is not None else None

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -294,7 +295,7 @@ def make_loop(
         dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.n_samples, dataset.n_samples)
     )
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
-    positive_share = torch.from_numpy(batches.labels[positions].mean(axis=0))
+    positive_share = torch.from_numpy(np.nanmean(batches.labels[positions], axis=0))
     loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)
     return Module(trained.model, config, loss), loader(batches, train), loader(batches, validation)
 
