@@ -12,6 +12,7 @@ from typing import Any
 from filelock import FileLock
 
 from ecgkit import paths, sessions
+from ecgkit.errors import printable
 from ecgkit.sessions import NEW, Session
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, Step, recorded
@@ -99,7 +100,7 @@ def kernel_backend() -> str:
 
 def report(line: str) -> None:
     """Print one line of progress at once."""
-    print(line, flush=True)  # noqa: T201 - the runner's progress belongs on standard output
+    print(printable(line), flush=True)  # noqa: T201 - the runner's progress belongs on standard output
 
 
 def run_step(

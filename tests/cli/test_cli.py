@@ -68,7 +68,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["reproduce", "1"], "no session '1'"),
         (["reproduce", "latest"], "no finished session"),
         (["reproduce", "1", "--tolerance", "nan"], "tolerance is nan: give zero or a positive number"),
-        (["sweep", "nowhere.toml"], "cannot read the sweep .*nowhere.toml"),
+        (["sweep", "nowhere.toml"], "no file .*nowhere.toml"),
         (["search", "resnet1d", "--trials", "3"], "no dataset ptbxl in .*ecgkit preprocess"),
     ],
 )
