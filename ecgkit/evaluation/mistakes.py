@@ -141,9 +141,9 @@ def threshold_examples(
     DataFrame
         Up to three rows per class, by ``place``: ``"below"``, the median of the records below the threshold; ``"at"``,
         the record nearest to it in log-odds; ``"above"``, the median of those at or above it. A side without further
-        records has no row; records for which the class is unknown are not chosen. Columns ``class``, ``place``, ``position`` (of the record in the scores), ``record_id`` if
-        ids were passed, ``calibrated``, ``threshold``, ``is_true`` (whether the record carries the class),
-        ``true_labels`` and ``predicted_labels``.
+        records has no row; records for which the class is unknown are not chosen. Columns ``class``, ``place``,
+        ``position`` (of the record in the scores), ``record_id`` if ids were passed, ``calibrated``, ``threshold``,
+        ``is_true`` (whether the record carries the class), ``true_labels`` and ``predicted_labels``.
 
     Raises
     ------

@@ -110,7 +110,7 @@ def test_resamples_are_those_of_the_records_repeated(case) -> None:
             np.testing.assert_allclose(values, metric(truth[repeated], prob[repeated] >= 0.4))
 
 
-@pytest.mark.parametrize("make", [pd.array, lambda values: np.ma.masked_invalid(values), list])
+@pytest.mark.parametrize("make", [pd.array, np.ma.masked_invalid, list])
 def test_every_kind_of_missing_value_is_unknown(case, make) -> None:
     truth, prob = case
     column = truth[:, 0]

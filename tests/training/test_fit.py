@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from sklearn.metrics import roc_auc_score
 
 from ecgkit import paths, sessions, training, workflow
 from ecgkit.datasets import Dataset, open_dataset
@@ -334,3 +335,22 @@ def test_a_fold_9_that_cannot_choose_is_refused_before_training(demo_dataset: Da
     labels.iloc[demo_dataset.folds(9)] = True
     with pytest.raises(EcgkitError, match="demo in fold 9"):
         fit(new_session(tmp_path), make_config("cnn"), replace(demo_dataset, labels=labels))
+
+
+def test_unknown_labels_are_left_out_of_training_and_validation(few_records: Dataset, tmp_path: Path) -> None:
+    labels = few_records.labels.astype("boolean")
+    labels.loc[np.arange(len(labels)) % 3 == 0, "MI"] = pd.NA
+    dataset = replace(few_records, labels=labels)
+    session, config = new_session(tmp_path), make_config("resnet1d", epochs=1, batch_size=32, loss="weighted_bce")
+    predictions = predict_folds(fit(session, config, dataset), dataset)
+    history = read_history(session)
+    assert history[["train_loss", "validation_loss"]].notna().all(axis=None)
+    nine = predictions[predictions["fold"] == 9]
+    assert nine["true_MI"].isna().any()
+    aucs = []
+    for name in dataset.classes:
+        known = nine[nine[f"true_{name}"].notna()]
+        aucs.append(roc_auc_score(known[f"true_{name}"].to_numpy(bool), known[f"prob_{name}"]))
+    assert history["validation_macro_auc"].iloc[0] == pytest.approx(np.mean(aucs), abs=1e-6)
+    predictions.to_parquet(tmp_path / "predictions.parquet")
+    assert pd.read_parquet(tmp_path / "predictions.parquet")["true_MI"].dtype == "boolean"
