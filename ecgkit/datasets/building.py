@@ -53,6 +53,7 @@ def build_dataset(
     jobs: int | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    anyway: bool = False,
 ) -> Dataset:
     """Build a processed dataset, resume an interrupted build, or keep the dataset that is there.
 
@@ -74,6 +75,9 @@ def build_dataset(
         Whether to show the progress.
     overwrite : bool
         Build anew and replace an existing dataset of any content. It stays until the new one is complete.
+    anyway : bool
+        Keep records whose levels are not those of an ECG in mV; otherwise they are quarantined. Flat records are always
+        kept.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def build_dataset(
     filters.check(source.sampling_rate)
     _check_tables(source)
     directory = Path(directory).absolute()
-    request = _request(source, filters)
+    request = _request(source, filters, anyway=anyway)
     partial = directory.with_name(f".{directory.name}.partial")
     with _clear_errors(partial):
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +105,7 @@ def build_dataset(
                 say(f"{directory.name}: nothing has changed, the dataset is kept", shown=progress)
                 return open_dataset(directory, label_set=None)
             partial.mkdir(exist_ok=True)
-            chunks = _unfinished_chunks(partial, source, filters, request)
+            chunks = _unfinished_chunks(partial, source, request)
             _run_chunks(chunks, executor, jobs=jobs, progress=progress, name=directory.name)
             _finish(partial, directory, source, request)
     dataset = open_dataset(directory, label_set=None)
@@ -112,7 +116,12 @@ def build_dataset(
 
 
 def is_current(
-    directory: Path | str, source: Source, filters: Filters = NO_FILTERS, *, overwrite: bool = False
+    directory: Path | str,
+    source: Source,
+    filters: Filters = NO_FILTERS,
+    *,
+    anyway: bool = False,
+    overwrite: bool = False,
 ) -> bool:
     """Return True if a dataset is complete, from the same source through the same filters, and as it was written.
 
@@ -124,6 +133,8 @@ def is_current(
         The records.
     filters : Filters
         The filters to apply.
+    anyway : bool
+        Whether records of other levels are kept.
     overwrite : bool
         Return False for a dataset whose files were changed, instead of an error.
 
@@ -132,7 +143,7 @@ def is_current(
     EcgkitError
         Naming the file that is missing or was changed.
     """
-    if _request_of(Path(directory)) != _request(source, filters):
+    if _request_of(Path(directory)) != _request(source, filters, anyway=anyway):
         return False
     try:
         check_contents(directory)
@@ -179,13 +190,14 @@ def _clear_errors(partial: Path) -> Iterator[None]:
         ) from error
 
 
-def _request(source: Source, filters: Filters) -> dict[str, Any]:
+def _request(source: Source, filters: Filters, *, anyway: bool) -> dict[str, Any]:
     """Return what determines the contents of a dataset, as it is read back from a JSON file."""
     request = {
         "version": FORMAT_VERSION,
         "source": source.identity(),
         "filters": filters.to_dict() if filters else Filters().to_dict(),
         "chunk_records": _chunk_records(source),
+        "anyway": anyway,
     }
     result: dict[str, Any] = json.loads(json.dumps(request))
     return result
@@ -230,7 +242,7 @@ def _record_bytes(source: Source) -> int:
     return 2 * len(LEADS) * source.n_samples
 
 
-def _unfinished_chunks(partial: Path, source: Source, filters: Filters, request: dict[str, Any]) -> list[Chunk]:
+def _unfinished_chunks(partial: Path, source: Source, request: dict[str, Any]) -> list[Chunk]:
     """Prepare the folder, keep the finished chunks of the same request, and return the others."""
     try:
         is_same = json.loads((partial / REQUEST).read_text(encoding="utf-8")) == request
@@ -246,10 +258,10 @@ def _unfinished_chunks(partial: Path, source: Source, filters: Filters, request:
     indices = [index for index in range(_n_chunks(source)) if not report_path(partial, index).exists()]
     if is_same:
         check_space(partial, len(indices) * _chunk_records(source) * _record_bytes(source))
-    return [_make_chunk(partial, source, filters, index, offset) for index in indices]
+    return [_make_chunk(partial, source, request, index, offset) for index in indices]
 
 
-def _make_chunk(partial: Path, source: Source, filters: Filters, index: int, offset: int) -> Chunk:
+def _make_chunk(partial: Path, source: Source, request: dict[str, Any], index: int, offset: int) -> Chunk:
     """Describe one chunk."""
     first = index * _chunk_records(source)
     records = source.records.iloc[first : first + _chunk_records(source)]
@@ -261,10 +273,11 @@ def _make_chunk(partial: Path, source: Source, filters: Filters, index: int, off
         record_ids=record_ids,
         training=tuple(records["fold"].isin(TRAIN_FOLDS).tolist()),
         reader=source.reader(record_ids),
-        filters=filters,
+        filters=Filters.from_dict(request["filters"]),
         sampling_rate=source.sampling_rate,
         n_samples=source.n_samples,
         data_offset=offset,
+        anyway=request["anyway"],
     )
 
 

@@ -34,7 +34,8 @@ def export_npz(dataset: Dataset, path: Path | str, *, standardised: bool = False
     path : Path or str
         The file to make; ``.npz`` is added if it is not there. An existing file is replaced.
     standardised : bool
-        Whether each lead of ``X`` is standardised with ``mean`` and ``std``; ``X`` then has no unit.
+        Whether ``X`` is what a network reads: without the offset of each lead, standardised with ``mean`` and ``std``;
+        ``X`` then has no unit.
 
     Returns
     -------
@@ -100,8 +101,8 @@ def _write_signals(dataset: Dataset, file: IO[bytes], *, standardised: bool) -> 
     """Write the array X into an open file, block by block."""
     shape = (len(dataset.rows), dataset.n_samples, len(LEADS))
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    scale = dataset.std if standardised else np.ones(len(LEADS), np.float32)
-    centre = dataset.mean if standardised else np.zeros(len(LEADS), np.float32)
+    preparation = dataset.preparation()
     for first in range(0, len(dataset.rows), BLOCK):
-        values = dataset.signals[dataset.rows[first : first + BLOCK]].transpose(0, 2, 1) / np.float32(1000)
-        file.write(np.ascontiguousarray((values - centre) / np.where(scale > 0, scale, 1), "<f4").data.cast("B"))
+        stored = dataset.signals[dataset.rows[first : first + BLOCK]]
+        values = preparation.network_input(stored) if standardised else stored / np.float32(1000)
+        file.write(np.ascontiguousarray(values.transpose(0, 2, 1), "<f4").data.cast("B"))

@@ -20,11 +20,11 @@ from ecgkit.errors import EcgkitError
 from ecgkit.io import read_json
 from ecgkit.signals.ecg import HIGHEST_RATE, LEADS, LOWEST_RATE
 from ecgkit.signals.filters import Filters
-from ecgkit.signals.prepare import LARGEST
+from ecgkit.signals.prepare import LARGEST, OFFSET_SECONDS
 from ecgkit.sources.base import CORE_COLUMNS, AllFalse, Source, tables_sha256
 from ecgkit.stats.folds import TRAIN_FOLDS
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "dataset.json"
 NO_FILTERS = Filters()
 UNITS = "microvolts, int16, (records, leads, samples)"
@@ -222,11 +222,12 @@ def _label_set(table: pd.DataFrame, source: Source, label_set: str) -> dict[str,
 
 
 def _standardisation(reports: Sequence[ChunkReport]) -> dict[str, Any]:
-    """Return mean and standard deviation of each lead over the training folds, from exact sums of integers."""
+    """Return mean and standard deviation of each lead, its offset removed, over the training folds; sums are exact."""
     result: dict[str, Any] = {
         "folds": list(TRAIN_FOLDS),
         "n_records": sum(report.n_training for report in reports),
         "units": "mV",
+        "offset_seconds": OFFSET_SECONDS,
         "mean": None,
         "std": None,
     }

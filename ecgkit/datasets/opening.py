@@ -15,6 +15,8 @@ from ecgkit.datasets.contents import check_contents, map_signals, read_labels, r
 from ecgkit.datasets.manifest import labelled_rows
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.filters import Filters
+from ecgkit.signals.prepare import Preparation
 from ecgkit.stats.folds import ALL_FOLDS, PARTS, TRAIN_FOLDS, patients_in_two_parts
 
 Signals = np.memmap[Any, np.dtype[np.int16]]
@@ -54,7 +56,7 @@ class Dataset:
     n_samples : int
         Samples per lead.
     mean, std : ndarray of float32, shape (12,)
-        Statistics of the training folds in mV; NaN if the dataset has no training record.
+        Statistics of the training folds in mV, without the offset of each lead; NaN without a training record.
     fingerprint : str
         Equal for equal contents.
     n_unlabelled : int
@@ -91,6 +93,16 @@ class Dataset:
     def signal(self, position: int) -> NDArray[np.float32]:
         """Return one record in mV, shape (12, samples); ``position`` counts in ``records``."""
         return self.signals[self.rows[position]].astype(np.float32) / np.float32(1000)
+
+    def preparation(self, n_samples: int | None = None) -> Preparation:
+        """Return the preparation of a network for these records, which reads so many samples at once (default: all)."""
+        return Preparation(
+            sampling_rate=self.sampling_rate,
+            n_samples=n_samples or self.n_samples,
+            mean=self.mean,
+            std=self.std,
+            filters=Filters.from_dict(self.manifest["filters"]),
+        )
 
     def check_splits(self) -> None:
         """Check that a model can be trained, validated and tested without a leak.

@@ -269,14 +269,14 @@ def _align_one(reference: pd.DataFrame, table: pd.DataFrame, *, names: tuple[str
                 f"{names[1]}, which has {len(others - ids):,} others: compare sessions of one dataset and label set"
             )
     ordered = table.iloc[pd.Index(table["record_id"]).get_indexer(reference["record_id"])].reset_index(drop=True)
-    facts = ["patient_id", *(f"true_{name}" for name in of_first)]
-    of_both = (part[facts].astype(object).where(part[facts].notna(), None).to_numpy() for part in (ordered, reference))
-    differing = np.not_equal(*of_both).any(axis=1)
-    if differing.any():
-        raise EcgkitError(
-            f"{int(differing.sum()):,} records have other true labels or patients in {names[1]} than in {names[0]}: "
-            "compare sessions of one dataset"
-        )
+    for what, facts in {"true labels": [f"true_{name}" for name in of_first], "patients": ["patient_id"]}.items():
+        both = (part[facts].astype(object).where(part[facts].notna(), None).to_numpy() for part in (ordered, reference))
+        differing = np.not_equal(*both).any(axis=1)
+        if differing.any():
+            raise EcgkitError(
+                f"{int(differing.sum()):,} records have other {what} in {names[1]} than in {names[0]}: "
+                "compare predictions for one dataset"
+            )
     return ordered
 
 

@@ -18,7 +18,6 @@ from ecgkit import paths
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
-from ecgkit.signals.prepare import network_input
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.targets import QUANTITIES, with_target
@@ -39,6 +38,7 @@ class Batches(TorchDataset[Batch]):
 
     def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
         self.dataset = dataset
+        self.preparation = dataset.preparation()
         self.labels = dataset.labels.to_numpy(np.float32, na_value=np.nan)
         self.metadata = dataset_metadata(dataset, scaler)
 
@@ -48,7 +48,7 @@ class Batches(TorchDataset[Batch]):
         An unknown label is NaN.
         """
         rows = self.dataset.rows[positions]
-        signal = network_input(self.dataset.signals[rows], self.dataset.mean, self.dataset.std)
+        signal = self.preparation.network_input(self.dataset.signals[rows])
         metadata = torch.from_numpy(self.metadata[positions]) if self.metadata is not None else None
         return torch.from_numpy(signal), torch.from_numpy(self.labels[positions]), metadata
 

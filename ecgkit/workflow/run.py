@@ -194,7 +194,9 @@ def claim_dataset(
     # One at a time: a second run of the same chain waits here, and then finds the dataset.
     message = f"waiting for another process that is preprocessing {folder.name}"
     with locked(folder.path.with_name(f".{folder.name}.lock"), message, timeout=1, wait=report):
-        current = datasets.is_current(folder.path, source, config.filters, overwrite=force or config.overwrite)
+        current = datasets.is_current(
+            folder.path, source, config.filters, anyway=config.anyway, overwrite=force or config.overwrite
+        )
         if current and folder.is_done and not force:
             yield folder, None
             return

@@ -127,7 +127,7 @@ def test_every_edited_key_of_the_manifest_is_refused(tmp_path: Path) -> None:
             path.write_text(json.dumps(manifest))
             with pytest.raises(EcgkitError, match=r"dataset\.json|format version"):
                 open_dataset(folder)
-    for other in ("[]", "{", "null", "[" * 10_000, '{"version": 4}', json.dumps({"version": 1}), "\x00"):
+    for other in ("[]", "{", "null", "[" * 10_000, '{"version": 5}', json.dumps({"version": 1}), "\x00"):
         path.write_text(other)
         with pytest.raises(EcgkitError, match=r"dataset\.json|format version"):
             open_dataset(folder)
