@@ -28,7 +28,13 @@ EXTRAS = {
 
 
 class EcgkitError(ValueError):
-    """Bad input: the command line prints its one-line message and exits with code 2."""
+    """Bad input: the command line prints its one-line message and exits with code 2.
+
+    Control characters in the names and values that the message cites are escaped, see `printable`.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UnreadableRecordError(EcgkitError):
