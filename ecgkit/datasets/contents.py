@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ecgkit.datasets.manifest import WAY_OUT, read_manifest
 from ecgkit.errors import EcgkitError
@@ -128,13 +127,14 @@ def check_records(records: pd.DataFrame, where: str, way_out: str) -> None:
         Naming the record and the value: an identifier that is missing or occurs twice, a fold outside 1 to 10, an age,
         height or weight that is infinite.
     """
-    for column, wrong, what in (
+    problems: list[tuple[str, pd.Series, str]] = [
         ("record_id", records["record_id"].isna(), "missing"),
         ("record_id", records["record_id"].duplicated(), "there twice"),
         ("patient_id", records["patient_id"].isna(), "missing"),
         ("fold", ~records["fold"].isin(ALL_FOLDS), "not 1 to 10"),
-        *((name, np.isinf(records[name].astype("float64")), "infinite") for name in QUANTITIES),
-    ):
+        *((name, records[name].astype("float64").abs() == np.inf, "infinite") for name in QUANTITIES),
+    ]
+    for column, wrong, what in problems:
         if wrong.any():
             row = int(np.argmax(wrong.to_numpy(bool)))
             value, record_id = records[column].iloc[row], records["record_id"].iloc[row]
@@ -154,7 +154,7 @@ def read_labels(directory: Path, manifest: Mapping[str, Any], label_set: str) ->
 def map_signals(directory: Path, manifest: Mapping[str, Any]) -> np.memmap[Any, np.dtype[np.int16]]:
     """Open ``signals.npy`` as a memory map, and check its type and shape."""
     path, expected = directory / SIGNALS, (manifest["n_records"], len(LEADS), manifest["n_samples"])
-    signals: NDArray[Any] = read_array(path, way_out=WAY_OUT)
+    signals = read_array(path, way_out=WAY_OUT)
     if signals.shape != expected or signals.dtype != np.int16:
         raise EcgkitError(f"{path} holds {signals.dtype} {signals.shape}, not int16 {expected}: {WAY_OUT}")
     return signals

@@ -73,8 +73,8 @@ class _Drawing:
 
     metric: str
     summary: NDArray[np.float64]
-    curve: Callable[[NDArray[np.bool_], NDArray[np.float64]], Curve]
-    point: Callable[[NDArray[np.bool_], NDArray[np.bool_]], Point]
+    curve: Callable[[NDArray[Any], NDArray[np.float64]], Curve]
+    point: Callable[[NDArray[Any], NDArray[np.bool_]], Point]
 
 
 def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing) -> tuple[Figure, Axes]:
@@ -116,26 +116,26 @@ def _named_classes(values: NDArray[np.float64]) -> list[int]:
     return ranked[: NAMED_CURVES // 2] + ranked[-(NAMED_CURVES // 2) :]
 
 
-def _roc_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+def _roc_curve(truth: NDArray[Any], prob: NDArray[np.float64]) -> Curve:
     """Compute a ROC curve."""
     _, hits, alarms = stats.operating_points(truth, prob)
     return np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1])
 
 
-def _roc_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+def _roc_point(truth: NDArray[Any], decided: NDArray[np.bool_]) -> Point:
     """Compute the position of decisions on a ROC curve."""
     found = stats.threshold_metrics(truth, decided)
     return 1 - float(found["specificity"]), float(found["sensitivity"])
 
 
-def _precision_recall_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+def _precision_recall_curve(truth: NDArray[Any], prob: NDArray[np.float64]) -> Curve:
     """Compute a precision-recall curve."""
     _, hits, alarms = stats.operating_points(truth, prob)
     precision = hits / (hits + alarms)
     return np.append(0.0, hits / hits[-1]), np.append(precision[0], precision)
 
 
-def _precision_recall_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+def _precision_recall_point(truth: NDArray[Any], decided: NDArray[np.bool_]) -> Point:
     """Compute the position of decisions on a precision-recall curve."""
     found = stats.threshold_metrics(truth, decided)
     return float(found["sensitivity"]), float(found["precision"])

@@ -292,7 +292,8 @@ def f_max_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
     # Lowering the threshold past one score changes the precision and recall of that score's record alone, so the sums
     # over records at all thresholds are running sums of these changes. Unknown outcomes come last, and are left out.
     order = np.argsort(np.where(known, -values, np.inf), axis=1, kind="stable")
-    values, truth, known = (np.take_along_axis(part, order, axis=1) for part in (values, truth, known))
+    values, truth = np.take_along_axis(values, order, axis=1), np.take_along_axis(truth, order, axis=1)
+    known = np.take_along_axis(known, order, axis=1)
     n_predicted = np.arange(1, truth.shape[1] + 1)
     precision_change = np.diff(np.cumsum(truth, axis=1) / n_predicted, axis=1, prepend=0.0)
     n_true = truth.sum(axis=1, keepdims=True)

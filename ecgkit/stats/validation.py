@@ -169,7 +169,8 @@ def known_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
 
 def _outcomes(y_true: ArrayLike) -> tuple[Bools, Bools]:
     """Return outcomes, false where they are unknown, and which of them are known."""
-    values = y_true.astype(object).filled(np.nan) if isinstance(y_true, np.ma.MaskedArray) else np.asarray(y_true)
+    masked = np.ma.getmaskarray(y_true) if isinstance(y_true, np.ma.MaskedArray) else None
+    values = np.asarray(y_true) if masked is None else np.where(masked, np.nan, np.asarray(y_true))
     if values.dtype == bool:
         return values, np.ones(values.shape, bool)
     if values.dtype == object:
