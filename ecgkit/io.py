@@ -243,7 +243,8 @@ def read_table(
     path : str or Path
         The file.
     columns : mapping of str to str, optional
-        Columns that must be there, each with what it holds: ``"text"``, ``"number"``, ``"integer"`` or ``"bool"``.
+        Columns that must be there, each with what it holds: ``"text"``, ``"number"``, ``"integer"``, ``"bool"``
+        or ``"any"``.
     way_out : str
         The end of the message.
 
@@ -263,7 +264,12 @@ def read_table(
         table = pd.read_parquet(path)
     if not table.columns.is_unique or not all(isinstance(name, str) for name in table.columns):
         raise EcgkitError(f"{path}: the names of its columns are not texts that differ: {way_out}")
-    for name, wanted in (columns or {}).items():
+    return check_columns(table, path, columns or {}, way_out=way_out)
+
+
+def check_columns(table: pd.DataFrame, path: str | Path, columns: Mapping[str, str], *, way_out: str) -> pd.DataFrame:
+    """Return a table if its columns hold what `read_table` says; raise `EcgkitError` naming file and column."""
+    for name, wanted in columns.items():
         if name not in table:
             raise EcgkitError(f"{path}: column {name} is missing: {way_out}")
         if not _holds(table[name], wanted):
@@ -384,6 +390,7 @@ def _holds(column: pd.Series[Any], wanted: str) -> bool:
 
     is_bool = types.is_bool_dtype(column)
     checks: dict[str, Callable[[], bool]] = {
+        "any": lambda: True,
         "bool": lambda: is_bool,
         "integer": lambda: types.is_integer_dtype(column),
         "number": lambda: types.is_numeric_dtype(column) and not types.is_complex_dtype(column) and not is_bool,

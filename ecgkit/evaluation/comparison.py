@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import read_thresholds, stored_predictions
 from ecgkit.sessions import Session
 from ecgkit.stats import Floats, FoldScores
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
@@ -215,13 +216,9 @@ def session_predictions(session: Session) -> pd.DataFrame:
     EcgkitError
         If the session is not finished, or its table is missing or damaged.
     """
-    path = session.path / "predictions.parquet"
     if not session.is_done:
         raise EcgkitError(f"{session.path} is not finished: finish it, or leave it out of the comparison")
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"cannot read {path}: {' '.join(str(error).split())}; evaluate the session again") from error
+    table = stored_predictions(session)
     return table[table["fold"].isin((VALIDATION_FOLD, TEST_FOLD))].reset_index(drop=True)
 
 
@@ -310,7 +307,7 @@ def compare_sessions(
     return compare_aligned(
         align({session.name: session_predictions(session) for session in (first, second)}),
         fold=fold,
-        thresholds=(first.read_json("thresholds.json"), second.read_json("thresholds.json")),
+        thresholds=(read_thresholds(first), read_thresholds(second)),
         resamples=resamples,
         seed=seed,
     )

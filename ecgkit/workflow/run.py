@@ -11,6 +11,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import printable
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import locked
 from ecgkit.sessions import NEW, Session
 from ecgkit.workflow.runner import run_notebook
@@ -173,7 +174,7 @@ def claim_session(
 def open_test_fold(step: Step, root: Path, values: dict[str, Any]) -> Session | None:
     """Return a finished training that differs only in that fold 10 was closed, evaluated on it now if it was not."""
     closed = sessions.find_finished(step.kind, root, values | {"test": False})
-    if closed and "fold_10" not in closed.read_json("metrics.json"):
+    if closed and "fold_10" not in read_metrics(closed):
         from ecgkit import evaluation
 
         evaluation.evaluate_test_fold(closed, root)
