@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ecgkit.errors import EcgkitError
-from ecgkit.io import json_bytes, write_atomically
+from ecgkit.io import json_bytes, read_json, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +77,8 @@ class Session:
     @property
     def config(self) -> dict[str, Any]:
         """The content of ``config.json``; empty if there is none yet."""
-        return self.read_json("config.json") if (self.path / "config.json").is_file() else {}
+        config: dict[str, Any] = self.read_json("config.json") if (self.path / "config.json").is_file() else {}
+        return config
 
     def folder(self, name: str) -> Session:
         """Return a folder inside the session, made if it is missing."""
@@ -86,18 +86,15 @@ class Session:
         path.mkdir(parents=True, exist_ok=True)
         return Session(path)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read one of the session's JSON files.
+    def read_json(self, name: str, wanted: Any = dict[str, Any], *, way_out: str = "run the session again") -> Any:
+        """Read one of the session's JSON files; see `ecgkit.io.read_json`.
 
         Raises
         ------
         EcgkitError
-            If the file is missing or is not JSON.
+            If the file is missing, is not JSON, or does not hold what is wanted.
         """
-        try:
-            return json.loads((self.path / name).read_text())
-        except (OSError, ValueError) as error:
-            raise EcgkitError(f"cannot read {self.path / name}: {error}; run the session again") from error
+        return read_json(self.path / name, wanted, way_out=way_out)
 
     def write_json(self, name: str, data: object) -> Path:
         """Write a JSON file into the session, completely or not at all."""
