@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ecgkit import paths, sessions
 from ecgkit.errors import printable
 from ecgkit.evaluation.files import read_metrics
+from ecgkit.io import locked
 from ecgkit.sessions import NEW, SESSION_VARIABLE, Session
 from ecgkit.sessions.folder import before_close
 from ecgkit.workflow.recording import record
@@ -221,8 +220,11 @@ def claim_dataset(
     folder = Session(config.folder(root))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     # One at a time: a second run of the same chain waits here, and then finds the dataset.
-    with FileLock(folder.path.with_name(f".{folder.name}.lock")):
-        current = datasets.is_current(folder.path, source, config.filters, anyway=config.anyway)
+    message = f"waiting for another process that is preprocessing {folder.name}"
+    with locked(folder.path.with_name(f".{folder.name}.lock"), message, timeout=1, wait=report):
+        current = datasets.is_current(
+            folder.path, source, config.filters, anyway=config.anyway, overwrite=force or config.overwrite
+        )
         if current and folder.is_done and not force:
             yield folder, None
             return
