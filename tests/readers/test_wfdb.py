@@ -430,7 +430,8 @@ class TestHostileHeaders:
         ("old", "new", "named"),
         [
             ("record.dat 16 ", "record.dat 16x0 ", "16x0"),
-            ("record.dat 16 ", "record.dat 16x99999999999 ", "truncated"),
+            ("record.dat 16 ", "record.dat 16x99999999999 ", "frames"),
+            ("record.dat 16 ", "record.dat 16x9999 ", "truncated"),
             ("record.dat 16 ", "record.dat 16+99999999999 ", "truncated"),
             ("record.dat 16 ", "record.dat 99 ", "99"),
             ("1000.0(0)", "nan(0)", "gain"),
