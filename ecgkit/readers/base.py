@@ -135,6 +135,7 @@ def standard_name(name: str) -> str:
 
 def split_name(name: str) -> tuple[str, str]:
     """Split ``"I (mV)"``, ``"I [uV]"`` or ``"V1_uV"`` into the name and the unit, which is empty if there is none."""
+    name = name[:200]
     match = re.fullmatch(r"(.*?)\s*(?:[(\[{]\s*([^)\]}]*)\s*[)\]}]|[_ /]([^\W\d_]{1,3}))\s*", name)
     if match is None:
         return name.strip(), ""

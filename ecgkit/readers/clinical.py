@@ -32,7 +32,10 @@ PARSERS = {
 EXACT_RATES = ("sampling_rate_exact", "sampling_frequency", "frequency", "sampling_rates")
 """Where ecgdatakit keeps the sampling rate that it rounds to whole Hz for its leads."""
 
-_REFUSED = re.compile(r"truncat|incomplete|ISHNE checksum|CRC mismatch in:.*Section [23456]|CRC mismatch in: record$")
+_REFUSED = re.compile(
+    r"truncat|incomplete|shorter than the frame|ISHNE checksum"
+    r"|CRC mismatch in:.*Section [23456]|CRC mismatch in: record$"
+)
 _IGNORED = re.compile(
     r"median|representative|repbeat|TYPICAL_CYCLE|not converted to|is not an integer; rounded|not in a voltage unit"
     r"|additional multiplex|Unrecognised sequences"
@@ -86,6 +89,8 @@ def read_clinical(path: Path, name: str) -> Signals:
     for message in messages:
         if _REFUSED.search(message):
             raise UnreadableRecordError(f"the {name} file is damaged: {message}")
+    if name == "ISHNE":
+        _check_ishne(record)
     has_rate = not any(_NO_RATE.search(message) for message in messages)
     leads = [_lead(lead) for lead in record.leads]
     rates = [_rate(lead.sampling_rate, record.raw_metadata) if has_rate else None for lead in record.leads]
@@ -140,6 +145,18 @@ def _check_dicom(path: Path) -> None:
     """Refuse a compressed file, which a few bytes can make arbitrarily large."""
     if b"1.2.840.10008.1.2.1.99" in path.open("rb").read(4096):
         raise UnreadableRecordError("the DICOM file is deflated: write it uncompressed")
+
+
+def _check_ishne(record: Any) -> None:
+    """Refuse a shorter recording than its header announces, and mark the samples that the recorder could not take.
+
+    The size in the header is that of a lead; some recorders write that of all leads.
+    """
+    announced, found = record.raw_metadata["ecg_size"], record.raw_metadata["samples_per_lead"]
+    if found < announced != found * len(record.leads):
+        raise UnreadableRecordError(f"the file is truncated: it has {found:,} of {announced:,} samples per lead")
+    for lead in record.leads:
+        lead.samples[lead.samples == np.iinfo(np.int16).min] = np.nan
 
 
 def _lead(lead: Any) -> tuple[Vector, str]:
