@@ -1,7 +1,7 @@
 """Damage files of every format and open them: nothing but an `EcgkitError` may come out, in bounded time and memory.
 
 ``python benchmarks/readers.py [--mutations 5000] [--only FORMAT] [--seed 0]`` prints one line per format: how many
-damaged files opened, how many were refused, the longest time in s, and the largest memory of the process in MB. It
+damaged files opened, how many were refused, the longest time of the processor in s, and the largest memory of the process in MB. It
 uses the files that the tests make, and the real ones of ``../shared/ecg_files`` where they are.
 """
 
@@ -45,14 +45,14 @@ def fuzz(name: str, n_mutations: int, seed: int) -> dict[str, object]:
     rng, slowest, opened = np.random.default_rng(seed), 0.0, 0
     for number in range(n_mutations):
         damaged = mutate(data, rng)
-        begin = time.perf_counter()
+        begin = time.process_time()
         try:
             open_ecg({"x.hea": damaged, "x.dat": samples} if name == "WFDB header" else damaged, **hints)  # type: ignore[arg-type]
             opened += 1
         except EcgkitError as error:
             if "\n" in str(error):
                 raise AssertionError(f"mutation {number}: the message has several lines: {error}") from error
-        slowest = max(slowest, time.perf_counter() - begin)
+        slowest = max(slowest, time.process_time() - begin)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"opened": opened, "refused": n_mutations - opened, "slowest_s": slowest, "memory_mb": memory}
 

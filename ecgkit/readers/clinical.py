@@ -12,8 +12,9 @@ import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError, require
 from ecgkit.readers.base import Hints, Signals, Vector, check_size, known_age, known_sex, scaled, standard_name
+from ecgkit.readers.bounds import CHECKS
 
-LARGEST = 16 * 2**20
+LARGEST = 8 * 2**20
 LARGEST_BINARY = 96 * 2**20
 """The sizes that are read: text takes some thirty times as much memory, samples of 16 bits four times."""
 PARSERS = {
@@ -77,7 +78,8 @@ def read_clinical(path: Path, name: str) -> Signals:
     package = require("ecgdatakit", "formats")
     if name == "DICOM":
         require("pydicom", "formats")
-        _check_dicom(path)
+    if name in CHECKS:
+        CHECKS[name](path.read_bytes())
     read = getattr(require(f"ecgdatakit.parsing.parsers.{module}", "formats"), parser)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -139,12 +141,6 @@ def trim_calibration(
         return signals, []
     seconds = (len(signals[0]) - end) / rate
     return [values[:end] for values in signals], [f"the last {seconds:g} s, a calibration pulse, left out"]
-
-
-def _check_dicom(path: Path) -> None:
-    """Refuse a compressed file, which a few bytes can make arbitrarily large."""
-    if b"1.2.840.10008.1.2.1.99" in path.open("rb").read(4096):
-        raise UnreadableRecordError("the DICOM file is deflated: write it uncompressed")
 
 
 def _check_ishne(record: Any) -> None:

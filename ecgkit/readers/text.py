@@ -27,7 +27,7 @@ from ecgkit.readers.tables import from_columns
 from ecgkit.readers.text_table import CLOCK, MISSING, find_dialect, read_numbers, split_fields
 from ecgkit.signals.ecg import LEADS
 
-LARGEST = 64 * 2**20
+LARGEST = 32 * 2**20
 MOST_HEADER_LINES = 200
 _NUMBER = re.compile(r"[-+\u2212]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?|" + "|".join(filter(None, MISSING)))
 _KEY_VALUE = re.compile(r"""^[#%"'\s]*(.+?)\s*["']?\s*[,;:=\t]\s*["']?(.*?)["'\s,;]*$""")
@@ -99,7 +99,7 @@ def _split(text: str) -> tuple[list[str], str]:
         end = text.find("\n", place)
         end = len(text) if end < 0 else end
         if _is_data(text[place : min(end, place + 4000)]):
-            return [line for line in header if line.strip()], re.sub(r"\n\s*\n", "\n", text[place:]).rstrip()
+            return [line for line in header if line.strip()], text[place:].rstrip()
         header.append(text[place : min(end, place + 4000)])
         place = end + 1
     raise UnreadableRecordError("the text has no line of numbers: it is no table of an ECG")

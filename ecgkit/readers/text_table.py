@@ -14,8 +14,8 @@ from ecgkit.errors import UnreadableRecordError
 from ecgkit.readers.base import Vector, check_size, standard_name
 from ecgkit.signals.ecg import LEADS
 
-LARGEST_ROWS = 16 * 2**20
-MOST_ROWS, MOST_COLUMNS = 64, 1024
+LARGEST_ROWS = 8 * 2**20
+MOST_ROWS, MOST_COLUMNS, MOST_CLOCKS = 64, 1024, 10**6
 MISSING = ("", "nan", "NaN", "NAN", "na", "NA", "null", "NULL", "None", "-")
 CLOCK = re.compile(r"\[?(?:\d{4}-\d{2}-\d{2}[T ]?)?(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d+)?Z?\]?")
 
@@ -45,7 +45,7 @@ def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], li
         if lines > MOST_ROWS:
             raise UnreadableRecordError(f"the table has a name in each of its {lines} lines: give one line per lead")
         check_size(len(body), LARGEST_ROWS, "a table with one line per lead")
-        return _rows(body.split("\n"), separator, decimal, is_named=is_named)
+        return _rows([line for line in body.split("\n") if line.strip()], separator, decimal, is_named=is_named)
     if width > MOST_COLUMNS:
         raise UnreadableRecordError(f"the table has {width} columns and {lines} lines: give one column per lead")
     return [], _columns(body, separator, decimal)
@@ -102,7 +102,7 @@ def _columns(body: str, separator: str, decimal: str) -> list[Vector]:
     if separator == " ":
         body, separator = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", body), "\t"
         body = re.sub(r"[ \t]+", "\t", body)
-    has_clock = bool(separator and CLOCK.fullmatch(split_fields(body.partition("\n")[0], separator)[0]))
+    has_clock = bool(separator and CLOCK.fullmatch(split_fields(body[:100].partition("\n")[0], separator)[0]))
     table = _parse(body.replace("\u2212", "-"), separator or "\x1f", decimal, has_clock=has_clock)
     columns = [np.asarray(column.to_numpy(), np.float64) for column in table.columns[has_clock:]]
     return [_clock_seconds(table.column(0).to_pylist()), *columns] if has_clock else columns
@@ -113,7 +113,7 @@ def _parse(text: str, separator: str, decimal: str, *, has_clock: bool) -> Any:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    n_columns = len(next(csv.reader([text.partition("\n")[0]], delimiter=separator)))
+    n_columns = text.partition("\n")[0].count(separator) + 1
     names = [f"f{number}" for number in range(n_columns)]
     types = {name: pa.float64() for name in names} | ({"f0": pa.string()} if has_clock else {})
     try:
@@ -132,6 +132,8 @@ def _parse(text: str, separator: str, decimal: str, *, has_clock: bool) -> Any:
 
 def _clock_seconds(texts: list[str]) -> Vector:
     """Convert times of day or dates to seconds since the first."""
+    if len(texts) > MOST_CLOCKS:
+        raise UnreadableRecordError(f"the table has {len(texts):,} times of day: write the time in seconds")
     cleaned = [str(text).strip("[]Z'\" ").replace(",", ".") for text in texts]
     try:
         if "-" in cleaned[0]:
