@@ -168,4 +168,6 @@ def known_sex(text: object) -> str | None:
 def check_size(size: int, limit: int, what: str) -> None:
     """Raise an `UnreadableRecordError` if something is larger than what is read."""
     if size > limit:
-        raise UnreadableRecordError(f"{what} has {size / 2**20:,.0f} MiB and at most {limit / 2**20:.0f} are read")
+        raise UnreadableRecordError(
+            f"{what} has {size / 2**20:,.0f} MiB and at most {limit / 2**20:.0f} are read: take a part"
+        )

@@ -27,7 +27,7 @@ from ecgkit.readers.tables import from_columns
 from ecgkit.readers.text_table import CLOCK, MISSING, find_dialect, read_numbers, split_fields
 from ecgkit.signals.ecg import LEADS
 
-LARGEST = 32 * 2**20
+LARGEST = 48 * 2**20
 MOST_HEADER_LINES = 200
 _NUMBER = re.compile(r"[-+\u2212]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?|" + "|".join(filter(None, MISSING)))
 _KEY_VALUE = re.compile(r"""^[#%"'\s]*(.+?)\s*["']?\s*[,;:=\t]\s*["']?(.*?)["'\s,;]*$""")
