@@ -23,6 +23,10 @@ EXTRAS = {
     "umap": "features",
     "optuna": "search",
     "distributed": "cluster",
+    "ecgdatakit": "formats",
+    "edfio": "formats",
+    "h5py": "formats",
+    "pydicom": "formats",
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 

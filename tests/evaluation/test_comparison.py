@@ -233,6 +233,6 @@ def test_a_session_that_is_not_finished_or_damaged_is_refused(tmp_path: Path) ->
     for content in (None, b"no table"):
         if content:
             (session.path / "predictions.parquet").write_bytes(content)
-        with pytest.raises(EcgkitError, match=r"cannot read .*predictions\.parquet") as error:
+        with pytest.raises(EcgkitError, match=r"predictions\.parquet") as error:
             session_predictions(session)
         assert "\n" not in str(error.value)

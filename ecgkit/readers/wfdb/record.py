@@ -148,7 +148,7 @@ def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float |
     signal = np.concatenate([row.values for row in rows]).reshape(len(rows), -1)  # np.stack takes longer
     if (scales != 1).any():
         signal *= scales[:, None].astype(np.float32)
-    age, sex = _read_patient(header.comments)
+    age, sex = read_patient(header.comments)
     metadata = {"comments": header.comments} if header.comments else {}
     try:
         ordered = np.ascontiguousarray(sort_leads(signal, [row.name for row in rows]), np.float32)
@@ -166,7 +166,7 @@ def _millivolts(record: str, row: Row) -> float:
     return MILLIVOLTS[row.unit.lower()]
 
 
-def _read_patient(comments: Sequence[str]) -> tuple[float | None, str | None]:
+def read_patient(comments: Sequence[str]) -> tuple[float | None, str | None]:
     """Find age and sex in the comments of a header; None where they are absent or make no sense."""
     if not comments:
         return None, None
