@@ -101,8 +101,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE_BYTES:
         raise EcgkitError(
-            f"{needed / 1e9:.2f} GB are needed in {folder.parent} and {free / 1e9:.2f} GB are free: "
-            "make room and run again"
+            f"{needed / 1e9:.2f} GB and a reserve of {_SPARE_BYTES / 1e9:.2f} GB are needed in {folder.parent}, and "
+            f"{free / 1e9:.2f} GB are free: make room and run again"
         )
 
 
