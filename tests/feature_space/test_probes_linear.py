@@ -15,9 +15,9 @@ def fit_ridge(points, values, patients, *, seed: int) -> LinearProbe:
     return fit_linear(points, {"": Problem(np.asarray(values, float), is_class=False)}, patients, seed=seed)[""]
 
 
-def fit_logistic(points, classes, patients, *, seed: int, cs=(), n_splits: int = 5) -> LinearProbe:
-    problem = Problem(np.asarray(classes, float), is_class=True, strengths=cs, n_tried=n_splits)
-    return fit_linear(points, {"": problem}, patients, seed=seed, n_splits=n_splits)[""]
+def fit_logistic(points, classes, patients, *, seed: int, cs=()) -> LinearProbe:
+    problem = Problem(np.asarray(classes, float), is_class=True, strengths=cs)
+    return fit_linear(points, {"": problem}, patients, seed=seed)[""]
 
 
 def in_folds(world, *folds):
@@ -31,7 +31,7 @@ def test_ridge_is_scikit_learns_at_every_strength(world) -> None:
     probe = fit_ridge(points, age, patients, seed=4)
     for alpha, found in probe.trials.iloc[::5].itertuples(index=False):
         held_out = np.empty(len(age))
-        for inner, outer in patient_splits(patients, 4):
+        for inner, outer in patient_splits(patients, seed=4):
             scaler = StandardScaler().fit(points[inner])
             model = Ridge(alpha=alpha).fit(scaler.transform(points[inner]), age[inner])
             held_out[outer] = model.predict(scaler.transform(points[outer]))
@@ -51,14 +51,16 @@ def test_logistic_is_scikit_learns(world, n_classes: int) -> None:
     points = world.embeddings[rows].astype(np.float64)
     classes = np.digitize(points[:, 3] + points[:, 4], np.arange(1, n_classes) * 8.0).astype(np.int64)
     patients = world.records["patient_id"].to_numpy()[rows]
-    probe = fit_logistic(points, classes, patients, seed=4, cs=(1e-4, 1e-3), n_splits=2)
+    probe = fit_logistic(points, classes, patients, seed=4, cs=(1e-4, 1e-3))
+    splits = patient_splits(patients, seed=4)[: 5 if n_classes == 2 else 3]
+    scored = np.concatenate([outer for _, outer in splits])
     for c, found in probe.trials.itertuples(index=False):
         held_out = np.empty((len(classes), n_classes))
-        for inner, outer in patient_splits(patients, 4, 2):
+        for inner, outer in splits:
             scaler = StandardScaler().fit(points[inner])
             model = LogisticRegression(C=c, tol=1e-6).fit(scaler.transform(points[inner]), classes[inner])
             held_out[outer] = model.predict_proba(scaler.transform(points[outer]))
-        assert found == pytest.approx(log_loss(classes, held_out), abs=1e-3)
+        assert found == pytest.approx(log_loss(classes[scored], held_out[scored]), abs=1e-3)
     assert probe.strength == 1e-3
     scaler = StandardScaler().fit(points)
     by_hand = LogisticRegression(C=1e-3, tol=1e-6).fit(scaler.transform(points), classes)

@@ -23,15 +23,12 @@ from ecgkit.feature_space.probes.controls import (
     end_to_end_prediction,
     measurement_features,
 )
-from ecgkit.feature_space.probes.linear import N_SPLITS, LinearProbe, Problem, fit_linear
+from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
 from ecgkit.stats.resampling import RESAMPLES
-
-MULTICLASS_SPLITS = 3
-"""Number of splits that choose the strength for more than two classes, which take the longest."""
 
 VALUE, BINS = "value", "bins"
 Parts = dict[str, LinearProbe]
@@ -206,14 +203,13 @@ class _Fits:
 def _problems(target: Target, truth: NDArray[np.float64]) -> dict[str, Problem]:
     """Return what is to be fitted for one target."""
     if target.categories:
-        n_tried = MULTICLASS_SPLITS if len(target.categories) > 2 else N_SPLITS
-        return {VALUE: Problem(truth, is_class=True, n_tried=n_tried)}
+        return {VALUE: Problem(truth, is_class=True)}
     problems = {VALUE: Problem(truth, is_class=False)}
     known = np.isfinite(truth)
     bins = np.full(len(truth), np.nan)
     bins[known] = target.bin(truth[known])
     if len(np.unique(bins[known])) > 1:
-        problems[BINS] = Problem(bins, is_class=True, n_tried=MULTICLASS_SPLITS)
+        problems[BINS] = Problem(bins, is_class=True)
     return problems
 
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import joblib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 from sklearn.model_selection import GroupKFold
@@ -41,6 +41,7 @@ RISEN = 1.01
 """When its loss has risen to so many times the lowest, a split tries no weaker penalty."""
 
 N_SPLITS = 5
+MULTICLASS_SPLITS = 3  # of the splits for a problem of more than two classes, which takes the longest
 BLOCK = 2048  # records whose products are summed at a time in double precision
 MIN_STD = 1e-6  # a standardised feature that varies less among some of the records is constant there
 MAX_ITER = 300  # iterations after which a logistic regression stops
@@ -113,14 +114,11 @@ class Problem:
     strengths : tuple of float, optional
         The penalties ``alpha``, or inverse penalties ``C`` in ascending order, from which to choose; `ALPHAS` or `CS`
         by default. A single one is used without cross-validation.
-    n_tried : int, default 5
-        Number of splits on which the strength is chosen.
     """
 
     truth: Floats
     is_class: bool
     strengths: tuple[float, ...] = ()
-    n_tried: int = N_SPLITS
 
     @property
     def tried(self) -> tuple[float, ...]:
@@ -128,19 +126,43 @@ class Problem:
         return self.strengths or (CS if self.is_class else ALPHAS)
 
     @property
+    def n_splits(self) -> int:
+        """The number of splits on which the strength is chosen, wherever the same problem is fitted."""
+        n_kinds = len(np.unique(self.truth[np.isfinite(self.truth)]))
+        return MULTICLASS_SPLITS if self.is_class and n_kinds > 2 else N_SPLITS
+
+    @property
     def columns(self) -> tuple[str, str]:
         """The names of the strength and of the score that chooses it."""
         return ("C", "log_loss") if self.is_class else ("alpha", "r2")
 
 
-def patient_splits(patients: NDArray[np.generic], seed: int, n_splits: int = N_SPLITS) -> list[Split]:
-    """Split records into rows to fit on and rows to score, with all records of a patient on one side."""
+def patient_splits(patients: ArrayLike, *, seed: int) -> list[Split]:
+    """Split records five times into rows to fit on and rows to score, with all records of a patient on one side.
+
+    Parameters
+    ----------
+    patients : array-like, shape (records,)
+        The patient of each record.
+    seed : int
+        Seed of the splits.
+
+    Returns
+    -------
+    list of tuple of two ndarray of int64
+        As `cv` of scikit-learn's searches.
+
+    Raises
+    ------
+    EcgkitError
+        If there are fewer than two patients.
+    """
     codes = patient_codes(patients)
-    number = min(n_splits, len(np.unique(codes)))
+    number = min(N_SPLITS, len(np.unique(codes)))
     if number < 2:
         raise EcgkitError("cross-validation needs the records of two patients in folds 1-8: leave this target out")
     splitter = GroupKFold(n_splits=number, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(patients)), groups=codes))
+    return list(splitter.split(codes, groups=codes))
 
 
 def fit_linear(
@@ -149,7 +171,6 @@ def fit_linear(
     patients: NDArray[np.generic],
     *,
     seed: int,
-    n_splits: int = N_SPLITS,
     n_jobs: int | None = None,
 ) -> dict[Key, LinearProbe]:
     """Fit many probes on the same embeddings; those that the same records know share nearly all of the work.
@@ -164,8 +185,6 @@ def fit_linear(
         The records of a patient are held out together.
     seed : int
         Seed of the splits.
-    n_splits : int, default 5
-        Number of splits.
     n_jobs : int, optional
         Threads, one per split; by default as many as there are cores. The numbers do not depend on it.
 
@@ -187,7 +206,7 @@ def fit_linear(
         for names in alike.values():
             rows = np.flatnonzero(np.isfinite(problems[names[0]].truth))
             of_rows = {name: replace(problems[name], truth=problems[name].truth[rows]) for name in names}
-            fitted |= _Group(embeddings[rows], of_rows, patients[rows]).fit(seed, n_splits, n_jobs)
+            fitted |= _Group(embeddings[rows], of_rows, patients[rows]).fit(seed, n_jobs)
     return {name: fitted[name] for name in problems}
 
 
@@ -208,7 +227,7 @@ class _Group(Generic[Key]):
         self.numbers = self.numbers - self.means
         self.classes = {name: np.unique(p.truth, return_inverse=True) for name, p in problems.items() if p.is_class}
 
-    def fit(self, seed: int, n_splits: int, n_jobs: int | None) -> dict[Key, LinearProbe]:
+    def fit(self, seed: int, n_jobs: int | None) -> dict[Key, LinearProbe]:
         """Choose the strengths, and fit all records with them."""
         whole: _Moments | None = None
         trials = {
@@ -216,7 +235,7 @@ class _Group(Generic[Key]):
             for name, problem in self.problems.items()
         }
         if any(len(problem.tried) > 1 for problem in self.problems.values()):
-            splits = patient_splits(self.patients, seed, n_splits)
+            splits = patient_splits(self.patients, seed=seed)
             parts = [_moments(self.points[outer], self.numbers[outer]) for _, outer in splits]
             whole = reduce(add, parts)
             # One thread per split: threads inside each fit would wait for one another.
@@ -236,7 +255,7 @@ class _Group(Generic[Key]):
         new_points = self.points[outer].astype(np.float64)
         found = {}
         for name, problem in self.problems.items():
-            if len(problem.tried) < 2 or index >= problem.n_tried:
+            if len(problem.tried) < 2 or index >= problem.n_splits:
                 continue
             if problem.is_class:
                 classes, codes = self.classes[name]
