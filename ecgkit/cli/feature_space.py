@@ -14,7 +14,7 @@ from ecgkit.sessions import Session
 if TYPE_CHECKING:
     from ecgkit.training import TrainedSession
 
-MOST_SIMILAR = 50
+MOST_SIMILAR = 20
 """The largest number of ECGs in one picture."""
 
 SESSION = "a training session: session_3, 3, latest, or its folder"
@@ -109,7 +109,7 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     who = [describe_record(dataset.records.iloc[i], dataset.labels.iloc[i]) for i in positions]
     near = ["", *(f"similarity {value:.3f}" for value in table["similarity"])]
     titles = [f"{line}\n{how}".strip() for line, how in zip(who, near, strict=True)]
-    figure = plots.ecg_strips([dataset.signal(i) for i in positions], titles, sampling_rate=dataset.sampling_rate)
+    figure = plots.plot_ecgs([dataset.signal(i) for i in positions], titles, sampling_rate=dataset.sampling_rate)
     sessions.save_picture(figure, path)
     echo_columns([[line, how] for line, how in zip(who, near, strict=True)])
     echo(path)
