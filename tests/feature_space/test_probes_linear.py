@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, r2_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
@@ -43,6 +44,32 @@ def test_ridge_is_scikit_learns_at_every_strength(world) -> None:
     np.testing.assert_allclose(
         probe.outputs(world.embeddings)[:, 0], by_hand.predict(scaler.transform(world.embeddings)), rtol=1e-4
     )
+
+
+def test_more_features_than_records_are_scikit_learns_too() -> None:
+    random = np.random.default_rng(0)
+    points, patients = random.standard_normal((90, 300)) * random.uniform(0.1, 9, 300) + 4, np.arange(90) // 2
+    points[:, 7] = 1.0
+    age = points[:, :20].sum(axis=1) + random.normal(0, 9, 90)
+    old = (age > np.median(age)).astype(float)
+    problems = {"age": Problem(age, is_class=False), "old": Problem(old, is_class=True, strengths=(1e-3, 1e-2))}
+    found = fit_linear(points.astype(np.float32), problems, patients, seed=4)
+    splits = patient_splits(patients, seed=4)
+    for name, values, models in (
+        ("age", age, {alpha: Ridge(alpha=alpha) for alpha in ALPHAS[::4]}),
+        ("old", old, {c: LogisticRegression(C=c, tol=1e-6) for c in (1e-3, 1e-2)}),
+    ):
+        trials = found[name].trials.set_index(found[name].strength_name).iloc[:, 0]
+        for strength, model in models.items():
+            held_out = np.empty(90)
+            for inner, outer in splits:
+                pipeline = make_pipeline(StandardScaler(), model).fit(points[inner], values[inner])
+                new = points[outer]
+                held_out[outer] = pipeline.predict(new) if name == "age" else pipeline.predict_proba(new)[:, 1]
+            score = r2_score(age, held_out) if name == "age" else log_loss(old, held_out)
+            assert trials[strength] == pytest.approx(score, abs=2e-3)
+    best = make_pipeline(StandardScaler(), Ridge(alpha=found["age"].strength)).fit(points, age)
+    np.testing.assert_allclose(found["age"].outputs(points)[:, 0], best.predict(points), rtol=1e-3, atol=1e-2)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

@@ -244,14 +244,14 @@ class _Group(Generic[Key]):
                 for i, (split, part) in enumerate(zip(splits, parts, strict=True))
             )
             trials |= {name: self._trials(name, found) for name, p in self.problems.items() if len(p.tried) > 1}
-        axes = _Axes(whole or _moments(self.points, self.numbers), self.points.shape[1])
+        axes = _Axes(whole or _moments(self.points, self.numbers), self.points)
         return {name: self._finish(name, axes, trials[name]) for name in self.problems}
 
     def _try_split(self, index: int, split: Split, of_inner: _Moments) -> dict[Key, tuple[Floats, int]]:
         """Return per problem the summed error of each strength on the held-out records, and their number."""
         inner, outer = split
-        axes = _Axes(of_inner, self.points.shape[1])
-        points = self.points[inner] if self.classes else self.points[:0]
+        points = self.points[inner]
+        axes = _Axes(of_inner, points)
         new_points = self.points[outer].astype(np.float64)
         found = {}
         for name, problem in self.problems.items():
@@ -331,16 +331,27 @@ def _moments(points: NDArray[np.float32], targets: Floats) -> _Moments:
 
 
 class _Axes:
-    """Principal axes of some records, standardised by their own mean ``shift`` and deviation ``scale``."""
+    """Principal axes of some records, standardised by their own mean ``shift`` and deviation ``scale``.
 
-    def __init__(self, of: _Moments, n_features: int) -> None:
+    Fewer records than features span as many axes as there are records; they are those of the products of the records.
+    """
+
+    def __init__(self, of: _Moments, points: NDArray[np.float32]) -> None:
+        n_features = points.shape[1]
         mean = of.sums / of.number
         centred = of.products - of.number * np.outer(mean, mean)
         deviation = np.sqrt(np.maximum(np.diag(centred)[:n_features], 0.0) / of.number)
         self.number, self.shift, self.target_means = of.number, mean[:n_features], mean[n_features:]
         self.scale = np.where(deviation > MIN_STD, deviation, 1.0)
-        values, self.vectors = np.linalg.eigh(centred[:n_features, :n_features] / np.outer(self.scale, self.scale))
-        self.eigenvalues = np.maximum(values, 0.0)
+        if of.number < n_features:
+            standardised = (points - self.shift) / self.scale
+            values, rows = np.linalg.eigh(standardised @ standardised.T)
+            kept = values > MIN_STD * values[-1]
+            self.eigenvalues = values[kept]
+            self.vectors = standardised.T @ (rows[:, kept] / np.sqrt(self.eigenvalues))
+        else:
+            values, self.vectors = np.linalg.eigh(centred[:n_features, :n_features] / np.outer(self.scale, self.scale))
+            self.eigenvalues = np.maximum(values, 0.0)
         self.along = self.vectors.T @ (centred[:n_features, n_features:] / self.scale[:, None])
 
     def ridge(self, target: int, alphas: Sequence[float]) -> tuple[Floats, Floats]:
