@@ -32,7 +32,7 @@ N = 1500
 
 def clusters_of(assigned: np.ndarray, method: str = "KMeans") -> Clusters:
     k = int(assigned.max()) + 1
-    return Clusters(assigned, np.zeros((k, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0.0, 0, method)
+    return Clusters(assigned, np.zeros((k, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0, method)
 
 
 def drawn(random: np.random.Generator, shares: np.ndarray) -> np.ndarray:

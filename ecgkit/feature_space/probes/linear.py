@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import Generic, TypeVar
 
 import joblib
@@ -229,29 +227,29 @@ class _Group(Generic[Key]):
 
     def fit(self, seed: int, n_jobs: int | None) -> dict[Key, LinearProbe]:
         """Choose the strengths, and fit all records with them."""
-        whole: _Moments | None = None
+        is_wide = len(self.points) < self.points.shape[1]
+        whole = None if is_wide else _moments(self.points, self.numbers)
         trials = {
             name: pd.DataFrame(dict(zip(problem.columns, (problem.tried, np.nan), strict=True)))
             for name, problem in self.problems.items()
         }
         if any(len(problem.tried) > 1 for problem in self.problems.values()):
             splits = patient_splits(self.patients, seed=seed)
-            parts = [_moments(self.points[outer], self.numbers[outer]) for _, outer in splits]
-            whole = reduce(add, parts)
             # One thread per split: threads inside each fit would wait for one another.
             found = joblib.Parallel(n_jobs=n_jobs or min(joblib.cpu_count(), len(splits)), prefer="threads")(
-                joblib.delayed(self._try_split)(i, split, whole - part)
-                for i, (split, part) in enumerate(zip(splits, parts, strict=True))
+                joblib.delayed(self._try_split)(i, split, whole) for i, split in enumerate(splits)
             )
             trials |= {name: self._trials(name, found) for name, p in self.problems.items() if len(p.tried) > 1}
-        axes = _Axes(whole or _moments(self.points, self.numbers), self.points)
+        axes = _Axes(self.points, self.numbers, whole)
         return {name: self._finish(name, axes, trials[name]) for name in self.problems}
 
-    def _try_split(self, index: int, split: Split, of_inner: _Moments) -> dict[Key, tuple[Floats, int]]:
+    def _try_split(self, index: int, split: Split, whole: _Moments | None) -> dict[Key, tuple[Floats, int]]:
         """Return per problem the summed error of each strength on the held-out records, and their number."""
         inner, outer = split
         points = self.points[inner]
-        axes = _Axes(of_inner, points)
+        # The moments of a split are those of all records minus those of the held-out part.
+        of_inner = None if whole is None else whole - _moments(self.points[outer], self.numbers[outer])
+        axes = _Axes(points, self.numbers[inner], of_inner)
         new_points = self.points[outer].astype(np.float64)
         found = {}
         for name, problem in self.problems.items():
@@ -312,9 +310,6 @@ class _Moments:
     sums: Floats
     products: Floats
 
-    def __add__(self, other: _Moments) -> _Moments:
-        return _Moments(self.number + other.number, self.sums + other.sums, self.products + other.products)
-
     def __sub__(self, other: _Moments) -> _Moments:
         return _Moments(self.number - other.number, self.sums - other.sums, self.products - other.products)
 
@@ -333,25 +328,37 @@ def _moments(points: NDArray[np.float32], targets: Floats) -> _Moments:
 class _Axes:
     """Principal axes of some records, standardised by their own mean ``shift`` and deviation ``scale``.
 
-    Fewer records than features span as many axes as there are records; they are those of the products of the records.
+    They are those of the products of the features, in ``of``, or for fewer records than features, without ``of``, those
+    of the products of the records.
     """
 
-    def __init__(self, of: _Moments, points: NDArray[np.float32]) -> None:
-        n_features = points.shape[1]
+    def __init__(self, points: NDArray[np.float32], targets: Floats, of: _Moments | None) -> None:
+        if of is None:
+            self._from_records(points, targets)
+        else:
+            self._from_features(of, points.shape[1])
+
+    def _from_records(self, points: NDArray[np.float32], targets: Floats) -> None:
+        """Take the axes of the products of the records."""
+        deviation = points.std(axis=0, dtype=np.float64)
+        self.number, self.shift = len(points), points.mean(axis=0, dtype=np.float64)
+        self.target_means, self.scale = targets.mean(axis=0), np.where(deviation > MIN_STD, deviation, 1.0)
+        standardised = (points - self.shift) / self.scale
+        values, rows = np.linalg.eigh(standardised @ standardised.T)
+        kept = values > MIN_STD * values[-1]
+        self.eigenvalues = values[kept]
+        self.vectors = standardised.T @ (rows[:, kept] / np.sqrt(self.eigenvalues))
+        self.along = self.vectors.T @ (standardised.T @ (targets - self.target_means))
+
+    def _from_features(self, of: _Moments, n_features: int) -> None:
+        """Take the axes of the products of the features."""
         mean = of.sums / of.number
         centred = of.products - of.number * np.outer(mean, mean)
         deviation = np.sqrt(np.maximum(np.diag(centred)[:n_features], 0.0) / of.number)
         self.number, self.shift, self.target_means = of.number, mean[:n_features], mean[n_features:]
         self.scale = np.where(deviation > MIN_STD, deviation, 1.0)
-        if of.number < n_features:
-            standardised = (points - self.shift) / self.scale
-            values, rows = np.linalg.eigh(standardised @ standardised.T)
-            kept = values > MIN_STD * values[-1]
-            self.eigenvalues = values[kept]
-            self.vectors = standardised.T @ (rows[:, kept] / np.sqrt(self.eigenvalues))
-        else:
-            values, self.vectors = np.linalg.eigh(centred[:n_features, :n_features] / np.outer(self.scale, self.scale))
-            self.eigenvalues = np.maximum(values, 0.0)
+        values, self.vectors = np.linalg.eigh(centred[:n_features, :n_features] / np.outer(self.scale, self.scale))
+        self.eigenvalues = np.maximum(values, 0.0)
         self.along = self.vectors.T @ (centred[:n_features, n_features:] / self.scale[:, None])
 
     def ridge(self, target: int, alphas: Sequence[float]) -> tuple[Floats, Floats]:
