@@ -272,7 +272,7 @@ def map_columns(
     _check_rows(coordinates, len(records))
     _check_columns(records, columns)
     rows = -(-len(columns) // 2)
-    figure = new_figure(WIDTH, 0.5 + 3.3 * rows)
+    figure = new_figure(WIDTH, 0.5 + 3.3 * rows) if len(columns) > 1 else new_figure(0.8 * WIDTH, 0.62 * WIDTH)
     # Each panel has its own layout, or the widest legend would narrow all of them.
     cells = figure.subfigures(rows, min(2, len(columns)), squeeze=False).flat
     order = _shuffled(len(records))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,10 +14,8 @@ from ecgkit import training
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.embeddings import (
     ALL_LAYERS,
-    Embeddings,
     encoder_of,
     session_embeddings,
-    write_array,
 )
 from ecgkit.feature_space.layers import EMBEDDING, embed_layers, layer_names
 from ecgkit.inference.weights import TrainedModel

@@ -240,7 +240,7 @@ def test_seeds_agree_where_maps_differ_only_in_how_they_lie(plane) -> None:
     assert np.isnan(shared["t-SNE, seed 0"])
     notes = quality_notes(quality)
     assert notes["t-SNE, seed 0"] == "trustworthiness 1.000, continuity 1.000\n100% of 15 nearest kept"
-    assert "shared with other seeds" in notes["UMAP, seed 2"]
+    assert "shared by seeds" in notes["UMAP, seed 2"]
 
 
 def test_quality_that_cannot_be_measured_is_refused(plane) -> None:

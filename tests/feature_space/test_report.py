@@ -191,7 +191,16 @@ def test_all_layers_are_in_the_metrics_and_their_figure_in_the_overview(tmp_path
 def test_the_first_table_of_the_overview_has_a_column_for_each_control(session: Session, results) -> None:
     head, first = re.findall(r"<tr>(.*?)</tr>", (session.path / "overview.html").read_text(), re.S)[:2]
     names = re.findall(r"<th[^>]*>(.*?)</th>", head)
-    assert names == ["target", "metric", "probe", "baseline", "age and sex", "untrained encoder", "shuffled labels", "p"]
+    assert names == [
+        "target",
+        "metric",
+        "probe",
+        "baseline",
+        "age and sex",
+        "untrained encoder",
+        "shuffled labels",
+        "p",
+    ]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", first)
     assert cells[5].startswith(f"{results['age'].comparison.metrics['untrained']['r2']['value']:.2f} (")
 
@@ -228,7 +237,12 @@ def test_the_overview_summarises_each_probe_and_its_links_exist(session: Session
     assert "linearly present" in page
     links = re.findall(r'(?:href|src)="([^"#]+)"', page)
     assert {path.name for path in session.path.glob("*.*")} - {"overview.html"} <= set(links)
-    assert {"age/figures/predicted.png", "age/weights/probe.safetensors", "figures/probe_comparison.png", "probes.parquet"} <= set(links)
+    assert {
+        "age/figures/predicted.png",
+        "age/weights/probe.safetensors",
+        "figures/probe_comparison.png",
+        "probes.parquet",
+    } <= set(links)
     for link in links:
         assert (session.path / link).is_file(), link
 

@@ -121,7 +121,7 @@ def quality_notes(table: pd.DataFrame) -> dict[str, str]:
 def _note(row: dict[Any, Any]) -> str:
     """Format the quality of one map."""
     kept = f"{row['preservation']:.0%} of {row['n_neighbors']} nearest kept"
-    seeds = "" if np.isnan(row["shared_neighbours"]) else f", {row['shared_neighbours']:.0%} shared with other seeds"
+    seeds = "" if np.isnan(row["shared_neighbours"]) else f", {row['shared_neighbours']:.0%} shared by seeds"
     sampled = "" if row["measured"] == row["shown"] else f" ({row['measured']:,} of {row['shown']:,} records measured)"
     quality = f"trustworthiness {row['trustworthiness']:.3f}, continuity {row['continuity']:.3f}"
     return f"{quality}\n{kept}{seeds}{sampled}"

@@ -18,7 +18,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from ecgkit.evaluation.page import html_environment
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, TRAINED
 from ecgkit.feature_space.probes.comparison import BETTER
-from ecgkit.feature_space.probes.controls import BASELINE, END_TO_END, PERMUTATION, PROBE, SHUFFLED
+from ecgkit.feature_space.probes.controls import BASELINE, PERMUTATION, PROBE, SHUFFLED
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.linear import LinearProbe
 from ecgkit.io import file_name, write_atomically
