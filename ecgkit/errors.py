@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -22,12 +23,22 @@ EXTRAS = {
     "umap": "features",
     "optuna": "search",
     "distributed": "cluster",
+    "ecgdatakit": "formats",
+    "edfio": "formats",
+    "h5py": "formats",
+    "pydicom": "formats",
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 
 
 class EcgkitError(ValueError):
-    """Bad input: the command line prints its one-line message and exits with code 2."""
+    """Bad input: the command line prints its one-line message and exits with code 2.
+
+    Control characters in the names and values that the message cites are escaped, see `printable`.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UnreadableRecordError(EcgkitError):
@@ -108,15 +119,56 @@ def check_types(config: Any) -> None:
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if not fits(value, hints[item.name]):
-            wanted = getattr(hints[item.name], "__name__", str(hints[item.name]))
-            raise EcgkitError(f"{item.name} is {value!r}, a {type(value).__name__}: give a value of type {wanted}")
+            wanted = type_name(hints[item.name])
+            raise EcgkitError(
+                f"{item.name} is {reprlib.repr(value)}, a {type(value).__name__}: give a value of type {wanted}"
+            )
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Return True if a value has an annotated type: a plain type, ``dict[...]``, ``X | None``."""
-    if isinstance(hint, types.UnionType):
-        return any(fits(value, part) for part in typing.get_args(hint))
+    """Return True if a value has an annotated type: a plain type, ``dict[str, float]``, ``list[str]``, ``X | None``."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return any(fits(value, part) for part in parts)
     kind = typing.get_origin(hint) or hint
+    if kind is Any or kind is object:
+        return True
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return False
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return not parts or all(fits(item, parts[-1]) for item in items)
+
+
+def type_name(hint: Any) -> str:
+    """Name an annotated type for a message: ``float``, ``list[str]``, ``float | None``."""
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def printable(text: str) -> str:
+    r"""Escape what a terminal would act on, or show as nothing, in a text that may hold the names of others.
+
+    Parameters
+    ----------
+    text : str
+        A line, or several.
+
+    Returns
+    -------
+    str
+        With line feeds as they are, and escape sequences, other control characters, marks of direction and lone
+        surrogates written as ``\x1b`` or ``\u202e``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error as one line: the message of bad input, and of any other error its type and message."""
+    text = printable(" ".join(str(error).split()))
+    return text if isinstance(error, EcgkitError) else f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -1,4 +1,4 @@
-"""Writing files safely: never a half of one, never on a disk without room, never two processes at once."""
+"""Writing files safely, and reading JSON, TOML, Parquet and NumPy files that may hold anything."""
 
 from __future__ import annotations
 
@@ -6,21 +6,38 @@ import errno
 import hashlib
 import json
 import os
+import reprlib
 import shutil
 import threading
-from collections.abc import Iterator
+import tomllib
+import typing
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, fits, one_line, printable, type_name
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 TEMPORARY_SUFFIX = ".ecgkit-tmp"
 """How the names of unfinished files end; one that is still there belongs to a process that was killed."""
 
 _SPARE_BYTES = 64 * 2**20
+
+_LONGEST_NAME = 120
+"""Bytes; file systems allow 255, and an ending and a temporary suffix come after it."""
+
+MAX_BYTES = 64 * 2**20
+"""The largest JSON or TOML file that is read; a search of thousands of trials stays below 10 MiB."""
+
+MAX_DEPTH = 32
+"""How deep lists and tables may be inside each other; what ecgkit writes is at most eight deep."""
 
 
 def write_atomically(path: Path, data: bytes) -> Path:
@@ -37,7 +54,8 @@ def write_atomically(path: Path, data: bytes) -> Path:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_name(name: str) -> str:
@@ -51,9 +69,13 @@ def file_name(name: str) -> str:
     Returns
     -------
     str
-        With ``-`` for all but letters, digits and ``_-.``, and never empty, ``.`` or ``..``: ``"LAFB-LPFB"``.
+        With ``-`` for all but letters, digits and ``_-.``, and never empty, ``.`` or ``..``: ``"LAFB-LPFB"``. A name
+        that is too long for a file system ends in a hash.
     """
     kept = "".join(letter if letter.isalnum() or letter in "_-." else "-" for letter in name)
+    if len(kept.encode()) > _LONGEST_NAME:
+        ending = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+        kept = f"{kept.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{ending}"
     return kept if kept.strip(".") else "-" * max(len(kept), 1)
 
 
@@ -86,17 +108,50 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def locked(path: Path, otherwise: str, *, timeout: float = 0) -> Iterator[None]:
-    """Hold a lock, which ends with the process that holds it; raise `EcgkitError` if another process has it."""
+def locked(
+    path: Path, otherwise: str, *, timeout: float = 0, wait: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold a lock, which ends with the process that holds it.
+
+    Parameters
+    ----------
+    path : Path
+        The lock's file.
+    otherwise : str
+        What the other process does, and the way out.
+    timeout : float
+        Seconds to wait without a word.
+    wait : callable, optional
+        Receives the message, after which the lock is waited for as long as it takes; without it, the message is an
+        `EcgkitError`.
+
+    Raises
+    ------
+    EcgkitError
+        If another process has the lock. Where the file system has no locks, the file alone counts: the message names
+        it, since it may be left over from a process that was killed.
+    """
     lock = FileLock(path, timeout=timeout)
     try:
-        lock.acquire()
+        _acquire(lock)
     except Timeout as error:
-        raise EcgkitError(otherwise) from error
+        left_over = isinstance(lock, SoftFileLock)
+        message = f"{otherwise}; if no such process runs, remove {path}" if left_over else otherwise
+        if wait is None:
+            raise EcgkitError(message) from error
+        wait(message)
+        _acquire(lock, timeout=-1)
     try:
         yield
     finally:
         lock.release()  # the file stays: to remove it would let two others lock two files of one name
+
+
+def _acquire(lock: FileLock, timeout: float | None = None) -> None:
+    """Acquire a lock, without the warning where the file system has none and the existence of the file counts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="flock not supported")
+        lock.acquire(timeout=timeout)
 
 
 @contextmanager
@@ -123,6 +178,225 @@ def disk_errors(folder: Path, kept: str) -> Iterator[None]:
         raise EcgkitError(
             f"{folder} cannot be written ({error.strerror or error}: {error.filename}); {kept}"
         ) from error
+
+
+def read_json(path: str | Path, wanted: Any = dict[str, Any], *, way_out: str = "make it again") -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, in UTF-8.
+    wanted : type, default dict
+        The type of its content, checked to the last value: ``dict[str, float]``, ``list[str]``, ``str | None``, or a
+        `TypedDict`, whose keys must be there (with ``NotRequired``: may be there) and which ignores further keys.
+    way_out : str
+        The end of the message, such as ``"train the model again"``.
+
+    Returns
+    -------
+    dict or list
+        The content.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the file, the key and the value, if the file cannot be read, is too large or too deeply nested, has a
+        key twice, or a value is missing or of another type.
+    """
+    return _parse(lambda: parse_json(_text(Path(path))), str(path), wanted, way_out)
+
+
+def read_toml(path: str | Path, wanted: Any = dict[str, Any], *, way_out: str = "correct the file or its path") -> Any:
+    """Read a TOML file, checked as `read_json` checks JSON; it raises the same errors."""
+    return _parse(lambda: tomllib.loads(_text(Path(path))), str(path), wanted, way_out)
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON strictly: NaN, infinity and a key that occurs twice are a `ValueError`."""
+    return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse)
+
+
+def parsed_json(text: str, where: str, wanted: Any = dict[str, Any], *, way_out: str = "make it again") -> Any:
+    """Parse JSON that is inside another file, ``where`` says in which, checked as `read_json` checks a file."""
+    return _parse(lambda: parse_json(text), where, wanted, way_out)
+
+
+def checked(data: Any, wanted: Any, where: str, *, way_out: str = "make it again") -> Any:
+    """Return JSON data if it is of a type, as `read_json` checks it; ``where`` names the file in the message."""
+    for key, found, hint in _problems(data, wanted, ""):
+        place = f"{where}: {key}" if key else where
+        if found is _MISSING:
+            raise EcgkitError(f"{place} is missing: {way_out}")
+        kind = "a table" if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise EcgkitError(f"{place} is {reprlib.repr(found)}, {kind}, not of type {type_name(hint)}: {way_out}")
+    return data
+
+
+def read_table(
+    path: str | Path, columns: Mapping[str, str] | None = None, *, way_out: str = "make it again"
+) -> pd.DataFrame:
+    """Read a Parquet file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    columns : mapping of str to str, optional
+        Columns that must be there, each with what it holds: ``"text"``, ``"number"``, ``"integer"``, ``"bool"``
+        or ``"any"``.
+    way_out : str
+        The end of the message.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    EcgkitError
+        Naming the file and the column, if the file cannot be read, or a column is missing, occurs twice or holds
+        something else.
+    """
+    import pandas as pd
+
+    with readable(Path(path), way_out):
+        table = pd.read_parquet(path)
+    if not table.columns.is_unique or not all(isinstance(name, str) for name in table.columns):
+        raise EcgkitError(f"{path}: the names of its columns are not texts that differ: {way_out}")
+    return check_columns(table, path, columns or {}, way_out=way_out)
+
+
+def check_columns(table: pd.DataFrame, path: str | Path, columns: Mapping[str, str], *, way_out: str) -> pd.DataFrame:
+    """Return a table if its columns hold what `read_table` says; raise `EcgkitError` naming file and column."""
+    for name, wanted in columns.items():
+        if name not in table:
+            raise EcgkitError(f"{path}: column {name} is missing: {way_out}")
+        if not _holds(table[name], wanted):
+            raise EcgkitError(f"{path}: column {name} is of type {table[name].dtype}, not {wanted}: {way_out}")
+    return table
+
+
+def read_array(path: str | Path, *, way_out: str = "make it again") -> np.memmap[Any, Any]:
+    """Open an ``.npy`` file as a memory map, so that a header which claims more than is there allocates nothing.
+
+    Raises
+    ------
+    EcgkitError
+        If the file cannot be read, is shorter than its header says, or holds Python objects.
+    """
+    import numpy as np
+
+    with readable(Path(path), way_out):
+        return np.lib.format.open_memmap(Path(path), mode="r")
+
+
+@contextmanager
+def readable(path: Path, way_out: str) -> Iterator[None]:
+    """Turn what the reader of a file raises on contents of any kind into one line.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the file.
+    """
+    try:
+        if not path.exists() or path.is_file():
+            yield
+        else:
+            raise EcgkitError(f"{path} is no file: {way_out}")
+    except EcgkitError:
+        raise
+    except FileNotFoundError as error:
+        raise EcgkitError(f"no file {path}: {way_out}") from error
+    except RecursionError as error:
+        raise EcgkitError(f"{path} is nested more than {MAX_DEPTH} levels deep: {way_out}") from error
+    except Exception as error:  # pyarrow and NumPy raise nearly every kind on damaged files
+        reason = getattr(error, "strerror", None) or one_line(error).removeprefix("ValueError: ")
+        raise EcgkitError(f"{path} cannot be read ({reason}): {way_out}") from error
+
+
+_MISSING = object()
+
+
+def _text(path: Path) -> str:
+    """Read a text file of ordinary size."""
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(f"it has {size / 2**20:.0f} MiB, more than {MAX_BYTES / 2**20:.0f}")
+    return path.read_bytes().decode("utf-8-sig")
+
+
+def _parse(read: Callable[[], Any], where: str, wanted: Any, way_out: str) -> Any:
+    with readable(Path(where), way_out):
+        data = read()
+        _check_values(data)
+    return checked(data, wanted, where, way_out=way_out)
+
+
+def _check_values(data: Any) -> None:
+    """Refuse data that are nested too deep, and texts that cannot be written."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        texts = [item for item in level if isinstance(item, str)]
+        texts += [key for item in level if isinstance(item, dict) for key in item]
+        for text in texts:
+            if not text.isascii():
+                text.encode()  # a lone surrogate is a UnicodeEncodeError
+        level = [part for item in level if isinstance(item, (dict, list)) for part in _items(item)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _items(data: dict[str, Any] | list[Any]) -> list[Any]:
+    return list(data.values()) if isinstance(data, dict) else data
+
+
+def _problems(data: Any, wanted: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the key, the value and the type that it should have, of what is missing or of another type."""
+    kind, parts = typing.get_origin(wanted) or wanted, typing.get_args(wanted)
+    if typing.is_typeddict(wanted) and isinstance(data, dict):
+        for name, hint in typing.get_type_hints(wanted, include_extras=True).items():
+            may_be_absent = typing.get_origin(hint) is typing.NotRequired
+            inside = f"{key}.{name}".lstrip(".")
+            if name in data:
+                yield from _problems(data[name], typing.get_args(hint)[0] if may_be_absent else hint, inside)
+            elif not may_be_absent:
+                yield inside, _MISSING, hint
+    elif kind in (dict, list) and parts and isinstance(data, kind):
+        pairs: Any = data.items() if isinstance(data, dict) else enumerate(data)
+        for name, item in pairs:
+            yield from _problems(item, parts[-1], f"{key}.{name}".lstrip("."))
+    elif typing.is_typeddict(wanted) or not fits(data, wanted):
+        yield key, data, wanted
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {printable(twice)!r} occurs twice")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _holds(column: pd.Series[Any], wanted: str) -> bool:
+    """Return True if a column holds values of a kind; a column without any value holds every kind."""
+    from pandas.api import types
+
+    is_bool = types.is_bool_dtype(column)
+    checks: dict[str, Callable[[], bool]] = {
+        "any": lambda: True,
+        "bool": lambda: is_bool,
+        "integer": lambda: types.is_integer_dtype(column),
+        "number": lambda: types.is_numeric_dtype(column) and not types.is_complex_dtype(column) and not is_bool,
+        "text": lambda: types.infer_dtype(column, skipna=True) in ("string", "empty"),
+    }
+    return checks[wanted]() or bool(column.isna().all())
 
 
 def to_toml(values: dict[str, Any]) -> str:

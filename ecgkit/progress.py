@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ecgkit.errors import printable
+
 
 def progress_bar(*, total: int, description: str, unit: str, shown: bool = True) -> tqdm[Any]:
     """Make a progress bar: alive on a terminal, elsewhere plain lines, at most one every 30 s.
@@ -30,7 +32,7 @@ def progress_bar(*, total: int, description: str, unit: str, shown: bool = True)
     interval = 0.2 if alive else 30.0
     # maxinterval would print lines sooner than mininterval on a slow machine
     return tqdm(
-        total=total, desc=description, unit=f" {unit}", disable=not shown, file=file, ascii=not alive,
+        total=total, desc=printable(description), unit=f" {unit}", disable=not shown, file=file, ascii=not alive,
         mininterval=interval, maxinterval=interval, ncols=None if alive else 90, dynamic_ncols=alive,
     )  # fmt: skip
 
@@ -38,7 +40,7 @@ def progress_bar(*, total: int, description: str, unit: str, shown: bool = True)
 def say(text: str, *, shown: bool = True) -> None:
     """Write a line on standard error, above a progress bar if there is one."""
     if shown:
-        tqdm.write(text, file=sys.stderr)
+        tqdm.write(printable(text), file=sys.stderr)
 
 
 class _Lines:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
+from ecgkit.errors import printable
+
 BAD_INPUT = 2
 """The exit code of bad input and a full disk."""
 
@@ -74,7 +76,7 @@ def split_names(text: str) -> list[str]:
 
 def echo(line: str | Path) -> None:
     """Print one line of a command's result."""
-    print(line, flush=True)  # noqa: T201 - a command line prints
+    print(printable(str(line)), flush=True)  # noqa: T201 - a command line prints
 
 
 def echo_json(data: object) -> None:
@@ -91,7 +93,7 @@ def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
 
 def note(message: str) -> None:
     """Print one line on standard error, where it does not mix with a command's result."""
-    print(f"ecgkit: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"ecgkit: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def fail(message: str, code: int = BAD_INPUT) -> int:

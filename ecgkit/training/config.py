@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
-from ecgkit.datasets import default_label_set, read_manifest
+from ecgkit.datasets import check_contents, default_label_set, read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.io import file_sha256
+from ecgkit.io import file_sha256, read_toml
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
@@ -203,7 +202,7 @@ class TrainingConfig:
         """Return the fingerprints of the dataset and of a user's own model file."""
         from ecgkit.models import is_user_file, locate
 
-        read = {"dataset_fingerprint": read_manifest(root / paths.PROCESSED / self.dataset)["fingerprint"]}
+        read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 
     def _check_numbers(self) -> None:
@@ -262,10 +261,7 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     path = Path(recipe).expanduser() if recipe else RECIPES / f"{model}.toml"
     if not recipe and not path.is_file():
         return {}
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"cannot read the recipe {path}: {error}") from error
+    values = read_toml(path)
     sources = _table(path, "source", values.pop("source", {}))
     values |= _table(path, f"source.{source}", sources.get(source or "", {}))
     for name in ("model_options", "loss_options"):

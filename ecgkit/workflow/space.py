@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit.errors import EcgkitError
+from ecgkit.io import read_toml
 from ecgkit.training.config import TrainingConfig, model_options
 
 if TYPE_CHECKING:
@@ -27,15 +27,6 @@ NOT_SEARCHED = ("dataset", "model", "label_set", "target", "min_records", "seed"
 """Fields that all trials share: otherwise their AUCs belong to different tasks, seeds or machines."""
 
 NOT_VARIED = (*NOT_SEARCHED, "save_every_epoch", "test", "recipe")
-
-
-def read_toml(file: str | Path, what: str) -> dict[str, Any]:
-    """Read a TOML file; ``what`` names it in the message if it cannot be read."""
-    path = Path(file).expanduser()
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"cannot read the {what} {path}: {error}") from error
 
 
 def flatten_tables(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +58,7 @@ def read_space(config: TrainingConfig, file: str | Path | None = None) -> dict[s
     EcgkitError
         If the file cannot be read, a name is unknown or not varied, or a range or a choice is not allowed.
     """
-    entries = flatten_tables(read_toml(file or DEFAULT, "space"))
+    entries = flatten_tables(read_toml(file or DEFAULT))
     if file is None:
         known = {f"model_options.{key}" for key in model_options(config.model, {})}
         entries = {name: entry for name, entry in entries.items() if "." not in name or name in known}

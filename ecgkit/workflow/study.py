@@ -22,12 +22,13 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError, require
-from ecgkit.io import json_bytes, locked, toml_value, write_atomically
+from ecgkit.errors import EcgkitError, one_line, require
+from ecgkit.evaluation.files import read_metrics
+from ecgkit.io import json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.workflow.chain import notebook_executor
 from ecgkit.workflow.run import report, run_step
-from ecgkit.workflow.space import encode, flatten_tables, read_toml
+from ecgkit.workflow.space import encode, flatten_tables
 from ecgkit.workflow.steps import STEPS, recorded
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def open_study(
         about = json.loads(json_bytes(about | {"version": VERSION}))
         if not (folder / ABOUT).is_file():
             write_atomically(folder / ABOUT, json_bytes(about))
-        elif (before := Session(folder).read_json(ABOUT)) != about:
+        elif (before := read_json(folder / ABOUT, way_out="choose another name for the study")) != about:
             changed = ", ".join(sessions.describe_differences(before, about))
             raise EcgkitError(f"the study {folder} was created differently ({changed}): choose another name for it")
         alive: dict[str, Any] = {
@@ -135,12 +136,6 @@ def open_study(
             load_if_exists=True,
             pruner=pruner,
         )
-
-
-def one_line(error: BaseException | str) -> str:
-    """Return an error as one line."""
-    is_text = isinstance(error, (str, EcgkitError))
-    return " ".join((str(error) if is_text else f"{type(error).__name__}: {error}").split())
 
 
 def table_of(study: optuna.Study) -> pd.DataFrame:
@@ -466,7 +461,7 @@ def read_sweep(file: str | Path) -> Sweep:
         If the file cannot be read, or does not have this form.
     """
     path = Path(file).expanduser().resolve()
-    fixed = read_toml(path, "sweep")
+    fixed = read_toml(path)
     grid, extra = fixed.pop("grid", {}), fixed.pop("run", [])
     if not isinstance(grid, dict) or not isinstance(extra, list) or not all(isinstance(run, dict) for run in extra):
         raise EcgkitError(f"{path.name}: write [grid] once, with lists, and each further run as [[run]]")
@@ -634,7 +629,7 @@ def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float | None]:
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
         outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
-    metrics = Session(outcome.path).read_json("metrics.json")["fold_9"]
+    metrics = read_metrics(Session(outcome.path))["fold_9"]
     table = metrics.get("macro") or next(iter(metrics.values()))
     return outcome.path.name, table.get("auc", table.get("r2"))["value"]
 

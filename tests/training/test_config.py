@@ -57,14 +57,14 @@ def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EcgkitError, match=r"mine\.toml has the unknown key 'learning_rat'"):
         read_recipe("resnet1d", recipe=path)
     path.write_text("epochs = \n")
-    with pytest.raises(EcgkitError, match=r"cannot read the recipe .*mine\.toml"):
+    with pytest.raises(EcgkitError, match=r"mine\.toml cannot be read"):
         read_recipe("resnet1d", recipe=path)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"epochs = 1  # \xe9", "cannot read the recipe"),
+        (b"epochs = 1  # \xe9", "cannot be read"),
         (b'source = "demo"', "has source = 'demo': write a table"),
         (b"[source]\ndemo = 3", "has source.demo = 3: write a table"),
         (b'model_options = "x"', "has model_options = 'x'"),

@@ -66,7 +66,7 @@ class TestSpace:
         ("text", "message"),
         [
             ("", "varies nothing"),
-            ("learning_rate = ", "cannot read the space"),
+            ("learning_rate = ", "cannot be read"),
             ("learning_rat = [0.1]", "learning_rat is unknown.*amplitude"),
             ("seed = [0, 1]", "seed is the same"),
             ("learning_rate = 0.1", "learning_rate is 0.1"),
@@ -272,7 +272,7 @@ class TestSweep:
         ("text", "message"),
         [
             (HEAD, "varies nothing"),
-            ("dataset = ", "cannot read the sweep"),
+            ("dataset = ", "cannot be read"),
             (HEAD + "[grid]\nseed = 3\n", "seed in [grid] is 3"),
             (HEAD + "[grid]\nseed = []\n", "seed in [grid] is []"),
             (HEAD + "[run]\nseed = 3\n", "[[run]]"),
@@ -282,7 +282,7 @@ class TestSweep:
             (HEAD + "[grid]\nlearning_rate = [inf]\n", "learning_rate is inf"),
             (HEAD + "[[run]]\nmodel = 'vit'\n", "unknown model 'vit'"),
             (HEAD + "[[run]]\nlabel_set = 'form'\n", "unknown label set 'form'"),
-            (HEAD + "[[run]]\nrecipe = 'nowhere.toml'\n", "cannot read the recipe"),
+            (HEAD + "[[run]]\nrecipe = 'nowhere.toml'\n", "nowhere.toml"),
             (HEAD + "[[run]]\nmodel_options.width = 3\n", "width"),
             ("model = 'resnet1d'\n[grid]\nseed = [1]\n", "no dataset"),
             (HEAD + "[grid]\nseed = [0, 1]\n[[run]]\nseed = 1\n", "runs 2 and 3 are the same"),

@@ -103,7 +103,8 @@ def agreement_table(
 ) -> pd.DataFrame:
     """Compare the clusters of several methods with every partition of the records.
 
-    One record per patient is compared, the first in the folds, since permutations assume independent records. Unknown values are left out, and records with several classes from `EXACTLY_ONE`.
+    One record per patient is compared, the first in the folds, since permutations assume independent records. Unknown
+    values are left out, and records with several classes from `EXACTLY_ONE`.
 
     Parameters
     ----------
