@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-<<<<<<< HEAD
-from ecgkit.datasets import open_dataset, read_manifest
-=======
-from ecgkit.datasets import check_contents, read_manifest
->>>>>>> main
+from ecgkit.datasets import check_contents, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session

@@ -43,9 +43,9 @@ def probe_layers(
 ) -> pd.DataFrame:
     """Fit linear probes on several layers: fitted on folds 1-8, scored on fold 10.
 
-    Every layer is standardised and probed as `fit_probes` does it, so that the embedding has the same value in both. The
-    bootstrap draws the same patients for every layer, so that the change from one layer to the next has its interval,
-    which is narrower than the two layers' intervals suggest.
+    Every layer is standardised and probed as `fit_probes` does it, so that the embedding has one value.
+    The bootstrap draws the same patients for every layer, so that the change from one layer to the next has its
+    interval, which is narrower than the two layers' intervals suggest.
 
     Parameters
     ----------

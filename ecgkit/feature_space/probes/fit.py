@@ -86,8 +86,8 @@ def fit_probes(
     """Fit linear probes on folds 1-8 and score them on fold 10, together with their controls.
 
     For a quantity a ridge regression and, on its bins, a multinomial logistic regression; for categories a logistic
-    regression. Embeddings are standardised, and the strength of the penalty is chosen, within folds 1-8, with all
-    records of a patient on one side of each split. Fold 9 is not used. A record whose value is unknown is left out and
+    regression. Embeddings are standardised, and the strength of the penalty is chosen, within folds 1-8, with each
+    patient on one side of every split. Fold 9 is not used. A record whose value is unknown is left out and
     counted. The controls:
 
     - ``baseline``: the mean, and the most frequent class, of folds 1-8;

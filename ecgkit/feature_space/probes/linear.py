@@ -136,7 +136,7 @@ class Problem:
 
 
 def patient_splits(patients: ArrayLike, *, seed: int) -> list[Split]:
-    """Split records five times into rows to fit on and rows to score, with all records of a patient on one side.
+    """Split records five times into rows to fit on and rows to score, with each patient on one side.
 
     Parameters
     ----------
