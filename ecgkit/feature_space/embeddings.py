@@ -18,7 +18,7 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import file_sha256, write_atomically
+from ecgkit.io import file_sha256, read_array, read_table, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
 from ecgkit.training import TrainedSession
@@ -208,7 +208,7 @@ def write_array(path: Path, values: NDArray[Any]) -> Path:
 def _read(folder: Path, layer: str, folds: set[int]) -> Embeddings:
     """Open a layer's files and take the rows of some folds."""
     path = folder / f"{layer}.npy"
-    values, records = np.load(path, mmap_mode="r"), pd.read_parquet(folder / f"{layer}.parquet")
+    values, records = read_array(path), read_table(folder / f"{layer}.parquet", {"fold": "integer"})
     rows = records["fold"].isin(folds).to_numpy()
     if rows.all():
         return Embeddings(values, records, path)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.standardize import MIN_STD, check_embeddings
+from ecgkit.io import check_columns, read_array, readable
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 from ecgkit.stats.identifiers import as_identifiers
 
@@ -80,28 +81,21 @@ def _check_usable(vectors: NDArray[np.float32], records: pd.DataFrame, path: Pat
 
 def _read_array(path: Path) -> NDArray[np.float32]:
     """Read a ``.npy`` file of numbers."""
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        why = "there is no such file" if isinstance(error, FileNotFoundError) else "it is no .npy file of numbers"
-        raise EcgkitError(f"cannot read the vectors {path}: {why}; give one that numpy.save wrote") from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise EcgkitError(f"{path} does not hold one array of numbers: give a .npy file, (records, features)")
+    values = read_array(path, way_out="give a file that numpy.save wrote, (records, features)")
+    if values.dtype.kind not in "fiu":
+        raise EcgkitError(f"{path} holds {values.dtype}, not numbers: give real numbers, (records, features)")
     with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there, and refused
-        return values.astype(np.float32)
+        return np.asarray(values).astype(np.float32)
 
 
 def _read_ids(array: Path) -> pd.DataFrame:
     """Read ``record_id`` of the table that goes with vectors."""
     options = [array.with_suffix(".parquet"), array.with_suffix(".csv")]
     found = next((path for path in options if path.is_file()), None)
+    way_out = "give a table with record_id, one row per vector"
     if found is None:
-        names = " or ".join(str(path) for path in options)
-        raise EcgkitError(f"there is no {names}: give a table with record_id, one row per vector")
-    try:
-        records = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found, dtype={"record_id": str})
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"cannot read the table {found}: {error}; write it as Parquet or CSV") from error
-    if "record_id" not in records:
-        raise EcgkitError(f"{found} has no column record_id: name the records of the vectors there")
-    return pd.DataFrame({"record_id": as_identifiers(records["record_id"])})
+        raise EcgkitError(f"there is no {options[0]} or {options[1]}: {way_out}")
+    with readable(found, way_out):
+        table = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found, dtype={"record_id": str})
+    check_columns(table, found, {"record_id": "any"}, way_out=way_out)
+    return pd.DataFrame({"record_id": as_identifiers(table["record_id"])})

@@ -18,7 +18,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 from ecgkit.evaluation.page import html_environment
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, TRAINED
 from ecgkit.feature_space.probes.comparison import BETTER
-from ecgkit.feature_space.probes.controls import BASELINE, PERMUTATION, PROBE, SHUFFLED
+from ecgkit.feature_space.probes.controls import BASELINE, END_TO_END, PERMUTATION, PROBE, SHUFFLED
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.linear import LinearProbe
 from ecgkit.io import file_name, write_atomically
@@ -146,7 +146,8 @@ def probe_summary(result: ProbeResult) -> str:
     if result.skipped:
         return f"no probe: {result.skipped}"
     main, comparison = result.target.main_metric, result.comparison
-    rows = comparison.differences.query("metric == @main and control != @END_TO_END").dropna(subset="difference")
+    rows = comparison.differences.dropna(subset="difference")
+    rows = rows[(rows["metric"] == main) & (rows["control"] != END_TO_END)]
     is_better = rows["verdict"] == BETTER
     better, others = list(rows.loc[is_better, "control"]), list(rows.loc[~is_better, "control"])
     present = comparison.p_adjusted <= SIGNIFICANT and not {BASELINE, SHUFFLED} & set(others)
