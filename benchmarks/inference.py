@@ -32,7 +32,6 @@ from ecgkit.inference.batches import (
     run_batches,
 )
 from ecgkit.inference.predictor import NetworkPredictor
-from ecgkit.signals.prepare import network_input
 from ecgkit.sources.demo import Demo
 
 RUNS = 5
@@ -90,7 +89,7 @@ def measure_prediction(name: str, precision: str, signals: np.ndarray, seconds: 
 
     def stored() -> Iterator[Arrays]:
         for start in range(0, n_records, size):
-            yield network_input(signals[start : start + size], trained.mean, trained.std), None
+            yield trained.preparation.network_input(signals[start : start + size]), None
 
     def run(batches: Iterator[Arrays], *, embedding: bool) -> np.ndarray:
         network = trained.model

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 
     from ecgkit.evaluation import ExternalPredictions
 
-FILES = (".parquet", ".csv")
-
 
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
     text = "Evaluate a table of predictions; or fold 10 of a session that was trained with --no-test, once."
     added = command("evaluate", evaluate, text)
-    text = "a training session, or a .parquet or .csv file with true_CLASS and prob_CLASS of each class"
+    text = "a training session, or a .parquet or .csv file (or .csv.gz) with true_CLASS and prob_CLASS of each class"
     added.add_argument("subject", metavar="SESSION|FILE", help=text)
     added.add_argument("--json", action="store_true", help="print the contents of metrics.json and nothing else")
     text = "Compare finished trainings: leaderboard, paired intervals, ensembles."
@@ -49,8 +47,9 @@ def fill_compare(parser: OneLineParser) -> None:
 def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
     from ecgkit import evaluation
+    from ecgkit.evaluation.external import is_table
 
-    if Path(arguments.subject).is_file() or Path(arguments.subject).suffix in FILES:
+    if Path(arguments.subject).is_file() or is_table(arguments.subject):
         read = evaluation.read_predictions(arguments.subject)
         for missing in read.notes:
             note(missing)
@@ -71,7 +70,9 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
 
 def compare(arguments: argparse.Namespace, root: Path) -> None:
     """Run the comparison's notebook and print its leaderboard and folder; or compare tables of predictions."""
-    if any(Path(name).suffix in FILES for name in arguments.sessions):
+    from ecgkit.evaluation.external import is_table
+
+    if any(map(is_table, arguments.sessions)):
         compare_tables(arguments, root)
         return
     from ecgkit.evaluation.comparison_session import LEADERBOARD
@@ -124,7 +125,7 @@ def known(table: pd.DataFrame) -> dict[str, Any]:
 
 def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     """Compare files of predictions and sessions, each with each, and print the verdicts."""
-    from ecgkit.evaluation import compare_predictions, read_predictions
+    from ecgkit.evaluation.external import compare_predictions, is_table, read_predictions
     from ecgkit.stats.multiple_testing import holm
 
     names = arguments.sessions
@@ -135,7 +136,7 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     tables: dict[str, ExternalPredictions] = {}
     for name in arguments.sessions:
         path = Path(name)
-        if path.suffix not in FILES:
+        if not is_table(path.name):
             path = sessions.open_finished(name, paths.TRAINING, root).path / "predictions.parquet"
         tables[name] = read_predictions(path)
         for lacking in tables[name].notes:

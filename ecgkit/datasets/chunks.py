@@ -24,7 +24,8 @@ from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.io import json_bytes, write_atomically
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
-from ecgkit.signals.prepare import LARGEST, clip_to_int16, filter_microvolts, to_microvolts
+from ecgkit.signals.prepare import LARGEST, clip_to_int16, filter_microvolts, remove_offset, to_microvolts
+from ecgkit.signals.quality import check_levels
 
 if TYPE_CHECKING:
     from ecgkit.sources.base import RecordReader
@@ -59,6 +60,8 @@ class Chunk:
         Samples per lead; a record of another length is unreadable.
     data_offset : int
         Bytes before the first row in ``signals.npy``.
+    anyway : bool
+        Accept records whose levels are not those of an ECG in mV.
     """
 
     folder: str
@@ -71,6 +74,7 @@ class Chunk:
     sampling_rate: int
     n_samples: int
     data_offset: int
+    anyway: bool = False
 
 
 @dataclass
@@ -88,7 +92,8 @@ class ChunkReport:
     clipped_samples : dict
         Row to the number of samples beyond int16.
     sums, squares : list of int
-        For each lead the sum and the sum of squares over the training records, in microvolts; exact.
+        For each lead the sum and the sum of squares over the training records without their offsets, in microvolts;
+        exact.
     n_training : int
         Number of training records that were read.
     n_samples : int
@@ -126,7 +131,7 @@ def write_chunk(chunk: Chunk) -> int:
     for first in range(0, n_records, BLOCK):
         _fill(chunk, rows, range(first, min(first + BLOCK, n_records)), report)
     readable = np.array([str(chunk.first_row + row) not in report.quarantined for row in range(n_records)])
-    _add_statistics(rows, readable & chunk.training, report)
+    _add_statistics(rows, readable & chunk.training, chunk.sampling_rate, report)
     report.sha256 = hashlib.sha256((rows if readable.all() else rows[readable]).data).hexdigest()
     with (Path(chunk.folder) / "signals.npy").open("r+b") as file:
         # Written, not mapped: on a full disk a write fails with an error, while a mapped page kills the process.
@@ -174,6 +179,8 @@ def _read(chunk: Chunk, record_id: str, key: str, report: ChunkReport) -> NDArra
     expected = (len(LEADS), chunk.n_samples)
     if ecg.signal.shape != expected:
         raise UnreadableRecordError(f"has the shape {ecg.signal.shape}, not {expected}")
+    if not chunk.anyway:
+        check_levels(ecg, allow_flat=True)
     n_missing = int(ecg.signal.size - np.isfinite(ecg.signal).sum())
     if n_missing:
         report.nan_samples[key] = n_missing
@@ -191,13 +198,15 @@ def _count_clipped(rounded: NDArray[np.floating], keys: Sequence[str], report: C
         report.clipped_samples |= {key: count for key, count in zip(keys, counts, strict=True) if count}
 
 
-def _add_statistics(rows: NDArray[np.int16], training: NDArray[np.bool_], report: ChunkReport) -> None:
+def _add_statistics(
+    rows: NDArray[np.int16], training: NDArray[np.bool_], sampling_rate: int, report: ChunkReport
+) -> None:
     """Add up the training records; float64 holds these integers exactly, since a block's squares stay below 2**53."""
     positions = np.flatnonzero(training)
     report.n_training, report.n_samples = len(positions), len(positions) * rows.shape[2]
     sums, squares = np.zeros(len(LEADS), np.int64), np.zeros(len(LEADS), np.int64)
     for first in range(0, len(positions), BLOCK):
-        values = rows[positions[first : first + BLOCK]].astype(np.float64)
+        values = remove_offset(rows[positions[first : first + BLOCK]].astype(np.float64), sampling_rate=sampling_rate)
         sums += values.sum(axis=(0, 2)).astype(np.int64)
         squares += np.einsum("rls,rls->l", values, values).astype(np.int64)
     report.sums, report.squares = sums.tolist(), squares.tolist()

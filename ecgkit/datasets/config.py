@@ -38,6 +38,8 @@ class PreprocessingConfig:
         Number of processes; None means one per core.
     overwrite : bool
         Whether to replace a dataset of this name that holds other data.
+    anyway : bool
+        Whether to keep records whose levels are not those of an ECG in mV, instead of quarantining them.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class PreprocessingConfig:
     source_options: dict[str, Any] = field(default_factory=dict)
     jobs: int | None = None
     overwrite: bool = False
+    anyway: bool = False
 
     def __post_init__(self) -> None:
         check_types(self)

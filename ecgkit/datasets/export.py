@@ -21,7 +21,8 @@ BLOCK = 256
 def export_npz(dataset: Dataset, path: Path | str, *, standardised: bool = False) -> Path:
     """Write a dataset as one ``.npz`` file without pickles.
 
-    Its arrays are ``X`` (records, samples, 12) in mV, ``y`` (records, classes) of 0 and 1, ``classes``, ``leads``,
+    Its arrays are ``X`` (records, samples, 12) in mV, ``y`` (records, classes) of 0 and 1 (uint8; if a label is unknown
+    float32, with NaN for it), ``classes``, ``leads``,
     ``sampling_rate`` in Hz, ``record_id``, ``patient_id``, ``fold``, ``age`` in years, ``sex`` ("male", "female" or
     ""), ``height`` in cm, ``weight`` in kg, ``device``, ``site``, ``mean`` and ``std`` (of each lead over folds 1-8, in
     mV), ``units`` and ``about``, a text that describes all this.
@@ -33,7 +34,8 @@ def export_npz(dataset: Dataset, path: Path | str, *, standardised: bool = False
     path : Path or str
         The file to make; ``.npz`` is added if it is not there. An existing file is replaced.
     standardised : bool
-        Whether each lead of ``X`` is standardised with ``mean`` and ``std``; ``X`` then has no unit.
+        Whether ``X`` is what a network reads: without the offset of each lead, standardised with ``mean`` and ``std``;
+        ``X`` then has no unit.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def _arrays(dataset: Dataset, *, standardised: bool) -> dict[str, NDArray[Any]]:
     return {
         **{name: records[name].to_numpy() for name in ("fold", "age", "height", "weight")},
         **{name: np.array(records[name].fillna("").tolist(), dtype=np.str_) for name in texts},
-        "y": dataset.labels.to_numpy(np.uint8).reshape(len(records), len(dataset.classes)),
+        "y": _labels(dataset),
         "classes": np.array(dataset.classes, dtype=np.str_),
         "leads": np.array(LEADS),
         "sampling_rate": np.array(dataset.sampling_rate),
@@ -89,12 +91,18 @@ def _arrays(dataset: Dataset, *, standardised: bool) -> dict[str, NDArray[Any]]:
     }
 
 
+def _labels(dataset: Dataset) -> NDArray[Any]:
+    """Return the labels as 0 and 1, with NaN where one is unknown."""
+    labels = dataset.labels.to_numpy(np.float32, na_value=np.nan).reshape(len(dataset), len(dataset.classes))
+    return labels if np.isnan(labels).any() else labels.astype(np.uint8)
+
+
 def _write_signals(dataset: Dataset, file: IO[bytes], *, standardised: bool) -> None:
     """Write the array X into an open file, block by block."""
     shape = (len(dataset.rows), dataset.n_samples, len(LEADS))
     np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-    scale = dataset.std if standardised else np.ones(len(LEADS), np.float32)
-    centre = dataset.mean if standardised else np.zeros(len(LEADS), np.float32)
+    preparation = dataset.preparation()
     for first in range(0, len(dataset.rows), BLOCK):
-        values = dataset.signals[dataset.rows[first : first + BLOCK]].transpose(0, 2, 1) / np.float32(1000)
-        file.write(np.ascontiguousarray((values - centre) / np.where(scale > 0, scale, 1), "<f4").data.cast("B"))
+        stored = dataset.signals[dataset.rows[first : first + BLOCK]]
+        values = preparation.network_input(stored) if standardised else stored / np.float32(1000)
+        file.write(np.ascontiguousarray(values.transpose(0, 2, 1), "<f4").data.cast("B"))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import lzma
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, printable
 from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
 from ecgkit.evaluation.report import evaluate
+from ecgkit.io import read_table, readable
 from ecgkit.stats.calibration import add_calibration
 from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
@@ -20,11 +27,18 @@ from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
 
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
+"""How the names of tables of predictions end."""
+
 IDENTIFIERS = ("record_id", "patient_id")
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".parquet": pd.read_parquet,
-    ".csv": lambda path: pd.read_csv(path, dtype=dict.fromkeys(IDENTIFIERS, str)),
-}
+FOLDS = (VALIDATION_FOLD, TEST_FOLD)
+OPENERS: dict[str, Any] = {".csv": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+SEPARATORS = (",", ";", "\t")
+LARGEST = 2 * 2**30
+"""Bytes of text that are read: ten times the predictions of PTB-XL for all 71 classes."""
+ROUNDING = 1e-6
+"""By so much a probability may be outside 0 to 1; float32 and six digits round to within it."""
+WAY_OUT = "pass a table of predictions"
 
 
 @dataclass(frozen=True)
@@ -41,12 +55,15 @@ class ExternalPredictions:
         Chosen on fold 9; None without it.
     notes : list of str
         Missing parts of the file and how they were handled, one sentence each.
+    lacks : tuple of str
+        Which of ``record_id`` and ``patient_id`` the file lacks.
     """
 
     table: pd.DataFrame
     classes: list[str]
     thresholds: dict[str, Any] | None
     notes: list[str]
+    lacks: tuple[str, ...] = ()
 
     def metrics(self, *, resamples: int = RESAMPLES) -> dict[str, Any]:
         """Compute the contents of ``metrics.json``, for the folds of the file."""
@@ -59,8 +76,10 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     Parameters
     ----------
     path : Path or str
-        A ``.parquet`` or ``.csv`` file with, for each class, ``true_CLASS`` (0 or 1) and ``prob_CLASS`` (0 to 1).
-        Optional: ``fold``, ``patient_id``, ``record_id``, ``calibrated_CLASS``.
+        A Parquet or CSV file with, for each class, ``true_CLASS`` (0, 1, or empty where it is unknown) and
+        ``prob_CLASS`` (0 to 1). Optional: ``fold``, ``patient_id``, ``record_id``, ``calibrated_CLASS``. CSV may be
+        compressed (``.csv.gz``), in UTF-8 or UTF-16, with commas, semicolons or tabs between the values, decimal commas
+        and percent signs.
 
     Returns
     -------
@@ -69,71 +88,149 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     Raises
     ------
     EcgkitError
-        If the file cannot be read, lacks a column of a class, has an invalid outcome or probability, or has a patient
-        in both folds.
+        If the file cannot be read, lacks a column of a class, has an invalid outcome or probability, a record twice, or
+        a patient in both folds.
     """
     path = Path(path).expanduser()
     table = _read(path)
     classes = _classes(path, table)
     notes: list[str] = []
-    table = _as_numbers(path, table, classes)
+    lacks = tuple(name for name in IDENTIFIERS if name not in table)
+    table = _with_folds(path, _as_numbers(path, table, classes, notes), notes)
     table = table.assign(**{name: as_identifiers(table[name]) for name in IDENTIFIERS if name in table})
-    if "fold" not in table:
-        table["fold"] = TEST_FOLD
-        notes.append(f"no column fold: all {len(table):,} records are taken as fold {TEST_FOLD}")
-    if TEST_FOLD not in set(table["fold"]):
-        raise EcgkitError(
-            f"{path} has no record of fold {TEST_FOLD}: predict fold {TEST_FOLD}, or leave out the column fold"
-        )
-    if "record_id" not in table:
-        table["record_id"] = as_identifiers(range(len(table)))
-        notes.append("no column record_id: records are numbered by row, and cannot be compared with another file")
-    table["patient_id"] = _patients(table, notes)
-    if VALIDATION_FOLD in set(table["fold"]):
-        shared = patients_in_two_parts(table)
-        if len(shared):
-            raise EcgkitError(
-                f"{path} has {len(shared):,} patients in two parts, the first is patient {shared[0]}: "
-                "pass predictions of folds that were assigned by patient"
-            )
-    else:
+    table = table.assign(record_id=_records(path, table, notes))
+    table = table.assign(patient_id=_patients(table, notes))
+    if VALIDATION_FOLD not in set(table["fold"]):
         notes.append(
             f"no fold {VALIDATION_FOLD}: no thresholds are tuned, and metrics at tuned thresholds are left out"
         )
+    elif len(shared := patients_in_two_parts(table)):
+        raise EcgkitError(
+            f"{path} has {len(shared):,} patients in two parts, the first is patient {shared[0]}: "
+            "pass predictions of folds that were assigned by patient"
+        )
     table, calibration = _calibrated(table, classes, notes)
     thresholds = fit_thresholds(table, classes, calibration) if VALIDATION_FOLD in set(table["fold"]) else None
-    return ExternalPredictions(table, classes, thresholds, notes)
+    return ExternalPredictions(table, classes, thresholds, notes, lacks)
+
+
+def is_table(name: str) -> bool:
+    """Return True if a name ends as that of a table of predictions."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def _read(path: Path) -> pd.DataFrame:
-    """Read a table of predictions."""
-    if path.suffix not in READERS:
-        raise EcgkitError(f"{path} is no table of predictions: pass a .parquet or .csv file")
-    try:
-        return READERS[path.suffix](path)
-    except FileNotFoundError as error:
-        raise EcgkitError(f"no file {path}: pass a .parquet or .csv file of predictions") from error
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"{path} cannot be read as a table: {' '.join(str(error).split())}") from error
+    """Read a table; the values of a CSV file stay text."""
+    if not is_table(path.name):
+        raise EcgkitError(f"{path} is no table of predictions: pass a file that ends in {', '.join(SUFFIXES)}")
+    if path.suffix.lower() == ".parquet":
+        return read_table(path, way_out=WAY_OUT)
+    with readable(path, WAY_OUT):
+        with OPENERS[path.suffix.lower()](path, "rb") as file:
+            data = file.read(LARGEST + 1)
+        if len(data) > LARGEST:
+            raise ValueError(f"it holds more than {LARGEST / 2**30:.0f} GiB of text")
+        is_utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return _parse_csv(path, data.decode("utf-16" if is_utf_16 else "utf-8-sig"))
 
 
-def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Convert the columns of numbers to float."""
-    names = [
+def _parse_csv(path: Path, text: str) -> pd.DataFrame:
+    """Parse CSV with the separator of its first line."""
+    first = text.partition("\n")[0]
+    separator = max(SEPARATORS, key=first.count)
+    names = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise EcgkitError(f"{path} has the column {printable(twice[0])!r} twice: leave one of them out")
+    table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, skipinitialspace=True)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise EcgkitError(f"{path} has more values in its rows than names in its first line: name each column")
+    return table.rename(columns=str.strip)
+
+
+def _as_numbers(path: Path, table: pd.DataFrame, classes: list[str], notes: list[str]) -> pd.DataFrame:
+    """Convert the columns of numbers to float, and check them."""
+    numbers = {}
+    for name in [
         *(["fold"] if "fold" in table else []),
         *(f"{kind}_{name}" for name in classes for kind in ("true", "prob")),
         *(own for name in classes if (own := f"calibrated_{name}") in table),
-    ]
-    numbers = {}
-    for name in names:
-        # Other programs write outcomes as text in a CSV file.
-        column = table[name].replace({"True": 1, "False": 0, "true": 1, "false": 0})
-        numbers[name] = pd.to_numeric(column, errors="coerce").astype("float64")
-        wrong = numbers[name].isna()
-        if wrong.any() and not name.startswith("prob_"):
-            row = int(wrong.to_numpy().argmax())
-            raise EcgkitError(f"{path} has {table[name].iloc[row]!r} in column {name}, row {row + 1}: pass a number")
+    ]:
+        numbers[name] = _numbers(table[name])
+        if name.startswith("true_"):
+            is_unknown = table[name].isna()
+            _refuse(path, table[name], ~(numbers[name].isin((0, 1)) | is_unknown), "an outcome is 0 or 1, or is empty")
+        elif name == "fold":
+            _refuse(path, table[name], ~(numbers[name] % 1 == 0), "pass whole numbers")
+        else:
+            numbers[name] = _probabilities(path, table[name], numbers[name], notes)
     return table.assign(**numbers)
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Convert one column; NaN where that is not possible."""
+    if pd.api.types.is_numeric_dtype(column):  # booleans among them
+        return column.astype("Float64").astype("float64")
+    # Other programs write outcomes as words, and numbers with a decimal comma or a percent sign, as spreadsheets do.
+    text = column.astype("string").str.strip()
+    plain = text.str.removesuffix("%").str.strip().str.lower().replace({"true": "1", "false": "0"})
+    plain = plain.where(plain.str.contains(".", regex=False, na=False), plain.str.replace(",", ".", regex=False))
+    number = pd.to_numeric(plain, errors="coerce").astype("Float64").astype("float64")
+    return number.where(~text.str.endswith("%").fillna(value=False).astype(bool), number / 100)
+
+
+def _probabilities(path: Path, column: pd.Series, numbers: pd.Series, notes: list[str]) -> pd.Series:
+    """Check the probabilities of one column, and round those to 0 or 1 that are outside by rounding."""
+    _refuse(path, column, numbers.isna(), "pass a number")
+    low, high = float(numbers.min()), float(numbers.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        is_percent = low >= 0 and high <= 100
+        way_out = "divide percentages by 100" if is_percent else "apply the sigmoid if these are logits"
+        _refuse(path, column, (numbers < -ROUNDING) | (numbers > 1 + ROUNDING), f"it is outside 0 to 1; {way_out}")
+    if low < 0 or high > 1:
+        notes.append(f"{column.name} is outside 0 to 1 by rounding ({low:.9g} to {high:.9g}): it is clipped")
+    return numbers.clip(0, 1)
+
+
+def _refuse(path: Path, column: pd.Series, wrong: pd.Series, reason: str) -> None:
+    """Refuse a column with a wrong value, by the first one."""
+    if not wrong.any():
+        return
+    row = int(wrong.to_numpy().argmax())
+    value = column.iloc[row]
+    shown = "nothing" if pd.isna(value) else printable(repr(value) if isinstance(value, str) else str(value))
+    raise EcgkitError(f"{path} has {shown} in column {column.name}, row {row + 1}: {reason}")
+
+
+def _with_folds(path: Path, table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """Keep folds 9 and 10, and take all records as fold 10 if there are no folds."""
+    if "fold" not in table:
+        notes.append(f"no column fold: all {len(table):,} records are taken as fold {TEST_FOLD}")
+        return table.assign(fold=TEST_FOLD)
+    kept = table[table["fold"].isin(FOLDS)].reset_index(drop=True)
+    if TEST_FOLD not in set(kept["fold"]):
+        raise EcgkitError(
+            f"{path} has no record of fold {TEST_FOLD}: predict fold {TEST_FOLD}, or leave out the column fold"
+        )
+    if len(kept) < len(table):
+        notes.append(f"{len(table) - len(kept):,} records of other folds than 9 and 10 are left out")
+    return kept.astype({"fold": int})
+
+
+def _records(path: Path, table: pd.DataFrame, notes: list[str]) -> pd.Series:
+    """Return the identifier of each record; refuse a record that is there twice."""
+    if "record_id" not in table:
+        notes.append("no column record_id: records are numbered by row, and cannot be compared with another file")
+        if twice := int(table.duplicated().sum()):
+            notes.append(f"{twice:,} rows occur twice; without record_id they count as different records")
+        return as_identifiers(range(len(table)))
+    ids = table["record_id"]
+    if ids.isna().any():
+        raise EcgkitError(f"{path} has no record_id in row {int(ids.isna().to_numpy().argmax()) + 1}: name each record")
+    if (again := ids.duplicated()).any():
+        name = printable(str(ids[again].iloc[0]))
+        count = f"{int(again.sum()):,} repeated rows in all"
+        raise EcgkitError(f"{path} has record {name} twice ({count}): pass one row per record")
+    return ids
 
 
 def _patients(table: pd.DataFrame, notes: list[str]) -> pd.Series:
@@ -205,8 +302,11 @@ def compare_predictions(
     Raises
     ------
     EcgkitError
-        If they do not hold the same records with the same true labels.
+        If they do not hold the same records with the same true labels, or a file has no ``record_id``.
     """
+    if unnamed := [name for name, one in pair.items() if "record_id" in one.lacks]:
+        raise EcgkitError(f"{unnamed[0]} has no column record_id: add it, so that records can be matched")
+    pair = _with_shared_patients(pair)
     of_first, of_second = (one.thresholds for one in pair.values())
     return compare_aligned(
         align({name: one.table[one.table["fold"] == fold] for name, one in pair.items()}),
@@ -215,3 +315,17 @@ def compare_predictions(
         resamples=resamples,
         seed=seed,
     )
+
+
+def _with_shared_patients(pair: Mapping[str, ExternalPredictions]) -> dict[str, ExternalPredictions]:
+    """Take the patients of the other file where one has none."""
+    known = next((one.table for one in pair.values() if "patient_id" not in one.lacks), None)
+    if known is None:
+        return dict(pair)
+    patients = known.set_index("record_id")["patient_id"]
+    return {
+        name: replace(one, table=one.table.assign(patient_id=one.table["record_id"].map(patients)))
+        if "patient_id" in one.lacks
+        else one
+        for name, one in pair.items()
+    }

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ecgkit.errors import check_choice
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.prepare import Preparation
@@ -87,11 +87,11 @@ def run_batches(
 
 
 def prepared_batches(
-    ecgs: Sequence[ECG], preparation: Preparation, metadata: NDArray[np.float32] | None
+    ecgs: Sequence[ECG], preparation: Preparation, metadata: NDArray[np.float32] | None, *, anyway: bool = False
 ) -> Iterator[Arrays]:
     """Prepare ECGs and yield them in batches of neighbours of equal length."""
     for first in range(0, len(ecgs), BATCH):
-        prepared = [preparation(ecg) for ecg in ecgs[first : first + BATCH]]
+        prepared = [_prepare(ecgs, i, preparation, anyway=anyway) for i in range(first, min(first + BATCH, len(ecgs)))]
         start = 0
         for length, group in groupby(prepared, key=lambda signal: signal.shape[1]):
             signals = list(group)
@@ -100,3 +100,13 @@ def prepared_batches(
                 rows = slice(first + start + i, first + start + min(i + size, len(signals)))
                 yield np.stack(signals[i : i + size]), None if metadata is None else metadata[rows]
             start += len(signals)
+
+
+def _prepare(ecgs: Sequence[ECG], position: int, preparation: Preparation, *, anyway: bool) -> NDArray[np.float32]:
+    """Prepare one ECG; an error about one of several without names says which one it is."""
+    try:
+        return preparation(ecgs[position], anyway=anyway)
+    except EcgkitError as error:
+        if ecgs[position].record_id or len(ecgs) == 1:
+            raise
+        raise EcgkitError(f"number {position} (from 0): {error}") from error

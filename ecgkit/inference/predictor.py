@@ -15,7 +15,7 @@ from torch import Tensor
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import prepared_batches, run_batches
 from ecgkit.inference.model_folder import ModelFolder
-from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 from ecgkit.stats.calibration import apply_calibration
 from ecgkit.stats.ensembles import apply_ensemble
 from ecgkit.stats.validation import class_thresholds
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Signals = ArrayLike | Sequence[ECG] | ECG
-Sex = str | Sequence[str | None]
+Rate = float | None
+Age = ArrayLike | None
+Sex = str | Sequence[str | None] | None
 
 
 class Predictor(ABC):
@@ -73,11 +75,11 @@ class Predictor(ABC):
         """Whether the model takes age and sex."""
 
     @abstractmethod
-    def _uncalibrated(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+    def _uncalibrated(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
         """Return the uncalibrated probabilities of ECGs that were checked."""
 
     @abstractmethod
-    def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+    def _embed(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
         """Return the features of ECGs that were checked."""
 
     def __repr__(self) -> str:
@@ -87,7 +89,7 @@ class Predictor(ABC):
         return f"<{type(self).__name__} {self.name}: {inputs}{metadata} -> {len(self.classes)} classes ({shown})>"
 
     def predict_proba(
-        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
     ) -> NDArray[np.float32]:
         """Return the calibrated probability of each class.
 
@@ -102,6 +104,8 @@ class Predictor(ABC):
             In years, NaN where unknown; for an array and a model that takes age and sex.
         sex : sequence of str or None, or str, optional
             ``"male"``, ``"female"`` or, where unknown, None. As ``age``.
+        anyway : bool, default False
+            Predict records, too, that are flat or whose levels are not those of an ECG in mV.
 
         Returns
         -------
@@ -111,13 +115,13 @@ class Predictor(ABC):
         Raises
         ------
         EcgkitError
-            If ``x`` has another shape, is empty, too short, not in mV, or contains a record without any value; or age
-            and sex are missing or do not fit.
+            If ``x`` has another shape, is empty, too short, not in mV, or contains a record that is flat or without any
+            value; or age and sex are missing or do not fit.
         """
-        return self._calibrate(self._uncalibrated(self._ecgs(x, sampling_rate, age, sex)))
+        return self._calibrate(self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), anyway=anyway))
 
     def predict(
-        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
     ) -> NDArray[Any]:
         """Return the classes of each record; parameters and errors are those of `predict_proba`.
 
@@ -126,10 +130,10 @@ class Predictor(ABC):
         ndarray of bool, shape (records, classes)
             ``predict_proba(x) >= thresholds``.
         """
-        return self._decide(self.predict_proba(x, sampling_rate=sampling_rate, age=age, sex=sex))
+        return self._decide(self.predict_proba(x, sampling_rate=sampling_rate, age=age, sex=sex, anyway=anyway))
 
     def embed(
-        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
     ) -> NDArray[np.float32]:
         """Return the features of the signal before the classifier; parameters and errors are those of `predict_proba`.
 
@@ -138,10 +142,10 @@ class Predictor(ABC):
         ndarray of float32, shape (records, features)
             Of the signal alone: age and sex are not part of it. An ensemble has none.
         """
-        return self._embed(self._ecgs(x, sampling_rate, age, sex, needs_metadata=False))
+        return self._embed(self._ecgs(x, sampling_rate, age, sex, needs_metadata=False), anyway=anyway)
 
     def __call__(
-        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
     ) -> pd.DataFrame:
         """Predict a table; parameters and errors are those of `predict_proba`.
 
@@ -154,7 +158,7 @@ class Predictor(ABC):
         import pandas as pd
 
         ecgs = self._ecgs(x, sampling_rate, age, sex)
-        prob = self._uncalibrated(ecgs)
+        prob = self._uncalibrated(ecgs, anyway=anyway)
         calibrated = self._calibrate(prob)
         decided = self._decide(calibrated)
         columns: dict[str, Any] = {"record_id": [ecg.record_id for ecg in ecgs]}
@@ -170,13 +174,13 @@ class Predictor(ABC):
     def _decide(self, calibrated: NDArray[np.float32]) -> NDArray[np.bool_]:
         return calibrated >= self.thresholds
 
-    def _ecgs(
-        self, x: Any, rate: float | None, age: ArrayLike | None, sex: Sex | None, *, needs_metadata: bool = True
-    ) -> Sequence[ECG]:
+    def _ecgs(self, x: Any, rate: Rate, age: Age, sex: Sex, *, needs_metadata: bool = True) -> Sequence[ECG]:
         """Check the input and return it as ECGs."""
         given = [name for name, value in (("age", age), ("sex", sex)) if value is not None]
         ecgs = [x] if isinstance(x, ECG) else x
-        if isinstance(ecgs, Sequence) and ecgs and isinstance(ecgs[0], ECG):
+        if isinstance(ecgs, Sequence) and any(isinstance(ecg, ECG) for ecg in ecgs):
+            if not all(isinstance(ecg, ECG) for ecg in ecgs):
+                raise EcgkitError("the records are ECGs and something else: give a sequence of ECG, or one array")
             if given or rate is not None:
                 raise EcgkitError("sampling_rate, age and sex belong to an array: an ECG has its own")
             return ecgs
@@ -221,23 +225,25 @@ class NetworkPredictor(Predictor):
         """Whether the network takes age and sex."""
         return self.trained.scaler is not None
 
-    def _uncalibrated(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
+    def _uncalibrated(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
         metadata = None
         if self.trained.scaler is not None:
             ages = [math.nan if ecg.age is None else ecg.age for ecg in ecgs]
             metadata = self.trained.scaler(ages, [ecg.sex for ecg in ecgs])
-        return self._run(ecgs, metadata, self.trained.predict)
+        return self._run(ecgs, metadata, self.trained.predict, anyway=anyway)
 
-    def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
-        return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal))
+    def _embed(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
+        return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal), anyway=anyway)
 
     def _run(
         self,
         ecgs: Sequence[ECG],
         metadata: NDArray[np.float32] | None,
         call: Callable[[Tensor, Tensor | None], Tensor],
+        *,
+        anyway: bool,
     ) -> NDArray[np.float32]:
-        batches = prepared_batches(ecgs, self.trained.preparation, metadata)
+        batches = prepared_batches(ecgs, self.trained.preparation, metadata, anyway=anyway)
         return run_batches(self.trained.model, batches, call, n_records=len(ecgs), precision=self.precision)
 
 
@@ -271,12 +277,12 @@ class EnsemblePredictor(Predictor):
         """Whether a member takes age and sex."""
         return any(member.takes_metadata for member in self.members.values())
 
-    def _uncalibrated(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
-        each = {name: member._uncalibrated(ecgs) for name, member in self.members.items()}
+    def _uncalibrated(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
+        each = {name: member._uncalibrated(ecgs, anyway=anyway) for name, member in self.members.items()}
         return apply_ensemble(self.description, each).astype(np.float32)
 
-    def _embed(self, ecgs: Sequence[ECG]) -> NDArray[np.float32]:
-        del ecgs
+    def _embed(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
+        del ecgs, anyway
         raise EcgkitError(f"{self.name} is an ensemble without an embedding: use a member ({', '.join(self.members)})")
 
 
@@ -295,23 +301,23 @@ class QuantityPredictor(NetworkPredictor):
         raise EcgkitError(f"the model {self.name} predicts {self.classes[0]}, which has no probability: use predict")
 
     def predict(
-        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
     ) -> NDArray[np.float32]:
         """Return the quantity in its unit, shape (records,); parameters and errors are those of `Predictor`."""
-        return self._uncalibrated(self._ecgs(x, sampling_rate, age, sex))[:, 0]
+        return self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), anyway=anyway)[:, 0]
 
     def __call__(
-        self, x: Signals, *, sampling_rate: float | None = None, age: ArrayLike | None = None, sex: Sex | None = None
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
     ) -> pd.DataFrame:
         """Predict a table with ``record_id`` and ``predicted_NAME`` in its unit."""
         import pandas as pd
 
         ecgs = self._ecgs(x, sampling_rate, age, sex)
         ids = [ecg.record_id for ecg in ecgs]
-        return pd.DataFrame({"record_id": ids, f"predicted_{self.classes[0]}": self.predict(ecgs)})
+        return pd.DataFrame({"record_id": ids, f"predicted_{self.classes[0]}": self.predict(ecgs, anyway=anyway)})
 
 
-def as_ecgs(signals: ArrayLike, sampling_rate: float, age: ArrayLike | None, sex: Sex | None) -> list[ECG]:
+def as_ecgs(signals: ArrayLike, sampling_rate: float, age: Age, sex: Sex) -> list[ECG]:
     """Turn arrays into ECGs.
 
     Parameters
@@ -346,7 +352,7 @@ def as_ecgs(signals: ArrayLike, sampling_rate: float, age: ArrayLike | None, sex
         raise EcgkitError(f"sex has {len(sexes)} values for {n_records} records: give one for each")
     return [
         ECG(
-            signal.astype(np.float32, copy=False),
+            signal,
             sampling_rate,
             str(i),
             age=None if math.isnan(ages[i]) else ages[i],
@@ -364,15 +370,12 @@ def check_signals(signals: ArrayLike) -> NDArray[np.floating]:
     EcgkitError
         If the shape is not ``(records, 12, samples)``, there is no record, or the values are no floats.
     """
-    try:
-        values = np.asarray(signals)
-    except ValueError as error:
-        raise EcgkitError("signals have different lengths: give one length, or a sequence of ECG") from error
+    values = as_numbers(signals)
     if (values.ndim == 3 and not values.size) or values.shape == (0,):
         raise EcgkitError(f"signals have the shape {values.shape}: give at least one record with samples")
     if values.ndim != 3 or values.shape[1] != len(LEADS):
         way_out = "give one record as signal[None]" if values.ndim == 2 else "reorder the axes"
         raise EcgkitError(f"signals have the shape {values.shape}, not (records, 12, samples): {way_out}")
-    if not np.issubdtype(values.dtype, np.floating):
+    if values.dtype.kind != "f":
         raise EcgkitError(f"signals are of type {values.dtype}: give floating-point numbers in mV")
     return values

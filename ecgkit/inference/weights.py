@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler, TargetScale
+from ecgkit.inference.tensor_file import read_tensors, tensor_bytes
 from ecgkit.io import write_atomically
 from ecgkit.models import ECGModel, create_model
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.prepare import Preparation
 
-FORMAT = "ecgkit-weights-2"
+FORMAT = "ecgkit-weights-3"
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,10 @@ class TrainedModel:
     def save(self, path: Path) -> Path:
         """Write the model to a safetensors file, completely or not at all."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        return write_atomically(path, safetensors.torch.save(tensors, self.header()))
+        return write_atomically(path, tensor_bytes(tensors, self.header()))
 
     def header(self) -> dict[str, str]:
-        """Return everything but the tensors, each value as JSON."""
+        """Return everything but the tensors and the checksum, each value as JSON."""
         facts = {
             "model": self.name,
             "model_sha256": self.sha256,
@@ -152,10 +151,10 @@ def load_weights(
     Raises
     ------
     EcgkitError
-        If the file is missing, damaged, not written by this version of ecgkit, its tensors differ from those of the
-        architecture in name, shape or type, or classes or sampling rate differ from the arguments.
+        If the file is missing, damaged, not written by this version of ecgkit, its tensors are not finite or differ
+        from those of the architecture in name, shape or type, or classes or sampling rate differ from the arguments.
     """
-    facts, tensors = _read(path)
+    facts, tensors = read_tensors(path, FORMAT)
     trained = _build(path, facts, model)
     _check_tensors(path, trained.name, trained.model.state_dict(), tensors)
     trained.model.load_state_dict(tensors)
@@ -197,24 +196,6 @@ def _other_classes(has: tuple[str, ...], wanted: tuple[str, ...]) -> str:
     return " and ".join(phrases) or ("in another order" if has != wanted else "")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the header and the tensors of a file."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file, not a dict
-    except (OSError, safetensors.SafetensorError) as error:
-        raise EcgkitError(f"cannot read the weights {path}: {error}; train the model again") from error
-    found = header.pop("format", None)
-    if found != FORMAT:
-        way_out = "train the model again" if str(found).startswith("ecgkit") else "give weights that ecgkit wrote"
-        raise EcgkitError(f"the weights {path} have the format {found!r}, not {FORMAT!r}: {way_out}")
-    try:
-        return {name: json.loads(value) for name, value in header.items()}, tensors
-    except ValueError as error:
-        raise EcgkitError(f"the header of {path} is damaged ({error}): train the model again") from error
-
-
 def _build(path: Path, facts: dict[str, Any], model: str) -> TrainedModel:
     """Make the model that a header describes, without its weights."""
     try:
@@ -242,7 +223,7 @@ def _build(path: Path, facts: dict[str, Any], model: str) -> TrainedModel:
         )
     except EcgkitError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EcgkitError(f"the header of {path} is of another version ({error!r}): train the model again") from error
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,13 +15,16 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ecgkit.errors import EcgkitError
-from ecgkit.io import json_bytes, write_atomically
+from ecgkit.io import json_bytes, read_json, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SESSION_VARIABLE = "ECGKIT_SESSION"
 """The environment variable that names the folder which the runner has locked for a notebook, and closes after it."""
+
+before_close: dict[Path, Callable[[Path], str]] = {}
+"""Called with a session's folder before ``DONE`` is written; returns what could not be kept, or nothing."""
 
 LOCK = ".lock"
 """The file that the process which runs a session holds a lock on."""
@@ -78,7 +81,8 @@ class Session:
     @property
     def config(self) -> dict[str, Any]:
         """The content of ``config.json``; empty if there is none yet."""
-        return self.read_json("config.json") if (self.path / "config.json").is_file() else {}
+        config: dict[str, Any] = self.read_json("config.json") if (self.path / "config.json").is_file() else {}
+        return config
 
     def folder(self, name: str) -> Session:
         """Return a folder inside the session, made if it is missing."""
@@ -86,18 +90,15 @@ class Session:
         path.mkdir(parents=True, exist_ok=True)
         return Session(path)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read one of the session's JSON files.
+    def read_json(self, name: str, wanted: Any = dict[str, Any], *, way_out: str = "run the session again") -> Any:
+        """Read one of the session's JSON files; see `ecgkit.io.read_json`.
 
         Raises
         ------
         EcgkitError
-            If the file is missing or is not JSON.
+            If the file is missing, is not JSON, or does not hold what is wanted.
         """
-        try:
-            return json.loads((self.path / name).read_text())
-        except (OSError, ValueError) as error:
-            raise EcgkitError(f"cannot read {self.path / name}: {error}; run the session again") from error
+        return read_json(self.path / name, wanted, way_out=way_out)
 
     def write_json(self, name: str, data: object) -> Path:
         """Write a JSON file into the session, completely or not at all."""
@@ -132,8 +133,9 @@ class Session:
         """
         if os.environ.get(SESSION_VARIABLE) == str(self.path):
             return f"{self.path}: complete"
+        missing = before_close.pop(self.path, lambda _: "")(self.path)
         self.mark_done()
-        return f"{self.path}: done"
+        return f"{self.path}: done" + (f"; {missing}" if missing else "")
 
     def keep_notebook(self, notebook: Path) -> None:
         """Copy the source notebook into the session; the runner replaces it by the executed copy."""

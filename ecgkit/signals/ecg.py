@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ecgkit.errors import EcgkitError, check_choice
 
@@ -29,6 +29,7 @@ class ECG:
     ----------
     signal : ndarray of float32, shape (12, samples)
         Millivolts, leads in the order of `LEADS`; NaN where there is no value, and in all samples of an absent lead.
+        Numbers of another type are converted, and what a masked array masks becomes NaN.
     sampling_rate : float
         In Hz.
     record_id : str
@@ -45,8 +46,8 @@ class ECG:
     Raises
     ------
     EcgkitError
-        If the signal is not ``(12, samples)`` or has no value in any lead, the sampling rate is not a number from 50 to
-        2,000 Hz, the age is not between 0 and 130, or the sex is another text.
+        If the signal is no array of numbers ``(12, samples)`` or has no value in any lead, the sampling rate is not a
+        number from 50 to 2,000 Hz, the age is not between 0 and 130, or the sex is another text.
     """
 
     signal: NDArray[np.float32]
@@ -58,14 +59,20 @@ class ECG:
     findings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "signal", as_numbers(self.signal, np.float32))
         if self.signal.ndim != 2 or self.signal.shape[0] != len(LEADS):
             raise EcgkitError(f"a signal has the shape {self.signal.shape}, not (12, samples): put the leads first")
         object.__setattr__(self, "sampling_rate", check_rate(self.sampling_rate))
         if not np.isfinite(self.signal).any():
-            raise EcgkitError(f"ECG {self.record_id} has no value in any of the twelve leads: leave it out")
+            raise EcgkitError(f"{self.name} has no value in any of the twelve leads: leave it out")
         check_age(self.age)
         if self.sex is not None:
             check_choice("sex", self.sex, SEXES)
+
+    @property
+    def name(self) -> str:
+        """Its name in a message, such as ``"ECG 17"``."""
+        return f"ECG {self.record_id}" if self.record_id else "the ECG"
 
     @property
     def n_samples(self) -> int:
@@ -107,6 +114,36 @@ def check_rate(rate: object, name: str = "sampling_rate") -> float:
     if number is None or not LOWEST_RATE <= number <= HIGHEST_RATE:
         raise EcgkitError(f"{name} is {rate!r}: give a number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}")
     return number
+
+
+def as_numbers(values: object, dtype: DTypeLike = None) -> NDArray[Any]:
+    """Return an array of real numbers; what a masked array, or one of a list of them, masks becomes NaN.
+
+    Parameters
+    ----------
+    values : array-like
+        Such as an array, a masked array, a list or a tensor.
+    dtype : dtype, optional
+        The floating-point type of the result; by default that of ``values``.
+
+    Raises
+    ------
+    EcgkitError
+        If it is no array of real numbers, such as rows of different lengths.
+    """
+    try:
+        if isinstance(values, Sequence) and any(isinstance(row, np.ma.MaskedArray) for row in values):
+            values = np.ma.stack(values)
+        if isinstance(values, np.ma.MaskedArray):
+            values = values.astype(np.result_type(values.dtype, np.float32)).filled(np.nan)
+        result = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EcgkitError(
+            f"signals have different lengths, or are no numbers ({error}): give one length, or a sequence of ECG"
+        ) from error
+    if result.dtype.kind not in "fiu":
+        raise EcgkitError(f"signals are of type {result.dtype}: give floating-point numbers in mV")
+    return result if dtype is None else result.astype(dtype, copy=False)
 
 
 def check_age(age: float | None) -> None:

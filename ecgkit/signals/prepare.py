@@ -1,7 +1,7 @@
 """The preparation of a signal: the same steps for a processed dataset and for every prediction.
 
 A signal in mV is repaired, resampled, filtered and rounded to whole microvolts, which is what a processed dataset
-stores; a network reads it standardised.
+stores; a network reads it without the offset of each lead, and standardised.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.filters import Filters, resample, standardize
-from ecgkit.signals.quality import check_units
+from ecgkit.signals.quality import check_levels
 
 LARGEST = 32767
-"""The largest absolute value in microvolts that is stored; larger ones are clipped."""
+"""The largest absolute value in microvolts that is stored, or read by a network; larger ones are clipped."""
+
+OFFSET_SECONDS = 10.0
+"""The offset of a lead is its mean over the record, in a longer one over each stretch of so many seconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,8 @@ class Preparation:
         Statistics of the training folds in mV.
     filters : Filters
         The filters of the training data.
+    offset_seconds : float
+        The offset of each lead is removed over stretches of this length; 0 if it was kept.
     """
 
     sampling_rate: int
@@ -43,40 +48,60 @@ class Preparation:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     filters: Filters = field(default_factory=Filters)
+    offset_seconds: float = OFFSET_SECONDS
 
     @property
     def seconds(self) -> float:
         """Length in seconds that the network reads at once."""
         return self.n_samples / self.sampling_rate
 
-    def __call__(self, ecg: ECG) -> NDArray[np.float32]:
+    def __call__(self, ecg: ECG, *, anyway: bool = False) -> NDArray[np.float32]:
         """Prepare an ECG for the network.
 
         Parameters
         ----------
         ecg : ECG
             Of any sampling rate, at least as long as the network reads at once.
+        anyway : bool, default False
+            Prepare it even if its levels are not those of an ECG in mV.
 
         Returns
         -------
         ndarray of float32, shape (12, samples)
             Standardised, at the sampling rate of the network; equal to the last bit to the same record of a processed
-            dataset.
+            dataset, unless values were clipped there.
 
         Raises
         ------
         EcgkitError
-            If the ECG is too short, or its values cannot be mV.
+            If the ECG is too short, flat, or its values cannot be mV.
         """
-        check_units(ecg)
         microvolts = to_microvolts(ecg.signal, sampling_rate=ecg.sampling_rate, target_rate=self.sampling_rate)
         if microvolts.shape[1] < self.n_samples:
             raise EcgkitError(
-                f"ECG {ecg.record_id} is {ecg.duration:g} s long and the model reads {self.seconds:g} s at once: "
+                f"{ecg.name} is {ecg.duration:g} s long and the model reads {self.seconds:g} s at once: "
                 "give a longer one"
             )
-        filtered = filter_microvolts(microvolts, self.filters, sampling_rate=self.sampling_rate)
-        return network_input(clip_to_int16(filtered), self.mean, self.std)
+        if not anyway:
+            check_levels(ecg)
+        return self.network_input(filter_microvolts(microvolts, self.filters, sampling_rate=self.sampling_rate))
+
+    def network_input(self, microvolts: NDArray[Any]) -> NDArray[np.float32]:
+        """Remove the offset of each lead and standardise.
+
+        Parameters
+        ----------
+        microvolts : ndarray of int16 or float64, shape (..., leads, samples)
+            Whole microvolts at the sampling rate of the network, as a processed dataset stores them.
+
+        Returns
+        -------
+        ndarray of float32, shape (..., leads, samples)
+        """
+        if self.offset_seconds:
+            microvolts = remove_offset(microvolts, sampling_rate=self.sampling_rate, seconds=self.offset_seconds)
+        clipped = np.clip(microvolts, -LARGEST, LARGEST).astype(np.float32)
+        return standardize(clipped * np.float32(1e-3), self.mean, self.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the preparation as JSON data."""
@@ -86,6 +111,7 @@ class Preparation:
             "mean_mv": [float(value) for value in self.mean],
             "std_mv": [float(value) for value in self.std],
             "filters": self.filters.to_dict(),
+            "offset_seconds": self.offset_seconds,
         }
 
     @classmethod
@@ -97,6 +123,7 @@ class Preparation:
             mean=np.array(data["mean_mv"], np.float32),
             std=np.array(data["std_mv"], np.float32),
             filters=Filters.from_dict(data["filters"]),
+            offset_seconds=float(data["offset_seconds"]),
         )
 
 
@@ -170,18 +197,31 @@ def clip_to_int16(microvolts: NDArray[np.floating]) -> NDArray[np.int16]:
     return np.clip(microvolts, -LARGEST, LARGEST).astype(np.int16)
 
 
-def network_input(microvolts: NDArray[np.int16], mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
-    """Standardise stored signals.
+def remove_offset(
+    microvolts: NDArray[Any], *, sampling_rate: float, seconds: float = OFFSET_SECONDS
+) -> NDArray[np.floating]:
+    """Subtract from each lead its mean over the record, in a longer one over each stretch of some seconds.
+
+    What remains at the end of a longer record gets the mean of the last whole stretch of that length. The mean is
+    rounded to whole microvolts, so that a stored signal and one in higher precision give the same result.
 
     Parameters
     ----------
-    microvolts : ndarray of int16, shape (..., leads, samples)
-        As a processed dataset stores them.
-    mean, std : array-like of float, shape (leads,)
-        Statistics of the training folds in mV.
+    microvolts : ndarray, shape (..., leads, samples)
+        Finite.
+    sampling_rate : float
+        In Hz.
+    seconds : float
+        Length of a stretch.
 
     Returns
     -------
-    ndarray of float32, shape (..., leads, samples)
+    ndarray of float32 (of int16) or float64, shape (..., leads, samples)
     """
-    return standardize(microvolts * np.float32(1e-3), mean, std)
+    n_samples, length = microvolts.shape[-1], round(seconds * sampling_rate)
+    result = microvolts.astype(np.result_type(microvolts, np.float32))
+    for start in range(0, n_samples, length):
+        stop = start + length
+        stretch = microvolts[..., max(0, min(start, n_samples - length)) : stop]
+        result[..., start:stop] -= np.rint(stretch.mean(axis=-1, keepdims=True, dtype=np.float64))
+    return result

@@ -16,7 +16,6 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import BATCH, Arrays, records_at_once, run_batches
 from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
 from ecgkit.sessions import Session
-from ecgkit.signals.prepare import network_input
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
 from ecgkit.training.data import dataset_metadata, training_data
@@ -58,7 +57,7 @@ def run_over_dataset(
     def batches() -> Iterator[Arrays]:
         for start in range(0, len(positions), size):
             some = positions[start : start + size]
-            signal = network_input(dataset.signals[dataset.rows[some]], dataset.mean, dataset.std)
+            signal = trained.preparation.network_input(dataset.signals[dataset.rows[some]])
             yield signal, None if metadata is None else metadata[some]
 
     return run_batches(trained.model, batches(), call, n_records=len(positions), progress=progress)

@@ -11,8 +11,6 @@ from ecgkit.inference.weights import TrainedModel
 from ecgkit.io import file_sha256
 from ecgkit.models import create_model, is_user_file, locate
 from ecgkit.models.user_file import check_model
-from ecgkit.signals.filters import Filters
-from ecgkit.signals.prepare import Preparation
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import fit_metadata_scaler, input_samples
@@ -39,13 +37,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
         If the architecture has no option of a name, or crops are longer than a record.
     """
     scaler = fit_metadata_scaler(dataset) if config.metadata else None
-    preparation = Preparation(
-        sampling_rate=dataset.sampling_rate,
-        n_samples=input_samples(config, dataset),
-        mean=dataset.mean,
-        std=dataset.std,
-        filters=Filters.from_dict(dataset.manifest["filters"]),
-    )
+    preparation = dataset.preparation(input_samples(config, dataset))
     keywords = {
         "n_leads": dataset.signals.shape[1],
         "n_classes": len(dataset.classes),

@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError, one_line, require
+from ecgkit.errors import EcgkitError, one_line, require, shown
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.workflow.chain import notebook_executor
@@ -467,7 +468,7 @@ def read_sweep(file: str | Path) -> Sweep:
     grid = flatten_tables(grid)
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise EcgkitError(f"{path.name}: {name} in [grid] is {values!r}: give a list with at least one value")
+            raise EcgkitError(f"{path.name}: {name} in [grid] is {shown(values)}: give a list with at least one value")
     if not grid and not extra:
         raise EcgkitError(f"{path.name} varies nothing: add [grid] with lists, or [[run]] entries")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []
@@ -628,7 +629,7 @@ def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float | None]:
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
         outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
-    metrics = Session(outcome.path).read_json("metrics.json")["fold_9"]
+    metrics = read_metrics(Session(outcome.path))["fold_9"]
     table = metrics.get("macro") or next(iter(metrics.values()))
     return outcome.path.name, table.get("auc", table.get("r2"))["value"]
 

@@ -80,7 +80,7 @@ def test_a_store_holds_the_published_microvolts_and_nothing_else(tiny_ptbxl: Tin
     assert dataset.signal(3).dtype == np.float32
     files = {path.relative_to(dataset.path).as_posix() for path in dataset.path.rglob("*") if path.is_file()}
     labels = {f"labels/{name}.parquet" for name in source.labels}
-    assert files == {"signals.npy", "records.parquet", "dataset.json"} | labels
+    assert files == {"signals.npy", ".signals.json", "records.parquet", "dataset.json"} | labels
     assert hidden(tmp_path / "processed") == []
     with pytest.raises(ValueError, match="read-only"):
         dataset.signals[0, 0, 0] = 1
@@ -105,7 +105,8 @@ def test_the_manifest_says_what_the_design_asks_for(tiny_ptbxl: TinyPtbXl, tmp_p
 def test_statistics_are_exactly_those_of_folds_1_to_8(tmp_path: Path):
     dataset = quiet(Invented(50), tmp_path / "d")
     training = dataset.signals[dataset.folds(*range(1, 9))].astype(np.float64) / 1000
-    np.testing.assert_allclose(dataset.mean, training.mean(axis=(0, 2)), rtol=1e-6)
+    training -= np.rint(1000 * training.mean(axis=2, keepdims=True)) / 1000
+    np.testing.assert_allclose(dataset.mean, training.mean(axis=(0, 2)), atol=1e-9)
     np.testing.assert_allclose(dataset.std, training.std(axis=(0, 2)), rtol=1e-6)
 
     def spoil(record_id: int, signal: NDArray) -> NDArray:
@@ -191,6 +192,30 @@ def test_bad_records_are_quarantined_repaired_or_flagged_and_counted(tmp_path: P
     repaired = dataset.manifest["repaired"]
     assert (repaired["records_with_nan"], repaired["nan_samples"]) == (2, 15 + SAMPLES)
     assert (repaired["records_clipped"], repaired["clipped_samples"]) == (1, 2)
+
+
+def test_other_units_are_quarantined_and_flat_records_are_kept_and_flagged(tmp_path: Path):
+    factors = {103: 1e3, 104: 1e-3, 105: 0.0}
+
+    def spoil(record_id: int, signal: NDArray) -> NDArray:
+        return signal * factors.get(record_id, 1.0)
+
+    dataset = quiet(Invented(30, spoil=spoil), tmp_path / "d")
+    assert [entry["record_id"] for entry in dataset.manifest["quarantined"]["records"]] == ["103", "104"]
+    flagged = dataset.records.set_index("record_id")["flat_leads"].dropna()
+    assert list(flagged.index) == ["105"]
+    assert flagged["105"].count(",") == 11
+    assert len(quiet(Invented(30, spoil=spoil), tmp_path / "all", anyway=True)) == 30
+
+
+def test_an_offset_has_no_influence_on_statistics_and_on_what_a_network_reads(tmp_path: Path):
+    offsets = np.linspace(-20, 20, 12)[:, None]
+    dataset = quiet(Invented(30), tmp_path / "d")
+    moved = quiet(Invented(30, spoil=lambda _, signal: signal + offsets), tmp_path / "moved")
+    assert np.abs(moved.signals - dataset.signals).max() > 15_000  # the offset is kept on the disk
+    np.testing.assert_allclose(moved.std, dataset.std, rtol=1e-4)
+    found, expected = (one.preparation().network_input(one.signals[:]) for one in (moved, dataset))
+    np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 def test_nan_is_interpolated_and_held_at_the_ends(tmp_path: Path):
@@ -450,11 +475,8 @@ def test_what_cannot_be_opened_gets_one_line(tmp_path: Path):
         assert "\n" not in str(caught.value)
     labels = tmp_path / "d" / "labels" / "letters.parquet"
     labels.write_bytes(labels.read_bytes()[:100])
-    with pytest.raises(EcgkitError, match="damaged"):
+    with pytest.raises(EcgkitError, match=r"letters\.parquet was changed"):
         open_dataset(tmp_path / "d", label_set="letters")
-    (tmp_path / "d" / "signals.npy").write_bytes(b"")
-    with pytest.raises(EcgkitError, match="damaged"):
-        open_dataset(tmp_path / "d")
     (tmp_path / "d" / "dataset.json").write_text("{")
     with pytest.raises(EcgkitError, match="cannot be read"):
         open_dataset(tmp_path / "d")
@@ -507,8 +529,8 @@ def test_the_npz_needs_no_pickles_and_says_its_units(tmp_path: Path):
     np.testing.assert_array_equal(data["record_id"], dataset.records["record_id"])
     assert set(data) >= {"patient_id", "fold", "age", "sex", "height", "weight", "device", "leads", "mean", "std"}
     with np.load(export_npz(dataset, path, standardised=True), allow_pickle=False) as file:
-        expected = (dataset.signal(4) - dataset.mean[:, None]) / dataset.std[:, None]
-        np.testing.assert_allclose(file["X"][4].T, expected, atol=1e-5)
+        expected = dataset.preparation().network_input(dataset.signals[dataset.rows[4]])
+        np.testing.assert_array_equal(file["X"][4].T, expected)
 
 
 @pytest.mark.real

@@ -194,8 +194,8 @@ def test_tables_of_other_records_or_labels_are_refused_with_their_number() -> No
     moved.loc[0, "patient_id"] = 999
     cases = [
         (short, "of the 200 records of fold 10 in session_1, 12 are missing from session_2, which has 0 others"),
-        (relabelled, "5 records have other true labels or patients in session_2"),
-        (moved, "1 records have other true labels or patients"),
+        (relabelled, "5 records have other true labels in session_2"),
+        (moved, "1 records have other patients"),
         (other_class, r"do not have the same classes \(CD, MI\)"),
         (pd.concat([table, table.head(1)]), "session_2 has a record twice"),
     ]
@@ -233,6 +233,6 @@ def test_a_session_that_is_not_finished_or_damaged_is_refused(tmp_path: Path) ->
     for content in (None, b"no table"):
         if content:
             (session.path / "predictions.parquet").write_bytes(content)
-        with pytest.raises(EcgkitError, match=r"cannot read .*predictions\.parquet") as error:
+        with pytest.raises(EcgkitError, match=r"predictions\.parquet") as error:
             session_predictions(session)
         assert "\n" not in str(error.value)

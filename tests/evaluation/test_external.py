@@ -12,7 +12,7 @@ from made_predictions import make_predictions
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import evaluate_session
-from ecgkit.evaluation.external import read_predictions
+from ecgkit.evaluation.external import compare_predictions, read_predictions
 from ecgkit.sessions import Session
 
 CLASSES = ["NORM", "MI"]
@@ -94,13 +94,26 @@ def test_without_folds_all_records_are_the_test_and_that_is_said(tmp_path: Path)
     [
         (lambda table: table.drop(columns="prob_MI"), "only one of true_MI and prob_MI"),
         (lambda table: table[["record_id", "fold"]], "no columns true_CLASS and prob_CLASS"),
-        (lambda table: table.assign(prob_MI=np.nan), "scores are NaN"),
-        (lambda table: table.assign(prob_MI=3.0), "outside 0 to 1"),
-        (lambda table: table.assign(true_MI=2), "neither 0 nor 1"),
+        (lambda table: table.assign(prob_MI=np.nan), "nothing in column prob_MI, row 1"),
+        (lambda table: table.assign(prob_MI=3.0), "divide percentages by 100"),
+        (lambda table: table.assign(prob_MI=-3.0), "sigmoid"),
+        (
+            lambda table: table.assign(prob_MI=table["prob_MI"].mask(table.index == 2, 1.01)),
+            "1.01 in column prob_MI, row 3",
+        ),
+        (lambda table: table.assign(prob_MI=np.inf), "inf in column prob_MI"),
+        (lambda table: table.assign(true_MI=2), "2 in column true_MI, row 1"),
+        (lambda table: table.assign(true_MI=0.5), "0.5 in column true_MI, row 1"),
         (lambda table: table[table["fold"] == 9], "no record of fold 10"),
-        (lambda table: table.assign(true_MI=table["true_MI"].astype("boolean").mask(table.index == 3)), "row 4"),
-        (lambda table: table.assign(prob_MI="high"), "scores are NaN"),
+        (lambda table: table.assign(prob_MI="high"), "'high' in column prob_MI, row 1"),
+        (lambda table: table.assign(prob_MI="1,000.5"), "'1,000.5' in column prob_MI"),
         (lambda table: table.assign(fold="test"), "'test' in column fold"),
+        (lambda table: table.assign(fold=9.5), "9.5 in column fold"),
+        (
+            lambda table: pd.concat([table, table.iloc[7:9]]),
+            r"record 7 twice \(2 repeated rows",
+        ),
+        (lambda table: table.assign(record_id=table["record_id"].mask(table.index == 5)), "no record_id in row 6"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused(change, message: str, tmp_path: Path) -> None:
@@ -135,9 +148,13 @@ def test_folds_and_outcomes_may_be_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.xlsx", b"", "a .parquet or .csv"),
-        ("x.parquet", b"no parquet", "cannot be read as a table"),
-        ("x.csv", b"", "cannot be read as a table"),
+        ("x.xlsx", b"", ".parquet, .csv, .csv.gz"),
+        ("x.parquet", b"no parquet", "cannot be read"),
+        ("x.csv", b"", "cannot be read"),
+        ("x.csv", b"a,b\n\xff\xfe", "cannot be read"),
+        ("x.csv.gz", b"a,b\n1,2\n", "cannot be read"),
+        ("x.csv", b"true_A,prob_A,prob_A\n1,0.5,0.5\n", "'prob_A' twice"),
+        ("x.csv", b"true_A,prob_A\n1,0.5,\n", "more values"),
         ("none.csv", None, "no file"),
     ],
 )
@@ -167,3 +184,60 @@ def test_a_calibrated_probability_that_is_no_number_is_named(tmp_path: Path, val
     (tmp_path / "p.csv").write_text(f"fold,true_A,prob_A,calibrated_A\n10,1,0.4,0.5\n10,0,0.2,{value}\n")
     with pytest.raises(EcgkitError, match="in column calibrated_A, row 2"):
         read_predictions(tmp_path / "p.csv")
+
+
+def test_a_spreadsheet_s_way_of_writing_numbers_gives_the_same(tmp_path: Path) -> None:
+    table = predictions()
+    plain = read_predictions(write(table, tmp_path)).metrics(resamples=5)
+    comma = table.assign(prob_MI=[str(value).replace(".", ",") for value in table["prob_MI"]])
+    assert read_predictions(write(comma, tmp_path, "comma.csv")).metrics(resamples=5) == plain
+    path = tmp_path / "semicolons.csv.gz"
+    comma.to_csv(path, index=False, sep=";", encoding="utf-16")
+    assert read_predictions(path).metrics(resamples=5) == plain
+    table.to_csv(tmp_path / "tabs.CSV", index=False, sep="\t", encoding="utf-8-sig")
+    assert read_predictions(tmp_path / "tabs.CSV").metrics(resamples=5) == plain
+    exact = table.assign(prob_MI=(table["prob_MI"] * 100).round() / 100)
+    percent = exact.assign(prob_MI=[f"{round(value * 100)} %" for value in exact["prob_MI"]])
+    whole = read_predictions(write(exact, tmp_path)).metrics(resamples=5)
+    assert read_predictions(write(percent, tmp_path, "percent.csv")).metrics(resamples=5) == whole
+
+
+def test_a_probability_that_is_outside_by_rounding_is_clipped_and_that_is_said(tmp_path: Path) -> None:
+    table = predictions()
+    table.loc[3, "prob_MI"], table.loc[5, "prob_NORM"] = 1.0000001, -1e-7
+    read = read_predictions(write(table, tmp_path))
+    assert [note.split()[0] for note in read.notes] == ["prob_NORM", "prob_MI"]
+    assert read.table["prob_MI"].max() == 1
+    assert read.table["prob_NORM"].min() == 0
+
+
+def test_other_folds_are_left_out_and_counted(tmp_path: Path) -> None:
+    table = predictions()
+    more = table.assign(record_id=table["record_id"].astype(int) + 1000, patient_id=-1, fold=3)
+    read = read_predictions(write(pd.concat([table, more]), tmp_path, "theirs.csv"))
+    assert any("400 records of other folds" in note for note in read.notes)
+    assert read.metrics(resamples=5) == read_predictions(write(table, tmp_path)).metrics(resamples=5)
+
+
+def test_a_file_without_patients_is_compared_by_those_of_the_other(tmp_path: Path) -> None:
+    table = predictions()
+    other = table.assign(prob_MI=1 - table["prob_MI"])
+    pairs = [
+        {"a": read_predictions(write(table, tmp_path)), "b": read_predictions(write(second, tmp_path, "b.csv"))}
+        for second in (other, other.drop(columns="patient_id"))
+    ]
+    first, second = (compare_predictions(pair, resamples=20) for pair in pairs)
+    pd.testing.assert_frame_equal(first.macro, second.macro)
+    assert first.n_patients == second.n_patients
+    pairs[0]["b"] = read_predictions(write(other.drop(columns="record_id"), tmp_path, "b.csv"))
+    with pytest.raises(EcgkitError, match="b has no column record_id"):
+        compare_predictions(pairs[0])
+
+
+@pytest.mark.parametrize(("column", "what"), [("patient_id", "other patients"), ("true_MI", "other true labels")])
+def test_a_difference_is_called_by_its_name(tmp_path: Path, column: str, what: str) -> None:
+    table = predictions()
+    other = table.assign(**{column: ~table["true_MI"] if column == "true_MI" else "p" + table.index.astype(str)})
+    pair = {"a": read_predictions(write(table, tmp_path)), "b": read_predictions(write(other, tmp_path, "b.csv"))}
+    with pytest.raises(EcgkitError, match=what):
+        compare_predictions(pair, resamples=5)

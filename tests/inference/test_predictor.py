@@ -190,6 +190,45 @@ def test_the_sampling_rate_belongs_to_an_array_and_must_be_one(model: Predictor,
             model.predict_proba(x, **keywords)
 
 
+def test_an_offset_of_a_lead_changes_no_probability(model: Predictor, source: Demo) -> None:
+    ecg = source.read("1")
+    moved = ECG(ecg.signal + np.linspace(-30, 30, 12, dtype=np.float32)[:, None], 100)
+    np.testing.assert_allclose(model.predict_proba(moved), model.predict_proba(ecg), rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-3, 1e3])
+def test_one_record_of_wrong_levels_is_refused_in_any_form_and_predicted_anyway(
+    factor: float, model: Predictor, source: Demo
+) -> None:
+    signals = np.stack([source.read(str(i)).signal for i in range(1, 8)])
+    signals[4] *= factor
+    ecgs = [ECG(signal, 100, str(i)) for i, signal in enumerate(signals)]
+    for call in (model.predict_proba, model.predict, model.embed, model):
+        for keywords in ({"x": ecgs}, {"x": signals, "sampling_rate": 100}, {"x": list(signals), "sampling_rate": 100}):
+            with pytest.raises(EcgkitError, match="ECG 4"):
+                call(**keywords)
+            assert len(call(**keywords, anyway=True)) == 7
+
+
+def test_masked_samples_of_arrays_are_gaps(model: Predictor, source: Demo) -> None:
+    signals = np.stack([source.read(str(i)).signal for i in (1, 2)])
+    mask = np.zeros(signals.shape, bool)
+    mask[:, :, 100:200] = True
+    expected = model.predict_proba(np.where(mask, np.nan, signals), sampling_rate=100)
+    masked = np.ma.masked_array(np.where(mask, 9.0, signals), mask)
+    for x in (masked, list(masked), [masked[0], masked[1]]):
+        np.testing.assert_array_equal(model.predict_proba(x, sampling_rate=100), expected)
+
+
+def test_ecgs_and_arrays_are_not_mixed(model: Predictor, source: Demo) -> None:
+    ecg = source.read("1")
+    for mixed in ([ecg, ecg.signal], [ecg.signal, ecg]):
+        with pytest.raises(EcgkitError):
+            model.predict_proba(mixed, sampling_rate=100)
+        with pytest.raises(EcgkitError):
+            model.predict_proba(mixed)
+
+
 def test_gaps_are_filled_as_in_a_dataset(model: Predictor, source: Demo) -> None:
     holed = source.read("3").signal.copy()
     holed[4, 100:120] = np.nan

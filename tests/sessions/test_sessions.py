@@ -151,7 +151,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "predictions.parquet"), table)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(EcgkitError, match="cannot read"):
+    with pytest.raises(EcgkitError, match="metrics.json cannot be read"):
         session.read_json("metrics.json")
 
 
