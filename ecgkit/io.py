@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from ecgkit.errors import EcgkitError, fits, one_line, printable, type_name
+from ecgkit.progress import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +118,21 @@ def locked(path: Path, otherwise: str, *, timeout: float = 0) -> Iterator[None]:
         yield
     finally:
         lock.release()  # the file stays: to remove it would let two others lock two files of one name
+
+
+@contextmanager
+def wait_for_lock(path: Path) -> Iterator[None]:
+    """Hold a lock; while another process has it, wait, and say what for and how to proceed without that process."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for another process, which holds {path} (if no process runs, remove that file)")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -215,8 +215,7 @@ def session_predictions(session: Session) -> pd.DataFrame:
         If the session is not finished, or its table is missing or damaged.
     """
     path = session.path / "predictions.parquet"
-    if not session.is_done:
-        raise EcgkitError(f"{session.path} is not finished: finish it, or leave it out of the comparison")
+    session.check_finished()
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:

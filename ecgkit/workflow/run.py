@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ecgkit import paths, sessions
 from ecgkit.errors import printable
+from ecgkit.io import wait_for_lock
 from ecgkit.sessions import NEW, Session
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, Step, recorded
@@ -193,7 +192,7 @@ def claim_dataset(
     folder = Session(config.folder(root))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     # One at a time: a second run of the same chain waits here, and then finds the dataset.
-    with FileLock(folder.path.with_name(f".{folder.name}.lock")):
+    with wait_for_lock(folder.path.with_name(f".{folder.name}.lock")):
         current = datasets.is_current(folder.path, source, config.filters, anyway=config.anyway)
         if current and folder.is_done and not force:
             yield folder, None
