@@ -12,6 +12,7 @@ from ecgkit.signals.ecg import ECG, LEADS
 if TYPE_CHECKING:
     from ecgkit.inference.estimator import ECGClassifier
     from ecgkit.inference.loading import list_models, load_model
+    from ecgkit.readers import open_ecg
 
 try:
     __version__ = version("ecgkit-notebooks")
@@ -22,10 +23,11 @@ LAZY = {
     "ECGClassifier": "ecgkit.inference.estimator",
     "list_models": "ecgkit.inference.loading",
     "load_model": "ecgkit.inference.loading",
+    "open_ecg": "ecgkit.readers",
 }
-"""Names that need torch or scikit-learn, and are imported when they are first used."""
+"""Names that need torch, scikit-learn or the readers, and are imported when they are first used."""
 
-__all__ = ["ECG", "LEADS", "ECGClassifier", "EcgkitError", "__version__", "list_models", "load_model"]
+__all__ = ["ECG", "LEADS", "ECGClassifier", "EcgkitError", "__version__", "list_models", "load_model", "open_ecg"]
 
 
 def __getattr__(name: str) -> object:

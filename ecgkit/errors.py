@@ -23,12 +23,22 @@ EXTRAS = {
     "umap": "features",
     "optuna": "search",
     "distributed": "cluster",
+    "ecgdatakit": "formats",
+    "edfio": "formats",
+    "h5py": "formats",
+    "pydicom": "formats",
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 
 
 class EcgkitError(ValueError):
-    """Bad input: the command line prints its one-line message and exits with code 2."""
+    """Bad input: the command line prints its one-line message and exits with code 2.
+
+    Control characters in the names and values that the message cites are escaped, see `printable`.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class UnreadableRecordError(EcgkitError):

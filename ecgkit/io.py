@@ -11,15 +11,15 @@ import shutil
 import threading
 import tomllib
 import typing
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from ecgkit.errors import EcgkitError, fits, one_line, printable, type_name
-from ecgkit.progress import say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,8 @@ def write_atomically(path: Path, data: bytes) -> Path:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_name(name: str) -> str:
@@ -107,32 +108,50 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 @contextmanager
-def locked(path: Path, otherwise: str, *, timeout: float = 0) -> Iterator[None]:
-    """Hold a lock, which ends with the process that holds it; raise `EcgkitError` if another process has it."""
+def locked(
+    path: Path, otherwise: str, *, timeout: float = 0, wait: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Hold a lock, which ends with the process that holds it.
+
+    Parameters
+    ----------
+    path : Path
+        The lock's file.
+    otherwise : str
+        What the other process does, and the way out.
+    timeout : float
+        Seconds to wait without a word.
+    wait : callable, optional
+        Receives the message, after which the lock is waited for as long as it takes; without it, the message is an
+        `EcgkitError`.
+
+    Raises
+    ------
+    EcgkitError
+        If another process has the lock. Where the file system has no locks, the file alone counts: the message names
+        it, since it may be left over from a process that was killed.
+    """
     lock = FileLock(path, timeout=timeout)
     try:
-        lock.acquire()
+        acquire(lock)
     except Timeout as error:
-        raise EcgkitError(otherwise) from error
+        left_over = isinstance(lock, SoftFileLock)
+        message = f"{otherwise}; if no such process runs, remove {path}" if left_over else otherwise
+        if wait is None:
+            raise EcgkitError(message) from error
+        wait(message)
+        acquire(lock, timeout=-1)
     try:
         yield
     finally:
         lock.release()  # the file stays: to remove it would let two others lock two files of one name
 
 
-@contextmanager
-def wait_for_lock(path: Path) -> Iterator[None]:
-    """Hold a lock; while another process has it, wait, and say what for and how to proceed without that process."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"waiting for another process, which holds {path} (if no process runs, remove that file)")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def acquire(lock: FileLock, timeout: float | None = None) -> None:
+    """Acquire a lock, without the warning where the file system has none and the existence of the file counts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="flock not supported")
+        lock.acquire(timeout=timeout)
 
 
 @contextmanager
@@ -224,7 +243,8 @@ def read_table(
     path : str or Path
         The file.
     columns : mapping of str to str, optional
-        Columns that must be there, each with what it holds: ``"text"``, ``"number"``, ``"integer"`` or ``"bool"``.
+        Columns that must be there, each with what it holds: ``"text"``, ``"number"``, ``"integer"``, ``"bool"``
+        or ``"any"``.
     way_out : str
         The end of the message.
 
@@ -244,7 +264,12 @@ def read_table(
         table = pd.read_parquet(path)
     if not table.columns.is_unique or not all(isinstance(name, str) for name in table.columns):
         raise EcgkitError(f"{path}: the names of its columns are not texts that differ: {way_out}")
-    for name, wanted in (columns or {}).items():
+    return check_columns(table, path, columns or {}, way_out=way_out)
+
+
+def check_columns(table: pd.DataFrame, path: str | Path, columns: Mapping[str, str], *, way_out: str) -> pd.DataFrame:
+    """Return a table if its columns hold what `read_table` says; raise `EcgkitError` naming file and column."""
+    for name, wanted in columns.items():
         if name not in table:
             raise EcgkitError(f"{path}: column {name} is missing: {way_out}")
         if not _holds(table[name], wanted):
@@ -365,6 +390,7 @@ def _holds(column: pd.Series[Any], wanted: str) -> bool:
 
     is_bool = types.is_bool_dtype(column)
     checks: dict[str, Callable[[], bool]] = {
+        "any": lambda: True,
         "bool": lambda: is_bool,
         "integer": lambda: types.is_integer_dtype(column),
         "number": lambda: types.is_numeric_dtype(column) and not types.is_complex_dtype(column) and not is_bool,

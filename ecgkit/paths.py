@@ -16,6 +16,9 @@ PROBES = "probe_training_sessions"
 EXPLANATIONS = "explanation_sessions"
 COMPARISONS = "comparison_sessions"
 
+VERIFY_VARIABLE = "ECGKIT_VERIFY"
+"""The environment variable by which ``--verify`` reaches the notebook that a step runs in."""
+
 SESSION_KINDS = (TRAINING, PROBES, EXPLANATIONS, COMPARISONS)
 """The folders of numbered sessions."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 
 from ecgkit import __version__, paths
-from ecgkit.cli import data, evaluation, experiments, feature_space, sessions, steps
+from ecgkit.cli import convert, data, evaluation, experiments, feature_space, sessions, steps
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
 
@@ -18,7 +18,7 @@ GROUPS = {
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce"),
-    "files and sessions": ("sessions", "export-model", "export-npz"),
+    "files and sessions": ("convert", "sessions", "export-model", "export-npz"),
 }
 """The commands by task, in the order of ``ecgkit --help``."""
 
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         texts[name] = text
         return added
 
-    for group in (steps, data, evaluation, feature_space, experiments, sessions):
+    for group in (steps, data, convert, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, Function, add_root, confirm, echo, echo_columns, echo_json, on_terminal
-from ecgkit.cli.tables import macro_metric, table_of, with_interval
+from ecgkit.cli.tables import damage, macro_metric, table_of, with_interval
 from ecgkit.errors import EcgkitError
+from ecgkit.io import read_json
 from ecgkit.sessions import Session
 
 KINDS = {
@@ -19,6 +21,7 @@ KINDS = {
     "explanation": paths.EXPLANATIONS,
     "comparison": paths.COMPARISONS,
 }
+FOLDS = ("fold_9", "fold_10")
 NAME = "session_3, 3, latest, probe_training_sessions/session_3, or its folder"
 
 
@@ -74,14 +77,16 @@ def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
         echo(f"{paths.TRAINING} (macro AUC with 95 % confidence interval, * best on fold 9)")
         echo_columns(table_of(trainings))
     for kind, others in found.items():
-        rows = [[session.name, state_of(session), subject_of(session), str(session.path)] for session in others]
+        rows = [[one.name, state_of(one), damage(one) or subject_of(one), str(one.path)] for one in others]
         if rows:
             echo(kind)
             echo_columns(rows)
 
 
 def state_of(session: Session) -> str:
-    """Return done, running or unfinished."""
+    """Return done, running, unfinished or damaged."""
+    if damage(session):
+        return "damaged"
     return "done" if session.is_done else "running" if session.is_running else "unfinished"
 
 
@@ -92,8 +97,8 @@ def subject_of(session: Session) -> str:
 
 
 def describe(session: Session) -> dict[str, Any]:
-    """Describe a session as JSON data."""
-    config = sessions.read_config(session)
+    """Describe a session as JSON data; of a damaged one, what is wrong with it."""
+    problem, config = damage(session), sessions.read_config(session)
     keys = ("model", "dataset", "label_set", "target", "seed", "training_session")
     return {
         "kind": session.kind,
@@ -101,10 +106,10 @@ def describe(session: Session) -> dict[str, Any]:
         "path": str(session.path),
         "done": session.is_done,
         "state": state_of(session),
+        "problem": problem or None,
         **{key: config.get(key) for key in keys},
         "reproduces": sessions.original_of(session),
-        "fold_9_macro_auc": macro_metric(session, "fold_9")["value"],
-        "fold_10_macro_auc": macro_metric(session, "fold_10")["value"],
+        **{f"{fold}_macro_auc": None if problem else macro_metric(session, fold)["value"] for fold in FOLDS},
     }
 
 
@@ -127,7 +132,9 @@ def show(arguments: argparse.Namespace, root: Path) -> None:
         rows = [[key, as_text(value)] for key, value in sessions.flatten(facts[title]).items()]
         echo(title)
         echo_columns(rows or [["not recorded", ""]], indent="  ")
-    for fold in ("fold_9", "fold_10"):
+    if facts["problem"]:
+        echo(facts["problem"])
+    for fold in () if facts["problem"] else FOLDS:
         echo(f"{fold.replace('_', ' ')}: {with_interval(macro_metric(session, fold))}")
     for what in ("probes", "reproductions"):
         if facts[what]:
@@ -139,13 +146,17 @@ def details(session: Session, root: Path) -> dict[str, Any]:
     """Return a session's files as JSON data, and which other sessions were made from it."""
     files = sorted(path for path in session.path.rglob("[!.]*") if path.is_file())
     notes = session.path / "notes.txt"
-    results = {path: Session(path.parent).read_json(path.name) for path in files if path.name == "metrics.json"}
+    results = {}
+    for path in files:
+        if path.name == "metrics.json":
+            with contextlib.suppress(EcgkitError):  # a damaged one is the session's problem
+                results[path] = read_json(path)
     of_folders = {path.parent.name: data for path, data in results.items() if path.parent != session.path}
     is_training = session.kind == paths.TRAINING
     return {
         "config": sessions.read_config(session),
         "environment": sessions.read_environment(session),
-        "notes": notes.read_text() if notes.is_file() else None,
+        "notes": notes.read_text(encoding="utf-8", errors="replace") if notes.is_file() else None,
         "metrics": results.get(session.path / "metrics.json", of_folders),
         "files": [path.relative_to(session.path).as_posix() for path in files],
         "size_mb": round(sum(path.stat().st_size for path in files) / 1e6, 3),

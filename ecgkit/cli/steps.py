@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from ecgkit.cli.data import offer_download
 from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
 from ecgkit.cli.tables import echo_files, echo_trainings
 from ecgkit.errors import EcgkitError
+from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.sources import SOURCES
 from ecgkit.workflow import STEPS, run_step
 
+VERIFY = "compare signals.npy with its checksum although its size and time stamps are unchanged"
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
 
 SUBJECTS = {
@@ -47,6 +50,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
     of_step = {"default": OF_RECIPE} if name == "train" else {}
     add_fields(parser, step, without=(step.subject,), **of_step)
     parser.add_argument("--force", action="store_true", help="run it again although nothing changed")
+    parser.add_argument("--verify", action="store_true", help=VERIFY)
     if name == "train":
         parser.add_argument("--resume", action="store_true", help="insist on resuming an interrupted session")
 
@@ -58,16 +62,24 @@ def fill_run(parser: OneLineParser) -> None:
     parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
     parser.add_argument("--models", default=DEFAULT_MODELS, metavar="A,B", help=f"default: {DEFAULT_MODELS}")
     parser.add_argument("--force", action="store_true", help="run every step although nothing changed")
+    parser.add_argument("--verify", action="store_true", help=VERIFY)
     parser.add_argument("--jobs", type=int, metavar="N", help="notebooks at the same time (default: one per core)")
     parser.add_argument("--no-probes", action="store_true", help="leave the probes out")
     parser.add_argument("--verbose", action="store_true", help="show what the notebooks print")
     add_fields(parser, STEPS["train"], without=("dataset", "model"), default=OF_RECIPE)
 
 
+def verify_signals(arguments: argparse.Namespace) -> None:
+    """Let this process, and the notebooks that it starts, compare ``signals.npy`` with its checksum, if asked to."""
+    if arguments.verify:
+        os.environ[VERIFY_VARIABLE] = "1"
+
+
 def run(arguments: argparse.Namespace, root: Path) -> None:
     """Run the chain, and print a table of the trainings and the files to open first."""
     from ecgkit.workflow import chain
 
+    verify_signals(arguments)
     models = split_names(arguments.models)
     chain.check_models(models, jobs=arguments.jobs)
     offer_download(arguments, root)
@@ -92,5 +104,6 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
     resume = getattr(arguments, "resume", False)
     if arguments.force and resume:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
+    verify_signals(arguments)
     settings = settings_of(arguments, step)
     echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)

@@ -6,14 +6,28 @@ import csv
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from ecgkit import paths
 from ecgkit.cli.common import echo, echo_columns
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import read_metrics
+from ecgkit.io import checked
 from ecgkit.sessions import Session, read_config
 
 if TYPE_CHECKING:
     from ecgkit.workflow.chain import Chain
+
+
+class Recorded(TypedDict):
+    """What a list shows of ``config.json``."""
+
+    model: NotRequired[str]
+    dataset: NotRequired[str | None]
+    label_set: NotRequired[str | None]
+    seed: NotRequired[int | None]
+    training_session: NotRequired[str]
+
 
 UNKNOWN: dict[str, Any] = {"value": None, "low": None, "high": None}
 METRICS = ("auc", "r2")
@@ -24,9 +38,20 @@ def macro_metric(session: Session, fold: str) -> dict[str, Any]:
     """Read the macro AUC of a training, or the R2 of its quantity, with its interval; None where there is none."""
     if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
         return UNKNOWN
-    of_fold = session.read_json("metrics.json").get(fold, {})
+    of_fold = read_metrics(session).get(fold, {})
     metrics: dict[str, Any] = of_fold.get("macro") or next(iter(of_fold.values()), {})
     return next((metrics[name] for name in METRICS if name in metrics), UNKNOWN)
+
+
+def damage(session: Session) -> str:
+    """Return what is wrong with the files of a session that a list reads; empty if they can be read."""
+    try:
+        checked(session.config, Recorded, str(session.path / "config.json"))
+        for fold in ("fold_9", "fold_10"):
+            macro_metric(session, fold)
+    except EcgkitError as error:
+        return str(error)
+    return ""
 
 
 def with_interval(metric: dict[str, Any]) -> str:
@@ -48,13 +73,16 @@ def minutes(session: Session) -> str:
 
 def best_of(found: Sequence[Session]) -> Session | None:
     """Return the session with the highest value on fold 9; None if fewer than two have one."""
-    values = {session: macro_metric(session, "fold_9")["value"] for session in found if session.is_done}
+    finished = [session for session in found if session.is_done and not damage(session)]
+    values = {session: macro_metric(session, "fold_9")["value"] for session in finished}
     known = {session: value for session, value in values.items() if value is not None}
     return max(known, key=lambda session: known[session]) if len(known) > 1 else None
 
 
 def training_row(session: Session, best: Session | None) -> list[str]:
-    """Return the row of one training."""
+    """Return the row of one training; of a damaged one, what is wrong with it."""
+    if problem := damage(session):
+        return [session.name, "damaged", *["-"] * (len(HEADER) - 3), problem]
     config = read_config(session)
     modified = datetime.fromtimestamp(session.path.stat().st_mtime).astimezone()
     report = session.path / "report.html"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ecgkit.datasets.building import build_dataset, is_current, n_cores
+    from ecgkit.datasets.contents import check_contents
     from ecgkit.datasets.export import export_npz
     from ecgkit.datasets.manifest import dataset_name, default_label_set, read_manifest
     from ecgkit.datasets.opening import Dataset, open_dataset
@@ -16,6 +17,7 @@ _MODULES = {
     "Dataset": "ecgkit.datasets.opening",
     "assign_folds": "ecgkit.stats.folds",
     "build_dataset": "ecgkit.datasets.building",
+    "check_contents": "ecgkit.datasets.contents",
     "dataset_name": "ecgkit.datasets.manifest",
     "default_label_set": "ecgkit.datasets.manifest",
     "export_npz": "ecgkit.datasets.export",
@@ -29,6 +31,7 @@ __all__ = [
     "Dataset",
     "assign_folds",
     "build_dataset",
+    "check_contents",
     "dataset_name",
     "default_label_set",
     "export_npz",

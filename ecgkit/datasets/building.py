@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import pickle
@@ -22,10 +21,18 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ecgkit.datasets.chunks import Chunk, ChunkReport, read_report, report_path, start_worker, write_chunk
-from ecgkit.datasets.manifest import FORMAT_VERSION, MANIFEST, NO_FILTERS, make_manifest, merge_reports
+from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
+from ecgkit.datasets.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    NO_FILTERS,
+    make_manifest,
+    manifest_sha256,
+    merge_reports,
+)
 from ecgkit.datasets.opening import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.io import check_space, disk_errors, json_bytes, locked, write_atomically
+from ecgkit.io import check_space, disk_errors, file_name, file_sha256, json_bytes, locked, write_atomically
 from ecgkit.progress import progress_bar, say
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
@@ -80,9 +87,11 @@ def build_dataset(
     Raises
     ------
     EcgkitError
-        If no record can be read, the disk is full, the folder holds another dataset, or another process is building it.
+        If the source's tables are invalid, no record can be read, the disk is full, the folder holds another dataset or
+        one that was changed, or another process is building it.
     """
     filters.check(source.sampling_rate)
+    _check_tables(source)
     directory = Path(directory).absolute()
     request = _request(source, filters, anyway=anyway)
     partial = directory.with_name(f".{directory.name}.partial")
@@ -94,20 +103,27 @@ def build_dataset(
         ):
             if _is_kept(directory, request, overwrite=overwrite):
                 say(f"{directory.name}: nothing has changed, the dataset is kept", shown=progress)
-                return open_dataset(directory)
+                return open_dataset(directory, label_set=None)
             partial.mkdir(exist_ok=True)
             chunks = _unfinished_chunks(partial, source, request)
             _run_chunks(chunks, executor, jobs=jobs, progress=progress, name=directory.name)
             _finish(partial, directory, source, request)
-    dataset = open_dataset(directory)
+    dataset = open_dataset(directory, label_set=None)
     quarantined = dataset.manifest["quarantined"]["count"]
     lost = f", {quarantined:,} quarantined" if quarantined else ""
     say(f"{directory.name}: {len(dataset):,} records{lost}", shown=progress)
     return dataset
 
 
-def is_current(directory: Path | str, source: Source, filters: Filters = NO_FILTERS, *, anyway: bool = False) -> bool:
-    """Return True if a dataset is complete, from the same source through the same filters.
+def is_current(
+    directory: Path | str,
+    source: Source,
+    filters: Filters = NO_FILTERS,
+    *,
+    anyway: bool = False,
+    overwrite: bool = False,
+) -> bool:
+    """Return True if a dataset is complete, from the same source through the same filters, and as it was written.
 
     Parameters
     ----------
@@ -119,13 +135,45 @@ def is_current(directory: Path | str, source: Source, filters: Filters = NO_FILT
         The filters to apply.
     anyway : bool
         Whether records of other levels are kept.
+    overwrite : bool
+        Return False for a dataset whose files were changed, instead of an error.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the file that is missing or was changed.
     """
-    return _request_of(Path(directory)) == _request(source, filters, anyway=anyway)
+    if _request_of(Path(directory)) != _request(source, filters, anyway=anyway):
+        return False
+    try:
+        check_contents(directory)
+    except EcgkitError:
+        if overwrite:
+            return False
+        raise
+    return True
 
 
 def n_cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_tables(source: Source) -> None:
+    """Check the tables of a source: identifiers, folds, quantities, and labels that are true, false or unknown."""
+    check_records(source.records, f"source {source.name}", "correct its table of records")
+    for name, table in source.labels.items():
+        if len(table) != len(source.records):
+            raise EcgkitError(f"label set {name} has {len(table):,} rows, not {len(source.records):,}: one per record")
+        if name != file_name(name):
+            raise EcgkitError(f"label set {name!r} is no file name: choose letters, digits, - and _")
+        for column in table:
+            try:
+                table[column].astype("boolean")
+            except (TypeError, ValueError) as error:
+                raise EcgkitError(
+                    f"class {column} of label set {name} has a value that is not true, false or missing ({error})"
+                ) from error
 
 
 @contextmanager
@@ -159,7 +207,7 @@ def _request_of(directory: Path) -> object:
     """Read what an existing dataset was built from; None if there is none, or it is damaged."""
     try:
         return json.loads((directory / MANIFEST).read_text(encoding="utf-8")).get("request")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return None
 
 
@@ -174,6 +222,7 @@ def _is_kept(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bo
     if overwrite:
         return False
     if _request_of(directory) == request:
+        check_contents(directory)
         return True
     raise EcgkitError(f"{directory} holds another dataset: choose another name, remove it, or pass --overwrite")
 
@@ -197,7 +246,7 @@ def _unfinished_chunks(partial: Path, source: Source, request: dict[str, Any]) -
     """Prepare the folder, keep the finished chunks of the same request, and return the others."""
     try:
         is_same = json.loads((partial / REQUEST).read_text(encoding="utf-8")) == request
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         is_same = False
     if not is_same:
         for path in partial.iterdir():
@@ -321,10 +370,10 @@ def _finish(partial: Path, directory: Path, source: Source, request: dict[str, A
     (partial / "labels").mkdir(exist_ok=True)
     for file, table in {"records": records, **{f"labels/{name}": labels[name] for name in labels}}.items():
         table.to_parquet(partial / f"{file}.parquet", index=False)
-    manifest = make_manifest(source, request, reports, records, labels)
-    write_atomically(
-        partial / MANIFEST, json_bytes({"name": directory.name} | manifest | {"files": _checksums(partial)})
-    )
+    manifest = {"name": directory.name} | make_manifest(source, request, reports, records, labels)
+    manifest["files"] = {name: file_sha256(partial / name) for name in expected_files(manifest)}
+    write_atomically(partial / MANIFEST, json_bytes(manifest | {"sha256": manifest_sha256(manifest)}))
+    write_stamp(partial, manifest["files"]["signals.npy"])
     shutil.rmtree(partial / "chunks")
     (partial / REQUEST).unlink()
     _move(partial, directory)
@@ -354,15 +403,6 @@ def _add_findings(records: pd.DataFrame, reports: Sequence[ChunkReport]) -> pd.D
     flat_leads = pd.Series({int(row): leads for row, leads in flat.items()}, dtype="string").reindex(records.index)
     nan_samples = np.array([missing.get(str(row), 0) for row in range(len(records))], np.int64)
     return records.assign(flat_leads=flat_leads, nan_samples=nan_samples)
-
-
-def _checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of a dataset."""
-    checksums = {}
-    for path in sorted([folder / "signals.npy", *folder.rglob("*.parquet")]):
-        with path.open("rb") as file:
-            checksums[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return checksums
 
 
 def _move(partial: Path, directory: Path) -> None:

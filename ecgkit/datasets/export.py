@@ -21,7 +21,8 @@ BLOCK = 256
 def export_npz(dataset: Dataset, path: Path | str, *, standardised: bool = False) -> Path:
     """Write a dataset as one ``.npz`` file without pickles.
 
-    Its arrays are ``X`` (records, samples, 12) in mV, ``y`` (records, classes) of 0 and 1, ``classes``, ``leads``,
+    Its arrays are ``X`` (records, samples, 12) in mV, ``y`` (records, classes) of 0 and 1 (uint8; if a label is unknown
+    float32, with NaN for it), ``classes``, ``leads``,
     ``sampling_rate`` in Hz, ``record_id``, ``patient_id``, ``fold``, ``age`` in years, ``sex`` ("male", "female" or
     ""), ``height`` in cm, ``weight`` in kg, ``device``, ``site``, ``mean`` and ``std`` (of each lead over folds 1-8, in
     mV), ``units`` and ``about``, a text that describes all this.
@@ -79,7 +80,7 @@ def _arrays(dataset: Dataset, *, standardised: bool) -> dict[str, NDArray[Any]]:
     return {
         **{name: records[name].to_numpy() for name in ("fold", "age", "height", "weight")},
         **{name: np.array(records[name].fillna("").tolist(), dtype=np.str_) for name in texts},
-        "y": dataset.labels.to_numpy(np.uint8).reshape(len(records), len(dataset.classes)),
+        "y": _labels(dataset),
         "classes": np.array(dataset.classes, dtype=np.str_),
         "leads": np.array(LEADS),
         "sampling_rate": np.array(dataset.sampling_rate),
@@ -88,6 +89,12 @@ def _arrays(dataset: Dataset, *, standardised: bool) -> dict[str, NDArray[Any]]:
         "units": np.array(units),
         "about": np.array(about),
     }
+
+
+def _labels(dataset: Dataset) -> NDArray[Any]:
+    """Return the labels as 0 and 1, with NaN where one is unknown."""
+    labels = dataset.labels.to_numpy(np.float32, na_value=np.nan).reshape(len(dataset), len(dataset.classes))
+    return labels if np.isnan(labels).any() else labels.astype(np.uint8)
 
 
 def _write_signals(dataset: Dataset, file: IO[bytes], *, standardised: bool) -> None:

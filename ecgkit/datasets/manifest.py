@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,15 +17,22 @@ from numpy.typing import NDArray
 
 from ecgkit.datasets.chunks import ChunkReport
 from ecgkit.errors import EcgkitError
-from ecgkit.signals.ecg import LEADS
+from ecgkit.io import read_json
+from ecgkit.signals.ecg import HIGHEST_RATE, LEADS, LOWEST_RATE
 from ecgkit.signals.filters import Filters
-from ecgkit.signals.prepare import OFFSET_SECONDS
-from ecgkit.sources.base import CORE_COLUMNS, Source, tables_sha256
+from ecgkit.signals.prepare import LARGEST, OFFSET_SECONDS
+from ecgkit.sources.base import CORE_COLUMNS, AllFalse, Source, tables_sha256
 from ecgkit.stats.folds import TRAIN_FOLDS
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MANIFEST = "dataset.json"
 NO_FILTERS = Filters()
+UNITS = "microvolts, int16, (records, leads, samples)"
+ALL_FALSE = get_args(AllFalse)
+WAY_OUT = "run its preprocessing again with --overwrite"
+MAX_MILLIVOLTS = (LARGEST + 1) / 1000
+"""The largest amplitude that int16 holds."""
+
 REPAIR = (
     "a stretch of NaN is interpolated linearly along its lead and held at the ends; a lead that is NaN throughout is 0 "
     "and counts as flat; a record that is NaN throughout is quarantined; values beyond int16 are clipped"
@@ -43,23 +51,85 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     Raises
     ------
     EcgkitError
-        If there is no dataset, or its manifest is damaged or of another version.
+        If there is no dataset, or its manifest is of another version, damaged, or was changed after it was written.
     """
     path = directory / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise EcgkitError(_no_dataset(directory)) from error
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"{path} cannot be read ({error}): run the preprocessing again") from error
-    if not isinstance(manifest, dict):
-        raise EcgkitError(f"{path} is no manifest: run the preprocessing again")
-    if manifest.get("version") != FORMAT_VERSION:
-        raise EcgkitError(
-            f"dataset {directory} has format version {manifest.get('version')}, not {FORMAT_VERSION}: "
-            "run the preprocessing again with --overwrite"
-        )
+    if not path.is_file():
+        raise EcgkitError(_no_dataset(directory))
+    version = read_json(path, _Version, way_out=WAY_OUT)["version"]
+    if version != FORMAT_VERSION:
+        raise EcgkitError(f"dataset {directory} has format version {version}, not {FORMAT_VERSION}: {WAY_OUT}")
+    manifest: dict[str, Any] = read_json(path, _Manifest, way_out=WAY_OUT)
+    for key, value, is_valid in _ranges(manifest):
+        if not is_valid:
+            raise EcgkitError(f"{path}: {key} is {reprlib.repr(value)}, which no dataset has: {WAY_OUT}")
+    if manifest["sha256"] != manifest_sha256(manifest):
+        raise EcgkitError(f"{path} was changed after it was written, its checksum differs: {WAY_OUT}")
     return manifest
+
+
+class _Version(TypedDict):
+    version: int
+
+
+class _Named(TypedDict):
+    name: str
+
+
+class _LabelSet(TypedDict):
+    classes: dict[str, int]
+    all_false: str
+    n_unlabelled: int
+
+
+class _Standardisation(TypedDict):
+    mean: list[float] | None
+    std: list[float] | None
+
+
+class _Quarantined(TypedDict):
+    count: int
+    records: list[dict[str, str]]
+
+
+class _Manifest(TypedDict):
+    name: str
+    source: _Named
+    n_records: int
+    sampling_rate: int
+    n_samples: int
+    leads: list[str]
+    units: str
+    filters: dict[str, Any]
+    standardisation: _Standardisation
+    quarantined: _Quarantined
+    labels: dict[str, _LabelSet]
+    files: dict[str, str]
+    fingerprint: str
+    request: dict[str, Any]
+    sha256: str
+
+
+def _ranges(manifest: Mapping[str, Any]) -> Iterator[tuple[str, object, bool]]:
+    """Yield what has a limited range: its key, its value, and whether that is within the range."""
+    rate, mean, std = (manifest["sampling_rate"], *(manifest["standardisation"][key] for key in ("mean", "std")))
+    yield "sampling_rate", rate, LOWEST_RATE <= rate <= HIGHEST_RATE
+    yield "leads", manifest["leads"], manifest["leads"] == list(LEADS)
+    yield "units", manifest["units"], manifest["units"] == UNITS
+    for key in ("n_records", "n_samples"):
+        yield key, manifest[key], manifest[key] > 0
+    for key, values, least in (("mean", mean, -MAX_MILLIVOLTS), ("std", std, 0.0)):
+        is_complete = values is None or len(values) == len(LEADS)
+        is_valid = is_complete and all(least <= value <= MAX_MILLIVOLTS for value in values or ())
+        yield f"standardisation.{key}", values, is_valid and (values is None) == (mean is None)
+    for name, label_set in manifest["labels"].items():
+        yield f"labels.{name}.all_false", label_set["all_false"], label_set["all_false"] in ALL_FALSE
+
+
+def manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all keys but ``sha256``."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def default_label_set(manifest: Mapping[str, Any]) -> str:
@@ -76,11 +146,9 @@ def default_label_set(manifest: Mapping[str, Any]) -> str:
 
 
 def labelled_rows(labels: pd.DataFrame, all_false: str) -> NDArray[np.bool_]:
-    """Return which records have labels: all classes known, and one true unless all-false means negative."""
-    known = labels.notna().all(axis=1).to_numpy(bool)
-    if all_false == "negative":
-        return known
-    return known & labels.fillna(value=False).any(axis=1).to_numpy(bool)
+    """Return which records have labels: one that is known, and one that is true unless all-false means negative."""
+    found = labels.notna() if all_false == "negative" else labels.fillna(value=False)
+    return found.any(axis=1).to_numpy(bool)
 
 
 def make_manifest(
@@ -105,7 +173,7 @@ def make_manifest(
         "sampling_rate": source.sampling_rate,
         "n_samples": source.n_samples,
         "leads": list(LEADS),
-        "units": "microvolts, int16, (records, leads, samples)",
+        "units": UNITS,
         "filters": request["filters"],
         "standardisation": _standardisation(reports),
         "quarantined": _quarantined(source, reports),
@@ -143,10 +211,11 @@ def _repaired(records: pd.DataFrame, reports: Sequence[ChunkReport]) -> dict[str
 
 
 def _label_set(table: pd.DataFrame, source: Source, label_set: str) -> dict[str, Any]:
-    """Describe a label set: records per class, the meaning of all-false, and records without labels."""
+    """Describe a label set: records per class, the meaning of all-false, unknown labels, records without labels."""
     all_false = source.all_false.get(label_set, "negative")
     return {
         "classes": {label: int(count) for label, count in table.sum().items()},
+        "unknown": {label: int(count) for label, count in table.isna().sum().items() if count},
         "all_false": all_false,
         "n_unlabelled": int((~labelled_rows(table, all_false)).sum()),
     }

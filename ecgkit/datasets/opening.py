@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.datasets.manifest import labelled_rows, read_manifest
+from ecgkit.datasets.contents import check_contents, map_signals, read_labels, read_records
+from ecgkit.datasets.manifest import labelled_rows
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
@@ -19,6 +20,9 @@ from ecgkit.signals.prepare import Preparation
 from ecgkit.stats.folds import ALL_FOLDS, PARTS, TRAIN_FOLDS, patients_in_two_parts
 
 Signals = np.memmap[Any, np.dtype[np.int16]]
+
+ONLY = "only"
+"""Stands for the label set of a dataset that has a single one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +41,8 @@ class Dataset:
         One row per record, index ``0..n-1``: `ecgkit.sources.base.CORE_COLUMNS`, the further columns of the source,
         ``flat_leads`` (such as ``"V3,V4"``, missing if there are none) and ``nan_samples`` (the repaired ones).
     labels : DataFrame of bool
-        One column per class, the rows as in ``records``; no columns without a label set.
+        One column per class, the rows as in ``records``; no columns without a label set. Nullable booleans, with
+        missing values, if a label is unknown.
     label_set : str or None
         The label set.
     classes : tuple of str
@@ -55,7 +60,7 @@ class Dataset:
     fingerprint : str
         Equal for equal contents.
     n_unlabelled : int
-        Records left out because they have no labels of the label set, or one of them is unknown.
+        Records left out because they have no labels of the label set.
     opened_folds : tuple of int
         The folds that were opened; records of other folds are left out.
     """
@@ -134,15 +139,16 @@ class Dataset:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        object.__setattr__(self, "signals", _map_signals(self.path))
+        object.__setattr__(self, "signals", map_signals(self.path, self.manifest))
 
 
 def open_dataset(
     directory: Path | str,
     *,
-    label_set: str | None = None,
+    label_set: str | None = ONLY,
     min_records: int = 0,
     folds: Sequence[int] | None = None,
+    verify: bool = False,
 ) -> Dataset:
     """Open a processed dataset.
 
@@ -150,12 +156,16 @@ def open_dataset(
     ----------
     directory : Path or str
         Its folder.
-    label_set : str, optional
-        Which labels to load. Records without labels of the set are left out and counted.
+    label_set : str or None
+        Which labels to load, None for none; by default those of a dataset that has a single label set. Records of which
+        no label is known, or whose labels are all false where that means unlabelled, are left out and counted.
     min_records : int
         Classes with fewer records in folds 1-8 are left out, before records without labels are.
     folds : sequence of int, optional
         Records of other folds are left out of everything; by default all ten are opened.
+    verify : bool
+        Compare ``signals.npy`` with its checksum although size and time stamps are unchanged; see
+        `ecgkit.datasets.contents.check_contents`.
 
     Returns
     -------
@@ -165,18 +175,20 @@ def open_dataset(
     Raises
     ------
     EcgkitError
-        If there is no dataset, it is damaged, it has no such label set, or no class or record remains.
+        If there is no dataset, a file of it is missing or was changed, it has no such label set, or no class or record
+        remains.
     """
     directory = Path(directory).absolute()
-    manifest = read_manifest(directory)
-    records, signals = _read_contents(directory, manifest)
+    manifest = check_contents(directory, verify=verify)
+    records, signals = read_records(directory, manifest), map_signals(directory, manifest)
+    if label_set == ONLY:
+        label_set = next(iter(manifest["labels"])) if len(manifest["labels"]) == 1 else None
     chosen = np.ones(len(records), bool) if folds is None else records["fold"].isin(folds).to_numpy()
     labels = pd.DataFrame(index=records.index)
     labelled = np.ones(len(records), bool)
     if label_set is not None:
         check_choice(f"label set of dataset {directory.name}", label_set, manifest["labels"])
-        labels = _read_table(directory / "labels" / f"{label_set}.parquet")
-        labels = _frequent_classes(labels, records, min_records)
+        labels = _frequent_classes(read_labels(directory, manifest, label_set), records, min_records)
         labelled = labelled_rows(labels, manifest["labels"][label_set]["all_false"])
         if not len(labels.columns) or not (chosen & labelled).any():
             raise EcgkitError(
@@ -184,12 +196,13 @@ def open_dataset(
                 "give a smaller number"
             )
     keep = chosen & labelled
+    labels = labels[keep].reset_index(drop=True)
     return Dataset(
         path=directory,
         name=directory.name,
         manifest=manifest,
         records=records[keep].reset_index(drop=True),
-        labels=labels[keep].astype(bool).reset_index(drop=True),
+        labels=labels if labels.isna().to_numpy().any() else labels.astype(bool),
         label_set=label_set,
         classes=tuple(labels.columns),
         signals=signals,
@@ -204,41 +217,10 @@ def open_dataset(
     )
 
 
-def _read_contents(directory: Path, manifest: dict[str, Any]) -> tuple[pd.DataFrame, Signals]:
-    """Read the table of records and map the signals, and check that they belong together."""
-    records = _read_table(directory / "records.parquet")
-    try:
-        signals = _map_signals(directory)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(directory, error) from error
-    if signals.shape != (len(records), len(LEADS), manifest["n_samples"]) or signals.dtype != np.int16:
-        raise _damaged(directory, f"{signals.dtype} signals {signals.shape} for {len(records)} records")
-    return records, signals
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a Parquet file of a dataset."""
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise _damaged(path.parent, error) from error
-
-
-def _damaged(directory: Path, reason: object) -> EcgkitError:
-    """Make the error for a dataset whose files are not as they were written."""
-    return EcgkitError(f"dataset {directory} is damaged ({reason}): run its preprocessing again with --overwrite")
-
-
 def _frequent_classes(labels: pd.DataFrame, records: pd.DataFrame, min_records: int) -> pd.DataFrame:
     """Keep the classes with enough records in folds 1-8; folds 9 and 10 have no influence on what is trained."""
     counts = labels[records["fold"].isin(TRAIN_FOLDS).to_numpy()].sum()
     return labels.loc[:, counts >= max(min_records, 0)]
-
-
-def _map_signals(directory: Path) -> Signals:
-    """Open ``signals.npy`` as a memory map."""
-    signals: Signals = np.load(directory / "signals.npy", mmap_mode="r", allow_pickle=False)
-    return signals
 
 
 def _per_lead(values: Sequence[float] | None) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ecgkit.evaluation.external import ExternalPredictions, compare_predictions, read_predictions
     from ecgkit.evaluation.fold import fold_metrics, fold_report
     from ecgkit.evaluation.fold_10 import evaluate_test_fold
-    from ecgkit.evaluation.leaderboard import Leaderboard, published, standing
+    from ecgkit.evaluation.leaderboard import Leaderboard, format_table, published, standing
     from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables, threshold_examples
     from ecgkit.evaluation.page import write_page
     from ecgkit.evaluation.report import (
@@ -52,6 +52,7 @@ __all__ = [
     "fit_thresholds",
     "fold_metrics",
     "fold_report",
+    "format_table",
     "interval_table",
     "metrics_table",
     "open_comparison",

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import read_thresholds, stored_predictions
 from ecgkit.sessions import Session
 from ecgkit.stats import Floats, FoldScores
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
@@ -155,7 +156,8 @@ def _check_pair(first: FoldScores, second: FoldScores, patients: NDArray[Any]) -
             f"there are {len(first.prob)} and {len(second.prob)} records and {len(patients)} patient ids: "
             "pass the same records in one order, as align does"
         )
-    if differing := int((first.y_true != second.y_true).any(axis=1).sum()):
+    differs = (first.known != second.known) | (first.positive != second.positive)
+    if differing := int(differs.any(axis=1).sum()):
         raise EcgkitError(f"{differing} records have other true labels in the two: pass the same records in one order")
     if len(np.unique(patients)) < 2:
         raise EcgkitError("all records are of one patient: an interval over patients needs at least two of them")
@@ -214,12 +216,8 @@ def session_predictions(session: Session) -> pd.DataFrame:
     EcgkitError
         If the session is not finished, or its table is missing or damaged.
     """
-    path = session.path / "predictions.parquet"
     session.check_finished()
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"cannot read {path}: {' '.join(str(error).split())}; evaluate the session again") from error
+    table = stored_predictions(session)
     return table[table["fold"].isin((VALIDATION_FOLD, TEST_FOLD))].reset_index(drop=True)
 
 
@@ -268,7 +266,8 @@ def _align_one(reference: pd.DataFrame, table: pd.DataFrame, *, names: tuple[str
             )
     ordered = table.iloc[pd.Index(table["record_id"]).get_indexer(reference["record_id"])].reset_index(drop=True)
     for what, facts in {"true labels": [f"true_{name}" for name in of_first], "patients": ["patient_id"]}.items():
-        differing = (ordered[facts].to_numpy() != reference[facts].to_numpy()).any(axis=1)
+        both = (part[facts].astype(object).where(part[facts].notna(), None).to_numpy() for part in (ordered, reference))
+        differing = np.not_equal(*both).any(axis=1)
         if differing.any():
             raise EcgkitError(
                 f"{int(differing.sum()):,} records have other {what} in {names[1]} than in {names[0]}: "
@@ -307,7 +306,7 @@ def compare_sessions(
     return compare_aligned(
         align({session.name: session_predictions(session) for session in (first, second)}),
         fold=fold,
-        thresholds=(first.read_json("thresholds.json"), second.read_json("thresholds.json")),
+        thresholds=(read_thresholds(first), read_thresholds(second)),
         resamples=resamples,
         seed=seed,
     )

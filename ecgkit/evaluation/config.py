@@ -9,6 +9,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats.ensembles import METHODS
@@ -126,7 +127,7 @@ def _no_part(session: Session) -> str:
         return f"it was trained for {target}"
     if is_ensemble(session):
         return "it is an ensemble, and ensembles are made again from the sessions that take part"
-    if (session.path / "metrics.json").is_file() and "fold_10" not in session.read_json("metrics.json"):
+    if (session.path / "metrics.json").is_file() and "fold_10" not in read_metrics(session):
         return f'fold 10 has not been evaluated; run "ecgkit evaluate {session.name}"'
     original = sessions.original_of(session)
     return f"it reproduces {original}, and one model counts once" if original else ""

@@ -6,7 +6,7 @@ The best checkpoint of each member was chosen on fold 9 as well, so that fold 9 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ecgkit.evaluation.report import evaluate_session
 from ecgkit.sessions import Session
 from ecgkit.stats import Bools, Floats
 from ecgkit.stats.calibration import CLIP, clipped_logit
-from ecgkit.stats.calibration_fit import MIN_RECORDS
+from ecgkit.stats.calibration_fit import MIN_RECORDS, known_splits
 from ecgkit.stats.ensembles import METHODS, combine
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
@@ -114,7 +114,8 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
     scores = {fold: [stats.fold_scores(table, classes, fold) for table in tables.values()] for fold in rows}
     prob = {fold: np.stack([one.prob for one in of_fold]) for fold, of_fold in scores.items()}
     case = _Case(
-        truth=scores[VALIDATION_FOLD][0].y_true,
+        truth=scores[VALIDATION_FOLD][0].positive,
+        known=scores[VALIDATION_FOLD][0].known,
         prob=prob[VALIDATION_FOLD],
         patients=patient_codes(reference.loc[rows[VALIDATION_FOLD], "patient_id"]),
         members=tuple(tables),
@@ -234,8 +235,8 @@ class _Case:
 
     Attributes
     ----------
-    truth : ndarray of bool, shape (records, classes)
-        Outcomes.
+    truth, known : ndarray of bool, shape (records, classes)
+        Outcomes, and which of them are known.
     prob : ndarray of float64, shape (members, records, classes)
         Probabilities.
     patients : ndarray, shape (records,)
@@ -247,6 +248,7 @@ class _Case:
     """
 
     truth: Bools
+    known: Bools
     prob: Floats
     patients: NDArray[np.int64]
     members: tuple[str, ...]
@@ -255,7 +257,13 @@ class _Case:
 
     def take(self, rows: NDArray[np.int64]) -> _Case:
         """Return the same for some of the records."""
-        return _Case(self.truth[rows], self.prob[:, rows], self.patients[rows], self.members, self.classes, self.seed)
+        return replace(
+            self,
+            truth=self.truth[rows],
+            known=self.known[rows],
+            prob=self.prob[:, rows],
+            patients=self.patients[rows],
+        )
 
     def splits(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Split the records by patient; yield for each split the rows of the others, then its own."""
@@ -293,7 +301,7 @@ def _out_of_fold(case: _Case, method: str) -> Floats:
 def _fit_weights(case: _Case) -> dict[str, Any]:
     """Find the non-negative weights of sum 1 with the lowest log loss, which is convex in them."""
     # The probability of the outcomes is the weighted mean of the members' probabilities of them.
-    likelihood = np.where(case.truth, case.prob, 1 - case.prob).reshape(len(case.members), -1).clip(CLIP, 1.0)
+    likelihood = np.where(case.truth, case.prob, 1 - case.prob)[:, case.known].clip(CLIP, 1.0)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         mixed = weights @ likelihood
@@ -323,7 +331,8 @@ def _fit_stacking(case: _Case) -> dict[str, Any]:
     splits = list(case.splits()) if len(np.unique(case.patients)) > 1 else []
     fits = {}
     for i, name in enumerate(case.classes):
-        fits[name] = _stack_class(case.truth[:, i], logits[:, :, i].T, splits)
+        known = case.known[:, i]
+        fits[name] = _stack_class(case.truth[known, i], logits[:, known, i].T, known_splits(splits, known))
         fits[name]["weights"] = dict(zip(case.members, fits[name]["weights"], strict=True))
     return {"coefficients": fits}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ecgkit import plots, stats
+from ecgkit.evaluation.files import stored_predictions
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.sessions import Session
 from ecgkit.stats import FoldScores
@@ -64,7 +65,7 @@ class ReportContent:
     @cached_property
     def predictions(self) -> pd.DataFrame:
         """The table of predictions."""
-        return pd.read_parquet(self.session.path / "predictions.parquet")
+        return stored_predictions(self.session)
 
     @cached_property
     def scores(self) -> FoldScores:

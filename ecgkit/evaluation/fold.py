@@ -36,7 +36,9 @@ def fold_metrics(
     -------
     dict of str to dict of str to float or ndarray of shape (resamples,)
         Class, ``"macro"``, ``"micro"`` or ``"samples"``, then the metric. NaN where a metric is not defined; a macro
-        mean is over the classes where it is defined, in each resample separately.
+        mean is over the classes where it is defined, in each resample separately. Unknown labels are left out: of a
+        class's metrics the records for which it is unknown, of ``micro``, ``hamming_loss`` and ``f_max`` the single
+        labels, and of ``subset_accuracy`` every record with an unknown label.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import read_metrics, stored_predictions
 from ecgkit.evaluation.report import evaluate, write_report
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import add_calibration
@@ -39,10 +40,10 @@ def evaluate_test_fold(session: Session, root: Path) -> dict[str, Any]:
         If the session is not finished or has been evaluated on fold 10, or its dataset is missing or has changed.
     """
     session.check_finished()
-    if f"fold_{TEST_FOLD}" in session.read_json("metrics.json"):
+    if f"fold_{TEST_FOLD}" in read_metrics(session):
         raise EcgkitError(f"{session.path} has been evaluated on fold {TEST_FOLD}: see report.html, or train again")
     opened = open_trained(session, root, test=True)
-    stored = pd.read_parquet(session.path / "predictions.parquet")
+    stored = stored_predictions(session)
     tested = predict_folds(opened.trained, opened.dataset, folds=(TEST_FOLD,))
     classes = opened.trained.classes
     calibration, thresholds = (

@@ -19,6 +19,7 @@ from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import align, class_names, session_predictions
 from ecgkit.evaluation.config import ENSEMBLE, SAME
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
@@ -178,7 +179,7 @@ def _comparable(sessions: Sequence[Session], wanted: Mapping[str, str]) -> tuple
 def _read(session: Session) -> _Entry:
     """Read one session; it must be finished and evaluated on fold 10."""
     predictions = session_predictions(session)
-    config, results = session.config, session.read_json("metrics.json")
+    config, results = session.config, read_metrics(session)
     if missing := [key for key in ("model", "dataset", *SAME) if key not in config]:
         raise EcgkitError(f"its config.json has no {missing[0]!r}; train it again")
     try:
@@ -246,7 +247,7 @@ def _session_table(entries: Sequence[_Entry]) -> pd.DataFrame:
             "parameters": parameters,
             "training_seconds": seconds,
         } | entry.numbers
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("session")
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("session").astype({"parameters": "Int64"})
     return table.sort_values("fold_9_auc", ascending=False, kind="stable")
 
 
@@ -279,7 +280,7 @@ def _configuration_table(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd
             "model": part["model"].iloc[0],
             "seeds": len(part),
             "members": ", ".join(str(name) for name in part.index),
-            "parameters": part["parameters"].mean(),
+            "parameters": part["parameters"].iloc[0],
             "training_seconds": part["training_seconds"].mean(),
             "fold_9_auc": part["fold_9_auc"].mean(),
             "fold_9_sd": part["fold_9_auc"].std(ddof=1),
@@ -289,7 +290,7 @@ def _configuration_table(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd
             "fold_10_high": high,
             "ece": part["ece"].mean(),
         }
-    ordered = pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration")
+    ordered = pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration").astype({"parameters": "Int64"})
     return _with_differences(ordered.sort_values("fold_9_auc", ascending=False, kind="stable"), mean_draws)
 
 
@@ -334,6 +335,33 @@ def cost(session: Session) -> tuple[float, float]:
     found = re.search(r"([\d,]+) parameters", log.read_text()) if log.is_file() else None
     parameters = float(found[1].replace(",", "")) if found else float("nan")
     return parameters, float(pd.read_csv(history)["seconds"].sum()) if history.is_file() else float("nan")
+
+
+def format_table(table: pd.DataFrame, columns: Sequence[str] | None = None, *, digits: int = 4) -> pd.DataFrame:
+    """Format a table of a comparison for a reader.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Such as ``board.sessions``.
+    columns : sequence of str, optional
+        The columns to show; by default all.
+    digits : int, default 4
+        Digits after the decimal point.
+
+    Returns
+    -------
+    DataFrame of str
+        Without columns that have no value, with ``-`` where a value is missing.
+    """
+    shown = table[list(columns) if columns is not None else list(table)].dropna(axis="columns", how="all")
+
+    def text(value: Any) -> str:
+        if pd.isna(value):
+            return "-"
+        return f"{value:.{digits}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
+
+    return pd.DataFrame({name: [text(value) for value in shown[name].tolist()] for name in shown}, index=shown.index)
 
 
 def published(label_set: str) -> pd.DataFrame:

@@ -39,24 +39,24 @@ def cooccurrence_tables(scores: FoldScores, thresholds: Mapping[str, Any]) -> di
     dict of str to DataFrame
         ``truth``: the share of the records with the row's class that also carry the column's; ``predicted``: the same
         of the decisions; ``difference``: predicted minus truth. Rows and columns are the classes; a class without
-        records has NaN in its row.
+        records has NaN in its row. A pair is counted over the records for which both labels are known.
 
     Raises
     ------
     EcgkitError
         If a class has no threshold.
     """
-    decided = stats.decide(scores, thresholds)
-    truth, predicted = _shares(scores.y_true), _shares(decided)
+    decided = stats.decide(scores, thresholds) & scores.known
+    truth, predicted = _shares(scores.positive, scores.known), _shares(decided, scores.known)
     tables = {"truth": truth, "predicted": predicted, "difference": predicted - truth}
     names = list(scores.classes)
     return {key: pd.DataFrame(table, index=names, columns=names) for key, table in tables.items()}
 
 
-def _shares(labels: Bools) -> Floats:
+def _shares(labels: Bools, known: Bools) -> Floats:
     """Compute for each pair of classes the share of the records of the first that have the second."""
-    both = labels.T.astype(np.float64) @ labels
-    return divide(both, np.diag(both)[:, None])
+    first = labels.T.astype(np.float64)
+    return divide(first @ labels, first @ known)
 
 
 def confident_mistakes(
@@ -91,7 +91,8 @@ def confident_mistakes(
     DataFrame
         One row per mistake, the most confident first, at most one per record: ``position`` (of the record in the
         scores), ``record_id`` if ids were passed, ``class``, ``kind``, ``calibrated`` (the probability of the class),
-        ``true_labels`` and ``predicted_labels`` (such as ``"MI, STTC"``, or ``"none"``).
+        ``true_labels`` and ``predicted_labels`` (such as ``"MI, STTC"``, or ``"none"``; ``"MI, HYP?"`` where HYP is
+        unknown).
 
     Raises
     ------
@@ -102,8 +103,8 @@ def confident_mistakes(
     calibrated = scores.require_calibrated()
     if n < 1:
         raise EcgkitError(f"n is {n}: give 1 or more")
-    truth, decided = scores.y_true, stats.decide(scores, thresholds)
-    wrong = truth != decided
+    truth, decided = scores.positive, stats.decide(scores, thresholds)
+    wrong = (truth != decided) & scores.known
     if kind is not None:
         wrong &= truth == (check_choice("kind", kind, KINDS) == KINDS[0])
     surprise = np.where(wrong, np.where(truth, 1 - calibrated, calibrated), -1.0)
@@ -115,7 +116,7 @@ def confident_mistakes(
         "class": [scores.classes[i] for i in columns],
         "kind": [KINDS[0] if is_there else KINDS[1] for is_there in truth[positions, columns]],
         "calibrated": calibrated[positions, columns],
-        "true_labels": _labels(truth[positions], scores.classes),
+        "true_labels": _labels(truth[positions], scores.classes, scores.known[positions]),
         "predicted_labels": _labels(decided[positions], scores.classes),
     }
     return pd.DataFrame(_named(positions, scores, record_ids) | table)
@@ -140,9 +141,9 @@ def threshold_examples(
     DataFrame
         Up to three rows per class, by ``place``: ``"below"``, the median of the records below the threshold; ``"at"``,
         the record nearest to it in log-odds; ``"above"``, the median of those at or above it. A side without further
-        records has no row. Columns ``class``, ``place``, ``position`` (of the record in the scores), ``record_id`` if
-        ids were passed, ``calibrated``, ``threshold``, ``is_true`` (whether the record carries the class),
-        ``true_labels`` and ``predicted_labels``.
+        records has no row; records for which the class is unknown are not chosen. Columns ``class``, ``place``,
+        ``position`` (of the record in the scores), ``record_id`` if ids were passed, ``calibrated``, ``threshold``,
+        ``is_true`` (whether the record carries the class), ``true_labels`` and ``predicted_labels``.
 
     Raises
     ------
@@ -155,34 +156,42 @@ def threshold_examples(
     chosen = [
         (i, place, position)
         for i in range(len(scores.classes))
-        for place, position in _around(calibrated[:, i], limits[i]).items()
+        for place, position in _around(calibrated[:, i], limits[i], np.flatnonzero(scores.known[:, i])).items()
     ]
-    columns, positions = np.array([i for i, _, _ in chosen]), np.array([position for _, _, position in chosen])
+    columns, positions = (np.array([one[k] for one in chosen], np.int64) for k in (0, 2))
     first = {"class": [scores.classes[i] for i in columns], "place": [place for _, place, _ in chosen]}
     table = {
         "calibrated": calibrated[positions, columns],
         "threshold": limits[columns],
-        "is_true": scores.y_true[positions, columns],
-        "true_labels": _labels(scores.y_true[positions], scores.classes),
+        "is_true": scores.positive[positions, columns],
+        "true_labels": _labels(scores.positive[positions], scores.classes, scores.known[positions]),
         "predicted_labels": _labels(stats.decide(scores, thresholds)[positions], scores.classes),
     }
     return pd.DataFrame(first | _named(positions, scores, record_ids) | table)
 
 
-def _around(prob: Floats, limit: float) -> dict[str, int]:
-    """Find the record nearest to a threshold, and the median of the others on each side."""
-    distance = np.abs(clipped_logit(prob) - clipped_logit(np.array(limit)))
-    nearest = int(distance.argmin())
-    order = np.argsort(prob, kind="stable")
+def _around(prob: Floats, limit: float, rows: NDArray[np.int64]) -> dict[str, int]:
+    """Find among some records the one nearest to a threshold, and the median of the others on each side."""
+    if not len(rows):
+        return {}
+    distance = np.abs(clipped_logit(prob[rows]) - clipped_logit(np.array(limit)))
+    nearest = int(rows[distance.argmin()])
+    order = rows[np.argsort(prob[rows], kind="stable")]
     others = order[order != nearest]
     sides = {"below": others[prob[others] < limit], "above": others[prob[others] >= limit]}
     found = {place: int(side[(len(side) - 1) // 2]) for place, side in sides.items() if len(side)} | {"at": nearest}
     return {place: found[place] for place in PLACES if place in found}
 
 
-def _labels(labels: Bools, classes: Sequence[str]) -> list[str]:
-    """Name the classes of each record."""
-    return [", ".join(name for name, has in zip(classes, row, strict=True) if has) or NO_CLASS for row in labels]
+def _labels(labels: Bools, classes: Sequence[str], known: Bools | None = None) -> list[str]:
+    """Name the classes of each record, with a question mark those that are unknown."""
+    marks = np.where(labels, "", "?")
+    shown = labels if known is None else labels | ~known
+    rows = (
+        [f"{name}{mark}" for name, mark, is_shown in zip(classes, *row, strict=True) if is_shown]
+        for row in zip(marks, shown, strict=True)
+    )
+    return [", ".join(names) or NO_CLASS for names in rows]
 
 
 def _named(positions: NDArray[np.int64], scores: FoldScores, record_ids: ArrayLike | None) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.figures import ReportContent, draw_figures
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import calibration_summary
-from ecgkit.stats.labels import SHOWN_METRICS, format_interval, metric_name
+from ecgkit.stats.labels import SHOWN_METRICS, SUPERCLASSES, format_interval, metric_name
 from ecgkit.stats.thresholds import policy_table
 
 if TYPE_CHECKING:
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 PARAMETERS = ("model", "dataset", "label_set", "target", "seed", "epochs", "batch_size", "learning_rate", "metadata")
 """The parameters of a training that the page lists."""
+
+FILES = (
+    *("model_card.md", "classification_report.txt", "2_Training.ipynb", "predictions.parquet", "thresholds.json"),
+    *("calibration.json", "subgroups.json", "selective.json", "config.json", "environment.json", "ensemble.json"),
+    *("history.csv", "training_log.txt", "notes.txt", "weights/best.safetensors"),
+)
+"""The files of a session that the page links, relative to it."""
 
 
 def html_environment(package: str) -> jinja2.Environment:
@@ -79,14 +88,15 @@ def write_page(
     if results is None:
         if not (session.path / "metrics.json").is_file():
             raise EcgkitError(f"{session.path} has no metrics.json: finish the session first")
-        results = session.read_json("metrics.json")
+        results = read_metrics(session)
     content = ReportContent(session, results, data)
     captions = draw_figures(content, redraw=redraw)
     environment = html_environment("ecgkit.evaluation")
-    environment.filters |= {"number": number, "entry": format_interval, "metric": metric_name}
+    environment.filters |= {"number": number, "entry": format_interval, "metric": metric_name, "cell": cell}
+    files = {f"figures/{name}.png": caption for name, caption in captions.items()}
     figures = [
-        {"caption": caption, "data": base64.b64encode(_figure(session, name).read_bytes()).decode()}
-        for name, caption in captions.items()
+        {"caption": caption, "file": file, "data": base64.b64encode((session.path / file).read_bytes()).decode()}
+        for file, caption in files.items()
     ]
     page = environment.get_template(PAGE).render(**_values(content), figures=figures)
     return session.write_text(PAGE, page)
@@ -97,9 +107,10 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _figure(session: Session, name: str) -> Path:
-    """Return the path of a figure."""
-    return session.path / "figures" / f"{name}.png"
+def cell(entry: Mapping[str, float | None]) -> Markup:
+    """Format a number with its interval below it, so that a table of eight metrics fits a page."""
+    value, _, interval = format_interval(entry).partition(" (")
+    return Markup("{}<small>{}</small>").format(value, interval.rstrip(")")) if interval else escape(value)
 
 
 def _values(content: ReportContent) -> dict[str, Any]:
@@ -121,6 +132,8 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "calibration": _calibration(content),
         "policies": _policies(content),
         "subgroups": _subgroup_rows(content.optional("subgroups.json")),
+        "class_names": {name: SUPERCLASSES[name] for name in content.classes if name in SUPERCLASSES},
+        "files": [name for name in FILES if content.has(name)],
         "classification_report": _text(session.path / "classification_report.txt"),
     }
 

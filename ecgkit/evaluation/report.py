@@ -159,10 +159,11 @@ def classification_report(scores: FoldScores, thresholds: Mapping[str, Any]) -> 
     str
         The text, with many lines.
     """
-    decided, n_classes = stats.decide(scores, thresholds), len(scores.classes)
+    # Precision, recall and F1 do not count true negatives: unknown labels become these, and thereby do not count.
+    truth, decided, n_classes = scores.positive, stats.decide(scores, thresholds) & scores.known, len(scores.classes)
     one_class = n_classes == 1
     body = sklearn.metrics.classification_report(
-        scores.y_true.ravel() if one_class else scores.y_true,
+        truth.ravel() if one_class else truth,
         decided.ravel() if one_class else decided,
         labels=[True] if one_class else list(range(n_classes)),
         target_names=list(scores.classes),
@@ -184,7 +185,11 @@ def _report_header(scores: FoldScores, thresholds: Mapping[str, Any]) -> str:
     for name, value in zip(scores.classes, stats.class_thresholds(thresholds, scores.classes), strict=True):
         reason = f"  (not fitted: fold {VALIDATION_FOLD} lacks an outcome)" if name in not_fitted else ""
         lines.append(f"  {name:<{width}}  {value:.4f}{reason}")
-    absent = [name for i, name in enumerate(scores.classes) if not scores.y_true[:, i].any()]
+    n_unknown = (~scores.known).sum(axis=0)
+    if n_unknown.any():
+        counts = ", ".join(f"{name} {n}" for name, n in zip(scores.classes, n_unknown, strict=True) if n)
+        lines.append(f"Unknown labels, which count nowhere below: {counts}")
+    absent = [name for i, name in enumerate(scores.classes) if not scores.positive[:, i].any()]
     if absent:
         names = ", ".join(absent)
         lines.append(f"Not in this fold, counted as 0 in the averages below and left out of metrics.json: {names}")

@@ -135,7 +135,7 @@ def _before_and_after(scores: FoldScores, decided: Bools, accepted: Bools, weigh
 def _by_class(scores: FoldScores, decided: Bools, accepted: Bools, weights: Floats) -> dict[str, Any]:
     """Count for each class the records on which the model abstains."""
     classes: dict[str, Any] = {name: {} for name in scores.classes}
-    kinds = {"n_positive": scores.y_true, "n_wrong": decided != scores.y_true}
+    kinds = {"n_positive": scores.positive, "n_wrong": (decided != scores.positive) & scores.known}
     shares = {"n_positive": "positives_abstained", "n_wrong": "wrong_abstained"}
     for kind, marked in kinds.items():
         abstained = marked & ~accepted[:, None]
@@ -173,6 +173,7 @@ def _curve(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) 
 
 def _areas(scores: FoldScores, decided: Bools, values: Floats, weights: Floats) -> dict[str, Any]:
     """Compute the area under the risk-coverage curve, with an uninformative and a perfect confidence to compare."""
-    loss = (decided != scores.y_true).mean(axis=1)
+    wrong, known = (decided != scores.positive) & scores.known, scores.known.sum(axis=1)
+    loss, counts = wrong.sum(axis=1) / np.maximum(known, 1), weights * (known > 0)
     orders = {"aurc": values, "aurc_random": np.zeros(len(loss)), "aurc_best": -loss}
-    return {name: _numbers(area_under_risk_coverage(order, loss, weights=weights)) for name, order in orders.items()}
+    return {name: _numbers(area_under_risk_coverage(order, loss, weights=counts)) for name, order in orders.items()}

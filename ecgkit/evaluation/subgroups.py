@@ -49,7 +49,8 @@ RULES = {
     "classes for which the whole fold has them, and over the classes that they all have. The interval allows for the "
     "choice of the two among all pairs of groups.",
     "unknown": "Records with a blank are in none of the groups of a division; in the columns on noise, a blank means "
-    "that none was noted, unless nothing else was noted about the recording either.",
+    "that none was noted, unless nothing else was noted about the recording either. A record with an unknown label has "
+    "no co-morbidity, and is left out of the metrics of the classes for which it is unknown.",
     "comorbidity": "The groups of co-morbidity are defined by the outcomes themselves, so that each has another mix of "
     "positives and negatives: a difference between them is not one between patients who are known beforehand.",
 }
@@ -129,8 +130,8 @@ def subgroup_report(
     EcgkitError
         If there is not one record per score, or a threshold or the calibrated probabilities are missing.
     """
-    if len(records) != len(scores.y_true):
-        raise EcgkitError(f"{len(scores.y_true):,} scores and {len(records):,} records: pass one of each per record")
+    if len(records) != len(scores.prob):
+        raise EcgkitError(f"{len(scores.prob):,} scores and {len(records):,} records: pass one of each per record")
     patients = records["patient_id"].to_numpy()
     fold = _Fold(scores, thresholds, patients, patient_weights(patients, resamples=resamples))
     return {
@@ -139,12 +140,12 @@ def subgroup_report(
         "classes": list(scores.classes),
         "rules": RULES,
         "all": _measure(fold, np.ones(len(records), dtype=bool)).entry,
-        "divisions": {name: _divide(fold, division) for name, division in _divisions(records, scores.y_true).items()},
+        "divisions": {name: _divide(fold, division) for name, division in _divisions(records, scores).items()},
         "bootstrap": bootstrap_description(patients, resamples),
     }
 
 
-def _divisions(records: pd.DataFrame, truth: Bools) -> dict[str, _Division]:
+def _divisions(records: pd.DataFrame, scores: FoldScores) -> dict[str, _Division]:
     """Divide the records in every way for which there is a column."""
     divisions = {}
     if "sex" in records:
@@ -158,7 +159,8 @@ def _divisions(records: pd.DataFrame, truth: Bools) -> dict[str, _Division]:
         divisions["device"] = _by_device(_text(records["device"]))
     if set(NOISE_COLUMNS) & set(records):
         divisions["noise"] = _Division("noise", noted_noise(records), NOISE)
-    n_classes = np.array(COMORBIDITY, dtype=object)[truth.sum(axis=1).clip(max=2)]
+    n_classes = np.array(COMORBIDITY, dtype=object)[scores.positive.sum(axis=1).clip(max=2)]
+    n_classes[~scores.known.all(axis=1)] = None
     return divisions | {"comorbidity": _Division("co-morbidity", n_classes, COMORBIDITY)}
 
 
@@ -226,7 +228,7 @@ def _measure(fold: _Fold, rows: Bools) -> _Group:
     scores, classes = fold.scores.take(rows), fold.scores.classes
     values = fold_metrics(scores, fold.thresholds)
     drawn = fold_metrics(scores, fold.thresholds, weights=fold.weights[:, rows])
-    n_records, n_positive, comparable = len(scores.y_true), scores.y_true.sum(axis=0), _comparable(scores.y_true)
+    n_records, n_positive, comparable = len(scores.prob), scores.positive.sum(axis=0), _comparable(scores)
     auc = np.array([values[name]["auc"] for name in classes])
     entry = {
         "n_records": n_records,
@@ -240,17 +242,17 @@ def _measure(fold: _Fold, rows: Bools) -> _Group:
     return _Group(entry, auc, np.stack([drawn[name]["auc"] for name in classes], axis=1), comparable)
 
 
-def _comparable(truth: Bools) -> Bools:
+def _comparable(scores: FoldScores) -> Bools:
     """Return for which classes there are enough positives and negatives to compare an AUC."""
-    n_positive = truth.sum(axis=0)
-    enough: Bools = np.minimum(n_positive, len(truth) - n_positive) >= MIN_OUTCOMES
+    n_positive = scores.positive.sum(axis=0)
+    enough: Bools = np.minimum(n_positive, scores.known.sum(axis=0) - n_positive) >= MIN_OUTCOMES
     return enough
 
 
 def _gaps(groups: Mapping[str, _Group], scores: FoldScores) -> dict[str, Any]:
     """Compare the groups by their macro AUC, and by the AUC of each class."""
     large = {name: group for name, group in groups.items() if not group.entry["is_small"]}
-    half = _comparable(scores.y_true).sum() / 2
+    half = _comparable(scores).sum() / 2
     broad = {name: group for name, group in large.items() if group.comparable.sum() >= half}
     gaps = {"macro": _gap(broad, list(groups), scores.classes)}
     for i, name in enumerate(scores.classes):

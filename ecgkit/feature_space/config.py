@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.datasets import read_manifest
+from ecgkit.datasets import check_contents, read_manifest
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session
@@ -123,7 +123,7 @@ def check_dataset(session: Session, root: Path) -> None:
         members = ", ".join(config.get("members", ()))
         raise EcgkitError(f"{session.name} is an ensemble and has no network: choose a member ({members})")
     folder = root / paths.PROCESSED / config["dataset"]
-    if read_manifest(folder)["fingerprint"] != config.get("dataset_fingerprint"):
+    if check_contents(folder)["fingerprint"] != config.get("dataset_fingerprint"):
         raise EcgkitError(f"{folder} is not the dataset that {session.name} was trained on: make it again, or retrain")
 
 

@@ -18,7 +18,8 @@ from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.feature_space.standardize import check_embeddings
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import file_sha256, wait_for_lock, write_atomically
+from ecgkit.io import file_sha256, locked, write_atomically
+from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
 from ecgkit.stats.identifiers import as_identifiers
@@ -96,7 +97,8 @@ def session_embeddings(
     folder = source.session.path / FOLDER / encoder
     facts = _facts(source, encoder)
     folder.mkdir(parents=True, exist_ok=True)
-    with wait_for_lock(folder / ".lock"):  # a second process waits, and then finds what the first has written
+    # A second process waits, and then finds what the first has written.
+    with locked(folder / ".lock", f"waiting for another process that embeds {source.session.name}", wait=say):
         stored = {name: _stored_folds(folder, name, facts) for name in names}
         # Folds that are stored are computed again with the others, so that one file has all of them.
         missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}

@@ -22,29 +22,30 @@ def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
     Parameters
     ----------
     labels : DataFrame of bool
-        One row per record, one column per class.
+        One row per record, one column per class; missing where unknown.
     title : str, default ""
         A line above; the number of records is added.
 
     Returns
     -------
     Figure
-        One bar per class in the order of the columns; percentages may sum to more than 100.
+        One bar per class in the order of the columns, with its percentage of the records for which it is known; the
+        percentages may sum to more than 100.
     """
-    counts = labels.sum(axis=0).to_numpy()
+    counts, n_known = labels.sum(axis=0).to_numpy(dtype=np.int64), labels.notna().sum(axis=0).to_numpy()
     n_records = len(labels)
     figure = new_figure(WIDTH, 1.2 + max(0.22, 0.4 - 0.004 * len(counts)) * len(counts))
     axes = figure.add_subplot()
     positions = np.arange(len(counts))
     axes.barh(positions, counts, color=COLORS[0], height=0.7)
-    for position, count in zip(positions, counts, strict=True):
-        text = f"{count:,}  ({count / max(n_records, 1):.1%})"
+    for position, count, known in zip(positions, counts, n_known, strict=True):
+        text = f"{count:,}  ({count / max(known, 1):.1%})"
         axes.annotate(text, (count, position), (4, 0), textcoords="offset points", va="center")
     axes.set_yticks(positions, list(labels.columns))
     axes.set_ylim(len(counts) - 0.4, -0.6)
     axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
     head = f"{title}: " if title else ""
-    each = labels.to_numpy().sum() / max(n_records, 1)
+    each = counts.sum() / max(n_records, 1)
     axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes per record")
     axes.grid(visible=True, axis="x")
     return figure
@@ -56,16 +57,15 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
     Parameters
     ----------
     labels : DataFrame of bool
-        One row per record, one column per class.
+        One row per record, one column per class; a pair is counted where both labels are known.
 
     Returns
     -------
     Figure
         Percentages, and the number of records with both; the row of a class without records is blank.
     """
-    truth = labels.to_numpy(dtype=np.int64)
-    both = truth.T @ truth
-    own = np.diag(both)[:, None]
+    truth, known = labels.eq(other=True).fillna(value=False).to_numpy(dtype=np.int64), labels.notna().to_numpy()
+    both, own = truth.T @ truth, truth.T @ known
     share = np.divide(both, own, out=np.full(both.shape, np.nan), where=own > 0)
     number = len(both)
     size = float(np.clip(1.2 + 0.75 * number, 4.5, 8.8))

@@ -73,8 +73,8 @@ class _Drawing:
 
     metric: str
     summary: NDArray[np.float64]
-    curve: Callable[[NDArray[np.bool_], NDArray[np.float64]], Curve]
-    point: Callable[[NDArray[np.bool_], NDArray[np.bool_]], Point]
+    curve: Callable[[NDArray[Any], NDArray[np.float64]], Curve]
+    point: Callable[[NDArray[Any], NDArray[np.bool_]], Point]
 
 
 def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing) -> tuple[Figure, Axes]:
@@ -116,26 +116,26 @@ def _named_classes(values: NDArray[np.float64]) -> list[int]:
     return ranked[: NAMED_CURVES // 2] + ranked[-(NAMED_CURVES // 2) :]
 
 
-def _roc_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+def _roc_curve(truth: NDArray[Any], prob: NDArray[np.float64]) -> Curve:
     """Compute a ROC curve."""
     _, hits, alarms = stats.operating_points(truth, prob)
     return np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1])
 
 
-def _roc_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+def _roc_point(truth: NDArray[Any], decided: NDArray[np.bool_]) -> Point:
     """Compute the position of decisions on a ROC curve."""
     found = stats.threshold_metrics(truth, decided)
     return 1 - float(found["specificity"]), float(found["sensitivity"])
 
 
-def _precision_recall_curve(truth: NDArray[np.bool_], prob: NDArray[np.float64]) -> Curve:
+def _precision_recall_curve(truth: NDArray[Any], prob: NDArray[np.float64]) -> Curve:
     """Compute a precision-recall curve."""
     _, hits, alarms = stats.operating_points(truth, prob)
     precision = hits / (hits + alarms)
     return np.append(0.0, hits / hits[-1]), np.append(precision[0], precision)
 
 
-def _precision_recall_point(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> Point:
+def _precision_recall_point(truth: NDArray[Any], decided: NDArray[np.bool_]) -> Point:
     """Compute the position of decisions on a precision-recall curve."""
     found = stats.threshold_metrics(truth, decided)
     return float(found["sensitivity"]), float(found["precision"])
@@ -166,7 +166,7 @@ def confusion_matrix(scores: FoldScores, class_name: str, thresholds: Mapping[st
     threshold = float(stats.class_thresholds(thresholds, [class_name])[0])
     figure = new_figure(4.4, 4.2)
     axes = figure.add_subplot()
-    _draw_matrix(axes, scores.y_true[:, i], stats.decide(scores, thresholds)[:, i], class_name, font=12)
+    _draw_matrix(axes, scores, stats.decide(scores, thresholds), i, font=12)
     axes.set_title(f"{class_name}, fold {scores.fold}, threshold {threshold:.3f}")
     axes.set(xlabel="predicted", ylabel="true")
     return figure
@@ -180,17 +180,16 @@ def confusion_matrices(scores: FoldScores, thresholds: Mapping[str, Any]) -> Fig
     labels = dict(x_label="predicted", y_label="true")
     figure, cells = figure_of_cells(len(classes), title=title, cell_height=1.45, gaps=(0.45, 0.6), **labels)
     for i, axes in enumerate(cells):
-        _draw_matrix(axes, scores.y_true[:, i], decided[:, i], classes[i], font=9)
+        _draw_matrix(axes, scores, decided, i, font=9)
         axes.set_title(f"{classes[i]} (at {limits[i]:.3f})", fontsize=10)
     return figure
 
 
-def _draw_matrix(
-    axes: Axes, truth: NDArray[np.bool_], decided: NDArray[np.bool_], class_name: str, *, font: float
-) -> None:
-    """Draw a two by two matrix: rows are the truth, columns the decision, without the class first."""
+def _draw_matrix(axes: Axes, scores: FoldScores, decided: NDArray[np.bool_], i: int, *, font: float) -> None:
+    """Draw the two by two matrix of a class: rows are the known truth, columns the decision, without it first."""
+    class_name, known = scores.classes[i], scores.known[:, i]
     counts = np.zeros((2, 2), dtype=np.int64)
-    np.add.at(counts, (truth.astype(int), decided.astype(int)), 1)
+    np.add.at(counts, (scores.positive[known, i].astype(int), decided[known, i].astype(int)), 1)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
@@ -223,8 +222,9 @@ def score_histograms(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figur
     )
     edges = np.linspace(0, 1, 26)
     for i, axes in enumerate(cells):
-        truth, prob = scores.y_true[:, i], calibrated[:, i]
-        for chosen, name, color in ((~truth, "without the class", COLORS[0]), (truth, "with the class", COLORS[1])):
+        truth, prob = scores.positive[:, i], calibrated[:, i]
+        negative = scores.known[:, i] & ~truth
+        for chosen, name, color in ((negative, "without the class", COLORS[0]), (truth, "with the class", COLORS[1])):
             counts = np.histogram(prob[chosen], bins=edges)[0]
             axes.stairs(counts, edges, fill=True, color=color, alpha=0.25)
             axes.stairs(counts, edges, color=color, linewidth=1.3, label=name)
@@ -274,7 +274,8 @@ def reliability(scores: FoldScores) -> Figure:
             shown = table[table["count"] >= 10]
             style: dict[str, Any] = dict(marker=marker, markersize=3.5, linewidth=1.0, color=color, label=name)
             axes.plot(shown["predicted"], shown["observed"], **style)
-            strip.stairs(*np.histogram(prob[:, i], bins=stats.N_BINS, range=(0, 1)), color=color, linewidth=1.2)
+            counts = np.histogram(prob[scores.known[:, i], i], bins=stats.N_BINS, range=(0, 1))
+            strip.stairs(*counts, color=color, linewidth=1.2)
             errors.append(f"{float(stats.ece(scores.y_true[:, i], prob[:, i])):.3f}")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.tick_params(labelbottom=False)

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
-from ecgkit.io import json_bytes, read_json, write_atomically
+from ecgkit.io import acquire, json_bytes, read_json, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +108,8 @@ class Session:
     @property
     def config(self) -> dict[str, Any]:
         """The content of ``config.json``; empty if there is none yet."""
-        return self.read_json("config.json") if (self.path / "config.json").is_file() else {}
+        config: dict[str, Any] = self.read_json("config.json") if (self.path / "config.json").is_file() else {}
+        return config
 
     def folder(self, name: str) -> Session:
         """Return a folder inside the session, made if it is missing."""
@@ -116,16 +117,15 @@ class Session:
         path.mkdir(parents=True, exist_ok=True)
         return Session(path)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read one of the session's JSON files, an object.
+    def read_json(self, name: str, wanted: Any = dict[str, Any], *, way_out: str = "run the session again") -> Any:
+        """Read one of the session's JSON files; see `ecgkit.io.read_json`.
 
         Raises
         ------
         EcgkitError
-            If the file is missing, or is no JSON object.
+            If the file is missing, is not JSON, or does not hold what is wanted.
         """
-        content: dict[str, Any] = read_json(self.path / name, way_out="run the session again")
-        return content
+        return read_json(self.path / name, wanted, way_out=way_out)
 
     def check_finished(self) -> None:
         """Check that the session is finished and has its files.
@@ -147,6 +147,10 @@ class Session:
         """Remember the folder as it is: from now on, this process writes into no other folder of this path."""
         status = self.path.stat()
         _folders[self.path] = (status.st_dev, status.st_ino)
+
+    def release(self) -> None:
+        """Forget the folder, which this process does not run any more."""
+        _folders.pop(self.path, None)
 
     def check_folder(self) -> None:
         """Check that the folder of a session that this process runs is still there.
@@ -221,13 +225,12 @@ class Session:
         """
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
-            lock.acquire()
+            acquire(lock)
         except Timeout as error:
             raise EcgkitError(
                 f"{self.path} is being run by another process: wait for it, or start a new session "
                 f"(if no process runs it, remove {self.path / LOCK})"
             ) from error
-        self.hold()
         return lock
 
     def mark_done(self) -> None:

@@ -260,9 +260,11 @@ def claim(
             raise EcgkitError(f"no interrupted session in {root / kind} has this configuration: leave --resume out")
         session, lock = create_locked(kind, root)
         _begin(session, root, config, original)
+    session.hold()
     try:
         yield session
     finally:
+        session.release()
         lock.release()
 
 
@@ -312,7 +314,6 @@ def start(
     """
     if claimed := os.environ.get(SESSION_VARIABLE):
         started = Session(Path(claimed))
-        started.hold()
     elif session == NEW:
         started, lock = create_locked(kind, root)
         _locks[started.path] = lock
@@ -321,6 +322,7 @@ def start(
         if started.is_done:
             raise EcgkitError(f'{started.path} is finished: set session to "new"')
         _locks[started.path] = _locks.get(started.path) or started.lock()
+    started.hold()
     before = started.config
     if before and before != config:
         changed = ", ".join(describe_differences(before, config))

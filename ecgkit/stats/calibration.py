@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.stats.calibration_error import brier, brier_decomposition, calibrated_ece_interval, ece
-from ecgkit.stats.validation import Floats, FoldScores, is_quantity
+from ecgkit.stats.validation import Floats, FoldScores, as_outcomes, is_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,8 @@ def add_calibration(predictions: pd.DataFrame, calibration: Mapping[str, Any], c
     -------
     DataFrame
         A new table with the types of ``predictions.parquet``: the columns that belong to no class, then
-        ``true_CLASS`` (bool), ``prob_CLASS`` (float32) and ``calibrated_CLASS`` (float32), class by class.
+        ``true_CLASS`` (bool; nullable where a label is unknown), ``prob_CLASS`` (float32) and ``calibrated_CLASS``
+        (float32), class by class.
     """
     import pandas as pd
 
@@ -103,7 +104,7 @@ def add_calibration(predictions: pd.DataFrame, calibration: Mapping[str, Any], c
     calibrated = apply_calibration(predictions[[f"prob_{name}" for name in classes]].to_numpy(), calibration, classes)
     columns: dict[str, Any] = {}
     for i, name in enumerate(classes):
-        columns[f"true_{name}"] = predictions[f"true_{name}"].to_numpy(dtype=bool)
+        columns[f"true_{name}"] = as_outcomes(predictions[f"true_{name}"]).reset_index(drop=True)
         columns[f"prob_{name}"] = predictions[f"prob_{name}"].to_numpy(dtype=np.float32)
         columns[f"calibrated_{name}"] = calibrated[:, i]
     kept = predictions[[name for name in predictions if name not in columns]].reset_index(drop=True)
@@ -144,7 +145,7 @@ def calibration_summary(scores: FoldScores) -> pd.DataFrame:
 
     truth, before, after = scores.y_true, scores.prob, scores.require_calibrated()
     parts = [brier_decomposition(truth[:, i], after[:, i]) for i in range(len(scores.classes))]
-    low, high, of_macro = calibrated_ece_interval(after)
+    low, high, of_macro = calibrated_ece_interval(after, known=scores.known)
     columns = {
         "ece_before": ece(truth, before),
         "ece_after": ece(truth, after),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import check_choice
-from ecgkit.stats.validation import Bools, Floats, check_probabilities, check_scores, columns, divide
+from ecgkit.stats.validation import Bools, Floats, check_probabilities, columns, divide, known_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +21,8 @@ def brier(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | None = Non
     """Brier score of each class: the mean squared difference between probability and outcome; `auc` has the shapes."""
     case = columns(y_true, prob, weights)
     check_probabilities(case.scores)
-    squared = (case.scores - case.truth) ** 2
-    return case.shaped(divide(case.weights @ squared, case.weights.sum(axis=1, keepdims=True)))
+    squared = (case.scores - case.truth) ** 2 * case.known
+    return case.shaped(divide(case.weights @ squared, case.weights @ case.known))
 
 
 def brier_decomposition(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS) -> dict[str, float]:
@@ -42,14 +42,16 @@ def brier_decomposition(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_B
     dict of str to float
         ``reliability`` (0 is calibrated), ``resolution`` (higher is better), ``uncertainty`` (of the outcome alone)
         and ``within_bins``, the part within bins. The Brier score is
-        reliability - resolution + uncertainty + within_bins.
+        reliability - resolution + uncertainty + within_bins. All NaN if no outcome is known.
 
     References
     ----------
     Murphy, "A new vector partition of the probability score", J. Appl. Meteorology 12 (1973); Stephenson et al., "Two
     extra components in the Brier score decomposition", Weather and Forecasting 23 (2008), for what is within bins.
     """
-    truth, values = check_scores(y_true, prob)
+    truth, values = known_scores(y_true, prob)
+    if not len(truth):
+        return dict.fromkeys(("reliability", "resolution", "uncertainty", "within_bins"), float("nan"))
     table = reliability(truth, values, n_bins=n_bins)
     share, rate = table["count"] / len(truth), truth.mean()
     parts = {
@@ -67,7 +69,7 @@ def reliability(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS, bin
     Parameters
     ----------
     y_true : array-like of bool, shape (records,)
-        Outcomes of one class.
+        Outcomes of one class; those that are unknown (NaN) are left out.
     prob : array-like of float, shape (records,)
         Probabilities.
     n_bins : int, default 15
@@ -82,7 +84,7 @@ def reliability(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS, bin
     """
     import pandas as pd
 
-    truth, values = check_scores(y_true, prob)
+    truth, values = known_scores(y_true, prob)
     check_probabilities(values)
     of = _bins(values, n_bins, bins)
     count = np.bincount(of, minlength=n_bins)
@@ -109,7 +111,7 @@ def ece(
     Parameters
     ----------
     y_true : array-like of bool, shape (records,) or (records, classes)
-        Outcomes.
+        Outcomes; those that are unknown (NaN) are left out of their class.
     prob : array-like of float, of the same shape
         Probabilities.
     n_bins : int, default 15
@@ -136,7 +138,7 @@ def ece(
 
 
 def calibrated_ece_interval(
-    prob: ArrayLike, *, n_bins: int = N_BINS, resamples: int = 1000, seed: int = 0
+    prob: ArrayLike, *, known: ArrayLike = True, n_bins: int = N_BINS, resamples: int = 1000, seed: int = 0
 ) -> tuple[Floats, Floats, Floats]:
     """Simulate the calibration error that these probabilities would show if each were exactly right.
 
@@ -147,6 +149,8 @@ def calibrated_ece_interval(
     ----------
     prob : array-like of float, shape (records,) or (records, classes)
         Probabilities, from which outcomes are drawn class by class.
+    known : array-like of bool, of the same shape
+        For which of them an outcome is drawn; by default for all.
     n_bins : int, default 15
         Bins of equal width.
     resamples : int, default 1000
@@ -157,30 +161,32 @@ def calibrated_ece_interval(
     Returns
     -------
     low, high : ndarray of float64, shape (classes,)
-        The 2.5 and 97.5 percentiles of each class's error.
+        The 2.5 and 97.5 percentiles of each class's error; NaN for a class without a known outcome.
     of_macro : ndarray of float64, shape (2,)
         The same of the mean over classes.
     """
     values = np.asarray(prob, dtype=np.float64)
-    values = values[:, None] if values.ndim == 1 else values
+    masks = np.broadcast_to(np.asarray(known, dtype=bool), values.shape).reshape(len(values), -1)
+    values = values.reshape(masks.shape)
     check_probabilities(values)
     rng = np.random.default_rng(seed)
-    errors = np.empty((resamples, values.shape[1]))
-    for column in range(values.shape[1]):
+    errors = np.full((resamples, values.shape[1]), np.nan)
+    for column in np.flatnonzero(masks.any(axis=0)):
+        one = values[masks[:, column], column]
         # float32: its rounding is far below the noise of drawing outcomes.
-        p = values[:, column].astype(np.float32)
+        p = one.astype(np.float32)
         gaps = (rng.random((resamples, len(p)), dtype=np.float32) < p) - p
-        in_bin = (_bins(values[:, column], n_bins, "width")[:, None] == np.arange(n_bins)).astype(np.float32)
+        in_bin = (_bins(one, n_bins, "width")[:, None] == np.arange(n_bins)).astype(np.float32)
         errors[:, column] = np.abs(gaps @ in_bin).sum(axis=1) / len(p)
     low, high = np.percentile(errors, [2.5, 97.5], axis=0)
-    return low, high, np.percentile(errors.mean(axis=1), [2.5, 97.5])
+    return low, high, np.percentile(errors[:, masks.any(axis=0)].mean(axis=1), [2.5, 97.5])
 
 
 def _bins(values: Floats, n_bins: int, kind: str) -> NDArray[np.int64]:
     """Return the bin of each probability."""
     check_choice("kind of bins", kind, BINS)
     edges = np.linspace(0.0, 1.0, n_bins + 1)
-    if kind == "mass":
+    if kind == "mass" and len(values):
         # An edge is the probability that starts a bin: an interpolated quantile could round past it.
         edges[1:-1] = np.sort(values)[np.arange(1, n_bins) * len(values) // n_bins]
     return np.minimum(np.searchsorted(edges, values, side="right") - 1, n_bins - 1)

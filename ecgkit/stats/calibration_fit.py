@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold
 from ecgkit.stats.calibration import CLIP, METHODS, calibrate, clipped_logit
 from ecgkit.stats.folds import VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
-from ecgkit.stats.validation import Bools, Floats, check_scores, fold_scores, is_quantity
+from ecgkit.stats.validation import Bools, Floats, FoldScores, fold_scores, is_quantity, known_scores
 
 MIN_RECORDS = 10
 """The fewest positives, and negatives, from which a calibration is fitted."""
@@ -55,7 +55,7 @@ def fit_platt(y_true: ArrayLike, prob: ArrayLike) -> tuple[float, float]:
     His targets, (n + 1) / (n + 2) instead of 1 and 1 / (n + 2) instead of 0, keep the slope finite where a threshold
     separates the outcomes perfectly.
     """
-    truth, values = check_scores(y_true, prob)
+    truth, values = known_scores(y_true, prob)
     x, target = clipped_logit(values), np.where(truth, *_targets(truth))
     centre, scale = x.mean(), x.std() if np.ptp(x) > 0 else 1.0
     z = (x - centre) / scale
@@ -90,7 +90,7 @@ def fit_temperature(y_true: ArrayLike, prob: ArrayLike) -> float:
     ----------
     Guo et al., "On calibration of modern neural networks", ICML 2017, section 4. Platt's targets: see `fit_platt`.
     """
-    truth, values = check_scores(y_true, prob)
+    truth, values = known_scores(y_true, prob)
     x, target = clipped_logit(values), np.where(truth, *_targets(truth))
 
     def derivative(slope: float) -> float:
@@ -125,7 +125,7 @@ def fit_isotonic(y_true: ArrayLike, prob: ArrayLike) -> tuple[list[float], list[
     ----------
     Zadrozny and Elkan, "Transforming classifier scores into accurate multiclass probability estimates", KDD 2002.
     """
-    truth, values = check_scores(y_true, prob)
+    truth, values = known_scores(y_true, prob)
     high, low = _targets(truth)
     fitted = IsotonicRegression(y_min=low, y_max=high, out_of_bounds="clip").fit(values, truth.astype(np.float64))
     return fitted.X_thresholds_.tolist(), fitted.y_thresholds_.tolist()
@@ -182,8 +182,17 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
         "formula": "1 / (1 + exp(-(slope * log(prob / (1 - prob)) + intercept))); isotonic: 0.9999 * f(prob) + "
         "0.0001 * prob, where f is linear between the points (x, y) and constant outside",
         "chosen_by": f"log loss, cross-validated over {N_SPLITS} groups of patients; the simplest among equals",
-        "classes": {name: _calibrate(fold.y_true[:, i], fold.prob[:, i], splits) for i, name in enumerate(classes)},
+        "classes": {name: _calibrate_known(fold, i, splits) for i, name in enumerate(classes)},
     }
+
+
+def known_splits(splits: Sequence[Split], known: Bools) -> list[Split]:
+    """Return splits of all records as positions among the records whose outcome is known; without empty parts."""
+    if known.all():
+        return list(splits)
+    position = np.cumsum(known) - 1
+    chosen = [tuple(position[part[known[part]]] for part in split) for split in splits]
+    return [(outside, inside) for outside, inside in chosen if len(outside) and len(inside)]
 
 
 def _splits(rows: pd.DataFrame) -> list[Split]:
@@ -195,11 +204,18 @@ def _splits(rows: pd.DataFrame) -> list[Split]:
     return list(GroupKFold(N_SPLITS, shuffle=True, random_state=0).split(of_record, groups=of_record))
 
 
+def _calibrate_known(fold: FoldScores, i: int, splits: list[Split]) -> dict[str, Any]:
+    """Calibrate a class by the records for which it is known."""
+    known = fold.known[:, i]
+    return _calibrate(fold.positive[known, i], fold.prob[known, i], known_splits(splits, known))
+
+
 def _calibrate(truth: Bools, prob: Floats, splits: list[Split]) -> dict[str, Any]:
     """Choose and fit the calibration of one class, or state why it is not calibrated."""
     reason = _reason_against(truth, prob, splits)
     if reason is not None:
-        return _fit("identity", truth, prob) | {"reason": reason, "log_loss": {"identity": _log_loss(truth, prob)}}
+        losses = {"identity": _log_loss(truth, prob)} if len(truth) else {}
+        return _fit("identity", truth, prob) | {"reason": reason, "log_loss": losses}
     losses = {method: _cross_validated(method, truth, prob, splits) for method in METHODS}
     best = min(losses.values())
     method = next(name for name in METHODS if losses[name] <= best + TIE)

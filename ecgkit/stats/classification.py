@@ -9,7 +9,15 @@ from numpy.typing import ArrayLike
 
 from ecgkit.errors import EcgkitError
 from ecgkit.stats.ranking import operating_points
-from ecgkit.stats.validation import Bools, Floats, check_probabilities, check_scores, columns, divide
+from ecgkit.stats.validation import (
+    Columns,
+    Floats,
+    check_probabilities,
+    check_scores,
+    columns,
+    divide,
+    known_scores,
+)
 
 GRID = np.linspace(0.0, 1.0, 101)
 """The thresholds from which the PTB-XL benchmark chooses its F_max."""
@@ -23,7 +31,7 @@ def threshold_metrics(
     Parameters
     ----------
     y_true : array-like of bool, shape (records,) or (records, classes)
-        Outcomes.
+        Outcomes; those that are unknown (NaN) are left out of their class.
     predicted : array-like of bool, of the same shape
         Decisions.
     weights : array-like of float, shape (resamples, records), optional
@@ -38,9 +46,9 @@ def threshold_metrics(
         never predicted: leaving it out would reward predicting fewer classes.
     """
     case = columns(y_true, predicted, weights)
-    truth, decided = case.truth, case.scores.astype(bool)
+    truth, decided = case.truth, case.decided
     hits, n_true, n_decided = case.weights @ (truth & decided), case.weights @ truth, case.weights @ decided
-    total = case.weights.sum(axis=1, keepdims=True)
+    total = case.weights @ case.known
     n_negative = total - n_true
     precision = np.where(n_decided > 0, divide(hits, n_decided), 0.0)
     return {
@@ -48,36 +56,32 @@ def threshold_metrics(
         "specificity": case.shaped(divide(n_negative - (n_decided - hits), n_negative)),
         "precision": case.shaped(np.where(n_true > 0, precision, np.nan)),
         "f1": case.shaped(np.where(n_true > 0, divide(2 * hits, n_true + n_decided), np.nan)),
-        "accuracy": case.shaped(divide(case.weights @ (truth == decided), total)),
+        "accuracy": case.shaped(divide(case.weights @ ((truth == decided) & case.known), total)),
     }
 
 
 def micro_f1(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """F1 of the decisions on all classes together; NaN if there is no positive."""
+    """F1 of the decisions of known outcome on all classes together; NaN if there is no positive."""
     case = columns(y_true, predicted, weights)
-    truth, decided = case.truth, case.scores.astype(bool)
+    truth, decided = case.truth, case.decided
     hits, n_true = case.weights @ (truth & decided).sum(axis=1), case.weights @ truth.sum(axis=1)
     f1 = np.where(n_true > 0, divide(2 * hits, n_true + case.weights @ decided.sum(axis=1)), np.nan)
-    return _of_samples(f1, weights)
+    return case.of_records(f1)
 
 
 def subset_accuracy(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """Share of the records for which every class is decided correctly."""
+    """Share of the records, of those whose every outcome is known, for which every class is decided correctly."""
     case = columns(y_true, predicted, weights)
-    right = (case.truth == case.scores.astype(bool)).all(axis=1)
-    return _of_samples(divide(case.weights @ right, case.weights.sum(axis=1)), weights)
+    complete = case.known.all(axis=1)
+    right = (case.truth == case.decided).all(axis=1) & complete
+    return case.of_records(divide(case.weights @ right, case.weights @ complete))
 
 
 def hamming_loss(y_true: ArrayLike, predicted: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
-    """Share of the decisions, over all records and classes, that are wrong."""
+    """Share of the decisions of known outcome, over all records and classes, that are wrong."""
     case = columns(y_true, predicted, weights)
-    wrong = (case.truth != case.scores.astype(bool)).mean(axis=1)
-    return _of_samples(divide(case.weights @ wrong, case.weights.sum(axis=1)), weights)
-
-
-def _of_samples(values: Floats, weights: ArrayLike | None) -> Floats:
-    """Return one value per resample, or a single value without weights."""
-    return (values if weights is not None else values[0])[()]
+    wrong, known = (case.truth != case.decided).sum(axis=1), case.known.sum(axis=1)
+    return case.of_records(divide(case.weights @ wrong, case.weights @ known))
 
 
 def best_f1_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
@@ -179,7 +183,7 @@ def _best_threshold(
     score_without_positives: float = -np.inf,
 ) -> float:
     """Find the threshold of the highest score, a function of true and false positives; NaN without both outcomes."""
-    truth, values = check_scores(y_true, prob)
+    truth, values = known_scores(y_true, prob)
     check_probabilities(values)
     if truth.all() or not truth.any():
         return float("nan")
@@ -219,7 +223,8 @@ def f_max(y_true: ArrayLike, prob: ArrayLike, *, threshold: float, weights: Arra
     -------
     float, or ndarray of shape (resamples,)
         The harmonic mean of precision, averaged over the records with at least one prediction, and recall, averaged
-        over the records with at least one class; NaN if no record carries a class, 0 if nothing is predicted.
+        over the records with at least one class; NaN if no record carries a class, 0 if nothing is predicted. Unknown
+        outcomes (NaN) count neither as classes nor as predictions of a record.
 
     References
     ----------
@@ -228,7 +233,7 @@ def f_max(y_true: ArrayLike, prob: ArrayLike, *, threshold: float, weights: Arra
     doi:10.1038/nmeth.2340, for the average over records with a prediction.
     """
     case = columns(y_true, prob, weights)
-    return _of_samples(_sample_f(case.truth, case.scores, case.weights, np.array([threshold]))[:, 0], weights)
+    return case.of_records(_sample_f(case, np.array([threshold]))[:, 0])
 
 
 def f_max_oracle(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:
@@ -243,12 +248,13 @@ def f_max_oracle(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | Non
         NaN if no record carries a class.
     """
     case = columns(y_true, prob, weights)
-    return _of_samples(_sample_f(case.truth, case.scores, case.weights, GRID).max(axis=1), weights)
+    return case.of_records(_sample_f(case, GRID).max(axis=1))
 
 
-def _sample_f(truth: Bools, values: Floats, weights: Floats, thresholds: Floats) -> Floats:
+def _sample_f(case: Columns, thresholds: Floats) -> Floats:
     """Compute the sample-centric F measure of each resample at each threshold, shape (resamples, thresholds)."""
-    decided = values[:, :, None] >= thresholds
+    truth, weights = case.truth, case.weights
+    decided = np.where(case.known, case.scores, -np.inf)[:, :, None] >= thresholds
     hits, n_decided = (truth[:, :, None] & decided).sum(axis=1), decided.sum(axis=1)
     n_true = truth.sum(axis=1)
     has_true, has_decided = n_true > 0, n_decided > 0
@@ -279,24 +285,25 @@ def f_max_threshold(y_true: ArrayLike, prob: ArrayLike) -> float:
     EcgkitError
         As `check_scores`, or if a value is outside 0 to 1.
     """
-    truth, values = check_scores(y_true, prob)
+    truth, values, known = check_scores(y_true, prob)
     check_probabilities(values)
     if not truth.any():
         return float("nan")
     # Lowering the threshold past one score changes the precision and recall of that score's record alone, so the sums
-    # over records at all thresholds are running sums of these changes.
-    order = np.argsort(-values, axis=1, kind="stable")
+    # over records at all thresholds are running sums of these changes. Unknown outcomes come last, and are left out.
+    order = np.argsort(np.where(known, -values, np.inf), axis=1, kind="stable")
     values, truth = np.take_along_axis(values, order, axis=1), np.take_along_axis(truth, order, axis=1)
+    known = np.take_along_axis(known, order, axis=1)
     n_predicted = np.arange(1, truth.shape[1] + 1)
     precision_change = np.diff(np.cumsum(truth, axis=1) / n_predicted, axis=1, prepend=0.0)
     n_true = truth.sum(axis=1, keepdims=True)
     recall_change = truth / np.maximum(n_true, 1)
     first_of_record = np.broadcast_to(n_predicted == 1, truth.shape)
 
-    flat = np.argsort(-values, axis=None, kind="stable")
-    thresholds = values.ravel()[flat]
+    flat = np.argsort(-values[known], kind="stable")
+    thresholds = values[known][flat]
     last_of_ties = np.flatnonzero(np.append(thresholds[1:] < thresholds[:-1], True))
-    sums = [np.cumsum(part.ravel()[flat])[last_of_ties] for part in (precision_change, recall_change, first_of_record)]
+    sums = [np.cumsum(part[known][flat])[last_of_ties] for part in (precision_change, recall_change, first_of_record)]
     precision, recall = sums[0] / sums[2], sums[1] / (n_true > 0).sum()
     score = np.nan_to_num(divide(2 * precision * recall, precision + recall))
     # Running sums carry rounding errors: values that agree to 12 digits are equal.

@@ -19,6 +19,15 @@ METRIC_NAMES = {
 }
 """Metrics whose printed name is not their key with spaces."""
 
+SUPERCLASSES = {
+    "NORM": "normal ECG",
+    "MI": "myocardial infarction",
+    "STTC": "ST/T change",
+    "CD": "conduction disturbance",
+    "HYP": "hypertrophy",
+}
+"""The five superclasses of PTB-XL, spelled out."""
+
 POLICY_DESCRIPTIONS = {
     "best_f1": "the one with the highest F1",
     "sensitivity_90": "the one with the highest specificity at a sensitivity of at least 0.90",

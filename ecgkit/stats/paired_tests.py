@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
 from ecgkit.stats.resampling import interval
-from ecgkit.stats.validation import Floats, check_scores
+from ecgkit.stats.validation import Floats, known_scores
 
 ROUNDING = 1e-12
 """A standard error below this is zero up to rounding."""
@@ -124,7 +124,7 @@ def delong(y_true: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
     Parameters
     ----------
     y_true : array-like of bool, shape (records,)
-        Outcomes.
+        Outcomes; those that are unknown (NaN) are left out.
     first, second : array-like of float, shape (records,)
         Scores; ties count half.
 
@@ -144,8 +144,8 @@ def delong(y_true: ArrayLike, first: ArrayLike, second: ArrayLike) -> DeLong:
     as Sun and Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Process. Lett. 21 (2014),
     doi:10.1109/LSP.2014.2337313, equations 9 to 12.
     """
-    truth, scores_first = check_scores(y_true, first)
-    scores_second = check_scores(truth, second)[1]
+    truth, scores_first = known_scores(y_true, first)
+    scores_second = known_scores(y_true, second)[1]
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if not (n_positive and n_negative):
         return DeLong(*[float("nan")] * 5)

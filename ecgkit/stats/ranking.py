@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.stats.validation import Bools, Floats, check_scores, columns, divide
+from ecgkit.stats.validation import Bools, Floats, columns, divide, known_scores
 
 
 def macro(values: ArrayLike) -> float:
@@ -28,7 +28,7 @@ def auc(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = Non
     Parameters
     ----------
     y_true : array-like of bool, shape (records,) or (records, classes)
-        Outcomes.
+        Outcomes; those that are unknown (NaN) are left out of their class.
     scores : array-like of float, of the same shape
         Scores; ties count half.
     weights : array-like of float, shape (resamples, records), optional
@@ -84,7 +84,7 @@ def operating_points(y_true: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floa
     false_positives : ndarray of float64
         Negatives with at least that score.
     """
-    truth, values = check_scores(y_true, scores)
+    truth, values = known_scores(y_true, scores)
     order, last_of_ties = _falling(values)
     true_positives = np.cumsum(truth[order])[last_of_ties].astype(np.float64)
     return values[order][last_of_ties], true_positives, last_of_ties + 1 - true_positives

@@ -119,4 +119,4 @@ def describe_gaps(report: Mapping[str, Any]) -> list[str]:
         One sentence per division, or a single one if no division has two groups that are large enough.
     """
     found = [describe_gap(report, name) for name, division in report["divisions"].items() if division["gaps"]["macro"]]
-    return found or ["No division has two groups that are large enough to be compared."]
+    return found or ["The fold has too few records: no division has two groups that are large enough to be compared."]

@@ -82,8 +82,8 @@ def fit_thresholds(
         return {}
     fold = fold_scores(predictions, classes, VALIDATION_FOLD)
     prob = fold.prob if calibration is not None else fold.require_calibrated()
-    n_positive = fold.y_true.sum(axis=0)
-    has_both = (n_positive > 0) & (n_positive < len(fold.y_true))
+    n_positive = fold.positive.sum(axis=0)
+    has_both = (n_positive > 0) & (n_positive < fold.known.sum(axis=0))
     policies = {
         name: {
             one: find(fold.y_true[:, i], prob[:, i]) if has_both[i] else UNFITTED_THRESHOLD

@@ -29,7 +29,7 @@ class FoldScores:
     classes : tuple of str
         The names of the columns.
     y_true : ndarray of bool, shape (records, classes)
-        Outcomes.
+        Outcomes; float64 with NaN where a label is unknown, if one is.
     prob : ndarray of float64, shape (records, classes)
         Uncalibrated probabilities.
     calibrated : ndarray of float64, shape (records, classes), or None
@@ -38,9 +38,19 @@ class FoldScores:
 
     fold: int
     classes: tuple[str, ...]
-    y_true: Bools
+    y_true: Bools | Floats
     prob: Floats
     calibrated: Floats | None = None
+
+    @property
+    def known(self) -> Bools:
+        """Which labels are known, shape (records, classes)."""
+        return ~np.isnan(self.y_true) if self.y_true.dtype != bool else np.ones(self.y_true.shape, bool)
+
+    @property
+    def positive(self) -> Bools:
+        """Which labels are known to be true, shape (records, classes)."""
+        return self.y_true > 0
 
     def require_calibrated(self) -> Floats:
         """Return the calibrated probabilities.
@@ -66,7 +76,8 @@ def fold_scores(predictions: pd.DataFrame, classes: Sequence[str], fold: int) ->
     Parameters
     ----------
     predictions : DataFrame
-        Columns ``fold``, and for each class ``true_CLASS``, ``prob_CLASS`` and, optionally, ``calibrated_CLASS``.
+        Columns ``fold``, and for each class ``true_CLASS`` (missing where unknown), ``prob_CLASS`` and, optionally,
+        ``calibrated_CLASS``.
     classes : sequence of str
         The classes to read.
     fold : int
@@ -95,13 +106,18 @@ def fold_scores(predictions: pd.DataFrame, classes: Sequence[str], fold: int) ->
         raise EcgkitError(f"the predictions have no record of fold {fold} (there: {there}): predict folds 9 and 10")
     # One memory layout: sums in another order would differ in the last digit.
     arrays = {kind: np.ascontiguousarray(rows[[f"{kind}_{name}" for name in classes]].to_numpy()) for kind in kinds}
-    y_true, prob = check_scores(arrays["true"], arrays["prob"])
+    truth, prob, known = check_scores(arrays["true"], arrays["prob"])
     check_probabilities(prob, "prob")
     calibrated = None
     if "calibrated" in arrays:
-        calibrated = check_scores(y_true, arrays["calibrated"])[1]
+        calibrated = check_scores(truth, arrays["calibrated"])[1]
         check_probabilities(calibrated, "calibrated")
-    return FoldScores(fold, tuple(classes), y_true, prob, calibrated)
+    return FoldScores(fold, tuple(classes), truth if known.all() else np.where(known, truth, np.nan), prob, calibrated)
+
+
+def as_outcomes(column: pd.Series) -> pd.Series:
+    """Convert a column of outcomes to bool, or to nullable booleans if one is unknown."""
+    return column.astype("boolean" if column.isna().any() else bool)
 
 
 def is_quantity(predictions: pd.DataFrame, classes: Sequence[str]) -> bool:
@@ -109,38 +125,66 @@ def is_quantity(predictions: pd.DataFrame, classes: Sequence[str]) -> bool:
     return f"predicted_{classes[0]}" in predictions
 
 
-def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats, Bools]:
     """Check that outcomes and scores can be compared.
 
     Parameters
     ----------
     y_true : array-like of bool or of 0 and 1, shape (records,) or (records, classes)
-        Outcomes.
+        Outcomes; NaN, None, `pandas.NA` and what is masked are unknown.
     scores : array-like of float, of the same shape
         Scores; float64 comes back, so that no comparison depends on the precision they were stored in.
 
     Returns
     -------
-    tuple of ndarray
-        Outcomes as bool, scores as float64.
+    truth : ndarray of bool
+        Outcomes, false where they are unknown.
+    values : ndarray of float64
+        Scores.
+    known : ndarray of bool
+        Which outcomes are known.
 
     Raises
     ------
     EcgkitError
         If the shapes differ, there is no record, an outcome is neither 0 nor 1, or a score is NaN.
     """
-    truth, values = np.asarray(y_true), np.asarray(scores, dtype=np.float64)
+    (truth, known), values = _outcomes(y_true), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape:
         raise EcgkitError(
             f"outcomes have the shape {truth.shape} and scores {values.shape}: pass one score per outcome"
         )
     if len(truth) == 0:
         raise EcgkitError("there is no record to evaluate: pass at least one")
-    if truth.dtype != bool and not np.isin(truth, (0, 1)).all():
-        raise EcgkitError("an outcome is neither 0 nor 1: pass booleans, without records of unknown outcome")
     if n_nan := int(np.isnan(values).sum()):
         raise EcgkitError(f"{n_nan} of {values.size} scores are NaN: the model has diverged; train it again")
-    return truth.astype(bool), values
+    return truth, values, known
+
+
+def known_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+    """Check the outcomes and scores of one class as `check_scores` does, and leave out the unknown outcomes."""
+    truth, values, known = check_scores(y_true, scores)
+    return truth[known], values[known]
+
+
+def _outcomes(y_true: ArrayLike) -> tuple[Bools, Bools]:
+    """Return outcomes, false where they are unknown, and which of them are known."""
+    masked = np.ma.getmaskarray(y_true) if isinstance(y_true, np.ma.MaskedArray) else None
+    values = np.asarray(y_true) if masked is None else np.where(masked, np.nan, np.asarray(y_true))
+    if values.dtype == bool:
+        return values, np.ones(values.shape, bool)
+    if values.dtype == object:
+        import pandas as pd
+
+        values = np.where(pd.isna(values), np.nan, values)
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
+        numbers = np.full(values.shape, -1.0)
+    truth, known = numbers == 1, ~np.isnan(numbers)
+    if not (truth | (numbers == 0) | ~known).all():
+        raise EcgkitError("an outcome is neither 0 nor 1: pass booleans, and NaN where an outcome is unknown")
+    return truth, known
 
 
 def check_probabilities(prob: Floats, name: str = "probability") -> None:
@@ -213,28 +257,45 @@ class Columns:
     Attributes
     ----------
     truth : ndarray of bool, shape (records, classes)
-        Outcomes.
+        Outcomes, false where they are unknown.
     scores : ndarray of float64, shape (records, classes)
         Scores.
+    known : ndarray of bool, shape (records, classes)
+        Which outcomes are known.
     weights : ndarray of float64, shape (resamples, records)
         How often each record counts; a single row of ones by default.
     """
 
     truth: Bools
     scores: Floats
+    known: Bools
     weights: Floats
     is_one_class: bool
     is_weighted: bool
 
     def shaped(self, result: Floats) -> Floats:
         """Reshape a result of shape (resamples, classes) to match the input."""
-        if self.is_one_class:
-            result = result[..., 0]
+        return self.of_records(result[..., 0] if self.is_one_class else result)
+
+    def of_records(self, result: Floats) -> Floats:
+        """Reshape a result of all classes together, shape (resamples,), to match the input."""
         return (result if self.is_weighted else result[0])[()]
 
+    @property
+    def decided(self) -> Bools:
+        """The scores as decisions, false where the outcome is unknown."""
+        return self.scores.astype(bool) & self.known
+
     def each(self, function: Callable[[Bools, Floats, Floats], Floats]) -> Floats:
-        """Call a function of outcomes, scores and weights on each class."""
-        results = [function(self.truth[:, i], self.scores[:, i], self.weights) for i in range(self.truth.shape[1])]
+        """Call a function of outcomes, scores and weights on the known records of each class; NaN without any."""
+        results = []
+        for truth, scores, known in zip(self.truth.T, self.scores.T, self.known.T, strict=True):
+            if known.all():
+                results.append(function(truth, scores, self.weights))
+            elif known.any():
+                results.append(function(truth[known], scores[known], self.weights[:, known]))
+            else:
+                results.append(np.full(len(self.weights), np.nan))
         return self.shaped(np.stack(results, axis=-1))
 
 
@@ -246,7 +307,7 @@ def columns(y_true: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> 
     EcgkitError
         As `check_scores`; or if a weight is negative or NaN, or there is not one for each record.
     """
-    truth, values = check_scores(y_true, scores)
+    truth, values, known = check_scores(y_true, scores)
     counts = np.ones((1, len(truth))) if weights is None else np.asarray(weights, dtype=np.float64)
     if counts.ndim != 2 or counts.shape[1] != len(truth):
         raise EcgkitError(f"weights have the shape {counts.shape}: pass one row per resample, of {len(truth)} records")
@@ -254,5 +315,5 @@ def columns(y_true: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> 
         raise EcgkitError("a weight is negative or NaN: give how often each record counts")
     is_one = truth.ndim == 1
     if is_one:
-        truth, values = truth[:, None], values[:, None]
-    return Columns(truth, values, counts, is_one, weights is not None)
+        truth, values, known = truth[:, None], values[:, None], known[:, None]
+    return Columns(truth, values, known, counts, is_one, weights is not None)

@@ -109,7 +109,7 @@ def mix(
     signal : Tensor, shape (records, leads, samples)
         Standardised signals.
     labels : Tensor, shape (records, classes)
-        From 0 to 1.
+        From 0 to 1; NaN where unknown, which makes the mixed label unknown.
     metadata : Tensor of shape (records, columns), optional
         Age and sex.
     alpha : float

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
-from ecgkit.datasets import default_label_set, read_manifest
+from ecgkit.datasets import check_contents, default_label_set, read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.io import file_sha256, read_toml
 from ecgkit.training.targets import QUANTITIES, TARGETS
@@ -202,7 +202,7 @@ class TrainingConfig:
         """Return the fingerprints of the dataset and of a user's own model file."""
         from ecgkit.models import is_user_file, locate
 
-        read = {"dataset_fingerprint": read_manifest(root / paths.PROCESSED / self.dataset)["fingerprint"]}
+        read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 
     def _check_numbers(self) -> None:

@@ -20,7 +20,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.targets import with_target
+from ecgkit.training.targets import QUANTITIES, with_target
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
@@ -39,11 +39,14 @@ class Batches(TorchDataset[Batch]):
     def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
         self.dataset = dataset
         self.preparation = dataset.preparation()
-        self.labels = dataset.labels.to_numpy(np.float32)
+        self.labels = dataset.labels.to_numpy(np.float32, na_value=np.nan)
         self.metadata = dataset_metadata(dataset, scaler)
 
     def __getitem__(self, positions: NDArray[np.int64]) -> Batch:
-        """Return the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None."""
+        """Return the records at these positions: signal ``(records, 12, samples)``, labels, metadata or None.
+
+        An unknown label is NaN.
+        """
         rows = self.dataset.rows[positions]
         signal = self.preparation.network_input(self.dataset.signals[rows])
         metadata = torch.from_numpy(self.metadata[positions]) if self.metadata is not None else None
@@ -125,7 +128,7 @@ def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[
 def fit_metadata_scaler(dataset: Dataset) -> MetadataScaler:
     """Fit the scaler of age on folds 1-8 of a dataset."""
     age = dataset.records["age"].iloc[dataset.folds(*TRAIN_FOLDS)].dropna()
-    if len(age) < 2:
+    if age.nunique() < 2:
         raise EcgkitError("fewer than two ages are known in folds 1-8: train without metadata")
     return MetadataScaler(float(age.mean()), float(age.std()))
 
@@ -158,7 +161,8 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
     Raises
     ------
     EcgkitError
-        If dataset or label set is missing, a patient is in two splits, a split is empty, or crops are too long.
+        If dataset or label set is missing, a patient is in two splits, a split is empty, a class has no positives or no
+        negatives in folds 1-8 or in fold 9, or crops are too long.
     """
     with_test = config.test if test is None else test
     dataset = open_dataset(
@@ -169,8 +173,33 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
     )
     dataset = with_target(dataset, config.target) if config.target else dataset
     dataset.check_splits()
+    if config.target not in QUANTITIES:
+        check_outcomes(dataset)
     input_samples(config, dataset)
     return dataset
+
+
+def check_outcomes(dataset: Dataset) -> None:
+    """Check that each class has positives and negatives to train on, and to choose the best epoch by.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the classes that lack one in folds 1-8 or in fold 9.
+    """
+    training = dataset.labels.iloc[dataset.folds(*TRAIN_FOLDS)]
+    for where, table in (("folds 1-8", training), ("fold 9", dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)])):
+        n_positive = table.sum()
+        for what, counts in (("positive", n_positive), ("negative", table.notna().sum() - n_positive)):
+            names = [str(name) for name in counts.index[counts == 0]]
+            if not names:
+                continue
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            more = int(training[names].sum().max()) + 1
+            way_out = f"leave out rare classes with --min-records {more}, or choose another label set"
+            if len(names) == len(dataset.classes) or more > training.sum().max() or what == "negative":
+                way_out = "no --min-records helps, choose another label set or dataset"
+            raise EcgkitError(f"{dataset.name} has no {what} record of {shown} in {where}: {way_out}")
 
 
 def input_samples(config: TrainingConfig, dataset: Dataset) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
@@ -33,10 +34,11 @@ from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, check_outcomes, loader
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
 from ecgkit.training.module import Module, mean_loss
+from ecgkit.training.targets import QUANTITIES
 
 METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
 HISTORY = "history.csv"
@@ -266,7 +268,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
         the loss is not finite, or memory runs out.
     """
     dataset.check_splits()
-    check_validation(dataset)
+    check_validation(dataset, config)
     best = session.best_weights
     if best.is_file() and is_complete(read_history(session), config):
         session.log(f"the training of {session.name} is complete: the best epoch is read")
@@ -309,7 +311,7 @@ def make_loop(
         dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.n_samples, dataset.n_samples)
     )
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
-    positive_share = torch.from_numpy(batches.labels[positions].mean(axis=0))
+    positive_share = torch.from_numpy(np.nanmean(batches.labels[positions], axis=0))
     loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)
     return Module(trained.model, config, loss), loader(batches, train), loader(batches, validation)
 
@@ -337,12 +339,14 @@ def memory_errors(config: TrainingConfig) -> Iterator[None]:
         raise
 
 
-def check_validation(dataset: Dataset) -> None:
-    """Refuse a fold 9 in which all records are alike, by which no epoch can be chosen."""
-    if not dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].nunique().gt(1).any():
+def check_validation(dataset: Dataset, config: TrainingConfig) -> None:
+    """Refuse labels, or values of a quantity, by which nothing is learned or no epoch is better than another."""
+    if config.target not in QUANTITIES:
+        check_outcomes(dataset)
+    elif dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].nunique().max() < 2:
         raise EcgkitError(
-            f"all records of {dataset.name} in fold {VALIDATION_FOLD} have the same labels, so that no epoch is better "
-            "than another: use a larger dataset or another label set"
+            f"all records of {dataset.name} in fold {VALIDATION_FOLD} have the same {config.target}, so that no "
+            "epoch is better than another: use a larger dataset"
         )
 
 

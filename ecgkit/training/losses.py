@@ -1,11 +1,13 @@
 """Losses: each maps outputs and labels, both ``(records, classes)``, to one number.
 
-Mixup makes labels between 0 and 1: the loss of labels is then the weighted mean of the losses of both labels.
+Mixup makes labels between 0 and 1: the loss of labels is then the weighted mean of the losses of both labels. A label
+that is NaN is unknown and has no loss; mixed with another, it makes that label unknown too.
 """
 
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -15,24 +17,38 @@ from torch.nn import functional
 from ecgkit.errors import EcgkitError, check_choice
 
 
-class BinaryCrossEntropy(nn.Module):
-    """Binary cross-entropy, the mean over records and classes."""
+class LabelLoss(nn.Module):
+    """The mean of a loss over the known labels of a batch."""
 
     def __init__(self) -> None:  # without it, the signature would be that of Module, which takes anything
         super().__init__()
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss of a batch."""
-        return functional.binary_cross_entropy_with_logits(logits, labels)
+        """Compute the loss of a batch; 0 if no label is known."""
+        known = (~labels.isnan()).to(logits.dtype)
+        # Where all are known, this divides by 1: exactly the mean, and exactly its gradients.
+        return self.mean(logits, labels.nan_to_num(), known) / known.mean().clamp(min=1 / known.numel())
+
+    @abstractmethod
+    def mean(self, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        """Compute the mean of the weighted losses of the labels; all three are ``(records, classes)``."""
 
 
-class ClassWeighted(nn.Module):
+class BinaryCrossEntropy(LabelLoss):
+    """Binary cross-entropy, the mean over records and classes."""
+
+    def mean(self, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        """Compute the mean of the weighted losses."""
+        return functional.binary_cross_entropy_with_logits(logits, labels, weight)
+
+
+class ClassWeighted(LabelLoss):
     """Binary cross-entropy in which the positive labels of rare classes count for more.
 
     Parameters
     ----------
     positive_share : Tensor, shape (classes,)
-        Share of the training records that carry each class.
+        Share of the training records that carry each class, of those for which it is known.
     power : float, default 1.0
         With 1, positives and negatives of a class have the same total weight; 0 is plain cross-entropy.
     """
@@ -45,12 +61,12 @@ class ClassWeighted(nn.Module):
         # A class without a positive label in the training folds keeps weight 1.
         self.register_buffer("weight", weight.where(positive_share > 0, 1.0), persistent=False)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss of a batch."""
-        return functional.binary_cross_entropy_with_logits(logits, labels, pos_weight=self.weight)
+    def mean(self, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        """Compute the mean of the weighted losses."""
+        return functional.binary_cross_entropy_with_logits(logits, labels, weight, pos_weight=self.weight)
 
 
-class Focal(nn.Module):
+class Focal(LabelLoss):
     """Focal loss: records that are already classified well count for less (Lin et al., 2017, arXiv:1708.02002).
 
     Parameters
@@ -67,14 +83,14 @@ class Focal(nn.Module):
         check_range("gamma", gamma, 0.0, 10.0)
         self.alpha, self.gamma = alpha, gamma
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss of a batch."""
+    def mean(self, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        """Compute the mean of the weighted losses."""
         positive = -self.alpha * torch.sigmoid(-logits) ** self.gamma * functional.logsigmoid(logits)
         negative = -(1 - self.alpha) * torch.sigmoid(logits) ** self.gamma * functional.logsigmoid(-logits)
-        return (labels * positive + (1 - labels) * negative).mean()
+        return (weight * (labels * positive + (1 - labels) * negative)).mean()
 
 
-class Asymmetric(nn.Module):
+class Asymmetric(LabelLoss):
     """Asymmetric loss: easy negative labels are discounted more, very easy ones dropped (Ridnik et al., 2021).
 
     Parameters
@@ -98,13 +114,13 @@ class Asymmetric(nn.Module):
         check_range("clip", clip, 0.0, 0.5)
         self.gamma_positive, self.gamma_negative, self.clip = gamma_positive, gamma_negative, clip
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Compute the loss of a batch."""
+    def mean(self, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+        """Compute the mean of the weighted losses."""
         shifted = (torch.sigmoid(logits) - self.clip).clamp(min=0.0)
         positive = -(torch.sigmoid(-logits) ** self.gamma_positive) * functional.logsigmoid(logits)
         # With a clip of 0, 1 - p would round to 0 for large logits: the logarithm is bounded.
         negative = -(shifted**self.gamma_negative) * torch.log((1 - shifted).clamp(min=1e-8))
-        return (labels * positive + (1 - labels) * negative).mean()
+        return (weight * (labels * positive + (1 - labels) * negative)).mean()
 
 
 class SquaredError(nn.Module):

@@ -103,7 +103,7 @@ class Module(pl.LightningModule):
         """Compute the macro AUC of the classes, or R2 of a quantity."""
         if isinstance(self.loss, SquaredError):
             return float(r2_score(labels.cpu().numpy(), self.loss.in_units(outputs).cpu().numpy()))
-        return macro_auc(labels.cpu().numpy() > 0, outputs.sigmoid().cpu().numpy())
+        return macro_auc(labels.cpu().numpy(), outputs.sigmoid().cpu().numpy())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create AdamW and its schedule."""

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ecgkit import __version__, datasets, paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import read_metrics, stored_predictions
 from ecgkit.sessions import REPRODUCTION, Session
 from ecgkit.workflow.run import report
 from ecgkit.workflow.runner import run_notebook
@@ -195,8 +196,8 @@ def compare(original: Session, new: Session, changed: list[str], tolerance: floa
     EcgkitError
         If a file is missing or damaged.
     """
-    before, after = original.read_json("metrics.json"), new.read_json("metrics.json")
-    tables = read_predictions(original), read_predictions(new)
+    before, after = read_metrics(original), read_metrics(new)
+    tables = stored_predictions(original), stored_predictions(new)
     difference, n_records = largest_difference(*tables)
     elsewhere = changed + surroundings(original, new)
     facts = {
@@ -221,15 +222,6 @@ def compare(original: Session, new: Session, changed: list[str], tolerance: floa
 def folds_of(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return the folds that both sessions have evaluated; fold 10 may be closed."""
     return [fold for fold in FOLDS if fold in before and fold in after]
-
-
-def read_predictions(session: Session) -> pd.DataFrame:
-    """Read a session's table of predictions."""
-    path = session.path / "predictions.parquet"
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"cannot read {path}: {error}; train again") from error
 
 
 def largest_difference(before: pd.DataFrame, after: pd.DataFrame) -> tuple[float | None, int]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import printable
-from ecgkit.io import wait_for_lock
+from ecgkit.evaluation.files import read_metrics
+from ecgkit.io import locked
 from ecgkit.sessions import NEW, Session
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, Step, recorded
@@ -173,7 +174,7 @@ def claim_session(
 def open_test_fold(step: Step, root: Path, values: dict[str, Any]) -> Session | None:
     """Return a finished training that differs only in that fold 10 was closed, evaluated on it now if it was not."""
     closed = sessions.find_finished(step.kind, root, values | {"test": False})
-    if closed and "fold_10" not in closed.read_json("metrics.json"):
+    if closed and "fold_10" not in read_metrics(closed):
         from ecgkit import evaluation
 
         evaluation.evaluate_test_fold(closed, root)
@@ -192,8 +193,11 @@ def claim_dataset(
     folder = Session(config.folder(root))
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     # One at a time: a second run of the same chain waits here, and then finds the dataset.
-    with wait_for_lock(folder.path.with_name(f".{folder.name}.lock")):
-        current = datasets.is_current(folder.path, source, config.filters, anyway=config.anyway)
+    message = f"waiting for another process that is preprocessing {folder.name}"
+    with locked(folder.path.with_name(f".{folder.name}.lock"), message, timeout=1, wait=report):
+        current = datasets.is_current(
+            folder.path, source, config.filters, anyway=config.anyway, overwrite=force or config.overwrite
+        )
         if current and folder.is_done and not force:
             yield folder, None
             return

@@ -23,6 +23,7 @@ import pandas as pd
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, one_line, require
+from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.workflow.chain import notebook_executor
@@ -628,7 +629,7 @@ def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float | None]:
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
         outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
-    metrics = Session(outcome.path).read_json("metrics.json")["fold_9"]
+    metrics = read_metrics(Session(outcome.path))["fold_9"]
     table = metrics.get("macro") or next(iter(metrics.values()))
     return outcome.path.name, table.get("auc", table.get("r2"))["value"]
 

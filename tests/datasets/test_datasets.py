@@ -80,7 +80,7 @@ def test_a_store_holds_the_published_microvolts_and_nothing_else(tiny_ptbxl: Tin
     assert dataset.signal(3).dtype == np.float32
     files = {path.relative_to(dataset.path).as_posix() for path in dataset.path.rglob("*") if path.is_file()}
     labels = {f"labels/{name}.parquet" for name in source.labels}
-    assert files == {"signals.npy", "records.parquet", "dataset.json"} | labels
+    assert files == {"signals.npy", ".signals.json", "records.parquet", "dataset.json"} | labels
     assert hidden(tmp_path / "processed") == []
     with pytest.raises(ValueError, match="read-only"):
         dataset.signals[0, 0, 0] = 1
@@ -475,11 +475,8 @@ def test_what_cannot_be_opened_gets_one_line(tmp_path: Path):
         assert "\n" not in str(caught.value)
     labels = tmp_path / "d" / "labels" / "letters.parquet"
     labels.write_bytes(labels.read_bytes()[:100])
-    with pytest.raises(EcgkitError, match="damaged"):
+    with pytest.raises(EcgkitError, match=r"letters\.parquet was changed"):
         open_dataset(tmp_path / "d", label_set="letters")
-    (tmp_path / "d" / "signals.npy").write_bytes(b"")
-    with pytest.raises(EcgkitError, match="damaged"):
-        open_dataset(tmp_path / "d")
     (tmp_path / "d" / "dataset.json").write_text("{")
     with pytest.raises(EcgkitError, match="cannot be read"):
         open_dataset(tmp_path / "d")

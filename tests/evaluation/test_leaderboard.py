@@ -16,7 +16,7 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import compare_sessions
 from ecgkit.evaluation.config import SAME
-from ecgkit.evaluation.leaderboard import PUBLISHED, cost, leaderboard, published, standing
+from ecgkit.evaluation.leaderboard import PUBLISHED, cost, format_table, leaderboard, published, standing
 from ecgkit.sessions import Session
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.training import config as training_config
@@ -154,7 +154,7 @@ def test_what_cannot_be_compared_is_left_out_with_a_sentence(tmp_path: Path) -> 
         "its dataset is ptbxl_500hz, that of session_8 is ptbxl",
         "its label_set is diagnostic, that of session_8 is superclass",
         "its min_records is 20, that of session_8 is 0",
-        "its metrics.json has no 'fold_9'",
+        "metrics.json: version is missing",
         "of the 200 records of fold 9 in session_8, 2 are missing from session_7",
     ]
     assert len(board.left_out) == len(reasons)
@@ -268,3 +268,9 @@ def test_the_sentence_says_where_an_interval_stands() -> None:
     assert standing(0.9, 0.88, 0.92, table.iloc[:0]) == (
         "0.900 (0.880 to 0.920); no published result is for these data and classes"
     )
+
+
+def test_a_table_for_readers_has_no_empty_columns_and_no_decimals_of_counts() -> None:
+    table = pd.DataFrame({"parameters": [573013, None], "auc": [0.93, np.nan], "sd": [np.nan, np.nan]})
+    shown = format_table(table.astype({"parameters": "Int64"}))
+    assert shown.to_numpy().tolist() == [["573,013", "0.9300"], ["-", "-"]]

@@ -6,6 +6,7 @@ import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -66,13 +67,21 @@ def test_it_needs_nothing_else(session: Session) -> None:
     page = Collector()
     page.feed(text)
     assert page.open == []
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
-    pictures = [base64.b64decode(address.split(",")[1]) for address in page.addresses]
+    embedded = [address for address in page.addresses if address.startswith("data:image/png;base64,")]
+    pictures = [base64.b64decode(address.split(",")[1]) for address in embedded]
     names = [name for name in REPORT_FIGURES if (session.path / "figures" / f"{name}.png").is_file()]
     assert {"auc_by_class", "roc_curves", "reliability", "predicted_cooccurrence"} <= set(names)
     assert pictures == [(session.path / "figures" / f"{name}.png").read_bytes() for name in names]
     assert "http" not in text
     assert 'name="viewport"' in text
+
+
+def test_its_links_lead_to_the_files_of_the_session(session: Session) -> None:
+    page = Collector()
+    page.feed(write_page(session).read_text())
+    links = [address for address in page.addresses if not address.startswith("data:")]
+    assert {"predictions.parquet", "thresholds.json", "figures/roc_curves.png"} <= set(links)
+    assert all((session.path / unquote(link)).is_file() for link in links)
 
 
 def test_its_figures_do_not_depend_on_those_that_were_drawn_before(session: Session) -> None:
@@ -91,7 +100,7 @@ def test_it_says_what_metrics_json_says(session: Session) -> None:
     results = session.read_json("metrics.json")
     for group in (*CLASSES, "macro"):
         auc = results["fold_10"][group]["auc"]
-        assert f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})" in text
+        assert f"<td>{auc['value']:.3f}<small>{auc['low']:.3f} to {auc['high']:.3f}</small></td>" in text
     assert f"macro AUC on fold 10: <b>{results['fold_10']['macro']['auc']['value']:.3f}" in text
     assert "1,000 bootstrap resamples of the 100 patients" in text
     without = results["bootstrap"]["fold_10"]["without_auc"]["MI"]

@@ -233,7 +233,6 @@ def test_a_lock_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     lock.release()
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
 def test_an_old_lock_file_without_locks_in_the_file_system_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,7 +283,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "predictions.parquet"), table)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "predictions.parquet"]
     (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(EcgkitError, match="metrics.json"):
+    with pytest.raises(EcgkitError, match="metrics.json cannot be read"):
         session.read_json("metrics.json")
 
 

@@ -199,7 +199,7 @@ def test_nan_is_refused(function: object) -> None:
         ([True, False], [0.1, 0.2, 0.3], "shape"),
         ([], [], "no record"),
         ([0, 2], [0.1, 0.2], "neither 0 nor 1"),
-        ([0.0, np.nan], [0.1, 0.2], "neither 0 nor 1"),
+        (["yes", "no"], [0.1, 0.2], "neither 0 nor 1"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(truth: list, scores: list, message: str) -> None:

@@ -12,7 +12,7 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, fit_metadata_scaler
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, check_outcomes, fit_metadata_scaler
 
 
 def test_training_records_are_standardised_and_only_they_decide_how(demo_dataset: Dataset) -> None:
@@ -104,3 +104,35 @@ def test_the_scaler_of_age_knows_folds_1_to_8_only(demo_dataset: Dataset) -> Non
     records = demo_dataset.records
     known = records.loc[records["fold"].isin(TRAIN_FOLDS), "age"].dropna()
     assert fit_metadata_scaler(demo_dataset).age_mean == pytest.approx(known.mean())
+
+
+def with_labels(dataset: Dataset, **classes: object) -> Dataset:
+    """Replace the labels of a dataset."""
+    labels = pd.DataFrame({name: pd.array(values, dtype="boolean") for name, values in classes.items()})
+    return dataclasses.replace(dataset, labels=labels, classes=tuple(classes))
+
+
+def test_an_unknown_label_is_nan_in_a_batch_and_does_not_weigh(demo_dataset: Dataset) -> None:
+    values = demo_dataset.labels["MI"].astype("boolean").where(np.arange(len(demo_dataset)) % 3 > 0)
+    _, labels, _ = Batches(with_labels(demo_dataset, MI=values))[np.arange(30)]
+    np.testing.assert_array_equal(labels[:, 0].isnan(), np.arange(30) % 3 == 0)
+
+
+def test_a_class_without_positives_or_negatives_is_named_with_the_way_out(demo_dataset: Dataset) -> None:
+    fold = demo_dataset.records["fold"].to_numpy()
+    common = np.arange(len(fold)) % 2 == 0
+    rare = (fold <= 8) & (np.arange(len(fold)) % 40 == 0)
+    n_rare = int(rare.sum())
+    for classes, named in (
+        ({"COMMON": common, "RARE": rare}, rf"no positive record of RARE in fold 9.*--min-records {n_rare + 1}"),
+        ({"COMMON": common, "NEVER": common & False}, r"no positive record of NEVER in folds 1-8.*--min-records 1"),
+        ({"COMMON": common, "ALWAYS": common | True}, r"no negative record of ALWAYS in folds 1-8.*another label set"),
+        ({"RARE": rare}, r"no positive record of RARE in fold 9.*another label set"),
+    ):
+        with pytest.raises(EcgkitError, match=named):
+            check_outcomes(with_labels(demo_dataset, **classes))
+    unknown = pd.array(common, dtype="boolean")
+    unknown[(fold == 9) & ~common] = pd.NA
+    with pytest.raises(EcgkitError, match="no negative record of AF in fold 9"):
+        check_outcomes(with_labels(demo_dataset, AF=unknown))
+    check_outcomes(with_labels(demo_dataset, COMMON=common))

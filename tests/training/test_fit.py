@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from sklearn.metrics import roc_auc_score
 
 from ecgkit import paths, sessions, training, workflow
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.tensor_file import tensor_bytes
 from ecgkit.inference.weights import load_weights
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
@@ -256,13 +258,14 @@ def test_a_checkpoint_that_does_not_fit_is_refused(demo_dataset: Dataset, tmp_pa
     path = session.path / "weights" / "best.safetensors"
     with safetensors.safe_open(path, framework="pt") as file:
         facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    facts.pop("sha256")
     for change, message in (
         (lambda t: t.pop("head.bias"), "lacks .*'head.bias'"),
         (lambda t: t.update(extra=torch.zeros(1)), "'extra'"),
     ):
         changed = dict(tensors)
         change(changed)
-        safetensors.torch.save_file(changed, tmp_path / "changed.safetensors", facts)
+        (tmp_path / "changed.safetensors").write_bytes(tensor_bytes(changed, facts))
         with pytest.raises(EcgkitError, match=message):
             load_weights(tmp_path / "changed.safetensors")
     safetensors.torch.save_file(tensors, tmp_path / "other.safetensors", {"format": "pt"})
@@ -332,5 +335,24 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(few_records: Dataset, tm
 def test_a_fold_9_that_cannot_choose_is_refused_before_training(demo_dataset: Dataset, tmp_path: Path) -> None:
     labels = demo_dataset.labels.copy()
     labels.iloc[demo_dataset.folds(9)] = True
-    with pytest.raises(EcgkitError, match="demo in fold 9"):
+    with pytest.raises(EcgkitError, match="NORM, MI, STTC, CD, HYP in fold 9"):
         fit(new_session(tmp_path), make_config("cnn"), replace(demo_dataset, labels=labels))
+
+
+def test_unknown_labels_are_left_out_of_training_and_validation(few_records: Dataset, tmp_path: Path) -> None:
+    labels = few_records.labels.astype("boolean")
+    labels.loc[np.arange(len(labels)) % 3 == 0, "MI"] = pd.NA
+    dataset = replace(few_records, labels=labels)
+    session, config = new_session(tmp_path), make_config("resnet1d", epochs=1, batch_size=32, loss="weighted_bce")
+    predictions = predict_folds(fit(session, config, dataset), dataset)
+    history = read_history(session)
+    assert history[["train_loss", "validation_loss"]].notna().all(axis=None)
+    nine = predictions[predictions["fold"] == 9]
+    assert nine["true_MI"].isna().any()
+    aucs = []
+    for name in dataset.classes:
+        known = nine[nine[f"true_{name}"].notna()]
+        aucs.append(roc_auc_score(known[f"true_{name}"].to_numpy(bool), known[f"prob_{name}"]))
+    assert history["validation_macro_auc"].iloc[0] == pytest.approx(np.mean(aucs), abs=1e-6)
+    predictions.to_parquet(tmp_path / "predictions.parquet")
+    assert pd.read_parquet(tmp_path / "predictions.parquet")["true_MI"].dtype == "boolean"

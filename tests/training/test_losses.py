@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from ecgkit.errors import EcgkitError
+from ecgkit.training.augmentation import mix
 from ecgkit.training.losses import LOSSES, make_loss
 
 SHARE = torch.tensor([0.5, 0.1, 0.25])
@@ -109,3 +110,32 @@ def test_the_squared_error_is_that_of_standardised_values() -> None:
     outputs = torch.tensor([[0.0], [1.0]])
     assert float(loss(outputs, torch.tensor([[70.0], [70.0]]))) == pytest.approx(0.5)
     assert loss.in_units(outputs).flatten().tolist() == [60.0, 70.0]
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "mse"])
+def test_unknown_labels_have_no_loss_and_no_gradient(name: str) -> None:
+    logits, labels = batch()
+    unknown = torch.rand(64, 3, generator=torch.Generator().manual_seed(1)) < 0.4
+    loss = make_loss(name, {}, positive_share=SHARE.double())
+    outputs = logits.clone().requires_grad_()
+    masked = loss(outputs, labels.masked_fill(unknown, torch.nan))
+    # The mean over the known labels, each of which is the loss of a batch of one record and class.
+    each = [
+        make_loss(name, {}, positive_share=SHARE[[i]].double())(logits[[r]][:, [i]], labels[[r]][:, [i]])
+        for r, i in (~unknown).nonzero().tolist()
+    ]
+    assert masked.item() == pytest.approx(float(torch.stack(each).mean()), rel=1e-9)
+    (gradient,) = torch.autograd.grad(masked, outputs)
+    assert gradient.isfinite().all()
+    assert (gradient[unknown] == 0).all()
+    assert float(loss(logits, torch.full_like(labels, torch.nan))) == 0
+
+
+def test_a_label_mixed_with_an_unknown_one_is_unknown() -> None:
+    labels = torch.tensor([[1.0, 0.0], [0.0, torch.nan], [1.0, 1.0], [0.0, 0.0]])
+    _, mixed, _ = mix(torch.zeros(4, 12, 10), labels, None, 1.0, np.random.default_rng(2))
+    partners = np.random.default_rng(2)
+    partners.beta(1.0, 1.0, 4)
+    partner = partners.permutation(4)
+    assert mixed[:, 0].isfinite().all()
+    np.testing.assert_array_equal(mixed[:, 1].isnan(), [row == 1 or partner[row] == 1 for row in range(4)])

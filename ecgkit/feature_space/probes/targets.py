@@ -151,7 +151,7 @@ def join_targets(
     records : DataFrame
         The records; the body mass index needs the columns ``height`` (cm) and ``weight`` (kg).
     labels : DataFrame of bool, optional
-        One column per class, with the index of the records.
+        One column per class, missing where unknown, with the index of the records.
     measurements : DataFrame, optional
         ECG measurements with the index of the records; ``heart_rate`` (beats/min) is taken from it.
 
@@ -175,7 +175,7 @@ def join_targets(
         for name, carries in align(labels, records, "labels").items():
             if name in table:
                 raise EcgkitError(f"the class {name} has the name of a column of the records: rename one of them")
-            table[str(name)] = np.where(carries.to_numpy(dtype=bool), f"with {name}", f"without {name}")
+            table[str(name)] = carries.map({True: f"with {name}", False: f"without {name}"}).astype("string").to_numpy()
     return table
 
 

@@ -1,0 +1,75 @@
+"""ECG files: convert."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note
+from ecgkit.errors import EcgkitError
+from ecgkit.io import file_name
+
+SUFFIXES = {"wfdb": ".hea", "csv": ".csv", "npz": ".npz", "edf": ".edf"}
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the commands of this module."""
+    added = command("convert", convert, "Convert ECG files of any format to WFDB, CSV, NPZ or EDF.")
+    added.add_argument("files", metavar="FILE", nargs="+", help="ECG files; their formats are found by content")
+    added.add_argument("--format", required=True, choices=list(SUFFIXES), help="the format to write")
+    added.add_argument("--to", required=True, metavar="DIR", help="the folder to write into")
+    add_hints(added)
+
+
+def add_hints(parser: OneLineParser) -> None:
+    """Add the arguments for what a file does not say; see `ecgkit.open_ecg`."""
+    parser.add_argument("--sampling-rate", type=float, metavar="HZ", help="in Hz, if the files do not say it")
+    parser.add_argument(
+        "--unit", metavar="UNIT", help="mV, uV or a multiple such as 4.88uV, if the files do not say it"
+    )
+    parser.add_argument(
+        "--leads", metavar="NAMES", help="such as I,II,V1: one per signal, if the files do not name them"
+    )
+    parser.add_argument("--record", metavar="N", help="position from 0 or identifier, in a file of many records")
+    parser.add_argument("--start", type=float, metavar="S", help="seconds from the beginning of each file")
+    parser.add_argument("--duration", type=float, metavar="S", help="seconds to read, of a file of more than an hour")
+
+
+def hints(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the keywords of `ecgkit.open_ecg` that were given."""
+    names = ("sampling_rate", "unit", "leads", "record", "start", "duration")
+    found = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    if str(found.get("record", "")).isdigit():
+        found["record"] = int(str(found["record"]))
+    return found
+
+
+def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
+    """Write each file under its name and print the path; a file that cannot be read does not end the others."""
+    from ecgkit.readers import open_ecg, save_ecg
+
+    folder, written, failed = Path(arguments.to), set[str](), 0
+    for file in arguments.files:
+        try:
+            ecg = open_ecg(file, **hints(arguments))  # type: ignore[arg-type]
+            name = _free_name(file_name(ecg.record_id).replace(".", "-"), written)
+            path = folder / f"{name}{SUFFIXES[arguments.format]}"
+            if path.exists() and path.resolve() == Path(file).resolve():
+                raise EcgkitError(f"{file} would be replaced by its conversion: choose another --to")
+            echo(save_ecg(ecg, path))
+        except EcgkitError as error:
+            if len(arguments.files) == 1:
+                raise
+            note(str(error))
+            failed += 1
+    return INCOMPLETE if failed else None
+
+
+def _free_name(name: str, written: set[str]) -> str:
+    """Return a name that no earlier file of this call has."""
+    number, free = 1, name
+    while free in written:
+        number += 1
+        free = f"{name}-{number}"
+    written.add(free)
+    return free

@@ -1,0 +1,58 @@
+"""What the files of an evaluation hold, checked when they are read."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict, cast
+
+import pandas as pd
+
+from ecgkit.io import check_columns, read_table
+from ecgkit.sessions import Session
+
+EVALUATE_AGAIN = "evaluate the session again"
+
+
+class Metric(TypedDict):
+    """A number with its 95 % confidence interval; None where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+Groups = dict[str, dict[str, Metric]]
+"""The metrics of a fold: class, ``"macro"``, ``"micro"`` or ``"samples"`` to metric."""
+
+
+class Metrics(TypedDict):
+    """The contents of ``metrics.json``."""
+
+    version: int
+    fold_9: NotRequired[Groups]
+    fold_10: NotRequired[Groups]
+    bootstrap: dict[str, dict[str, Any]]
+
+
+class Thresholds(TypedDict):
+    """What is read of ``thresholds.json``."""
+
+    thresholds: dict[str, float]
+    policies: NotRequired[dict[str, dict[str, float]]]
+
+
+def read_metrics(session: Session) -> dict[str, Any]:
+    """Read ``metrics.json``; raise `EcgkitError` naming the key that is missing or of another type."""
+    return cast("dict[str, Any]", session.read_json("metrics.json", Metrics, way_out=EVALUATE_AGAIN))
+
+
+def read_thresholds(session: Session) -> dict[str, Any]:
+    """Read ``thresholds.json``; raise `EcgkitError` naming the key that is missing or of another type."""
+    return cast("dict[str, Any]", session.read_json("thresholds.json", Thresholds, way_out=EVALUATE_AGAIN))
+
+
+def stored_predictions(session: Session) -> pd.DataFrame:
+    """Read ``predictions.parquet``; raise `EcgkitError` naming a column that is not as it should be."""
+    path = session.path / "predictions.parquet"
+    table = read_table(path, {"record_id": "any", "patient_id": "any", "fold": "integer"}, way_out=EVALUATE_AGAIN)
+    numbers = [str(name) for name in table if str(name).startswith(("prob_", "predicted_", "calibrated_"))]
+    return check_columns(table, path, dict.fromkeys(numbers, "number"), way_out=EVALUATE_AGAIN)

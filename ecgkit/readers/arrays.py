@@ -1,0 +1,161 @@
+"""Read arrays: NumPy's .npy and .npz, and Parquet."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.readers.base import Hints, Signals, check_size, known_age, known_sex, scaled, standard_name
+from ecgkit.readers.tables import from_columns
+from ecgkit.signals.ecg import LEADS, check_rate
+
+LARGEST = 256 * 2**20
+KEYS = {
+    "signal": ("signal", "signals", "ecg", "ECG", "data", "x", "X", "p_signal", "val", "arr_0"),
+    "rate": ("sampling_rate", "fs", "sampling_frequency", "frequency", "sample_rate", "sfreq"),
+    "leads": ("leads", "lead_names", "sig_name", "channels", "names"),
+    "unit": ("unit", "units"),
+}
+"""The names under which archives hold a signal and what belongs to it."""
+
+
+def read_npy(path: Path, hints: Hints) -> Signals:
+    """Read one array: ``(leads, samples)``, ``(samples, leads)`` or ``(samples,)``."""
+    check_size(path.stat().st_size, LARGEST, path.name)
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return from_array(array, hints)
+
+
+def read_npz(path: Path, hints: Hints) -> Signals:
+    """Read an archive of arrays: a signal with its rate, leads and unit, or one array per lead."""
+    arrays = _unpack(path)
+    key = next((key for key in KEYS["signal"] if key in arrays and arrays[key].ndim in (1, 2, 3)), None)
+    rate, unit = (_scalar(arrays, name) for name in ("rate", "unit"))
+    rate = None if rate is None else check_rate(rate)
+    if key is None:
+        leads = [name for name, array in arrays.items() if standard_name(name) in LEADS and array.ndim == 1]
+        if not leads:
+            raise UnreadableRecordError(f"the archive has no signal: it has {', '.join(arrays)[:200] or 'nothing'}")
+        found = from_columns(
+            [_numbers(arrays[name]) for name in leads], leads, units=[unit or ""] * len(leads), rate=rate
+        )
+    else:
+        names = next((arrays[name] for name in KEYS["leads"] if name in arrays), None)
+        given = None if names is None else tuple(standard_name(str(name)) for name in names.ravel())
+        found = from_array(arrays[key], replace(hints, leads=given or hints.leads))
+        found = replace(found, names=given or found.names, sampling_rates=(rate,) * len(found.signals))
+        pairs = [scaled(values, unit or "") for values in found.signals]
+        found = replace(found, signals=tuple(pair[0] for pair in pairs), units=tuple(pair[1] for pair in pairs))
+    facts = {name: arrays[name].item() for name in ("age", "sex") if name in arrays and arrays[name].size == 1}
+    age = facts.get("age")
+    return replace(
+        found,
+        age=known_age(age) if isinstance(age, (int, float)) else None,
+        sex=known_sex(facts.get("sex", "")),
+    )
+
+
+def read_parquet(path: Path, _hints: Hints) -> Signals:
+    """Read a table with one column per lead."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    check_size(path.stat().st_size, LARGEST, path.name)
+    try:
+        # Checked before anything is unpacked: a small file can announce a table of any size.
+        facts = parquet.read_metadata(path)
+        groups = [facts.row_group(number) for number in range(facts.num_row_groups)]
+        check_size(max(sum(group.total_byte_size for group in groups), 8 * facts.num_rows), LARGEST, path.name)
+        check_size(8 * facts.num_rows * facts.num_columns, LARGEST, path.name)
+        table = parquet.read_table(path, memory_map=False)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableRecordError(f"the Parquet file cannot be read: {' '.join(str(error).split())[:150]}") from error
+    names, columns = [], []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            names.append(str(name))
+            columns.append(np.asarray(column.to_numpy(), np.float64))
+    if not columns:
+        raise UnreadableRecordError("the Parquet file has no column of numbers")
+    return from_columns(columns, ["" if name.startswith("__index") else name for name in names])
+
+
+def from_array(array: np.ndarray, hints: Hints) -> Signals:
+    """Take an array apart into its signals.
+
+    Parameters
+    ----------
+    array : ndarray
+        One or two axes; with three, the first is that of records and ``hints.record`` chooses.
+    hints : Hints
+        The number of names in ``leads`` says which axis is that of leads; without, it is the shorter one.
+
+    Raises
+    ------
+    EcgkitError
+        If the shape does not fit.
+    """
+    if array.ndim == 3:
+        array = choose_record(array, hints.record)
+    elif hints.record is not None:
+        raise EcgkitError(f"record is {hints.record!r} and the file has one record: leave the argument out")
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        raise UnreadableRecordError(f"an array of shape {array.shape} is no ECG: it needs the axes (leads, samples)")
+    check_size(8 * array.size, LARGEST, "the array")
+    values = _numbers(array)
+    values = values[None] if values.ndim == 1 else values
+    n_leads = len(hints.leads) if hints.leads else min(values.shape)
+    if len(values) != n_leads:
+        values = values.T
+    if len(values) != n_leads or len(values) > 64:
+        raise EcgkitError(
+            f"an array of shape {array.shape} does not have {n_leads} leads: give leads=, one name for each"
+        )
+    return Signals(tuple(values), ("",) * len(values), ("",) * len(values), (None,) * len(values))
+
+
+def choose_record(array: Any, record: str | int | None, ids: np.ndarray | None = None) -> np.ndarray:
+    """Return one of many records: the only one, that of an identifier, or else that of a position from 0."""
+    n_records = array.shape[0]
+    if record is None:
+        if n_records != 1:
+            raise EcgkitError(
+                f"the file has {n_records:,} records: give record=, the position from 0 or the identifier"
+            )
+        return np.asarray(array[0])
+    found: Any = [] if ids is None else np.flatnonzero(ids.astype(str) == str(record))
+    try:
+        position = int(found[0]) if len(found) else int(record)
+    except ValueError:
+        position = -1
+    if not 0 <= position < n_records or (ids is not None and not len(found) and isinstance(record, str)):
+        raise EcgkitError(f"record is {record!r} and the file has {n_records:,} records: give a position from 0")
+    return np.asarray(array[position])
+
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    """Return an array of numbers as float64."""
+    if array.dtype.kind not in "iuf":
+        raise UnreadableRecordError(f"an array of type {array.dtype} has no samples")
+    return np.asarray(array, np.float64)
+
+
+def _scalar(arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    """Return the value under one of the known names of an archive, if all of its elements are the same."""
+    found = next((arrays[key] for key in KEYS[name] if key in arrays), None)
+    values = set() if found is None else set(found.ravel().tolist())
+    return values.pop() if len(values) == 1 else None
+
+
+def _unpack(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an archive, of which none may have objects."""
+    with zipfile.ZipFile(path) as archive:
+        check_size(sum(item.file_size for item in archive.infolist()), LARGEST, path.name)
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files[:256]}

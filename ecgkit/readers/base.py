@@ -1,0 +1,170 @@
+"""What every reader returns, and what a caller may say that a file does not."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.signals.ecg import LEADS, check_age, check_rate
+
+Vector = NDArray[Any]
+
+_VOLTS = {"V": 1e3, "MV": 1.0, "UV": 1e-3, "NV": 1e-6}
+TIME_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6}
+"""Units of time in seconds."""
+
+_WORDS = {"VOLT": "V", "MILLIVOLT": "MV", "MICROVOLT": "UV", "NANOVOLT": "NV"}
+_UNIT = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?)?\s*(\D+)", re.IGNORECASE)
+_CASES = {lead.upper(): lead for lead in LEADS}
+_LEAD = re.compile(r"(?:MDC_ECG_LEAD_|(?:ECG|EKG|LEAD|ECG LEAD)[ _:-]+)?(D?I{1,3}|AV[RLF]|V[1-6])")
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """All signals of a file, whatever they are called.
+
+    Attributes
+    ----------
+    signals : tuple of ndarray of float, each of shape (samples,)
+        One per signal: in mV where the unit is one of voltage, otherwise in the unit of the file; NaN where there is no
+        value.
+    names : tuple of str
+        The standard spelling for one of the twelve leads, otherwise as the file has it; ``""`` for a signal without.
+    units : tuple of str
+        ``"mV"``, another unit, or ``""`` where the file has none.
+    sampling_rates : tuple of (float or None)
+        In Hz; None where the file does not say it.
+    record_id : str
+        The name of the file without its suffix.
+    age : float or None
+        In years.
+    sex : {"male", "female"} or None
+        None if unknown.
+    metadata : mapping
+        The format, and what else is known of the recording.
+    findings : tuple of str
+        What the reader noticed.
+    start : float
+        Seconds of the file before the first sample: 0 unless a reader left them out as it was asked to.
+    """
+
+    signals: tuple[Vector, ...]
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    sampling_rates: tuple[float | None, ...]
+    record_id: str = ""
+    age: float | None = None
+    sex: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    start: float = 0.0
+
+    def select(self, rows: Sequence[int]) -> Signals:
+        """Return some of the signals, in the order of ``rows``."""
+        parts: dict[str, Any] = {
+            name: tuple(getattr(self, name)[row] for row in rows)
+            for name in ("signals", "names", "units", "sampling_rates")
+        }
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the caller says because the file may not; see `ecgkit.readers.open_ecg`."""
+
+    sampling_rate: float | None = None
+    unit: str | None = None
+    leads: tuple[str, ...] | None = None
+    record: str | int | None = None
+    start: float | None = None
+    duration: float | None = None
+    only_leads: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sampling_rate is not None:
+            object.__setattr__(self, "sampling_rate", check_rate(self.sampling_rate))
+        if self.unit is not None and millivolts(self.unit) is None:
+            raise EcgkitError(f"unit is {self.unit!r}: give mV, uV, V or a multiple such as 4.88uV")
+        if self.leads is not None:
+            names = self.leads.split(",") if isinstance(self.leads, str) else self.leads
+            if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names) or not names:
+                raise EcgkitError(f"leads is {self.leads!r}: give the names of the leads, such as I,II,V1")
+            object.__setattr__(self, "leads", tuple(standard_name(name) for name in names))
+        for name in ("start", "duration"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if value is not None and not (number and (value > 0 or (name == "start" and value == 0))):
+                raise EcgkitError(f"{name} is {value!r}: give seconds")
+
+
+def millivolts(unit: str) -> float | None:
+    """Return how many mV a unit is.
+
+    Parameters
+    ----------
+    unit : str
+        Such as ``"mV"``, ``"µV"``, ``"microvolts"`` or ``"4.88uV"``.
+
+    Returns
+    -------
+    float or None
+        None for anything that is no unit of voltage.
+    """
+    match = _UNIT.fullmatch(unit.strip()) if isinstance(unit, str) else None
+    if match is None:
+        return None
+    word = match[2].strip().upper().replace("\u03bc", "U").replace("\u039c", "U").replace("\u00b5", "U")
+    word = _WORDS.get(word.removesuffix("S"), word)
+    # "MV" in capitals is what devices without lower case print for mV; no ECG is in megavolts.
+    factor = float((match[1] or "1").replace(",", "."))
+    return factor * _VOLTS[word] if word in _VOLTS and factor > 0 and math.isfinite(factor) else None
+
+
+def standard_name(name: str) -> str:
+    """Return the standard spelling of one of the twelve leads (``"ecg lead avr"`` is aVR), or another name stripped."""
+    name = name.strip()
+    match = _LEAD.fullmatch(re.sub(r"\s+", " ", name.upper()))
+    return _CASES.get(match[1].removeprefix("D"), name) if match else name
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split ``"I (mV)"``, ``"I [uV]"`` or ``"V1_uV"`` into the name and the unit, which is empty if there is none."""
+    match = re.fullmatch(r"(.*?)\s*(?:[(\[{]\s*([^)\]}]*)\s*[)\]}]|[_ /]([^\W\d_]{1,3}))\s*", name)
+    if match is None:
+        return name.strip(), ""
+    unit = (match[2] or match[3] or "").strip()
+    return (match[1].strip(), unit) if match[2] or unit in TIME_UNITS or millivolts(unit) else (name.strip(), "")
+
+
+def scaled(values: Vector, unit: str) -> tuple[Vector, str]:
+    """Return values of a voltage in mV with the unit ``"mV"``; others as they are."""
+    factor = millivolts(unit)
+    if factor is None:
+        return values, unit
+    return (values if factor == 1 else values * factor), "mV"
+
+
+def known_age(age: float | None) -> float | None:
+    """Return an age in years, or None for one that is unknown or that nobody has."""
+    try:
+        check_age(age)
+    except EcgkitError:
+        return None
+    return None if age is None or not math.isfinite(age) else float(age)
+
+
+def known_sex(text: object) -> str | None:
+    """Return "male" or "female" for the spellings of files, None for all others."""
+    return {"M": "male", "MALE": "male", "F": "female", "FEMALE": "female"}.get(str(text).strip().upper())
+
+
+def check_size(size: int, limit: int, what: str) -> None:
+    """Raise an `UnreadableRecordError` if something is larger than what is read."""
+    if size > limit:
+        raise UnreadableRecordError(f"{what} has {size / 2**20:,.0f} MiB and at most {limit / 2**20:.0f} are read")

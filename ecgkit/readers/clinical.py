@@ -1,0 +1,216 @@
+"""Read the formats of ECG machines with the ecgdatakit package: DICOM, HL7 aECG, MUSE, Sierra, SCP and others."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ecgkit.errors import EcgkitError, UnreadableRecordError, require
+from ecgkit.readers.base import Hints, Signals, Vector, check_size, known_age, known_sex, scaled, standard_name
+
+LARGEST = 16 * 2**20
+LARGEST_BINARY = 96 * 2**20
+"""The sizes that are read: text takes some thirty times as much memory, samples of 16 bits four times."""
+PARSERS = {
+    "DICOM": ("dicom_waveform", "DICOMWaveformParser"),
+    "HL7 aECG": ("hl7_aecg", "HL7aECGParser"),
+    "GE MUSE XML": ("ge_muse_xml", "GEMuseXMLParser"),
+    "Philips Sierra XML": ("sierra_xml", "SierraXMLParser"),
+    "Mortara XML": ("mortara_el250", "MortaraEL250Parser"),
+    "SCP-ECG": ("scp_ecg", "SCPECGParser"),
+    "ISHNE": ("ishne_holter", "ISHNEHolterParser"),
+    "MFER": ("mfer", "MFERParser"),
+    "Kardia JSON": ("alivecor_kardia", "AliveCorKardiaParser"),
+}
+"""For each format, the module and the class of ecgdatakit that read it."""
+
+EXACT_RATES = ("sampling_rate_exact", "sampling_frequency", "frequency", "sampling_rates")
+"""Where ecgdatakit keeps the sampling rate that it rounds to whole Hz for its leads."""
+
+_REFUSED = re.compile(r"truncat|incomplete|ISHNE checksum|CRC mismatch in:.*Section [23456]|CRC mismatch in: record$")
+_IGNORED = re.compile(
+    r"median|representative|repbeat|TYPICAL_CYCLE|not converted to|is not an integer; rounded|not in a voltage unit"
+    r"|additional multiplex|Unrecognised sequences"
+)
+_NO_RATE = re.compile(r"using the MFER default of 1000 Hz")
+
+
+def make_reader(name: str) -> Any:
+    """Return the function that reads one format of `PARSERS`."""
+
+    def read(path: Path, _hints: Hints) -> Signals:
+        return read_clinical(path, name)
+
+    return read
+
+
+def read_clinical(path: Path, name: str) -> Signals:
+    """Read one file of a known format.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        A key of `PARSERS`.
+
+    Returns
+    -------
+    Signals
+        The recording, without representative beats; without names, identifiers and birth date of the patient.
+
+    Raises
+    ------
+    UnreadableRecordError
+        If the file is damaged or holds no recording.
+    """
+    check_size(path.stat().st_size, LARGEST_BINARY if name in ("DICOM", "ISHNE") else LARGEST, path.name)
+    module, parser = PARSERS[name]
+    package = require("ecgdatakit", "formats")
+    if name == "DICOM":
+        require("pydicom", "formats")
+        _check_dicom(path)
+    read = getattr(require(f"ecgdatakit.parsing.parsers.{module}", "formats"), parser)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            record = read().parse(path)
+        except package.ECGDataKitError as error:
+            raise UnreadableRecordError(_one_line(error, path)) from error
+    messages = [_one_line(item.message, path) for item in caught]
+    for message in messages:
+        if _REFUSED.search(message):
+            raise UnreadableRecordError(f"the {name} file is damaged: {message}")
+    has_rate = not any(_NO_RATE.search(message) for message in messages)
+    leads = [_lead(lead) for lead in record.leads]
+    rates = [_rate(lead.sampling_rate, record.raw_metadata) if has_rate else None for lead in record.leads]
+    findings = [message for message in dict.fromkeys(messages) if not _IGNORED.search(message)]
+    signals, trimmed = trim_calibration([values for values, _ in leads], [unit for _, unit in leads], rates)
+    return Signals(
+        signals=tuple(signals),
+        names=tuple(standard_name(lead.label) for lead in record.leads),
+        units=tuple(unit for _, unit in leads),
+        sampling_rates=tuple(rates),
+        age=_age(record),
+        sex=known_sex(record.patient.sex),
+        metadata=_metadata(record, name),
+        findings=(*trimmed, *_shorten(findings)),
+    )
+
+
+def trim_calibration(
+    signals: list[Vector], units: list[str], rates: list[float | None]
+) -> tuple[list[Vector], list[str]]:
+    """Leave out a calibration pulse of 1 mV in all leads at the end, and what is not a whole second before it.
+
+    Philips machines store 11 s: about 10.6 s of ECG, whose last part ends at another sample in each lead, then zeros,
+    0.2 s of 1 mV and zeros again.
+
+    Returns
+    -------
+    tuple of list of ndarray and list of str
+        The signals, and the finding if something was left out.
+    """
+    if len(signals) < 2 or len({len(values) for values in signals}) > 1 or set(units) != {"mV"} or None in rates:
+        return signals, []
+    rate = float(rates[0] or 0)
+    tail = np.array([values[-int(1.5 * rate) :] for values in signals])
+    if not tail.size:
+        return signals, []
+    with np.errstate(invalid="ignore"):
+        together = np.ptp(tail, axis=0) <= 0.011
+    differing = np.flatnonzero(~together)
+    same = tail[0, differing[-1] + 1 if len(differing) else 0 :]
+    pulse = np.abs(same - 1) < 0.02
+    if not (pulse.sum() >= 0.1 * rate and np.abs(same[~pulse]).max(initial=0.0) < 0.02):
+        return signals, []
+    end = int((len(signals[0]) - len(same)) / rate) * round(rate)
+    if end <= 0:
+        return signals, []
+    seconds = (len(signals[0]) - end) / rate
+    return [values[:end] for values in signals], [f"the last {seconds:g} s, a calibration pulse, left out"]
+
+
+def _check_dicom(path: Path) -> None:
+    """Refuse a compressed file, which a few bytes can make arbitrarily large."""
+    if b"1.2.840.10008.1.2.1.99" in path.open("rb").read(4096):
+        raise UnreadableRecordError("the DICOM file is deflated: write it uncompressed")
+
+
+def _lead(lead: Any) -> tuple[Vector, str]:
+    """Return the values of a lead in mV, or as they are if their unit is unknown."""
+    if lead.is_raw:
+        if not lead.resolution_unit:
+            return np.asarray(lead.samples, np.float64), ""
+        if lead.resolution == 0 or not np.isfinite(lead.resolution):
+            raise UnreadableRecordError(f"lead {lead.label} has a gain of 0: its mV are unknown")
+        lead = lead.to_physical()
+    return scaled(np.asarray(lead.samples, np.float64), lead.units)
+
+
+def _rate(rounded: int, metadata: Mapping[str, Any]) -> float:
+    """Return the exact sampling rate in Hz, which ecgdatakit rounds for its leads and keeps elsewhere."""
+    for value in _find_rates(metadata):
+        if value != rounded and round(value) == rounded:
+            return value
+    return float(rounded)
+
+
+def _find_rates(data: Any, depth: int = 0) -> Iterator[float]:
+    """Go through the metadata for exact sampling rates; those of representative beats are the same."""
+    if isinstance(data, Mapping) and depth < 4:
+        for key, value in data.items():
+            if key in EXACT_RATES:
+                yield from (float(x) for x in np.ravel(value) if isinstance(x, (int, float)) and np.isfinite(x))
+            yield from _find_rates(value, depth + 1)
+    elif isinstance(data, list) and depth < 4:
+        for item in data[:16]:
+            yield from _find_rates(item, depth + 1)
+
+
+def _age(record: Any) -> float | None:
+    """Return the age in years at the recording."""
+    age, born, recorded = record.patient.age, record.patient.birth_date, record.recording.date
+    if age is None and born is not None and recorded is not None:
+        age = (recorded.date() - born.date()).days // 365.2425
+    return known_age(age)
+
+
+def _metadata(record: Any, name: str) -> dict[str, Any]:
+    """Return what is worth knowing of a recording and does not say whose it is."""
+    device, statements = record.recording.device, record.interpretation.statements
+    facts = {
+        "format": name,
+        "recorded": record.recording.date.isoformat() if record.recording.date else None,
+        "device": " ".join(filter(None, (device.manufacturer, device.model))) or None,
+        "statements": [" ".join(filter(None, map(str, item))) for item in statements] or None,
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def _one_line(message: object, path: Path) -> str:
+    """Return a message in one short line, without the folder of the file."""
+    text = " ".join(str(message).replace(str(path), path.name).split())
+    return re.sub(r"\s*\(see raw_metadata[^)]*\)|; see raw_metadata\S+", "", text)[:200]
+
+
+def _shorten(findings: list[str]) -> list[str]:
+    """Return at most a few findings: a damaged checksum is the same news for each lead."""
+    checksums = [text for text in findings if "CRC32 mismatch" in text]
+    others = [text for text in findings if text not in checksums][:8]
+    return ([f"the checksums of {len(checksums)} leads do not match"] if checksums else []) + others
+
+
+def parser_accepts(name: str, path: Path, head: bytes) -> bool:
+    """Return True if the parser of a format takes a file for its own; False too if ecgdatakit is not installed."""
+    module, parser = PARSERS[name]
+    try:
+        read = getattr(require(f"ecgdatakit.parsing.parsers.{module}", "formats"), parser)
+    except EcgkitError:
+        return False
+    return bool(read.can_parse(path, head))

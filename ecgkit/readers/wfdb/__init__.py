@@ -1,0 +1,7 @@
+"""WFDB records, PhysioNet's headers (.hea) with their signal files (.dat, .mat)."""
+
+from __future__ import annotations
+
+from ecgkit.readers.wfdb.record import WfdbFiles, WfdbSignals, read_record, read_wfdb_signals
+
+__all__ = ["WfdbFiles", "WfdbSignals", "read_record", "read_wfdb_signals"]

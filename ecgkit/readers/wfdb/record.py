@@ -1,0 +1,319 @@
+"""Read WFDB records: any signals in their own units, or a 12-lead ECG in millivolts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.readers.wfdb.header import NO_FILE, NO_GAIN, Header, SignalLine, read_header
+from ecgkit.readers.wfdb.samples import Row, count_frames, missing_row, read_rows
+from ecgkit.signals.ecg import ECG, LEADS, OLDEST, sort_leads
+
+MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
+MAX_VALUES = 90_000_000
+"""Values of all signals that are read at once: an hour of twelve leads at 2,000 Hz."""
+MAX_PIECES = 100_000
+"""Segments times signals of a record."""
+_TWELVE = {lead.upper() for lead in LEADS}
+_AGE = re.compile(r"\bage\b>?\s*:\s*(\d+(?:\.\d+)?)\s*(?:y|years?)?\s*(?=$|[<,;])", re.IGNORECASE | re.MULTILINE)
+_SEX = re.compile(r"\b(?:sex|gender)\b>?\s*:\s*(m|f|male|female)\b", re.IGNORECASE)
+
+
+class WfdbSignals(NamedTuple):
+    """The signals of a record.
+
+    Attributes
+    ----------
+    signals : ndarray of float32, shape (signals, samples)
+        Each signal in its own unit; NaN where there is no value.
+    names, units : tuple of str
+        Of the signals; the unit is ``"adu"`` (steps of the converter) where the header has no gain.
+    sampling_rate : float
+        In Hz, that of the fastest signal; slower ones are interpolated linearly between their samples.
+    comments : tuple of str
+        Of the header.
+    """
+
+    signals: NDArray[np.float32]
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    sampling_rate: float
+    comments: tuple[str, ...]
+
+
+def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float | None = None) -> WfdbSignals:
+    """Read all signals of a record.
+
+    Parameters
+    ----------
+    path : Path or str
+        The record: ``00001_lr``, with or without the suffix ``.hea``, ``.dat`` or ``.mat``.
+    start : float, default 0
+        Where to start, in seconds.
+    duration : float, optional
+        How much to read, in seconds; by default all.
+
+    Returns
+    -------
+    WfdbSignals
+
+    Raises
+    ------
+    UnreadableRecordError
+        If a file is missing or truncated, a checksum does not match, the header breaks WFDB's rules or names a file
+        outside its folder, or the record is too long to be read at once.
+
+    References
+    ----------
+    WFDB header and signal files: https://physionet.org/physiotools/wag/header-5.htm
+    """
+    record = _record_path(path)
+    header, rows = _read(record, start, duration, wanted=lambda _: True)
+    fastest = max(row.per_frame for row in rows)
+    n = max(len(row.values) for row in rows)
+    if n * len(rows) > MAX_VALUES:
+        raise _too_long(record)
+    signals = np.stack([_at_rate(row, fastest, n) for row in rows])
+    names, units = tuple(row.name for row in rows), tuple(row.unit for row in rows)
+    return WfdbSignals(signals, names, units, header.frame_rate * fastest, header.comments)
+
+
+def read_record(path: Path | str, *, start: float = 0.0, duration: float | None = None) -> ECG:
+    """Read one 12-lead record; the parameters are those of `read_wfdb_signals`.
+
+    Returns
+    -------
+    ECG
+        In mV, leads in the standard order, NaN where WFDB marks a sample as invalid or a segment as missing. Signals
+        beyond the twelve leads are left out. Age and sex are those of the header's comments.
+
+    Raises
+    ------
+    UnreadableRecordError
+        For the reasons of `read_wfdb_signals`, or if there is none of the twelve leads, one occurs twice, or one of
+        them has no gain, no unit of voltage, or another sampling rate than the others.
+    """
+    record = _record_path(path)
+    return _read_ecg(record, record.rpartition("/")[2], start, duration)
+
+
+@dataclass(frozen=True)
+class WfdbFiles:
+    """Records in a folder, by their identifiers: all that a worker process needs to read them.
+
+    Attributes
+    ----------
+    folder : str
+        The folder, absolute.
+    files : mapping of str to str
+        For each record its path in the folder, without a suffix.
+    """
+
+    folder: str
+    files: Mapping[str, str]
+
+    def read(self, record_id: str) -> ECG:
+        """Read one record; see `read_record`."""
+        return _read_ecg(f"{self.folder}/{self.files[record_id]}", record_id)
+
+    def subset(self, record_ids: Sequence[str]) -> WfdbFiles:
+        """Return the same reader for some of its records, so that little is sent to a worker."""
+        return WfdbFiles(self.folder, {record_id: self.files[record_id] for record_id in record_ids})
+
+
+def _record_path(path: Path | str) -> str:
+    """Return the path of a record without the suffix of one of its files."""
+    path = Path(path)
+    return (path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path).as_posix()
+
+
+def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float | None = None) -> ECG:
+    """Read the twelve leads of a record in mV."""
+    header, rows = _read(record, start, duration, wanted=lambda name: name.upper() in _TWELVE)
+    rates = {row.name: header.frame_rate * row.per_frame for row in rows}
+    if len(set(rates.values())) > 1:
+        found = ", ".join(f"{name} {rate:g} Hz" for name, rate in rates.items())
+        raise UnreadableRecordError(f"{record}: the leads have several sampling rates ({found}): resample them to one")
+    scales = np.array([_millivolts(record, row) for row in rows])
+    signal = np.concatenate([row.values for row in rows]).reshape(len(rows), -1)  # np.stack takes longer
+    if (scales != 1).any():
+        signal *= scales[:, None].astype(np.float32)
+    age, sex = read_patient(header.comments)
+    metadata = {"comments": header.comments} if header.comments else {}
+    try:
+        ordered = np.ascontiguousarray(sort_leads(signal, [row.name for row in rows]), np.float32)
+        return ECG(ordered, next(iter(rates.values())), record_id, age, sex, metadata)
+    except EcgkitError as error:
+        raise UnreadableRecordError(f"{record}: {error}") from error
+
+
+def _millivolts(record: str, row: Row) -> float:
+    """Return how many mV the unit of a lead is."""
+    if row.unit == NO_GAIN:
+        raise UnreadableRecordError(f"{record}: the header has no gain for lead {row.name}: its mV are unknown")
+    if row.unit.lower() not in MILLIVOLTS:
+        raise UnreadableRecordError(f"{record}: lead {row.name} has the unit {row.unit!r}, which is no unit of voltage")
+    return MILLIVOLTS[row.unit.lower()]
+
+
+def read_patient(comments: Sequence[str]) -> tuple[float | None, str | None]:
+    """Find age and sex in the comments of a header; None where they are absent or make no sense."""
+    if not comments:
+        return None, None
+    text = "\n".join(comments)
+    age, sex = _AGE.search(text), _SEX.search(text)
+    years = float(age[1]) if age else math.inf
+    return (years if years <= OLDEST else None), sex and {"m": "male", "f": "female"}[sex[1][0].lower()]
+
+
+def _read(
+    record: str, start: float, duration: float | None, *, wanted: Callable[[str], bool]
+) -> tuple[Header, list[Row]]:
+    """Read the wanted signals of a record, of one segment or of several; at least one."""
+    header = read_header(record)
+    folder = record[: record.rfind("/") + 1]
+    if header.segments:
+        segments = _Segments(record, folder, header)
+        n_frames, lines = segments.n_frames, segments.lines
+    else:
+        lines = _of_wanted_files(header.signals, wanted)
+        n_frames = count_frames(folder, lines, header.n_frames) if lines else 0
+    if not any(wanted(line.name) for line in lines):
+        names = ", ".join(line.name for line in (lines or header.signals)[:30])
+        raise UnreadableRecordError(f"{record}: none of the twelve leads {', '.join(LEADS)} is among {names}")
+    frames = _select(record, header.frame_rate, n_frames, start, duration)
+    if len(frames) * sum(line.storage.per_frame for line in lines) > MAX_VALUES:
+        raise _too_long(record)
+    if header.segments:
+        return header, segments.read(frames, wanted)
+    return header, read_rows(folder, lines, frames, n_frames=n_frames, wanted=wanted)
+
+
+def _of_wanted_files(signals: Sequence[SignalLine], wanted: Callable[[str], bool]) -> tuple[SignalLine, ...]:
+    """Return the signals of the files that hold a wanted one; the other files may be absent."""
+    files = {line.file for line in signals if wanted(line.name)}
+    return tuple(line for line in signals if line.file in files)
+
+
+def _too_long(record: str) -> UnreadableRecordError:
+    """Return the error of a record that is too long to be read at once."""
+    return UnreadableRecordError(
+        f"{record} has more than {MAX_VALUES:,} values: choose a part of it with start and duration"
+    )
+
+
+def _select(record: str, rate: float, n_frames: int, start: float, duration: float | None) -> range:
+    """Return the frames from ``start`` on, for ``duration`` seconds."""
+    if not (math.isfinite(start) and start >= 0 and (duration is None or 0 < duration < math.inf)):
+        raise UnreadableRecordError(f"start is {start} and duration {duration}: give seconds, not below 0")
+    first = round(start * rate)
+    last = n_frames if duration is None else min(n_frames, first + max(round(duration * rate), 1))
+    if first >= n_frames:
+        raise UnreadableRecordError(f"start is {start:g} s, and {record} has {n_frames / rate:g} s")
+    return range(first, last)
+
+
+def _at_rate(row: Row, per_frame: int, n: int) -> NDArray[np.float32]:
+    """Return the values of a signal at another number of samples per frame."""
+    if row.per_frame == per_frame:
+        return row.values
+    own = np.arange(len(row.values)) / row.per_frame
+    return np.interp(np.arange(n) / per_frame, own, row.values).astype(np.float32)
+
+
+class _Segments:
+    """The segments of a record: their headers, and the signals that they have together."""
+
+    def __init__(self, record: str, folder: str, header: Header) -> None:
+        self._record, self._folder = record, folder
+        self._lengths = header.segments
+        self.n_frames = sum(length for _, length in header.segments)
+        if self.n_frames != (header.n_frames or self.n_frames) or not self.n_frames:
+            raise UnreadableRecordError(
+                f"{record}: the segments have {self.n_frames} samples together, the header says {header.n_frames}"
+            )
+        self._headers: dict[str, Header] = {}
+        for name in dict.fromkeys(name for name, _ in header.segments if name != NO_FILE):
+            self._headers[name] = self._read_header(name, header.frame_rate)
+        self._signals: dict[tuple[str, int], SignalLine] = {}
+        for segment in self._headers.values():
+            for key, line in zip(_keys(segment.signals), segment.signals, strict=True):
+                if key not in self._signals or self._signals[key].file == NO_FILE:
+                    self._signals[key] = line
+        self.lines = tuple(self._signals.values())
+        if not self.lines:
+            raise UnreadableRecordError(f"{record} has no segment with signals")
+        if len(header.segments) * len(self.lines) > MAX_PIECES:
+            raise UnreadableRecordError(
+                f"{record} has {len(header.segments):,} segments of {len(self.lines)} signals: read them one by one"
+            )
+
+    def _read_header(self, name: str, frame_rate: float) -> Header:
+        """Read the header of a segment."""
+        header = read_header(self._folder + name)
+        if header.segments:
+            raise UnreadableRecordError(f"{self._record}: the segment {name} consists of segments itself")
+        if header.frame_rate != frame_rate:
+            raise UnreadableRecordError(
+                f"{self._record}: the segment {name} has {header.frame_rate:g} frames per second, not {frame_rate:g}"
+            )
+        return header
+
+    def read(self, frames: range, wanted: Callable[[str], bool]) -> list[Row]:
+        """Read some frames; NaN where no segment has a value."""
+        signals = {key: line for key, line in self._signals.items() if wanted(line.name)}
+        rows = {key: missing_row(line, len(frames)) for key, line in signals.items()}
+        ends = accumulate((length for _, length in self._lengths), initial=0)
+        for (name, length), (begin, end) in zip(self._lengths, pairwise(ends), strict=True):
+            first, last = max(begin, frames.start), min(end, frames.stop)
+            if name == NO_FILE or first >= last:
+                continue
+            lines = _of_wanted_files(self._headers[name].signals, wanted)
+            if not lines:
+                continue
+            held = count_frames(self._folder, lines, self._headers[name].n_frames)
+            if held < length:
+                raise UnreadableRecordError(f"{self._record}: the segment {name} has {held} of {length} samples")
+            part = range(first - begin, last - begin)
+            found = read_rows(self._folder, lines, part, n_frames=held, wanted=wanted)
+            for key, row in zip(_keys(found), found, strict=True):
+                own, place = row.per_frame, slice(first - frames.start, last - frames.start)
+                if own != rows[key].per_frame:
+                    raise UnreadableRecordError(
+                        f"{self._record}: {row.name} has {own} samples per frame in {name}, not {rows[key].per_frame}"
+                    )
+                values = row.values * self._conversion(name, row, rows[key].unit)
+                rows[key].values[place.start * own : place.stop * own] = values
+        return list(rows.values())
+
+    def _conversion(self, segment: str, row: Row, unit: str) -> float:
+        """Return the factor from a signal's unit in a segment to its unit in the record."""
+        if row.unit == unit:
+            return 1.0
+        try:
+            return MILLIVOLTS[row.unit.lower()] / MILLIVOLTS[unit.lower()]
+        except KeyError as error:
+            raise UnreadableRecordError(
+                f"{self._record}: {row.name} is in {row.unit!r} in {segment}, elsewhere in {unit!r}"
+            ) from error
+
+
+def _keys(signals: Sequence[SignalLine] | Sequence[Row]) -> list[tuple[str, int]]:
+    """Return for each signal what it is known by in all segments: its name and its number among those of this name."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for signal in signals:
+        name = signal.name.upper()
+        keys.append((name, seen[name]))
+        seen[name] += 1
+    return keys

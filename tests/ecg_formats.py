@@ -1,0 +1,403 @@
+"""Writers of ECG formats, after their specifications: what the tests of the readers read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ecgkit.signals.ecg import LEADS
+
+MEASURED = ("I", "II", *LEADS[6:])
+"""The eight leads that a machine measures."""
+
+
+def made_ecg(n_samples: int = 1200, seed: int = 0) -> np.ndarray:
+    """Return 12 leads in whole steps of 5 uV that follow Einthoven's law, in mV, shape (12, samples)."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(n_samples) / 200
+    waves = 200 * np.sin(2 * np.pi * 1.3 * time + rng.uniform(0, 6, (8, 1))) + rng.normal(0, 30, (8, n_samples))
+    one, two, *chest = (np.rint(waves) // 2 * 2).astype(int)
+    rows = [one, two, two - one, -(one + two) // 2, one - two // 2, two - one // 2, *chest]
+    return np.array(rows) * 0.005
+
+
+def steps(signal: np.ndarray, step: float = 5.0) -> np.ndarray:
+    """Return mV as 16-bit steps of some uV."""
+    return np.rint(signal * 1000 / step).astype("<i2")
+
+
+def rows(names: Sequence[str], signal: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Pair the names of leads with their rows of a 12-lead signal."""
+    return [(name, signal[LEADS.index(name)]) for name in names]
+
+
+def aecg(signal: np.ndarray, rate: float) -> bytes:
+    """HL7 aECG (ANSI/HL7 V3 ECG, R1-2004), with a representative beat that is not the ECG."""
+
+    def sequences(part: np.ndarray) -> str:
+        leads = "".join(
+            f'<component><sequence><code code="MDC_ECG_LEAD_{name.upper()}"/><value xsi:type="SLIST_PQ">'
+            '<origin value="0" unit="uV"/><scale value="5" unit="uV"/>'
+            f"<digits>{' '.join(map(str, steps(row)))}</digits></value></sequence></component>"
+            for name, row in rows(LEADS, part)
+        )
+        time = (
+            '<component><sequence><code code="TIME_RELATIVE"/><value xsi:type="GLIST_PQ"><head value="0" unit="s"/>'
+            f'<increment value="{1 / rate!r}" unit="s"/></value></sequence></component>'
+        )
+        return f"<component><sequenceSet>{time}{leads}</sequenceSet></component>"
+
+    beat = f'<derivedSeries><code code="REPRESENTATIVE_BEAT"/>{sequences(signal[:, :100])}</derivedSeries>'
+    subject = (
+        "<componentOf><timepointEvent><componentOf><subjectAssignment><subject><trialSubject><subjectDemographicPerson>"
+        '<administrativeGenderCode code="F"/><birthTime value="19600115"/></subjectDemographicPerson></trialSubject>'
+        "</subject></subjectAssignment></componentOf></timepointEvent></componentOf>"
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><AnnotatedECG xmlns="urn:hl7-org:v3" '
+        'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><effectiveTime><low value="20200115100000"/>'
+        f'</effectiveTime>{subject}<component><series><code code="RHYTHM"/>{sequences(signal)}<derivation>{beat}'
+        "</derivation></series></component></AnnotatedECG>"
+    ).encode()
+
+
+def muse(signal: np.ndarray, rate: float, *, spoil_checksum: bool = False) -> bytes:
+    """GE MUSE XML, with the eight leads that it stores and a median beat."""
+
+    def lead(name: str, row: np.ndarray) -> str:
+        data = steps(row).tobytes()
+        checksum = zlib.crc32(data) ^ spoil_checksum
+        return (
+            f"<LeadData><LeadByteCountTotal>{len(data)}</LeadByteCountTotal><LeadAmplitudeUnitsPerBit>5"
+            "</LeadAmplitudeUnitsPerBit><LeadAmplitudeUnits>MICROVOLTS</LeadAmplitudeUnits>"
+            f"<LeadID>{name}</LeadID><LeadSampleSize>2</LeadSampleSize><LeadDataCRC32>{checksum}</LeadDataCRC32>"
+            f"<WaveFormData>{base64.b64encode(data).decode()}</WaveFormData></LeadData>"
+        )
+
+    def waveform(kind: str, part: np.ndarray) -> str:
+        leads = "".join(lead(name, row) for name, row in rows(MEASURED, part))
+        return (
+            f"<Waveform><WaveformType>{kind}</WaveformType><SampleBase>{rate:g}</SampleBase><SampleExponent>0"
+            f"</SampleExponent>{leads}</Waveform>"
+        )
+
+    return (
+        '<?xml version="1.0" encoding="ISO-8859-1"?><RestingECG><MuseInfo><MuseVersion>9</MuseVersion></MuseInfo>'
+        "<PatientDemographics><PatientAge>18</PatientAge><AgeUnits>MONTHS</AgeUnits><Gender>MALE</Gender>"
+        f"</PatientDemographics>{waveform('Median', signal[:, :100])}{waveform('Rhythm', signal)}</RestingECG>"
+    ).encode()
+
+
+def sierra(signal: np.ndarray, rate: float) -> bytes:
+    """Philips Sierra XML 1.03 without compression, padded as the machines do to a pulse of 1 mV and zeros."""
+    n = int(rate)
+    tail = np.zeros((12, n))
+    tail[:, int(0.7 * n) : int(0.9 * n)] = 1.0
+    tail[:6, : n // 4] = signal[:6, : n // 4]  # the leads end at different samples
+    whole = np.hstack([signal, tail])
+    data = base64.b64encode(steps(whole).tobytes()).decode()
+    return (
+        '<?xml version="1.0" encoding="UTF-16"?><restingecgdata xmlns="http://www3.medical.philips.com"><documentinfo>'
+        "<documenttype>SierraECG</documenttype><documentversion>1.03</documentversion></documentinfo><patient>"
+        "<generalpatientdata><age><years>61</years></age><sex>Female</sex></generalpatientdata></patient>"
+        f"<waveforms><parsedwaveforms dataencoding='Base64' durationperchannel='{1000 * whole.shape[1] / rate:g}' "
+        f"samplespersecond='{rate:g}' resolution='5' numberofleads='12' leadlabels='{' '.join(LEADS)}'>{data}"
+        "</parsedwaveforms></waveforms><dataacquisition><signalcharacteristics><samplingrate>"
+        f"{rate:g}</samplingrate><resolution>5</resolution><signalsigned>True</signalsigned></signalcharacteristics>"
+        "</dataacquisition></restingecgdata>"
+    ).encode("utf-16")
+
+
+def mortara(signal: np.ndarray, rate: float) -> bytes:
+    """Mortara ELI XML."""
+    channels = "".join(
+        f'<CHANNEL NAME="{name}" OFFSET="0" BITS="16" FORMAT="SIGNED" UNITS_PER_MV="200" DURATION="{len(row)}" '
+        f'SAMPLE_FREQ="{rate:g}" ENCODING="BASE64" DATA="{base64.b64encode(steps(row).tobytes()).decode()}"/>'
+        for name, row in rows(LEADS, signal)
+    )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?><ECG ACQUISITION_TIME="20200101100000"><SUBJECT AGE="70" GENDER="Male"/>'
+        f'<SOURCE TYPE="ELI250" MANUFACTURER="Mortara"/>{channels}</ECG>'
+    ).encode()
+
+
+def kardia(signal: np.ndarray, rate: float) -> bytes:
+    """AliveCor Kardia JSON of six leads."""
+    names = dict(zip(("leadI", "leadII", "leadIII", "AVR", "AVL", "AVF"), LEADS[:6], strict=True))
+    samples = {key: steps(signal[LEADS.index(name)]).tolist() for key, name in names.items()}
+    block = {"frequency": rate, "mainsFrequency": 50, "amplitudeResolution": 5000, "numLeads": 6, "samples": samples}
+    return json.dumps(
+        {"id": "x", "recordedAt": "2020-01-01T10:00:00Z", "duration": 6000, "heartRate": 70, "data": {"raw": block}}
+    ).encode()
+
+
+def scp(signal: np.ndarray, rate: float) -> bytes:
+    """SCP-ECG (EN 1064) without Huffman coding: sections 0, 1, 3 and 6."""
+
+    def section(number: int, body: bytes) -> bytes:
+        body += b"\0" * (len(body) % 2)
+        head = struct.pack("<HIBB6x", number, 16 + len(body), 20, 20)
+        return struct.pack("<H", binascii.crc_hqx(head + body, 0xFFFF)) + head + body
+
+    codes = {
+        "I": 1,
+        "II": 2,
+        "V1": 3,
+        "V2": 4,
+        "V3": 5,
+        "V4": 6,
+        "V5": 7,
+        "V6": 8,
+        "III": 61,
+        "aVR": 62,
+        "aVL": 63,
+        "aVF": 64,
+    }
+    n = signal.shape[1]
+    tags = b"".join(
+        struct.pack("<BH", tag, len(value)) + value
+        for tag, value in (
+            (2, b"x\0"),
+            (4, struct.pack("<HB", 44, 1)),
+            (8, b"\2"),
+            (25, struct.pack("<HBB", 2020, 1, 1)),
+        )
+    )
+    first = section(1, tags + b"\xff\0\0")
+    third = section(
+        3, bytes([12, 4 | 12 << 3 & 0xF8]) + b"".join(struct.pack("<IIB", 1, n, codes[name]) for name in LEADS)
+    )
+    head = struct.pack("<HHBB", 5000, round(1e6 / rate), 0, 0) + struct.pack("<12H", *[2 * n] * 12)
+    sixth = section(6, head + steps(signal).tobytes())
+    sizes = {0: 16 + 120, 1: len(first), 3: len(third), 6: len(sixth)}
+    pointers, position = b"", 7
+    for number in range(12):
+        size = sizes.get(number, 0)
+        pointers += struct.pack("<HII", number, size, position if size else 0)
+        position += size
+    zeroth = struct.pack("<HIBB", 0, 136, 20, 20) + b"SCPECG" + pointers
+    zeroth = struct.pack("<H", binascii.crc_hqx(zeroth, 0xFFFF)) + zeroth
+    whole = struct.pack("<I", 6 + sum(sizes.values())) + zeroth + first + third + sixth
+    return struct.pack("<H", binascii.crc_hqx(whole, 0xFFFF)) + whole
+
+
+def ishne(signal: np.ndarray, rate: float) -> bytes:
+    """ISHNE 1.0 (Badilini 1998), with its checksum."""
+    head = bytearray(512)
+    struct.pack_into("<iiiih", head, 0, 0, 12 * signal.shape[1], 522, 522, 1)
+    struct.pack_into("<hh", head, 118, 2, 0)  # female
+    struct.pack_into("<hhh", head, 122, 15, 1, 1960)
+    struct.pack_into("<hhh", head, 128, 15, 1, 2020)
+    struct.pack_into("<hhh", head, 140, 10, 0, 0)
+    codes = {"I": 5, "II": 6, "III": 7, "aVR": 8, "aVL": 9, "aVF": 10} | {f"V{i}": 10 + i for i in range(1, 7)}
+    struct.pack_into("<h12h12h12h", head, 146, 12, *[codes[name] for name in LEADS], *[0] * 12, *[5000] * 12)
+    struct.pack_into("<h", head, 262, int(rate))
+    return (
+        b"ISHNE1.0" + struct.pack("<H", binascii.crc_hqx(bytes(head), 0xFFFF)) + bytes(head) + steps(signal).T.tobytes()
+    )
+
+
+def mfer(signal: np.ndarray, rate: float, *, with_rate: bool = True) -> bytes:
+    """MFER (ISO 22077-1), little endian."""
+
+    def tag(number: int, value: bytes) -> bytes:
+        length = bytes([len(value)]) if len(value) < 128 else b"\x84" + struct.pack(">I", len(value))
+        return bytes([number]) + length + value
+
+    codes = {
+        "I": 1,
+        "II": 2,
+        "V1": 3,
+        "V2": 4,
+        "V3": 5,
+        "V4": 6,
+        "V5": 7,
+        "V6": 8,
+        "III": 61,
+        "aVR": 62,
+        "aVL": 63,
+        "aVF": 64,
+    }
+    n = signal.shape[1]
+    lines = [
+        tag(0x40, b"MFR " + b" " * 28),
+        tag(0x01, b"\1"),
+        tag(0x08, struct.pack("<H", 1)),
+        tag(0x84, b"\1"),
+        tag(0x0B, struct.pack("<BbH", 0, 0, int(rate))) if with_rate else b"",
+        tag(0x0C, struct.pack("<BbH", 0, -6, 5)),
+        tag(0x0A, b"\0"),
+        tag(0x04, struct.pack("<I", n)),
+        tag(0x05, struct.pack("<I", 12)),
+        tag(0x06, struct.pack("<I", 1)),
+        *(
+            b"\x3f" + bytes([number]) + b"\4" + tag(0x09, struct.pack("<H", codes[name]))
+            for number, name in enumerate(LEADS)
+        ),
+        tag(0x1E, steps(signal).tobytes()),
+        b"\x80\0",
+    ]
+    return b"".join(lines)
+
+
+def dicom(signal: np.ndarray, rate: float, *, syntax: str = "1.2.840.10008.1.2.1") -> bytes:
+    """DICOM 12-lead waveform (PS3.3 A.34.3), with a second group of a median beat."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import generate_uid
+
+    def code(value: str, scheme: str, meaning: str) -> Dataset:
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+        return item
+
+    def group(part: np.ndarray, label: str) -> Dataset:
+        item = Dataset()
+        item.MultiplexGroupLabel, item.SamplingFrequency = label, rate
+        item.WaveformOriginality, item.NumberOfWaveformChannels = "ORIGINAL", 12
+        item.NumberOfWaveformSamples, item.WaveformBitsAllocated = part.shape[1], 16
+        item.WaveformSampleInterpretation, item.WaveformData = "SS", steps(part).T.tobytes()
+        item.ChannelDefinitionSequence = []
+        for name in LEADS:
+            channel = Dataset()
+            channel.ChannelSourceSequence = [code(f"MDC_ECG_LEAD_{name}", "MDC", f"Lead {name}")]
+            channel.ChannelSensitivity, channel.ChannelSensitivityCorrectionFactor = "5", "1"
+            channel.ChannelBaseline, channel.WaveformBitsStored = "0", 16
+            channel.ChannelSensitivityUnitsSequence = [code("uV", "UCUM", "microvolt")]
+            item.ChannelDefinitionSequence.append(channel)
+        return item
+
+    data, meta = Dataset(), FileMetaDataset()
+    meta.MediaStorageSOPClassUID = data.SOPClassUID = "1.2.840.10008.5.1.4.1.1.9.1.1"
+    meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = syntax
+    data.Modality, data.PatientAge, data.PatientSex = "ECG", "018M", "M"
+    data.WaveformSequence = [group(signal, "RHYTHM"), group(signal[:, :100], "MEDIAN BEAT")]
+    data.file_meta = meta
+    buffer = io.BytesIO()
+    data.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def edf(signal: np.ndarray, rate: float, *, kind: str = "EDF") -> bytes:
+    """EDF or BDF in microvolts, with a signal of another rate that is no ECG."""
+    import edfio
+
+    make = {"EDF": edfio.EdfSignal, "BDF": edfio.BdfSignal}[kind]
+    limits = {"EDF": (-32768, 32767), "BDF": (-8388608, 8388607)}[kind]
+    span = {"physical_range": limits, "digital_range": limits}
+    signals = [
+        make(row * 1000.0, rate, label=f"ECG {name}", physical_dimension="uV", **span)
+        for name, row in rows(LEADS, signal)
+    ]
+    seconds = signal.shape[1] // int(rate)
+    signals.append(make(np.zeros(10 * seconds), 10, label="Resp", physical_dimension="mL", **span))
+    patient = edfio.Patient(sex="F")
+    return {"EDF": edfio.Edf, "BDF": edfio.Bdf}[kind](signals, patient=patient).to_bytes()
+
+
+def hdf5(signal: np.ndarray, n_records: int = 3) -> bytes:
+    """HDF5 in the layout of CODE: record 1 is the signal, padded with zeros; units of 0.1 mV."""
+    import h5py
+
+    tracings = np.zeros((n_records, signal.shape[1] + 200, 12), np.float32)
+    tracings[min(1, n_records - 1), 100:-100] = signal.T * 10
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file["tracings"], file["exam_id"] = tracings, np.arange(n_records) + 1000
+    return buffer.getvalue()
+
+
+def parquet(signal: np.ndarray, rate: float) -> bytes:
+    """Parquet with a column of times and one per lead in mV."""
+    import pyarrow as pa
+    from pyarrow import parquet as pq
+
+    columns = {"time (s)": np.arange(signal.shape[1]) / rate} | {
+        f"{name} (mV)": row for name, row in rows(LEADS, signal)
+    }
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+def npy(signal: np.ndarray) -> bytes:
+    """One array of NumPy, samples first."""
+    buffer = io.BytesIO()
+    np.save(buffer, signal.T)
+    return buffer.getvalue()
+
+
+def npz(signal: np.ndarray, rate: float) -> bytes:
+    """An archive of NumPy as other programs write it."""
+    buffer = io.BytesIO()
+    np.savez(
+        buffer, p_signal=signal.T * 1000, fs=rate, sig_name=np.array(LEADS), units=np.array(["uV"] * 12), sex="female"
+    )
+    return buffer.getvalue()
+
+
+def wfdb(signal: np.ndarray, rate: float) -> dict[str, bytes]:
+    """A WFDB record of format 16."""
+    stored = steps(signal)
+    sums = stored.astype(np.int64).sum(axis=1) % 65536
+    lines = [f"x {len(LEADS)} {rate:g} {signal.shape[1]}"]
+    lines += [
+        f"x.dat 16 200(0)/mV 16 0 {row[0]} {total} 0 {name}"
+        for name, row, total in zip(LEADS, stored, sums, strict=True)
+    ]
+    return {"x.hea": ("\n".join(lines) + "\n").encode(), "x.dat": stored.T.tobytes()}
+
+
+def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
+    """Zip files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(folder + name, data)
+    return buffer.getvalue()
+
+
+def csv(signal: np.ndarray, rate: float) -> bytes:
+    """A table with a column of times."""
+    times = np.arange(signal.shape[1]) / rate
+    lines = [",".join(["time (s)", *(f"{name} (mV)" for name in LEADS)])]
+    lines += [",".join(map("{:.4f}".format, [time, *row])) for time, row in zip(times, signal.T, strict=True)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+RATE = 200
+SIGNAL = made_ecg()
+MADE = {
+    "HL7 aECG": aecg(SIGNAL, RATE),
+    "GE MUSE XML": muse(SIGNAL, RATE),
+    "Philips Sierra XML": sierra(SIGNAL, RATE),
+    "Mortara XML": mortara(SIGNAL, RATE),
+    "Kardia JSON": kardia(SIGNAL, RATE),
+    "SCP-ECG": scp(SIGNAL, RATE),
+    "ISHNE": ishne(SIGNAL, RATE),
+    "MFER": mfer(SIGNAL, RATE),
+    "DICOM": dicom(SIGNAL, RATE),
+    "EDF": edf(SIGNAL, RATE),
+    "BDF": edf(SIGNAL, RATE, kind="BDF"),
+    "Parquet": parquet(SIGNAL, RATE),
+    "NumPy .npz": npz(SIGNAL, RATE),
+    "NumPy .npy": npy(SIGNAL),
+    "HDF5": hdf5(SIGNAL),
+    "CSV or TSV": csv(SIGNAL, RATE),
+    "zip": zipped(wfdb(SIGNAL, RATE)),
+}
+"""One file per format, of the same signal, by the name of the format."""
+
+HINTS: dict[str, dict[str, object]] = {
+    "NumPy .npy": {"sampling_rate": RATE, "unit": "mV", "leads": LEADS},
+    "HDF5": {"unit": "1e-4V", "record": 1, "sampling_rate": 400},
+}
+"""What has to be said for the formats that do not say it."""

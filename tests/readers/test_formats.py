@@ -1,0 +1,288 @@
+"""Every format, in files made after its specification."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import ecg_formats as made
+import numpy as np
+import pytest
+from ecg_formats import HINTS, MADE, RATE, SIGNAL
+
+import ecgkit
+from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.readers import FORMATS, open_ecg, read_signals
+from ecgkit.signals.ecg import LEADS
+
+
+def test_every_format_of_the_table_has_a_file_here():
+    assert {item.name for item in FORMATS} - {"WFDB"} <= set(MADE)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_every_format_gives_the_signal_that_was_written(name: str, tmp_path: Path):
+    ecg = open_ecg(MADE[name], **HINTS.get(name, {}))
+    present = [row for row, lead in enumerate(LEADS) if lead not in ecg.missing_leads]
+    assert present == list(range(6 if name == "Kardia JSON" else 12))
+    np.testing.assert_allclose(ecg.signal[present], SIGNAL[present], atol=1e-6)
+    assert ecg.sampling_rate == HINTS.get(name, {}).get("sampling_rate", RATE)
+    assert ecg.signal.dtype == np.float32
+    path = tmp_path / "a file.with another.suffix"
+    path.write_bytes(MADE[name])
+    np.testing.assert_array_equal(ecgkit.open_ecg(path, **HINTS.get(name, {})).signal, ecg.signal)
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "sex"),
+    [("HL7 aECG", 60, "female"), ("GE MUSE XML", 1, "male"), ("Philips Sierra XML", 61, "female"),
+     ("SCP-ECG", 44, "female"), ("ISHNE", 60, "female"), ("DICOM", 1, "male"),
+     ("MFER", None, "male"), ("EDF", None, "female")],
+)  # fmt: skip
+def test_age_in_years_and_sex_are_read(name: str, age: float | None, sex: str):
+    ecg = open_ecg(MADE[name])
+    assert (ecg.age, ecg.sex) == (age, sex)
+
+
+def test_the_four_leads_that_muse_leaves_out_are_derived_and_reported():
+    ecg = open_ecg(MADE["GE MUSE XML"])
+    assert ecg.findings == ("III, aVR, aVL, aVF derived from I and II",)
+    assert read_signals(MADE["GE MUSE XML"]).names == made.MEASURED
+
+
+def test_a_wrong_checksum_of_muse_is_a_finding():
+    ecg = open_ecg(made.muse(SIGNAL, RATE, spoil_checksum=True))
+    assert any("checksum" in finding for finding in ecg.findings)
+
+
+def test_the_padding_of_code_and_the_calibration_of_philips_are_left_out_and_reported():
+    assert open_ecg(MADE["HDF5"], **HINTS["HDF5"]).findings == ("200 samples of padding left out",)
+    assert "1 s" in open_ecg(MADE["Philips Sierra XML"]).findings[0]
+
+
+def test_a_signal_of_no_lead_is_kept_one_level_below():
+    found = read_signals(MADE["EDF"])
+    assert (found.names[-1], found.units[-1], found.sampling_rates[-1]) == ("Resp", "mL", 10)
+    assert set(found.units[:-1]) == {"mV"}
+
+
+def test_a_sampling_rate_that_is_not_whole_is_read_exactly():
+    assert open_ecg(made.dicom(SIGNAL, 199.5)).sampling_rate == 199.5
+    assert open_ecg(made.kardia(SIGNAL, 300.25)).sampling_rate == 300.25
+    assert open_ecg(made.aecg(SIGNAL, 204.8)).sampling_rate == pytest.approx(204.8)
+
+
+@pytest.mark.parametrize(
+    ("data", "hints", "named"),
+    [
+        (made.mfer(SIGNAL, RATE, with_rate=False), {}, "sampling_rate="),
+        (MADE["HDF5"], {"unit": "1e-4V"}, "record="),
+        (MADE["HDF5"], {"record": 1}, "unit="),
+        (MADE["HDF5"], {"record": 9, "unit": "mV"}, "9"),
+        (MADE["NumPy .npy"], {"unit": "mV", "sampling_rate": RATE}, "leads="),
+        (MADE["NumPy .npy"], {"unit": "mV", "leads": LEADS}, "sampling_rate="),
+        (MADE["EDF"], {"record": 1}, "record"),
+        (MADE["EDF"], {"sampling_rate": 2 * RATE}, "200 Hz"),
+        (MADE["SCP-ECG"], {"unit": "uV"}, "uV"),
+        (MADE["DICOM"], {"leads": "I,V7"}, "V7"),
+    ],
+)
+def test_what_is_missing_or_contradicted_is_named(data: bytes, hints: dict, named: str):
+    with pytest.raises(EcgkitError, match=named):
+        open_ecg(data, **hints)
+
+
+def test_a_record_of_many_is_chosen_by_position_or_identifier():
+    by_position = open_ecg(MADE["HDF5"], record=1, unit="1e-4V")
+    by_identifier = open_ecg(MADE["HDF5"], record="1001", unit="1e-4V")
+    np.testing.assert_array_equal(by_position.signal, by_identifier.signal)
+    with pytest.raises(UnreadableRecordError, match="zeros"):
+        open_ecg(MADE["HDF5"], record=0, unit="1e-4V")
+
+
+def test_a_part_of_a_long_file_is_read_and_a_whole_one_asked_about():
+    long = np.tile(SIGNAL[:1], 700)
+    data = made.npy(long)
+    hints = {"sampling_rate": RATE, "unit": "mV", "leads": ["II"]}
+    with pytest.raises(EcgkitError, match="duration="):
+        open_ecg(data, **hints)
+    part = open_ecg(data, **hints, start=3000, duration=12)
+    np.testing.assert_allclose(part.signal[1], long[0, 600_000:602_400], atol=1e-6)
+    with pytest.raises(EcgkitError, match="3600"):
+        open_ecg(data, **hints, duration=4000)
+
+
+def test_files_of_a_record_are_given_as_bytes_or_in_a_zip_with_folders():
+    files = made.wfdb(SIGNAL, RATE)
+    expected = open_ecg(files).signal
+    np.testing.assert_allclose(expected, SIGNAL, atol=1e-6)
+    np.testing.assert_array_equal(open_ecg(made.zipped(files, folder="some/folder/")).signal, expected)
+    clutter = {"__MACOSX/._x.hea": b"\0"} | files
+    np.testing.assert_array_equal(open_ecg(made.zipped(clutter)).signal, expected)
+    single = made.zipped({"a/ecg.xml": MADE["HL7 aECG"]})
+    np.testing.assert_allclose(open_ecg(single).signal, SIGNAL, atol=1e-6)
+
+
+def bomb() -> bytes:
+    """A small zip of a large file of zeros."""
+    return made.zipped({"x.csv": bytes(64 * 2**20)})
+
+
+def climbing() -> bytes:
+    """A zip whose names lead out of the folder."""
+    return made.zipped({f"../../{name}": data for name, data in made.wfdb(SIGNAL, RATE).items()})
+
+
+def test_a_zip_never_writes_outside_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    room = tmp_path / "a" / "b"
+    room.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(room))
+    np.testing.assert_allclose(open_ecg(climbing()).signal, SIGNAL, atol=1e-6)
+    assert list(tmp_path.rglob("x.*")) == []
+
+
+ENTITIES = (
+    b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "bbbbbbbbbbbbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;&b;&b;">'
+    b'<!ENTITY d SYSTEM "file:///etc/passwd">]><AnnotatedECG xmlns="urn:hl7-org:v3">&c;&d;</AnnotatedECG>'
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(bomb(), id="zip bomb"),
+        pytest.param(made.zipped({f"{i}.csv": b"1" for i in range(300)}), id="zip of many"),
+        pytest.param(made.zipped({"a.hea": b"a 1 100\n", "b.hea": b"b 1 100\n"}), id="zip of two records"),
+        pytest.param(made.zipped({"inner.zip": made.zipped({"x": b"1"})}), id="zip in a zip"),
+        pytest.param(made.zipped({}), id="empty zip"),
+        pytest.param(ENTITIES, id="entities"),
+        pytest.param(pickle.dumps({"a": 1}), id="pickle"),
+        pytest.param(made.dicom(SIGNAL, RATE, syntax="1.2.840.10008.1.2.1.99"), id="deflated DICOM"),
+        pytest.param(b"%PDF-1.7\n%\xe2\xe3", id="PDF"),
+        pytest.param(b"\x89PNG\r\n\x1a\n\0\0", id="picture"),
+        pytest.param(b"\x1f\x8b\x08\0\0\0\0", id="gzip"),
+        pytest.param(b'<?xml version="1.0"?><HealthData locale="de"></HealthData>', id="Apple export"),
+        pytest.param(b"<html><body>not found</body></html>", id="HTML"),
+        pytest.param(b'{"a": 1}', id="JSON"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"\0" * 5000, id="zeros"),
+    ],
+)
+def test_what_is_no_ecg_or_dangerous_is_refused_in_one_line(data: bytes):
+    with pytest.raises(UnreadableRecordError) as caught:
+        open_ecg(data)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_an_array_of_objects_is_not_unpickled(tmp_path: Path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made"),)
+
+    for save in (np.save, lambda file, array: np.savez(file, signal=array)):
+        buffer = io.BytesIO()
+        save(buffer, np.array([Evil(), Evil()], dtype=object))
+        with pytest.raises(UnreadableRecordError):
+            open_ecg(buffer.getvalue())
+    assert not (tmp_path / "made").exists()
+
+
+def test_hdf5_that_leads_to_another_file_is_refused(tmp_path: Path):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "other.h5").write_bytes(MADE["HDF5"])
+    with h5py.File(tmp_path / "link.h5", "w") as file:
+        file["tracings"] = h5py.ExternalLink("other.h5", "tracings")
+    with h5py.File(tmp_path / "external.h5", "w") as file:
+        file.create_dataset("tracings", (1, 4096, 12), "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)])
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout((1, 1400, 12), "f4")
+        layout[0] = h5py.VirtualSource("other.h5", "tracings", (3, 1400, 12))[1]
+        file.create_virtual_dataset("tracings", layout)
+    for name in ("link", "external", "virtual"):
+        with pytest.raises(UnreadableRecordError, match="copy it into the file"):
+            open_ecg(tmp_path / f"{name}.h5", unit="mV", record=0)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, named in ((tmp_path / "pipe", "regular"), (tmp_path, "folder"), (tmp_path / "none.xml", "No such file")):
+        with pytest.raises(UnreadableRecordError, match=named):
+            open_ecg(path)
+    with pytest.raises(UnreadableRecordError, match="regular"):
+        open_ecg("/dev/zero")
+    with pytest.raises(EcgkitError, match="int"):
+        open_ecg(7)
+
+
+@pytest.mark.parametrize("name", sorted(set(MADE) - {"CSV or TSV", "NumPy .npz", "Parquet", "HDF5", "zip"}))
+def test_a_truncated_file_is_never_read_as_a_shorter_ecg(name: str):
+    data = MADE[name]
+    for part in (0.99, 0.7, 0.4):
+        with pytest.raises(EcgkitError):
+            open_ecg(data[: int(part * len(data)) // 24 * 24 + 1], **HINTS.get(name, {}))
+
+
+def test_a_minute_of_twelve_leads_opens_in_half_a_second():
+    signal = made.made_ecg(60 * 500)
+    files = {
+        "aECG": made.aecg(signal, 500), "MUSE": made.muse(signal, 500), "SCP": made.scp(signal, 500),
+        "DICOM": made.dicom(signal, 500), "EDF": made.edf(signal, 500), "CSV": made.csv(signal, 500),
+        "ISHNE": made.ishne(signal, 500), "MFER": made.mfer(signal, 500), "Sierra": made.sierra(signal, 500),
+    }  # fmt: skip
+    for name, data in files.items():
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            open_ecg(data)
+            times.append(time.perf_counter() - begin)
+        assert min(times) < 0.5, name
+
+
+@pytest.mark.parametrize("package", ["ecgdatakit", "edfio", "h5py"])
+def test_a_missing_package_names_its_extra(package: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    data = {"ecgdatakit": MADE["HL7 aECG"], "edfio": MADE["EDF"], "h5py": MADE["HDF5"]}[package]
+    with pytest.raises(EcgkitError, match=r"ecgkit-notebooks\[formats\]"):
+        open_ecg(data)
+
+
+def test_opening_a_table_or_an_array_needs_no_package_of_an_extra(tmp_path: Path):
+    for name in ("CSV or TSV", "NumPy .npy", "NumPy .npz", "Parquet", "zip"):
+        (tmp_path / name.replace(" ", "_")).write_bytes(MADE[name])
+    code = f"""
+import sys
+from ecgkit.errors import EXTRAS
+sys.modules.update(dict.fromkeys(EXTRAS))
+import ecgkit
+from pathlib import Path
+for path in sorted(Path({str(tmp_path)!r}).iterdir()):
+    hints = dict(sampling_rate=200, unit="mV", leads=ecgkit.LEADS) if path.name.endswith(".npy") else {{}}
+    print(ecgkit.open_ecg(path, **hints).signal.shape)
+print({{"torch"}} & set(sys.modules))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout.split("\n")[:6] == ["(12, 1200)"] * 5 + ["set()"], result.stderr
+
+
+def test_a_kardia_recording_of_twelve_leads_says_that_it_is_not_read():
+    with pytest.raises(UnreadableRecordError, match="12L"):
+        open_ecg(json.dumps({"recordedAt": "x", "id": "y", "duration": 1, "data12L": {}}).encode())
+
+
+def test_an_encrypted_zip_is_refused():
+    data = bytearray(made.zipped(made.wfdb(SIGNAL, RATE)))
+    with zipfile.ZipFile(io.BytesIO(bytes(data))) as archive:
+        offset = archive.infolist()[0].header_offset
+    data[offset + 6] |= 1
+    central = bytes(data).index(b"PK\1\2")
+    data[central + 8] |= 1
+    with pytest.raises(UnreadableRecordError):
+        open_ecg(bytes(data))

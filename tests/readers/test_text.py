@@ -1,0 +1,203 @@
+"""Tables of text: all that spreadsheets, programs and watches write."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.readers import open_ecg, read_signals
+from ecgkit.signals.ecg import LEADS
+
+RATE = 250
+rng = np.random.default_rng(7)
+MILLIVOLTS = rng.normal(0, 0.5, (12, 600)).round(3)
+TIMES = np.arange(600) / RATE
+MICRO = [f"{name}_uV" for name in LEADS]
+KNOWN = {"sampling_rate": RATE, "unit": "mV"}
+
+
+def table(
+    *,
+    names=LEADS,
+    values=MILLIVOLTS,
+    first=None,
+    first_name="time (s)",
+    separator=",",
+    decimal=".",
+    head=True,
+    end="\n",
+    form="{:.3f}",
+) -> str:
+    """Write a table with one column per lead."""
+    rows = [[form.format(value) for value in column] for column in values.T]
+    if first is not None:
+        rows = [[f"{value:g}", *row] for value, row in zip(first, rows, strict=True)]
+    lines = [separator.join(field.replace(".", decimal) for field in row) for row in rows]
+    header = [separator.join([*([first_name] if first is not None else []), *names])] if head else []
+    return end.join([*header, *lines]) + end
+
+
+def rows_of(separator: str = ",", decimal: str = ".", *, named: bool = True) -> str:
+    """Write a table with one row per lead."""
+    lines = [separator.join(f"{value:.3f}".replace(".", decimal) for value in row) for row in MILLIVOLTS]
+    return "\n".join(f"{name}{separator}{line}" if named else line for name, line in zip(LEADS, lines, strict=True))
+
+
+order = rng.permutation(12)
+VARIANTS = {
+    "header": (table(), KNOWN),
+    "no header": (table(head=False), KNOWN | {"leads": LEADS}),
+    "numbered header": (table(names=[str(number) for number in range(12)]), KNOWN | {"leads": LEADS}),
+    "seconds": (table(first=TIMES), {"unit": "mV"}),
+    "seconds without header": (table(first=TIMES, head=False), {"unit": "mV", "leads": LEADS}),
+    "milliseconds": (table(first=TIMES * 1000, first_name="t_ms"), {"unit": "mV"}),
+    "milliseconds without unit": (table(first=TIMES * 1000, first_name="Time"), {"unit": "mV"}),
+    "index of pandas": (table(first=np.arange(600), first_name=""), KNOWN),
+    "sample numbers": (table(first=np.arange(600), first_name="sample"), KNOWN),
+    "semicolons and decimal commas": (table(first=TIMES, separator=";", decimal=","), {"unit": "mV"}),
+    "tabs and decimal commas": (table(first=TIMES, separator="\t", decimal=","), {"unit": "mV"}),
+    "spaces": (table(separator="   "), KNOWN),
+    "spaces and decimal commas": (table(separator=" ", decimal=","), KNOWN),
+    "Windows line ends": (table(end="\r\n"), KNOWN),
+    "microvolts in names": (table(names=MICRO, values=MILLIVOLTS * 1e3), {"sampling_rate": RATE}),
+    "whole microvolts": (table(values=MILLIVOLTS * 1e3, form="{:.0f}"), {"sampling_rate": RATE, "unit": "uV"}),
+    "steps of 5 microvolts": (table(values=MILLIVOLTS * 200, form="{:.1f}"), {"sampling_rate": RATE, "unit": "5uV"}),
+    "another order, capitals": (table(names=[LEADS[i].upper() for i in order], values=MILLIVOLTS[order]), KNOWN),
+    "rows": (rows_of(), KNOWN),
+    "rows with semicolons": (rows_of(";", ","), KNOWN),
+    "rows without names": (rows_of(named=False), KNOWN | {"leads": LEADS}),
+    "rows with a header": ("lead," + ",".join(map(str, range(600))) + "\n" + rows_of(), KNOWN),
+    "comments": ("# sampling_rate: 250 Hz\n# unit: mV\n# sex: female\n" + table(), {}),
+    "row of units": (table(names=LEADS).replace("\n", "\n" + ",".join(["mV"] * 12) + "\n", 1), {"sampling_rate": RATE}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_gives_the_same_signal(variant: str):
+    text, hints = VARIANTS[variant]
+    ecg = open_ecg(text.encode(), **hints)
+    assert ecg.sampling_rate == RATE
+    np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+    assert ecg.findings == ()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_every_encoding_gives_the_same_signal(encoding: str):
+    text = table(names=[f"{name} [µV]" for name in LEADS], values=MILLIVOLTS * 1000)
+    ecg = open_ecg(text.encode(encoding), sampling_rate=RATE)
+    np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "form", ["0:{:02.0f}.{:03.0f}", "2020-01-01T10:00:{:02.0f}.{:03.0f}", "2020-01-01 10:00:{:02.0f}.{:03.0f}"]
+)
+def test_times_of_day_give_the_rate(form: str):
+    stamps = [form.format(*divmod(round(1000 * time), 1000)) for time in TIMES]
+    lines = [
+        f"'{stamp}',{','.join(f'{value:.3f}' for value in row)}"
+        for stamp, row in zip(stamps, MILLIVOLTS.T, strict=True)
+    ]
+    header = "'Elapsed time'," + ",".join(f"'{name}'" for name in LEADS) + "\n'hh:mm:ss.mmm'," + ",".join(["'mV'"] * 12)
+    ecg = open_ecg("\n".join([header, *lines]).encode())
+    assert ecg.sampling_rate == RATE
+    np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+
+
+def test_missing_rows_are_gaps_and_missing_values_are_nan():
+    left_out = [200, 201, 450]
+    kept = np.delete(np.arange(600), left_out)
+    values = MILLIVOLTS[:, kept].copy()
+    values[4, 10] = np.nan
+    text = table(first=TIMES[kept], values=values).replace("nan", "")
+    ecg = open_ecg(text.encode(), unit="mV")
+    expected = MILLIVOLTS.copy()
+    expected[:, left_out] = np.nan
+    expected[4, 10] = np.nan
+    np.testing.assert_allclose(ecg.signal, expected, atol=1e-6)
+    assert "aVL 4" in ecg.findings[0]
+
+
+def test_rounded_times_give_the_rate_that_they_stand_for():
+    times = np.round(np.arange(600) / 512, 3)
+    assert open_ecg(table(first=times).encode(), unit="mV").sampling_rate == pytest.approx(512, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "hints", "named"),
+    [
+        (table(), {"unit": "mV"}, "sampling_rate="),
+        (table(first=np.arange(600), first_name="time"), {"unit": "mV"}, "sampling_rate="),
+        (table(), {"sampling_rate": RATE}, "unit="),
+        (table(head=False), KNOWN, "leads="),
+        (table(head=False), KNOWN | {"leads": LEADS[:8]}, "8 names"),
+    ],
+)
+def test_what_the_file_does_not_say_is_asked_for_by_name(text: str, hints: dict, named: str):
+    with pytest.raises(EcgkitError, match=named):
+        open_ecg(text.encode(), **hints)
+
+
+@pytest.mark.parametrize(
+    ("hints", "named"),
+    [
+        ({"sampling_rate": 500, "unit": "mV"}, "250 Hz"),
+        ({"unit": "mV", "leads": LEADS[6:] + LEADS[:5] + ("V9",)}, "V9"),
+        ({"unit": "furlong"}, "furlong"),
+        ({"unit": "mV", "sampling_rate": 5}, "5"),
+        ({"unit": "mV", "start": -1}, "start"),
+        ({"unit": "mV", "start": 1, "duration": 9}, "2.4 s"),
+        ({"unit": "mV", "duration": 0.5}, "at least 1 s"),
+        ({"unit": "mV", "record": 3}, "record"),
+    ],
+)
+def test_an_argument_that_contradicts_the_file_or_reason_is_refused(hints: dict, named: str):
+    with pytest.raises(EcgkitError, match=named):
+        open_ecg(table(first=TIMES).encode(), **hints)
+
+
+# As the watch exports them, with the time and the name left out.
+WATCH = {
+    "en": 'Software Version,1.90\nDevice,"Watch4,2"\nSample Rate,512.844 hertz\n\n\nLead,Lead I\nUnit,µV\n\n',
+    "de": 'Gerät,"Watch4,2"\nMessrate,512,844 Hertz\n\n\nAbleitung,Ableitung I\nEinheit,µV\n\n',
+    "ja": 'デバイス,"Watch4,2"\nサンプルレート,512.844ヘルツ\n\n\n誘導,I誘導\n単位,µV\n\n',
+    "zh": '设备,"Watch4,2"\n采样率,512.844赫兹\n\n\n导联,导联 I\n单位,µV\n\n',
+    "ko": '기기,"Watch4,2"\n샘플률,512.844헤르츠\n\n\n유도,유도 I\n단위,µV\n\n',
+}
+
+
+@pytest.mark.parametrize("language", WATCH)
+def test_an_ecg_of_a_watch_is_lead_one_in_any_language(language: str):
+    values = "\n".join(f"{1000 * value:.3f}" for value in MILLIVOLTS[0])
+    text = WATCH[language] + (values.replace(".", ",") if language == "de" else values) + "\n"
+    ecg = open_ecg(text.encode())
+    assert ecg.sampling_rate == 512.844
+    np.testing.assert_allclose(ecg.signal[0], MILLIVOLTS[0], atol=1e-6)
+    assert ecg.missing_leads == LEADS[1:]
+
+
+def test_the_rate_of_a_filter_is_no_sampling_rate():
+    with pytest.raises(EcgkitError, match="sampling_rate="):
+        open_ecg(("Notch filter: 50 Hz\n" + table()).encode(), unit="mV")
+
+
+def test_a_table_of_samsung_health_says_where_the_trace_is():
+    with pytest.raises(UnreadableRecordError, match=r"jsons/com\.samsung\.health\.ecg"):
+        open_ecg(b"com.samsung.health.ecg,6313012,4\nstart_time,data\n2023-01-01,x.json\n")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "  \n ", "no numbers here\n", "I,II\n1,2\n1,x\n3,4\n", "time,I\n0,1\n0.5,1\n0.1,1\n"]
+)
+def test_a_text_that_is_no_table_of_an_ecg_is_unreadable(text: str):
+    with pytest.raises(EcgkitError):
+        open_ecg(text.encode(), sampling_rate=RATE, unit="mV")
+
+
+def test_all_columns_are_signals_one_level_below():
+    text = table(names=(*LEADS[:2], "resp"), values=MILLIVOLTS[:3], first=TIMES)
+    found = read_signals(text.encode())
+    assert found.names == ("I", "II", "resp")
+    assert found.units == ("", "", "")
+    assert found.sampling_rates == (RATE,) * 3
+    np.testing.assert_allclose(found.signals[2], MILLIVOLTS[2], atol=1e-9)
