@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.datasets.contents import check_contents, map_signals, read_labels, read_records
+from ecgkit.datasets.contents import as_plain, check_contents, map_signals, read_labels, read_records
 from ecgkit.datasets.manifest import labelled_rows
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.signals.ecg import LEADS
@@ -202,7 +202,7 @@ def open_dataset(
         name=directory.name,
         manifest=manifest,
         records=records[keep].reset_index(drop=True),
-        labels=labels if labels.isna().to_numpy().any() else labels.astype(bool),
+        labels=as_plain(labels),
         label_set=label_set,
         classes=tuple(labels.columns),
         signals=signals,

@@ -32,7 +32,7 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 
 IDENTIFIERS = ("record_id", "patient_id")
 FOLDS = (VALIDATION_FOLD, TEST_FOLD)
-OPENERS = {".csv": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Any] = {".csv": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SEPARATORS = (",", ";", "\t")
 LARGEST = 2 * 2**30
 """Bytes of text that are read: ten times the predictions of PTB-XL for all 71 classes."""

@@ -109,12 +109,13 @@ def describe_record(record: pd.Series, labels: pd.Series) -> str:
     Returns
     -------
     str
-        Such as ``record 12, female, 63 years: MI, STTC``.
+        Such as ``record 12, female, 63 years: MI, STTC``; ``MI?`` where MI is unknown.
     """
     parts = [f"record {record['record_id']}"]
     if pd.notna(record.get("sex")):
         parts.append(str(record["sex"]))
     if pd.notna(record.get("age")):
         parts.append(f"{record['age']:g} years")
-    classes = ", ".join(str(name) for name in labels.index[labels.to_numpy(dtype=bool)]) or "no class"
+    names = [f"{name}{'?' * bool(pd.isna(carries))}" for name, carries in labels.items() if pd.isna(carries) or carries]
+    classes = ", ".join(names) or "no class"
     return f"{', '.join(parts)}: {classes}"

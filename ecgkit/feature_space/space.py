@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit import paths, sessions
-from ecgkit.datasets import Dataset, open_dataset
+from ecgkit.datasets import Dataset
+from ecgkit.datasets.contents import as_plain, read_labels
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.embeddings import (
     FOLDER,
@@ -151,12 +152,11 @@ def embed_untrained(space: FeatureSpace, *, seed: int) -> list[NDArray[np.float3
 
 
 def read_label_set(space: FeatureSpace, name: str) -> pd.DataFrame | None:
-    """Return the labels of another set for the same records, all false for a record without; None without the set."""
-    if not (space.dataset.path / "labels" / f"{name}.parquet").is_file():
+    """Return the labels of another set for the same records; None without the set."""
+    if name not in space.dataset.manifest["labels"]:
         return None
-    other = open_dataset(space.dataset.path, label_set=name)
-    labels = other.labels.set_axis(other.records["record_id"], axis=0)
-    return labels.reindex(space.records["record_id"], fill_value=False).reset_index(drop=True)
+    labels = read_labels(space.dataset.path, space.dataset.manifest, name)
+    return as_plain(labels.iloc[space.dataset.rows[space.positions]].reset_index(drop=True))
 
 
 def read_probabilities(space: FeatureSpace) -> tuple[pd.DataFrame, dict[str, float]]:

@@ -29,6 +29,7 @@ from ecgkit.plots.style import (
     new_figure,
     point_size,
 )
+from ecgkit.stats.validation import known_true
 
 UNITS = {"age": "years", "height": "cm", "weight": "kg", "bmi": "kg/m²", "heart_rate": "beats/min"}
 NAMES = {"bmi": "BMI"}
@@ -89,7 +90,7 @@ def map_grid(
         If the rows do not fit.
     """
     _check_rows(coordinates, len(labels))
-    truth = labels.to_numpy(dtype=bool)
+    truth = known_true(labels)
     chosen = _most_frequent(truth)
     title = _with_rest(title, len(chosen), truth.shape[1])
     figure, panels = _grid(len(chosen), title, note)
@@ -98,7 +99,9 @@ def map_grid(
     for axes, i in zip(panels, chosen.tolist(), strict=True):
         carries = truth[order, i]
         _scatter(axes, points, c=np.where(carries, COLORS[0], LIGHT_GREY))
-        axes.set_title(f"{labels.columns[i]}: {carries.sum():,} of {len(points):,} ({carries.mean():.0%})", fontsize=10)
+        n_known = int(labels.iloc[:, i].count())
+        share = carries.sum() / max(n_known, 1)
+        axes.set_title(f"{labels.columns[i]}: {carries.sum():,} of {n_known:,} ({share:.0%})", fontsize=10)
         _map_axes(axes, _short(axis_labels))
     return figure
 
@@ -198,7 +201,7 @@ def map_errors(
     for name in labels:
         if name not in probabilities or name not in thresholds:
             raise EcgkitError(f"class {name!r} has no probability or no threshold: give both for every class")
-    truth = labels.to_numpy(dtype=bool)
+    truth, is_known = known_true(labels), labels.notna().to_numpy()
     prob = probabilities[list(labels)].to_numpy(dtype=np.float64, na_value=np.nan)
     decided = prob >= np.array([thresholds[str(name)] for name in labels])
     known = ~np.isnan(prob).any(axis=1)
@@ -206,9 +209,10 @@ def map_errors(
     title = _with_rest(title, len(chosen), truth.shape[1])
     figure, panels = _grid(len(chosen) + 1, title, note)
     for axes, i in zip(panels, chosen.tolist(), strict=False):
-        _draw_outcomes(axes, coordinates[known], truth[known, i], decided[known, i], str(labels.columns[i]))
+        rows = known & is_known[:, i]
+        _draw_outcomes(axes, coordinates[rows], truth[rows, i], decided[rows, i], str(labels.columns[i]))
         _map_axes(axes, _short(axis_labels))
-    _draw_wrong(figure, panels[-1], coordinates[known], (truth != decided)[known].sum(axis=1))
+    _draw_wrong(figure, panels[-1], coordinates[known], ((truth != decided) & is_known)[known].sum(axis=1))
     _map_axes(panels[-1], _short(axis_labels))
     handles = [_dot(color, name) for name, color in OUTCOME_COLORS.items()]
     if not known.all():

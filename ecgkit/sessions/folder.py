@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SESSION_VARIABLE = "ECGKIT_SESSION"
 """The environment variable that names the folder which the runner has locked for a notebook, and closes after it."""
+
+before_close: dict[Path, Callable[[Path], str]] = {}
+"""Called with a session's folder before ``DONE`` is written; returns what could not be kept, or nothing."""
 
 LOCK = ".lock"
 """The file that the process which runs a session holds a lock on."""
@@ -205,8 +209,9 @@ class Session:
         """
         if os.environ.get(SESSION_VARIABLE) == str(self.path):
             return f"{self.path}: complete"
+        missing = before_close.pop(self.path, lambda _: "")(self.path)
         self.mark_done()
-        return f"{self.path}: done"
+        return f"{self.path}: done" + (f"; {missing}" if missing else "")
 
     def keep_notebook(self, notebook: Path) -> None:
         """Copy the source notebook into the session; the runner replaces it by the executed copy."""

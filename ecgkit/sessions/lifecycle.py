@@ -334,6 +334,11 @@ def start(
     return started
 
 
+def is_held_here(session: Session) -> bool:
+    """Return True if this process started the session: a notebook whose cell was interrupted can resume it."""
+    return session.path in _locks
+
+
 def notes(session: Session, root: Path, config: dict[str, Any]) -> str:
     """Return the first lines of ``notes.txt``: what changed compared with the session before, or the original."""
     original = original_of(session)

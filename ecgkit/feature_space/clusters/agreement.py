@@ -17,6 +17,7 @@ from ecgkit.feature_space.standardize import fold_rows
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import benjamini_hochberg
+from ecgkit.stats.validation import known_true
 
 EXACTLY_ONE = "exactly one class"
 """The partition of the records that carry one class and no other."""
@@ -73,10 +74,11 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
 
 def _class_partitions(labels: pd.DataFrame) -> dict[str, pd.Series]:
     """Return one partition per class, and that of the records with exactly one."""
-    truth = labels.to_numpy(dtype=bool)
+    truth = known_true(labels)
     names = {str(name): labels[name].map({True: str(name), False: f"no {name}"}) for name in labels.columns}
     only = np.array(labels.columns, dtype=object)[truth.argmax(axis=1)]
-    return names | {EXACTLY_ONE: pd.Series(np.where(truth.sum(axis=1) == 1, only, None), labels.index)}
+    has_one = (truth.sum(axis=1) == 1) & labels.notna().all(axis=1)
+    return names | {EXACTLY_ONE: pd.Series(np.where(has_one, only, None), labels.index)}
 
 
 def _bands(values: pd.Series, width: int) -> pd.Series:
