@@ -12,6 +12,7 @@ from ecgkit import paths
 from ecgkit.datasets import check_contents, default_label_set, read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types, shown
 from ecgkit.io import checked, file_sha256, read_toml
+from ecgkit.models.names import check_name, is_user_file, locate
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ class TrainingConfig:
         for name in ("dataset", "model"):
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
+        check_name(settings["model"])
         name = settings["dataset"]
         if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
             raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
@@ -205,8 +207,6 @@ class TrainingConfig:
 
     def inputs(self, root: Path) -> dict[str, str]:
         """Return the fingerprints of the dataset and of a user's own model file."""
-        from ecgkit.models import is_user_file, locate
-
         read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 
