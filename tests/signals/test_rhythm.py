@@ -249,7 +249,7 @@ def test_without_a_beat_the_mean_beat_is_unknown() -> None:
 def test_bad_input_is_refused_in_one_line() -> None:
     with pytest.raises(EcgkitError, match=r"a signal of shape \(1000,\): give \(leads, samples\)"):
         r_peaks(np.zeros(1000), sampling_rate=100)
-    with pytest.raises(EcgkitError, match="sampling_rate is 40: give at least 60 Hz"):
+    with pytest.raises(EcgkitError, match="sampling_rate is 40: .* 60 "):
         r_peaks(np.zeros((12, 1000)), sampling_rate=40)
     with pytest.raises(EcgkitError, match="sampling_rate is 0: give a positive number of Hz"):
         heart_rate([1, 2, 3], sampling_rate=0)
