@@ -34,7 +34,7 @@ from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, check_outcomes, loader
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
 from ecgkit.training.module import Module, mean_loss
@@ -342,7 +342,7 @@ def memory_errors(config: TrainingConfig) -> Iterator[None]:
 def check_validation(dataset: Dataset, config: TrainingConfig) -> None:
     """Refuse labels, or values of a quantity, by which nothing is learned or no epoch is better than another."""
     if config.target not in QUANTITIES:
-        check_outcomes(dataset)
+        dataset.check_outcomes()
     elif dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].nunique().max() < 2:
         raise EcgkitError(
             f"all records of {dataset.name} in fold {VALIDATION_FOLD} have the same {config.target}, so that no "
