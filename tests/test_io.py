@@ -6,6 +6,7 @@ import json
 import random
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from ecgkit.errors import EcgkitError, one_line, printable
-from ecgkit.io import MAX_BYTES, file_name, read_array, read_json, read_table, read_toml
+from ecgkit.io import MAX_BYTES, check_space, file_name, read_array, read_json, read_table, read_toml
 
 
 class Metric(TypedDict):
@@ -171,3 +172,10 @@ def test_toml_is_read_as_the_standard_library_reads_it(tmp_path: Path) -> None:
     text = 'a = 1\nb = [1.5, "x"]\n[t]\nc = true\n'
     path.write_text(text)
     assert read_toml(path) == tomllib.loads(text)
+
+
+def test_the_message_about_disk_space_names_its_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2_020_000_000))
+    check_space(tmp_path, 1_950_000_000)
+    with pytest.raises(EcgkitError, match=r"2\.00 GB and a reserve of 0\.07 GB.*2\.02 GB"):
+        check_space(tmp_path, 2_000_000_000)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
+from ecgkit.evaluation.files import SUFFIXES, is_table
 from ecgkit.evaluation.report import evaluate
 from ecgkit.io import read_table, readable
 from ecgkit.stats.calibration import add_calibration
@@ -27,12 +28,9 @@ from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
 
-SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
-"""How the names of tables of predictions end."""
-
 IDENTIFIERS = ("record_id", "patient_id")
 FOLDS = (VALIDATION_FOLD, TEST_FOLD)
-OPENERS = {".csv": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+OPENERS: dict[str, Any] = {".csv": open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SEPARATORS = (",", ";", "\t")
 LARGEST = 2 * 2**30
 """Bytes of text that are read: ten times the predictions of PTB-XL for all 71 classes."""
@@ -112,11 +110,6 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     table, calibration = _calibrated(table, classes, notes)
     thresholds = fit_thresholds(table, classes, calibration) if VALIDATION_FOLD in set(table["fold"]) else None
     return ExternalPredictions(table, classes, thresholds, notes, lacks)
-
-
-def is_table(name: str) -> bool:
-    """Return True if a name ends as that of a table of predictions."""
-    return name.lower().endswith(SUFFIXES)
 
 
 def _read(path: Path) -> pd.DataFrame:

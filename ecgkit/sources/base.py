@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import pandas as pd
 
-from ecgkit.errors import EcgkitError
-from ecgkit.signals.ecg import ECG
+from ecgkit.errors import EcgkitError, printable
+from ecgkit.signals.ecg import ECG, OLDEST
 from ecgkit.stats.identifiers import as_identifiers
 
 AllFalse = Literal["unlabelled", "negative"]
@@ -47,6 +47,11 @@ CORE_COLUMNS = {
     "site": Column("string"),
 }
 """The columns that every source has. All but the first three may be missing; sex is "male", "female" or missing."""
+
+
+POSSIBLE = {"age": (0, OLDEST), "height": (np.nextafter(0, 1), 300), "weight": (np.nextafter(0, 1), 700)}
+"""The values of the core quantities that a person can have; others are unknown."""
+IMPOSSIBLE = "impossible"
 
 
 class RecordReader(Protocol):
@@ -143,11 +148,12 @@ class Source(ABC):
         }
 
     def describe(self) -> str:
-        """Return one line with name, version, number of records and patients, and sampling rate."""
+        """Return one line with name, version, number of records, patients and impossible values, and sampling rate."""
         n_patients = self.records["patient_id"].nunique()
-        return (
+        counts = [f"{count} of {name}" for name, count in self.records.attrs.get(IMPOSSIBLE, {}).items()]
+        return printable(
             f"{self.name} {self.version}: {len(self.records):,} records of {n_patients:,} patients at "
-            f"{self.sampling_rate} Hz"
+            f"{self.sampling_rate} Hz" + (f"; impossible values, now unknown: {', '.join(counts)}" if counts else "")
         )
 
     @classmethod
@@ -211,7 +217,8 @@ def record_table(
     Returns
     -------
     DataFrame
-        One row per record, index ``0..n-1``.
+        One row per record, index ``0..n-1``. An age outside 0 to 130 years, or a height or weight that is not above 0,
+        is missing; ``attrs["impossible"]`` has the number of these values by column, if there are any.
     """
     table = pd.DataFrame(columns).reset_index(drop=True)
     types = {name: column.dtype for name, column in (CORE_COLUMNS | dict(further or {})).items()}
@@ -221,7 +228,13 @@ def record_table(
             table[name] = defaults.get(dtype, pd.NA)
     for name in ("record_id", "patient_id"):
         table[name] = as_identifiers(table[name])
-    return table[list(types)].astype(types)
+    table = table[list(types)].astype(types)
+    for name, (low, high) in POSSIBLE.items():
+        impossible = table[name].notna() & ~table[name].between(low, high)
+        if impossible.any():
+            table.attrs[IMPOSSIBLE] = table.attrs.get(IMPOSSIBLE, {}) | {name: int(impossible.sum())}
+            table[name] = table[name].mask(impossible)
+    return table
 
 
 def tables_sha256(tables: Iterable[pd.DataFrame]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,7 +14,9 @@ from ecgkit import paths, sessions
 from ecgkit.errors import printable
 from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import locked
-from ecgkit.sessions import NEW, Session
+from ecgkit.sessions import NEW, SESSION_VARIABLE, Session
+from ecgkit.sessions.folder import before_close
+from ecgkit.workflow.recording import record
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, Step, recorded
 
@@ -78,17 +81,41 @@ def start(step: str, *, root: str | Path | None = None, session: str = NEW, **se
     """
     chosen, folder = STEPS[step], paths.resolve_root(root)
     config = chosen.resolve(folder, settings)
+    by_hand = SESSION_VARIABLE not in os.environ
     if chosen.kind == paths.PROCESSED:
-        return Run(Session(config.folder(folder)), config, folder)
+        made = Session(config.folder(folder))
+        if by_hand:
+            before_close[made.path] = record(chosen.path)
+        return Run(made, config, folder)
+    values = recorded(config, folder)
+    if by_hand and session == NEW:
+        name_equal_sessions(chosen.kind, folder, values)
     begun = sessions.start(
         chosen.kind,
         folder,
-        recorded(config, folder),
+        values,
         notebook=chosen.path,
         session=session,
         kernel_backend=kernel_backend() if chosen.kind in paths.WITH_NETWORK else None,
     )
+    if by_hand:
+        before_close[begun.path] = record(chosen.path)
     return Run(begun, config, folder)
+
+
+def name_equal_sessions(kind: str, root: Path, values: dict[str, Any]) -> None:
+    """Print which sessions of the same configuration exist, and how they are opened or resumed."""
+    equal = sessions.matching(kind, root, values)
+    finished = [one for one in equal if one.is_done]
+    unfinished = [one for one in equal if not one.is_done and (sessions.is_held_here(one) or not one.is_running)]
+    further = "this is a further session"
+    if finished:
+        path = finished[-1].path
+        report(f"{finished[-1].label} has this configuration and is finished: look at {path}; {further}")
+    if unfinished:
+        label, name = unfinished[-1].label, unfinished[-1].name
+        way_out = f'set session = "{name}" to resume it'
+        report(f"{label} has this configuration and is not finished: {way_out}; {further}")
 
 
 def kernel_backend() -> str:

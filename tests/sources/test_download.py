@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,45 @@ def test_a_stalling_server_is_given_up(tmp_path: Path, server: FileServer, monke
     assert "ReadTimeoutError" in refusal(tmp_path / "p", server)
     assert time.monotonic() - start < 5
     assert len(server.requests) == 8
+
+
+def test_a_mirror_that_says_nothing_at_all_is_given_up(
+    tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network drive that hangs, or a server that sends its headers byte by byte."""
+
+    class Silent(module.Mirror):
+        def read(self, file: str) -> bytes:
+            if file == RECORD:
+                silence.wait()
+            return super().read(file)
+
+    silence = threading.Event()
+    monkeypatch.setattr(module, "Mirror", Silent)
+    monkeypatch.setattr(module, "NOTE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "GIVE_UP_SECONDS", 0.5)
+    start = time.monotonic()
+    assert "nothing from" in refusal(tmp_path / "p", published.as_uri())
+    silence.set()
+    assert time.monotonic() - start < 10
+
+
+def test_large_answers_come_one_at_a_time(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that false tables of the largest size allowed do not fill the memory together."""
+    reading, most = [], []
+
+    class Counting(module.Mirror):
+        def read(self, file: str) -> bytes:
+            if not file.startswith("records"):
+                reading.append(file)
+                most.append(len(reading))
+                time.sleep(0.05)
+                reading.remove(file)
+            return super().read(file)
+
+    monkeypatch.setattr(module, "Mirror", Counting)
+    get(tmp_path / "p", published.as_uri())
+    assert (len(most), max(most)) == (4, 1)
 
 
 def test_many_failures_end_the_download(tmp_path: Path, server: FileServer) -> None:
@@ -381,7 +421,7 @@ class TestParts:
 
     def test_the_first_records_of_the_table(self, tmp_path: Path, server: FileServer) -> None:
         done = get(tmp_path / "p", server, limit=12)
-        assert (done.n_records, done.n_table, done.n_files) == ({100: 12}, N_RECORDS, 27)
+        assert (done.n_records, done.n_files) == ({100: 12}, 27)
         source = PtbXl(tmp_path / "p")
         assert source.records["record_id"].astype(int).tolist() == list(range(1, 13))
         assert source.part == {"part": True, "reason": "the first 12 of 30 records"}
@@ -575,7 +615,8 @@ class TestOtherMirrors:
         evil = make_ptbxl(tmp_path / "evil", 5)
         table = (evil / "ptbxl_database.csv").read_text()
         (evil / "ptbxl_database.csv").write_text(table.replace("records100/00000/00003_lr", name))
-        assert repr(name) in refusal(tmp_path / "in" / "p", publish(evil).as_uri())
+        message = refusal(tmp_path / "in" / "p", publish(evil).as_uri())
+        assert f"filename_lr is {repr(name) if name else 'blank'} in row 3" in message
 
     def test_a_list_that_lacks_a_record(self, tmp_path: Path) -> None:
         mirror = publish(make_ptbxl(tmp_path / "mirror", N_RECORDS))
@@ -634,6 +675,28 @@ class TestZip:
         with pytest.raises(EcgkitError, match="2,000,000 bytes"):
             download(tmp_path / "p", zip_file=tmp_path / "bomb.zip", progress=False)
 
+    def test_a_zip_that_hides_its_size_is_not_unpacked(self, tmp_path: Path, published: Path) -> None:
+        """What unpacks to 100 MB is written in the list of files as 1,000 bytes."""
+        size = 100_000_000
+        with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
+            for other, data in contents(published).items():
+                file.writestr(other, data if other != RECORD else bytes(size))
+        hidden = (tmp_path / "bomb.zip").read_bytes().replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+        (tmp_path / "bomb.zip").write_bytes(hidden)
+        tracemalloc.start()
+        with pytest.raises(EcgkitError, match=RECORD):
+            download(tmp_path / "p", zip_file=tmp_path / "bomb.zip", progress=False)
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+        tracemalloc.stop()
+
+    def test_another_compression_is_refused(self, tmp_path: Path, published: Path) -> None:
+        """Such a file may ask for gigabytes as its dictionary."""
+        with zipfile.ZipFile(tmp_path / "lzma.zip", "w", zipfile.ZIP_LZMA) as file:
+            for name, data in contents(published).items():
+                file.writestr(name, data)
+        with pytest.raises(EcgkitError, match=r"lzma\.zip"):
+            download(tmp_path / "p", zip_file=tmp_path / "lzma.zip", progress=False)
+
     @pytest.mark.parametrize("name", ["other.zip", "none.zip"])
     def test_no_zip_of_ptbxl(self, name: str, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
@@ -660,7 +723,7 @@ def test_invalid_arguments(options: dict[str, object], named: str, tmp_path: Pat
 def test_the_summary_and_the_manifest(tmp_path: Path, server: FileServer) -> None:
     text = str(get(tmp_path / "p", server))
     assert text.startswith(f"{N_FILES} files: ")
-    assert "all 30 records at 100 Hz" in text
+    assert "30 records at 100 Hz" in text
     manifest = json.loads((tmp_path / "p" / "ecgkit_manifest.json").read_text())
     assert manifest["first"] == {"100": N_RECORDS}
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest_ptbxl import tiny_signal
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.sources.base import CORE_COLUMNS
 from ecgkit.sources.ptbxl.folder import PUBLISHED_ROWS
 from ecgkit.sources.ptbxl.source import LABEL_SETS, PtbXl
@@ -64,7 +64,7 @@ def test_a_blank_sex_is_unknown_and_another_number_is_refused(tiny_ptbxl: TinyPt
     edit_table(folder, lambda table: table.assign(sex=["", *table["sex"][1:]]))
     assert pd.isna(PtbXl(folder).records.loc[0, "sex"])
     edit_table(folder, lambda table: table.assign(sex=["2", *table["sex"][1:]]))
-    assert "sex is 2" in refused(folder)
+    assert "sex is '2' in row 1" in refused(folder)
 
 
 def test_a_record_has_every_class_that_its_codes_map_to_whatever_the_likelihood(tiny_ptbxl: TinyPtbXl):
@@ -166,13 +166,26 @@ def test_a_missing_folder_names_the_way_out(tmp_path: Path, tiny_ptbxl: TinyPtbX
 @pytest.mark.parametrize(
     ("column", "value", "named"),
     [
-        ("scp_codes", "{'NORM': ", "SCP codes of record 1"),
-        ("scp_codes", "{'WHAT': 0.0}", "'WHAT' is not in scp_statements.csv"),
-        ("scp_codes", "7", "SCP codes"),
-        ("strat_fold", "11", "strat_fold"),
-        ("patient_id", "", "cannot be read"),
-        ("age", "old", "cannot be read"),
-        ("ecg_id", "2", "record 2 twice"),
+        ("scp_codes", "{'NORM': ", "scp_codes in row 1"),
+        ("scp_codes", "{'WHAT': 0.0}", "'WHAT'"),
+        ("scp_codes", "7", "scp_codes in row 1"),
+        ("scp_codes", "{'NORM': 'much'}", "scp_codes in row 1"),
+        ("scp_codes", "[" * 100_000, "scp_codes in row 1"),
+        ("strat_fold", "11", "strat_fold is '11' in row 1"),
+        ("strat_fold", "1.5", "strat_fold is '1.5' in row 1"),
+        ("strat_fold", "nan", "strat_fold is 'nan' in row 1"),
+        ("patient_id", "", "patient_id is blank in row 1"),
+        ("patient_id", "15709.7", "patient_id is '15709.7' in row 1"),
+        ("patient_id", "1e30", "patient_id is '1e30' in row 1"),
+        ("patient_id", "-4", "patient_id is '-4' in row 1"),
+        ("ecg_id", "1.7", "ecg_id is '1.7' in row 1"),
+        ("ecg_id", "inf", "ecg_id is 'inf' in row 1"),
+        ("ecg_id", "2", "ecg_id is '2' in rows 1 and 2"),
+        ("filename_lr", "records100/00000/00002_lr", "in rows 1 and 2"),
+        ("age", "old", "age is 'old' in row 1"),
+        ("weight", "70 kg", "weight is '70 kg' in row 1"),
+        ("site", "2.5", "site is '2.5' in row 1"),
+        ("validated_by_human", "perhaps", "validated_by_human is 'perhaps' in row 1"),
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(tiny_ptbxl: TinyPtbXl, column: str, value: str, named: str):
@@ -181,10 +194,94 @@ def test_a_table_that_makes_no_sense_is_refused(tiny_ptbxl: TinyPtbXl, column: s
     assert named in refused(folder)
 
 
-def test_a_missing_column_is_named(tiny_ptbxl: TinyPtbXl):
+@pytest.mark.parametrize("column", ["height", "filename_lr", "scp_codes", "ecg_id"])
+def test_a_column_that_is_absent_or_twice_is_named(tiny_ptbxl: TinyPtbXl, column: str):
     folder = tiny_ptbxl(3)
-    edit_table(folder, lambda table: table.drop(columns="height"))
-    assert "'height'" in refused(folder)
+    path = folder / "ptbxl_database.csv"
+    path.write_text(path.read_text().replace("nurse", column))
+    assert f"two columns '{column}'" in refused(folder)
+    edit_table(folder, lambda table: table.drop(columns=[column, f"{column}.1"]))
+    assert f"no column '{column}'" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("age", ["-5", "999", "1e308", "inf", "-inf", "nan", "131"]),
+        ("height", ["-1", "0", "inf", "1e30"]),
+        ("weight", ["-1", "0", "-0.0", "inf"]),
+    ],
+)
+def test_a_quantity_that_nobody_has_is_unknown_and_counted(tiny_ptbxl: TinyPtbXl, column: str, values: list[str]):
+    folder, n = tiny_ptbxl(len(values) + 1), len(values)
+    edit_table(folder, lambda table: table.assign(**{column: [*values, "60"]}))
+    source = PtbXl(folder)
+    assert source.records[column].isna().tolist() == [True] * n + [False]
+    assert f"{n - values.count('nan')} of {column}" in source.describe()
+    assert not source.records["age_over_89"].any() or column != "age"
+
+
+def test_flags_are_read_in_every_usual_spelling(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl(8)
+    spelled = ["1", "0", "True", "false", "1.0", "YES", "n", ""]
+    edit_table(folder, lambda table: table.assign(validated_by_human=spelled))
+    found = PtbXl(folder).records["validated_by_human"]
+    assert found[:7].tolist() == [True, False, True, False, True, True, False]
+    assert pd.isna(found[7])
+
+
+@pytest.mark.parametrize("name", ["ptbxl_database.csv", "scp_statements.csv"])
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 6\n", "Git LFS"),
+        (b"<!DOCTYPE html><html>403, Forbidden</html>\n", "web page"),
+        (b"", "no table"),
+        (b"\xff\xfe\x00\x01" * 50, "no table"),
+        (b"a,b\n1,2,3\n", "no table"),
+        (b"a,b\n1,2\n", "no column"),
+    ],
+)
+def test_what_is_no_table_is_named(tiny_ptbxl: TinyPtbXl, name: str, content: bytes, named: str):
+    folder = tiny_ptbxl(3)
+    (folder / name).write_bytes(content)
+    message = refused(folder)
+    assert named in message
+    assert name in message
+
+
+def test_a_statement_that_is_there_twice_is_refused(tiny_ptbxl: TinyPtbXl):
+    folder = tiny_ptbxl(3)
+    path = folder / "scp_statements.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[2] + "\n")
+    assert "'NORM' in rows 2 and 9" in refused(folder)
+
+
+def test_record_folders_may_be_symbolic_links(tiny_ptbxl: TinyPtbXl, tmp_path: Path):
+    folder = tiny_ptbxl()
+    store = tmp_path / "store"
+    (folder / "records100/00000").rename(store)
+    (folder / "records100/00000").symlink_to(store)
+    (store / "loop").symlink_to(folder / "records100")
+    source = PtbXl(folder)
+    assert len(source.records) == 40
+    np.testing.assert_allclose(source.read("7").signal, tiny_signal(7, 100) / 1000, atol=1e-6)
+    (store / "00007_lr.dat").unlink()
+    (store / "00007_lr.dat").symlink_to(store / "gone")
+    assert "00007_lr" in refused(folder)
+
+
+@pytest.mark.parametrize("place", ["table", "header"])
+def test_a_nul_in_a_file_name_costs_one_record(tiny_ptbxl: TinyPtbXl, place: str):
+    folder = tiny_ptbxl()
+    path = folder / ("ptbxl_database.csv" if place == "table" else "records100/00000/00007_lr.hea")
+    path.write_bytes(path.read_bytes().replace(b"00007_lr", b"0000\x007_lr"))
+    source = PtbXl(folder)
+    assert len(source.records) == 40
+    with pytest.raises(UnreadableRecordError) as caught:
+        source.read("7")
+    assert str(caught.value).isprintable()
+    assert source.read("8").n_samples == 1000
 
 
 def test_the_identity_changes_with_tables_rate_and_files(tiny_ptbxl: TinyPtbXl):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import re
 import threading
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing import TimeoutError as WaitingError
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 from urllib.parse import quote, urlsplit
 from urllib.request import url2pathname
 
@@ -24,8 +23,9 @@ import urllib3
 
 from ecgkit import __version__
 from ecgkit.errors import EcgkitError
-from ecgkit.io import TEMPORARY_SUFFIX, check_space, disk_errors, json_bytes, locked, write_atomically
+from ecgkit.io import TEMPORARY_SUFFIX, check_space, disk_errors, file_sha256, json_bytes, locked, write_atomically
 from ecgkit.progress import progress_bar, say
+from ecgkit.sources.csv_table import CsvTable
 from ecgkit.sources.ptbxl.folder import FILE_COLUMNS, MANIFEST, PUBLISHED_ROWS, TABLES, read_manifest
 
 VERSION = "1.0.3"
@@ -36,7 +36,7 @@ MIRRORS = (
 """PhysioNet, and its public mirror at Amazon S3, which is used where PhysioNet fails."""
 SUMS = "SHA256SUMS.txt"
 LICENCE = "LICENSE.txt"
-RECORD_NAME = re.compile(r"records(100|500)/\d{5}/\d{5}_(lr|hr)")
+RECORD_NAME = re.compile(r"records(100|500)/\d{5}/\d{5}_(lr|hr)", re.ASCII)
 DISK_BYTES = {".hea": 4096, "_lr.dat": 6 * 4096, "_hr.dat": 30 * 4096}
 """Disk space of a record's file, in blocks of 4 KiB."""
 KEPT = "complete files are kept, and the same command resumes the download"
@@ -61,11 +61,14 @@ MAX_FAILURES = CONNECTIONS
 STALL_SECONDS = 30
 STALL_RATE = 1000
 """Bytes per second; a response that is slower after `STALL_SECONDS` is given up."""
+NOTE_SECONDS = 10
+GIVE_UP_SECONDS = 300
+"""A mirror from which not one byte has come for so long is given up, whatever it is waiting for."""
 BLOCK_BYTES = 64 * 2**10
 MAX_RECORD_BYTES = 2**20
 MAX_TABLE_BYTES = 64 * 2**20
+"""The largest files; tables are read one at a time, so that a false mirror cannot fill the memory."""
 MAX_ZIP_RATIO = 200
-NOTE_SECONDS = 10
 
 
 class MirrorError(EcgkitError):
@@ -76,92 +79,89 @@ class TransientError(MirrorError):
     """A failure that another attempt may not meet, such as an interrupted connection."""
 
 
-class Mirror(Protocol):
-    """A place to read the files of the data set from, by several threads at once."""
+class Mirror:
+    """A folder, on this machine or in a zip file, to read the data set from, by several threads at once.
 
-    name: str
-    """What messages call it: a host without its password, or a path."""
+    Attributes
+    ----------
+    name : str
+        What messages call it: a path, or a host without its password.
+    heard : float
+        When bytes came last from a server, by `time.monotonic`.
+    """
+
+    heard = 0.0
+
+    def __init__(self, folder: Path | zipfile.Path, name: str) -> None:
+        self.name, self._folder = name, folder
 
     def read(self, file: str) -> bytes:
-        """Return the contents of a file; raise `MirrorError` where there is none, and `TransientError`."""
+        """Return the contents of a file; raise `MirrorError` where there is none or it is no file of PTB-XL."""
+        try:
+            with (self._folder / file).open("rb") as opened:
+                # To read without a limit would unpack whatever is there, also beyond the size that a zip file declares.
+                data: bytes = opened.read(_max_bytes(file) + 1)
+        except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise MirrorError(f"{file} in {self.name} is missing or damaged: get it again") from error
+        _check_size(data, file)
+        return data
 
 
-class WebMirror:
+class WebMirror(Mirror):
     """A folder on a web server; proxies and certificates come from the environment, as in `requests`."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url.rstrip("/") + "/")
-        self.name = parts.netloc.rpartition("@")[2]
-        self._url = parts.geturl()
+        self.name, self._url = parts.netloc.rpartition("@")[2], parts.geturl()
         self._session = requests.Session()
         # Checksums are of the plain bytes, so nothing may be compressed on the way.
         self._session.headers.update({"User-Agent": f"ecgkit/{__version__}", "Accept-Encoding": "identity"})
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS, max_retries=RETRY)
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, adapter)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
 
     def read(self, file: str) -> bytes:
         """Return the contents of a file; see `Mirror.read`."""
         try:
-            response = self._session.get(self._url + quote(file), stream=True, timeout=TIMEOUT)
-        except (OSError, ValueError) as error:  # all of requests' errors are OSErrors; ValueError: no URL
-            raise MirrorError(self._describe(error)) from error
-        with response:
-            if response.status_code != 200:
-                raise MirrorError(f"{self.name} does not have or give {file} (status {response.status_code})")
-            try:
-                return _read_response(response.raw, _max_bytes(file))
-            except (OSError, urllib3.exceptions.HTTPError) as error:
-                raise TransientError(f"{self.name} interrupted {file} ({type(error).__name__})") from error
+            with self._session.get(self._url + quote(file), stream=True, timeout=TIMEOUT) as response:
+                if response.status_code != 200:
+                    raise MirrorError(f"{self.name} does not have or give {file} (status {response.status_code})")
+                return self._body(response.raw, file)
+        except urllib3.exceptions.HTTPError as error:  # only of the body: those before it are requests' own
+            raise TransientError(f"{self.name} interrupted {file} ({type(error).__name__})") from error
+        except OSError as error:  # all of requests' errors
+            cause = getattr(error.args[0] if error.args else None, "reason", None)
+            reason = type(cause).__name__ if cause else " ".join(str(error).split())
+            raise MirrorError(
+                f"{self.name} cannot be read ({reason}): check the network, HTTPS_PROXY and REQUESTS_CA_BUNDLE"
+            ) from error
 
-    def _describe(self, error: Exception) -> str:
-        """Name in one line what failed before a response came."""
-        if isinstance(error, requests.exceptions.ConnectionError):
-            reason = type(getattr(error.args[0], "reason", error)).__name__
-            return f"{self.name} does not answer ({reason}): check the network, HTTPS_PROXY and REQUESTS_CA_BUNDLE"
-        return f"{self.name} cannot be read ({' '.join(str(error).split())})"
-
-
-class FolderMirror:
-    """A folder on this machine, such as a mounted drive."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name, self._folder = str(folder), folder
-
-    def read(self, file: str) -> bytes:
-        """Return the contents of a file; see `Mirror.read`."""
-        try:
-            return (self._folder / file).read_bytes()
-        except OSError as error:
-            raise MirrorError(f"{self._folder / file} cannot be read ({error.strerror})") from error
+    def _body(self, raw: urllib3.HTTPResponse, file: str) -> bytes:
+        """Read a response block by block; raise where it is too large or too slow to be useful."""
+        body, start = bytearray(), time.monotonic()
+        while block := raw.read1(BLOCK_BYTES, decode_content=True):
+            body += block
+            self.heard = time.monotonic()
+            _check_size(body, file)
+            if (seconds := self.heard - start) > STALL_SECONDS and len(body) < STALL_RATE * seconds:
+                raise TransientError(f"{file} comes from {self.name} at less than {STALL_RATE} bytes per second")
+        return bytes(body)
 
 
-class ZipMirror:
-    """The published zip file, which holds the data set in one folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise EcgkitError(f"{path} cannot be read as a zip file ({error}): download it again") from error
-        tops = [name.removesuffix(SUMS) for name in self._zip.namelist() if name.split("/")[-1] == SUMS]
-        if not tops:
-            raise EcgkitError(f"{path} contains no {SUMS}: give the zip file that PhysioNet publishes")
-        self._top = min(tops, key=len)
-
-    def read(self, file: str) -> bytes:
-        """Return the contents of a file of reasonable size; see `Mirror.read`."""
-        try:
-            member = self._zip.getinfo(self._top + file)
-            is_bomb = member.file_size > max(MAX_ZIP_RATIO * member.compress_size, MAX_RECORD_BYTES)
-            if is_bomb or member.file_size > _max_bytes(file):
-                raise MirrorError(f"{file} in {self.name} has {member.file_size:,} bytes: not a file of PTB-XL")
-            return self._zip.read(member)
-        except KeyError as error:
-            raise MirrorError(f"{self.name} contains no {file}") from error
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise MirrorError(f"{file} in {self.name} is damaged: download the zip file again") from error
+def open_zip(path: Path) -> Mirror:
+    """Return the published zip file, which holds the data set in one folder, as a mirror."""
+    try:
+        file = zipfile.ZipFile(path)
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise EcgkitError(f"{path} cannot be read as a zip file ({error}): download it again") from error
+    tops = [name.removesuffix(SUMS) for name in file.namelist() if name.split("/")[-1] == SUMS]
+    if not tops:
+        raise EcgkitError(f"{path} contains no {SUMS}: give the zip file that PhysioNet publishes")
+    for member in file.infolist():
+        is_bomb = member.file_size > max(MAX_ZIP_RATIO * member.compress_size, MAX_RECORD_BYTES)
+        if is_bomb or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise EcgkitError(f"{path} holds {member.filename} of {member.file_size:,} bytes: not a file of PTB-XL")
+    return Mirror(zipfile.Path(file, min(tops, key=len)), str(path))
 
 
 @dataclass(frozen=True)
@@ -170,40 +170,24 @@ class Downloaded:
 
     Attributes
     ----------
-    folder : Path
-        The folder of PTB-XL.
     n_files, n_kept : int
         Files of the request, all present now; of these, files that were already there.
     fetched_bytes : int
         Bytes read from the mirror, without repetitions.
-    seconds : float
-        Duration.
     n_records : dict of int to int
         For each sampling rate in Hz, how many records, from the first of the table on, are there.
-    n_table : int
-        Records in the table.
     """
 
-    folder: Path
     n_files: int
     n_kept: int
     fetched_bytes: int
-    seconds: float
     n_records: dict[int, int]
-    n_table: int
 
     def __str__(self) -> str:
         """Summarize the download in two lines."""
-        minutes, seconds = divmod(round(self.seconds), 60)
-        rates = ", ".join(
-            f"{'all' if count == self.n_table else 'the first'} {count:,} records at {rate} Hz"
-            for rate, count in self.n_records.items()
-        )
-        return (
-            f"{self.n_files:,} files: {self.n_kept:,} were already there; "
-            f"{self.fetched_bytes / 1e6:,.1f} MB read in {minutes} min {seconds} s\n"
-            f"PTB-XL, {rates} (of {self.n_table:,}), CC BY 4.0"
-        )
+        rates = " and ".join(f"{count:,} records at {rate} Hz" for rate, count in self.n_records.items())
+        read = f"{self.fetched_bytes / 1e6:,.1f} MB were read"
+        return f"{self.n_files:,} files: {self.n_kept:,} were already there; {read}\nPTB-XL, {rates}, CC BY 4.0"
 
 
 def download(
@@ -263,38 +247,33 @@ def download(
             for path in folder.rglob(f".*{TEMPORARY_SUFFIX}"):
                 path.unlink()  # of a download that was killed
             for source in mirrors:
+                running = _Download(folder, source, progress=progress)
                 try:
-                    with _Download(folder, source, progress=progress) as running:
-                        return running.run(sorted(set(rates)), limit)
+                    return running.run(sorted(set(rates)), limit)
                 except MirrorError as error:
                     failure = error
                     say(str(error), shown=progress and source is not mirrors[-1])
+                finally:
+                    running.end()
             raise EcgkitError(f"{failure}; {KEPT}, with --mirror from another server") from failure
 
 
 def _open_mirrors(url: str | None, zip_file: Path | str | None) -> list[Mirror]:
     """Return the mirrors to try, in this order."""
-    if url is not None and zip_file is not None:
-        raise EcgkitError("mirror and zip_file are both given: choose one of them")
     if zip_file is not None:
-        return [ZipMirror(Path(zip_file).expanduser().resolve())]
-    return [_open_mirror(url)] if url is not None else [WebMirror(url) for url in MIRRORS]
-
-
-def _open_mirror(url: str) -> Mirror:
-    """Return the mirror at a URL that a user gave."""
-    try:
+        if url is not None:
+            raise EcgkitError("mirror and zip_file are both given: choose one of them")
+        return [open_zip(Path(zip_file).expanduser().resolve())]
+    if url is None:
+        return [WebMirror(address) for address in MIRRORS]
+    with suppress(ValueError):  # of an address that cannot be parsed
         parts = urlsplit(url)
+        folder = Path(url2pathname(parts.path))
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
-            return WebMirror(url)
-    except ValueError as error:
-        raise EcgkitError(f"mirror is {url!r} ({error}): give a URL like https://HOST/FOLDER/") from error
-    folder = Path(url2pathname(parts.path))
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not folder.is_absolute():
-        raise EcgkitError(f"mirror is {url!r}: give a URL like https://HOST/FOLDER/ or file:///FOLDER")
-    if not folder.is_dir():
-        raise EcgkitError(f"mirror is {url!r}: there is no folder {folder}")
-    return FolderMirror(folder)
+            return [WebMirror(url)]
+        if parts.scheme == "file" and parts.netloc in ("", "localhost") and folder.is_absolute() and folder.is_dir():
+            return [Mirror(folder, str(folder))]
+    raise EcgkitError(f"mirror is {url!r}: give a URL like https://HOST/FOLDER/, or file:///FOLDER of a folder")
 
 
 class _Download:
@@ -304,11 +283,9 @@ class _Download:
         self.folder, self.mirror, self.progress = folder, mirror, progress
         self._pool = ThreadPool(CONNECTIONS)
         self._writers = threading.Semaphore(CONNECTIONS)
+        self._table = threading.Lock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def end(self) -> None:
         """Wait for the files that are being written, and let no other follow; do not wait for the mirror."""
         self._pool.terminate()
         for _ in range(CONNECTIONS):
@@ -316,35 +293,26 @@ class _Download:
 
     def run(self, rates: Sequence[int], limit: int | None) -> Downloaded:
         """Download the tables, then the records that they list, one sampling rate after the other."""
-        start = time.monotonic()
-        manifest = _own_manifest(self.folder)
-        text = next(iter(self._in_threads(self._fetch, [(SUMS, None)])))
+        known = _own_manifest(self.folder).get("first", {})
+        text = next(self._in_threads(self._fetch, [(SUMS, None)]))
         sums = _parse_sums(text)
-        if missing := [name for name in TABLES if name not in sums]:
-            raise EcgkitError(f"no PTB-XL at {self.mirror.name}: its {SUMS} does not list {missing[0]}")
         self._check_tables(sums)
-        fetched = self._fetch_files({name: sums[name] for name in (*TABLES, LICENCE) if name in sums}, "tables")
+        fetched = [
+            len(text),
+            *self._fetch_files({name: sums[name] for name in (*TABLES, LICENCE) if name in sums}, "tables"),
+        ]
         names = _read_record_names(self.folder / TABLES[0])
         files = {rate: _record_files(names[rate][:limit], sums) for rate in rates}
         write_atomically(self.folder / SUMS, text)
-        n_table = len(names[100])
-        first = {str(rate): self._n_present(names[rate], manifest.get("first", {}).get(str(rate), 0)) for rate in names}
-        self._write_manifest(n_table, first)
+        first = {rate: self._n_present(names[rate], known.get(str(rate), 0)) for rate in names}
+        self._write_manifest(len(names[100]), first)
         for rate in rates:
             fetched += self._fetch_files(files[rate], f"records at {rate} Hz")
-            first[str(rate)] = max(len(files[rate]) // 2, first[str(rate)])
-            self._write_manifest(n_table, first)
-        return Downloaded(
-            folder=self.folder,
-            n_files=len(fetched),
-            n_kept=fetched.count(0),
-            fetched_bytes=len(text) + sum(fetched),
-            seconds=time.monotonic() - start,
-            n_records={rate: first[str(rate)] for rate in rates},
-            n_table=n_table,
-        )
+            first[rate] = max(len(files[rate]) // 2, first[rate])
+            self._write_manifest(len(names[100]), first)
+        return Downloaded(len(fetched) - 1, fetched.count(0), sum(fetched), {rate: first[rate] for rate in rates})
 
-    def _fetch_files(self, files: Mapping[str, bytes], what: str) -> list[int]:
+    def _fetch_files(self, files: Mapping[str, str], what: str) -> list[int]:
         """Have files in the folder, by name and SHA-256; return the bytes fetched for each, 0 if it was there."""
         check_space(self.folder, sum(_disk_bytes(name) for name in files if not (self.folder / name).exists()))
         fetched: list[int] = []
@@ -362,20 +330,24 @@ class _Download:
         return fetched
 
     def _in_threads(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-        """Yield the results of a function as they come, and report it where none comes for long."""
-        results = self._pool.imap_unordered(function, items)
+        """Yield the results of a function as they come; report it where none comes for long, and give up in the end."""
+        results, last = self._pool.imap_unordered(function, items), time.monotonic()
         while True:
             try:
                 yield results.next(timeout=NOTE_SECONDS)
+                last = time.monotonic()
             except WaitingError:
-                say(f"nothing from {self.mirror.name} for {NOTE_SECONDS} s: waiting", shown=self.progress)
+                silent = time.monotonic() - max(last, self.mirror.heard)
+                if silent > GIVE_UP_SECONDS:
+                    raise MirrorError(f"nothing from {self.mirror.name} for {silent:.0f} s") from None
+                say(f"nothing from {self.mirror.name} for {silent:.0f} s: waiting", shown=self.progress)
             except StopIteration:
                 return
 
-    def _fetch_file(self, item: tuple[str, bytes]) -> int | MirrorError:
+    def _fetch_file(self, item: tuple[str, str]) -> int | MirrorError:
         """Keep a file that is right, or fetch it; return the bytes fetched."""
         path = self.folder / item[0]
-        if path.is_file() and hashlib.sha256(path.read_bytes()).digest() == item[1]:
+        if path.is_file() and file_sha256(path) == item[1]:
             return 0
         try:
             data = self._fetch(item)
@@ -388,24 +360,27 @@ class _Download:
                 self._writers.release()
         return len(data)
 
-    def _fetch(self, item: tuple[str, bytes | None]) -> bytes:
+    def _fetch(self, item: tuple[str, str | None]) -> bytes:
         """Read a file from the mirror until its checksum is right, `ATTEMPTS` times at most."""
         name, sha256 = item
-        for _ in range(ATTEMPTS):
-            try:
-                data = self.mirror.read(name)
-            except TransientError as error:
-                failure = error
-                continue
-            if sha256 is None or hashlib.sha256(data).digest() == sha256:
-                return data
-            failure = TransientError(f"{name} from {self.mirror.name} does not have the SHA-256 of {SUMS}")
+        with nullcontext() if RECORD_NAME.match(name) else self._table:
+            for _ in range(ATTEMPTS):
+                try:
+                    data = self.mirror.read(name)
+                except TransientError as error:
+                    failure = error
+                    continue
+                if sha256 is None or hashlib.sha256(data).hexdigest() == sha256:
+                    return data
+                failure = TransientError(f"{name} from {self.mirror.name} does not have the SHA-256 of {SUMS}")
         raise failure
 
-    def _check_tables(self, sums: Mapping[str, bytes]) -> None:
-        """Refuse to replace a table: it may be of another version, or the user's own."""
+    def _check_tables(self, sums: Mapping[str, str]) -> None:
+        """Refuse a mirror without the tables, and to replace a table: it may be of another version, or the user's."""
         for path in (self.folder / name for name in TABLES):
-            if path.is_file() and hashlib.sha256(path.read_bytes()).digest() != sums[path.name]:
+            if path.name not in sums:
+                raise EcgkitError(f"no PTB-XL at {self.mirror.name}: its {SUMS} does not list {path.name}")
+            if path.is_file() and file_sha256(path) != sums[path.name]:
                 raise EcgkitError(
                     f"{path} is not that of {self.mirror.name} (another version, changed or damaged): "
                     "move it away, or choose another --root"
@@ -414,21 +389,15 @@ class _Download:
     def _n_present(self, records: Sequence[str], known: int) -> int:
         """Count the records present from the first on: all, or as many as an earlier download completed, or none."""
         for count in (len(records), min(known, len(records))):
-            files = (self.folder / f"{record}{suffix}" for record in records[:count] for suffix in (".hea", ".dat"))
-            if all(file.is_file() for file in files):
+            if all((self.folder / file).is_file() for file in _files_of(records[:count])):
                 return count
         return 0
 
-    def _write_manifest(self, n_table: int, first: Mapping[str, int]) -> None:
+    def _write_manifest(self, n_table: int, first: Mapping[int, int]) -> None:
         """Record which part of PTB-XL the folder holds; `ecgkit.sources.PtbXl` reads it."""
-        data = {
-            "dataset": "PTB-XL",
-            "version": PUBLISHED_ROWS.get(n_table),
-            "n_table": n_table,
-            "first": {rate: count for rate, count in first.items() if count},
-            "from": self.mirror.name,
-        }
-        write_atomically(self.folder / MANIFEST, json_bytes(data))
+        counts = {str(rate): count for rate, count in first.items() if count}
+        data = {"dataset": "PTB-XL", "version": PUBLISHED_ROWS.get(n_table), "n_table": n_table, "first": counts}
+        write_atomically(self.folder / MANIFEST, json_bytes(data | {"from": self.mirror.name}))
 
 
 def _own_manifest(folder: Path) -> dict[str, Any]:
@@ -442,30 +411,31 @@ def _own_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _parse_sums(text: bytes) -> dict[str, bytes]:
+def _parse_sums(text: bytes) -> dict[str, str]:
     """Return the SHA-256 of each file from lines as ``sha256sum`` writes them."""
     lines = re.finditer(rb"^([0-9a-fA-F]{64})[ \t]+\*?(?:\./)?(.+?)\r?$", text, re.MULTILINE)
-    return {line[2].decode("utf-8", "replace"): bytes.fromhex(line[1].decode()) for line in lines}
+    return {line[2].decode("utf-8", "replace"): line[1].decode().lower() for line in lines}
 
 
-def _read_record_names(table: Path) -> dict[int, list[str]]:
+def _read_record_names(path: Path) -> dict[int, list[str]]:
     """Return the records' file names at each sampling rate, in the order of the table."""
-    text = io.StringIO(table.read_bytes().decode("utf-8", "replace"), newline="")
-    try:
-        rows = [[row[column] or "" for column in FILE_COLUMNS.values()] for row in csv.DictReader(text)]
-    except (csv.Error, KeyError) as error:
-        raise EcgkitError(f"{table} is not a table of PTB-XL ({error}): use another mirror") from error
-    if not rows:
-        raise EcgkitError(f"{table} lists no records: use another mirror")
-    for name in (name for row in rows for name in row):
-        if not RECORD_NAME.fullmatch(name):  # the names become paths, so they must not leave the folder
-            raise EcgkitError(f"{table} names {name!r} where it should be like records100/00000/00001_lr")
-    return {rate: list(names) for rate, names in zip(FILE_COLUMNS, zip(*rows, strict=True), strict=True)}
+    table = CsvTable(path, FILE_COLUMNS.values())
+    if table.rows.empty:
+        raise EcgkitError(f"{path} lists no records: use another mirror")
+    for column in FILE_COLUMNS.values():  # the names become paths, so they must not leave the folder
+        is_name = table.rows[column].str.fullmatch(RECORD_NAME.pattern).fillna(value=False).astype(bool)
+        table.refuse(column, ~is_name, "not like records100/00000/00001_lr")
+    return {rate: table.rows[column].tolist() for rate, column in FILE_COLUMNS.items()}
 
 
-def _record_files(records: Iterable[str], sums: Mapping[str, bytes]) -> dict[str, bytes]:
+def _files_of(records: Iterable[str]) -> list[str]:
+    """Return the names of the files of records."""
+    return [f"{record}{suffix}" for record in records for suffix in (".hea", ".dat")]
+
+
+def _record_files(records: Iterable[str], sums: Mapping[str, str]) -> dict[str, str]:
     """Return the files of records with their SHA-256."""
-    files = [f"{record}{suffix}" for record in records for suffix in (".hea", ".dat")]
+    files = _files_of(records)
     if missing := next((name for name in files if name not in sums), None):
         raise MirrorError(f"{SUMS} does not list {missing}, which {TABLES[0]} does")
     return {name: sums[name] for name in files}
@@ -478,17 +448,10 @@ def _disk_bytes(name: str) -> int:
 
 def _max_bytes(name: str) -> int:
     """Return the size above which a file is not one of PTB-XL."""
-    return MAX_RECORD_BYTES if name.endswith(tuple(DISK_BYTES)) else MAX_TABLE_BYTES
+    return MAX_RECORD_BYTES if RECORD_NAME.match(name) else MAX_TABLE_BYTES
 
 
-def _read_response(raw: urllib3.HTTPResponse, max_bytes: int) -> bytes:
-    """Read a response block by block; raise where it is too large or too slow to be useful."""
-    body, start = bytearray(), time.monotonic()
-    while block := raw.read1(BLOCK_BYTES, decode_content=True):
-        body += block
-        if len(body) > max_bytes:
-            raise MirrorError(f"a response of more than {max_bytes:,} bytes is not a file of PTB-XL")
-        seconds = time.monotonic() - start
-        if seconds > STALL_SECONDS and len(body) < STALL_RATE * seconds:
-            raise TransientError(f"a response is slower than {STALL_RATE} bytes per second")
-    return bytes(body)
+def _check_size(data: bytes | bytearray, file: str) -> None:
+    """Raise `MirrorError` if data are larger than a file of PTB-XL."""
+    if len(data) > _max_bytes(file):
+        raise MirrorError(f"{file} has more than {_max_bytes(file):,} bytes: not a file of PTB-XL")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit.errors import EcgkitError
+from ecgkit.io import checked, read_json
 
 FILE_COLUMNS = {100: "filename_lr", 500: "filename_hr"}
 PUBLISHED_ROWS = {21837: "1.0.1", 21801: "1.0.2", 21799: "1.0.3"}
@@ -53,17 +53,14 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EcgkitError(f"{path} is no JSON: {error}") from error
-    if isinstance(manifest, dict):
-        first = manifest.get("first")
-        if isinstance(first, dict) and all(isinstance(count, int) for count in first.values()):
-            return manifest
-        if first is None and isinstance(manifest.get("part"), bool):
-            return manifest
-    raise EcgkitError(f'{path} has neither "first" nor "part": write {{"part": true}} to it, or run {DOWNLOAD}')
+    way_out = f'write {{"part": true}} to it, or run {DOWNLOAD}'
+    manifest: dict[str, Any] = read_json(path, way_out=way_out)
+    for key, kind in (("first", dict[str, int]), ("part", bool), ("reason", str), ("version", str | None)):
+        if key in manifest:
+            checked(manifest[key], kind, f"{path}: {key}", way_out=way_out)
+    if "first" not in manifest and "part" not in manifest:
+        raise EcgkitError(f'{path} has neither "first" nor "part": {way_out}')
+    return manifest
 
 
 def n_complete(manifest: Mapping[str, Any], n_rows: int, rate: int) -> int:
@@ -105,12 +102,19 @@ def find_version(folder: Path, n_rows: int, manifest: Mapping[str, Any]) -> str:
 def find_record_files(folder: Path, rate: int) -> dict[str, str]:
     """Return for each record with both its files, by path without suffix, their sizes and times of change."""
     found: dict[str, str] = {}
-    for directory, _, names in os.walk(folder / f"records{rate}"):
+    seen: set[str] = set()
+    for directory, subfolders, names in os.walk(folder / f"records{rate}", followlinks=True):
+        if (real := os.path.realpath(directory)) in seen:  # a symbolic link to a folder above
+            subfolders.clear()
+            continue
+        seen.add(real)
         inside = Path(directory).relative_to(folder).as_posix()
         headers = {name[:-4] for name in names if name.endswith(".hea")}
-        stems = [name[:-4] for name in names if name.endswith(".dat") and name[:-4] in headers]
-        for stem in stems:
-            # A Path for each of 43,598 files would take longer than everything else here.
-            states = [os.stat(f"{directory}/{stem}{suffix}") for suffix in (".hea", ".dat")]  # noqa: PTH116
+        for stem in (name[:-4] for name in names if name.endswith(".dat") and name[:-4] in headers):
+            try:
+                # A Path for each of 43,598 files would take longer than everything else here.
+                states = [os.stat(f"{directory}/{stem}{suffix}") for suffix in (".hea", ".dat")]  # noqa: PTH116
+            except OSError:  # a symbolic link to nothing
+                continue
             found[f"{inside}/{stem}"] = " ".join(f"{state.st_size} {state.st_mtime_ns}" for state in states)
     return found

@@ -1,0 +1,117 @@
+"""A CSV table whose columns are parsed strictly: an error names the file, the row, the column and the value."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ecgkit.errors import EcgkitError
+
+LARGEST_INTEGER = 2**53
+FLAGS = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
+    ("0", "0.0", "false", "f", "no", "n"), False
+)
+
+
+class CsvTable:
+    """A CSV file, read as text; only blanks are missing, since texts such as "NA" may be meant.
+
+    Parameters
+    ----------
+    path : Path
+        The file, in UTF-8.
+    columns : iterable of str
+        The columns that have to be there.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        The texts.
+
+    Raises
+    ------
+    EcgkitError
+        If the file is no CSV, such as a Git LFS pointer or a web page, or lacks a column or has it twice.
+    """
+
+    def __init__(self, path: Path, columns: Iterable[str]) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n")
+            if start.startswith(b"version https://git-lfs"):
+                raise EcgkitError(
+                    f"{path} is a Git LFS pointer, not the table: run `git lfs pull`, or download the file"
+                )
+            if start.startswith(b"<"):
+                raise EcgkitError(f"{path} is a web page, not the table: download the file itself")
+            with path.open(encoding="utf-8-sig", newline="") as text:
+                header = next(csv.reader(text), [])
+            with warnings.catch_warnings():
+                # Rows with more fields than the header has would be cut.
+                warnings.simplefilter("error", pd.errors.ParserWarning)
+                self.rows = pd.read_csv(
+                    path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig", index_col=False
+                )
+        except EcgkitError:
+            raise
+        except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
+            raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}") from error
+        for name in columns:
+            if header.count(name) != 1:
+                found = "no column" if name not in header else "two columns"
+                raise EcgkitError(f"{path} has {found} {name!r}: use the table that was published")
+
+    def texts(self, name: str) -> pd.Series[str]:
+        """Return a column without white space around its texts; blanks are missing."""
+        stripped = self.rows[name].str.strip()
+        return stripped.mask(stripped == "")
+
+    def numbers(self, name: str) -> pd.Series[float]:
+        """Return a column of numbers, which may be missing or infinite; a text that is no number is refused."""
+        texts = self.texts(name)
+        numbers = pd.to_numeric(texts, errors="coerce")
+        self.refuse(name, texts.notna() & numbers.isna() & (texts.str.lower() != "nan"), "no number")
+        return numbers.astype("float64")
+
+    def integers(
+        self, name: str, *, low: int = 0, high: int = LARGEST_INTEGER, missing: bool = False
+    ) -> pd.Series[int]:
+        """Return a column of integers; a fraction, a number out of range and (unless allowed) a blank are refused."""
+        numbers = self.numbers(name)
+        wrong = ~(numbers.between(low, high) & (numbers % 1 == 0)) & ~(missing & numbers.isna())
+        self.refuse(name, wrong, f"no integer from {low} to {high}")
+        return numbers.astype("Int64" if missing else "int64")
+
+    def flags(self, name: str) -> pd.Series[bool]:
+        """Return a column of yes and no in any of the usual spellings; blanks are missing."""
+        texts = self.texts(name)
+        flags = texts.str.lower().map(FLAGS)
+        self.refuse(name, texts.notna() & flags.isna(), "neither true nor false")
+        return flags.astype("boolean")
+
+    def refuse_duplicates(self, name: str, values: pd.Series | None = None) -> None:
+        """Refuse a value that occurs twice; ``values`` are those of the column after parsing."""
+        values = self.rows[name] if values is None else values
+        again = values.duplicated().to_numpy()
+        if again.any():
+            second = int(np.flatnonzero(again)[0])
+            first = int(np.flatnonzero((values == values.iloc[second]).to_numpy())[0])
+            raise EcgkitError(
+                f"{self.path}: {name} is {str(values.iloc[second])!r} in rows {first + 1} and {second + 1}: keep one"
+            )
+
+    def refuse(self, name: str, wrong: pd.Series[bool], why: str) -> None:
+        """Refuse the table if a value is wrong, and name the first one."""
+        if not wrong.any():
+            return
+        row = int(np.flatnonzero(wrong.to_numpy())[0])
+        value = self.rows[name].iloc[row]
+        text = "blank" if pd.isna(value) else repr(value[:100])
+        more = f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""
+        raise EcgkitError(f"{self.path}: {name} is {text} in row {row + 1}, {why}{more}: correct the table")
