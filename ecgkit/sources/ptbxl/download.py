@@ -185,10 +185,8 @@ class Downloaded:
         """Summarize the download in two lines."""
         counts = {rate: f"{'all' if n == self.n_table else 'the first'} {n:,}" for rate, n in self.n_records.items()}
         rates = ", ".join(f"{count} records at {rate} Hz" for rate, count in counts.items())
-        return (
-            f"{self.n_files:,} files: {self.n_kept:,} were already there; {self.fetched_bytes / 1e6:,.1f} MB were read\n"
-            f"PTB-XL, {rates} (of {self.n_table:,}), CC BY 4.0"
-        )
+        files = f"{self.n_files:,} files: {self.n_kept:,} were already there; {self.fetched_bytes / 1e6:,.1f} MB read"
+        return f"{files}\nPTB-XL, {rates} (of {self.n_table:,}), CC BY 4.0"
 
 
 def download(
