@@ -289,13 +289,20 @@ class TestFrames:
         with pytest.raises(UnreadableRecordError, match="II 200 Hz"):
             read_record(write_bytes(tmp_path, per_frame=[4, 2, 4]))
 
+    def test_a_lead_that_is_there_twice_at_two_rates_is_refused(self, tmp_path: Path):
+        path = write_bytes(tmp_path, per_frame=[4, 2])
+        edit_header(path, " II\n", " I\n")
+        with pytest.raises(UnreadableRecordError, match="I 200 Hz"):
+            read_record(path)
+
     def test_a_part_is_what_the_whole_has_there(self, tmp_path: Path):
         for fmt in ("16", "212", "310", "311", "8"):
             path = write_bytes(tmp_path, per_frame=[4, 1, 4], fmt=fmt)
             whole, part = read_wfdb_signals(path), read_wfdb_signals(path, start=0.52, duration=0.4)
             for per_frame, own, all_of_it in zip((4, 1, 4), part.signals, whole.signals, strict=True):
                 np.testing.assert_array_equal(own, all_of_it[52 * per_frame : 92 * per_frame])
-        for wrong in ({"start": 2}, {"start": -1}, {"duration": 0}, {"start": np.nan}):
+        assert len(read_wfdb_signals(path, duration=1e308).signals[0]) == 4 * 101
+        for wrong in ({"start": 2}, {"start": 1e308}, {"start": -1}, {"duration": 0}, {"start": np.nan}):
             with pytest.raises(UnreadableRecordError, match="start"):
                 read_wfdb_signals(path, **wrong)
 
