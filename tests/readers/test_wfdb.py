@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ecg_files import real_file
 
 from ecgkit.errors import UnreadableRecordError
 from ecgkit.readers.wfdb import WfdbFiles, read_record, read_wfdb_signals, samples
@@ -534,24 +535,13 @@ class TestHostileHeaders:
         assert outcomes["read"] > 5
 
 
-REAL = Path(os.environ.get("ECGKIT_ECG_FILES", "/work/shared/ecg_files"))
+NAMES = ("a103l", "041s", "100_3chan", "310derive_2", "mixedsignals", "flac_3_constant")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real ECG files: set ECGKIT_ECG_FILES to their folder")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "wfdb/a103l",
-        "wfdb/041s",
-        "wfdb/100_3chan",
-        "wfdb/310derive_2",
-        "wfdb/mixedsignals",
-        "wfdb/flac_3_constant",
-        "cinc/A0001",
-    ],
-)
+@pytest.mark.parametrize("name", [*(f"wfdb/{name}" for name in NAMES), "cinc/A0001"])
 def test_a_real_record_has_the_values_that_wfdb_reads(name: str):
-    read, expected = read_wfdb_signals(REAL / name), wfdb.rdrecord(str(REAL / name), smooth_frames=False)
+    path = real_file(f"{name}.hea")
+    read, expected = read_wfdb_signals(path), wfdb.rdrecord(str(path.with_suffix("")), smooth_frames=False)
     signals = expected.p_signal.T if expected.e_p_signal is None else expected.e_p_signal
     assert len(read.signals) == len(signals)
     for row, rate, wanted in zip(read.signals, read.sampling_rates, signals, strict=True):
@@ -559,10 +549,10 @@ def test_a_real_record_has_the_values_that_wfdb_reads(name: str):
         np.testing.assert_allclose(row, wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real ECG files: set ECGKIT_ECG_FILES to their folder")
 def test_a_real_record_with_small_letters_and_an_absent_file_of_other_leads():
-    ecg = read_record(REAL / "wfdb/s0010_re")
-    expected = wfdb.rdrecord(str(REAL / "wfdb/s0010_re"), channels=list(range(12))).p_signal.T
+    path = real_file("wfdb/s0010_re.hea")
+    ecg = read_record(path)
+    expected = wfdb.rdrecord(str(path.with_suffix("")), channels=list(range(12))).p_signal.T
     np.testing.assert_allclose(ecg.signal, expected, atol=1e-6)
     assert (ecg.sampling_rate, ecg.age, ecg.sex) == (1000, 81, "female")
 
