@@ -384,6 +384,7 @@ def _head_lines(result: ProbeResult) -> list[str]:
         f"{counts[f'{part}_unknown']:,} unknown left out"
         for where, part in (("folds 1-8", "training"), (f"fold {TEST_FOLD}", "test"))
     ]
+    lines += [f"{kind}: {counts[kind]:,} records" for kind in ("implausible", "rare", "capped") if counts[kind]]
     return [*lines, *result.notes, *([f"skipped: {result.skipped}"] if result.skipped else [])]
 
 
