@@ -124,8 +124,10 @@ def _check_vectors(path: str, session: Session, root: Path) -> None:
 
 
 def check_dataset(session: Session, root: Path) -> None:
-    """Refuse an ensemble, and a training whose dataset has changed since."""
+    """Refuse an ensemble, a training without classes, and one whose dataset has changed since."""
     config = session.config
+    if target := config.get("target"):
+        raise EcgkitError(f"{session.name} was trained for {target} and has no classes: choose one with a label set")
     if config.get("model") == "ensemble":
         members = ", ".join(config.get("members", ()))
         raise EcgkitError(f"{session.name} is an ensemble and has no network: choose a member ({members})")
