@@ -62,7 +62,7 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Percentages, and the number of records with both; the row of a class without records is blank.
+        Percentages, and the number of records with both; a class without records has a blank row.
     """
     truth, known = known_true(labels).astype(np.int64), labels.notna().to_numpy()
     both, own = truth.T @ truth, truth.T @ known

@@ -168,8 +168,8 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     -------
     Figure
         Three heat maps, side by side for up to twelve classes and one below the other for more. In the difference,
-        orange pairs are predicted together too often, purple ones too rarely. The row of a class without records is
-        blank.
+        orange pairs are predicted together too often, purple ones too rarely. A class without records has a blank
+        row.
     """
     classes = list(tables["truth"].columns)
     side_by_side = len(classes) <= ANNOTATED_CLASSES
