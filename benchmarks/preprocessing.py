@@ -2,8 +2,9 @@
 
     python benchmarks/preprocessing.py [PTBXL_FOLDER] [--jobs N] [--sample N]
 
-Each dataset is built in a fresh process. All files are read once before the measurements, so that they are in the
-operating system's cache; the time of that first read is printed too.
+Each dataset is built in a fresh process; the plain one is then opened, with and without comparing its files with their
+checksums (``--opening DATASET`` measures only that). All files are read once before the measurements, so that they are
+in the operating system's cache; the time of that first read is printed too.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, help="folder for the datasets, which are deleted (default: a temporary one)"
     )
+    parser.add_argument("--opening", type=Path, metavar="DATASET", help="measure only the opening of this dataset")
     parser.add_argument("--build", choices=("plain", "bandpass"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.build:
         print(json.dumps(build_once(arguments.folder, arguments.work, arguments.build, arguments.jobs)))
+        return
+    if arguments.opening:
+        print_opening(measure_opening(arguments.opening))
         return
     records = record_paths(arguments.folder)
     first_read, n_bytes = read_bytes(records)
@@ -46,6 +51,7 @@ def main() -> None:
     loop = wfdb_loop(records[:: max(1, len(records) // arguments.sample)][: arguments.sample]) * len(records)
     with tempfile.TemporaryDirectory(dir=arguments.work) as work:
         plain = measure_build(arguments.folder, Path(work), "plain", arguments.jobs)
+        opening = measure_opening(Path(work) / "plain")
         bandpass = measure_build(arguments.folder, Path(work), "bandpass", arguments.jobs)
     load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
     size = f"{2 * len(records):,} files, {n_bytes / 1e6:,.0f} MB"
@@ -55,6 +61,36 @@ def main() -> None:
         f"first read of the files {first_read:.1f} s\n"
     )
     print_table(again, loop, plain, bandpass)
+    print()
+    print_opening(opening)
+
+
+def measure_opening(folder: Path, repeats: int = 5) -> dict[str, float]:
+    """Return the shortest seconds of opening a dataset: without checks, with them, and with all of its signals."""
+    from ecgkit.datasets import contents, default_label_set, opening, read_manifest
+
+    label_set = default_label_set(read_manifest(folder))
+    check = opening.check_contents
+    seconds = dict.fromkeys(("without", "checked", "verified"), float("inf"))
+    for _ in range(repeats):
+        for kind in seconds:
+            contents.VERIFIED.clear()  # one process opens it again and again
+            opening.check_contents = check if kind != "without" else lambda directory, **_: read_manifest(directory)
+            start = time.perf_counter()
+            opening.open_dataset(folder, label_set=label_set, verify=kind == "verified")
+            seconds[kind] = min(seconds[kind], time.perf_counter() - start)
+    opening.check_contents = check
+    return seconds | {"bytes": (folder / "signals.npy").stat().st_size}
+
+
+def print_opening(found: dict[str, float]) -> None:
+    """Print how long opening takes."""
+    for what, kind in (
+        ("opening without comparing checksums", "without"),
+        ("opening", "checked"),
+        (f"opening with --verify, {found['bytes'] / 1e6:,.0f} MB", "verified"),
+    ):
+        print(f"{what:<46}{found[kind]:>12.3f} s{found[kind] / found['without']:>10.2f} x")
 
 
 def print_table(reading: float, loop: float, plain: dict[str, float], bandpass: dict[str, float]) -> None:
@@ -127,7 +163,8 @@ def measure_build(folder: Path, work: Path, kind: str, jobs: int) -> dict[str, f
     command = [sys.executable, __file__, str(folder), "--build", kind, "--work", str(work), "--jobs", str(jobs)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    shutil.rmtree(work / kind, ignore_errors=True)
+    if kind != "plain":
+        shutil.rmtree(work / kind, ignore_errors=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -31,6 +31,10 @@ EXTRAS = {
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
 class EcgkitError(ValueError):
     """Bad input: the command line prints its one-line message and exits with code 2.
 
@@ -103,7 +107,7 @@ def check_choice(name: str, value: str, allowed: Iterable[str]) -> str:
     """
     allowed = tuple(allowed)
     if value not in allowed:
-        raise EcgkitError(f"unknown {name} {value!r}: choose one of {', '.join(allowed)}")
+        raise EcgkitError(f"unknown {name} {shown(value)}: choose one of {', '.join(allowed)}")
     return value
 
 
@@ -139,6 +143,11 @@ def fits(value: object, hint: Any) -> bool:
         return False
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return not parts or all(fits(item, parts[-1]) for item in items)
+
+
+def shown(value: object) -> str:
+    """Return the ``repr`` of a value, shortened to what a one-line message has room for."""
+    return _short.repr(value)
 
 
 def type_name(hint: Any) -> str:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import reprlib
 import shutil
 import threading
 import tomllib
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from ecgkit.errors import EcgkitError, fits, one_line, printable, type_name
+from ecgkit.errors import EcgkitError, fits, one_line, printable, shown, type_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -133,21 +132,21 @@ def locked(
     """
     lock = FileLock(path, timeout=timeout)
     try:
-        _acquire(lock)
+        acquire(lock)
     except Timeout as error:
         left_over = isinstance(lock, SoftFileLock)
         message = f"{otherwise}; if no such process runs, remove {path}" if left_over else otherwise
         if wait is None:
             raise EcgkitError(message) from error
         wait(message)
-        _acquire(lock, timeout=-1)
+        acquire(lock, timeout=-1)
     try:
         yield
     finally:
         lock.release()  # the file stays: to remove it would let two others lock two files of one name
 
 
-def _acquire(lock: FileLock, timeout: float | None = None) -> None:
+def acquire(lock: FileLock, timeout: float | None = None) -> None:
     """Acquire a lock, without the warning where the file system has none and the existence of the file counts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="flock not supported")
@@ -229,7 +228,7 @@ def checked(data: Any, wanted: Any, where: str, *, way_out: str = "make it again
         if found is _MISSING:
             raise EcgkitError(f"{place} is missing: {way_out}")
         kind = "a table" if isinstance(found, dict) else f"a {type(found).__name__}"
-        raise EcgkitError(f"{place} is {reprlib.repr(found)}, {kind}, not of type {type_name(hint)}: {way_out}")
+        raise EcgkitError(f"{place} is {shown(found)}, {kind}, not of type {type_name(hint)}: {way_out}")
     return data
 
 
@@ -334,9 +333,11 @@ def _parse(read: Callable[[], Any], where: str, wanted: Any, way_out: str) -> An
 
 
 def _check_values(data: Any) -> None:
-    """Refuse data that are nested too deep, and texts that cannot be written."""
+    """Refuse data that are nested too deep, integers of more than 64 bits, and texts that cannot be written."""
     level = [data]
     for _ in range(MAX_DEPTH):
+        if large := next((item for item in level if isinstance(item, int) and abs(item) >= 2**63), None):
+            raise ValueError(f"an integer of {large.bit_length()} bits, where 64 are the most")
         texts = [item for item in level if isinstance(item, str)]
         texts += [key for item in level if isinstance(item, dict) for key in item]
         for text in texts:

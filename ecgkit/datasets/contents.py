@@ -25,7 +25,8 @@ STAMP = ".signals.json"
 
 QUANTITIES = ("age", "height", "weight")
 
-_verified: set[tuple[str, ...]] = set()  # in this process, so that --verify reads signals.npy once
+VERIFIED: set[tuple[str, ...]] = set()
+"""What was compared in this process, so that ``--verify`` reads ``signals.npy`` once."""
 
 
 def check_contents(directory: Path | str, *, verify: bool = False) -> dict[str, Any]:
@@ -85,14 +86,14 @@ def _check_signals(directory: Path, sha256: str, *, verify: bool) -> None:
     """Compare ``signals.npy`` with its checksum, if it is not known to be unchanged."""
     stamp = _stamp(directory, sha256)
     key = (str(directory.absolute()), *map(str, stamp.values()))
-    if key in _verified:
+    if key in VERIFIED:
         return
     if not verify:
         with suppress(OSError, ValueError, RecursionError):
             if json.loads((directory / STAMP).read_text(encoding="utf-8")) == stamp:
                 return
     _compare(directory / SIGNALS, sha256)
-    _verified.add(key)
+    VERIFIED.add(key)
     write_stamp(directory, sha256)
 
 
@@ -149,6 +150,11 @@ def read_labels(directory: Path, manifest: Mapping[str, Any], label_set: str) ->
     if list(labels.columns) != list(classes) or len(labels) != manifest["n_records"]:
         raise EcgkitError(f"{path} has other classes or records than the manifest: {WAY_OUT}")
     return labels
+
+
+def as_plain(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return labels as ordinary booleans if all are known, and as they are otherwise."""
+    return labels if labels.isna().to_numpy().any() else labels.astype(bool)
 
 
 def map_signals(directory: Path, manifest: Mapping[str, Any]) -> np.memmap[Any, np.dtype[np.int16]]:

@@ -132,7 +132,7 @@ def concept_effect(
     eraser = _erase_concept(embeddings[task.training], task)
     test = fold_rows(records, (TEST_FOLD,))
     patients = records["patient_id"].to_numpy()[test]
-    enough = _enough_patients(labels.to_numpy(dtype=bool)[test], patients)
+    enough = _enough_patients(labels.iloc[test].to_numpy(dtype=np.float64, na_value=np.nan), patients)
     points = eraser.scaler.transform(embeddings[task.training]).astype(np.float64)
     _, axes = np.linalg.eigh(points.T @ points)
     number = n_random or max(N_RANDOM, PER_CLASS * int(enough.sum()))
@@ -199,7 +199,8 @@ class _RefittedHead:
         self, embeddings: NDArray[np.floating], records: pd.DataFrame, labels: pd.DataFrame, seed: int
     ) -> None:
         training, test = training_rows(records), fold_rows(records, (TEST_FOLD,))
-        truth = labels.to_numpy(dtype=np.float64)[training]
+        truth = labels.to_numpy(dtype=np.float64, na_value=np.nan)[training]
+        truth = np.where(np.isnan(truth), np.nanmean(truth, axis=0), truth)  # an unknown label pulls to neither side
         problems = {str(i): Problem(column, is_class=False) for i, column in enumerate(truth.T)}
         probes = fit_linear(embeddings[training], problems, records["patient_id"].to_numpy()[training], seed=seed)
         self.alphas = np.array([probes[name].strength for name in problems])
@@ -229,7 +230,7 @@ def _class_table(
     reader: Reader, erasers: list[Eraser], labels: pd.DataFrame, enough: NDArray[np.bool_], weights: Floats
 ) -> pd.DataFrame:
     """Read the classes before the removal, after it (the first eraser) and after those of random directions."""
-    (eraser, *random), truth = erasers, labels.to_numpy(dtype=bool)
+    (eraser, *random), truth = erasers, labels.to_numpy(dtype=np.float64, na_value=np.nan)
     before, after = reader(None), reader(eraser)
     known = np.where(enough, 1.0, np.nan)
     auc_before, auc_after = known * auc(truth, before), known * auc(truth, after)
@@ -257,9 +258,9 @@ def _class_table(
     )
 
 
-def _enough_patients(truth: NDArray[np.bool_], patients: NDArray[np.generic]) -> NDArray[np.bool_]:
+def _enough_patients(truth: Floats, patients: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Return for each class whether enough patients have it and enough do not, as for a probe of it."""
-    sides = [[len(np.unique(patients[side])) for side in (column, ~column)] for column in truth.T]
+    sides = [[len(np.unique(patients[side])) for side in (column == 1, column == 0)] for column in truth.T]
     return np.array([min(counts) >= MIN_OF_EACH for counts in sides])
 
 

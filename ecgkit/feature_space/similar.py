@@ -96,6 +96,30 @@ def find_record(records: pd.DataFrame, record_id: str) -> int:
     return int(found[0])
 
 
+def describe_nearest(position: int, nearest: pd.DataFrame, records: pd.DataFrame, labels: pd.DataFrame) -> list[str]:
+    """Describe a record and its nearest ones, two lines each, for the titles of their ECGs.
+
+    Parameters
+    ----------
+    position : int
+        The record's row.
+    nearest : DataFrame
+        As from `SimilarRecords.nearest`.
+    records, labels : DataFrame
+        All records, and one column per class in the same order.
+
+    Returns
+    -------
+    list of str
+        The record first, then the nearest ones with their similarity.
+    """
+    rows, places = [position, *nearest["position"]], ["", *(f"similarity {x:.3f}" for x in nearest["similarity"])]
+    return [
+        f"{describe_record(records.iloc[row], labels.iloc[row])}\n{place}".strip()
+        for row, place in zip(rows, places, strict=True)
+    ]
+
+
 def describe_record(record: pd.Series, labels: pd.Series) -> str:
     """Describe a record in one line.
 
@@ -109,12 +133,13 @@ def describe_record(record: pd.Series, labels: pd.Series) -> str:
     Returns
     -------
     str
-        Such as ``record 12, female, 63 years: MI, STTC``.
+        Such as ``record 12, female, 63 years: MI, STTC``; ``MI?`` where MI is unknown.
     """
     parts = [f"record {record['record_id']}"]
     if pd.notna(record.get("sex")):
         parts.append(str(record["sex"]))
     if pd.notna(record.get("age")):
         parts.append(f"{record['age']:g} years")
-    classes = ", ".join(str(name) for name in labels.index[labels.to_numpy(dtype=bool)]) or "no class"
+    names = [f"{name}{'?' * bool(pd.isna(carries))}" for name, carries in labels.items() if pd.isna(carries) or carries]
+    classes = ", ".join(names) or "no class"
     return f"{', '.join(parts)}: {classes}"

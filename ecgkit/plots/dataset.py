@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, new_figure
+from ecgkit.stats.validation import known_true
 
 ANNOTATED_CLASSES = 12
 """The largest number of classes with percentages and counts in the cells; up to twice as many have percentages."""
@@ -64,7 +65,7 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
     Figure
         Percentages, and the number of records with both; the row of a class without records is blank.
     """
-    truth, known = labels.eq(other=True).fillna(value=False).to_numpy(dtype=np.int64), labels.notna().to_numpy()
+    truth, known = known_true(labels).astype(np.int64), labels.notna().to_numpy()
     both, own = truth.T @ truth, truth.T @ known
     share = np.divide(both, own, out=np.full(both.shape, np.nan), where=own > 0)
     number = len(both)

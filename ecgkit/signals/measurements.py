@@ -8,12 +8,15 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import binary_closing, gaussian_filter1d
+from scipy.signal import find_peaks
 
 from ecgkit.signals.ecg import ECG, LEADS
-from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals
+from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals, usual_beats
 
 GLOBAL_MEASUREMENTS = {
-    "heart_rate": ("beats/min", "60 divided by the median RR interval"),
+    "heart_rate": ("beats/min", "mean ventricular rate: 60 divided by the mean RR interval"),
     "rr_std": ("s", "standard deviation of the RR intervals"),
     "n_beats": ("beats", "R peaks in the record"),
     "qrs_duration": ("ms", "from the first to the last fast change in any lead around the R peak"),
@@ -25,6 +28,10 @@ GLOBAL_MEASUREMENTS = {
     "qtc": ("ms", "QT divided by the square root of the RR interval in seconds (Bazett)"),
     "sokolow_lyon": ("mV", "S in V1 plus the larger R of V5 and V6"),
     "p_II": ("mV", "highest or lowest point of the P wave in II"),
+    "p_duration": ("ms", "onset to end of the P wave in all leads together"),
+    "pr": ("ms", "onset of P to onset of QRS"),
+    "qtc_fridericia": ("ms", "QT divided by the cube root of the RR interval in seconds (Fridericia)"),
+    "cornell": ("mV", "R in aVL plus S in V3"),
 }
 LEAD_MEASUREMENTS = {
     "q": ("mV", "depth below the baseline before the first R wave in {}; 0 without a Q wave"),
@@ -35,11 +42,20 @@ LEAD_MEASUREMENTS = {
 }
 
 BEFORE, AFTER = 0.30, 0.60  # s around the R peak in which waves are looked for
+P_BEFORE, P_AFTER = 0.48, 0.05  # s around the R peak in which the P wave is looked for
+LONGEST_PR = 0.4  # s
+P_SMOOTHING = 0.012  # s, standard deviation, of the slope of P waves
+P_PAUSE = 20  # steps without a change that are still inside a P wave
+P_SHARE = 0.25  # of the largest slope of the P wave: a slower signal is outside it
+MIN_P = 0.02  # mV, root mean square over the leads: a lower P wave has no measurable ends
+P_AGREEMENT = 0.85  # correlation of the P waves of even and odd beats, below which there is no P wave
 STEP = 0.002  # s: grid on which beats are compared and measured, whatever the sampling rate
 SMOOTHING = 0.005  # s, standard deviation, of the slope
 ONSET_SHARE, OFFSET_SHARE = 0.03, 0.05  # of the largest slope: a slower signal is outside the QRS complex
+FAST_SHARE = 0.2  # of the largest slope: what is faster belongs to the QRS complex, not to the ST segment
 WIDENING = 2  # steps by which the smoothing widens the QRS complex at each end
 NO_R = 0.03  # mV: a lower peak is not an R wave
+LAST_T = 0.25  # of the largest wave after QRS: a lower one is not T
 MIN_T = 0.04  # mV, root mean square over the leads: a lower T wave has no measurable end
 
 GRID = np.arange(-round(BEFORE / STEP), round((AFTER - 0.02) / STEP)) * STEP
@@ -100,6 +116,8 @@ def measure_ecg(ecg: ECG) -> dict[str, float]:
     if beat is None or waves is None:
         return result
     of_lead = _lead_measurements(beat, waves)
+    p_onset, p_end = _p_bounds(ecg, peaks, float(GRID[waves.onset]), waves.t_end - rr)
+    result |= {"p_duration": 1000 * (p_end - p_onset), "pr": 1000 * (float(GRID[waves.onset]) - p_onset)}
     return result | of_lead | _record_measurements(beat, waves, rr, of_lead)
 
 
@@ -143,8 +161,7 @@ def _delineate(beat: NDArray[np.float32], rr: float) -> _Waves | None:
     # The next beat's P wave, or its QRS complex, must not be taken for the end of this T wave.
     end = np.nanmin([GRID[-1], rr - 0.2])
     t = _window(GRID[offset] + 0.06, end)
-    size = np.sqrt(np.mean(shown**2, axis=0))
-    t_end = _end_of_t(size, t, _window(GRID[offset] + 0.06, np.nanmin([GRID[-1], rr - 0.1])))
+    t_end = _end_of_t(shown, t, _window(GRID[offset] + 0.06, np.nanmin([GRID[-1], rr - 0.1])))
     last_t = (t_end if np.isfinite(t_end) else 0.4 * np.sqrt(rr)) - rr
     p = _window(np.nanmax([GRID[onset] - 0.22, last_t, GRID[0]]), GRID[onset] - 0.02)
     return _Waves(onset, offset, p, t, t_end)
@@ -169,7 +186,15 @@ def _qrs_bounds(speed: Floats) -> tuple[int, int] | None:
     onsets, offsets = before[before + hold <= centre - 5] + hold, after[after >= centre + 5]
     if not len(onsets) or not len(offsets):
         return None
-    return int(onsets[-1]) + WIDENING, int(offsets[0]) - WIDENING
+    return int(onsets[-1]) + WIDENING, min(int(offsets[0]) - WIDENING, _extrapolated_end(speed, centre, highest))
+
+
+def _extrapolated_end(speed: Floats, centre: int, highest: float) -> int:
+    """Extend the last steep fall of the speed to zero: where ST rises from the J point on, it never gets slow."""
+    last = centre + int(np.flatnonzero(speed[centre : centre + round(0.2 / STEP)] >= FAST_SHARE * highest)[-1])
+    fall = -np.gradient(speed)[max(centre, last - 5) : last + 6]
+    steepest = float(fall.max())
+    return last + WIDENING + round(float(speed[last]) / steepest) if steepest > 0 else len(speed)
 
 
 def _runs(low: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
@@ -178,22 +203,79 @@ def _runs(low: NDArray[np.bool_], length: int) -> NDArray[np.int64]:
     return np.flatnonzero(total[length:] - total[:-length] == length)
 
 
-def _end_of_t(size: Floats, t: slice, until: slice) -> float:
-    """Intersect the tangent to the steepest fall of T, in all leads together, with the level after T."""
+def _end_of_t(shown: Floats, t: slice, until: slice) -> float:
+    """Intersect the tangent to the steepest fall of T with the level after it.
+
+    The leads are added up with the weights of the first principal component of the T window, which loses less in noise
+    than their root mean square. Of several waves the last one counts that is not much lower than the largest.
+    """
     if t.start == t.stop:
         return float("nan")
-    peak = t.start + int(np.argmax(size[t]))
-    if size[peak] < MIN_T or not t.start < peak < t.stop - 1:
+    weights = np.linalg.svd(shown[:, t], full_matrices=False)[0][:, 0]
+    course = weights @ shown
+    size = np.abs(course)
+    peak = int(np.argmax(size[t])) + t.start
+    if size[peak] < MIN_T * np.sqrt(len(shown)):
         return float("nan")
-    fall = np.gradient(size[peak : min(until.stop, peak + round(0.2 / STEP))])
+    lower = find_peaks(size[t], height=LAST_T * size[peak], prominence=LAST_T * size[peak])[0] + t.start
+    peak = int(max(lower, default=peak))
+    if not t.start < peak < t.stop - 1:
+        return float("nan")
+    fall = np.gradient(np.sign(course[peak]) * course[peak : min(until.stop, peak + round(0.2 / STEP))])
     if len(fall) < round(0.04 / STEP):
         return float("nan")
+    fall = np.convolve(fall, np.ones(7) / 7, mode="same")
     steepest = int(np.argmin(fall))
-    level = float(size[peak + steepest : until.stop].min())
+    after = np.sign(course[peak]) * course[peak + steepest : until.stop]
+    level = float(np.sort(after)[: max(1, len(after) // 4)].mean())
     if fall[steepest] >= 0:
         return float("nan")
-    end = peak + steepest + (size[peak + steepest] - level) / -fall[steepest]
+    end = peak + steepest + (after[0] - level) / -fall[steepest]
     return float(GRID[0] + end * STEP) if end <= until.stop else float("nan")
+
+
+def _p_bounds(ecg: ECG, peaks: NDArray[np.int64], qrs_onset: float, last_t: float) -> tuple[float, float]:
+    """Return onset and end of the P wave in s after the R peak; NaN without a P wave that the beats agree on."""
+    missing = float("nan"), float("nan")
+    cut = beats(ecg.signal, peaks, sampling_rate=ecg.sampling_rate, before=P_BEFORE, after=P_AFTER)
+    cut = np.nan_to_num(cut[usual_beats(cut)]) if len(cut) else cut
+    if len(cut) < 2:
+        return missing
+    times = (np.arange(cut.shape[2]) - round(P_BEFORE * ecg.sampling_rate)) / ecg.sampling_rate
+    first = np.nanmax([-P_BEFORE, qrs_onset - LONGEST_PR, last_t + 0.02])
+    inside = (times >= first) & (times <= qrs_onset)
+    if inside.sum() < 0.08 * ecg.sampling_rate:
+        return missing
+    smooth = gaussian_filter1d(cut, P_SMOOTHING * ecg.sampling_rate, axis=2)
+    halves = [_level(half.mean(axis=0)[:, inside]) for half in (smooth[::2], smooth[1::2])]
+    if np.corrcoef(halves[0].ravel(), halves[1].ravel())[0, 1] < P_AGREEMENT:
+        return missing
+    wave = cut.mean(axis=0)
+    grid = np.arange(np.ceil(first / STEP), np.floor(qrs_onset / STEP)) * STEP
+    fine = CubicSpline(times, wave, axis=1)(grid)
+    speed = np.sqrt(np.sum(gaussian_filter1d(fine, P_SMOOTHING / STEP, order=1, axis=1) ** 2, axis=0))
+    size = np.sqrt(np.mean(_level(fine) ** 2, axis=0))
+    return _p_ends(speed, size, grid)
+
+
+def _level(waves: Floats) -> Floats:
+    """Subtract in each lead the line through the ends of the window."""
+    n = max(1, waves.shape[1] // 10)
+    ends = waves[:, :n].mean(axis=1, keepdims=True), waves[:, -n:].mean(axis=1, keepdims=True)
+    return waves - ends[0] - (ends[1] - ends[0]) * np.linspace(0, 1, waves.shape[1])
+
+
+def _p_ends(speed: Floats, size: Floats, grid: Floats) -> tuple[float, float]:
+    """Return the ends of the strongest stretch in which the leads change fast; NaN if the wave in it is too low."""
+    fast = speed >= P_SHARE * float(speed.max())
+    # Between its two halves the P wave stands still for a moment.
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], binary_closing(fast, np.ones(P_PAUSE)), [0]))))
+    stretches = list(zip(edges[::2], edges[1::2], strict=True))
+    first, last = max(stretches, key=lambda ends: float(np.sum(speed[slice(*ends)] ** 2)))
+    # A wave that is cut off by the window is not the P wave but what comes before it.
+    if first == 0 or size[first:last].max() < MIN_P:
+        return float("nan"), float("nan")
+    return float(grid[first]), float(grid[last - 1])
 
 
 def _lead_measurements(beat: NDArray[np.float32], waves: _Waves) -> dict[str, float]:
@@ -221,6 +303,8 @@ def _record_measurements(
         "qrs_axis": float(np.rad2deg(np.arctan2(2 * net_avf, np.sqrt(3) * net_i))),
         "qt": qt,
         "qtc": qt / np.sqrt(rr),
+        "qtc_fridericia": qt / np.cbrt(rr),
+        "cornell": of_lead["r_aVL"] + of_lead["s_V3"],
         "sokolow_lyon": of_lead["s_V1"] + float(np.maximum(of_lead["r_V5"], of_lead["r_V6"])),
         "p_II": _farthest(beat[LEADS.index("II"), waves.p]),
     }

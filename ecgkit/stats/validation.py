@@ -120,6 +120,11 @@ def as_outcomes(column: pd.Series) -> pd.Series:
     return column.astype("boolean" if column.isna().any() else bool)
 
 
+def known_true(labels: pd.DataFrame) -> Bools:
+    """Return which labels are known to be true, shape (records, classes); missing ones are unknown."""
+    return labels.eq(other=True).fillna(value=False).to_numpy(dtype=bool)
+
+
 def is_quantity(predictions: pd.DataFrame, classes: Sequence[str]) -> bool:
     """Return True if a table of predictions is of a quantity, with ``predicted_NAME`` instead of probabilities."""
     return f"predicted_{classes[0]}" in predictions

@@ -6,12 +6,14 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
 from ecgkit import paths
-from ecgkit.datasets import check_contents, default_label_set, read_manifest
-from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.io import file_sha256, read_toml
+from ecgkit.datasets import check_contents, default_label_set, open_dataset, read_manifest
+from ecgkit.errors import EcgkitError, check_choice, check_types, shown
+from ecgkit.io import checked, file_sha256, read_toml
+from ecgkit.models.names import check_name, is_user_file, locate
+from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ NOT_NEGATIVE = (
     "baseline",
 )
 SHARES = ("warm_up", "lead_dropout")
+LONGEST_NAME = 255
+"""Bytes of the name of a folder."""
 INPUTS = ("dataset_fingerprint", "model_sha256")
 """Keys of ``config.json`` next to the fields: fingerprints of dataset and model file."""
 FOR_QUANTITIES = {"loss": "mse", "mixup": 0.0}
@@ -187,11 +191,18 @@ class TrainingConfig:
         for name in ("dataset", "model"):
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
-        manifest = read_manifest(root / paths.PROCESSED / settings["dataset"])
+        check_name(settings["model"])
+        name = settings["dataset"]
+        if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
+            raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
+        manifest = read_manifest(root / paths.PROCESSED / name)
         first = default_label_set(manifest) if manifest["labels"] else ""
         config = configure(source=manifest["source"]["name"], first_label_set=first, **settings)
         if config.label_set:
             check_choice("label set", config.label_set, manifest["labels"])
+            folder, folds = root / paths.PROCESSED / config.dataset, (*TRAIN_FOLDS, VALIDATION_FOLD)
+            labelled = open_dataset(folder, label_set=config.label_set, min_records=config.min_records, folds=folds)
+            labelled.check_outcomes()
         if config.crop_seconds > (seconds := manifest["n_samples"] / manifest["sampling_rate"]):
             raise EcgkitError(
                 f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record"
@@ -200,8 +211,6 @@ class TrainingConfig:
 
     def inputs(self, root: Path) -> dict[str, str]:
         """Return the fingerprints of the dataset and of a user's own model file."""
-        from ecgkit.models import is_user_file, locate
-
         read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 
@@ -227,7 +236,9 @@ class TrainingConfig:
         if self.target:
             check_choice("target", self.target, TARGETS)
         if bool(self.target) == bool(self.label_set):
-            raise EcgkitError(f"label_set is {self.label_set!r} and target is {self.target!r}: give one of the two")
+            raise EcgkitError(
+                f"label_set is {shown(self.label_set)} and target is {shown(self.target)}: give one of the two"
+            )
         if (self.loss == "mse") != (self.target in QUANTITIES):
             raise EcgkitError(
                 f"loss is {self.loss!r} for {self.target or self.label_set}: mse is for {', '.join(QUANTITIES)}"
@@ -267,13 +278,16 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     for name in ("model_options", "loss_options"):
         _table(path, name, values.get(name, {}))
     _check_fields(values, f"the recipe {path} has the unknown key")
+    hints = get_type_hints(TrainingConfig)
+    for name, value in values.items():
+        checked(value, hints[name], f"{path}: {name}", way_out="correct the recipe")
     return values
 
 
 def _table(path: Path, name: str, value: object) -> dict[str, Any]:
     """Return a value of a recipe that must be a table."""
     if not isinstance(value, dict):
-        raise EcgkitError(f"the recipe {path} has {name} = {value!r}: write a table, [{name}]")
+        raise EcgkitError(f"the recipe {path} has {name} = {shown(value)}: write a table, [{name}]")
     return value
 
 
@@ -281,7 +295,7 @@ def _check_fields(values: dict[str, Any], problem: str) -> None:
     """Refuse a name that is no field of `TrainingConfig`."""
     known = {item.name for item in dataclasses.fields(TrainingConfig)}
     if unknown := sorted(values.keys() - known):
-        raise EcgkitError(f"{problem} {unknown[0]!r}: choose from {', '.join(sorted(known))}")
+        raise EcgkitError(f"{problem} {shown(unknown[0])}: choose from {', '.join(sorted(known))}")
 
 
 def configure(
@@ -337,7 +351,19 @@ def configure(
         values["precision"] = "bfloat16" if has_bfloat16(values["device"]) else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
-    return TrainingConfig(**(values | {"dataset": dataset, "model": model, "recipe": ""}))
+    try:
+        return TrainingConfig(**(values | {"dataset": dataset, "model": model, "recipe": ""}))
+    except EcgkitError as error:
+        if not recipe:
+            raise
+        raise EcgkitError(f"with the recipe {recipe}: {error}") from error
+
+
+class _Recorded(TypedDict):
+    """What has to be text in ``config.json`` before the model is looked up."""
+
+    model: str
+    dataset: str
 
 
 def recorded_config(session: Session) -> TrainingConfig:
@@ -360,18 +386,18 @@ def recorded_config(session: Session) -> TrainingConfig:
     """
     from ecgkit import models
 
+    path = session.path / "config.json"
     recorded = {name: value for name, value in session.config.items() if name not in INPUTS}
     try:
+        checked(recorded, _Recorded, str(path), way_out="train again")
         if models.is_user_file(recorded["model"]):
             recorded["model"] = models.absolute_spec(Path(recorded["model"]).name, session.path / "weights")
         config = TrainingConfig(**recorded)
         # An option that was added later would take a default that the session was not trained with.
         if lacking := sorted(model_options(config.model, {}).keys() - config.model_options.keys()):
             raise TypeError(f"no {lacking[0]!r} of {config.model}")
-    except (KeyError, TypeError) as error:
-        raise EcgkitError(
-            f"{session.path / 'config.json'} is of another version of ecgkit ({error}): install that, or train again"
-        ) from error
+    except TypeError as error:
+        raise EcgkitError(f"{path} is of another version of ecgkit ({error}): install that, or train again") from error
     return config
 
 

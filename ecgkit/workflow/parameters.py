@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ecgkit.errors import EcgkitError, fits
+from ecgkit.errors import EcgkitError, fits, shown
 
 
 @dataclass(frozen=True)
@@ -129,4 +129,4 @@ def convert(parameter: Parameter, value: Any) -> Any:
     elif fits(value, parameter.hint):
         return value
     kind, wanted = type(value).__name__, parameter.kind.__name__
-    raise EcgkitError(f"{parameter.name} is {value!r}, a {kind}: give a value of type {wanted}")
+    raise EcgkitError(f"{parameter.name} is {shown(value)}, a {kind}: give a value of type {wanted}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, shown
 from ecgkit.io import read_toml
 from ecgkit.training.config import TrainingConfig, model_options
 
@@ -102,8 +102,10 @@ def distribution_of(name: str, entry: Any, kind: type) -> BaseDistribution:
                 raise ValueError("its values are whole numbers")
             return IntDistribution(**entry) if whole else FloatDistribution(**entry)
     except (TypeError, ValueError) as error:
-        raise EcgkitError(f"{name} is {entry!r}: {error}") from error
-    raise EcgkitError(f"{name} is {entry!r}: give a list of choices, or for a number low and high, and log or step")
+        raise EcgkitError(f"{name} is {shown(entry)}: {error}") from error
+    raise EcgkitError(
+        f"{name} is {shown(entry)}: give a list of choices, or for a number low and high, and log or step"
+    )
 
 
 def encode(value: Any) -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError, one_line, require
+from ecgkit.errors import EcgkitError, one_line, require, shown
 from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
@@ -468,7 +468,7 @@ def read_sweep(file: str | Path) -> Sweep:
     grid = flatten_tables(grid)
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise EcgkitError(f"{path.name}: {name} in [grid] is {values!r}: give a list with at least one value")
+            raise EcgkitError(f"{path.name}: {name} in [grid] is {shown(values)}: give a list with at least one value")
     if not grid and not extra:
         raise EcgkitError(f"{path.name} varies nothing: add [grid] with lists, or [[run]] entries")
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())] if grid else []

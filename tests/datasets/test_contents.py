@@ -183,7 +183,7 @@ def test_signals_are_read_when_they_changed_or_on_request(tmp_path: Path, monkey
     os.utime(folder / "signals.npy")
     assert opened()
     assert not opened()
-    monkeypatch.setattr(contents, "_verified", set())
+    monkeypatch.setattr(contents, "VERIFIED", set())
     monkeypatch.setenv("ECGKIT_VERIFY", "1")
     assert opened()
     assert not opened()  # once per process

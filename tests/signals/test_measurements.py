@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.measurements import NAMES, measure_ecg, measurement_columns
+from ecgkit.sources.demo import Demo
 
 Array = NDArray[np.float64]
 
@@ -75,6 +76,37 @@ def test_rate_and_qt_are_read(rate: int) -> None:
     steepest, slope = 0.32, np.pi / 0.16
     assert found["qt"] == pytest.approx(1000 * (steepest + 0.5 / slope + 0.045), abs=12)
     assert found["qtc"] == pytest.approx(found["qt"] / np.sqrt(60 / rate), rel=0.01)
+
+
+def test_p_wave_and_pr_interval_are_read() -> None:
+    found = measure_ecg(planted(500))
+    # The raised cosine leaves the baseline slowly: its ends are seen some milliseconds late and early.
+    assert found["pr"] == pytest.approx(200 - 45, abs=15)
+    assert found["p_duration"] == pytest.approx(100, abs=25)
+
+
+def test_voltages_and_the_other_correction_of_qt() -> None:
+    found = measure_ecg(planted(500, axis=-30, peaks=np.arange(0.45, 9.5, 60 / 90)))
+    assert found["cornell"] == pytest.approx(found["r_aVL"] + found["s_V3"])
+    assert found["qtc_fridericia"] == pytest.approx(found["qt"] / np.cbrt(60 / 90), rel=0.01)
+
+
+@pytest.mark.parametrize("sampling_rate", [100, 500])
+def test_intervals_of_the_demo_are_within_20_ms_of_the_planted_ones(sampling_rate: int) -> None:
+    demo = Demo(n_records=100, sampling_rate=sampling_rate, seed=1)
+    close: dict[str, list[bool]] = {"pr": [], "qrs_duration": [], "qt": []}
+    for record_id in demo.records["record_id"]:
+        waves = demo.wave_boundaries(record_id)
+        if waves.empty or waves["p_onset"].isna().any():
+            continue
+        found = measure_ecg(demo.read(record_id))
+        onset = waves["qrs_onset"]
+        qrs, qt = waves["qrs_end"] - onset, waves["t_end"] - onset
+        for name, values in {"pr": onset - waves["p_onset"], "qrs_duration": qrs, "qt": qt}.items():
+            if np.isfinite(found[name]):
+                close[name] += (np.abs(found[name] - 1000 * values) <= 20).tolist()
+    assert all(len(beats) > 300 for beats in close.values())
+    assert min(np.mean(beats) for beats in close.values()) >= 0.95
 
 
 def test_irregular_beats_have_a_spread_of_intervals() -> None:

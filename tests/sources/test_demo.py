@@ -439,3 +439,22 @@ def test_unknown_record_is_named(demo: Demo) -> None:
     for record_id in ("0", "601", "09"):
         with pytest.raises(EcgkitError, match=f"no record '{record_id}'"):
             demo.read(record_id)
+
+
+def test_the_boundaries_of_the_waves_are_those_of_the_beats_without_noise() -> None:
+    demo = Demo(n_records=40, sampling_rate=500, seed=1)
+    for record_id in ("1", "2", "3"):
+        waves, signal = demo.wave_boundaries(record_id), demo.make(record_id, noise_free=True)
+        size = np.sqrt(np.mean((signal - np.median(signal, axis=1, keepdims=True)) ** 2, axis=0))
+        assert len(waves) >= 5
+        times = np.arange(signal.shape[1]) / 500
+        qrs = np.zeros(len(times), bool)
+        for beat in waves.itertuples():
+            assert beat.p_onset < beat.p_end < beat.qrs_onset < beat.qrs_end < beat.t_end
+            inside = (times >= beat.qrs_onset) & (times <= beat.qrs_end)
+            around = (times >= beat.p_onset) & (times <= beat.t_end)
+            assert size[inside].max() == size[around].max()
+            qrs |= inside
+            # From the end of T to the onset of the next P wave nothing happens.
+            assert size[(times > beat.t_end + 0.03) & (times < beat.t_end + 0.05)].max() < 0.15 * size[inside].max()
+        assert qrs.mean() < 0.25

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters
 from ecgkit.feature_space.standardize import check_embeddings, fold_rows
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.validation import known_true
 
 ALL_RECORDS = "all"
 """The last row of a table, for all clusters together."""
@@ -49,7 +50,7 @@ def cluster_composition(
         If no record is in the folds.
     """
     members = cluster_members(clusters, records, folds=folds)
-    truth = labels.astype(np.int64)
+    truth = pd.DataFrame(known_true(labels), labels.index, labels.columns)
     counts = {name: {"records": len(rows), **truth.iloc[rows].sum()} for name, rows in members.items()}
     table = pd.DataFrame.from_dict(counts, orient="index", dtype=np.int64)
     table.loc[ALL_RECORDS] = table.sum()

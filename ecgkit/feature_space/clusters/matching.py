@@ -13,6 +13,7 @@ from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.standardize import training_rows
 from ecgkit.stats import Bools, Floats
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
+from ecgkit.stats.validation import known_true
 
 SCORES = ("exact_match", "jaccard", "hamming_loss")
 """Shares of the records, or means over them; of the last a smaller value is better."""
@@ -66,8 +67,8 @@ def match_clusters(
     """
     if set(folds) & set(TRAIN_FOLDS):
         raise EcgkitError(f"folds {folds} include training folds: give 9 or 10")
-    truth = labels.to_numpy(dtype=bool)
-    training = np.flatnonzero(training_rows(records))
+    truth, complete = known_true(labels), labels.notna().all(axis=1).to_numpy()
+    training = np.flatnonzero(training_rows(records) & complete)
     combinations, counts = _count(truth[training], clusters.assigned[training], clusters.k)
     constant = combinations[counts.sum(axis=0).argmax()]
     predicted = np.repeat(constant[None], clusters.k + 1, axis=0)  # the last row is noise
@@ -81,6 +82,7 @@ def match_clusters(
     own = chosen < len(combinations)
     predicted[used[cluster[own]]] = combinations[chosen[own]]
     rows = first_of_patients(records, folds)
+    rows = rows[complete[rows]]
     there, found = _count(truth[rows], clusters.assigned[rows], clusters.k)
     permuted = permuted_tables(found, n_permutations, np.random.default_rng(clusters.seed))
     scores = pd.DataFrame.from_dict(

@@ -24,6 +24,7 @@ from ecgkit.plots.maps import NAMED_CATEGORIES, OUTCOME_COLORS, PROBABILITY, UNI
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, SEX_COLORS
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import resample
+from ecgkit.stats.validation import known_true
 
 MAX_BYTES = 20 * 10**6
 """Limit of the file's size, so that browsers open it at once and it can be mailed."""
@@ -99,7 +100,7 @@ def write_interactive_map(
         "ids": shown["record_id"].astype(str).tolist(),
         "maps": [_map(projection, (notes or {}).get(projection.name, "")) for projection in projections],
         "classes": list(map(str, labels)),
-        "labels": _base64(labels.iloc[positions].to_numpy(dtype=bool), "u1"),
+        "labels": _base64(known_true(labels.iloc[positions]), "u1"),
         **_predictions(labels, probabilities, thresholds, positions),
         "columns": [_column(shown[name]) for name in columns if name in shown],
         "over89": shown["age_over_89"].fillna(value=False).astype(bool).tolist() if "age_over_89" in shown else None,

@@ -380,3 +380,31 @@ def extrasystole(heart: Heart) -> Heart:
         "late": Wave("QRS", 85, 18, 20, 1.1 * strength, direction(60, -45), FREE_WALL),
         "T": Wave("T", 300, 60, 45, 0.4 * strength, -direction(65, -30), FREE_WALL),
     }
+
+
+def segment_ends(heart: Heart) -> dict[str, tuple[float, float]]:
+    """Return onset and end of P and of QRS, and peak and end of T, in ms after the onset of QRS.
+
+    P and QRS reach 2.5 standard deviations beyond the peaks of their first and last wave; waves below 5 % of the
+    largest do not count. T ends where the tangent to the steepest fall of the dipole meets zero.
+    """
+
+    def waves(segment: str) -> list[Wave]:
+        members = [wave for wave in heart.values() if wave.segment == segment]
+        largest = max(wave.amplitude for wave in members)
+        return [wave for wave in members if wave.amplitude >= 0.05 * largest]
+
+    def ends(segment: str) -> tuple[float, float]:
+        members = waves(segment)
+        return min(w.peak - 2.5 * w.rise for w in members), max(w.peak + 2.5 * w.fall for w in members)
+
+    times = np.arange(heart["T"].peak - 100, heart["T"].peak + 200)
+    dipole = np.zeros((3, len(times)))
+    for wave in waves("T"):
+        distance = times - wave.peak
+        shape = np.exp(-0.5 * (distance / np.where(distance < 0, wave.rise, wave.fall)) ** 2)
+        dipole += wave.amplitude * wave.towards[:, None] * shape
+    size = np.linalg.norm(dipole, axis=0)
+    slope = np.gradient(size)
+    peak, steepest = int(np.argmax(size)), int(np.argmin(slope))
+    return {"P": ends("P"), "QRS": ends("QRS"), "T": (times[peak], times[steepest] - size[steepest] / slope[steepest])}

@@ -6,14 +6,15 @@ import json
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Source
 from ecgkit.sources.demo.anatomy import ELECTRODES, LEAD_WEIGHTS, Body, FloatArray
-from ecgkit.sources.demo.beats import Rhythm, heart_potentials
-from ecgkit.sources.demo.dipole import Heart, Physiology, diseased_heart, healthy_heart, individual_heart
+from ecgkit.sources.demo.beats import Rhythm, draw_beats, heart_potentials
+from ecgkit.sources.demo.dipole import Heart, Physiology, diseased_heart, healthy_heart, individual_heart, segment_ends
 from ecgkit.sources.demo.noise import record
 from ecgkit.sources.demo.population import COLUMNS, draw_plans, make_records
 from ecgkit.sources.demo.statements import LABEL_SETS, STATEMENTS
@@ -22,6 +23,7 @@ from ecgkit.sources.scp import label_tables
 SECONDS = 10
 MARGIN = 1  # seconds generated on each side and removed, so that no filter's edge is seen
 GENERATED_AT = 500
+GENERATED_SECONDS = SECONDS + 2 * MARGIN
 SAMPLING_RATES = (100, 500)
 MIN_RECORDS = 20
 
@@ -145,26 +147,56 @@ class Demo(Source):
         """
         from scipy.signal import resample_poly
 
-        if record_id not in self._plans:
-            raise EcgkitError(f"no record {record_id!r} in the demo: record_id is text, from '1' to '{self.n_records}'")
-        plan = self._plans[record_id]
-        rng = np.random.default_rng([self.seed, 1, int(record_id)])
-        body = self._body(plan, rng)
-        rhythm = Rhythm(
-            rate=plan["rate"],
-            sinus_arrhythmia=plan["sinus_arrhythmia"],
-            respiration=plan["respiration"],
-            fibrillation=plan["rhythm"] == "AFIB",
-            extrasystoles=plan["extrasystoles"],
-        )
-        length = SECONDS + 2 * MARGIN
-        heart = self._heart(plan)
-        electrodes = heart_potentials(heart, body, rhythm, seconds=length, sampling_rate=GENERATED_AT, rng=rng)
+        plan, rng = self._plan(record_id)
+        body, heart, rhythm = self._body(plan, rng), self._heart(plan), _rhythm(plan)
+        extent = {"seconds": GENERATED_SECONDS, "sampling_rate": GENERATED_AT}
+        electrodes = heart_potentials(heart, body, rhythm, **extent, rng=rng)
         if not noise_free:
             electrodes = record(electrodes, body, plan, sampling_rate=GENERATED_AT, rng=rng)
         electrodes = resample_poly(electrodes, self.sampling_rate, GENERATED_AT, axis=-1)
         margin = MARGIN * self.sampling_rate
         return LEAD_WEIGHTS @ electrodes[:, margin : margin + self.n_samples]
+
+    def wave_boundaries(self, record_id: str) -> pd.DataFrame:
+        """Return where the waves of each beat begin and end, which is known because they were planted.
+
+        Parameters
+        ----------
+        record_id : str
+            A value of ``records["record_id"]``.
+
+        Returns
+        -------
+        DataFrame
+            One row per beat that is not an extrasystole and lies wholly in the record; columns ``p_onset``, ``p_end``,
+            ``qrs_onset``, ``qrs_end`` and ``t_end`` in seconds after the start of the record. P and QRS reach 2.5
+            standard deviations beyond the peaks of their first and last wave; T ends where the tangent to the steepest
+            fall of the dipole meets zero. P is NaN in atrial fibrillation.
+
+        Raises
+        ------
+        EcgkitError
+            If there is no such record.
+        """
+        plan, rng = self._plan(record_id)
+        self._body(plan, rng)  # drawn first, so that the beats are those of `make`
+        found = draw_beats(_rhythm(plan), GENERATED_SECONDS, rng)
+        stretch = np.clip(found.intervals * plan["rate"] / 60, 0.6, 1.5) ** (1 / 3)
+        ends = segment_ends(self._heart(plan))
+        table = pd.DataFrame({"p_onset": ends["P"][0], "p_end": ends["P"][1]}, index=range(len(stretch)))
+        table["qrs_onset"], table["qrs_end"] = ends["QRS"]
+        table["t_end"] = ends["T"][1] + ends["T"][0] * (stretch - 1)
+        table = (table / 1000).add(found.onsets - MARGIN, axis=0)
+        if plan["rhythm"] == "AFIB":
+            table[["p_onset", "p_end"]] = np.nan
+        inside = (table[["p_onset", "qrs_onset"]].min(axis=1) >= 0) & (table["t_end"] <= SECONDS)
+        return table[inside & ~found.ectopic].reset_index(drop=True)
+
+    def _plan(self, record_id: str) -> tuple[dict[str, Any], np.random.Generator]:
+        """Return what was drawn for a record, and its source of random numbers."""
+        if record_id not in self._plans:
+            raise EcgkitError(f"no record {record_id!r} in the demo: record_id is text, from '1' to '{self.n_records}'")
+        return self._plans[record_id], np.random.default_rng([self.seed, 1, int(record_id)])
 
     def _body(self, plan: dict[str, Any], rng: np.random.Generator) -> Body:
         """Draw where the electrodes are: a part that the patient keeps, and one for each record."""
@@ -180,3 +212,14 @@ class Demo(Source):
         heart = individual_heart(healthy_heart(Physiology(**physiology)), rng)
         findings = {code: s for code, s in (plan["unreported"] | plan["findings"]).items() if code != "NORM"}
         return diseased_heart(heart, findings, plan["stage"])
+
+
+def _rhythm(plan: dict[str, Any]) -> Rhythm:
+    """Return the rhythm that was drawn for a record."""
+    return Rhythm(
+        rate=plan["rate"],
+        sinus_arrhythmia=plan["sinus_arrhythmia"],
+        respiration=plan["respiration"],
+        fibrillation=plan["rhythm"] == "AFIB",
+        extrasystoles=plan["extrasystoles"],
+    )
