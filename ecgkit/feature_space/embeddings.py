@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import file_sha256, read_array, read_table, write_atomically
+from ecgkit.io import file_sha256, locked, read_array, read_table, write_atomically
+from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
 from ecgkit.training import TrainedSession
@@ -95,7 +95,8 @@ def session_embeddings(
     folder = source.session.path / FOLDER / encoder
     facts = _facts(source, encoder)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # a second process waits, and then finds what the first has written
+    # A second process waits, and then finds what the first has written.
+    with locked(folder / ".lock", f"waiting for another process that embeds {source.session.name}", wait=say):
         stored = {name: _stored_folds(folder, name, facts) for name in names}
         # Folds that are stored are computed again with the others, so that one file has all of them.
         missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}
