@@ -152,7 +152,7 @@ def test_every_command_takes_a_root() -> None:
     commands = subcommands_of(make_parser(), "command")
     chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
     feature_space = {"embed", "probe-epochs", "similar"}
-    others = {"convert", "evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model", "explain"}
+    others = {"convert", "predict", "evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model", "explain"}
     assert set(commands) == chain | feature_space | others
     subcommands = subcommands_of(commands["sessions"], "subcommand")
     assert set(subcommands) == {"list", "show", "diff", "delete"}
