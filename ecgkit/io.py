@@ -132,21 +132,21 @@ def locked(
     """
     lock = FileLock(path, timeout=timeout)
     try:
-        _acquire(lock)
+        acquire(lock)
     except Timeout as error:
         left_over = isinstance(lock, SoftFileLock)
         message = f"{otherwise}; if no such process runs, remove {path}" if left_over else otherwise
         if wait is None:
             raise EcgkitError(message) from error
         wait(message)
-        _acquire(lock, timeout=-1)
+        acquire(lock, timeout=-1)
     try:
         yield
     finally:
         lock.release()  # the file stays: to remove it would let two others lock two files of one name
 
 
-def _acquire(lock: FileLock, timeout: float | None = None) -> None:
+def acquire(lock: FileLock, timeout: float | None = None) -> None:
     """Acquire a lock, without the warning where the file system has none and the existence of the file counts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="flock not supported")

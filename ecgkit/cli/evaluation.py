@@ -15,6 +15,7 @@ from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, echo_columns, echo_json, note
 from ecgkit.cli.options import add_fields, settings_of
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import is_table
 from ecgkit.workflow import STEPS, run_step
 
 if TYPE_CHECKING:
@@ -46,22 +47,28 @@ def fill_compare(parser: OneLineParser) -> None:
 
 def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
-    from ecgkit import evaluation
-    from ecgkit.evaluation.external import is_table
+    path = Path(arguments.subject).expanduser()
+    if is_table(path.name) or path.is_file():
+        if not path.is_file():
+            raise EcgkitError(f"no file {path}: pass a table of predictions, or the name of a session")
+        from ecgkit.evaluation import read_predictions
 
-    if Path(arguments.subject).is_file() or is_table(arguments.subject):
-        read = evaluation.read_predictions(arguments.subject)
+        read = read_predictions(path)
         for missing in read.notes:
             note(missing)
         results = read.metrics()
     else:
         session = sessions.open_finished(arguments.subject, paths.TRAINING, root)
-        results = evaluation.evaluate_test_fold(session, root)
+        from ecgkit.evaluation import evaluate_test_fold
+
+        results = evaluate_test_fold(session, root)
     if arguments.json:
         echo_json(results)
         return
+    from ecgkit.evaluation import interval_table
+
     for fold in (key for key in results if key.startswith("fold_")):
-        table = evaluation.interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
+        table = interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
         table = table.reset_index(names=fold.replace("_", " "))
         echo_columns([[str(name) for name in table], *table.astype(str).to_numpy().tolist()])
         echo("")
@@ -70,18 +77,16 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
 
 def compare(arguments: argparse.Namespace, root: Path) -> None:
     """Run the comparison's notebook and print its leaderboard and folder; or compare tables of predictions."""
-    from ecgkit.evaluation.external import is_table
-
     if any(map(is_table, arguments.sessions)):
         compare_tables(arguments, root)
         return
-    from ecgkit.evaluation.comparison_session import LEADERBOARD
-
     names = [sessions.open_finished(name, paths.TRAINING, root).name for name in arguments.sessions]
     settings = settings_of(arguments, STEPS["compare"]) | ({"ensembles": ""} if arguments.no_ensembles else {})
     del settings["sessions"]
     with contextlib.redirect_stdout(sys.stderr):
         step = run_step("compare", root, force=arguments.force, sessions=",".join(names), **settings)
+    from ecgkit.evaluation.comparison_session import LEADERBOARD
+
     board = sessions.Session(step.path).read_json(LEADERBOARD)
     if arguments.json:
         echo_json(board)
@@ -125,7 +130,7 @@ def known(table: pd.DataFrame) -> dict[str, Any]:
 
 def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
     """Compare files of predictions and sessions, each with each, and print the verdicts."""
-    from ecgkit.evaluation.external import compare_predictions, is_table, read_predictions
+    from ecgkit.evaluation.external import compare_predictions, read_predictions
     from ecgkit.stats.multiple_testing import holm
 
     names = arguments.sessions

@@ -14,7 +14,7 @@ from ecgkit.sessions import Session
 if TYPE_CHECKING:
     from ecgkit.training import TrainedSession
 
-MOST_SIMILAR = 50
+MOST_SIMILAR = 20
 """The largest number of ECGs in one picture."""
 
 SESSION = "a training session: session_3, 3, latest, or its folder"
@@ -99,19 +99,17 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit import plots
     from ecgkit.feature_space.embeddings import session_embeddings
     from ecgkit.feature_space.layers import EMBEDDING
-    from ecgkit.feature_space.similar import SimilarRecords, describe_record, find_record
+    from ecgkit.feature_space.similar import SimilarRecords, describe_nearest, find_record
 
     position = find_record(dataset.records, arguments.record)  # before the embedding, which may take minutes
     values = session_embeddings(source, progress=True)[EMBEDDING].vectors
     index = SimilarRecords(values, dataset.records)
     table = index.nearest(position, arguments.n, same_patient=arguments.same_patient)
     positions = [position, *table["position"]]
-    who = [describe_record(dataset.records.iloc[i], dataset.labels.iloc[i]) for i in positions]
-    near = ["", *(f"similarity {value:.3f}" for value in table["similarity"])]
-    titles = [f"{line}\n{how}".strip() for line, how in zip(who, near, strict=True)]
-    figure = plots.ecg_strips([dataset.signal(i) for i in positions], titles, sampling_rate=dataset.sampling_rate)
+    titles = describe_nearest(position, table, dataset.records, dataset.labels)
+    figure = plots.plot_ecgs([dataset.signal(i) for i in positions], titles, sampling_rate=dataset.sampling_rate)
     sessions.save_picture(figure, path)
-    echo_columns([[line, how] for line, how in zip(who, near, strict=True)])
+    echo_columns([title.partition("\n")[::2] for title in titles])
     echo(path)
 
 

@@ -46,6 +46,8 @@ def macro_metric(session: Session, fold: str) -> dict[str, Any]:
 def damage(session: Session) -> str:
     """Return what is wrong with the files of a session that a list reads; empty if they can be read."""
     try:
+        if session.is_done:
+            session.check_finished()
         checked(session.config, Recorded, str(session.path / "config.json"))
         for fold in ("fold_9", "fold_10"):
             macro_metric(session, fold)

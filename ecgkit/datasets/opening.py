@@ -17,7 +17,7 @@ from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
 from ecgkit.signals.prepare import Preparation
-from ecgkit.stats.folds import ALL_FOLDS, PARTS, TRAIN_FOLDS, patients_in_two_parts
+from ecgkit.stats.folds import ALL_FOLDS, PARTS, TRAIN_FOLDS, VALIDATION_FOLD, patients_in_two_parts
 
 Signals = np.memmap[Any, np.dtype[np.int16]]
 
@@ -132,6 +132,28 @@ class Dataset:
                 f"{len(shared)} patients of dataset {self.name} are in two splits, the first is patient {shared[0]}: "
                 "assign folds by patient"
             )
+
+    def check_outcomes(self) -> None:
+        """Check that each class has positives and negatives to train on, and to choose the best epoch by.
+
+        Raises
+        ------
+        EcgkitError
+            Naming the classes that lack one in folds 1-8 or in fold 9.
+        """
+        training = self.labels.iloc[self.folds(*TRAIN_FOLDS)]
+        for where, table in (("folds 1-8", training), ("fold 9", self.labels.iloc[self.folds(VALIDATION_FOLD)])):
+            n_positive = table.sum()
+            for what, counts in (("positive", n_positive), ("negative", table.count() - n_positive)):
+                names = [str(name) for name in counts.index[counts == 0]]
+                if not names:
+                    continue
+                shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+                least = int(training[names].sum().max()) + 1
+                way_out = f"leave out rare classes with --min-records {least}, or choose another label set"
+                if what == "negative" or least > training.sum().max():
+                    way_out = "no --min-records helps, choose another label set or dataset"
+                raise EcgkitError(f"{self.name} has no {what} record of {shown} in {where}: {way_out}")
 
     def __getstate__(self) -> dict[str, object]:
         # A memory map would be sent to another process as a copy of all signals.

@@ -216,8 +216,7 @@ def session_predictions(session: Session) -> pd.DataFrame:
     EcgkitError
         If the session is not finished, or its table is missing or damaged.
     """
-    if not session.is_done:
-        raise EcgkitError(f"{session.path} is not finished: finish it, or leave it out of the comparison")
+    session.check_finished()
     table = stored_predictions(session)
     return table[table["fold"].isin((VALIDATION_FOLD, TEST_FOLD))].reset_index(drop=True)
 

@@ -166,8 +166,7 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     if made := sessions.find_finished(paths.TRAINING, root, config):
         return made
     ensemble = fit_ensemble({session.name: session_predictions(session) for session in opened}, method, seed=seed)
-    session = sessions.create(paths.TRAINING, root)
-    lock = session.lock()
+    session, lock = sessions.create_locked(paths.TRAINING, root)
     try:
         session.write_text("notes.txt", sessions.notes(session, root, config))
         session.write_json("config.json", config)

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
+from ecgkit.evaluation.files import SUFFIXES, is_table
 from ecgkit.evaluation.report import evaluate
 from ecgkit.io import read_table, readable
 from ecgkit.stats.calibration import add_calibration
@@ -26,9 +27,6 @@ from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
 from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
-
-SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
-"""How the names of tables of predictions end."""
 
 IDENTIFIERS = ("record_id", "patient_id")
 FOLDS = (VALIDATION_FOLD, TEST_FOLD)
@@ -112,11 +110,6 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     table, calibration = _calibrated(table, classes, notes)
     thresholds = fit_thresholds(table, classes, calibration) if VALIDATION_FOLD in set(table["fold"]) else None
     return ExternalPredictions(table, classes, thresholds, notes, lacks)
-
-
-def is_table(name: str) -> bool:
-    """Return True if a name ends as that of a table of predictions."""
-    return name.lower().endswith(SUFFIXES)
 
 
 def _read(path: Path) -> pd.DataFrame:

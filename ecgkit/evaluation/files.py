@@ -9,6 +9,9 @@ import pandas as pd
 from ecgkit.io import check_columns, read_table
 from ecgkit.sessions import Session
 
+SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
+"""How the names of tables of predictions end."""
+
 EVALUATE_AGAIN = "evaluate the session again"
 
 
@@ -38,6 +41,11 @@ class Thresholds(TypedDict):
 
     thresholds: dict[str, float]
     policies: NotRequired[dict[str, dict[str, float]]]
+
+
+def is_table(name: str) -> bool:
+    """Return True if a name ends as that of a table of predictions."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def read_metrics(session: Session) -> dict[str, Any]:

@@ -39,8 +39,7 @@ def evaluate_test_fold(session: Session, root: Path) -> dict[str, Any]:
     EcgkitError
         If the session is not finished or has been evaluated on fold 10, or its dataset is missing or has changed.
     """
-    if not session.is_done:
-        raise EcgkitError(f'{session.path} is not finished: resume it by "ecgkit train --session {session.name}"')
+    session.check_finished()
     if f"fold_{TEST_FOLD}" in read_metrics(session):
         raise EcgkitError(f"{session.path} has been evaluated on fold {TEST_FOLD}: see report.html, or train again")
     opened = open_trained(session, root, test=True)

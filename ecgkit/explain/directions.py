@@ -142,7 +142,7 @@ def along_direction(
     DataFrame
         One row per record, from the low to the high end: ``row`` (in ``embeddings``), ``record_id``, ``patient_id`` and
         ``fold`` if the records have them, ``true`` (the target; NaN where unknown), ``position`` (in standard
-        deviations of folds 1-8) and ``group`` (0 at the low end).
+        deviations of folds 1-8) and ``group`` (from 1, at the low end).
 
     Raises
     ------
@@ -162,14 +162,14 @@ def along_direction(
     return table.assign(
         true=direction.target.values(records)[rows],
         position=positions,
-        group=np.arange(len(rows)) * n_groups // len(rows),
+        group=1 + np.arange(len(rows)) * n_groups // len(rows),
     )
 
 
 def group_members(along: pd.DataFrame, name: str = "fifth") -> dict[str, NDArray[np.int64]]:
     """Return the rows of the records of each group along a direction, by names such as ``"fifth 1"``."""
     groups = along["group"].to_numpy(np.int64)
-    return {f"{name} {group + 1}": along["row"].to_numpy()[groups == group] for group in np.unique(groups).tolist()}
+    return {f"{name} {group}": along["row"].to_numpy()[groups == group] for group in np.unique(groups).tolist()}
 
 
 def group_table(along: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

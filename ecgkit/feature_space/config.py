@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.datasets import check_contents, read_manifest
+from ecgkit.datasets import check_contents, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session
@@ -102,8 +102,7 @@ class FeatureSpaceConfig:
         values.setdefault("repeats", 3 if is_small else 8)
         if path := values.get("vectors"):
             values["vectors"] = str(Path(path).expanduser().absolute())
-            if not Path(values["vectors"]).is_file():
-                raise EcgkitError(f"cannot read the vectors {path}: there is no such file")
+            _check_vectors(values["vectors"], session, root)
         return cls(**values)
 
     def inputs(self, root: Path) -> dict[str, Any]:
@@ -114,6 +113,14 @@ class FeatureSpaceConfig:
         if self.vectors:
             found["vectors_sha256"] = file_sha256(Path(self.vectors))
         return found | {"read": other_results(session, self.seed)}
+
+
+def _check_vectors(path: str, session: Session, root: Path) -> None:
+    """Refuse vectors that cannot be analysed, before anything is computed."""
+    from ecgkit.feature_space.vectors import read_vectors  # scikit-learn takes a second to import
+
+    folder = root / paths.PROCESSED / session.config["dataset"]
+    read_vectors(path, open_dataset(folder, label_set=session.config["label_set"] or None).records)
 
 
 def check_dataset(session: Session, root: Path) -> None:

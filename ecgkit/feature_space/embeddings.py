@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
-from ecgkit.feature_space.standardize import check_embeddings
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import file_sha256, write_atomically
+from ecgkit.io import file_sha256, locked, read_array, read_table, write_atomically
+from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
-from ecgkit.stats.identifiers import as_identifiers
 from ecgkit.training import TrainedSession
 
 FOLDER = "cache/embeddings"
@@ -97,7 +95,8 @@ def session_embeddings(
     folder = source.session.path / FOLDER / encoder
     facts = _facts(source, encoder)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):  # a second process waits, and then finds what the first has written
+    # A second process waits, and then finds what the first has written.
+    with locked(folder / ".lock", f"waiting for another process that embeds {source.session.name}", wait=say):
         stored = {name: _stored_folds(folder, name, facts) for name in names}
         # Folds that are stored are computed again with the others, so that one file has all of them.
         missing = {name: folds | wanted for name, folds in stored.items() if not wanted <= folds}
@@ -210,88 +209,8 @@ def write_array(path: Path, values: NDArray[Any]) -> Path:
 def _read(folder: Path, layer: str, folds: set[int]) -> Embeddings:
     """Open a layer's files and take the rows of some folds."""
     path = folder / f"{layer}.npy"
-    values, records = np.load(path, mmap_mode="r"), pd.read_parquet(folder / f"{layer}.parquet")
+    values, records = read_array(path), read_table(folder / f"{layer}.parquet", {"fold": "integer"})
     rows = records["fold"].isin(folds).to_numpy()
     if rows.all():
         return Embeddings(values, records, path)
     return Embeddings(values[rows], records[rows].reset_index(drop=True), path)
-
-
-def read_vectors(path: str | Path, table: str | Path | None = None) -> Embeddings:
-    """Read vectors of another program.
-
-    Parameters
-    ----------
-    path : str or Path
-        A ``.npy`` file of numbers, ``(records, features)``.
-    table : str or Path, optional
-        A Parquet or CSV table with the column ``record_id``, one row per vector in their order; without it, the file of
-        the same name that ends in ``.parquet`` or ``.csv``.
-
-    Returns
-    -------
-    Embeddings
-
-    Raises
-    ------
-    EcgkitError
-        If a file is missing or not readable, the rows do not fit, a value is not finite, or a record is there twice.
-    """
-    array = Path(path).expanduser()
-    try:
-        values = np.load(array, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        why = "there is no such file" if isinstance(error, FileNotFoundError) else "it is no .npy file of numbers"
-        raise EcgkitError(f"cannot read the vectors {array}: {why}; give one that numpy.save wrote") from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise EcgkitError(f"{array} does not hold one array of numbers: give a .npy file, (records, features)")
-    records = _read_table(array, table)
-    check_embeddings(values, records)
-    if records["record_id"].duplicated().any():
-        twice = records.loc[records["record_id"].duplicated(), "record_id"].iloc[0]
-        raise EcgkitError(f"record {twice} has two vectors in {array}: give one vector per record")
-    return Embeddings(values.astype(np.float32), records, array)
-
-
-def _read_table(array: Path, table: str | Path | None) -> pd.DataFrame:
-    """Read the table of records that goes with vectors."""
-    options = [Path(table).expanduser()] if table else [array.with_suffix(".parquet"), array.with_suffix(".csv")]
-    found = next((path for path in options if path.is_file()), None)
-    if found is None:
-        names = " or ".join(str(path) for path in options)
-        raise EcgkitError(f"there is no {names}: give a table with record_id, one row per vector")
-    try:
-        records = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found, dtype={"record_id": str})
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"cannot read the table {found}: {error}; write it as Parquet or CSV") from error
-    if "record_id" not in records:
-        raise EcgkitError(f"{found} has no column record_id: name the records of the vectors there")
-    return records.assign(record_id=as_identifiers(records["record_id"]))
-
-
-def positions_of(embeddings: Embeddings, records: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the records that have a vector.
-
-    Parameters
-    ----------
-    embeddings : Embeddings
-        The vectors.
-    records : DataFrame
-        A dataset's records, with ``record_id``.
-
-    Returns
-    -------
-    of_records, of_vectors : ndarray of int64
-        Positions in ``records``, ascending, and the rows of the same records' vectors.
-
-    Raises
-    ------
-    EcgkitError
-        If no record has a vector.
-    """
-    row_of = pd.Series(np.arange(len(embeddings.records)), index=embeddings.records["record_id"].to_numpy())
-    rows = records["record_id"].map(row_of)
-    known = rows.notna().to_numpy()
-    if not known.any():
-        raise EcgkitError(f"no record of the dataset has a vector in {embeddings.path}: compare their record_id")
-    return np.flatnonzero(known), rows[known].to_numpy(dtype=np.int64)

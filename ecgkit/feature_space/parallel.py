@@ -8,11 +8,12 @@ from typing import TypeVar
 import joblib
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.datasets import Dataset, n_cores
 from ecgkit.errors import EcgkitError
+from ecgkit.io import locked
+from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.signals.beats import beat_times, record_beat
 from ecgkit.signals.ecg import ECG, LEADS
@@ -94,7 +95,7 @@ def dataset_measurements(dataset: Dataset) -> pd.DataFrame:
     cache = Session(dataset.path).folder("cache")
     facts = {"version": 3, "dataset_fingerprint": dataset.fingerprint}
     ids = dataset.records["record_id"]
-    with FileLock(cache.path / ".lock"):
+    with locked(cache.path / ".lock", f"waiting for another process that measures {dataset.name}", wait=say):
         stored = pd.DataFrame()
         if all((cache.path / name).is_file() for name in (TABLE, MANIFEST)) and cache.read_json(MANIFEST) == facts:
             stored = pd.read_parquet(cache.path / TABLE).set_index("record_id")

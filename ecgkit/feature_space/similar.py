@@ -96,6 +96,30 @@ def find_record(records: pd.DataFrame, record_id: str) -> int:
     return int(found[0])
 
 
+def describe_nearest(position: int, nearest: pd.DataFrame, records: pd.DataFrame, labels: pd.DataFrame) -> list[str]:
+    """Describe a record and its nearest ones, two lines each, for the titles of their ECGs.
+
+    Parameters
+    ----------
+    position : int
+        The record's row.
+    nearest : DataFrame
+        As from `SimilarRecords.nearest`.
+    records, labels : DataFrame
+        All records, and one column per class in the same order.
+
+    Returns
+    -------
+    list of str
+        The record first, then the nearest ones with their similarity.
+    """
+    rows, places = [position, *nearest["position"]], ["", *(f"similarity {x:.3f}" for x in nearest["similarity"])]
+    return [
+        f"{describe_record(records.iloc[row], labels.iloc[row])}\n{place}".strip()
+        for row, place in zip(rows, places, strict=True)
+    ]
+
+
 def describe_record(record: pd.Series, labels: pd.Series) -> str:
     """Describe a record in one line.
 

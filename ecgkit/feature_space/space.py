@@ -14,16 +14,11 @@ from ecgkit import paths, sessions
 from ecgkit.datasets import Dataset
 from ecgkit.datasets.contents import as_plain, read_labels
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.embeddings import (
-    FOLDER,
-    Embeddings,
-    positions_of,
-    read_vectors,
-    session_embeddings,
-)
+from ecgkit.feature_space.embeddings import FOLDER, session_embeddings
 from ecgkit.feature_space.layers import EMBEDDING, layer_names
+from ecgkit.feature_space.vectors import read_vectors
 from ecgkit.sessions import Session
-from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
+from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession, open_trained
 
 MAX_UNTRAINED = 5
@@ -80,7 +75,7 @@ def open_space(training_session: str, root: Path, *, vectors: str = "") -> Featu
     root : Path
         The folder of data sets and sessions.
     vectors : str, default ""
-        A ``.npy`` file of another program's vectors, as of `ecgkit.feature_space.embeddings.read_vectors`.
+        A ``.npy`` file of another program's vectors, as of `ecgkit.feature_space.vectors.read_vectors`.
 
     Returns
     -------
@@ -89,27 +84,16 @@ def open_space(training_session: str, root: Path, *, vectors: str = "") -> Featu
     Raises
     ------
     EcgkitError
-        If the session is not finished, its dataset has changed, or vectors cannot be read or lack folds 1-8 or 10.
+        If the session is not finished, its dataset has changed, or vectors cannot be used.
     """
     source = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root)
     dataset, name = source.dataset, f"{source.config.model}, {source.session.name}"
     positions, values = np.arange(len(dataset)), None
     if vectors:
-        external = read_vectors(vectors)
-        positions, values = _external_rows(external, dataset.records)
-        name = external.path.name
+        positions, values = read_vectors(vectors, dataset.records)
+        name = Path(vectors).name
     records, labels = (table.iloc[positions].reset_index(drop=True) for table in (dataset.records, dataset.labels))
     return FeatureSpace(source, positions, records, labels, values, name)
-
-
-def _external_rows(external: Embeddings, records: pd.DataFrame) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the records with a vector and their vectors; both folds 1-8 and fold 10 must be among them."""
-    positions, rows = positions_of(external, records)
-    folds = set(records["fold"].iloc[positions])
-    for needed, name in ((set(TRAIN_FOLDS), "folds 1-8"), ({TEST_FOLD}, f"fold {TEST_FOLD}")):
-        if not folds & needed:
-            raise EcgkitError(f"no record of {name} has a vector in {external.path}: embed these records, too")
-    return positions, external.vectors[rows]
 
 
 def embed_space(space: FeatureSpace, *, encoder: str = "trained", n_layers: int = 0) -> dict[str, NDArray[np.float32]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, check_choice
@@ -14,15 +15,17 @@ from ecgkit.inference.model_folder import (
     DONE,
     ENSEMBLE,
     THRESHOLDS,
+    WAY_OUT,
+    Ensemble,
     ModelFolder,
     find_folder,
     read_decisions,
-    read_json,
     read_model,
     shipped,
 )
 from ecgkit.inference.predictor import EnsemblePredictor, NetworkPredictor, Predictor, QuantityPredictor
 from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
+from ecgkit.io import read_json
 
 AUTO = "auto"
 LARGEST_CHANGE = 0.0005
@@ -40,6 +43,8 @@ def load_model(
     precision: str = "float32",
 ) -> Predictor:
     """Load a trained model, ready to predict.
+
+    A model folder or session with a user's own architecture holds its ``.py`` file, and opening it runs that file.
 
     Parameters
     ----------
@@ -99,7 +104,7 @@ def list_models(root: str | Path | None = None) -> list[str]:
 def _open(folder: Path, precision: str) -> Predictor:
     """Open a model folder, or an ensemble with the sessions next to it."""
     if (folder / ENSEMBLE).is_file():
-        description = read_json(folder / ENSEMBLE, "members")
+        description: dict[str, Any] = read_json(folder / ENSEMBLE, Ensemble, way_out=WAY_OUT)
         members = {name: _open(find_folder(folder.parent / name, folder), precision) for name in description["members"]}
         return EnsemblePredictor(folder.name, description, members, decisions=read_decisions(folder))
     return _network(read_model(folder), precision)

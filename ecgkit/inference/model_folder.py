@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.weights import TrainedModel, load_weights
+from ecgkit.io import read_json
 
 WEIGHTS = Path("weights") / "best.safetensors"
 THRESHOLDS = "thresholds.json"
@@ -17,6 +17,29 @@ CALIBRATION = "calibration.json"
 CARD = "model_card.md"
 ENSEMBLE = "ensemble.json"
 DONE = "DONE"
+
+WAY_OUT = "copy the model folder again, or train the model again"
+
+
+class Thresholds(TypedDict):
+    """What is read of ``thresholds.json``."""
+
+    thresholds: dict[str, float]
+
+
+class Calibration(TypedDict):
+    """What is read of ``calibration.json``."""
+
+    classes: dict[str, dict[str, Any]]
+
+
+class Ensemble(TypedDict):
+    """What is read of ``ensemble.json``."""
+
+    members: list[str]
+    classes: list[str]
+    method: str
+
 
 SHIPPED = Path(__file__).resolve().parent / "shipped_models"
 """The folder of the model folders that ship."""
@@ -78,10 +101,13 @@ def read_model(path: Path, *, model: str = "") -> ModelFolder:
 
 def read_decisions(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the thresholds and the calibration of a model folder or an ensemble."""
-    thresholds = read_json(path / THRESHOLDS, "thresholds")
+    missing = [name for name in (THRESHOLDS, CALIBRATION) if not (path / name).is_file()]
+    if missing:
+        raise EcgkitError(f"{path} lacks {', '.join(missing)}: {WAY_OUT}")
+    thresholds: dict[str, Any] = read_json(path / THRESHOLDS, Thresholds, way_out=WAY_OUT)
     if thresholds.get("of") != "calibrated":
         raise EcgkitError(f"{path / THRESHOLDS} is of an older version: train the model again")
-    return thresholds, read_json(path / CALIBRATION, "classes")
+    return thresholds, read_json(path / CALIBRATION, Calibration, way_out=WAY_OUT)
 
 
 def shipped() -> tuple[str, ...]:
@@ -124,18 +150,6 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
     if folder.parent.name == paths.TRAINING and not (folder / DONE).is_file():
         raise EcgkitError(f"{folder} is not finished: finish its training first")
     if not (folder / WEIGHTS).is_file() and not (folder / ENSEMBLE).is_file():
-        raise EcgkitError(f"the folder {folder} has no {WEIGHTS}: choose a model folder or a training session")
+        lacks = [str(name) for name in (WEIGHTS, THRESHOLDS, CALIBRATION) if not (folder / name).is_file()]
+        raise EcgkitError(f"{folder} lacks {', '.join(lacks)}: choose a model folder or a training session with them")
     return folder
-
-
-def read_json(path: Path, key: str) -> dict[str, Any]:
-    """Read a JSON file that has a key."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EcgkitError(f"cannot read {path} ({error.strerror}): export the model again") from error
-    except ValueError as error:
-        raise EcgkitError(f"{path} is no JSON ({error}): export the model again") from error
-    if not isinstance(data, dict) or key not in data:
-        raise EcgkitError(f"{path} has no {key!r}: export the model again")
-    return data

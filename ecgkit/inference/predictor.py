@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import prepared_batches, run_batches
-from ecgkit.inference.model_folder import ModelFolder
+from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 from ecgkit.stats.calibration import apply_calibration
 from ecgkit.stats.ensembles import apply_ensemble
@@ -54,10 +54,13 @@ class Predictor(ABC):
     ) -> None:
         self.name, self.classes, self.label_set, self.card = name, tuple(classes), label_set, card
         thresholds, self._calibration = decisions
-        self.thresholds: NDArray[np.float32] = class_thresholds(thresholds, self.classes).astype(np.float32)
         self._has_warned = False
-        # A class without calibration is refused now, not after the first thousand records.
-        self._calibrate(np.full((1, len(self.classes)), 0.5, np.float32))
+        try:
+            self.thresholds: NDArray[np.float32] = class_thresholds(thresholds, self.classes).astype(np.float32)
+            # What is missing is refused now, not after the first thousand records.
+            self._calibrate(self._halves())
+        except (LookupError, TypeError, ValueError) as error:
+            raise EcgkitError(f"thresholds or calibration of {name} are damaged ({error!r}): {WAY_OUT}") from error
 
     @property
     @abstractmethod
@@ -168,6 +171,9 @@ class Predictor(ABC):
             columns[f"predicted_{name}"] = decided[:, i]
         return pd.DataFrame(columns)
 
+    def _halves(self) -> NDArray[np.float32]:
+        return np.full((1, len(self.classes)), 0.5, np.float32)
+
     def _calibrate(self, prob: NDArray[np.float32]) -> NDArray[np.float32]:
         return apply_calibration(prob, self._calibration, self.classes)
 
@@ -261,6 +267,10 @@ class EnsemblePredictor(Predictor):
         label_set = next(iter(members.values())).label_set
         super().__init__(name, description["classes"], label_set, decisions=decisions)
         self.description, self.members = description, members
+        try:
+            apply_ensemble(description, dict.fromkeys(members, self._halves()))
+        except (LookupError, TypeError, ValueError) as error:
+            raise EcgkitError(f"the ensemble {name} is damaged ({error!r}): {WAY_OUT}") from error
 
     @property
     def sampling_rate(self) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.models.base import ECGModel
-from ecgkit.models.user_file import absolute_spec, import_architecture, is_user_file, locate
+from ecgkit.models.names import MODELS, absolute_spec, check_name, is_user_file, locate
+
+if TYPE_CHECKING:
+    from ecgkit.models.base import ECGModel
 
 __all__ = [
     "MODELS",
@@ -23,31 +27,18 @@ __all__ = [
     "resolve_options",
 ]
 
-MODELS: dict[str, str] = {
-    "resnet1d": "ResNet1d",
-    "xlstm": "XLSTM",
-    "hybrid": "Hybrid",
-    "cnn": "CNN",
-    "cross_lead_cnn": "CrossLeadCNN",
-    "cnn_bilstm": "CNNBiLSTM",
-    "bilstm": "BiLSTMModel",
-    "residual_bilstm_attention": "ResidualBiLSTMAttention",
-    "parallel_xlstm": "ParallelXLSTM",
-    "hierarchical_xlstm": "HierarchicalXLSTM",
-    "recurrence_cnn": "RecurrenceCNN",
-}
-"""Every architecture: its name, which is also the name of its module, and its class. Modules load on first use."""
 
-SHARED = frozenset(inspect.signature(ECGModel).parameters)
-"""Keywords that every model takes; the others are an architecture's own options."""
+def __getattr__(name: str) -> Any:
+    """Import `ECGModel`, and with it torch, when it is first used."""
+    if name != "ECGModel":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("ecgkit.models.base").ECGModel
 
 
-def check_name(spec: str) -> None:
-    """Refuse a model that is neither a registered name nor a user's own file, without importing it."""
-    if is_user_file(spec):
-        locate(spec)
-    else:
-        check_choice("model", spec, MODELS)
+@cache
+def shared_keywords() -> frozenset[str]:
+    """Return the keywords that every model takes; the others are an architecture's own options."""
+    return frozenset(inspect.signature(__getattr__("ECGModel")).parameters)
 
 
 def load_architecture(spec: str, *, folder: Path | None = None, sha256: str | None = None) -> type[ECGModel]:
@@ -74,6 +65,8 @@ def load_architecture(spec: str, *, folder: Path | None = None, sha256: str | No
         class does not follow `ECGModel`.
     """
     if is_user_file(spec):
+        from ecgkit.models.user_file import import_architecture
+
         return import_architecture(spec, folder=folder, sha256=sha256)
     check_choice("model", spec, MODELS)
     return getattr(importlib.import_module(f"ecgkit.models.{spec}"), MODELS[spec])
@@ -128,7 +121,7 @@ def create_model(spec: str, *, folder: Path | None = None, sha256: str | None = 
         As `load_architecture`, and if the architecture has no option of one of these names.
     """
     architecture = load_architecture(spec, folder=folder, sha256=sha256)
-    shared = {key: value for key, value in keywords.items() if key in SHARED}
-    own = {key: value for key, value in keywords.items() if key not in SHARED}
+    shared = {key: value for key, value in keywords.items() if key in shared_keywords()}
+    own = {key: value for key, value in keywords.items() if key not in shared_keywords()}
     options = resolve_options(spec, own, folder=folder, sha256=sha256)
     return architecture(**shared, **options)  # type: ignore[arg-type]

@@ -13,30 +13,7 @@ from torch import Tensor
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_sha256
 from ecgkit.models.base import ECGModel
-
-EXAMPLE = "my_model.py:MyNet"
-
-
-def is_user_file(spec: str) -> bool:
-    """Return True if a model is specified as a Python file and a class, not by a registered name."""
-    return ":" in spec or spec.endswith(".py")
-
-
-def locate(spec: str, folder: Path | None = None) -> tuple[Path, str]:
-    """Split ``"path.py:Class"`` into the file, absolute, and the name of the class."""
-    path, separator, name = spec.rpartition(":")
-    if not separator or not path.endswith(".py") or not name.isidentifier():
-        raise EcgkitError(f"model {spec!r} is not a Python file and a class: write it as {EXAMPLE}")
-    file = (folder or Path.cwd()) / Path(path).expanduser()
-    if not file.is_file():
-        raise EcgkitError(f"model {spec!r}: there is no file {file}; check the path")
-    return file.resolve(), name
-
-
-def absolute_spec(spec: str, folder: Path | None = None) -> str:
-    """Return ``"path.py:Class"`` with an absolute path."""
-    file, name = locate(spec, folder)
-    return f"{file}:{name}"
+from ecgkit.models.names import locate
 
 
 def import_architecture(spec: str, *, folder: Path | None = None, sha256: str | None = None) -> type[ECGModel]:

@@ -7,7 +7,7 @@ from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_in
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_removed
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
-from ecgkit.plots.ecg import ecg_strips, mistakes, plot_ecg, plot_filtering, threshold_examples
+from ecgkit.plots.ecg import mistakes, plot_ecg, plot_ecgs, plot_filtering, threshold_examples
 from ecgkit.plots.evaluation import (
     confusion_matrices,
     confusion_matrix,
@@ -20,7 +20,6 @@ from ecgkit.plots.evaluation import (
 )
 from ecgkit.plots.maps import (
     explained_variance,
-    map_by,
     map_columns,
     map_errors,
     map_grid,
@@ -28,7 +27,6 @@ from ecgkit.plots.maps import (
     map_probabilities,
 )
 from ecgkit.plots.probes import (
-    probe_agreement,
     probe_by_epoch,
     probe_by_layer,
     probe_classes,
@@ -52,13 +50,11 @@ __all__ = [
     "confusion_matrix",
     "cooccurrence",
     "cooccurrence_compared",
-    "ecg_strips",
     "explained_variance",
     "fold_sizes",
     "history",
     "k_selection",
     "leaderboard",
-    "map_by",
     "map_columns",
     "map_errors",
     "map_grid",
@@ -69,10 +65,10 @@ __all__ = [
     "mistakes",
     "paired_differences",
     "plot_ecg",
+    "plot_ecgs",
     "plot_filtering",
     "precision_recall_curves",
     "predicted_quantity",
-    "probe_agreement",
     "probe_by_epoch",
     "probe_by_layer",
     "probe_classes",

@@ -182,7 +182,7 @@ def cluster_agreement(table: pd.DataFrame) -> Figure:
 
 def _draw_agreement(axes: Axes, y: float, here: pd.DataFrame, methods: Sequence[str]) -> None:
     """Draw one row: chance as a bar, one marker per method."""
-    low, high = here["ami_permuted"].min(), here["ami_high"].max()
+    low, high = here["ami_permuted"].min(), here["ami_permuted_97.5"].max()
     if np.isfinite(high):
         axes.barh(y, high - low, left=low, height=0.7, color=LIGHT_GREY, zorder=1)
     for method, (_, row) in zip(here.index.get_level_values("method"), here.iterrows(), strict=True):

@@ -29,9 +29,6 @@ LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V
 """The rows of the usual 3x4 layout, above the rhythm strip."""
 
 RHYTHM_LEAD = "II"
-STRIP_LEADS = ("II", "V1", "V5")
-"""Leads that together show rhythm, bundle branch block, hypertrophy and the ST segment; see `ecg_strips`."""
-
 SHOWN_SECONDS = 10.0
 
 PAPER = "#FFF8F6"
@@ -40,12 +37,10 @@ THICK_LINES = "#EBA398"
 
 # All in mm, but for the seconds.
 LEFT, RIGHT = 15.0, 5.0  # before the traces, with room for the calibration pulse, and after them
-STRIP_LEFT, STRIP_RIGHT = 18.0, 4.0
 LABEL_HEIGHT = 5.0  # above the highest point of a row, for the names of the leads
 LABEL_SECONDS = 0.36  # the width of a name on paper
 ROW_DISTANCE = (25.0, 45.0)  # between the baselines of neighbouring rows, at least and at most
-STRIP_DISTANCE = (15.0, 40.0)
-TITLE_HEIGHT = 13.0  # above each strip, for two lines
+TITLE_LINE, NOTE_HEIGHT = 5.0, 7.0
 
 
 @dataclass(frozen=True)
@@ -57,10 +52,15 @@ class _Rows:
     height: float
 
 
-def _stack(up: Sequence[float], down: Sequence[float], distance: tuple[float, float]) -> _Rows:
-    """Stack rows that reach ``up`` and ``down`` from their baselines; each may reach to its neighbours' baselines."""
-    gaps = [float(np.clip(_up_to_5(a + b), *distance)) for a, b in zip(down[:-1], up[1:], strict=True)]
-    bottom, top = (min(_up_to_5(room), distance[1]) for room in (down[-1], up[0]))
+def _stack(traces: Sequence[Sequence[NDArray[np.float64]]]) -> _Rows:
+    """Stack rows of traces in mm; each may reach to its neighbours' baselines."""
+    values = [np.nan_to_num(np.concatenate(row)) for row in traces]
+    # The calibration pulse is part of a row, too.
+    up = [max(row.max(initial=0.0), MM_PER_MILLIVOLT) + LABEL_HEIGHT for row in values]
+    down = [max(-row.min(initial=0.0), 3.0) for row in values]
+    down[-1] = max(down[-1] + 2.0, 10.0)
+    gaps = [float(np.clip(_up_to_5(a + b), *ROW_DISTANCE)) for a, b in zip(down[:-1], up[1:], strict=True)]
+    bottom, top = (min(_up_to_5(room), ROW_DISTANCE[1]) for room in (down[-1], up[0]))
     baselines = tuple((bottom + np.append(np.cumsum(gaps[::-1])[::-1], 0.0)).tolist())
     lines = [baselines[0] + top, *baselines, 0.0]
     return _Rows(baselines, tuple(zip(lines[2:], lines[:-2], strict=True)), lines[0])
@@ -86,7 +86,7 @@ def plot_ecg(signal: NDArray[np.floating], *, sampling_rate: float, title: str =
     sampling_rate : float
         Hz.
     title : str, default ""
-        A line above the paper.
+        Text above the paper.
 
     Returns
     -------
@@ -98,29 +98,73 @@ def plot_ecg(signal: NDArray[np.floating], *, sampling_rate: float, title: str =
     EcgkitError
         If the signal is not ``(12, samples)`` or the sampling rate is not positive.
     """
-    ecg = ECG(np.asarray(signal, dtype=np.float32), sampling_rate)
-    n_shown = min(ecg.n_samples, round(SHOWN_SECONDS * sampling_rate))
-    leads = (*LAYOUT, (RHYTHM_LEAD,))
-    traces = _layout(np.asarray(ecg.signal[:, :n_shown], dtype=np.float64) * MM_PER_MILLIVOLT)
-    values = [np.nan_to_num(np.concatenate(row)) for row in traces]
-    # The calibration pulse is part of a row, too.
-    up = [max(row.max(), MM_PER_MILLIVOLT) + LABEL_HEIGHT for row in values]
-    down = [max(-row.min(), 3.0) for row in values]
-    rows = _stack(up, [*down[:-1], max(down[-1] + 2.0, 10.0)], ROW_DISTANCE)
+    return plot_ecgs([signal], [title], sampling_rate=sampling_rate)
+
+
+def plot_ecgs(
+    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]], titles: Sequence[str], *, sampling_rate: float
+) -> Figure:
+    """Draw several 12-lead ECGs one below the other, each as `plot_ecg` does.
+
+    Parameters
+    ----------
+    signals : sequence of ndarray, each of shape (12, samples)
+        Millivolts, leads in the order of `ecgkit.signals.ecg.LEADS`; NaN leaves a gap.
+    titles : sequence of str
+        Text above each; a long line is shortened.
+    sampling_rate : float
+        Hz, of all.
+
+    Returns
+    -------
+    Figure
+        The first 10 s of each.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no signal, or not one title for each, or as `plot_ecg`.
+    """
+    if len(signals) != len(titles) or not len(signals):
+        raise EcgkitError(f"{len(signals)} signals and {len(titles)} titles: pass one title for each signal")
+    ecgs = [ECG(np.asarray(signal, dtype=np.float32), sampling_rate) for signal in signals]
+    n_shown = min(max(ecg.n_samples for ecg in ecgs), round(SHOWN_SECONDS * sampling_rate))
+    sheets = [_layout(ecg.signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for ecg in ecgs]
+    rows = [_stack(traces) for traces in sheets]
+    texts = [[textwrap.shorten(line, 130, placeholder=" ...") for line in title.splitlines()] for title in titles]
+    above = [2.0 + (2.0 + TITLE_LINE * len(lines) if lines else 0.0) for lines in texts]
     width = _up_to_5(LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
-    above, below = (9.0 if title else 2.0), 7.0
-    total = above + rows.height + below
+    total = sum(row.height for row in rows) + sum(above) + NOTE_HEIGHT
     figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
-    axes = figure.add_axes((0.0, below / total, 1.0, rows.height / total))
-    _draw_paper(axes, width, rows.height)
-    if title:
-        figure.text(2 / width, 1 - 2 / total, title, fontsize=11, va="top")
+    top, cut = total, []
+    for traces, row, lines, room in zip(sheets, rows, texts, above, strict=True):
+        if lines:
+            figure.text(2 / width, (top - 2.0) / total, "\n".join(lines), fontsize=11, va="top")
+        top -= room + row.height
+        axes = figure.add_axes((0.0, top / total, 1.0, row.height / total))
+        cut += _draw_sheet(axes, traces, row, (width, row.height), sampling_rate=sampling_rate)
+    longest = max(ecg.duration for ecg in ecgs)
+    _write_notes(figure, (width, total), sampling_rate=sampling_rate, seconds=longest, cut=cut)
+    return figure
+
+
+def _draw_sheet(
+    axes: Axes,
+    traces: Sequence[Sequence[NDArray[np.float64]]],
+    rows: _Rows,
+    size: tuple[float, float],
+    *,
+    sampling_rate: float,
+) -> list[str]:
+    """Draw the paper and the traces of one ECG; return the leads that are clipped."""
+    _draw_paper(axes, *size)
     cut = []
-    for names, row, baseline, limits in zip(leads, traces, rows.baselines, rows.limits, strict=True):
+    for names, row, baseline, limits in zip(
+        (*LAYOUT, (RHYTHM_LEAD,)), traces, rows.baselines, rows.limits, strict=True
+    ):
         _draw_pulse(axes, LEFT - 5, baseline)
         cut += _draw_row(axes, names, row, baseline, limits, sampling_rate=sampling_rate)
-    _write_notes(figure, (width, total), sampling_rate=sampling_rate, seconds=ecg.duration, cut=cut)
-    return figure
+    return cut
 
 
 def _layout(millimetres: NDArray[np.float64]) -> list[list[NDArray[np.float64]]]:
@@ -199,86 +243,10 @@ def _write_notes(
     figure.text(2 / width, 1.2 / height, "    ".join(notes), fontsize=9, va="bottom")
 
 
-def ecg_strips(
-    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    titles: Sequence[str],
-    *,
-    sampling_rate: float,
-    leads: Sequence[str] = STRIP_LEADS,
-) -> Figure:
-    """Draw a few leads of several ECGs one below the other on millimetre paper, to scale as `plot_ecg`.
-
-    Parameters
-    ----------
-    signals : sequence of ndarray, each of shape (12, samples)
-        Millivolts, leads in the order of `ecgkit.signals.ecg.LEADS`; NaN leaves a gap.
-    titles : sequence of str
-        Text above each, up to two lines.
-    sampling_rate : float
-        Hz, of all.
-    leads : sequence of str, default ("II", "V1", "V5")
-        The leads to draw.
-
-    Returns
-    -------
-    Figure
-        The first 10 s of each. A trace that reaches past the baseline of a neighbouring lead is clipped, and the lead
-        is named below the paper.
-
-    Raises
-    ------
-    EcgkitError
-        If there is no signal, or not one title for each, a lead is unknown, a signal is not ``(12, samples)``, or the
-        sampling rate is not positive.
-    """
-    if len(signals) != len(titles) or not len(signals) or not leads:
-        raise EcgkitError(
-            f"{len(signals)} signals, {len(titles)} titles and {len(leads)} leads: pass at least one of each"
-        )
-    chosen = [LEADS.index(check_choice("lead", lead, LEADS)) for lead in leads]
-    ecgs = [ECG(np.asarray(signal, dtype=np.float32), sampling_rate) for signal in signals]
-    longest = max(ecg.duration for ecg in ecgs)
-    n_shown = round(min(longest, SHOWN_SECONDS) * sampling_rate)
-    strips = [ecg.signal[chosen, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT for ecg in ecgs]
-    rows = [_stack_strip(traces) for traces in strips]
-    width = _up_to_5(STRIP_LEFT + n_shown / sampling_rate * MM_PER_SECOND + STRIP_RIGHT)
-    total = sum(row.height + TITLE_HEIGHT for row in rows) + 7.0
-    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
-    bottom, cut = total, set()
-    for traces, row, title in zip(strips, rows, titles, strict=True):
-        bottom -= TITLE_HEIGHT + row.height
-        axes = figure.add_axes((0.0, bottom / total, 1.0, row.height / total))
-        _draw_paper(axes, width, row.height)
-        text = "\n".join(textwrap.shorten(line, 130, placeholder=" ...") for line in title.splitlines())
-        y = (bottom + row.height + 1.0) / total
-        figure.text(2 / width, y, text, fontsize=10, va="bottom", linespacing=1.15)
-        for lead, trace, baseline, limits in zip(leads, traces, row.baselines, row.limits, strict=True):
-            _draw_pulse(axes, STRIP_LEFT - 5, baseline)
-            axes.text(1.5, baseline + 1.0, lead, fontsize=9, fontweight="bold", va="bottom")
-            x = STRIP_LEFT + np.arange(len(trace)) / sampling_rate * MM_PER_SECOND
-            if _draw_trace(axes, lead, x, baseline + trace, limits):
-                cut.add(lead)
-    shown = [lead for lead in leads if lead in cut]
-    _write_notes(figure, (width, total), sampling_rate=sampling_rate, seconds=longest, cut=shown)
-    return figure
-
-
-def _stack_strip(traces: NDArray[np.float64]) -> _Rows:
-    """Stack the leads of one strip, in mm."""
-    values = np.nan_to_num(traces)
-    up = np.maximum(values.max(axis=1, initial=0.0), MM_PER_MILLIVOLT) + 1.0
-    down = np.maximum(-values.min(axis=1, initial=0.0), 3.0) + 1.0
-    return _stack(up.tolist(), down.tolist(), STRIP_DISTANCE)
-
-
 def mistakes(
-    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    table: pd.DataFrame,
-    *,
-    sampling_rate: float,
-    leads: Sequence[str] = STRIP_LEADS,
+    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]], table: pd.DataFrame, *, sampling_rate: float
 ) -> Figure:
-    """Draw the ECGs of wrong decisions, with truth and prediction above each.
+    """Draw the ECGs of wrong decisions in all leads, with truth and prediction above each.
 
     Parameters
     ----------
@@ -288,18 +256,16 @@ def mistakes(
         As returned by `ecgkit.evaluation.confident_mistakes`.
     sampling_rate : float
         Hz.
-    leads : sequence of str, default ("II", "V1", "V5")
-        The leads to draw.
 
     Returns
     -------
     Figure
-        As `ecg_strips`; without a mistake, a line of text.
+        As `plot_ecgs`; without a mistake, a line of text.
 
     Raises
     ------
     EcgkitError
-        If there is not one signal per row, or as `ecg_strips`.
+        If there is not one signal per row, or as `plot_ecgs`.
     """
     if not len(table) and not len(signals):
         figure = new_figure(WIDTH, 0.6)
@@ -309,15 +275,11 @@ def mistakes(
         f"{_record(row)}: {row['class']} {row['kind']}, calibrated probability {row['calibrated']:.1%}\n{_labels(row)}"
         for row in table.to_dict("records")
     ]
-    return ecg_strips(signals, titles, sampling_rate=sampling_rate, leads=leads)
+    return plot_ecgs(signals, titles, sampling_rate=sampling_rate)
 
 
 def threshold_examples(
-    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    table: pd.DataFrame,
-    *,
-    sampling_rate: float,
-    leads: Sequence[str] = STRIP_LEADS,
+    signals: NDArray[np.floating] | Sequence[NDArray[np.floating]], table: pd.DataFrame, *, sampling_rate: float
 ) -> Figure:
     """Draw ECGs below, at and above the threshold of a class.
 
@@ -328,7 +290,7 @@ def threshold_examples(
         f"{row['calibrated']:.3f}, threshold {row['threshold']:.3f}\n{_labels(row)}"
         for row in table.to_dict("records")
     ]
-    return ecg_strips(signals, titles, sampling_rate=sampling_rate, leads=leads)
+    return plot_ecgs(signals, titles, sampling_rate=sampling_rate)
 
 
 def _record(row: dict[Any, Any]) -> str:

@@ -23,6 +23,9 @@ from ecgkit.stats.regression import regression_metrics
 NAMED_CURVES = 10
 """With more classes than this, only the curves of the best and the worst have a colour and a line in the legend."""
 
+FEW = 10
+"""Bins of a reliability diagram with fewer records are hollow."""
+
 Point = tuple[float, float]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -248,8 +251,8 @@ def reliability(scores: FoldScores) -> Figure:
     Returns
     -------
     Figure
-        One diagram per class with 15 bins of equal width, without bins of fewer than ten records, the number of records
-        in each bin below it, and the expected calibration error (ECE) over all bins. A calibrated model is on the
+        One diagram per class with 15 bins of equal width, hollow with fewer than ten records, the number of records in
+        each bin below it, and the expected calibration error (ECE) over all bins. A calibrated model is on the
         diagonal.
     """
     classes = scores.classes
@@ -259,7 +262,7 @@ def reliability(scores: FoldScores) -> Figure:
     labels = dict(x_label="predicted probability", y_label="records          observed frequency")
     figure, cells = figure_of_cells(
         len(classes),
-        title=f"Fold {scores.fold}; bins of 10 records or more",
+        title=f"Fold {scores.fold}; hollow: bins of fewer than {FEW} records",
         cell_height=2.2,
         gaps=(0.45, 0.75),
         **labels,
@@ -271,9 +274,10 @@ def reliability(scores: FoldScores) -> Figure:
         errors = []
         for name, prob, color, marker in kinds:
             table = stats.reliability(scores.y_true[:, i], prob[:, i])
-            shown = table[table["count"] >= 10]
-            style: dict[str, Any] = dict(marker=marker, markersize=3.5, linewidth=1.0, color=color, label=name)
-            axes.plot(shown["predicted"], shown["observed"], **style)
+            few = table["count"] < FEW
+            style: dict[str, Any] = dict(marker=marker, markersize=3.5, color=color)
+            axes.plot(table["predicted"][~few], table["observed"][~few], linewidth=1.0, label=name, **style)
+            axes.plot(table["predicted"][few], table["observed"][few], linestyle="", markerfacecolor="white", **style)
             counts = np.histogram(prob[scores.known[:, i], i], bins=stats.N_BINS, range=(0, 1))
             strip.stairs(*counts, color=color, linewidth=1.2)
             errors.append(f"{float(stats.ece(scores.y_true[:, i], prob[:, i])):.3f}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -39,7 +38,7 @@ MAP_CLASSES = 12
 """Largest number of classes that `map_grid` draws; of more, the most frequent are drawn."""
 
 NAMED_CATEGORIES = 7
-"""Largest number of categories that `map_by` names; of more, the most frequent and "other"."""
+"""Largest number of categories that are named; of more, the most frequent and "other"."""
 
 MANY = 5000
 """With more points they are half transparent, so that dense regions of a map stand out."""
@@ -91,18 +90,14 @@ def map_grid(
     """
     _check_rows(coordinates, len(labels))
     truth = known_true(labels)
-    chosen = _most_frequent(truth)
-    title = _with_rest(title, len(chosen), truth.shape[1])
-    figure, panels = _grid(len(chosen), title, note)
+    figure, panels, chosen = _class_panels(truth, title, note, axis_labels)
     order = _shuffled(len(coordinates))
-    points = coordinates[order]
-    for axes, i in zip(panels, chosen.tolist(), strict=True):
+    for axes, i in zip(panels, chosen, strict=True):
         carries = truth[order, i]
-        _scatter(axes, points, c=np.where(carries, COLORS[0], LIGHT_GREY))
+        _scatter(axes, coordinates[order], c=np.where(carries, COLORS[0], LIGHT_GREY))
         n_known = int(labels.iloc[:, i].count())
         share = carries.sum() / max(n_known, 1)
         axes.set_title(f"{labels.columns[i]}: {carries.sum():,} of {n_known:,} ({share:.0%})", fontsize=10)
-        _map_axes(axes, _short(axis_labels))
     return figure
 
 
@@ -142,16 +137,13 @@ def map_probabilities(
     """
     _check_rows(coordinates, len(probabilities))
     values = probabilities.to_numpy(dtype=np.float64, na_value=np.nan)
-    _check_probabilities(values)
-    chosen = _most_frequent(np.nan_to_num(values))
-    title = _with_rest(title, len(chosen), values.shape[1], "most probable")
-    figure, panels = _grid(len(chosen), title, note)
+    if (values < 0).any() or (values > 1).any():
+        raise EcgkitError(f"probabilities from {np.nanmin(values):g} to {np.nanmax(values):g}: give 0 to 1, not logits")
+    figure, panels, chosen = _class_panels(np.nan_to_num(values), title, note, axis_labels, word="most probable")
     order = _shuffled(len(coordinates))
-    points = coordinates[order]
-    for axes, i in zip(panels, chosen.tolist(), strict=True):
-        drawn = _scatter_values(axes, points, values[order, i], cmap=PROBABILITY, vmin=0, vmax=1)
+    for axes, i in zip(panels, chosen, strict=True):
+        drawn = _scatter_values(axes, coordinates[order], values[order, i], cmap=PROBABILITY, vmin=0, vmax=1)
         axes.set_title(str(probabilities.columns[i]), fontsize=10)
-        _map_axes(axes, _short(axis_labels))
     _colorbar(figure, drawn, ax=panels, label="predicted probability", shrink=0.6, aspect=30)
     _legend_below(figure, _unknown(np.isnan(values[:, chosen]).any(axis=1)))
     return figure
@@ -176,9 +168,9 @@ def map_errors(
     labels : DataFrame of bool
         One row per point, one column per class: the true classes.
     probabilities : DataFrame of float
-        The same rows and columns: what the model gives; NaN where it was not asked.
+        The same rows and columns, predicted; NaN for a record without a prediction.
     thresholds : mapping of str to float
-        For each class the probability from which on it counts as predicted.
+        For each class the probability from which it is predicted.
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
         Labels of the axes.
     title : str, default ""
@@ -205,18 +197,14 @@ def map_errors(
     prob = probabilities[list(labels)].to_numpy(dtype=np.float64, na_value=np.nan)
     decided = prob >= np.array([thresholds[str(name)] for name in labels])
     known = ~np.isnan(prob).any(axis=1)
-    chosen = _most_frequent(truth, MAP_CLASSES - 1)
-    title = _with_rest(title, len(chosen), truth.shape[1])
-    figure, panels = _grid(len(chosen) + 1, title, note)
-    for axes, i in zip(panels, chosen.tolist(), strict=False):
+    figure, panels, chosen = _class_panels(truth, title, note, axis_labels, extra=1)
+    for axes, i in zip(panels, chosen, strict=False):
         rows = known & is_known[:, i]
         _draw_outcomes(axes, coordinates[rows], truth[rows, i], decided[rows, i], str(labels.columns[i]))
-        _map_axes(axes, _short(axis_labels))
     _draw_wrong(figure, panels[-1], coordinates[known], ((truth != decided) & is_known)[known].sum(axis=1))
-    _map_axes(panels[-1], _short(axis_labels))
     handles = [_dot(color, name) for name, color in OUTCOME_COLORS.items()]
     if not known.all():
-        handles.append(_dot("none", f"{(~known).sum():,} of {len(known):,} left out, not predicted for"))
+        handles.append(_dot("none", f"{(~known).sum():,} of {len(known):,} left out, without a prediction"))
     _legend_below(figure, handles)
     return figure
 
@@ -247,56 +235,6 @@ def _draw_wrong(figure: Figure, axes: Axes, points: NDArray[np.floating], wrong:
     axes.set_title(f"All classes: {(wrong > 0).sum():,} of {len(wrong):,}\nwith one wrong or more", fontsize=10)
 
 
-def map_by(
-    coordinates: NDArray[np.floating],
-    records: pd.DataFrame,
-    column: str,
-    *,
-    unit: str | None = None,
-    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
-    title: str = "",
-    note: str = "",
-) -> Figure:
-    """Draw a map coloured by a column of the records.
-
-    Parameters
-    ----------
-    coordinates : ndarray, shape (records, 2)
-        One point per record.
-    records : DataFrame
-        One row per point.
-    column : str
-        A numeric column has a colour bar, from the 2nd to the 98th percentile; one of categories a legend next to the
-        map, with "other" for the rarest of more than seven.
-    unit : str, optional
-        The unit of a number; known for age, height, weight, bmi and heart_rate.
-    axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        Labels of the axes.
-    title : str, default ""
-        Title of the figure.
-    note : str, default ""
-        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
-
-    Returns
-    -------
-    Figure
-        A record whose value is unknown is light grey, and counted. Points are drawn in a random order.
-
-    Raises
-    ------
-    EcgkitError
-        If the rows do not fit, or there is no such column.
-    """
-    _check_rows(coordinates, len(records))
-    _check_columns(records, [column])
-    figure = new_figure(0.8 * WIDTH, 0.62 * WIDTH)
-    axes = figure.add_subplot()
-    draw_map(axes, coordinates, records[column], unit=unit)
-    _map_axes(axes, axis_labels)
-    _headline(figure, title, note)
-    return figure
-
-
 def map_columns(
     coordinates: NDArray[np.floating],
     records: pd.DataFrame,
@@ -306,7 +244,7 @@ def map_columns(
     title: str = "",
     note: str = "",
 ) -> Figure:
-    """Draw one map for each of several columns of the records, as `map_by` draws it.
+    """Draw one map for each of several columns of the records.
 
     Parameters
     ----------
@@ -315,7 +253,8 @@ def map_columns(
     records : DataFrame
         One row per point.
     columns : sequence of str
-        Numeric columns or categories.
+        A numeric column has a colour bar, from the 2nd to the 98th percentile; one of categories a legend, with "other"
+        for the rarest of more than seven.
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
         Labels of the axes.
     title : str, default ""
@@ -326,7 +265,8 @@ def map_columns(
     Returns
     -------
     Figure
-        Two panels in a row, each with its colour bar or legend.
+        Two panels in a row, each with its colour bar or legend. A record whose value is unknown is light grey, and
+        counted. Points are drawn in a random order.
 
     Raises
     ------
@@ -336,17 +276,29 @@ def map_columns(
     _check_rows(coordinates, len(records))
     _check_columns(records, columns)
     rows = -(-len(columns) // 2)
-    figure = new_figure(WIDTH, 0.5 + 3.3 * rows)
+    figure = new_figure(WIDTH, 0.5 + 3.3 * rows) if len(columns) > 1 else new_figure(0.8 * WIDTH, 0.62 * WIDTH)
     # Each panel has its own layout, or the widest legend would narrow all of them.
-    cells = figure.subfigures(rows, 2, squeeze=False).flat
-    for cell, column in zip(cells, columns, strict=False):
-        axes = cell.add_subplot()
-        draw_map(axes, coordinates, records[column], small=True)
-        known = int(records[column].notna().sum())
-        axes.set_title(f"{display_name(column)}, known of {known:,} of {len(records):,}", fontsize=10)
-        _map_axes(axes, _short(axis_labels))
+    cells = figure.subfigures(rows, min(2, len(columns)), squeeze=False).flat
+    order = _shuffled(len(records))
+    for cell, name in zip(cells, columns, strict=False):
+        axes, column = cell.add_subplot(), records[name].iloc[order].reset_index(drop=True)
+        known = int(column.notna().sum())
+        axes.set_title(f"{display_name(name)}, known of {known:,} of {len(records):,}", fontsize=10)
+        _map_axes(axes, axis_labels)
+        _draw_key(cell, axes, column, _draw_values(axes, coordinates[order, :2], column))
     _headline(figure, title, note)
     return figure
+
+
+def _draw_key(figure: Any, axes: Axes, column: pd.Series, key: _Key) -> None:
+    """Draw the colour bar or the legend of one panel, and below it what is unknown."""
+    if key.mappable is not None:
+        _colorbar(figure, key.mappable, extend=key.extend, ax=axes, label=_label(column), shrink=0.8)
+        if key.handles:
+            place: dict[str, Any] = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.06), "borderaxespad": 0.0}
+            axes.legend(handles=key.handles, fontsize=8.5, **place)
+    elif key.handles:
+        legend_beside(axes, handles=key.handles, title=display_name(column.name), fontsize=8.5)
 
 
 def map_panels(
@@ -399,44 +351,14 @@ def map_panels(
         axes.set_title(f"{name}\n{note}" if note else name, fontsize=8.5)
         _map_axes(axes, ("", ""))
     if key.mappable is not None:
-        _colorbar(
-            figure,
-            key.mappable,
-            extend=key.extend,
-            ax=panels,
-            label=_label(column),
-            location="bottom",
-            shrink=0.5,
-            aspect=40,
-        )
+        place: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40}
+        _colorbar(figure, key.mappable, extend=key.extend, ax=panels, label=_label(column), **place)
     _legend_below(figure, key.handles, None if key.mappable is not None else display_name(column.name))
     _headline(figure, title)
     return figure
 
 
-def draw_map(
-    axes: Axes,
-    coordinates: NDArray[np.floating],
-    column: pd.Series,
-    *,
-    unit: str | None = None,
-    small: bool = False,
-) -> None:
-    """Draw the points of `map_by` into axes, with their colour bar or legend; ``small`` for one panel of several."""
-    order = _shuffled(len(column))
-    key = _draw_values(axes, coordinates[order, :2], column.iloc[order].reset_index(drop=True))
-    font = {"fontsize": 8.5} if small else {}
-    if key.mappable is not None:
-        _colorbar(axes.figure, key.mappable, extend=key.extend, ax=axes, label=_label(column, unit), shrink=0.8)
-    elif key.handles:
-        legend_beside(axes, handles=key.handles, title=display_name(column.name), **font)
-        return
-    if key.handles:
-        axes.legend(handles=key.handles, loc="upper right", bbox_to_anchor=(1.0, -0.06), borderaxespad=0.0, **font)
-
-
-@dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     """Key to the colours of a map: a colour bar, or legend entries for categories and unknown values."""
 
     mappable: PathCollection | None
@@ -545,29 +467,17 @@ def _check_rows(coordinates: NDArray[np.floating], number: int) -> None:
 
 def _check_columns(records: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse columns that are not there."""
-    if not len(columns):
-        raise EcgkitError(f"no column to colour by: choose from {', '.join(records.columns)}")
-    for column in columns:
-        if column not in records:
-            raise EcgkitError(f"the records have no column {column!r}: choose one of {', '.join(records.columns)}")
-
-
-def _check_probabilities(values: NDArray[np.float64]) -> None:
-    """Refuse what cannot be a probability."""
-    if (values < 0).any() or (values > 1).any():
-        wrong = values[(values < 0) | (values > 1)][0]
-        raise EcgkitError(f"a probability is {wrong:g}: give numbers from 0 to 1, not logits")
+    missing = [name for name in columns if name not in records]
+    if missing or not len(columns):
+        what = f"no column {missing[0]!r}" if missing else "no column to colour by"
+        raise EcgkitError(f"{what}: choose from {', '.join(records.columns)}")
 
 
 def _map_axes(axes: Axes, axis_labels: Sequence[str]) -> None:
-    """Make the axes of a map: the same scale in both directions."""
-    axes.set(xticks=[], yticks=[], xlabel=axis_labels[0], ylabel=axis_labels[1])
+    """Make the axes of a map: the same scale in both directions, labels without the part in parentheses."""
+    x, y = (label.split(" (")[0] for label in axis_labels)
+    axes.set(xticks=[], yticks=[], xlabel=x, ylabel=y)
     axes.set_aspect("equal", adjustable="datalim")
-
-
-def _short(axis_labels: Sequence[str]) -> list[str]:
-    """Shorten axis labels for a small panel, without the part in parentheses."""
-    return [label.split(" (")[0] for label in axis_labels]
 
 
 def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
@@ -575,23 +485,28 @@ def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(number)
 
 
-def _most_frequent(values: NDArray[Any], limit: int = MAP_CLASSES) -> NDArray[np.int64]:
-    """Return the columns with the largest sums, in their order."""
-    return np.sort(np.argsort(-values.sum(axis=0), kind="stable")[:limit])
-
-
-def _with_rest(title: str, shown: int, number: int, word: str = "most frequent") -> str:
-    """Add to a title that not all classes are shown."""
-    return title if shown == number else f"{title} (the {shown} {word} of {number} classes)".strip()
-
-
-def _grid(number: int, title: str, note: str) -> tuple[Figure, list[Axes]]:
-    """Make a figure with a panel a class, and a title above all."""
+def _class_panels(
+    values: NDArray[Any],
+    title: str,
+    note: str,
+    axis_labels: Sequence[str],
+    *,
+    extra: int = 0,
+    word: str = "most frequent",
+) -> tuple[Figure, list[Axes], list[int]]:
+    """Make a figure with a panel per class, of many for those with the largest sums, and ``extra`` panels."""
+    n_classes = values.shape[1]
+    chosen = np.sort(np.argsort(-values.sum(axis=0), kind="stable")[: MAP_CLASSES - extra]).tolist()
+    if len(chosen) < n_classes:
+        title = f"{title} (the {len(chosen)} {word} of {n_classes} classes)".strip()
+    number = len(chosen) + extra
     columns = min(3 if number <= 6 else 4, max(number, 1))
-    rows = -(-number // columns)
-    figure = new_figure(WIDTH, 0.4 + rows * 0.95 * WIDTH / columns)
+    figure = new_figure(WIDTH, 0.4 - (-number // columns) * 0.95 * WIDTH / columns)
     _headline(figure, title, note)
-    return figure, grid_of_axes(figure, number, columns=columns)
+    panels = grid_of_axes(figure, number, columns=columns)
+    for axes in panels:
+        _map_axes(axes, axis_labels)
+    return figure, panels, chosen
 
 
 def _headline(figure: Figure, title: str, note: str = "") -> None:
@@ -614,13 +529,13 @@ def by_frequency(values: pd.Series) -> pd.Series:
 
 
 def display_name(name: object) -> str:
-    """Write the name of a column as people do, such as "heart rate"."""
+    """Return the name of a column for reading, such as "heart rate"."""
     return NAMES.get(str(name), str(name).replace("_", " "))
 
 
-def _label(column: pd.Series, unit: str | None = None) -> str:
-    """Write a quantity with its unit, if it has one."""
-    unit = UNITS.get(str(column.name), "") if unit is None else unit
+def _label(column: pd.Series) -> str:
+    """Return the name of a column with its unit, if it has one."""
+    unit = UNITS.get(str(column.name), "")
     return f"{display_name(column.name)} ({unit})" if unit else display_name(column.name)
 
 

@@ -27,12 +27,12 @@ IN_UNIT = ("mae", "mae_uncapped", "bias", "limit_low", "limit_high", "calibratio
 """Metrics in the unit of the target."""
 
 SOURCES = {
-    "end_to_end": ("trained for it", COLORS[2]),
+    "end_to_end": ("trained for the target", COLORS[2]),
     "probe": ("probe", COLORS[0]),
     "untrained": ("untrained encoder", COLORS[4]),
     "measurements": ("ECG measurements", COLORS[3]),
     "demographics": ("age and sex", COLORS[1]),
-    "baseline": ("mean or most frequent", GREY),
+    "baseline": ("baseline", GREY),
     "shuffled_labels": ("shuffled labels", GREY),
 }
 """Names and colours of a probe and its controls, from top to bottom."""
@@ -40,6 +40,11 @@ SOURCES = {
 CHANCE = {"r2": 0.0, "auc": 0.5}
 TRAINED, UNTRAINED, ALL_TOGETHER = "trained", "untrained", "all layers"
 UNTRAINED_LINE: dict[str, Any] = {"linestyle": "--", "linewidth": 1.2, "markersize": 4, "markerfacecolor": "white"}
+
+
+def source_name(source: str) -> str:
+    """Return the name of a probe or control, the same in figures, tables and reports."""
+    return SOURCES[source][0] if source in SOURCES else source.replace("_", " ")
 
 
 def metric_title(metric: str) -> str:
@@ -52,8 +57,15 @@ def _with_unit(name: str, unit: str) -> str:
     return f"{target_name(name)} ({unit})" if unit else target_name(name)
 
 
-def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating], *, name: str, unit: str) -> Figure:
-    """Draw predicted against true values.
+def probe_regression(
+    true: NDArray[np.floating],
+    predicted: NDArray[np.floating],
+    *,
+    name: str,
+    unit: str,
+    agreement: Mapping[str, Mapping[str, float]],
+) -> Figure:
+    """Draw predicted against true values, and their differences against their means (Bland and Altman).
 
     Parameters
     ----------
@@ -63,13 +75,20 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
         Name of the target, such as ``"age"``.
     unit : str
         Its unit.
+    agreement : mapping of str to mapping of str to float
+        ``bias``, ``limit_low`` and ``limit_high``, each with ``value``, ``low`` and ``high``, its interval.
 
     Returns
     -------
     Figure
-        Points, or from 800 on their density, with the identity line; at the right the error against the true value,
-        with its mean in up to ten groups of about equal size. A falling line is the regression to the mean of every
-        probe that explains only a part of the variance.
+        Points, or from 800 on their density. Left with the identity line; right with lines at the bias and at the
+        limits of agreement, between which 95 % of normally distributed differences are, each with its interval as a
+        band.
+
+    References
+    ----------
+    Bland and Altman, "Statistical methods for assessing agreement between two methods of clinical measurement", 1986,
+    doi:10.1016/S0140-6736(86)90837-8.
     """
     figure = new_figure(WIDTH, 4.6)
     left, right = figure.subplots(1, 2)
@@ -79,19 +98,27 @@ def probe_regression(true: NDArray[np.floating], predicted: NDArray[np.floating]
     _cloud(figure, left, true, predicted, (*limits, *limits))
     left.plot(limits, limits, color="black", linewidth=1, linestyle="--")
     label = _with_unit(name, unit)
-    left.set(xlim=limits, ylim=limits, xlabel=f"true {label}", ylabel=f"predicted {label}")
-    left.set_aspect("equal")
-    left.set_title(f"{target_name(name).capitalize()} of {len(true):,} records; dashed: identity")
-    residual = predicted - true
-    span = 1.05 * float(np.abs(residual).max()) or 1.0
-    _cloud(figure, right, true, residual, (*limits, -span, span), colorbar=True)
-    right.axhline(0, color="black", linewidth=1, linestyle="--")
-    groups = np.array_split(np.argsort(true, kind="stable"), min(10, len(true) // 8) or 1)
-    means = [[float(values[rows].mean()) for rows in groups if len(rows)] for values in (true, residual)]
-    right.plot(*means, color=COLORS[1], marker="o", markersize=4)
-    right.set(xlim=limits, ylim=(-span, span), xlabel=f"true {label}", ylabel=f"predicted - true ({unit})")
-    right.set_title(f"Mean absolute error {np.abs(residual).mean():.1f} {unit}; orange: mean error")
+    left.set(xlim=limits, ylim=limits, xlabel=f"true {label}", ylabel=f"predicted {label}", aspect="equal")
+    error = f"mean absolute error {np.abs(predicted - true).mean():.1f} {unit}"
+    left.set_title(f"{len(true):,} records, {error}; dashed: identity", fontsize=10)
+    difference = predicted - true
+    span = 1.08 * max(float(np.abs(difference).max()), abs(agreement["limit_low"]["low"]), 1e-9)
+    _cloud(figure, right, (true + predicted) / 2, difference, (*limits, -span, span), colorbar=True)
+    for key, color in (("limit_high", COLORS[1]), ("bias", "black"), ("limit_low", COLORS[1])):
+        _draw_level(right, agreement[key], "bias" if key == "bias" else "95 % limit", unit, color)
+    right.set(xlim=limits, ylim=(-span, span), xlabel=f"mean of true and predicted {label}")
+    right.set_ylabel(f"predicted - true ({unit})")
+    right.set_title("Agreement; bands: 95 % intervals", fontsize=10)
     return figure
+
+
+def _draw_level(axes: Axes, entry: Mapping[str, float], name: str, unit: str, color: str) -> None:
+    """Draw a horizontal line with its interval as a band, and its value."""
+    axes.axhline(entry["value"], color=color, linewidth=1.2, linestyle="-" if name == "bias" else "--")
+    if np.isfinite([entry["low"], entry["high"]]).all():
+        axes.axhspan(entry["low"], entry["high"], color=color, alpha=0.15, linewidth=0)
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+    axes.annotate(f"{name} {entry['value']:+.1f} {unit}", (0.99, entry["value"]), (0, 3), color=color, **place)
 
 
 def _cloud(
@@ -113,7 +140,7 @@ def _cloud(
 
 
 def probe_probability(
-    positive: NDArray[np.bool_], probability: NDArray[np.floating], *, categories: tuple[str, str]
+    positive: NDArray[np.bool_], probability: NDArray[np.floating], *, categories: Sequence[str]
 ) -> Figure:
     """Draw histograms of the predicted probability of two categories.
 
@@ -123,7 +150,7 @@ def probe_probability(
         Whether the record is of the second category.
     probability : ndarray, shape (records,)
         The predicted probability of the second category.
-    categories : tuple of str
+    categories : sequence of two str
         Such as ``("male", "female")``, the positive one last.
 
     Returns
@@ -187,59 +214,6 @@ def probe_classes(
     return figure
 
 
-def probe_agreement(
-    true: NDArray[np.floating],
-    predicted: NDArray[np.floating],
-    *,
-    name: str,
-    unit: str,
-    agreement: Mapping[str, Mapping[str, float]],
-) -> Figure:
-    """Draw the differences between predicted and true values against their means (Bland and Altman).
-
-    Parameters
-    ----------
-    true, predicted : ndarray, shape (records,)
-        In ``unit``.
-    name : str
-        Name of the target, such as ``"age"``.
-    unit : str
-        Its unit.
-    agreement : mapping of str to mapping of str to float
-        ``bias``, ``limit_low`` and ``limit_high``, each with ``value``, ``low`` and ``high``, its interval.
-
-    Returns
-    -------
-    Figure
-        Points, or from 800 on their density; lines at the bias and at the limits of agreement, between which 95 % of
-        normally distributed differences are, each with its interval as a band.
-
-    References
-    ----------
-    Bland and Altman, "Statistical methods for assessing agreement between two methods of clinical measurement", 1986,
-    doi:10.1016/S0140-6736(86)90837-8.
-    """
-    figure = new_figure(0.85 * WIDTH, 4.4)
-    axes = figure.add_subplot()
-    mean, difference = (true + predicted) / 2, predicted - true
-    margin = 0.04 * (float(np.ptp(mean)) or 1.0)
-    span = 1.08 * max(float(np.abs(difference).max()), abs(agreement["limit_low"]["low"]), 1e-9)
-    limits = (float(mean.min()) - margin, float(mean.max()) + margin)
-    _cloud(figure, axes, mean, difference, (*limits, -span, span))
-    for key, color in (("limit_high", COLORS[1]), ("bias", "black"), ("limit_low", COLORS[1])):
-        entry, is_bias = agreement[key], key == "bias"
-        axes.axhline(entry["value"], color=color, linewidth=1.2, linestyle="-" if is_bias else "--")
-        if np.isfinite([entry["low"], entry["high"]]).all():
-            axes.axhspan(entry["low"], entry["high"], color=color, alpha=0.15, linewidth=0)
-        text, place = f"{'bias' if is_bias else '95 % limit'} {entry['value']:+.1f} {unit}", (1.01, entry["value"])
-        axes.annotate(text, place, xycoords=("axes fraction", "data"), va="center", fontsize=9.5, color=color)
-    axes.set(xlim=limits, ylim=(-span, span))
-    axes.set(xlabel=f"mean of true and predicted {_with_unit(name, unit)}", ylabel=f"predicted - true ({unit})")
-    shades = "; darker: more records" if len(true) >= DENSE else ""
-    axes.set_title(f"{target_name(name).capitalize()} of {len(true):,} records; bands: 95 % intervals{shades}")
-    return figure
-
-
 def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "auc")) -> Figure:
     """Draw the metrics of the probes and their controls, with intervals.
 
@@ -269,7 +243,7 @@ def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "au
         here = known[(known["target"] == target) & (known["metric"] == metric)].set_index("source")
         _draw_sources(axes, here.reindex(drawn), metric)
         axes.set_title(f"{target_name(target)}: {metric_title(metric)}", fontsize=10.5)
-        axes.set_yticks(np.arange(len(drawn)), [SOURCES[name][0] for name in drawn] if i % columns == 0 else [])
+        axes.set_yticks(np.arange(len(drawn)), [source_name(name) for name in drawn] if i % columns == 0 else [])
     return figure
 
 
@@ -305,7 +279,7 @@ def probe_by_layer(table: pd.DataFrame) -> Figure:
     -------
     Figure
         One line per target over the layers in their order, its 95 % interval as a band; dashed and hollow the layers
-        of the untrained network; a diamond for all layers together. R2 and AUC have separate panels; a grey line
+        of the untrained encoder; a diamond for all layers together. R2 and AUC have separate panels; a grey line
         marks chance.
     """
     trained = table[table["encoder"] == TRAINED]
@@ -330,7 +304,7 @@ def probe_by_epoch(table: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        As `probe_by_layer`; the untrained network is a dashed horizontal line.
+        As `probe_by_layer`; the untrained encoder is a dashed horizontal line.
     """
     figure = _panels(table, "epoch", {int(epoch): float(epoch) for epoch in table["epoch"].dropna().unique()})
     for axes in figure.axes:
@@ -357,7 +331,7 @@ def _panels(table: pd.DataFrame, column: str, places: Mapping[Any, float]) -> Fi
                 _draw_target(axes, here, column, places, str(style["color"]))
         if (rows["encoder"] == UNTRAINED).any():
             marker = "" if column == "epoch" else "o"
-            axes.plot([], [], color="black", marker=marker, label="untrained network", **UNTRAINED_LINE)
+            axes.plot([], [], color="black", marker=marker, label="untrained encoder", **UNTRAINED_LINE)
         if (rows[column].astype(str) == ALL_TOGETHER).any():
             axes.plot([], [], "D", color="black", markersize=6, label="all layers together")
         if metric == "r2" and rows["value"].min() < -0.1:  # a layer far worse than the mean must not flatten the others

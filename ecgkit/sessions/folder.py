@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from ecgkit import paths
 from ecgkit.errors import EcgkitError
-from ecgkit.io import json_bytes, read_json, write_atomically
+from ecgkit.io import acquire, json_bytes, read_json, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,6 +29,28 @@ before_close: dict[Path, Callable[[Path], str]] = {}
 
 LOCK = ".lock"
 """The file that the process which runs a session holds a lock on."""
+
+DONE = "DONE"
+"""The last file of a session: when it was finished, and the files of `LISTED` that it had then, one per line."""
+
+LISTED = (
+    "config.json",
+    "environment.json",
+    "ensemble.json",
+    "weights/best.safetensors",
+    "thresholds.json",
+    "calibration.json",
+    "predictions.parquet",
+    "metrics.json",
+    "model_card.md",
+    "*/metrics.json",
+)
+"""Patterns of the files without which a finished session is refused."""
+
+NEEDED = {paths.TRAINING: ("config.json", "predictions.parquet", "metrics.json")}
+"""What a kind of session needs in any case."""
+
+_folders: dict[Path, tuple[int, int]] = {}  # device and inode of the sessions that this process runs
 
 
 @dataclass(frozen=True)
@@ -50,7 +73,15 @@ class Session:
     @property
     def is_done(self) -> bool:
         """Whether the session is finished."""
-        return (self.path / "DONE").is_file()
+        return (self.path / DONE).is_file()
+
+    @property
+    def missing_files(self) -> list[str]:
+        """The files that a finished session had, or needs in any case, and that are not there; sorted."""
+        listed = (self.path / DONE).read_text(errors="replace").splitlines()[1:]
+        network = {"weights/best.safetensors"} if not (self.path / "ensemble.json").is_file() else set()
+        needed = listed or {*NEEDED.get(self.kind, ()), *(network if self.kind in NEEDED else ())}
+        return sorted(name for name in needed if not (self.path / name).is_file())
 
     @property
     def kind(self) -> str:
@@ -100,25 +131,70 @@ class Session:
         """
         return read_json(self.path / name, wanted, way_out=way_out)
 
+    def check_finished(self) -> None:
+        """Check that the session is finished and has its files.
+
+        Raises
+        ------
+        EcgkitError
+            If it has no ``DONE``, or a file is missing; all missing ones are named.
+        """
+        if not self.is_done:
+            raise EcgkitError(f"{self.path} is not finished: run its command again to resume it, or choose another one")
+        if missing := self.missing_files:
+            raise EcgkitError(
+                f"{self.path} is finished, but lacks {', '.join(missing)}: copy them back, or delete the session "
+                "and run it again"
+            )
+
+    def hold(self) -> None:
+        """Remember the folder as it is: from now on, this process writes into no other folder of this path."""
+        status = self.path.stat()
+        _folders[self.path] = (status.st_dev, status.st_ino)
+
+    def release(self) -> None:
+        """Forget the folder, which this process does not run any more."""
+        _folders.pop(self.path, None)
+
+    def check_folder(self) -> None:
+        """Check that the folder of a session that this process runs is still there.
+
+        Raises
+        ------
+        EcgkitError
+            If it was moved, deleted or replaced.
+        """
+        if (held := _folders.get(self.path)) is None:
+            return
+        status = self.path.stat() if self.path.is_dir() else None
+        if status is None or (status.st_dev, status.st_ino) != held:
+            raise EcgkitError(f"{self.path} was moved or deleted during the run, which ends here: run it again")
+
     def write_json(self, name: str, data: object) -> Path:
         """Write a JSON file into the session, completely or not at all."""
-        return write_atomically(self.path / name, json_bytes(data))
+        return self._write(name, json_bytes(data))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the session, completely or not at all."""
-        return write_atomically(self.path / name, (text.rstrip("\n") + "\n").encode())
+        return self._write(name, (text.rstrip("\n") + "\n").encode())
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write a Parquet table into the session, completely or not at all."""
-        return write_atomically(self.path / name, table.to_parquet(index=False))
+        return self._write(name, table.to_parquet(index=False))
+
+    def _write(self, name: str, data: bytes) -> Path:
+        self.check_folder()
+        return write_atomically(self.path / name, data)
 
     def save_figure(self, figure: Figure, name: str, folder: str = "figures") -> Figure:
         """Save a figure as ``folder/name.png`` and return it, so that a notebook's cell shows it."""
+        self.check_folder()
         save_picture(figure, self.path / folder / f"{name}.png")
         return figure
 
     def log(self, line: str) -> None:
         """Print a line and append it to ``training_log.txt``."""
+        self.check_folder()
         print(line, flush=True)  # noqa: T201 - a notebook and a batch log show the same lines as the file
         with (self.path / "training_log.txt").open("a") as log:
             log.write(line + "\n")
@@ -139,6 +215,7 @@ class Session:
 
     def keep_notebook(self, notebook: Path) -> None:
         """Copy the source notebook into the session; the runner replaces it by the executed copy."""
+        self.check_folder()
         copy = self.path / notebook.name
         if notebook.resolve() != copy.resolve():
             shutil.copyfile(notebook, copy)
@@ -153,16 +230,19 @@ class Session:
         """
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
-            lock.acquire()
+            acquire(lock)
         except Timeout as error:
             raise EcgkitError(
-                f"{self.path} is being run by another process: wait for it, or start a new session"
+                f"{self.path} is being run by another process: wait for it, or start a new session "
+                f"(if no process runs it, remove {self.path / LOCK})"
             ) from error
         return lock
 
     def mark_done(self) -> None:
         """Write ``DONE``, the last file of a session."""
-        write_atomically(self.path / "DONE", f"{datetime.now().astimezone().isoformat(timespec='seconds')}\n".encode())
+        now = datetime.now().astimezone().isoformat(timespec="seconds")
+        files = sorted({path for pattern in LISTED for path in self.path.glob(pattern)})
+        self.write_text(DONE, "\n".join([now, *(path.relative_to(self.path).as_posix() for path in files)]))
 
 
 def save_picture(figure: Figure, path: Path) -> Path:

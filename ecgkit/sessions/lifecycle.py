@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from filelock import FileLock
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
-from ecgkit.io import file_sha256
+from ecgkit.io import TEMPORARY_SUFFIX, file_sha256
 from ecgkit.sessions.differences import describe_differences
 from ecgkit.sessions.environment import record_environment
-from ecgkit.sessions.folder import SESSION_VARIABLE, Session
+from ecgkit.sessions.folder import LOCK, SESSION_VARIABLE, Session
 
 NEW = "new"
 """The value of a notebook's parameter ``session`` for a new session."""
@@ -56,6 +57,28 @@ def create(kind: str, root: Path) -> Session:
         except FileExistsError:
             continue
         return Session(path)
+
+
+def create_locked(kind: str, root: Path) -> tuple[Session, FileLock]:
+    """Make and lock the next session, or take over the last ones that were killed before they had a configuration."""
+    abandoned = itertools.takewhile(_was_never_begun, reversed(list_sessions(kind, root)))
+    for session in reversed(list(abandoned)):
+        with suppress(EcgkitError):  # another process is just beginning it
+            lock = session.lock()
+            if _was_never_begun(session):
+                (session.path / REPRODUCTION).unlink(missing_ok=True)
+                return session, lock
+            lock.release()
+    while True:
+        session = create(kind, root)
+        with suppress(EcgkitError):  # another process took it over before it was locked
+            return session, session.lock()
+
+
+def _was_never_begun(session: Session) -> bool:
+    """Return True if a session has nothing but what is written before its configuration."""
+    names = [path.name for path in session.path.iterdir()]
+    return all(name in (LOCK, "notes.txt", REPRODUCTION) or name.endswith(TEMPORARY_SUFFIX) for name in names)
 
 
 def session_number(name: str) -> int:
@@ -110,17 +133,17 @@ def open_finished(name: str | Path, kind: str, root: Path) -> Session:
     Raises
     ------
     EcgkitError
-        If there is no such session, or it has no ``DONE``.
+        If there is no such session, it has no ``DONE``, or it lacks files.
     """
     if name == LATEST:
         # An ensemble is newer than its members, but it has no network.
         finished = [s for s in list_sessions(kind, root) if s.is_done and read_config(s).get("model") != "ensemble"]
         if not finished:
             raise EcgkitError(f'no finished session in {root / kind}: make one with "ecgkit run"')
+        finished[-1].check_finished()
         return finished[-1]
     session = open_session(name, kind, root)
-    if not session.is_done:
-        raise EcgkitError(f"{session.path} is not finished: run its command again to resume it, or choose another one")
+    session.check_finished()
     return session
 
 
@@ -189,8 +212,8 @@ def matching(kind: str, root: Path, config: dict[str, Any], *, original: str | N
 
 
 def find_finished(kind: str, root: Path, config: dict[str, Any]) -> Session | None:
-    """Return the newest finished session with exactly this configuration, reproductions aside; None without one."""
-    finished = [session for session in matching(kind, root, config) if session.is_done]
+    """Return the newest finished session, with all files, of this configuration, reproductions aside, or None."""
+    finished = [session for session in matching(kind, root, config) if session.is_done and not session.missing_files]
     return finished[-1] if finished else None
 
 
@@ -235,12 +258,13 @@ def claim(
     else:
         if resume:
             raise EcgkitError(f"no interrupted session in {root / kind} has this configuration: leave --resume out")
-        session = create(kind, root)
-        lock = session.lock()
+        session, lock = create_locked(kind, root)
         _begin(session, root, config, original)
+    session.hold()
     try:
         yield session
     finally:
+        session.release()
         lock.release()
 
 
@@ -290,11 +314,15 @@ def start(
     """
     if claimed := os.environ.get(SESSION_VARIABLE):
         started = Session(Path(claimed))
+    elif session == NEW:
+        started, lock = create_locked(kind, root)
+        _locks[started.path] = lock
     else:
-        started = create(kind, root) if session == NEW else open_session(session, kind, root)
+        started = open_session(session, kind, root)
         if started.is_done:
             raise EcgkitError(f'{started.path} is finished: set session to "new"')
         _locks[started.path] = _locks.get(started.path) or started.lock()
+    started.hold()
     before = started.config
     if before and before != config:
         changed = ", ".join(describe_differences(before, config))
@@ -317,10 +345,14 @@ def notes(session: Session, root: Path, config: dict[str, Any]) -> str:
     earlier = [s for s in list_sessions(session.kind, root) if session_number(s.name) < session_number(session.name)]
     if original:
         earlier = [s for s in earlier if s.name == original]
+    # A training is compared with a training, an ensemble with an ensemble, and nothing with a damaged configuration.
+    is_ensemble = config.get("model") == "ensemble"
+    configs = {s: read_config(s) for s in earlier}
+    earlier = [s for s, before in configs.items() if before and (before.get("model") == "ensemble") == is_ensemble]
     if not earlier:
         changed = ["The first session of its kind."]
     else:
-        lines = describe_differences(read_config(earlier[-1]), config)
+        lines = describe_differences(configs[earlier[-1]], config)
         changed = [f"Compared with {earlier[-1].name}:", *(lines or ["nothing changed"])]
     opening = [f"This is a reproduction of {original}."] if original else []
     return "\n".join([session.name, "", *opening, *changed, "", "Your own notes:", ""])

@@ -69,8 +69,9 @@ def format_interval(entry: Mapping[str, float | None], *, digits: int = 3) -> st
     str
         ``"-"`` without a value, and the value alone without an interval.
     """
-    value, low, high = (entry[name] for name in ("value", "low", "high"))
+    numbers = (entry[name] for name in ("value", "low", "high"))
+    # A negative zero would read as a small negative number.
+    value, low, high = (None if x is None else f"{round(x, digits) + 0.0:.{digits}f}" for x in numbers)
     if value is None:
         return "-"
-    interval = f" ({low:.{digits}f} to {high:.{digits}f})" if low is not None and high is not None else ""
-    return f"{value:.{digits}f}{interval}"
+    return f"{value} ({low} to {high})" if low is not None and high is not None else value

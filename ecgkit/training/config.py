@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
 from ecgkit import paths
-from ecgkit.datasets import check_contents, default_label_set, read_manifest
+from ecgkit.datasets import check_contents, default_label_set, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_types, shown
 from ecgkit.io import checked, file_sha256, read_toml
+from ecgkit.models.names import check_name, is_user_file, locate
+from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
@@ -189,6 +191,7 @@ class TrainingConfig:
         for name in ("dataset", "model"):
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
+        check_name(settings["model"])
         name = settings["dataset"]
         if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
             raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
@@ -197,6 +200,9 @@ class TrainingConfig:
         config = configure(source=manifest["source"]["name"], first_label_set=first, **settings)
         if config.label_set:
             check_choice("label set", config.label_set, manifest["labels"])
+            folder, folds = root / paths.PROCESSED / config.dataset, (*TRAIN_FOLDS, VALIDATION_FOLD)
+            labelled = open_dataset(folder, label_set=config.label_set, min_records=config.min_records, folds=folds)
+            labelled.check_outcomes()
         if config.crop_seconds > (seconds := manifest["n_samples"] / manifest["sampling_rate"]):
             raise EcgkitError(
                 f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record"
@@ -205,8 +211,6 @@ class TrainingConfig:
 
     def inputs(self, root: Path) -> dict[str, str]:
         """Return the fingerprints of the dataset and of a user's own model file."""
-        from ecgkit.models import is_user_file, locate
-
         read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 

@@ -174,32 +174,9 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
     dataset = with_target(dataset, config.target) if config.target else dataset
     dataset.check_splits()
     if config.target not in QUANTITIES:
-        check_outcomes(dataset)
+        dataset.check_outcomes()
     input_samples(config, dataset)
     return dataset
-
-
-def check_outcomes(dataset: Dataset) -> None:
-    """Check that each class has positives and negatives to train on, and to choose the best epoch by.
-
-    Raises
-    ------
-    EcgkitError
-        Naming the classes that lack one in folds 1-8 or in fold 9.
-    """
-    training = dataset.labels.iloc[dataset.folds(*TRAIN_FOLDS)]
-    for where, table in (("folds 1-8", training), ("fold 9", dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)])):
-        n_positive = table.sum()
-        for what, counts in (("positive", n_positive), ("negative", table.notna().sum() - n_positive)):
-            names = [str(name) for name in counts.index[counts == 0]]
-            if not names:
-                continue
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            more = int(training[names].sum().max()) + 1
-            way_out = f"leave out rare classes with --min-records {more}, or choose another label set"
-            if len(names) == len(dataset.classes) or more > training.sum().max() or what == "negative":
-                way_out = "no --min-records helps, choose another label set or dataset"
-            raise EcgkitError(f"{dataset.name} has no {what} record of {shown} in {where}: {way_out}")
 
 
 def input_samples(config: TrainingConfig, dataset: Dataset) -> int:

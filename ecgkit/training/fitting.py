@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -33,7 +34,7 @@ from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, check_outcomes, loader
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
 from ecgkit.training.module import Module, mean_loss
@@ -41,6 +42,8 @@ from ecgkit.training.targets import QUANTITIES
 
 METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
 HISTORY = "history.csv"
+MARK = b"sha256 of ecgkit:"
+"""What is between a checkpoint and its checksum."""
 OnEpoch = Callable[[int, float], None]
 
 
@@ -74,6 +77,7 @@ class SessionWriter(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the weights if their score on fold 9 is the best so far."""
         del pl_module
+        self.session.check_folder()
         score = float(trainer.callback_metrics[self.config.monitor])
         epoch = trainer.current_epoch + 1
         is_best = score > self.best_score
@@ -111,23 +115,34 @@ class SessionWriter(Callback):
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Write checkpoints atomically: Lightning copies its own from /tmp, which may be on another disk."""
+    """Write checkpoints atomically, with a checksum: Lightning copies its own from /tmp, perhaps from another disk."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Replace the previous checkpoint."""
         del storage_options
+        self.session.check_folder()
         data = io.BytesIO()
         torch.save(checkpoint, data)
-        write_atomically(Path(path), data.getvalue())
+        # Behind the archive, where torch.load does not look.
+        write_atomically(Path(path), data.getvalue() + MARK + hashlib.sha256(data.getvalue()).digest())
 
 
 def check_checkpoint(path: Path) -> bool:
-    """Return True if there is a checkpoint to resume from, and refuse one that cannot be read."""
+    """Return True if there is a checkpoint to resume from, and refuse one that is damaged or not finite."""
     if not path.is_file():
         return False
     try:
-        torch.load(path, map_location="meta", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        content, _, checksum = path.read_bytes().rpartition(MARK)
+        if hashlib.sha256(content).digest() != checksum:
+            raise ValueError("its contents do not match its checksum")
+        state = torch.load(io.BytesIO(content), weights_only=True)
+        if not all(torch.isfinite(tensor).all() for tensor in state["state_dict"].values()):
+            raise ValueError("its weights are not finite")
+    except (OSError, EOFError, LookupError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         why = str(error).partition("\n")[0]
         raise EcgkitError(
             f"cannot resume from {path} ({why}): remove it to train again from the first epoch"
@@ -214,7 +229,7 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
         gradient_clip_val=config.gradient_clip,
         # On a GPU some operations have no deterministic form: Lightning warns about these.
         deterministic="warn" if config.device == "cuda" else True,
-        plugins=[WholeCheckpoints()],
+        plugins=[WholeCheckpoints(session)],
         callbacks=[writer, EarlyStopping(config.monitor, mode="max", patience=config.patience), last],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -327,7 +342,7 @@ def memory_errors(config: TrainingConfig) -> Iterator[None]:
 def check_validation(dataset: Dataset, config: TrainingConfig) -> None:
     """Refuse labels, or values of a quantity, by which nothing is learned or no epoch is better than another."""
     if config.target not in QUANTITIES:
-        check_outcomes(dataset)
+        dataset.check_outcomes()
     elif dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].nunique().max() < 2:
         raise EcgkitError(
             f"all records of {dataset.name} in fold {VALIDATION_FOLD} have the same {config.target}, so that no "

@@ -197,7 +197,7 @@ def check_models(models: Sequence[str], *, jobs: int | None) -> None:
     EcgkitError
         If a model is unknown or named twice, or none is named, or fewer than one notebook is to run.
     """
-    from ecgkit.models import check_name
+    from ecgkit.models.names import check_name
 
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give a positive number")

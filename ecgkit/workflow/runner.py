@@ -117,6 +117,7 @@ def run_notebook(
             leave_out_cells(notebook, executed, skipped_tags)
             execute(notebook, executed, parameters, verbose=verbose)
         check_complete(executed)
+        session.check_folder()
     except EcgkitError as error:
         failure = NotebookError(f"{error} (see {failed})")
         failure.details = failed_cell(executed)

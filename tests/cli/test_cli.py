@@ -452,3 +452,28 @@ def test_arguments_of_the_chain_are_checked_before_the_first_step(tmp_path: Path
     with pytest.raises(EcgkitError, match="vit"):
         pipeline.run(tmp_path, dataset="demo", models=["resnet1d", "vit"])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "demo", "--model", "resnt1d"],
+        ["run", "--models", "cnn,resnt1d"],
+        ["search", "resnt1d", "--trials", "2", "--dataset", "demo"],
+        ["train", "demo", "--model", "cnn", "--epochs", "x"],
+        ["evaluate", "nowhere.csv"],
+        ["compare", "7", "8"],
+        ["explain", "7"],
+        ["probe", "7"],
+    ],
+)
+def test_what_is_mistyped_is_refused_before_heavy_packages_are_loaded(arguments: list[str], demo_root: Path) -> None:
+    program = (
+        "import sys\nfrom ecgkit.cli import main\n"
+        "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as error:\n    code = error.code\n"
+        "heavy = {'torch', 'lightning', 'sklearn', 'matplotlib', 'optuna', 'umap'} & set(sys.modules)\n"
+        "sys.exit(f'{code} {sorted(heavy)}')"
+    )
+    command = [sys.executable, "-c", program, *arguments, "--root", str(demo_root)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.stderr.splitlines()[-1] == "2 []"

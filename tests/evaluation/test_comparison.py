@@ -229,10 +229,12 @@ def test_a_session_that_is_not_finished_or_damaged_is_refused(tmp_path: Path) ->
     session = sessions.create(paths.TRAINING, tmp_path)
     with pytest.raises(EcgkitError, match="not finished"):
         session_predictions(session)
+    for name in ("config.json", "metrics.json", "predictions.parquet"):
+        (session.path / name).write_bytes(b"no table")
     session.mark_done()
-    for content in (None, b"no table"):
-        if content:
-            (session.path / "predictions.parquet").write_bytes(content)
+    for spoil in (None, (session.path / "predictions.parquet").unlink):
+        if spoil:
+            spoil()
         with pytest.raises(EcgkitError, match=r"predictions\.parquet") as error:
             session_predictions(session)
         assert "\n" not in str(error.value)

@@ -267,8 +267,10 @@ def test_groups_along_a_direction_are_of_equal_size_and_in_order(world: World) -
     np.testing.assert_array_equal(along["record_id"], world.records["record_id"].to_numpy()[along["row"]])
     table = group_table(along, world.labels)
     assert table["true"].is_monotonic_increasing
-    first = along[along["group"] == 0]["row"]
-    assert table.loc[0, "OLD"] == world.labels["OLD"].to_numpy()[first].mean()
+    assert table.index.tolist() == [1, 2, 3, 4]
+    assert list(group_members(along)) == [f"fifth {group}" for group in table.index]
+    first = along[along["group"] == 1]["row"]
+    assert table.loc[1, "OLD"] == world.labels["OLD"].to_numpy()[first].mean()
     np.testing.assert_array_equal(group_members(along)["fifth 1"], first)
     assert table["records"].sum() == table["known"].sum() == len(world.rows(10))
 

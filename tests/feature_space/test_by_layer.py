@@ -5,11 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.by_layer import probe_epochs, probe_layers
-from ecgkit.feature_space.probes.linear import Problem, fit_linear
+from ecgkit.feature_space.probes.fit import fit_probes
+from ecgkit.feature_space.probes.linear import ALPHAS, Problem, fit_linear, patient_splits
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 
 AGE, SEX, HEIGHT, WEIGHT = TARGETS
@@ -100,6 +105,35 @@ def test_values_are_those_of_the_probes_on_fold_10(network: Network, table: pd.D
     assert row["value"] == pytest.approx(r2_score(age[test], probe.outputs(points[test])[:, 0]))
     assert (row["strength"], row["features"], row["test"]) == (probe.strength, 8, test.sum())
     assert row["low"] < row["value"] < row["high"]
+
+
+def test_a_probe_has_one_value_wherever_it_is_fitted(network: Network) -> None:
+    embedding = np.concatenate([network.layers["second"], network.layers["third"], network.noise], axis=1)
+    embedding = embedding @ np.random.default_rng(2).standard_normal((24, 60)).astype(np.float32)
+    records = network.records.assign(record_id=np.arange(len(network.records)).astype(str))
+    keywords = {"targets": (AGE, SEX, DEVICE), "seed": 3, "resamples": 50}
+    results = fit_probes(embedding, records, untrained=[network.noise], **keywords)
+    table = probe_layers({"embedding": embedding}, records, untrained={"embedding": network.noise}, **keywords)
+    for row in table.to_dict("records"):
+        source = {"trained": "probe", "untrained": "untrained"}[row["encoder"]]
+        found = results[row["target"]].comparison.metrics[source][row["metric"]]
+        assert {name: row[name] for name in found} == pytest.approx(found)
+        assert row["strength"] == results[row["target"]].probes[source]["value"].strength
+
+
+def test_a_search_by_scikit_learn_finds_the_same_probe(network: Network) -> None:
+    rows = (network.records["fold"] <= 8).to_numpy()
+    points, age = network.layers["second"][rows], network.records["age"].to_numpy()[rows]
+    patients = network.records["patient_id"].to_numpy()[rows]
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Ridge()),
+        {"ridge__alpha": ALPHAS},
+        scoring="neg_mean_squared_error",
+        cv=patient_splits(patients, seed=1),
+    ).fit(points, age)
+    probe = fit_linear(points, {0: Problem(age, is_class=False)}, patients, seed=1)[0]
+    assert search.best_params_ == {"ridge__alpha": probe.strength}
+    np.testing.assert_allclose(search.predict(points), probe.outputs(points)[:, 0], rtol=1e-3)
 
 
 def test_the_change_from_layer_to_layer_has_its_own_interval(table: pd.DataFrame) -> None:

@@ -24,6 +24,7 @@ from ecgkit.feature_space.clusters.agreement import (
 )
 from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.standardize import Scaler
+from ecgkit.plots import cluster_agreement
 from ecgkit.stats.multiple_testing import benjamini_hochberg
 
 N = 1500
@@ -31,7 +32,7 @@ N = 1500
 
 def clusters_of(assigned: np.ndarray, method: str = "KMeans") -> Clusters:
     k = int(assigned.max()) + 1
-    return Clusters(assigned, np.zeros((k, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0.0, 0, method)
+    return Clusters(assigned, np.zeros((k, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0, method)
 
 
 def drawn(random: np.random.Generator, shares: np.ndarray) -> np.ndarray:
@@ -111,6 +112,17 @@ def test_partitions_leave_out_what_is_unknown() -> None:
     assert len(table["subclass"].columns) == 2
 
 
+def test_a_method_without_clusters_is_left_out() -> None:
+    truth = np.random.default_rng(0).integers(0, 3, 90)
+    records, labels = world_of(truth, np.zeros(90, int))
+    noise = clusters_of(np.full(90, -1), "HDBSCAN")
+    table = agreement_table({"KMeans": clusters_of(truth), "HDBSCAN": noise}, records, labels, n_permutations=5)
+    assert set(table.index.get_level_values("method")) == {"KMeans"}
+    assert len(cluster_agreement(table).axes[0].lines) == 1 + table["ami"].notna().sum()
+    with pytest.raises(EcgkitError, match="HDBSCAN"):
+        agreement_table({"HDBSCAN": noise}, records, labels)
+
+
 @pytest.fixture(scope="module")
 def compared() -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
     """Clusters follow the device, a little the class, and nothing else; two records per patient, one fold."""
@@ -132,11 +144,11 @@ def test_the_planted_is_found_and_the_absent_is_not(compared) -> None:
     device = table.loc["KMeans", "recording", "device"]
     assert device["records"] == N  # one per patient
     assert device["ami"] == pytest.approx(adjusted_mutual_info_score(records["device"][first], assigned[first]))
-    assert device["ami"] > 10 * device["ami_high"] > 0
+    assert device["ami"] > 10 * device["ami_permuted_97.5"] > 0
     assert device["p"] == pytest.approx(1 / 2001)
     assert device["p_adjusted"] <= 0.05
     one = table.loc["KMeans", "class", EXACTLY_ONE]
-    assert one["ami_high"] < one["ami"] < device["ami"]
+    assert one["ami_permuted_97.5"] < one["ami"] < device["ami"]
     for absent in (table.loc["KMeans", "person"], table.loc["noise"]):
         assert (absent["p_adjusted"] > 0.05).all()
         assert (absent["ami"].abs() < 0.01).all()
@@ -159,7 +171,7 @@ def test_names_of_clusters_do_not_matter(compared) -> None:
 
 def test_one_cluster_of_all_agrees_with_nothing(compared) -> None:
     records, labels, assigned = compared
-    table = agreement_table({"HDBSCAN": clusters_of(np.full(len(assigned), -1))}, records, labels, n_permutations=20)
+    table = agreement_table({"HDBSCAN": clusters_of(np.zeros(len(assigned), int))}, records, labels, n_permutations=20)
     assert (table["ami"].abs() < 1e-9).all()
     assert (table["p"] == 1).all()
     constant = agreement_table({"A": clusters_of(assigned)}, records.assign(device="A"), labels, n_permutations=5)

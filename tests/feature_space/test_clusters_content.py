@@ -19,7 +19,7 @@ from ecgkit.feature_space.standardize import Scaler
 
 def clusters_of(assigned: np.ndarray, k: int | None = None) -> Clusters:
     number = int(assigned.max()) + 1 if k is None else k
-    return Clusters(assigned, np.zeros((number, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0.0, 0)
+    return Clusters(assigned, np.zeros((number, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0)
 
 
 @pytest.fixture(scope="module")

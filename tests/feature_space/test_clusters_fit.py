@@ -39,7 +39,7 @@ def test_ward_is_that_of_scipy_and_the_rest_goes_to_the_nearest_centre(planted) 
     assert adjusted_rand_score(fcluster(ward(points), 5, "maxclust"), clusters.assigned[training]) == 1.0
     assert (clusters.method, clusters.k, clusters.n_fitted) == ("Ward", 5, training.sum())
     sampled = fit_ward(embeddings, records, k=3, seed=0, max_records=100, n_components=2)
-    assert (sampled.n_fitted, sampled.n_components) == (100, 2)
+    assert (sampled.n_fitted, sampled.n_dimensions) == (100, 2)
     assert adjusted_rand_score(group, sampled.assigned) > 0.98
     assert set(sampled.assigned[group == 1]) == {0}  # the largest
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,12 +14,8 @@ from ecgkit import training
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.embeddings import (
     ALL_LAYERS,
-    Embeddings,
     encoder_of,
-    positions_of,
-    read_vectors,
     session_embeddings,
-    write_array,
 )
 from ecgkit.feature_space.layers import EMBEDDING, embed_layers, layer_names
 from ecgkit.inference.weights import TrainedModel
@@ -141,39 +136,3 @@ def test_all_layers_in_their_order(trained_session: TrainedSession) -> None:
     found = session_embeddings(trained_session, [ALL_LAYERS], folds=(10,))
     assert list(found) == ["trunk.2", "trunk.3", "trunk.4", EMBEDDING]
     assert [len(one.vectors) for one in found.values()] == [len(trained_session.dataset.folds(10))] * 4
-
-
-def test_foreign_vectors_are_read_with_their_table(tmp_path: Path) -> None:
-    path = write_array(tmp_path / "vectors.npy", np.arange(12, dtype=np.int64).reshape(4, 3))
-    pd.DataFrame({"record_id": [7, 5, 9, 1]}).to_csv(tmp_path / "vectors.csv", index=False)
-    vectors = read_vectors(path)
-    assert vectors.vectors.dtype == np.float32
-    records = pd.DataFrame({"record_id": ["1", "2", "5", "7"]})
-    of_records, of_vectors = positions_of(vectors, records)
-    np.testing.assert_array_equal(of_records, [0, 2, 3])
-    np.testing.assert_array_equal(vectors.vectors[of_vectors], [[9, 10, 11], [3, 4, 5], [0, 1, 2]])
-
-
-def test_foreign_vectors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "vectors.npy"
-    with pytest.raises(EcgkitError, match="cannot read the vectors"):
-        read_vectors(path)
-    write_array(path, np.eye(3))
-    with pytest.raises(EcgkitError, match=r"there is no .*vectors\.parquet or .*vectors\.csv"):
-        read_vectors(path)
-    table = tmp_path / "table.csv"
-    pd.DataFrame({"id": [1, 2, 3]}).to_csv(table, index=False)
-    with pytest.raises(EcgkitError, match="no column record_id"):
-        read_vectors(path, table)
-    pd.DataFrame({"record_id": [1, 2]}).to_csv(table, index=False)
-    with pytest.raises(EcgkitError, match=r"shape \(3, 3\) for 2 records"):
-        read_vectors(path, table)
-    pd.DataFrame({"record_id": [1, 2, 2]}).to_csv(table, index=False)
-    with pytest.raises(EcgkitError, match="record 2 has two vectors"):
-        read_vectors(path, table)
-    write_array(path, np.array(["a"]))
-    with pytest.raises(EcgkitError, match="array of numbers"):
-        read_vectors(path, table)
-    nothing = Embeddings(np.eye(3, dtype=np.float32), pd.DataFrame({"record_id": ["1", "2", "3"]}), path)
-    with pytest.raises(EcgkitError, match="no record of the dataset has a vector"):
-        positions_of(nothing, pd.DataFrame({"record_id": ["8", "9"]}))

@@ -102,7 +102,7 @@ def test_age_and_sex_alone_explain_what_follows_from_them(world) -> None:
     assert values(result)["demographics"]["r2"] == pytest.approx(expected, abs=0.07)
     assert values(result)["probe"]["r2"] > 0.25
     assert difference(result, "demographics", "r2")["verdict"] == "worse"
-    assert "not shown to be better than demographics" in probe_summary(result)
+    assert "not shown to be better than age and sex" in probe_summary(result)
 
 
 def test_measurements_are_a_control_but_never_contain_the_target(world) -> None:

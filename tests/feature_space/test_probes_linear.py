@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss, r2_score
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
@@ -15,9 +16,9 @@ def fit_ridge(points, values, patients, *, seed: int) -> LinearProbe:
     return fit_linear(points, {"": Problem(np.asarray(values, float), is_class=False)}, patients, seed=seed)[""]
 
 
-def fit_logistic(points, classes, patients, *, seed: int, cs=(), n_splits: int = 5) -> LinearProbe:
-    problem = Problem(np.asarray(classes, float), is_class=True, strengths=cs, n_tried=n_splits)
-    return fit_linear(points, {"": problem}, patients, seed=seed, n_splits=n_splits)[""]
+def fit_logistic(points, classes, patients, *, seed: int, cs=()) -> LinearProbe:
+    problem = Problem(np.asarray(classes, float), is_class=True, strengths=cs)
+    return fit_linear(points, {"": problem}, patients, seed=seed)[""]
 
 
 def in_folds(world, *folds):
@@ -31,7 +32,7 @@ def test_ridge_is_scikit_learns_at_every_strength(world) -> None:
     probe = fit_ridge(points, age, patients, seed=4)
     for alpha, found in probe.trials.iloc[::5].itertuples(index=False):
         held_out = np.empty(len(age))
-        for inner, outer in patient_splits(patients, 4):
+        for inner, outer in patient_splits(patients, seed=4):
             scaler = StandardScaler().fit(points[inner])
             model = Ridge(alpha=alpha).fit(scaler.transform(points[inner]), age[inner])
             held_out[outer] = model.predict(scaler.transform(points[outer]))
@@ -45,20 +46,48 @@ def test_ridge_is_scikit_learns_at_every_strength(world) -> None:
     )
 
 
+def test_more_features_than_records_are_scikit_learns_too() -> None:
+    random = np.random.default_rng(0)
+    points, patients = random.standard_normal((90, 300)) * random.uniform(0.1, 9, 300) + 4, np.arange(90) // 2
+    points[:, 7] = 1.0
+    age = points[:, :20].sum(axis=1) + random.normal(0, 9, 90)
+    old = (age > np.median(age)).astype(float)
+    problems = {"age": Problem(age, is_class=False), "old": Problem(old, is_class=True, strengths=(1e-3, 1e-2))}
+    found = fit_linear(points.astype(np.float32), problems, patients, seed=4)
+    splits = patient_splits(patients, seed=4)
+    for name, values, models in (
+        ("age", age, {alpha: Ridge(alpha=alpha) for alpha in ALPHAS[::4]}),
+        ("old", old, {c: LogisticRegression(C=c, tol=1e-6) for c in (1e-3, 1e-2)}),
+    ):
+        trials = found[name].trials.set_index(found[name].strength_name).iloc[:, 0]
+        for strength, model in models.items():
+            held_out = np.empty(90)
+            for inner, outer in splits:
+                pipeline = make_pipeline(StandardScaler(), model).fit(points[inner], values[inner])
+                new = points[outer]
+                held_out[outer] = pipeline.predict(new) if name == "age" else pipeline.predict_proba(new)[:, 1]
+            score = r2_score(age, held_out) if name == "age" else log_loss(old, held_out)
+            assert trials[strength] == pytest.approx(score, abs=2e-3)
+    best = make_pipeline(StandardScaler(), Ridge(alpha=found["age"].strength)).fit(points, age)
+    np.testing.assert_allclose(found["age"].outputs(points)[:, 0], best.predict(points), rtol=1e-3, atol=1e-2)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_logistic_is_scikit_learns(world, n_classes: int) -> None:
     rows = np.flatnonzero(in_folds(world, *range(1, 9)))
     points = world.embeddings[rows].astype(np.float64)
     classes = np.digitize(points[:, 3] + points[:, 4], np.arange(1, n_classes) * 8.0).astype(np.int64)
     patients = world.records["patient_id"].to_numpy()[rows]
-    probe = fit_logistic(points, classes, patients, seed=4, cs=(1e-4, 1e-3), n_splits=2)
+    probe = fit_logistic(points, classes, patients, seed=4, cs=(1e-4, 1e-3))
+    splits = patient_splits(patients, seed=4)[: 5 if n_classes == 2 else 3]
+    scored = np.concatenate([outer for _, outer in splits])
     for c, found in probe.trials.itertuples(index=False):
         held_out = np.empty((len(classes), n_classes))
-        for inner, outer in patient_splits(patients, 4, 2):
+        for inner, outer in splits:
             scaler = StandardScaler().fit(points[inner])
             model = LogisticRegression(C=c, tol=1e-6).fit(scaler.transform(points[inner]), classes[inner])
             held_out[outer] = model.predict_proba(scaler.transform(points[outer]))
-        assert found == pytest.approx(log_loss(classes, held_out), abs=1e-3)
+        assert found == pytest.approx(log_loss(classes[scored], held_out[scored]), abs=1e-3)
     assert probe.strength == 1e-3
     scaler = StandardScaler().fit(points)
     by_hand = LogisticRegression(C=1e-3, tol=1e-6).fit(scaler.transform(points), classes)

@@ -23,6 +23,8 @@ from ecgkit.feature_space.probes import (
 )
 from ecgkit.feature_space.probes.report import report_text
 from ecgkit.io import file_name
+from ecgkit.plots import probe_comparison
+from ecgkit.plots.style import new_figure
 from ecgkit.sessions import Session
 
 
@@ -46,9 +48,7 @@ def files(folder: Path) -> list[str]:
 def test_each_target_has_its_folder(session: Session) -> None:
     assert files(session.path / "age") == [
         "classification_report.txt",
-        "figures/bland_altman.png",
         "figures/classes.png",
-        "figures/comparison.png",
         "figures/predicted.png",
         "metrics.json",
         "predictions.parquet",
@@ -126,9 +126,11 @@ def test_report_begins_with_the_numbers_and_their_units(session: Session, result
 
 def test_log_says_what_was_tried_and_chosen(session: Session, results) -> None:
     log = (session.path / "age" / "training_log.txt").read_text()
-    assert log.count("<- chosen") == 6  # number and bins, of two encoders and of sex alone
+    assert log.count("chosen within folds 1-8") == 6  # number and bins, of two encoders and of sex alone
     assert log.count("as for the probe") == 2  # number and bins of shuffled labels
-    assert "alpha 0.1 " in log
+    probe = results["age"].probes["probe"]["value"]
+    assert f"ridge regression, alpha {probe.strength:.4g}" in log
+    assert f"{probe.trials['r2'].max():.6f}" in log
     assert f"{results['age'].counts['training']:,} records" in log
 
 
@@ -189,7 +191,16 @@ def test_all_layers_are_in_the_metrics_and_their_figure_in_the_overview(tmp_path
 def test_the_first_table_of_the_overview_has_a_column_for_each_control(session: Session, results) -> None:
     head, first = re.findall(r"<tr>(.*?)</tr>", (session.path / "overview.html").read_text(), re.S)[:2]
     names = re.findall(r"<th[^>]*>(.*?)</th>", head)
-    assert names == ["target", "metric", "probe", "baseline", "demographics", "untrained", "shuffled labels", "p"]
+    assert names == [
+        "target",
+        "metric",
+        "probe",
+        "baseline",
+        "age and sex",
+        "untrained encoder",
+        "shuffled labels",
+        "p",
+    ]
     cells = re.findall(r"<td[^>]*>(.*?)</td>", first)
     assert cells[5].startswith(f"{results['age'].comparison.metrics['untrained']['r2']['value']:.2f} (")
 
@@ -225,6 +236,35 @@ def test_the_overview_summarises_each_probe_and_its_links_exist(session: Session
     assert "no probe: height is known for 0 records" in page
     assert "linearly present" in page
     links = re.findall(r'(?:href|src)="([^"#]+)"', page)
-    assert {"age/figures/bland_altman.png", "figures/probe_comparison.png", "probes.parquet"} <= set(links)
+    assert {path.name for path in session.path.glob("*.*")} - {"overview.html"} <= set(links)
+    assert {
+        "age/figures/predicted.png",
+        "age/weights/probe.safetensors",
+        "figures/probe_comparison.png",
+        "probes.parquet",
+    } <= set(links)
     for link in links:
         assert (session.path / link).is_file(), link
+
+
+def test_the_overview_shows_every_figure_of_the_session_and_names_each_control_as_the_figures_do(
+    tmp_path: Path, results
+) -> None:
+    session = Session(tmp_path)
+    for name in ("umap_classes", "k_selection", "my_own"):
+        session.save_figure(new_figure(2, 2), name)
+    (tmp_path / "map.html").write_text("")
+    write_probe_session(session, results)
+    page = (tmp_path / "overview.html").read_text()
+    shown = re.findall(r'<img[^>]*src="([^"]+)"', page)
+    assert shown == [f"figures/{name}.png" for name in ("k_selection", "umap_classes", "probe_comparison", "my_own")]
+    assert 'href="map.html"' in page
+    drawn = {label.get_text() for label in probe_comparison(probe_table(results)).axes[0].get_yticklabels()}
+    assert drawn == set(readable_table(results).columns) - {"metric", "p"}
+    assert all(f">{name}<" in page for name in drawn)
+
+
+def test_a_class_called_figures_keeps_the_figures_of_the_session(tmp_path: Path, results) -> None:
+    write_probe_session(Session(tmp_path), {"figures": results["height"]})
+    assert (tmp_path / "figures" / "probe_comparison.png").is_file()
+    assert (tmp_path / "figures-2" / "metrics.json").is_file()

@@ -78,16 +78,6 @@ def test_vectors_of_another_program_are_analysed_the_same_way(trained_root: Path
     assert "vectors_sha256" in inputs(trained_root, vectors=str(path))
 
 
-def test_vectors_need_records_to_fit_and_to_test(trained_root: Path, tmp_path: Path) -> None:
-    records = open_space("latest", trained_root).dataset.records
-    for folds, message in (((10,), "folds 1-8"), (tuple(range(1, 10)), "fold 10")):
-        some = records.loc[records["fold"].isin(folds), ["record_id"]]
-        some.to_csv(tmp_path / "some.csv", index=False)
-        path = write_array(tmp_path / "some.npy", np.eye(len(some)))
-        with pytest.raises(EcgkitError, match=message):
-            open_space("latest", trained_root, vectors=str(path))
-
-
 def test_a_head_that_reads_age_and_sex_is_not_a_head_of_embeddings(trained_session: TrainedSession) -> None:
     assert trained_session.trained.model.n_metadata
     assert own_head(trained_session.trained) is None

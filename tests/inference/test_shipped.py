@@ -274,7 +274,11 @@ def test_a_missing_file_is_named(name: str, model: Path) -> None:
     ("name", "text", "message"),
     [
         ("thresholds.json", "{", "thresholds.json"),
-        ("thresholds.json", "{}", "thresholds.json .*'thresholds'"),
+        ("thresholds.json", "{}", "thresholds.json.* thresholds "),
+        ("thresholds.json", "[" * 100_000, "thresholds.json"),
+        ("thresholds.json", '{"of": "calibrated", "thresholds": {"NORM": "high"}}', "NORM"),
+        ("calibration.json", '{"classes": {"NORM": {"method": "platt"}}}', "calibration"),
+        ("calibration.json", '{"classes": {"NORM": []}}', "NORM"),
         ("thresholds.json", '{"of": "calibrated", "thresholds": {"NORM": 0.5}}', "MI"),
         ("calibration.json", '{"classes": {}}', "NORM"),
     ],

@@ -68,7 +68,9 @@ def test_of_many_clusters_and_classes_the_largest_are_drawn() -> None:
 
 def test_of_many_partitions_those_that_agree_the_most_are_drawn(agreement) -> None:
     names = [f"C{i}" for i in range(71)]
-    table = pd.DataFrame({"records": 9, "ami": np.arange(71.0), "ami_permuted": 0.0, "ami_high": 0.1}, index=names)
+    table = pd.DataFrame(
+        {"records": 9, "ami": np.arange(71.0), "ami_permuted": 0.0, "ami_permuted_97.5": 0.1}, index=names
+    )
     table["p_adjusted"] = 0.01
     table.index = pd.MultiIndex.from_product([["KMeans"], ["class"], names], names=["method", "group", "partition"])
     labels = [tick.get_text() for tick in plots.cluster_agreement(table).axes[0].get_yticklabels()]
@@ -102,7 +104,7 @@ def agreement() -> pd.DataFrame:
         ("Ward", "recording", "device"): (60, np.nan, np.nan, np.nan, np.nan),
     }
     table = pd.DataFrame.from_dict(
-        rows, orient="index", columns=["records", "ami", "ami_permuted", "ami_high", "p_adjusted"]
+        rows, orient="index", columns=["records", "ami", "ami_permuted", "ami_permuted_97.5", "p_adjusted"]
     )
     table.index = pd.MultiIndex.from_tuples(rows, names=["method", "group", "partition"])
     return table

@@ -171,9 +171,19 @@ def test_reliability_is_drawn_before_and_after_calibration() -> None:
     for table, n_kinds in ((predictions, 2), (raw, 1)):
         for cell in reliability(scores_of(table)).axes:
             diagram, strip = cell.child_axes
-            assert len(diagram.lines) == 1 + n_kinds
+            assert len(diagram.lines) == 1 + 2 * n_kinds
             counts = [patch.get_data()[0] for patch in strip.patches]
             assert [int(np.sum(count)) for count in counts] == [n_records] * n_kinds
+
+
+def test_bins_of_few_records_are_drawn_hollow() -> None:
+    truth = np.r_[np.zeros(40, bool), np.ones(30, bool), True, False, True]
+    prob = np.r_[np.full(40, 0.1), np.full(30, 0.9), 0.5, 0.5, 0.5]
+    scores = stats.FoldScores(10, ("MI",), truth[:, None], prob[:, None], None)
+    _, many, few = reliability(scores).axes[0].child_axes[0].lines
+    np.testing.assert_allclose(many.get_xydata(), [[0.1, 0.0], [0.9, 1.0]])
+    np.testing.assert_allclose(few.get_xydata(), [[0.5, 2 / 3]])
+    assert (many.get_markerfacecolor(), few.get_markerfacecolor()) == (many.get_color(), "white")
 
 
 def test_a_metric_of_every_class_on_both_folds() -> None:

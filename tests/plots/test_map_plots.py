@@ -82,19 +82,19 @@ def test_very_many_points_are_small_and_half_transparent() -> None:
 
 
 def test_map_of_a_number_has_a_unit_and_counts_the_unknown(points, records) -> None:
-    figure = plots.map_by(points, records, "age")
+    figure = plots.map_columns(points, records, ["age"])
     assert figure.axes[1].get_ylabel() == "age (years)"
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "unknown (12 of 60)"
     grey, known = figure.axes[0].collections
     assert len(grey.get_offsets()) == 12
     assert len(known.get_offsets()) == 48
     assert_legends_cover_no_data(figure)
-    assert len(plots.map_by(points, records, "height").axes) == 1  # nothing is known: no colour bar
-    assert plots.map_by(points, records, "heart_rate").axes[1].get_ylabel() == "heart rate (beats/min)"
+    assert len(plots.map_columns(points, records, ["height"]).axes) == 1  # nothing is known: no colour bar
+    assert plots.map_columns(points, records, ["heart_rate"]).axes[1].get_ylabel() == "heart rate (beats/min)"
 
 
 def test_map_of_words_has_its_legend_beside(points, records) -> None:
-    figure = plots.map_by(points, records, "sex")
+    figure = plots.map_columns(points, records, ["sex"])
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts == ["female (30)", "male (25)", "unknown (5)"]
     colors = colors_of(figure.axes[0])
@@ -105,12 +105,12 @@ def test_map_of_words_has_its_legend_beside(points, records) -> None:
 
 def test_categories_keep_their_order(points) -> None:
     words = pd.Categorical(["young"] * 10 + ["old"] * 50, categories=["young", "old", "very old"])
-    figure = plots.map_by(points, pd.DataFrame({"age band": words}), "age band")
+    figure = plots.map_columns(points, pd.DataFrame({"age band": words}), ["age band"])
     assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["young (10)", "old (50)"]
 
 
 def test_rare_words_become_other(points, records) -> None:
-    figure = plots.map_by(points, records, "device")
+    figure = plots.map_columns(points, records, ["device"])
     texts = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert texts[:2] == ["A (20)", "B (10)"]
     assert texts[-2:] == ["other, 4 kinds (12)", "unknown (6)"]
@@ -119,9 +119,9 @@ def test_rare_words_become_other(points, records) -> None:
 
 def test_rows_that_do_not_fit_and_unknown_columns_are_refused(points, records) -> None:
     with pytest.raises(EcgkitError, match="coordinates of shape"):
-        plots.map_by(points[1:], records, "age")
-    with pytest.raises(EcgkitError, match="no column 'weight': choose one of age"):
-        plots.map_by(points, records, "weight")
+        plots.map_columns(points[1:], records, ["age"])
+    with pytest.raises(EcgkitError, match="no column 'weight': choose from age"):
+        plots.map_columns(points, records, ["weight"])
     with pytest.raises(EcgkitError, match="no column to colour by"):
         plots.map_columns(points, records, [])
     with pytest.raises(EcgkitError, match="no map to draw"):
@@ -145,7 +145,7 @@ def test_probabilities_have_one_scale_from_0_to_1(points) -> None:
     assert figure.axes[2].get_ylabel() == "predicted probability"
     assert figure.legends[0].get_texts()[0].get_text() == "unknown (1 of 60)"
     assert_legends_cover_no_data(figure)
-    with pytest.raises(EcgkitError, match="a probability is 2.5: give numbers from 0 to 1, not logits"):
+    with pytest.raises(EcgkitError, match="to 2.5: give 0 to 1, not logits"):
         plots.map_probabilities(points, probabilities.replace(1.0, 2.5))
 
 
@@ -170,7 +170,7 @@ def test_records_without_a_prediction_are_left_out_of_the_errors(points) -> None
     probabilities = pd.DataFrame({"MI": np.where(np.arange(N) < 10, np.nan, 0.9)})
     figure = plots.map_errors(points, labels, probabilities, {"MI": 0.5})
     assert title_of(figure.axes[0]) == "MI: 10 true positives,\n0 false negatives, 40 false positives"
-    assert figure.legends[0].get_texts()[-1].get_text() == "10 of 60 left out, not predicted for"
+    assert figure.legends[0].get_texts()[-1].get_text() == "10 of 60 left out, without a prediction"
     with pytest.raises(EcgkitError, match="class 'MI' has no probability or no threshold"):
         plots.map_errors(points, labels, probabilities, {})
 
@@ -208,7 +208,7 @@ def test_what_a_map_is_worth_stands_beneath_its_title(points, records) -> None:
         plots.map_grid(points, labels, **words),
         plots.map_probabilities(points, probabilities, **words),
         plots.map_errors(points, labels, probabilities, {"MI": 0.5, "CD": 0.5}, **words),
-        plots.map_by(points, records, "device", **words),
+        plots.map_columns(points, records, ["device"], **words),
         plots.map_columns(points, records, ["age", "sex"], **words),
     ]
     for figure in figures:

@@ -16,7 +16,7 @@ from ecgkit.evaluation import add_calibration, fit_calibration, fit_thresholds
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.evaluation.selective import selective_report
 from ecgkit.evaluation.subgroups import subgroup_report
-from ecgkit.plots.ecg import ecg_strips, mistakes
+from ecgkit.plots.ecg import mistakes, plot_ecg, plot_ecgs
 from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import record_table
@@ -171,33 +171,39 @@ def test_each_mistake_has_its_ecg_its_truth_and_its_prediction() -> None:
     for i, row in enumerate(table.to_dict("records")):
         assert titles[i].startswith(f"Record {row['record_id']}: {row['class']} {row['kind']}, ")
         assert titles[i].endswith(f"truth: {row['true_labels']}; predicted: {row['predicted_labels']}")
-        for lead in ("II", "V1", "V5"):
-            line = next(line for line in figure.axes[i].lines if line.get_gid() == lead)
-            drawn = np.asarray(line.get_ydata())
-            expected = 10 * signals[i, LEADS.index(lead)]
-            np.testing.assert_allclose(drawn - drawn[0], expected - expected[0], atol=1e-5)
+        expected = {line.get_gid(): line for line in plot_ecg(signals[i], sampling_rate=100).axes[0].lines}
+        assert set(LEADS) < set(expected)
+        for line in figure.axes[i].lines:
+            drawn = np.asarray(expected[line.get_gid()].get_ydata()) if line.get_gid() in LEADS[2:] else None
+            if drawn is not None:
+                np.testing.assert_allclose(np.diff(line.get_ydata()), np.diff(drawn), atol=1e-5)
     unnamed = mistakes(signals, table.drop(columns="record_id"), sampling_rate=100)
     assert unnamed.texts[0].get_text().startswith(f"Record at position {table['position'][0]}: ")
 
 
-def test_strips_are_to_scale_whatever_their_number() -> None:
+def test_ecgs_are_to_scale_whatever_their_number() -> None:
     for number in (1, 3):
-        figure = ecg_strips(make_signals(number), ["title"] * number, sampling_rate=100, leads=["I", "V6"])
+        figure = plot_ecgs(make_signals(number), ["one line", "two\nlines", ""][:number], sampling_rate=100)
         for axes in figure.axes:
-            line = next(line for line in axes.lines if line.get_gid() == "V6")
+            line = [line for line in axes.lines if line.get_gid() == "II"][-1]
             points = figure.dpi_scale_trans.inverted().transform(axes.transData.transform(line.get_xydata()))
             assert np.ptp(points[:, 0]) * MM_PER_INCH == pytest.approx(25 * 9.99)
             assert np.ptp(points[:, 1]) * MM_PER_INCH == pytest.approx(10.0, abs=0.02)
         boxes = [axes.get_window_extent() for axes in figure.axes]
         assert all(upper.y0 > lower.y1 for upper, lower in pairwise(boxes))
+        figure.draw_without_rendering()
+        for text in figure.texts:
+            box = text.get_window_extent()
+            assert not any(box.overlaps(other) for other in boxes)
+            assert 0 <= box.y0 <= box.y1 <= figure.bbox.height
 
 
 def test_what_is_not_shown_is_said() -> None:
-    figure = ecg_strips(make_signals(1, seconds=12.0, amplitude=5.0), ["title"], sampling_rate=100)
+    figure = plot_ecgs(make_signals(1, seconds=12.0, amplitude=6.0), ["title"], sampling_rate=100)
     note = figure.texts[-1].get_text()
     assert "the first 10 s of 12 s" in note
-    assert "cut at the next row: II, V1, V5" in note
-    assert "cut" not in ecg_strips(make_signals(1), ["title"], sampling_rate=100).texts[-1].get_text()
+    assert "cut at the next row: I, aVR, V1, V4, II" in note
+    assert "cut" not in plot_ecgs(make_signals(1), ["title"], sampling_rate=100).texts[-1].get_text()
 
 
 def test_no_mistakes_are_a_figure_that_says_so() -> None:
@@ -208,14 +214,13 @@ def test_no_mistakes_are_a_figure_that_says_so() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"titles": ["one"]}, "2 signals, 1 titles"),
-        ({"leads": ["V7"]}, "unknown lead 'V7'"),
-        ({"leads": []}, "0 leads"),
+        ({"titles": ["one"]}, "2 signals and 1 titles"),
+        ({"signals": [], "titles": []}, "0 signals"),
         ({"sampling_rate": 0}, "sampling_rate is 0"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
-        ecg_strips(make_signals(), **{"titles": ["one", "two"], "sampling_rate": 100} | arguments)
-    with pytest.raises(EcgkitError, match="2 signals, 0 titles"):
+        plot_ecgs(**{"signals": make_signals(), "titles": ["one", "two"], "sampling_rate": 100} | arguments)
+    with pytest.raises(EcgkitError, match="2 signals and 0 titles"):
         mistakes(make_signals(), pd.DataFrame(), sampling_rate=100)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +17,15 @@ from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
 
 KIND = paths.TRAINING
+
+
+def finish(session: sessions.Session, config: dict[str, object] | None = None) -> sessions.Session:
+    """Give a session the files of a finished training, and ``DONE``."""
+    session.write_json("config.json", config or {"epochs": 1})
+    for name in ("weights/best.safetensors", "thresholds.json", "predictions.parquet", "metrics.json"):
+        session.write_text(name, "")
+    session.mark_done()
+    return session
 
 
 def create_many(root: Path, count: int) -> list[str]:
@@ -118,7 +129,7 @@ def test_claim_goes_on_with_what_was_cut_off_and_leaves_running_sessions_alone(t
 def test_finished_sessions_are_found_by_their_configuration(tmp_path: Path, notebook: Path) -> None:
     begun = sessions.start(KIND, tmp_path, {"epochs": 1}, notebook=notebook)
     assert sessions.find_finished(KIND, tmp_path, {"epochs": 1}) is None
-    begun.close()
+    finish(begun)
     assert sessions.find_finished(KIND, tmp_path, {"epochs": 1}) == begun
     assert sessions.find_finished(KIND, tmp_path, {"epochs": 2}) is None
 
@@ -137,7 +148,128 @@ def test_opening_names_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(EcgkitError, match="not finished"):
         sessions.open_finished("session_1", KIND, tmp_path)
     session.mark_done()
+    with pytest.raises(EcgkitError, match=r"lacks config.json, metrics.json, predictions.parquet, weights/best"):
+        sessions.open_finished("latest", KIND, tmp_path)
+    finish(session)
     assert sessions.open_finished("latest", KIND, tmp_path) == session
+
+
+def test_a_finished_session_without_its_files_is_refused_by_their_names(tmp_path: Path) -> None:
+    config = {"epochs": 1}
+    session = finish(sessions.create(KIND, tmp_path), config)
+    assert sessions.find_finished(KIND, tmp_path, config) == session
+    for name in ("weights/best.safetensors", "thresholds.json"):
+        (session.path / name).unlink()
+    with pytest.raises(EcgkitError, match=r"lacks thresholds.json, weights/best.safetensors:"):
+        sessions.open_finished("1", KIND, tmp_path)
+    assert sessions.find_finished(KIND, tmp_path, config) is None  # it is trained again, not skipped
+    (session.path / "DONE").write_text("2026-01-01\n")  # without a list
+    with pytest.raises(EcgkitError, match=r"lacks weights/best.safetensors:"):
+        sessions.open_finished("1", KIND, tmp_path)
+
+
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_a_session_that_disappears_during_a_run_ends_it(tmp_path: Path, notebook: Path, *, is_moved: bool) -> None:
+    with sessions.claim(KIND, tmp_path, {"epochs": 1}) as session:
+        if is_moved:
+            session.path.rename(tmp_path / "elsewhere")
+        else:
+            shutil.rmtree(session.path)
+        writes = (
+            lambda: session.log("epoch 1"),
+            lambda: session.write_json("metrics.json", {}),
+            lambda: session.write_text("notes.txt", ""),
+            lambda: session.write_table("predictions.parquet", pd.DataFrame({"a": [1]})),
+            lambda: session.keep_notebook(notebook),
+            session.mark_done,
+            session.close,
+        )
+        for write in writes:
+            with pytest.raises(EcgkitError, match="session_1 was moved or deleted"):
+                write()
+        assert not session.path.exists()
+        session.path.mkdir()  # another one in its place is not its own
+        with pytest.raises(EcgkitError, match="session_1 was moved or deleted"):
+            session.mark_done()
+        assert not list(session.path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "left", [(), ("notes.txt",), ("notes.txt", "reproduction.json", ".config.json.1.2.ecgkit-tmp")]
+)
+def test_a_session_that_was_killed_before_its_configuration_is_taken_over(
+    left: tuple[str, ...], tmp_path: Path, notebook: Path
+) -> None:
+    finish(sessions.create(KIND, tmp_path))
+    for _ in range(2):
+        killed = sessions.create(KIND, tmp_path)
+        killed.lock().release()
+        for name in left:
+            (killed.path / name).write_text('{"reproduces": "session_1"}')
+    with (
+        sessions.claim(KIND, tmp_path, {"epochs": 2}) as first,
+        sessions.claim(KIND, tmp_path, {"epochs": 3}) as second,
+    ):
+        assert (first.name, second.name) == ("session_2", "session_3")
+        assert sessions.original_of(first) is None
+    third = sessions.start(KIND, tmp_path, {"epochs": 4}, notebook=notebook)
+    assert third.name == "session_4"
+
+
+def test_a_folder_with_anything_else_in_it_is_not_taken_over(tmp_path: Path) -> None:
+    (sessions.create(KIND, tmp_path).path / "thesis.tex").write_text("years of work")
+    running = sessions.create(KIND, tmp_path)
+    lock = running.lock()
+    with sessions.claim(KIND, tmp_path, {"epochs": 1}) as session:
+        assert session.name == "session_3"
+    lock.release()
+
+
+def test_a_lock_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    session = sessions.create(KIND, tmp_path)
+    lock = session.lock()
+    with pytest.raises(EcgkitError, match=r"session_1/\.lock"):
+        session.lock()
+    lock.release()
+
+
+def test_an_old_lock_file_without_locks_in_the_file_system_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    session = sessions.create(KIND, tmp_path)
+    (session.path / ".lock").write_text("an old one")
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with pytest.raises(EcgkitError, match=r"remove .*session_1/\.lock"):
+        session.lock()
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{", "[" * 100_000, '{"a": ' * 5000 + "1" + "}" * 5000, "\0", "null"])
+def test_a_bad_configuration_spoils_no_other_session(content: str, tmp_path: Path) -> None:
+    bad, good = sessions.create(KIND, tmp_path), sessions.create(KIND, tmp_path)
+    for name in ("config.json", "reproduction.json"):
+        (bad.path / name).write_text(content)
+    good.write_json("config.json", {"epochs": 1})
+    assert sessions.read_config(bad) == {}
+    assert sessions.original_of(bad) is None
+    assert sessions.matching(KIND, tmp_path, {"epochs": 1}) == [good]
+    with sessions.claim(KIND, tmp_path, {"epochs": 1}) as session:
+        assert session == good
+    with pytest.raises(EcgkitError, match="session_1"):
+        bad.read_json("config.json")
+
+
+def test_a_training_is_compared_with_a_training_and_an_ensemble_with_an_ensemble(tmp_path: Path) -> None:
+    for config in ({"model": "cnn", "epochs": 1}, {"model": "ensemble", "method": "mean"}):
+        sessions.create(KIND, tmp_path).write_json("config.json", config)
+    new = sessions.create(KIND, tmp_path)
+    assert "Compared with session_1:\nepochs: 1 -> 2" in sessions.notes(new, tmp_path, {"model": "cnn", "epochs": 2})
+    other = sessions.notes(new, tmp_path, {"model": "ensemble", "method": "stacking"})
+    assert "Compared with session_2:\nmethod: mean -> stacking" in other
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -169,7 +301,7 @@ def test_under_the_runner_the_notebook_leaves_done_to_it(
 def test_a_training_does_not_take_up_a_reproduction(tmp_path: Path, notebook: Path) -> None:
     config = {"epochs": 1, "model_options": {"width": 8}}
     original = sessions.start(KIND, tmp_path, config, notebook=notebook)
-    original.close()
+    finish(original, config)
     with sessions.claim(KIND, tmp_path, config, original="session_1") as again:
         pass
     assert (again.name, sessions.original_of(again), sessions.original_of(original)) == ("session_2", "session_1", None)
@@ -209,7 +341,7 @@ def test_either_kind_is_found_by_the_name_that_lists_print(tmp_path: Path) -> No
         assert sessions.find(name, tmp_path) == probe
     assert sessions.find("1", tmp_path, paths.PROBES) == probe
     assert sessions.open_session(training.label, KIND, tmp_path) == training
-    training.mark_done()
+    finish(training)
     assert sessions.find("latest", tmp_path) == training
     with pytest.raises(EcgkitError, match="no finished session in .*probe_training_sessions"):
         sessions.find("latest", tmp_path, paths.PROBES)

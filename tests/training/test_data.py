@@ -12,7 +12,7 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, check_outcomes, fit_metadata_scaler
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, fit_metadata_scaler
 
 
 def test_training_records_are_standardised_and_only_they_decide_how(demo_dataset: Dataset) -> None:
@@ -130,9 +130,9 @@ def test_a_class_without_positives_or_negatives_is_named_with_the_way_out(demo_d
         ({"RARE": rare}, r"no positive record of RARE in fold 9.*another label set"),
     ):
         with pytest.raises(EcgkitError, match=named):
-            check_outcomes(with_labels(demo_dataset, **classes))
+            with_labels(demo_dataset, **classes).check_outcomes()
     unknown = pd.array(common, dtype="boolean")
     unknown[(fold == 9) & ~common] = pd.NA
     with pytest.raises(EcgkitError, match="no negative record of AF in fold 9"):
-        check_outcomes(with_labels(demo_dataset, AF=unknown))
-    check_outcomes(with_labels(demo_dataset, COMMON=common))
+        with_labels(demo_dataset, AF=unknown).check_outcomes()
+    with_labels(demo_dataset, COMMON=common).check_outcomes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from ecgkit.models import MODELS
 from ecgkit.sessions import Session
 from ecgkit.stats import macro_auc
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.fitting import HISTORY, SessionWriter, fit, read_history
+from ecgkit.training.fitting import HISTORY, SessionWriter, WholeCheckpoints, check_checkpoint, fit, read_history
 from ecgkit.training.inference import open_trained, predict, predict_folds
 from ecgkit.training.model import new_model
 from ecgkit.training.module import parameter_groups
@@ -322,6 +323,38 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert torch.load(last, weights_only=True)["epoch"] == 0
     fit(session, config, few_records)
     assert read_history(session)["epoch"].tolist() == [1, 2, 3]
+
+
+def test_a_flipped_byte_and_a_value_that_is_not_finite_are_noticed_in_a_checkpoint(
+    few_records: Dataset, tmp_path: Path
+) -> None:
+    session = new_session(tmp_path)
+    fit(session, make_config("cnn", epochs=1), few_records)
+    last = session.path / "weights" / "last.ckpt"
+    good = last.read_bytes()
+    assert check_checkpoint(last)
+    for place in (*np.random.default_rng(0).integers(0, len(good), 30), len(good) - 1):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        last.write_bytes(bytes(bad))
+        with pytest.raises(EcgkitError, match=r"last\.ckpt"):
+            check_checkpoint(last)
+    with pytest.raises(EcgkitError, match=r"last\.ckpt .*remove it"):
+        fit(session, make_config("cnn", epochs=2), few_records)
+    last.write_bytes(good)
+    state = torch.load(last, weights_only=True)
+    next(iter(state["state_dict"].values()))[:] = torch.nan
+    WholeCheckpoints(session).save_checkpoint(state, last)
+    with pytest.raises(EcgkitError, match=r"last\.ckpt .*finite"):
+        check_checkpoint(last)
+
+
+def test_a_session_that_is_deleted_during_its_training_ends_it(few_records: Dataset, tmp_path: Path) -> None:
+    session = new_session(tmp_path)
+    session.hold()
+    with pytest.raises(EcgkitError, match="moved or deleted"):
+        fit(session, make_config("cnn", epochs=3), few_records, on_epoch=lambda *_: shutil.rmtree(session.path))
+    assert not session.path.exists()
 
 
 def test_a_damaged_checkpoint_is_named_with_the_way_out(few_records: Dataset, tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ def test_a_recipe_says_what_is_trained_and_the_same_call_is_skipped(
     recipe = tmp_path / "mine.toml"
     recipe.write_text(
         'epochs = 1\nbatch_size = 64\nlearning_rate = 1e-3\nlabel_set = "rhythm"\nseed = 5\nmetadata = true\n'
+        "min_records = 16\n"
         "[model_options]\nwidths = [8, 8]\n"
     )
     call = ["train", "demo", "--model", "resnet1d", "--recipe", str(recipe), "--root", str(tmp_path)]

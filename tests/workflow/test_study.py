@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -21,8 +22,9 @@ import safetensors
 
 from ecgkit import datasets, paths, sessions, training
 from ecgkit.cli import main
+from ecgkit.datasets.manifest import manifest_sha256
 from ecgkit.errors import EcgkitError
-from ecgkit.io import locked
+from ecgkit.io import file_sha256, locked
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
 from ecgkit.training.config import TrainingConfig, configure
@@ -376,7 +378,7 @@ class TestSweep:
 
 
 def other_fold_10(folder: Path) -> None:
-    """Change everything that is stored about the records of fold 10, without touching the manifest."""
+    """Change everything that is stored about the records of fold 10, and of the manifest only the checksums."""
     records = pd.read_parquet(folder / "records.parquet")
     rows = np.flatnonzero(records["fold"] == 10)
     signals = np.load(folder / "signals.npy", mmap_mode="r+")
@@ -389,6 +391,9 @@ def other_fold_10(folder: Path) -> None:
         classes = [name for name in labels if name != "record_id"]
         labels.loc[rows, classes] = ~labels.loc[rows, classes].astype(bool)
         labels.to_parquet(path, index=False)
+    manifest = json.loads((folder / "dataset.json").read_text())
+    manifest["files"] = {name: file_sha256(folder / name) for name in manifest["files"]}
+    (folder / "dataset.json").write_text(json.dumps(manifest | {"sha256": manifest_sha256(manifest)}))
 
 
 def contents(folder: Path) -> dict[str, object]:

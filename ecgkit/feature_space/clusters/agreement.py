@@ -105,13 +105,13 @@ def agreement_table(
 ) -> pd.DataFrame:
     """Compare the clusters of several methods with every partition of the records.
 
-    One record per patient is compared, the first in the folds: the records of a patient are alike, and the permutations
-    assume independent records. Unknown values are left out, and records with several classes from `EXACTLY_ONE`.
+    One record per patient is compared, the first in the folds, since permutations assume independent records. Unknown
+    values are left out, and records with several classes from `EXACTLY_ONE`.
 
     Parameters
     ----------
     clusterings : mapping of str to Clusters
-        Clusters of these records, by the name of the method.
+        Clusters of these records, by the name of the method. A method that found no cluster is left out.
     records : DataFrame
         The records, in the same order; ``fold``, ``patient_id``, and those of `partitions`.
     labels : DataFrame of bool
@@ -128,40 +128,43 @@ def agreement_table(
     DataFrame
         Index ``method``, ``group``, ``partition`` (as `partitions`). Columns: ``records`` compared, ``kinds`` among
         them; ``ami``, the adjusted mutual information, 0 on average for chance and 1 for the same partition; its mean
-        ``ami_permuted`` and 97.5th percentile ``ami_high`` over the permutations; the one-sided ``p`` and
+        ``ami_permuted`` and 97.5th percentile ``ami_permuted_97.5`` over the permutations; the one-sided ``p`` and
         ``p_adjusted`` (Benjamini and Hochberg, over the partitions of a method). NaN if all records are of one kind.
 
     Raises
     ------
     EcgkitError
-        If no record is in the folds.
+        If no record is in the folds, or no method found a cluster.
 
     References
     ----------
     Vinh, Epps and Bailey, "Information theoretic measures for clusterings comparison", J. Mach. Learn. Res. 11
     (2010), 2837-2854.
     """
+    found_some = {method: clusters for method, clusters in clusterings.items() if clusters.k}
+    if not found_some:
+        raise EcgkitError(f"{', '.join(clusterings) or 'no method'}: no cluster was found; fit another method, too")
     rows = first_of_patients(records, folds)
     known = partitions(records.iloc[rows], labels.iloc[rows], None if subclasses is None else subclasses.iloc[rows])
     table = {}
     level = known.columns.get_level_values
     for group, name in zip(level("group"), level("partition"), strict=True):
         codes, kinds = pd.factorize(known[group, name], sort=True)
-        for method, clusters in clusterings.items():
+        for method, clusters in found_some.items():
             assigned = clusters.assigned[rows][codes >= 0]
             found = _agreement(assigned, codes[codes >= 0], seed=clusters.seed, n_permutations=n_permutations)
             table[method, group, name] = {"records": len(assigned), "kinds": len(kinds), **found}
     result = pd.DataFrame.from_dict(table, orient="index").astype({"records": int, "kinds": int})
     result.index = pd.MultiIndex.from_tuples(table, names=["method", "group", "partition"])
     result["p_adjusted"] = result.groupby(level="method")["p"].transform(benjamini_hochberg)
-    return result.loc[list(clusterings)]
+    return result.loc[list(found_some)]
 
 
 def _agreement(
     assigned: NDArray[np.integer], truth: NDArray[np.integer], *, seed: int, n_permutations: int
 ) -> dict[str, float]:
     """Return the adjusted mutual information of clusters and kinds, with that of permutations."""
-    names = ("ami", "ami_permuted", "ami_high", "p")
+    names = ("ami", "ami_permuted", "ami_permuted_97.5", "p")
     if len(truth) < 2 or len(np.unique(truth)) < 2:
         return dict.fromkeys(names, float("nan"))
     table = contingency(assigned, truth)

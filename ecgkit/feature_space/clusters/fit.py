@@ -14,17 +14,14 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from threadpoolctl import threadpool_limits
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.standardize import (
-    Scaler,
-    check_embeddings,
-    fit_scaler,
-    fold_rows,
-    training_rows,
-)
+from ecgkit.feature_space.standardize import Scaler, check_embeddings, fit_scaler, fold_rows, training_rows
 from ecgkit.stats.folds import TEST_FOLD
 
 NOISE = -1
 """The cluster of a record that HDBSCAN assigns to none."""
+
+MIN_SAMPLES = 5
+"""The neighbour whose distance is HDBSCAN's measure of density."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,30 +34,26 @@ class Clusters:
         The cluster of each record, 0 to k - 1, by falling number of the records that the clusters were fitted on; -1
         for a record in none (HDBSCAN only).
     centres : ndarray of float32, shape (k, features)
-        Centres of the standardised embeddings.
+        Means of the standardised embeddings of folds 1-8; NaN for a cluster without a record there.
     scaler : Scaler
         Mean and scale of folds 1-8.
-    inertia : float
-        Sum of the squared distances of the records of folds 1-8 in a cluster to their centres, in standard deviations
-        squared.
     seed : int
         The seed.
     method : str
         ``"KMeans"``, ``"Ward"`` or ``"HDBSCAN"``.
     n_fitted : int
         The number of records of folds 1-8 that the clusters were fitted on.
-    n_components : int
-        Number of principal components that were clustered; 0 for the standardised embeddings.
+    n_dimensions : int
+        Number of features or principal components that were clustered.
     """
 
     assigned: NDArray[np.int64]
     centres: NDArray[np.float32]
     scaler: Scaler
-    inertia: float
     seed: int
     method: str = "KMeans"
     n_fitted: int = 0
-    n_components: int = 0
+    n_dimensions: int = 0
 
     @property
     def k(self) -> int:
@@ -95,21 +88,10 @@ def fit_clusters(
     EcgkitError
         If ``k`` is not between 2 and the number of records in folds 1-8, or the embeddings do not match.
     """
-    check_embeddings(embeddings, records)
-    training = training_rows(records)
-    check_k(k, int(training.sum()))
-    scaler = fit_scaler(embeddings[training])
-    points = scaler.transform(embeddings)
-    model = fit_kmeans(points[training], k=k, n_init=n_init, seed=seed)
-    order, rank = _by_size(model.labels_, k)
-    return Clusters(
-        assigned=rank[model.predict(points)],
-        centres=model.cluster_centers_[order].astype(np.float32),
-        scaler=scaler,
-        inertia=float(model.inertia_),
-        seed=seed,
-        n_fitted=int(training.sum()),
-    )
+    space = _space(embeddings, records, n_components=0, max_records=None, seed=seed)
+    check_k(k, len(space.sample))
+    model = fit_kmeans(space.points[space.sample], k=k, n_init=n_init, seed=seed)
+    return space.clusters(model.predict(space.points).astype(np.int64), "KMeans")
 
 
 def fit_kmeans(points: NDArray[np.float32], *, k: int, n_init: int, seed: int) -> KMeans:
@@ -122,14 +104,6 @@ def check_k(k: int, n_records: int) -> None:
     """Raise EcgkitError if ``k`` is not between 2 and the number of records."""
     if not 2 <= k <= n_records:
         raise EcgkitError(f"k is {k}: give a number of clusters from 2 to {n_records}, the records in folds 1-8")
-
-
-def _by_size(found: NDArray[np.integer], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the clusters from the largest to the smallest, and the rank of each cluster."""
-    order = np.argsort(-np.bincount(found[found >= 0], minlength=k), kind="stable")
-    rank = np.empty(k, dtype=np.int64)
-    rank[order] = np.arange(k)
-    return order, rank
 
 
 def fit_ward(
@@ -192,7 +166,6 @@ def fit_hdbscan(
     *,
     seed: int,
     min_cluster_size: int = 50,
-    min_samples: int = 5,
     max_records: int | None = None,
     n_components: int = 10,
 ) -> Clusters:
@@ -212,9 +185,6 @@ def fit_hdbscan(
         Seed of the sample.
     min_cluster_size : int, default 50
         A smaller group is noise; of fewer than 200 records a quarter of them.
-    min_samples : int, default 5
-        The neighbour whose distance is the measure of density; a larger number makes more noise. At most the number of
-        records in the sample.
     max_records : int or None, default None
         Of more records in folds 1-8 a random sample of so many is taken; None takes all. The 17,084 of PTB-XL take
         seconds in 10 dimensions; the time grows faster than the number, and more with more dimensions.
@@ -229,8 +199,8 @@ def fit_hdbscan(
     Raises
     ------
     EcgkitError
-        If a size is below 2 (1 for ``min_samples``), there are fewer than two records in the sample, or the embeddings
-        do not match.
+        If ``min_cluster_size`` is below 2, there are fewer than two records in the sample, or the embeddings do not
+        match.
 
     References
     ----------
@@ -239,16 +209,10 @@ def fit_hdbscan(
     """
     space = _space(embeddings, records, n_components=n_components, max_records=max_records, seed=seed)
     points, sample = space.points, space.sample
-    for name, size, least in (("min_cluster_size", min_cluster_size, 2), ("min_samples", min_samples, 1)):
-        if size < least:
-            raise EcgkitError(f"{name} is {size}: give {least} or more")
-    if len(sample) < 2:
-        raise EcgkitError(f"{len(sample)} record in folds 1-8 is too few for HDBSCAN: give a larger data set")
-    model = HDBSCAN(
-        min_cluster_size=min(min_cluster_size, max(2, len(sample) // 4)),
-        min_samples=min(min_samples, len(sample)),
-        copy=True,
-    )
+    if min_cluster_size < 2 or len(sample) < 2:
+        raise EcgkitError(f"min_cluster_size is {min_cluster_size} for {len(sample)} records: give 2 or more of both")
+    size = min(min_cluster_size, max(2, len(sample) // 4))
+    model = HDBSCAN(min_cluster_size=size, min_samples=min(MIN_SAMPLES, len(sample)), copy=True)
     with threadpool_limits(limits=1):
         found = model.fit_predict(points[sample])
         assigned = KNeighborsClassifier(n_neighbors=1).fit(points[sample], found).predict(points).astype(np.int64)
@@ -266,6 +230,8 @@ def training_sample(records: pd.DataFrame, max_records: int | None, seed: int) -
 
 def principal_components(points: NDArray[np.float32], training: NDArray[np.bool_], number: int) -> NDArray[np.float32]:
     """Project standardised embeddings onto components of the training records; 0 leaves the features as they are."""
+    if number < 0:
+        raise EcgkitError(f"n_components is {number}: give a number of components, or 0 for the features")
     if not 0 < number < min(points.shape[1], int(training.sum())):
         return points
     with threadpool_limits(limits=1):
@@ -286,19 +252,20 @@ class _Space:
 
     def clusters(self, assigned: NDArray[np.int64], method: str) -> Clusters:
         """Sort clusters by their size in the sample, and take their centres in folds 1-8."""
-        k = int(assigned.max()) + 1
-        _, rank = _by_size(assigned[self.sample], k)
-        renamed = np.append(rank, NOISE)[assigned]  # -1 is the last
-        centres, inertia = cluster_centres(self.standardised, renamed, self.training, k)
+        k = int(assigned[self.sample].max()) + 1
+        sizes = np.bincount(assigned[self.sample][assigned[self.sample] >= 0], minlength=k)
+        renamed = np.append(np.argsort(np.argsort(-sizes, kind="stable")), NOISE)[assigned]  # -1 is the last
+        members = [self.standardised[self.training & (renamed == cluster)] for cluster in range(k)]
+        empty = np.full(self.standardised.shape[1], np.nan)
+        centres = [one.mean(axis=0, dtype=np.float64) if len(one) else empty for one in members]
         return Clusters(
             assigned=renamed,
-            centres=centres,
+            centres=np.array(centres, dtype=np.float32).reshape(k, len(empty)),
             scaler=self.scaler,
-            inertia=inertia,
             seed=self.seed,
             method=method,
             n_fitted=len(self.sample),
-            n_components=0 if self.points is self.standardised else self.points.shape[1],
+            n_dimensions=self.points.shape[1],
         )
 
 
@@ -306,29 +273,12 @@ def _space(
     embeddings: NDArray[np.floating], records: pd.DataFrame, *, n_components: int, max_records: int | None, seed: int
 ) -> _Space:
     """Standardise, project if requested, and draw the sample."""
-    if n_components < 0:
-        raise EcgkitError(f"n_components is {n_components}: give a number of components, or 0 for the features")
     check_embeddings(embeddings, records)
     training = training_rows(records)
     scaler = fit_scaler(embeddings[training])
     standardised = scaler.transform(embeddings)
     points = principal_components(standardised, training, n_components)
     return _Space(scaler, standardised, points, training, training_sample(records, max_records, seed), seed)
-
-
-def cluster_centres(
-    standardised: NDArray[np.float32], assigned: NDArray[np.int64], training: NDArray[np.bool_], k: int
-) -> tuple[NDArray[np.float32], float]:
-    """Return the mean of each cluster in folds 1-8, NaN if it has no record, and the sum of squared distances."""
-    centres = np.full((k, standardised.shape[1]), np.nan, dtype=np.float32)
-    inertia = 0.0
-    for cluster in range(k):
-        members = standardised[training & (assigned == cluster)].astype(np.float64)
-        if len(members):
-            mean = members.mean(axis=0)
-            centres[cluster] = mean
-            inertia += float(np.square(members - mean).sum())
-    return centres, inertia
 
 
 def methods_table(
@@ -363,7 +313,7 @@ def methods_table(
         sizes = np.bincount(clusters.assigned[rows][clusters.assigned[rows] >= 0], minlength=clusters.k)
         table[name] = {
             "fitted_on": clusters.n_fitted,
-            "dimensions": clusters.n_components or clusters.centres.shape[1],
+            "dimensions": clusters.n_dimensions,
             "clusters": clusters.k,
             "largest": int(sizes.max(initial=0)),
             "smallest": int(sizes.min()) if len(sizes) else 0,

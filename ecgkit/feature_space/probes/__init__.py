@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, probe_epochs, probe_layers, with_all_layers
 from ecgkit.feature_space.probes.fit import ProbeResult, fit_probes
-from ecgkit.feature_space.probes.linear import ALPHAS
+from ecgkit.feature_space.probes.linear import ALPHAS, patient_splits
 from ecgkit.feature_space.probes.report import (
     probe_figures,
     probe_summary,
@@ -42,6 +42,7 @@ __all__ = [
     "check_probeable",
     "fit_probes",
     "join_targets",
+    "patient_splits",
     "probe_epochs",
     "probe_figures",
     "probe_layers",

@@ -21,9 +21,6 @@ TRAINED, UNTRAINED = "trained", "untrained"
 ALL_TOGETHER = "all layers"
 """The name of the concatenation of all layers."""
 
-LAYER_SPLITS = 3
-"""Number of splits that choose the strength: with thousands of features and many layers, five take minutes more."""
-
 COLUMNS = (
     *("target", "metric", "encoder", "layer", "features", "value", "low", "high"),
     *("change", "change_low", "change_high", "strength", "training", "test", "skipped"),
@@ -46,9 +43,9 @@ def probe_layers(
 ) -> pd.DataFrame:
     """Fit linear probes on several layers: fitted on folds 1-8, scored on fold 10.
 
-    Every layer is standardised, and the strength of each probe is chosen within folds 1-8, with all records of a
-    patient on one side. The bootstrap draws the same patients for every layer, so that the change from one layer to
-    the next has its interval, which is narrower than the two layers' intervals suggest.
+    Every layer is standardised and probed as `fit_probes` does it, so that the embedding has one value.
+    The bootstrap draws the same patients for every layer, so that the change from one layer to the next has its
+    interval, which is narrower than the two layers' intervals suggest.
 
     Parameters
     ----------
@@ -162,7 +159,7 @@ def _rows(
     before: dict[str, tuple[float, Floats]] = {}
     for layer, values in layers.items():
         check_embeddings(values, records)
-        probes = fit_linear(values[rows], problems, patients[rows], seed=seed, n_splits=LAYER_SPLITS)
+        probes = fit_linear(values[rows], problems, patients[rows], seed=seed)
         for task in tasks:
             name = task.target.name
             row: dict[str, object] = {

@@ -23,15 +23,12 @@ from ecgkit.feature_space.probes.controls import (
     end_to_end_prediction,
     measurement_features,
 )
-from ecgkit.feature_space.probes.linear import N_SPLITS, LinearProbe, Problem, fit_linear
+from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
 from ecgkit.stats.resampling import RESAMPLES
-
-MULTICLASS_SPLITS = 3
-"""Number of splits that choose the strength for more than two classes, which take the longest."""
 
 VALUE, BINS = "value", "bins"
 Parts = dict[str, LinearProbe]
@@ -89,8 +86,8 @@ def fit_probes(
     """Fit linear probes on folds 1-8 and score them on fold 10, together with their controls.
 
     For a quantity a ridge regression and, on its bins, a multinomial logistic regression; for categories a logistic
-    regression. Embeddings are standardised, and the strength of the penalty is chosen, within folds 1-8, with all
-    records of a patient on one side of each split. Fold 9 is not used. A record whose value is unknown is left out and
+    regression. Embeddings are standardised, and the strength of the penalty is chosen, within folds 1-8, with each
+    patient on one side of every split. Fold 9 is not used. A record whose value is unknown is left out and
     counted. The controls:
 
     - ``baseline``: the mean, and the most frequent class, of folds 1-8;
@@ -206,14 +203,13 @@ class _Fits:
 def _problems(target: Target, truth: NDArray[np.float64]) -> dict[str, Problem]:
     """Return what is to be fitted for one target."""
     if target.categories:
-        n_tried = MULTICLASS_SPLITS if len(target.categories) > 2 else N_SPLITS
-        return {VALUE: Problem(truth, is_class=True, n_tried=n_tried)}
+        return {VALUE: Problem(truth, is_class=True)}
     problems = {VALUE: Problem(truth, is_class=False)}
     known = np.isfinite(truth)
     bins = np.full(len(truth), np.nan)
     bins[known] = target.bin(truth[known])
     if len(np.unique(bins[known])) > 1:
-        problems[BINS] = Problem(bins, is_class=True, n_tried=MULTICLASS_SPLITS)
+        problems[BINS] = Problem(bins, is_class=True)
     return problems
 
 

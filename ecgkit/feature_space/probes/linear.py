@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import Generic, TypeVar
 
 import joblib
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 from sklearn.model_selection import GroupKFold
@@ -41,6 +39,7 @@ RISEN = 1.01
 """When its loss has risen to so many times the lowest, a split tries no weaker penalty."""
 
 N_SPLITS = 5
+MULTICLASS_SPLITS = 3  # of the splits for a problem of more than two classes, which takes the longest
 BLOCK = 2048  # records whose products are summed at a time in double precision
 MIN_STD = 1e-6  # a standardised feature that varies less among some of the records is constant there
 MAX_ITER = 300  # iterations after which a logistic regression stops
@@ -113,14 +112,11 @@ class Problem:
     strengths : tuple of float, optional
         The penalties ``alpha``, or inverse penalties ``C`` in ascending order, from which to choose; `ALPHAS` or `CS`
         by default. A single one is used without cross-validation.
-    n_tried : int, default 5
-        Number of splits on which the strength is chosen.
     """
 
     truth: Floats
     is_class: bool
     strengths: tuple[float, ...] = ()
-    n_tried: int = N_SPLITS
 
     @property
     def tried(self) -> tuple[float, ...]:
@@ -128,19 +124,43 @@ class Problem:
         return self.strengths or (CS if self.is_class else ALPHAS)
 
     @property
+    def n_splits(self) -> int:
+        """The number of splits on which the strength is chosen, wherever the same problem is fitted."""
+        n_kinds = len(np.unique(self.truth[np.isfinite(self.truth)]))
+        return MULTICLASS_SPLITS if self.is_class and n_kinds > 2 else N_SPLITS
+
+    @property
     def columns(self) -> tuple[str, str]:
         """The names of the strength and of the score that chooses it."""
         return ("C", "log_loss") if self.is_class else ("alpha", "r2")
 
 
-def patient_splits(patients: NDArray[np.generic], seed: int, n_splits: int = N_SPLITS) -> list[Split]:
-    """Split records into rows to fit on and rows to score, with all records of a patient on one side."""
+def patient_splits(patients: ArrayLike, *, seed: int) -> list[Split]:
+    """Split records five times into rows to fit on and rows to score, with each patient on one side.
+
+    Parameters
+    ----------
+    patients : array-like, shape (records,)
+        The patient of each record.
+    seed : int
+        Seed of the splits.
+
+    Returns
+    -------
+    list of tuple of two ndarray of int64
+        As `cv` of scikit-learn's searches.
+
+    Raises
+    ------
+    EcgkitError
+        If there are fewer than two patients.
+    """
     codes = patient_codes(patients)
-    number = min(n_splits, len(np.unique(codes)))
+    number = min(N_SPLITS, len(np.unique(codes)))
     if number < 2:
         raise EcgkitError("cross-validation needs the records of two patients in folds 1-8: leave this target out")
     splitter = GroupKFold(n_splits=number, shuffle=True, random_state=seed)
-    return list(splitter.split(np.zeros(len(patients)), groups=codes))
+    return list(splitter.split(codes, groups=codes))
 
 
 def fit_linear(
@@ -149,7 +169,6 @@ def fit_linear(
     patients: NDArray[np.generic],
     *,
     seed: int,
-    n_splits: int = N_SPLITS,
     n_jobs: int | None = None,
 ) -> dict[Key, LinearProbe]:
     """Fit many probes on the same embeddings; those that the same records know share nearly all of the work.
@@ -164,8 +183,6 @@ def fit_linear(
         The records of a patient are held out together.
     seed : int
         Seed of the splits.
-    n_splits : int, default 5
-        Number of splits.
     n_jobs : int, optional
         Threads, one per split; by default as many as there are cores. The numbers do not depend on it.
 
@@ -187,7 +204,7 @@ def fit_linear(
         for names in alike.values():
             rows = np.flatnonzero(np.isfinite(problems[names[0]].truth))
             of_rows = {name: replace(problems[name], truth=problems[name].truth[rows]) for name in names}
-            fitted |= _Group(embeddings[rows], of_rows, patients[rows]).fit(seed, n_splits, n_jobs)
+            fitted |= _Group(embeddings[rows], of_rows, patients[rows]).fit(seed, n_jobs)
     return {name: fitted[name] for name in problems}
 
 
@@ -208,35 +225,35 @@ class _Group(Generic[Key]):
         self.numbers = self.numbers - self.means
         self.classes = {name: np.unique(p.truth, return_inverse=True) for name, p in problems.items() if p.is_class}
 
-    def fit(self, seed: int, n_splits: int, n_jobs: int | None) -> dict[Key, LinearProbe]:
+    def fit(self, seed: int, n_jobs: int | None) -> dict[Key, LinearProbe]:
         """Choose the strengths, and fit all records with them."""
-        whole: _Moments | None = None
+        is_wide = len(self.points) < self.points.shape[1]
+        whole = None if is_wide else _moments(self.points, self.numbers)
         trials = {
             name: pd.DataFrame(dict(zip(problem.columns, (problem.tried, np.nan), strict=True)))
             for name, problem in self.problems.items()
         }
         if any(len(problem.tried) > 1 for problem in self.problems.values()):
-            splits = patient_splits(self.patients, seed, n_splits)
-            parts = [_moments(self.points[outer], self.numbers[outer]) for _, outer in splits]
-            whole = reduce(add, parts)
+            splits = patient_splits(self.patients, seed=seed)
             # One thread per split: threads inside each fit would wait for one another.
             found = joblib.Parallel(n_jobs=n_jobs or min(joblib.cpu_count(), len(splits)), prefer="threads")(
-                joblib.delayed(self._try_split)(i, split, whole - part)
-                for i, (split, part) in enumerate(zip(splits, parts, strict=True))
+                joblib.delayed(self._try_split)(i, split, whole) for i, split in enumerate(splits)
             )
             trials |= {name: self._trials(name, found) for name, p in self.problems.items() if len(p.tried) > 1}
-        axes = _Axes(whole or _moments(self.points, self.numbers), self.points.shape[1])
+        axes = _Axes(self.points, self.numbers, whole)
         return {name: self._finish(name, axes, trials[name]) for name in self.problems}
 
-    def _try_split(self, index: int, split: Split, of_inner: _Moments) -> dict[Key, tuple[Floats, int]]:
+    def _try_split(self, index: int, split: Split, whole: _Moments | None) -> dict[Key, tuple[Floats, int]]:
         """Return per problem the summed error of each strength on the held-out records, and their number."""
         inner, outer = split
-        axes = _Axes(of_inner, self.points.shape[1])
-        points = self.points[inner] if self.classes else self.points[:0]
+        points = self.points[inner]
+        # The moments of a split are those of all records minus those of the held-out part.
+        of_inner = None if whole is None else whole - _moments(self.points[outer], self.numbers[outer])
+        axes = _Axes(points, self.numbers[inner], of_inner)
         new_points = self.points[outer].astype(np.float64)
         found = {}
         for name, problem in self.problems.items():
-            if len(problem.tried) < 2 or index >= problem.n_tried:
+            if len(problem.tried) < 2 or index >= problem.n_splits:
                 continue
             if problem.is_class:
                 classes, codes = self.classes[name]
@@ -293,9 +310,6 @@ class _Moments:
     sums: Floats
     products: Floats
 
-    def __add__(self, other: _Moments) -> _Moments:
-        return _Moments(self.number + other.number, self.sums + other.sums, self.products + other.products)
-
     def __sub__(self, other: _Moments) -> _Moments:
         return _Moments(self.number - other.number, self.sums - other.sums, self.products - other.products)
 
@@ -312,9 +326,32 @@ def _moments(points: NDArray[np.float32], targets: Floats) -> _Moments:
 
 
 class _Axes:
-    """Principal axes of some records, standardised by their own mean ``shift`` and deviation ``scale``."""
+    """Principal axes of some records, standardised by their own mean ``shift`` and deviation ``scale``.
 
-    def __init__(self, of: _Moments, n_features: int) -> None:
+    They are those of the products of the features, in ``of``, or for fewer records than features, without ``of``, those
+    of the products of the records.
+    """
+
+    def __init__(self, points: NDArray[np.float32], targets: Floats, of: _Moments | None) -> None:
+        if of is None:
+            self._from_records(points, targets)
+        else:
+            self._from_features(of, points.shape[1])
+
+    def _from_records(self, points: NDArray[np.float32], targets: Floats) -> None:
+        """Take the axes of the products of the records."""
+        deviation = points.std(axis=0, dtype=np.float64)
+        self.number, self.shift = len(points), points.mean(axis=0, dtype=np.float64)
+        self.target_means, self.scale = targets.mean(axis=0), np.where(deviation > MIN_STD, deviation, 1.0)
+        standardised = (points - self.shift) / self.scale
+        values, rows = np.linalg.eigh(standardised @ standardised.T)
+        kept = values > MIN_STD * values[-1]
+        self.eigenvalues = values[kept]
+        self.vectors = standardised.T @ (rows[:, kept] / np.sqrt(self.eigenvalues))
+        self.along = self.vectors.T @ (standardised.T @ (targets - self.target_means))
+
+    def _from_features(self, of: _Moments, n_features: int) -> None:
+        """Take the axes of the products of the features."""
         mean = of.sums / of.number
         centred = of.products - of.number * np.outer(mean, mean)
         deviation = np.sqrt(np.maximum(np.diag(centred)[:n_features], 0.0) / of.number)

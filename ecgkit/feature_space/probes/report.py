@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from matplotlib.figure import Figure
 from sklearn.metrics import classification_report, confusion_matrix
 
 from ecgkit.evaluation.page import html_environment
-from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER
+from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, TRAINED
 from ecgkit.feature_space.probes.comparison import BETTER
 from ecgkit.feature_space.probes.controls import BASELINE, END_TO_END, PERMUTATION, PROBE, SHUFFLED
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.linear import LinearProbe
 from ecgkit.io import file_name, write_atomically
 from ecgkit.plots import probes as plots
+from ecgkit.plots.probes import source_name
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.labels import format_interval, metric_name, target_name
@@ -41,8 +43,26 @@ INTERVALS = (
 )
 
 SIGNIFICANT = 0.05
-ENDS = {"value": "", "low": "_low", "high": "_high"}
-FIGURES = ("predicted", "bland_altman", "probability", "classes", "comparison")
+ENDS = ("value", "low", "high")
+
+FIGURES = {
+    "explained_variance": "Variance that the principal components of the embedding explain",
+    "k_selection": "Number of clusters: inertia, silhouette and stability",
+    "cluster_composition": "Classes of each cluster",
+    "cluster_agreement": "What the clusters agree with",
+    "cluster_information": "Diagnosis or recording: information of the clusters about each, given the other",
+    "pca_classes": "Principal components, by class",
+    "map_seeds": "UMAP and t-SNE from random starts",
+    "umap_classes": "UMAP, by class",
+    "umap_probabilities": "UMAP, by predicted probability",
+    "umap_errors": "UMAP, by error",
+    "umap_metadata": "UMAP, by patient and recording",
+    "umap_all_folds_device": "UMAP of all folds, by device",
+    "probe_comparison": "Probes and their controls",
+    "probes_by_layer": "Probes layer by layer",
+    "similar": "The most similar ECGs of other patients",
+}
+"""Figures of a session in the order of its overview, with their captions."""
 
 
 def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
@@ -61,25 +81,28 @@ def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
         minus control) with ``difference_low`` and ``difference_high``, ``verdict``, ``p_adjusted`` (of the probe's main
         metric) and ``description`` of the source. A target without probes has one row, whose description is the reason.
     """
+    numbers = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_adjusted")
     rows: list[dict[str, Any]] = []
     for name, result in results.items():
-        compared = result.comparison.differences.set_index(["control", "metric"])
         if result.skipped:
             rows.append({"target": name, "source": PROBE, "description": result.skipped})
         for source, entries in result.comparison.metrics.items():
             for metric in [metric for metric in COMPARED if metric in entries and source != PERMUTATION]:
                 row = {"target": name, "source": source, "metric": metric, **entries[metric]}
                 row |= {"unit": result.target.unit if metric == "mae" else "", "description": result.names.get(source)}
-                if (source, metric) in compared.index:
-                    found: dict[Any, Any] = compared.loc[[(source, metric)]].to_dict("records")[0]
-                    row |= {"difference": found["difference"], "verdict": found["verdict"]}
-                    row |= {"difference_low": found["low"], "difference_high": found["high"]}
                 if source == PROBE and metric == result.target.main_metric:
                     row["p_adjusted"] = result.comparison.p_adjusted
                 rows.append(row)
-    numbers = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_adjusted")
-    columns = ["target", "source", "metric", "unit", *numbers, "verdict", "description"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
+    columns = ["target", "source", "metric", "unit", "value", "low", "high", "p_adjusted", "description"]
+    differences = [
+        result.comparison.differences.assign(target=name).rename(
+            columns={"control": "source", "low": "difference_low", "high": "difference_high"}
+        )
+        for name, result in results.items()
+    ]
+    keys = ["target", "source", "metric"]
+    table = pd.DataFrame(rows, columns=columns).merge(pd.concat(differences), on=keys, how="left", validate="1:1")
+    return table.astype(dict.fromkeys(numbers, float))
 
 
 def readable_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
@@ -99,7 +122,8 @@ def readable_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
     for name, result in results.items():
         if not result.skipped:
             main, metrics = result.target.main_metric, result.comparison.metrics
-            cells = {source: _number(entries[main], 2) for source, entries in metrics.items() if source != PERMUTATION}
+            sources = [source for source in metrics if source != PERMUTATION]
+            cells = {source_name(source): _number(metrics[source][main], 2) for source in sources}
             rows[name] = {"metric": metric_name(main), **cells, "p": f"{result.comparison.p_adjusted:.3f}"}
     return pd.DataFrame.from_dict(rows, orient="index").fillna("")
 
@@ -115,35 +139,36 @@ def probe_summary(result: ProbeResult) -> str:
     Returns
     -------
     str
-        Such as ``"linearly present: R2 0.41 (0.35 to 0.46), p = 0.001; better than baseline, untrained"``. A target is
-        linearly present if the corrected p value is at most 0.05 and the probe is better than baseline and shuffled
-        labels; else there is no evidence.
+        Such as ``"linearly present: R2 0.41 (0.35 to 0.46), p = 0.001; better than baseline, untrained encoder"``. A
+        target is linearly present if the corrected p value is at most 0.05 and the probe is better than baseline and
+        shuffled labels; else there is no evidence.
     """
     if result.skipped:
         return f"no probe: {result.skipped}"
     main, comparison = result.target.main_metric, result.comparison
-    rows = comparison.differences[comparison.differences["metric"] == main].dropna(subset="difference")
-    rows = rows[rows["control"] != END_TO_END]
-    better = list(rows.loc[rows["verdict"] == BETTER, "control"])
-    others = list(rows.loc[rows["verdict"] != BETTER, "control"])
+    rows = comparison.differences.dropna(subset="difference")
+    rows = rows[(rows["metric"] == main) & (rows["control"] != END_TO_END)]
+    is_better = rows["verdict"] == BETTER
+    better, others = list(rows.loc[is_better, "control"]), list(rows.loc[~is_better, "control"])
     present = comparison.p_adjusted <= SIGNIFICANT and not {BASELINE, SHUFFLED} & set(others)
     reached = f"{metric_name(main)} {_number(comparison.metrics[PROBE][main], 2)}, p = {comparison.p_adjusted:.3f}"
     parts = [f"{'linearly present' if present else 'no evidence'}: {reached}"]
-    parts += [f"better than {', '.join(map(_label, better))}"] if better else []
-    parts += [f"not shown to be better than {', '.join(map(_label, others))}"] if others else []
+    parts += [f"better than {', '.join(map(source_name, better))}"] if better else []
+    parts += [f"not shown to be better than {', '.join(map(source_name, others))}"] if others else []
     return "; ".join(parts)
 
 
 def write_probe_session(
     session: Session, results: Mapping[str, ProbeResult], by_layer: pd.DataFrame | None = None, *, subject: str = ""
 ) -> None:
-    """Write one folder per target into a probe session, and the page ``overview.html`` with all of them.
+    """Write one folder per target into a probe session, and ``overview.html``, the page of the whole session.
 
     Each folder has ``training_log.txt``, ``classification_report.txt``, ``metrics.json``, and unless the target was
     skipped ``predictions.parquet`` for fold 10, ``weights/probe.safetensors`` and ``figures/``. Next to the folders are
     ``probes.parquet`` (`probe_table`), ``figures/probe_comparison.png`` and with ``by_layer`` also
-    ``figures/probes_by_layer.png``. Written again, files are replaced. A folder has the name of its target, with ``-``
-    for what a folder's name cannot hold.
+    ``figures/probes_by_layer.png``. Written again, folders are replaced. A folder has the name of its target, with
+    ``-`` for what a folder's name cannot hold. The page shows every figure of the session, links every other file, and
+    has a table per target.
 
     Parameters
     ----------
@@ -156,71 +181,57 @@ def write_probe_session(
     subject : str, optional
         The model, for the heading of the page.
     """
-    table = probe_table(results)
-    drawn: dict[str, list[str]] = {}
-    folders = folder_names(results)
+    table, folders = probe_table(results), folder_names(results)
     for name, result in results.items():
+        shutil.rmtree(session.path / folders[name], ignore_errors=True)
         folder = session.folder(folders[name])
-        _clear(folder.path)
         folder.write_text("training_log.txt", log_text(result))
         folder.write_text("classification_report.txt", report_text(result))
+        folder.write_json("metrics.json", metrics_json(result, by_layer))
         if not result.skipped:
             folder.write_table("predictions.parquet", result.predictions)
             write_atomically(folder.path / "weights" / "probe.safetensors", weights_bytes(result))
-            figures = probe_figures(result)
-            drawn[name] = list(figures)
-            for figure_name, figure in figures.items():
-                folder.save_figure(figure, figure_name)
-        folder.write_json("metrics.json", metrics_json(result, by_layer))
+        for figure_name, figure in probe_figures(result).items():
+            folder.save_figure(figure, figure_name)
     session.write_table("probes.parquet", table)
     session.save_figure(plots.probe_comparison(table), "probe_comparison")
     if by_layer is not None:
         session.write_table("probes_by_layer.parquet", by_layer)
         session.save_figure(plots.probe_by_layer(by_layer), "probes_by_layer")
-    targets = [_page_entry(result, drawn.get(name, ()), folders[name]) for name, result in results.items()]
-    template = html_environment("ecgkit.feature_space.probes").get_template("overview.html")
-    html = template.render(
+    session.write_text("overview.html", overview(session, results, folders, subject=subject))
+
+
+def overview(session: Session, results: Mapping[str, ProbeResult], folders: Mapping[str, str], *, subject: str) -> str:
+    """Return the page of a session whose files are written."""
+    drawn = [path.stem for path in sorted((session.path / "figures").glob("*.png"))]
+    order = [*(name for name in FIGURES if name in drawn), *(name for name in drawn if name not in FIGURES)]
+    table = probe_table(results).fillna({"description": ""})
+    targets = [
+        {
+            "title": target_name(name) + (f" ({result.target.unit})" if result.target.unit else ""),
+            "sentences": [probe_summary(result), *result.notes],
+            "rows": [] if result.skipped else table[table["target"] == name].to_dict("records"),
+            "links": _files_of(session.path, folders[name]),
+        }
+        for name, result in results.items()
+    ]
+    environment = html_environment("ecgkit.feature_space.probes")
+    environment.filters |= {"number": _number, "metric": metric_name, "source": source_name}
+    return environment.get_template("overview.html").render(
         session=session.path.name,
         subject=subject,
+        figures={name: FIGURES.get(name, name.replace("_", " ")) for name in order},
+        headline=readable_table(results),
         targets=targets,
-        headline=readable_table(results).rename(columns=_label),
         notes=INTERVALS,
-        others=_other_files(session.path),
+        others=[path.name for pattern in ("*.html", "*.parquet") for path in sorted(session.path.glob(pattern))],
     )
-    session.write_text("overview.html", html)
 
 
-def _other_files(folder: Path) -> dict[str, list[str]]:
-    """List the session's own figures, pages and tables, for the links of the overview."""
-    patterns = {"figures": "figures/*.png", "pages": "map.html", "tables": "*.parquet"}
-    found = {kind: sorted(str(path.relative_to(folder)) for path in folder.glob(p)) for kind, p in patterns.items()}
-    return {kind: paths for kind, paths in found.items() if paths}
-
-
-def _page_entry(result: ProbeResult, figures: Iterable[str], folder: str) -> dict[str, Any]:
-    """Return what the page shows of one target."""
-    rows = [
-        {
-            "source": _label(row["source"]),
-            "metric": metric_name(row["metric"]) + (f" ({row['unit']})" if row["unit"] else ""),
-            "value": _number(row, 3),
-            "difference": _number({key: row[f"difference{end}"] for key, end in ENDS.items()}, 3),
-            "description": row["description"] or "",
-        }
-        for row in probe_table({result.target.name: result}).to_dict("records")
-        if not result.skipped
-    ]
-    title = target_name(result.target.name) + (f" ({result.target.unit})" if result.target.unit else "")
-    links = [f"figures/{name}.png" for name in figures]
-    links += ["classification_report.txt", "training_log.txt", "metrics.json"]
-    return {
-        "name": result.target.name,
-        "title": title,
-        "folder": folder,
-        "sentences": [probe_summary(result), *result.notes],
-        "rows": rows,
-        "links": links,
-    }
+def _files_of(folder: Path, name: str) -> list[str]:
+    """List the files of one target, figures first."""
+    paths = [path for path in (folder / name).rglob("*") if path.is_file()]
+    return [str(path.relative_to(folder)) for path in sorted(paths, key=lambda path: (path.suffix != ".png", path))]
 
 
 def folder_names(targets: Iterable[str]) -> dict[str, str]:
@@ -228,16 +239,9 @@ def folder_names(targets: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in targets:
         plain = file_name(name)
-        same = sum(file_name(other) == plain for other in found)
+        same = sum(file_name(other) == plain for other in (*found, "figures"))
         found[name] = f"{plain}-{same + 1}" if same else plain
     return found
-
-
-def _clear(folder: Path) -> None:
-    """Remove the files of an earlier call that this one may not write again."""
-    paths = [folder / "predictions.parquet", folder / "weights" / "probe.safetensors"]
-    for path in (*paths, *(folder / "figures" / f"{name}.png" for name in FIGURES)):
-        path.unlink(missing_ok=True)
 
 
 def probe_figures(result: ProbeResult) -> dict[str, Figure]:
@@ -251,8 +255,8 @@ def probe_figures(result: ProbeResult) -> dict[str, Figure]:
     Returns
     -------
     dict of str to Figure
-        ``"predicted"`` and ``"bland_altman"`` for a quantity, ``"probability"`` for two classes; ``"classes"``, the
-        confusion matrix; ``"comparison"``, the probe and its controls. Empty if the target was skipped.
+        ``"predicted"``, the predictions and their agreement with the truth, for a quantity, ``"probability"`` for two
+        classes; ``"classes"``, the confusion matrix. Empty if the target was skipped.
     """
     if result.skipped:
         return {}
@@ -261,17 +265,13 @@ def probe_figures(result: ProbeResult) -> dict[str, Figure]:
     of_target: dict[str, Any] = {"name": target.name, "unit": target.unit}
     drawn: dict[str, Figure] = {}
     if target.kind == "binary":
-        categories = (target.categories[0], target.categories[1])
-        drawn["probability"] = plots.probe_probability(true == 1, predicted, categories=categories)
+        drawn["probability"] = plots.probe_probability(true == 1, predicted, categories=target.categories)
     elif target.kind == "regression":
-        drawn["predicted"] = plots.probe_regression(true, predicted, **of_target)
         agreement = result.comparison.metrics[PROBE]
-        drawn["bland_altman"] = plots.probe_agreement(true, predicted, **of_target, agreement=agreement)
+        drawn["predicted"] = plots.probe_regression(true, predicted, **of_target, agreement=agreement)
     drawn["classes"] = plots.probe_classes(
         true=table["true_class"], predicted=table[f"{PROBE}_class"], classes=target.classes, **of_target
     )
-    compared = (target.main_metric, "accuracy", "f1")
-    drawn["comparison"] = plots.probe_comparison(probe_table({target.name: result}), metrics=compared)
     return drawn
 
 
@@ -301,10 +301,7 @@ def metrics_json(result: ProbeResult, by_layer: pd.DataFrame | None = None) -> d
         source: {metric: _plain(entry) for metric, entry in entries.items()}
         for source, entries in comparison.metrics.items()
     }
-    data: dict[str, Any] = {
-        "version": METRICS_VERSION,
-        f"fold_{TEST_FOLD}": fold | _all_layers(result.target.name, by_layer),
-    }
+    data = {"version": METRICS_VERSION, f"fold_{TEST_FOLD}": fold | _all_layers(result.target.name, by_layer)}
     if result.skipped:
         return data | {"skipped": result.skipped}
     differences: dict[str, dict[str, Any]] = {}
@@ -328,9 +325,9 @@ def _all_layers(name: str, by_layer: pd.DataFrame | None) -> dict[str, dict[str,
     """Return the metric of all layers together."""
     if by_layer is None:
         return {}
-    rows = by_layer[(by_layer["target"] == name) & (by_layer["layer"] == ALL_TOGETHER) & by_layer["value"].notna()]
+    rows = by_layer[(by_layer["target"] == name) & (by_layer["layer"] == ALL_TOGETHER)].dropna(subset="value")
     return {
-        "all_layers" + ("" if row["encoder"] == "trained" else f"_{row['encoder']}"): {
+        "all_layers" + ("" if row["encoder"] == TRAINED else f"_{row['encoder']}"): {
             row["metric"]: _plain({key: row[key] for key in ENDS})
         }
         for row in rows.to_dict("records")
@@ -345,11 +342,6 @@ def _plain(entry: Mapping[str, float]) -> dict[str, float | None]:
 def _number(entry: Mapping[Any, Any], digits: int) -> str:
     """Format a number with its interval."""
     return format_interval(_plain({key: entry[key] for key in ENDS}), digits=digits)
-
-
-def _label(source: str) -> str:
-    """Return the name of a source for reading."""
-    return source.replace("_", " ")
 
 
 def weights_bytes(result: ProbeResult) -> bytes:
@@ -397,25 +389,21 @@ def _head_lines(result: ProbeResult) -> list[str]:
 
 def log_text(result: ProbeResult) -> str:
     """Return the content of ``training_log.txt``: counts, and the strengths tried and chosen within folds 1-8."""
-    lines = _head_lines(result)
-    if not result.skipped:
-        lines += ["", "Strength chosen within folds 1-8, by cross-validation with each patient on one side:"]
-    for source, probes in result.probes.items():
-        for part, probe in probes.items():
-            lines += ["", *_trial_lines(source, part, probe)]
-    return "\n".join(lines)
+    fits = [
+        f"\n{source_name(source)}, {part}: {_describe_fit(probe)}"
+        for source, probes in result.probes.items()
+        for part, probe in probes.items()
+    ]
+    return "\n".join([*_head_lines(result), *fits])
 
 
-def _trial_lines(source: str, part: str, probe: LinearProbe) -> list[str]:
-    """List the strengths tried for one fit."""
-    kind = "ridge regression" if not probe.classes else f"logistic regression of {len(probe.classes)} classes"
-    lines = [f"{source}, {part}: {kind}"]
+def _describe_fit(probe: LinearProbe) -> str:
+    """Name the model, its strength, and the cross-validated scores that chose it."""
+    kind = f"logistic regression of {len(probe.classes)} classes" if probe.classes else "ridge regression"
+    chosen = f"{kind}, {probe.strength_name} {probe.strength:.4g}"
     if probe.trials.iloc[:, 1].isna().all():
-        return [*lines, f"  {probe.strength_name} {probe.strength:<12.4g} as for the probe"]
-    for strength, value in probe.trials.itertuples(index=False):
-        chosen = "  <- chosen" if strength == probe.strength else ""
-        lines.append(f"  {probe.strength_name} {strength:<12.4g} {probe.trials.columns[1]} {value:.4f}{chosen}")
-    return lines
+        return f"{chosen}, as for the probe"
+    return f"{chosen}, chosen within folds 1-8 with each patient on one side:\n{probe.trials.to_string(index=False)}"
 
 
 def report_text(result: ProbeResult) -> str:
@@ -425,19 +413,17 @@ def report_text(result: ProbeResult) -> str:
         return "\n".join(lines)
     lines += ["", probe_summary(result), "", INTERVALS]
     for source, entries in result.comparison.metrics.items():
-        lines.append(f"{_label(source)}: {result.names.get(source, 'true values exchanged between patients')}")
-        units = {metric: f" {target.unit}" if metric in plots.IN_UNIT else "" for metric in entries}
-        lines += [f"  {metric_name(name)} {_number(entry, 3)}{units[name]}" for name, entry in entries.items()]
+        lines.append(f"{source_name(source)}: {result.names.get(source, 'true values exchanged between patients')}")
+        for name, entry in entries.items():
+            unit = f" {target.unit}" if name in plots.IN_UNIT else ""
+            lines.append(f"  {metric_name(name)} {_number(entry, 3)}{unit}")
     if target.kind == "binary":
         lines += ["", f'Decided at a probability of 0.5 ("{target.categories[1]}" is the positive class):']
     else:
         lines += ["", f"Classes of {target.name}: {', '.join(target.classes)}"]
-    table = result.predictions
-    true, predicted = table["true_class"].tolist(), table[f"{PROBE}_class"].tolist()
-    present = set(true) | set(predicted)
-    body = classification_report(
-        true, predicted, labels=[name for name in target.classes if name in present], digits=3, zero_division=0
-    )
-    if set(true) != present:
-        body += f"\nA class without records in fold {TEST_FOLD} counts as 0 in the averages above, but not in F1.\n"
-    return "\n".join(lines) + "\n\n" + body
+    true, predicted = (result.predictions[name].tolist() for name in ("true_class", f"{PROBE}_class"))
+    present = [name for name in target.classes if name in {*true, *predicted}]
+    lines += ["", classification_report(true, predicted, labels=present, digits=3, zero_division=0)]
+    if set(true) != set(present):
+        lines += [f"A class without records in fold {TEST_FOLD} counts as 0 in the averages above, but not in F1."]
+    return "\n".join(lines)

@@ -1,0 +1,85 @@
+"""Evaluate the models that ship on folds 9 and 10 of PTB-XL, with and without the offset of each lead.
+
+    python benchmarks/evaluate_shipped.py PTBXL [--models resnet1d,xlstm,hybrid] [--to FOLDER]
+
+``PTBXL`` is the unpacked data set. Calibration and thresholds are fitted on fold 9 and fold 10 is evaluated, as a
+training does it (1,000 bootstrap resamples of patients, seed 0). With ``--to``, the files of the report go into
+``FOLDER/MODEL``; without it, the numbers are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from ecgkit import evaluation
+from ecgkit.datasets import Dataset, build_dataset, open_dataset
+from ecgkit.inference.model_folder import SHIPPED, WEIGHTS, shipped
+from ecgkit.inference.weights import TrainedModel, load_weights
+from ecgkit.sessions import Session
+from ecgkit.sources.ptbxl.source import PtbXl
+from ecgkit.training.inference import run_over_dataset
+
+FOLDS = (9, 10)
+
+
+def predict(trained: TrainedModel, dataset: Dataset, fold: int, *, offset: float = 0.0) -> np.ndarray:
+    """Predict the records of a fold, with an offset in mV added to each lead."""
+    positions = dataset.folds(fold)
+    stored = dataset.signals[dataset.rows[positions]].astype(np.int32) + round(1000 * offset)
+    moved = replace(dataset, signals=np.clip(stored, -32767, 32767).astype(np.int16), rows=np.arange(len(positions)))
+    return run_over_dataset(trained, moved, np.arange(len(positions)), trained.predict)
+
+
+def print_offsets(name: str, trained: TrainedModel, dataset: Dataset) -> None:
+    """Print the macro AUC with the offset removed and kept, and with 1 mV added on fold 9."""
+    kept = replace(trained, preparation=replace(trained.preparation, offset_seconds=0.0))
+    for what, model in (("removed", trained), ("kept", kept)):
+        for fold, offset in ((9, 0.0), (9, 1.0), (10, 0.0)):
+            truth = dataset.labels.to_numpy()[dataset.folds(fold)]
+            auc = roc_auc_score(truth, predict(model, dataset, fold, offset=offset), average="macro")
+            print(f"{name}: fold {fold}, {offset:g} mV added, offset {what}: macro AUC {auc:.4f}", flush=True)
+
+
+def report(name: str, trained: TrainedModel, dataset: Dataset, folder: Path) -> None:
+    """Fit calibration and thresholds on fold 9, evaluate both folds, and write the files of a report."""
+    (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
+    for file in (WEIGHTS, Path("config.json")):
+        (folder / file).write_bytes((SHIPPED / name / file).read_bytes())
+    tables = []
+    for fold in FOLDS:
+        rows = dataset.folds(fold)
+        prob = pd.DataFrame(predict(trained, dataset, fold), columns=[f"prob_{label}" for label in dataset.classes])
+        table = dataset.records.loc[rows, ["record_id", "patient_id", "fold"]].reset_index(drop=True)
+        truth = dataset.labels.iloc[rows].reset_index(drop=True).add_prefix("true_")
+        tables.append(pd.concat([table, truth, prob], axis=1))
+    results = evaluation.evaluate_session(Session(folder), pd.concat(tables), dataset.classes, data=dataset)
+    for fold in FOLDS:
+        auc, f1 = (results[f"fold_{fold}"]["macro"][metric] for metric in ("auc", "f1"))
+        print(f"{name}: fold {fold}: macro AUC {auc}, macro F1 {f1}", flush=True)
+
+
+def main() -> None:
+    """Evaluate the models."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("raw", type=Path)
+    parser.add_argument("--models", default=",".join(shipped()))
+    parser.add_argument("--to", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        build_dataset(PtbXl(arguments.raw), Path(temporary) / "ptbxl")
+        dataset = open_dataset(Path(temporary) / "ptbxl", label_set="superclass")
+        for name in arguments.models.split(","):
+            trained = load_weights(SHIPPED / name / WEIGHTS)
+            print_offsets(name, trained, dataset)
+            report(name, trained, dataset, (arguments.to or Path(temporary)) / name)
+
+
+if __name__ == "__main__":
+    main()
