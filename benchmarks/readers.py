@@ -1,8 +1,8 @@
 """Damage files of every format and open them: nothing but an `EcgkitError` may come out, in bounded time and memory.
 
 ``python benchmarks/readers.py [--mutations 5000] [--only FORMAT] [--seed 0]`` prints one line per format: how many
-damaged files opened, how many were refused, the longest time of the processor in s, and the largest memory of the process in MB. It
-uses the files that the tests make, and the real ones of ``../shared/ecg_files`` where they are.
+damaged files opened, how many were refused, the longest time of the processor in s, and the largest memory of the
+process in MB. It uses the files that the tests make, and the real ones of ``../shared/ecg_files`` where they are.
 """
 
 from __future__ import annotations
