@@ -103,7 +103,7 @@ def test_only_sessions_trained_for_a_target_are_compared_with_probes(trained_roo
     fake = Session(trained_root / paths.TRAINING / "session_90")
     fake.write_json("config.json", source.config | {"target": "age"})
     fake.write_table("predictions.parquet", pd.DataFrame({"record_id": ["1"], "true_age": 50.0, "predicted_age": 60.0}))
-    fake.write_text("DONE", "")
+    fake.write_text("DONE", "\nconfig.json\npredictions.parquet")
     try:
         table = read_target_sessions("session_90", trained_root)["age"]
     finally:
