@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ecgkit.errors import UnreadableRecordError
 
 MAX_HEADER_BYTES = 2**20
+MAX_FRAME = 2**24
 MAX_LINES = {"signals": 4096, "segments": 20_000}
 NO_FILE = "~"
 """The file of a signal, or the name of a segment, that has no samples."""
@@ -168,6 +169,8 @@ def _check_signals(signals: tuple[SignalLine, ...]) -> tuple[SignalLine, ...]:
     files = [file for file, _ in groupby(line.file for line in signals) if file != NO_FILE]
     if len(files) > len(set(files)):
         raise ValueError("it alternates between signal files: the signals of one file belong together")
+    if sum(line.storage.per_frame for line in signals) > MAX_FRAME:
+        raise ValueError(f"its frames have more than {MAX_FRAME:,} values")
     if any(line.checksum for line in signals):
         return signals
     return tuple(line._replace(checksum=None) for line in signals)
