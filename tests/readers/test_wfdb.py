@@ -231,6 +231,14 @@ def test_what_is_legal_is_read(tmp_path: Path, old: str, new: str):
     np.testing.assert_allclose(read_record(path).signal, MILLIVOLTS, atol=1e-6)
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_microvolts_with_a_greek_letter_are_read(tmp_path: Path, encoding: str):
+    path = write(tmp_path)
+    header = path.with_name("record.hea")
+    header.write_text(header.read_text().replace("1000.0(0)/mV", "1(0)/µV"), encoding=encoding)
+    np.testing.assert_allclose(read_record(path).signal, MILLIVOLTS, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("comments", "age", "sex"),
     [
@@ -464,7 +472,12 @@ class TestHostileHeaders:
         path = write(tmp_path)
         header = path.with_name("record.hea")
         start = time.perf_counter()
-        for content in (header.read_bytes() + b"# x" * 10**7, bytes(10**6), b"a 4096 100 1\n" + b"~ 16\n" * 200_000):
+        for content in (
+            header.read_bytes() + b"# x" * 10**7,
+            header.read_bytes() + b"x" * 10**6,
+            bytes(10**6),
+            b"a 4096 100 1\n" + b"~ 16\n" * 200_000,
+        ):
             header.write_bytes(content)
             with pytest.raises(UnreadableRecordError):
                 read_record(path)

@@ -171,18 +171,22 @@ class Downloaded:
         Bytes read from the mirror, without repetitions.
     n_records : dict of int to int
         For each sampling rate in Hz, how many records, from the first of the table on, are there.
+    n_table : int
+        Records in the table.
     """
 
     n_files: int
     n_kept: int
     fetched_bytes: int
     n_records: dict[int, int]
+    n_table: int
 
     def __str__(self) -> str:
         """Summarize the download in two lines."""
-        rates = " and ".join(f"{count:,} records at {rate} Hz" for rate, count in self.n_records.items())
-        read = f"{self.fetched_bytes / 1e6:,.1f} MB were read"
-        return f"{self.n_files:,} files: {self.n_kept:,} were already there; {read}\nPTB-XL, {rates}, CC BY 4.0"
+        counts = {rate: f"{'all' if n == self.n_table else 'the first'} {n:,}" for rate, n in self.n_records.items()}
+        rates = ", ".join(f"{count} records at {rate} Hz" for rate, count in counts.items())
+        files = f"{self.n_files:,} files: {self.n_kept:,} were already there; {self.fetched_bytes / 1e6:,.1f} MB read"
+        return f"{files}\nPTB-XL, {rates} (of {self.n_table:,}), CC BY 4.0"
 
 
 def download(
@@ -302,7 +306,8 @@ class _Download:
             fetched += self._fetch_files(files[rate], f"records at {rate} Hz")
             first[rate] = max(len(files[rate]) // 2, first[rate])
             self._write_manifest(len(names[100]), first)
-        return Downloaded(len(fetched) - 1, fetched.count(0), sum(fetched), {rate: first[rate] for rate in rates})
+        there = {rate: first[rate] for rate in rates}
+        return Downloaded(len(fetched) - 1, fetched.count(0), sum(fetched), there, n_table=len(names[100]))
 
     def _fetch_files(self, files: Mapping[str, str], what: str) -> list[int]:
         """Have files in the folder, by name and SHA-256; return the bytes fetched for each, 0 if it was there."""
