@@ -44,6 +44,8 @@ def load_model(
 ) -> Predictor:
     """Load a trained model, ready to predict.
 
+    A model folder or session with a user's own architecture holds its ``.py`` file, and opening it runs that file.
+
     Parameters
     ----------
     name : str, int or Path

@@ -66,8 +66,9 @@ def to_ecg(found: Signals, hints: Hints) -> ECG:
         raise UnreadableRecordError(f"the leads have different lengths, {min(lengths)} to {max(lengths)} samples")
     cut = _window(lengths.pop(), rate, (hints.start or 0.0) - found.start, hints.duration)
     signal = np.full((len(LEADS), cut.stop - cut.start), np.nan, np.float32)
-    for name, values in zip(leads.names, leads.signals, strict=True):
-        signal[LEADS.index(name)] = values[cut]
+    with np.errstate(over="ignore"):
+        for name, values in zip(leads.names, leads.signals, strict=True):
+            signal[LEADS.index(name)] = values[cut]
     signal[~np.isfinite(signal)] = np.nan  # infinity is no voltage
     findings = [*found.findings, *_gaps(signal), *derive_limb_leads(signal)]
     return ECG(signal, rate, found.record_id, found.age, found.sex, found.metadata, tuple(findings))

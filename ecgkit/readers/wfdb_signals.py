@@ -27,7 +27,7 @@ def read_wfdb(path: Path, hints: Hints) -> Signals:
         signals=tuple(values for values, _ in pairs),
         names=tuple(map(standard_name, found.names)),
         units=tuple("" if unit == NO_GAIN else unit for _, unit in pairs),
-        sampling_rates=(found.sampling_rate,) * len(pairs),
+        sampling_rates=found.sampling_rates,
         record_id=path.stem,
         age=age,
         sex=sex,

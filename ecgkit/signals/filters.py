@@ -281,14 +281,14 @@ class Filters:
         return cls(**data)  # type: ignore[arg-type]
 
 
-def _check_positive(name: str, value: float, unit: str) -> None:
+def _check_positive(name: str, value: float) -> None:
     if not (np.isfinite(value) and value > 0):
-        raise EcgkitError(f"{name} is {value}: give a positive number" + (f" of {unit}" if unit else ""))
+        raise EcgkitError(f"{name} is {value}: give a positive number")
 
 
 def _check_frequency(name: str, frequency: float, sampling_rate: float) -> None:
-    _check_positive("sampling_rate", sampling_rate, "Hz")
-    _check_positive(name, frequency, "Hz")
+    check_rate(sampling_rate)
+    _check_positive(name, frequency)
     if frequency >= sampling_rate / 2:
         raise EcgkitError(
             f"{name} is {frequency:g} Hz, at or above the Nyquist frequency of {sampling_rate / 2:g} Hz: "
@@ -307,7 +307,7 @@ def _check_band(low: float, high: float, order: int, sampling_rate: float) -> No
 
 def _check_notch(frequency: float, q: float, sampling_rate: float) -> None:
     _check_frequency("the notch", frequency, sampling_rate)
-    _check_positive("the quality of the notch", q, "")
+    _check_positive("the quality of the notch", q)
 
 
 def _read_between(signals: NDArray[np.float64], source: float, target: float) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import check_rate
+from ecgkit.signals.prepare import repair
 
 BEFORE, AFTER = 0.25, 0.45
 """Default extent of a beat before and after its R peak, in seconds."""
@@ -117,9 +119,9 @@ def rr_intervals(peaks: ArrayLike, *, sampling_rate: float) -> NDArray[np.float6
     Raises
     ------
     EcgkitError
-        If the sampling rate is not positive.
+        If the sampling rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
     """
-    _check_rate(sampling_rate, 0.0)
+    check_rate(sampling_rate)
     return np.diff(np.asarray(peaks, dtype=np.float64)) / sampling_rate
 
 
@@ -165,7 +167,7 @@ def describe_rhythm(peaks: ArrayLike, *, sampling_rate: float) -> Rhythm:
     Raises
     ------
     EcgkitError
-        If the sampling rate is not positive.
+        If the sampling rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
     """
     intervals = rr_intervals(peaks, sampling_rate=sampling_rate)
     if len(intervals) < 2:
@@ -192,7 +194,7 @@ def heart_rate(peaks: ArrayLike, *, sampling_rate: float) -> float:
     Raises
     ------
     EcgkitError
-        If the sampling rate is not positive.
+        If the sampling rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
     """
     return describe_rhythm(peaks, sampling_rate=sampling_rate).heart_rate
 
@@ -227,7 +229,7 @@ def beats(
         If the signal has another shape, or the window or the sampling rate is out of range.
     """
     values = _as_leads(signal).astype(np.float32, copy=False)
-    _check_rate(sampling_rate, MIN_RATE)
+    check_rate(sampling_rate, lowest=MIN_RATE)
     if before < 0.15 or after <= 0:
         raise EcgkitError(f"a beat from {before} s before to {after} s after the R peak: give at least 0.15 and over 0")
     n_before, n_after = round(before * sampling_rate), round(after * sampling_rate)
@@ -319,10 +321,10 @@ def aligned_mean_beat(
     Raises
     ------
     EcgkitError
-        If a rate is not positive.
+        If a rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
     """
-    _check_rate(sampling_rate, 0.0)
-    _check_rate(rate, 0.0)
+    check_rate(sampling_rate)
+    check_rate(rate, "rate")
     matrices = [
         _interpolation(cut.shape[2], float(before), float(sampling_rate), float(rate), shift)
         for shift in range(-_MOST_STEPS, _MOST_STEPS + 1)
@@ -371,12 +373,6 @@ def _interpolation(n_samples: int, before: float, sampling_rate: float, rate: fl
     return np.ascontiguousarray(CubicSpline(times, np.eye(n_samples))(read).T, dtype=np.float32)
 
 
-def _check_rate(sampling_rate: float, lowest: float) -> None:
-    if not (np.isfinite(sampling_rate) and sampling_rate > 0 and sampling_rate >= lowest):
-        wanted = f"at least {lowest:g} Hz" if lowest else "a positive number of Hz"
-        raise EcgkitError(f"sampling_rate is {sampling_rate}: give {wanted}")
-
-
 def _as_leads(signal: ArrayLike) -> Floats:
     values = np.asarray(signal)
     if values.ndim != 2:
@@ -385,17 +381,10 @@ def _as_leads(signal: ArrayLike) -> Floats:
 
 
 def _usable_leads(signal: ArrayLike, sampling_rate: float) -> NDArray[np.float32]:
-    """Bridge stretches of NaN, and leave out leads that are flat or NaN throughout."""
-    _check_rate(sampling_rate, MIN_RATE)
-    values = _as_leads(signal).astype(np.float32, copy=False)
-    missing = ~np.isfinite(values)
-    if missing.any():
-        values, times = values.copy(), np.arange(values.shape[1])
-        for lead, gaps in zip(values, missing, strict=True):
-            lead[gaps] = 0.0 if gaps.all() else np.interp(times[gaps], times[~gaps], lead[~gaps])
-    if not values.size:
-        return values[:0]
-    return values[values.max(axis=1) > values.min(axis=1)]
+    """Repair gaps, and leave out leads that are flat or NaN throughout."""
+    check_rate(sampling_rate, lowest=MIN_RATE)
+    values = repair(_as_leads(signal).astype(np.float32, copy=False))
+    return values[np.ptp(values, axis=1) > 0] if values.size else values[:0]
 
 
 @lru_cache(maxsize=32)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ecgkit import paths, sessions, training
+import ecgkit
+from ecgkit import evaluation, paths, sessions, training
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.embeddings import session_embeddings
+from ecgkit.inference.export import export_model
 from ecgkit.models import create_model, load_architecture
 from ecgkit.models.user_file import check_model
+from ecgkit.sources.demo import Demo
 
 SHAPE = {"n_leads": 12, "n_classes": 5, "n_samples": 1000, "sampling_rate": 100}
 
@@ -123,3 +130,41 @@ def test_a_session_keeps_the_file_that_it_needs(
     copy.write_text(MY_MODEL.replace("A toy", "Another toy"))
     with pytest.raises(EcgkitError, match=r"my_model\.py has changed"):
         training.load_weights(session.best_weights)
+
+
+def test_a_user_model_is_exported_loaded_and_probed_and_opening_it_runs_its_file(
+    my_model: Path, demo_root: Path, demo_dataset: Dataset, tmp_path: Path
+) -> None:
+    my_model.write_text(MY_MODEL + '\nprint("the file was run")\n')
+    spec, sources = f"{my_model}:MyNet", Demo(n_records=300, seed=3)
+    config = training.TrainingConfig.resolve(demo_root, dataset="demo", model=spec, epochs=1)
+    session = sessions.create(paths.TRAINING, tmp_path)
+    session.write_json("config.json", vars(config) | config.inputs(demo_root))
+    session.write_json("environment.json", sessions.environment())
+    trained = training.fit(session, config, demo_dataset)
+    predictions = training.predict_folds(trained, demo_dataset)
+    evaluation.evaluate_session(session, predictions, demo_dataset.classes, data=demo_dataset)
+    session.mark_done()
+
+    exported = export_model(session.path, tmp_path / "exported")
+    assert (exported / "weights" / "my_model.py").read_bytes() == my_model.read_bytes()
+    signals = np.stack([sources.read(record_id).signal for record_id in sources.records["record_id"][:4]])
+    expected = ecgkit.load_model(session.path).predict_proba(signals, sampling_rate=100)
+    weights = exported / "weights" / "best.safetensors"
+    for name in (exported, f"{spec} {weights}"):
+        np.testing.assert_array_equal(ecgkit.load_model(name).predict_proba(signals, sampling_rate=100), expected)
+    bare = Path(shutil.copy(weights, tmp_path / "bare.safetensors"))  # no thresholds, no calibration
+    uncalibrated = ecgkit.load_model(f"{spec} {bare}")
+    assert (uncalibrated.thresholds == 0.5).all()
+    np.testing.assert_array_equal(
+        uncalibrated.predict_proba(signals, sampling_rate=100),
+        ecgkit.load_model(exported)([ecgkit.ECG(signal, 100) for signal in signals]).filter(like="prob_").to_numpy(),
+    )
+    opened = training.open_trained(session, demo_root)
+    vectors = session_embeddings(opened, ("embedding", "trunk"))
+    assert vectors["embedding"].vectors.shape == (len(demo_dataset), 8)
+    assert len(vectors["trunk"].vectors) == len(demo_dataset)
+
+    code = "import ecgkit, sys; print(ecgkit.load_model(sys.argv[1]))"
+    ran = subprocess.run([sys.executable, "-c", code, exported], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("the file was run")
