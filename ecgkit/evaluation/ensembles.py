@@ -348,7 +348,7 @@ def _stack_class(
         return {"intercept": 0.0, "weights": equal, "regularisation": None, "reason": reason}
 
     if lacking := too_few_outcomes(truth):
-        return mean_logit(f"{lacking}, to fit on: the mean of logits is used")
+        return mean_logit(f"{lacking}: the mean of logits is used")
     usable = [pair for pair in splits if 0 < truth[pair[0]].sum() < len(pair[0])]
     if not usable:
         return mean_logit("one patient has all records of one outcome: the mean of logits is used")

@@ -210,6 +210,8 @@ def test_a_change_that_keeps_size_and_time_is_found(tmp_path: Path) -> None:
         ("patient_id", None),
         ("age", np.inf),
         ("height", -np.inf),
+        ("weight", 0.0),
+        ("age", 131.0),
     ],
 )
 def test_tables_of_a_source_are_checked_before_anything_is_built(tmp_path: Path, column: str, value: Any) -> None:
