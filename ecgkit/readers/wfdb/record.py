@@ -134,9 +134,8 @@ def _record_path(path: Path | str) -> str:
 def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float | None = None) -> ECG:
     """Read the twelve leads of a record in mV."""
     header, rows = _read(record, start, duration, wanted=lambda name: name.upper() in _TWELVE)
-    rates = {row.name: header.frame_rate * row.per_frame for row in rows}
-    if len(set(rates.values())) > 1:
-        found = ", ".join(f"{name} {rate:g} Hz" for name, rate in rates.items())
+    if len({row.per_frame for row in rows}) > 1:
+        found = ", ".join(f"{row.name} {header.frame_rate * row.per_frame:g} Hz" for row in rows)
         raise UnreadableRecordError(f"{record}: the leads have several sampling rates ({found}): resample them to one")
     scales = np.array([_millivolts(record, row) for row in rows])
     signal = np.concatenate([row.values for row in rows]).reshape(len(rows), -1)  # np.stack takes longer
@@ -146,7 +145,7 @@ def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float |
     metadata = {"comments": header.comments} if header.comments else {}
     try:
         ordered = np.ascontiguousarray(sort_leads(signal, [row.name for row in rows]), np.float32)
-        return ECG(ordered, next(iter(rates.values())), record_id, age, sex, metadata)
+        return ECG(ordered, header.frame_rate * rows[0].per_frame, record_id, age, sex, metadata)
     except EcgkitError as error:
         raise UnreadableRecordError(f"{record}: {error}") from error
 
@@ -205,8 +204,8 @@ def _select(record: str, rate: float, n_frames: int, start: float, duration: flo
     """Return the frames from ``start`` on, for ``duration`` seconds."""
     if not (math.isfinite(start) and start >= 0 and (duration is None or 0 < duration < math.inf)):
         raise UnreadableRecordError(f"start is {start} and duration {duration}: give seconds, not below 0")
-    first = round(start * rate)
-    last = n_frames if duration is None else min(n_frames, first + max(round(duration * rate), 1))
+    first = round(min(start * rate, n_frames))
+    last = n_frames if duration is None else min(n_frames, first + max(round(min(duration * rate, n_frames)), 1))
     if first >= n_frames:
         raise UnreadableRecordError(f"start is {start:g} s, and {record} has {n_frames / rate:g} s")
     return range(first, last)
