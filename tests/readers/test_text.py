@@ -68,6 +68,7 @@ VARIANTS = {
     "rows with semicolons": (rows_of(";", ","), KNOWN),
     "rows without names": (rows_of(named=False), KNOWN | {"leads": LEADS}),
     "rows with a header": ("lead," + ",".join(map(str, range(600))) + "\n" + rows_of(), KNOWN),
+    "rows with times": (",".join(["time (ms)", *(f"{1e3 * time:g}" for time in TIMES)]) + "\n" + rows_of(), {"unit": "mV"}),
     "comments": ("# sampling_rate: 250 Hz\n# unit: mV\n# sex: female\n" + table(), {}),
     "row of units": (table(names=LEADS).replace("\n", "\n" + ",".join(["mV"] * 12) + "\n", 1), {"sampling_rate": RATE}),
 }  # fmt: skip
