@@ -21,8 +21,8 @@ from ecgkit.feature_space.space import (
     open_space,
     read_label_set,
     read_probabilities,
-    read_target_sessions,
 )
+from ecgkit.feature_space.target_sessions import read_target_sessions
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession
@@ -143,6 +143,8 @@ def test_a_training_for_a_target_is_refused_before_anything_is_computed(
         ({"seed": -1}, "seed is -1"),
         ({"resamples": 1}, "resamples is 1"),
         ({"vectors": "/nowhere.npy"}, "/nowhere.npy"),
+        ({"target_sessions": "session_1"}, "session_1 was not trained for a target"),
+        ({"target_sessions": "session_77"}, "session_77"),
         ({"colour": "red"}, "colour"),
     ],
 )
