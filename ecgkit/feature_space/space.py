@@ -16,6 +16,7 @@ from ecgkit.datasets.contents import as_plain, read_labels
 from ecgkit.feature_space.embeddings import FOLDER, session_embeddings
 from ecgkit.feature_space.layers import EMBEDDING, layer_names
 from ecgkit.feature_space.vectors import read_vectors
+from ecgkit.io import read_table
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession, open_trained
 
@@ -157,6 +158,8 @@ def read_probabilities(space: FeatureSpace) -> tuple[pd.DataFrame, dict[str, flo
         By class, on the same scale.
     """
     session, classes = space.source.session, list(space.dataset.classes)
-    predictions = pd.read_parquet(session.path / "predictions.parquet").set_index("record_id")
-    found = predictions[[f"calibrated_{name}" for name in classes]].reindex(space.records["record_id"])
+    columns = [f"calibrated_{name}" for name in classes]
+    wanted = {"record_id": "text"} | dict.fromkeys(columns, "number")
+    predictions = read_table(session.path / "predictions.parquet", wanted, way_out="train again").set_index("record_id")
+    found = predictions[columns].reindex(space.records["record_id"])
     return found.set_axis(classes, axis=1).reset_index(drop=True), session.read_json("thresholds.json")["thresholds"]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.io import read_table
 from ecgkit.sessions import Session
 
 
@@ -43,7 +44,7 @@ def read_target_sessions(names: str, root: Path) -> dict[str, pd.DataFrame]:
 
 def _target_predictions(session: Session, target: str) -> pd.DataFrame:
     """Read ``record_id`` and ``predicted`` of a session that was trained for a target."""
-    table = pd.read_parquet(session.path / "predictions.parquet")
+    table = read_table(session.path / "predictions.parquet", {"record_id": "text"}, way_out="train again")
     columns = [name for name in (f"predicted_{target}", *table.columns) if name.startswith(("predicted_", "prob_"))]
     column = next(name for name in columns if name in table)
     return table[["record_id"]].assign(predicted=table[column])

@@ -151,3 +151,17 @@ def test_a_training_for_a_target_is_refused_before_anything_is_computed(
 def test_settings_that_do_not_fit_are_named(trained_root: Path, settings: dict[str, object], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
         workflow.start("probe", root=trained_root, training_session="session_1", **settings)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a table", None])
+def test_a_damaged_file_of_the_cache_is_named_with_the_way_out(trained_root: Path, content: bytes | None) -> None:
+    space = open_space("latest", trained_root)
+    embed_space(space)
+    path = space.source.session.path / "cache" / "embeddings" / "trained" / "embedding.parquet"
+    before = path.read_bytes()
+    path.write_bytes(before[: len(before) // 2] if content is None else content)
+    try:
+        with pytest.raises(EcgkitError, match=r"embedding\.parquet.*delete"):
+            embed_space(space)
+    finally:
+        path.write_bytes(before)
