@@ -263,9 +263,10 @@ class EnsemblePredictor(Predictor):
         members: Mapping[str, Predictor],
         *,
         decisions: tuple[Mapping, Mapping],
+        card: str = "",
     ) -> None:
         label_set = next(iter(members.values())).label_set
-        super().__init__(name, description["classes"], label_set, decisions=decisions)
+        super().__init__(name, description["classes"], label_set, decisions=decisions, card=card)
         self.description, self.members = description, members
         try:
             apply_ensemble(description, dict.fromkeys(members, self._halves()))
