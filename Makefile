@@ -1,6 +1,6 @@
 # make run    the whole chain on the demo data
 # make test   style, types, and the tests except the slow ones, one process per core
-# make lab    JupyterLab, with the notebooks and the folders of outputs
+# make lab    JupyterLab on the whole project, with a start page that links notebooks, sessions and reports
 # make docs   the documentation, in build/site; warnings are errors
 # make setup  a .venv with the locked versions and this project in it; every other target does it first
 
@@ -30,9 +30,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	! git grep -nE '^(<{7}|>{7}|\|{7})( |$$)'  # marks of a merge that was not finished
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/notebooks/1_Preprocessing.ipynb
+	$(BIN)/python -m ecgkit.workflow.start_page .
+	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/start.ipynb
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -401,7 +401,7 @@ def _holds(column: pd.Series[Any], wanted: str) -> bool:
 
 
 def to_toml(values: dict[str, Any]) -> str:
-    """Write JSON data as TOML: one line a key, dictionaries inside it as inline tables, None left out."""
+    """Write JSON data as TOML: one line per key, dictionaries inside it as inline tables, None left out."""
     return "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items() if value is not None)
 
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import io
 import json
+import re
 import struct
 import zipfile
 import zlib
@@ -401,3 +402,40 @@ HINTS: dict[str, dict[str, object]] = {
     "HDF5": {"unit": "1e-4V", "record": 1, "sampling_rate": 400},
 }
 """What has to be said for the formats that do not say it."""
+
+
+def mutate(data: bytes, rng: np.random.Generator) -> bytes:
+    """Damage a file in one of the ways in which files are damaged, or forged."""
+    size = max(1, len(data))
+    first, last = sorted(int(place) for place in rng.integers(0, size, 2))
+    if rng.random() < 0.5:
+        last = min(size, first + int(rng.integers(1, 64)))  # in the header as often as in the samples
+    if rng.random() < 0.3:
+        first, last = first % 600, first % 600 + int(rng.integers(1, 16))
+    before, block, after = data[:first], data[first:last], data[last:]
+    width, value = (
+        int(rng.choice([1, 2, 4])),
+        int(rng.choice([0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF])),
+    )
+    ways = (
+        lambda: before,
+        lambda: _other_bytes(data, rng),
+        lambda: before + after,
+        lambda: before + block + block + after,
+        lambda: before + bytes(len(block)) + after,
+        lambda: before + b"\xff" * len(block) + after,
+        lambda: before + rng.bytes(len(block)) + after,
+        lambda: before + bytes(rng.permutation(np.frombuffer(block, np.uint8))) + after,
+        lambda: before + re.sub(rb"[0-9]", rng.choice([b"9", b"0", b"-", b"e", b"."]), block) + after,
+        lambda: data.decode("latin-1").encode(str(rng.choice(["utf-16", "utf-32", "utf-7", "cp037"])), "replace"),
+        lambda: before + (value & (256**width - 1)).to_bytes(width, "little") + data[first + width :],
+    )
+    return ways[rng.integers(len(ways))]()
+
+
+def _other_bytes(data: bytes, rng: np.random.Generator) -> bytes:
+    """Change some bytes, in the first 800 or anywhere."""
+    changed = bytearray(data)
+    for place in rng.integers(0, max(1, len(data)), int(rng.integers(1, 30))):
+        changed[place % (len(data) if rng.random() < 0.5 else min(len(data), 800))] = int(rng.integers(256))
+    return bytes(changed)

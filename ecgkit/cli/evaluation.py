@@ -48,7 +48,7 @@ def fill_compare(parser: OneLineParser) -> None:
 def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
     path = Path(arguments.subject).expanduser()
-    if is_table(path.name):
+    if is_table(path.name) or path.is_file():
         if not path.is_file():
             raise EcgkitError(f"no file {path}: pass a table of predictions, or the name of a session")
         from ecgkit.evaluation import read_predictions

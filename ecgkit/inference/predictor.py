@@ -292,6 +292,21 @@ class EnsemblePredictor(Predictor):
         each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
         return apply_ensemble(self.description, each).astype(np.float32)
 
+    def predict_range(
+        self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Return calibrated probabilities, and the lowest and highest among the members; see `predict_proba`.
+
+        Returns
+        -------
+        probability, lowest, highest : ndarray of float32, shape (records, classes)
+            Each member's probability is calibrated by itself, so that all three are on one scale.
+        """
+        each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
+        probability = self._calibrate(apply_ensemble(self.description, each).astype(np.float32))
+        members = np.stack([self.members[name]._calibrate(prob) for name, prob in each.items()])
+        return probability, members.min(axis=0), members.max(axis=0)
+
     def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
         del ecgs, skip
         raise EcgkitError(f"{self.name} is an ensemble without an embedding: use a member ({', '.join(self.members)})")

@@ -135,6 +135,7 @@ def standard_name(name: str) -> str:
 
 def split_name(name: str) -> tuple[str, str]:
     """Split ``"I (mV)"``, ``"I [uV]"`` or ``"V1_uV"`` into the name and the unit, which is empty if there is none."""
+    name = name[:200]
     match = re.fullmatch(r"(.*?)\s*(?:[(\[{]\s*([^)\]}]*)\s*[)\]}]|[_ /]([^\W\d_]{1,3}))\s*", name)
     if match is None:
         return name.strip(), ""
@@ -167,4 +168,6 @@ def known_sex(text: object) -> str | None:
 def check_size(size: int, limit: int, what: str) -> None:
     """Raise an `UnreadableRecordError` if something is larger than what is read."""
     if size > limit:
-        raise UnreadableRecordError(f"{what} has {size / 2**20:,.0f} MiB and at most {limit / 2**20:.0f} are read")
+        raise UnreadableRecordError(
+            f"{what} has {size / 2**20:,.0f} MiB and at most {limit / 2**20:.0f} are read: take a part"
+        )

@@ -12,8 +12,9 @@ import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError, require
 from ecgkit.readers.base import Hints, Signals, Vector, check_size, known_age, known_sex, scaled, standard_name
+from ecgkit.readers.bounds import CHECKS
 
-LARGEST = 16 * 2**20
+LARGEST = 8 * 2**20
 LARGEST_BINARY = 96 * 2**20
 """The sizes that are read: text takes some thirty times as much memory, samples of 16 bits four times."""
 PARSERS = {
@@ -32,7 +33,10 @@ PARSERS = {
 EXACT_RATES = ("sampling_rate_exact", "sampling_frequency", "frequency", "sampling_rates")
 """Where ecgdatakit keeps the sampling rate that it rounds to whole Hz for its leads."""
 
-_REFUSED = re.compile(r"truncat|incomplete|ISHNE checksum|CRC mismatch in:.*Section [23456]|CRC mismatch in: record$")
+_REFUSED = re.compile(
+    r"truncat|incomplete|shorter than the frame|ISHNE checksum"
+    r"|CRC mismatch in:.*Section [23456]|CRC mismatch in: record$"
+)
 _IGNORED = re.compile(
     r"median|representative|repbeat|TYPICAL_CYCLE|not converted to|is not an integer; rounded|not in a voltage unit"
     r"|additional multiplex|Unrecognised sequences"
@@ -74,7 +78,8 @@ def read_clinical(path: Path, name: str) -> Signals:
     package = require("ecgdatakit", "formats")
     if name == "DICOM":
         require("pydicom", "formats")
-        _check_dicom(path)
+    if name in CHECKS:
+        CHECKS[name](path.read_bytes())
     read = getattr(require(f"ecgdatakit.parsing.parsers.{module}", "formats"), parser)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -86,6 +91,8 @@ def read_clinical(path: Path, name: str) -> Signals:
     for message in messages:
         if _REFUSED.search(message):
             raise UnreadableRecordError(f"the {name} file is damaged: {message}")
+    if name == "ISHNE":
+        _check_ishne(record)
     has_rate = not any(_NO_RATE.search(message) for message in messages)
     leads = [_lead(lead) for lead in record.leads]
     rates = [_rate(lead.sampling_rate, record.raw_metadata) if has_rate else None for lead in record.leads]
@@ -136,10 +143,16 @@ def trim_calibration(
     return [values[:end] for values in signals], [f"the last {seconds:g} s, a calibration pulse, left out"]
 
 
-def _check_dicom(path: Path) -> None:
-    """Refuse a compressed file, which a few bytes can make arbitrarily large."""
-    if b"1.2.840.10008.1.2.1.99" in path.open("rb").read(4096):
-        raise UnreadableRecordError("the DICOM file is deflated: write it uncompressed")
+def _check_ishne(record: Any) -> None:
+    """Refuse a shorter recording than its header announces, and mark the samples that the recorder could not take.
+
+    The size in the header is that of a lead; some recorders write that of all leads.
+    """
+    announced, found = record.raw_metadata["ecg_size"], record.raw_metadata["samples_per_lead"]
+    if found < announced != found * len(record.leads):
+        raise UnreadableRecordError(f"the file is truncated: it has {found:,} of {announced:,} samples per lead")
+    for lead in record.leads:
+        lead.samples[lead.samples == np.iinfo(np.int16).min] = np.nan
 
 
 def _lead(lead: Any) -> tuple[Vector, str]:

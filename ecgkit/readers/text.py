@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import csv
-import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +24,12 @@ from ecgkit.readers.base import (
     standard_name,
 )
 from ecgkit.readers.tables import from_columns
+from ecgkit.readers.text_table import CLOCK, MISSING, find_dialect, read_numbers, split_fields
 from ecgkit.signals.ecg import LEADS
 
-LARGEST = 64 * 2**20
+LARGEST = 48 * 2**20
 MOST_HEADER_LINES = 200
-MISSING = ("", "nan", "NaN", "NAN", "na", "NA", "null", "NULL", "None", "-")
 _NUMBER = re.compile(r"[-+\u2212]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?|" + "|".join(filter(None, MISSING)))
-_CLOCK = re.compile(r"\[?(?:\d{4}-\d{2}-\d{2}[T ]?)?(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d+)?Z?\]?")
 _KEY_VALUE = re.compile(r"""^[#%"'\s]*(.+?)\s*["']?\s*[,;:=\t]\s*["']?(.*?)["'\s,;]*$""")
 _HERTZ = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:hz|hertz|ヘルツ|赫兹?|赫茲|герц)", re.IGNORECASE)
 _ANY_WORD = re.compile(r"(\d+(?:[.,]\d+)?)\s*[^\W\d]+")
@@ -51,18 +48,14 @@ def read_text(path: Path, hints: Hints) -> Signals:
             "a table of Samsung Health has no samples: the trace of an ECG is in the files of the same export that lie "
             "under jsons/com.samsung.health.ecg, or in the PDF report of Samsung Health Monitor"
         )
-    lines = text.splitlines()
-    first = _first_data_line(lines)
-    header = [line for line in lines[:first] if line.strip()]
-    body = [line for line in lines[first:] if line.strip()]
+    header, body = _split(text)
     facts = _facts(header)
     n_leads = len(hints.leads or ()) or (1 if facts["lead"] and facts["rate"] else 0)
-    separator, decimal = _dialect(body, header, n_leads)
-    if standard_name(_fields(body[0], separator)[0]) in LEADS:
-        names, columns = _rows(body, separator, decimal)
-        units = [""] * len(names)
-    else:
-        columns = _columns(body, separator, decimal)
+    sample = [line[:2000] for line in body[: 2**20].split("\n")[:50] if line.strip()]
+    separator, decimal = find_dialect(sample, header, n_leads)
+    names, columns = read_numbers(body, separator, decimal)
+    units = [""] * len(columns)
+    if not names:
         names, units = _header_names(header, separator, len(columns))
         columns, names, units = _tidy(columns, names, units)
     found = from_columns(columns, names, units=units, rate=facts["rate"])
@@ -97,122 +90,36 @@ def _tokens(line: str) -> list[str]:
     return [token.strip("\"'") for token in re.split(r"[\t;,|\s]+", line.strip().rstrip(",;|")) if token.strip("\"'")]
 
 
-def _first_data_line(lines: list[str]) -> int:
-    """Return the first line of nothing but numbers; before them a time or the name of a lead may stand."""
-    for position, line in enumerate(lines[:MOST_HEADER_LINES]):
-        # A row of a thousand numbers is known by its first ones.
-        tokens = _tokens(line[:400] if len(line) > 400 else line)[: 20 if len(line) > 400 else None]
-        if not tokens:
-            continue
-        rest = tokens[1:] if standard_name(tokens[0]) in LEADS and len(tokens) > 8 else tokens
-        while (rest and _CLOCK.fullmatch(rest[0])) or (rest and re.fullmatch(r"\[?\d{4}-\d{2}-\d{2}", rest[0])):
-            rest = rest[1:]
-        if rest and all(_NUMBER.fullmatch(token) for token in rest) and re.search(r"\d", " ".join(rest)):
-            return position
+def _split(text: str) -> tuple[list[str], str]:
+    """Split a text into the lines of its header and, in one piece, those of numbers."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    header: list[str] = []
+    place = 0
+    while place < len(text) and len(header) < MOST_HEADER_LINES:
+        end = text.find("\n", place)
+        end = len(text) if end < 0 else end
+        if _is_data(text[place : min(end, place + 4000)]):
+            return [line for line in header if line.strip()], text[place:].rstrip()
+        header.append(text[place : min(end, place + 4000)])
+        place = end + 1
     raise UnreadableRecordError("the text has no line of numbers: it is no table of an ECG")
 
 
-def _dialect(body: list[str], header: list[str], n_leads: int) -> tuple[str, str]:
-    """Return the separator ("" for one column, " " for white space) and the decimal sign."""
-    sample = body[:50]
-    joined = "\n".join(sample)
-    for separator in "\t;|":
-        if separator in sample[0].strip().rstrip(separator):
-            return separator, "," if re.search(r"\d,\d|[ -]?,\d", joined) and "." not in joined else "."
-    if re.search(r"\d,\d+[ \t]+[-+]?\d*,\d", joined) or (re.search(r"\S\s+\S", sample[0]) and "," not in joined):
-        return " ", "," if "," in joined else "."
-    if "," not in joined:
-        return "", "."
-    commas = {line.count(",") for line in sample}
-    one_name = bool(header) and len(_fields(header[-1], ",")) == 1 and ";" not in header[-1]
-    if commas <= {0, 1} and "." not in joined and (n_leads == 1 or one_name):
-        return "", ","
-    return ",", "."
-
-
-def _fields(line: str, separator: str) -> list[str]:
-    """Split a line of the header, or the beginning of one of the data."""
-    if separator in ("", " "):
-        return [line.strip().strip("\"'")] if not separator else line.split()
-    return [field.strip().strip("\"'").lstrip("#").strip() for field in next(csv.reader([line], delimiter=separator))]
-
-
-def _rows(body: list[str], separator: str, decimal: str) -> tuple[list[str], list[Vector]]:
-    """Read one lead per line, each with its name in front."""
-    names, columns = [], []
-    for line in body:
-        name, *values = line.split(separator) if separator.strip() else line.split()
-        names.append(name.strip().strip("\"'"))
-        columns.append(_to_numbers(values, decimal, names[-1]))
-    if len({len(column) for column in columns}) > 1:
-        raise UnreadableRecordError("the rows of the leads have different lengths")
-    return names, columns
-
-
-def _to_numbers(values: list[str], decimal: str, where: str) -> Vector:
-    """Convert texts to numbers, blanks to NaN."""
-    texts = [value.strip().strip("\"'").replace(decimal, ".").replace("\u2212", "-") for value in values]
-    try:
-        return np.array(["nan" if text in MISSING else text for text in texts], dtype=np.float64)
-    except ValueError as error:
-        raise UnreadableRecordError(f"{where} has something that is no number: {str(error)[:100]}") from error
-
-
-def _columns(body: list[str], separator: str, decimal: str) -> list[Vector]:
-    """Read the columns of the data."""
-    if separator == " ":
-        body, separator = ["\t".join(line.split()) for line in body], "\t"
-    body = [line.rstrip() if separator != "\t" else line.strip(" \r\n") for line in body]
-    clock = _CLOCK.fullmatch(_fields(body[0], separator)[0]) if separator else None
-    table = _parse("\n".join(body).replace("\u2212", "-"), separator or "\x1f", decimal, has_clock=clock is not None)
-    columns = [np.asarray(column.to_numpy(), np.float64) for column in table.columns[1 if clock else 0 :]]
-    if clock:
-        columns.insert(0, _clock_seconds(table.column(0).to_pylist()))
-    if len(body) <= 16 and len(columns) > max(4 * len(body), 64):  # one row per lead, without names
-        columns = list(np.array(columns).T)
-    return columns
-
-
-def _parse(text: str, separator: str, decimal: str, *, has_clock: bool) -> Any:
-    """Parse columns of numbers with Arrow, which is fast."""
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    n_columns = len(next(csv.reader([text.partition("\n")[0]], delimiter=separator)))
-    names = [f"f{number}" for number in range(n_columns)]
-    types = {name: pa.float64() for name in names} | ({"f0": pa.string()} if has_clock else {})
-    try:
-        return arrow_csv.read_csv(
-            io.BytesIO(text.encode()),
-            arrow_csv.ReadOptions(column_names=names, block_size=max(2**20, 2 * len(text.partition("\n")[0]))),
-            arrow_csv.ParseOptions(delimiter=separator),
-            arrow_csv.ConvertOptions(
-                column_types=types, null_values=list(MISSING), quoted_strings_can_be_null=True, decimal_point=decimal
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UnreadableRecordError(f"the table is no table of numbers: {reason}") from error
-
-
-def _clock_seconds(texts: list[str]) -> Vector:
-    """Convert times of day or dates to seconds since the first."""
-    cleaned = [str(text).strip("[]Z'\" ").replace(",", ".") for text in texts]
-    try:
-        if "-" in cleaned[0]:
-            stamps = np.array(cleaned, dtype="datetime64[us]")
-            return (stamps - stamps[0]).astype(np.float64) / 1e6
-        parts = [[float(part) for part in text.split(":")] for text in cleaned]
-        return np.array([sum(part * 60**power for power, part in enumerate(reversed(row))) for row in parts])
-    except ValueError as error:
-        raise UnreadableRecordError(f"the column of times cannot be read: {str(error)[:100]}") from error
+def _is_data(line: str) -> bool:
+    """Return True for a line of nothing but numbers; before them a time or the name of a lead may stand."""
+    # A line of a thousand numbers is known by its first ones.
+    tokens = _tokens(line[:400])[:20] if len(line) > 400 else _tokens(line)
+    rest = tokens[1:] if tokens and standard_name(tokens[0]) in LEADS and len(tokens) > 8 else tokens
+    while rest and (CLOCK.fullmatch(rest[0]) or re.fullmatch(r"\[?\d{4}-\d{2}-\d{2}", rest[0])):
+        rest = rest[1:]
+    return all(_NUMBER.fullmatch(token) for token in rest) and re.search(r"\d", " ".join(rest)) is not None
 
 
 def _header_names(header: list[str], separator: str, n_columns: int) -> tuple[list[str], list[str]]:
     """Return the names and units of the columns from the last lines of the header; empty where there are none."""
     names = units = [""] * n_columns
     for line in reversed(header[-2:]):
-        fields = _fields(line, separator)
+        fields = split_fields(line, separator)
         fields = [""] * (n_columns - len(fields)) + fields if len(fields) == n_columns - 1 else fields
         fields = fields[:-1] if len(fields) == n_columns + 1 and not fields[-1] else fields
         if len(fields) != n_columns:
@@ -249,7 +156,7 @@ def _tidy(columns: list[Vector], names: list[str], units: list[str]) -> tuple[li
 
 def _facts(header: list[str]) -> dict[str, Any]:
     """Return what the lines before the numbers say: rate in Hz, unit, lead, age and sex; None where they do not."""
-    pairs = [(match[1], match[2].strip()) for line in header if (match := _KEY_VALUE.match(line)) and match[2]]
+    pairs = [(match[1], match[2].strip()) for line in header if (match := _KEY_VALUE.match(line[:200])) and match[2]]
     asked = [(key, value) for key, value in pairs if not _OTHER_KEY.search(key)]
     number = r"\d+(?:[.,]\d+)?"
     by_key = [value for key, value in asked if _RATE_KEY.search(key) and re.fullmatch(number, value)]

@@ -150,9 +150,20 @@ def test_dictionaries_are_pairs_or_json() -> None:
 
 def test_every_command_takes_a_root() -> None:
     commands = subcommands_of(make_parser(), "command")
-    chain = {"download", "run", "preprocess", "train", "probe", "export-npz"}
+    chain = {"download", "run", "preprocess", "train", "probe", "export-npz", "convert", "predict"}
     feature_space = {"embed", "probe-epochs", "similar"}
-    others = {"convert", "evaluate", "compare", "reproduce", "sweep", "search", "sessions", "export-model", "explain"}
+    others = {
+        "convert",
+        "predict",
+        "evaluate",
+        "compare",
+        "reproduce",
+        "sweep",
+        "search",
+        "sessions",
+        "export-model",
+        "explain",
+    }
     assert set(commands) == chain | feature_space | others
     subcommands = subcommands_of(commands["sessions"], "subcommand")
     assert set(subcommands) == {"list", "show", "diff", "delete"}

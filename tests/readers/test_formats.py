@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -172,6 +173,9 @@ ENTITIES = (
         pytest.param(b"<html><body>not found</body></html>", id="HTML"),
         pytest.param(b'{"a": 1}', id="JSON"),
         pytest.param(b"", id="empty"),
+        pytest.param(made.wfdb(SIGNAL, RATE)["x.hea"], id="header alone"),
+        pytest.param(np.array([0, 12, 5, 0, 4], "<i4").tobytes() + b"val\0" + bytes(120), id="MATLAB alone"),
+        pytest.param(made.zipped({"x.hea": made.wfdb(SIGNAL, RATE)["x.hea"]}), id="header alone in a zip"),
         pytest.param(b"\0" * 5000, id="zeros"),
     ],
 )
@@ -180,6 +184,7 @@ def test_what_is_no_ecg_or_dangerous_is_refused_in_one_line(data: bytes):
         open_ecg(data)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+    assert "/ecgkit-" not in str(caught.value)
 
 
 def test_an_array_of_objects_is_not_unpickled(tmp_path: Path):
@@ -286,3 +291,41 @@ def test_an_encrypted_zip_is_refused():
     data[central + 8] |= 1
     with pytest.raises(UnreadableRecordError):
         open_ecg(bytes(data))
+
+
+def refusal(data: bytes, **hints) -> str:
+    """Return the message with which a file is refused, or nothing if it opens."""
+    try:
+        open_ecg(data, **hints)
+    except EcgkitError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_damaged_file_raises_nothing_but_an_error_of_one_line(name: str):
+    rng = np.random.default_rng(11)
+    for number in range(50):
+        begin = time.process_time()
+        assert "\n" not in refusal(made.mutate(MADE[name], rng), **HINTS.get(name, {})), number
+        assert time.process_time() - begin < 5, number
+
+
+def test_a_few_bytes_that_announce_a_great_deal_are_refused_at_once():
+    table = ("1," * 5000 + "1\n") * 500
+    codes = np.array([0, *range(256, 1022), *[1021] * 20_000])  # each string is one longer than the one before
+    packed = np.packbits((codes[:, None] >> np.arange(9, -1, -1)) & 1).tobytes()
+    sierra = made.sierra(SIGNAL, RATE).decode("utf-16")
+    bomb = len(packed).to_bytes(4, "little") + bytes(4) + packed
+    growing = sierra.replace(sierra[sierra.index("'I II") : sierra.index("</parsed")], "'I' compression='XLI'>")
+    files = {
+        "tags": b"<AnnotatedECG>" + b"<a>" * 300_000,
+        "channels": made.mfer(SIGNAL, RATE).replace(b"\x05\x04\x0c\0\0\0", b"\x05\x04\xff\xff\xff\0"),
+        "columns": table.encode(),
+        "longer": growing.replace("</parsed", base64.b64encode(bomb).decode() + "</parsed").encode("utf-16"),
+    }
+    for named, data in files.items():
+        begin = time.process_time()
+        with pytest.raises(UnreadableRecordError, match=named):
+            open_ecg(data)
+        assert time.process_time() - begin < 2, named

@@ -421,7 +421,8 @@ class TestParts:
 
     def test_the_first_records_of_the_table(self, tmp_path: Path, server: FileServer) -> None:
         done = get(tmp_path / "p", server, limit=12)
-        assert (done.n_records, done.n_files) == ({100: 12}, 27)
+        assert (done.n_records, done.n_table, done.n_files) == ({100: 12}, N_RECORDS, 27)
+        assert f"the first 12 records at 100 Hz (of {N_RECORDS})" in str(done)
         source = PtbXl(tmp_path / "p")
         assert source.records["record_id"].astype(int).tolist() == list(range(1, 13))
         assert source.part == {"part": True, "reason": "the first 12 of 30 records"}
@@ -723,7 +724,7 @@ def test_invalid_arguments(options: dict[str, object], named: str, tmp_path: Pat
 def test_the_summary_and_the_manifest(tmp_path: Path, server: FileServer) -> None:
     text = str(get(tmp_path / "p", server))
     assert text.startswith(f"{N_FILES} files: ")
-    assert "30 records at 100 Hz" in text
+    assert "all 30 records at 100 Hz" in text
     manifest = json.loads((tmp_path / "p" / "ecgkit_manifest.json").read_text())
     assert manifest["first"] == {"100": N_RECORDS}
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from ecgkit.errors import UnreadableRecordError
 
 MAX_HEADER_BYTES = 2**20
+MAX_FRAME = 2**24
+MAX_LINE = 2000
 MAX_LINES = {"signals": 4096, "segments": 20_000}
 NO_FILE = "~"
 """The file of a signal, or the name of a segment, that has no samples."""
@@ -115,9 +117,13 @@ def read_header(record: str) -> Header:
         raise UnreadableRecordError(f"{path} is no WFDB header: it is larger than {MAX_HEADER_BYTES:,} bytes")
     try:
         with open(path, "rb") as file:  # noqa: PTH123  # as above
-            text = file.read().decode("utf-8-sig", "replace")
+            data = file.read()
     except OSError as error:
         raise UnreadableRecordError(f"{path}: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")  # as older headers write the unit µV
     try:
         return _parse(text)
     except (ValueError, OverflowError) as error:
@@ -135,6 +141,8 @@ def _parse(text: str) -> Header:
             code = "" if line[0] == "#" else _CODE.match(line)[0]  # type: ignore[index]
             comments.append(line[len(code) :].lstrip("#").strip())
             line = code.rstrip()  # noqa: PLW2901
+        if len(line) > MAX_LINE:
+            raise ValueError(f"a line has more than {MAX_LINE:,} characters")
         if line:
             lines.append(line)
     fields = lines[0].split() if lines else []
@@ -168,6 +176,8 @@ def _check_signals(signals: tuple[SignalLine, ...]) -> tuple[SignalLine, ...]:
     files = [file for file, _ in groupby(line.file for line in signals) if file != NO_FILE]
     if len(files) > len(set(files)):
         raise ValueError("it alternates between signal files: the signals of one file belong together")
+    if sum(line.storage.per_frame for line in signals) > MAX_FRAME:
+        raise ValueError(f"its frames have more than {MAX_FRAME:,} values")
     if any(line.checksum for line in signals):
         return signals
     return tuple(line._replace(checksum=None) for line in signals)

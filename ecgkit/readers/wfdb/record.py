@@ -34,20 +34,20 @@ class WfdbSignals(NamedTuple):
 
     Attributes
     ----------
-    signals : ndarray of float32, shape (signals, samples)
-        Each signal in its own unit; NaN where there is no value.
+    signals : tuple of ndarray of float32, each of shape (samples,)
+        Each signal in its own unit and at its own rate; NaN where there is no value.
     names, units : tuple of str
         Of the signals; the unit is ``"adu"`` (steps of the converter) where the header has no gain.
-    sampling_rate : float
-        In Hz, that of the fastest signal; slower ones are interpolated linearly between their samples.
+    sampling_rates : tuple of float
+        In Hz.
     comments : tuple of str
         Of the header.
     """
 
-    signals: NDArray[np.float32]
+    signals: tuple[NDArray[np.float32], ...]
     names: tuple[str, ...]
     units: tuple[str, ...]
-    sampling_rate: float
+    sampling_rates: tuple[float, ...]
     comments: tuple[str, ...]
 
 
@@ -77,15 +77,9 @@ def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float |
     ----------
     WFDB header and signal files: https://physionet.org/physiotools/wag/header-5.htm
     """
-    record = _record_path(path)
-    header, rows = _read(record, start, duration, wanted=lambda _: True)
-    fastest = max(row.per_frame for row in rows)
-    n = max(len(row.values) for row in rows)
-    if n * len(rows) > MAX_VALUES:
-        raise _too_long(record)
-    signals = np.stack([_at_rate(row, fastest, n) for row in rows])
-    names, units = tuple(row.name for row in rows), tuple(row.unit for row in rows)
-    return WfdbSignals(signals, names, units, header.frame_rate * fastest, header.comments)
+    header, rows = _read(_record_path(path), start, duration, wanted=lambda _: True)
+    names, units, per_frame, signals = zip(*rows, strict=True)
+    return WfdbSignals(signals, names, units, tuple(header.frame_rate * n for n in per_frame), header.comments)
 
 
 def read_record(path: Path | str, *, start: float = 0.0, duration: float | None = None) -> ECG:
@@ -140,9 +134,8 @@ def _record_path(path: Path | str) -> str:
 def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float | None = None) -> ECG:
     """Read the twelve leads of a record in mV."""
     header, rows = _read(record, start, duration, wanted=lambda name: name.upper() in _TWELVE)
-    rates = {row.name: header.frame_rate * row.per_frame for row in rows}
-    if len(set(rates.values())) > 1:
-        found = ", ".join(f"{name} {rate:g} Hz" for name, rate in rates.items())
+    if len({row.per_frame for row in rows}) > 1:
+        found = ", ".join(f"{row.name} {header.frame_rate * row.per_frame:g} Hz" for row in rows)
         raise UnreadableRecordError(f"{record}: the leads have several sampling rates ({found}): resample them to one")
     scales = np.array([_millivolts(record, row) for row in rows])
     signal = np.concatenate([row.values for row in rows]).reshape(len(rows), -1)  # np.stack takes longer
@@ -152,7 +145,7 @@ def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float |
     metadata = {"comments": header.comments} if header.comments else {}
     try:
         ordered = np.ascontiguousarray(sort_leads(signal, [row.name for row in rows]), np.float32)
-        return ECG(ordered, next(iter(rates.values())), record_id, age, sex, metadata)
+        return ECG(ordered, header.frame_rate * rows[0].per_frame, record_id, age, sex, metadata)
     except EcgkitError as error:
         raise UnreadableRecordError(f"{record}: {error}") from error
 
@@ -193,7 +186,9 @@ def _read(
         raise UnreadableRecordError(f"{record}: none of the twelve leads {', '.join(LEADS)} is among {names}")
     frames = _select(record, header.frame_rate, n_frames, start, duration)
     if len(frames) * sum(line.storage.per_frame for line in lines) > MAX_VALUES:
-        raise _too_long(record)
+        raise UnreadableRecordError(
+            f"{record} has more than {MAX_VALUES:,} values: choose a part of it with start and duration"
+        )
     if header.segments:
         return header, segments.read(frames, wanted)
     return header, read_rows(folder, lines, frames, n_frames=n_frames, wanted=wanted)
@@ -205,30 +200,15 @@ def _of_wanted_files(signals: Sequence[SignalLine], wanted: Callable[[str], bool
     return tuple(line for line in signals if line.file in files)
 
 
-def _too_long(record: str) -> UnreadableRecordError:
-    """Return the error of a record that is too long to be read at once."""
-    return UnreadableRecordError(
-        f"{record} has more than {MAX_VALUES:,} values: choose a part of it with start and duration"
-    )
-
-
 def _select(record: str, rate: float, n_frames: int, start: float, duration: float | None) -> range:
     """Return the frames from ``start`` on, for ``duration`` seconds."""
     if not (math.isfinite(start) and start >= 0 and (duration is None or 0 < duration < math.inf)):
         raise UnreadableRecordError(f"start is {start} and duration {duration}: give seconds, not below 0")
-    first = round(start * rate)
-    last = n_frames if duration is None else min(n_frames, first + max(round(duration * rate), 1))
+    first = round(min(start * rate, n_frames))
+    last = n_frames if duration is None else min(n_frames, first + max(round(min(duration * rate, n_frames)), 1))
     if first >= n_frames:
         raise UnreadableRecordError(f"start is {start:g} s, and {record} has {n_frames / rate:g} s")
     return range(first, last)
-
-
-def _at_rate(row: Row, per_frame: int, n: int) -> NDArray[np.float32]:
-    """Return the values of a signal at another number of samples per frame."""
-    if row.per_frame == per_frame:
-        return row.values
-    own = np.arange(len(row.values)) / row.per_frame
-    return np.interp(np.arange(n) / per_frame, own, row.values).astype(np.float32)
 
 
 class _Segments:

@@ -338,20 +338,11 @@ def _slow_av_node(heart: Heart, s: float) -> Heart:
 
 
 EFFECTS: dict[str, Callable[[Heart, float], Heart]] = {
-    "LVH": _left_ventricular_hypertrophy,
-    "LAO/LAE": _left_atrial_enlargement,
-    "LAFB": _left_anterior_fascicle,
-    "IVCD": _slow_ventricles,
-    "IRBBB": _incomplete_right_bundle,
-    "CRBBB": _right_bundle,
-    "CLBBB": _left_bundle,
-    "1AVB": _slow_av_node,
-    "NDT": _nondiagnostic_t,
-    "NST_": _nonspecific_st,
-    "ISC_": _ischaemia,
-    "ISCAL": _anterolateral_ischaemia,
-    "ISCIN": _inferior_ischaemia,
-}
+    "LVH": _left_ventricular_hypertrophy, "LAO/LAE": _left_atrial_enlargement, "LAFB": _left_anterior_fascicle,
+    "IVCD": _slow_ventricles, "IRBBB": _incomplete_right_bundle, "CRBBB": _right_bundle, "CLBBB": _left_bundle,
+    "1AVB": _slow_av_node, "NDT": _nondiagnostic_t, "NST_": _nonspecific_st, "ISC_": _ischaemia,
+    "ISCAL": _anterolateral_ischaemia, "ISCIN": _inferior_ischaemia,
+}  # fmt: skip
 """The effect of each SCP code other than infarctions on a heart, at a severity from 0 to 1."""
 
 

@@ -16,29 +16,17 @@ from numpy.typing import NDArray
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.demo.anatomy import FloatArray
 from ecgkit.sources.demo.noise import DEVICES
-from ecgkit.sources.demo.statements import RHYTHMS, STATEMENTS, SUPERCLASSES
+from ecgkit.sources.demo.statements import RHYTHMS, STATEMENTS
 from ecgkit.stats.folds import assign_folds
+from ecgkit.stats.labels import SUPERCLASSES
 
 GOLDEN = (np.sqrt(5) - 1) / 2
 
 COMBINATIONS = {
-    "NORM": 0.440,
-    "MI": 0.110,
-    "MI CD": 0.058,
-    "MI STTC": 0.032,
-    "MI STTC HYP": 0.017,
-    "MI HYP": 0.010,
-    "MI STTC CD": 0.012,
-    "MI STTC CD HYP": 0.006,
-    "STTC": 0.112,
-    "STTC CD": 0.024,
-    "STTC CD HYP": 0.010,
-    "STTC HYP": 0.037,
-    "HYP": 0.025,
-    "CD HYP": 0.014,
-    "CD": 0.074,
-    "": 0.019,
-}
+    "NORM": 0.440, "MI": 0.110, "MI CD": 0.058, "MI STTC": 0.032, "MI STTC HYP": 0.017, "MI HYP": 0.010,
+    "MI STTC CD": 0.012, "MI STTC CD HYP": 0.006, "STTC": 0.112, "STTC CD": 0.024, "STTC CD HYP": 0.010,
+    "STTC HYP": 0.037, "HYP": 0.025, "CD HYP": 0.014, "CD": 0.074, "": 0.019,
+}  # fmt: skip
 """Share of each combination of superclasses, about as in PTB-XL."""
 
 CODES = {
@@ -283,20 +271,13 @@ def draw_folds(plans: pd.DataFrame) -> NDArray[np.int64]:
     return assign_folds(plans["patient_id"], pd.DataFrame(members), seed=None)
 
 
-COLUMNS = {
-    "age_over_89": Column("bool"),
-    "recording_date": Column("string"),
-    "heart_axis": Column("string"),
-    "infarction_stadium1": Column("string"),
-    "validated_by_human": Column("boolean"),
-    "baseline_drift": Column("string"),
-    "static_noise": Column("string"),
-    "burst_noise": Column("string"),
-    "electrodes_problems": Column("string"),
-    "extra_beats": Column("string"),
-    "report": Column("string"),
-    "scp_codes": Column("string"),
-}
+NAMES = (
+    *("age_over_89", "recording_date", "heart_axis", "infarction_stadium1", "validated_by_human", "baseline_drift"),
+    *("static_noise", "burst_noise", "electrodes_problems", "extra_beats", "report", "scp_codes"),
+)
+COLUMNS = dict.fromkeys(NAMES, Column("string")) | {
+    "age_over_89": Column("bool"), "validated_by_human": Column("boolean"),
+}  # fmt: skip
 """The columns after the core ones, named as in PTB-XL; ``scp_codes`` is JSON, SCP code to likelihood."""
 AXES = {"ALAD": (-180, -30), "LAD": (-30, 30), "MID": (30, 90), "RAD": (90, 120), "ARAD": (120, 180)}
 """The frontal axis in degrees for each abbreviation of PTB-XL."""

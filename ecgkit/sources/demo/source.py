@@ -17,7 +17,8 @@ from ecgkit.sources.demo.beats import Rhythm, draw_beats, heart_potentials
 from ecgkit.sources.demo.dipole import Heart, Physiology, diseased_heart, healthy_heart, individual_heart, segment_ends
 from ecgkit.sources.demo.noise import record
 from ecgkit.sources.demo.population import COLUMNS, draw_plans, make_records
-from ecgkit.sources.demo.statements import LABEL_SETS, label_tables
+from ecgkit.sources.demo.statements import LABEL_SETS, STATEMENTS
+from ecgkit.sources.scp import label_tables
 
 SECONDS = 10
 MARGIN = 1  # seconds generated on each side and removed, so that no filter's edge is seen
@@ -74,7 +75,7 @@ class Demo(Source):
         self.n_samples = SECONDS * sampling_rate
         plans = draw_plans(n_records, seed)
         self.records = make_records(plans, seed)
-        self.labels = label_tables([json.loads(codes) for codes in self.records["scp_codes"]])
+        self.labels = label_tables([json.loads(codes) for codes in self.records["scp_codes"]], LABEL_SETS, STATEMENTS)
         rows: list[dict[str, Any]] = [{str(k): value for k, value in plan.items()} for plan in plans.to_dict("records")]
         self._plans = dict(zip(self.records["record_id"], rows, strict=True))
 

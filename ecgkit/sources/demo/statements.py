@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
-import pandas as pd
 
 
 class Statement(NamedTuple):
@@ -16,9 +12,6 @@ class Statement(NamedTuple):
     subclass: str
     text: str
 
-
-LABEL_SETS = ("superclass", "subclass", "diagnostic", "rhythm")
-SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 
 STATEMENTS = {
     "NDT": Statement("STTC", "STTC", "non-diagnostic t abnormalities"),
@@ -51,27 +44,10 @@ STATEMENTS = {
 
 DIAGNOSES = tuple(code for code, statement in STATEMENTS.items() if statement.superclass)
 RHYTHMS = tuple(code for code, statement in STATEMENTS.items() if not statement.superclass)
-SUBCLASSES = tuple(dict.fromkeys(STATEMENTS[code].subclass for code in DIAGNOSES))
-
-
-def label_tables(codes: Sequence[dict[str, float]]) -> dict[str, pd.DataFrame]:
-    """Return the label sets: a record has a label if one of its codes belongs to it, whatever the likelihood.
-
-    Parameters
-    ----------
-    codes : sequence of dict
-        For each record, SCP code to likelihood.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``superclass``, ``subclass``, ``diagnostic`` and ``rhythm``: one boolean column per class.
-    """
-    has = {code: np.array([code in record for record in codes], dtype=bool) for code in STATEMENTS}
-    tables = {}
-    for name, classes in (("superclass", SUPERCLASSES), ("subclass", SUBCLASSES)):
-        members = {c: [has[code] for code in DIAGNOSES if getattr(STATEMENTS[code], name) == c] for c in classes}
-        tables[name] = pd.DataFrame({c: np.any(columns, axis=0) for c, columns in members.items()})
-    tables["diagnostic"] = pd.DataFrame({code: has[code] for code in DIAGNOSES})
-    tables["rhythm"] = pd.DataFrame({code: has[code] for code in RHYTHMS})
-    return tables
+LABEL_SETS = {
+    "superclass": {code: STATEMENTS[code].superclass for code in DIAGNOSES},
+    "subclass": {code: STATEMENTS[code].subclass for code in DIAGNOSES},
+    "diagnostic": {code: code for code in DIAGNOSES},
+    "rhythm": {code: code for code in RHYTHMS},
+}
+"""For each label set the class of its codes."""

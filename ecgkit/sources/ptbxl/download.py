@@ -9,7 +9,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import TimeoutError as WaitingError
 from multiprocessing.pool import ThreadPool
@@ -45,15 +45,10 @@ CONNECTIONS = 8
 TIMEOUT = 20.0
 """Seconds to wait for a connection, and for each further part of a response."""
 RETRY = urllib3.Retry(
-    total=7,
-    other=0,  # an untrusted certificate does not become trusted
-    backoff_factor=0.5,
-    backoff_max=30,
-    backoff_jitter=0.5,
+    total=7, backoff_factor=0.5, backoff_max=30, backoff_jitter=0.5, retry_after_max=120, raise_on_status=False,
     status_forcelist=(408, 425, 429, 500, 502, 503, 504),
-    raise_on_status=False,
-    retry_after_max=120,
-)
+    other=0,  # an untrusted certificate does not become trusted
+)  # fmt: skip
 ATTEMPTS = 3
 """How often a file is requested whose response is incomplete, stalls or has the wrong checksum."""
 MAX_FAILURES = CONNECTIONS
@@ -67,7 +62,7 @@ GIVE_UP_SECONDS = 300
 BLOCK_BYTES = 64 * 2**10
 MAX_RECORD_BYTES = 2**20
 MAX_TABLE_BYTES = 64 * 2**20
-"""The largest files; tables are read one at a time, so that a false mirror cannot fill the memory."""
+"""The sizes above which a file is not one of PTB-XL."""
 MAX_ZIP_RATIO = 200
 
 
@@ -176,18 +171,22 @@ class Downloaded:
         Bytes read from the mirror, without repetitions.
     n_records : dict of int to int
         For each sampling rate in Hz, how many records, from the first of the table on, are there.
+    n_table : int
+        Records in the table.
     """
 
     n_files: int
     n_kept: int
     fetched_bytes: int
     n_records: dict[int, int]
+    n_table: int
 
     def __str__(self) -> str:
         """Summarize the download in two lines."""
-        rates = " and ".join(f"{count:,} records at {rate} Hz" for rate, count in self.n_records.items())
-        read = f"{self.fetched_bytes / 1e6:,.1f} MB were read"
-        return f"{self.n_files:,} files: {self.n_kept:,} were already there; {read}\nPTB-XL, {rates}, CC BY 4.0"
+        counts = {rate: f"{'all' if n == self.n_table else 'the first'} {n:,}" for rate, n in self.n_records.items()}
+        rates = ", ".join(f"{count} records at {rate} Hz" for rate, count in counts.items())
+        files = f"{self.n_files:,} files: {self.n_kept:,} were already there; {self.fetched_bytes / 1e6:,.1f} MB read"
+        return f"{files}\nPTB-XL, {rates} (of {self.n_table:,}), CC BY 4.0"
 
 
 def download(
@@ -282,14 +281,12 @@ class _Download:
     def __init__(self, folder: Path, mirror: Mirror, *, progress: bool) -> None:
         self.folder, self.mirror, self.progress = folder, mirror, progress
         self._pool = ThreadPool(CONNECTIONS)
-        self._writers = threading.Semaphore(CONNECTIONS)
-        self._table = threading.Lock()
+        self._writing = threading.Lock()
 
     def end(self) -> None:
-        """Wait for the files that are being written, and let no other follow; do not wait for the mirror."""
+        """Wait for the file that is being written, and let no other follow; do not wait for the mirror."""
         self._pool.terminate()
-        for _ in range(CONNECTIONS):
-            self._writers.acquire()
+        self._writing.acquire()
 
     def run(self, rates: Sequence[int], limit: int | None) -> Downloaded:
         """Download the tables, then the records that they list, one sampling rate after the other."""
@@ -297,10 +294,9 @@ class _Download:
         text = next(self._in_threads(self._fetch, [(SUMS, None)]))
         sums = _parse_sums(text)
         self._check_tables(sums)
-        fetched = [
-            len(text),
-            *self._fetch_files({name: sums[name] for name in (*TABLES, LICENCE) if name in sums}, "tables"),
-        ]
+        fetched = [len(text)]
+        for name in (*TABLES, LICENCE):  # one at a time, so that false ones of the largest size do not fill the memory
+            fetched += self._fetch_files({name: sums[name]}, name) if name in sums else []
         names = _read_record_names(self.folder / TABLES[0])
         files = {rate: _record_files(names[rate][:limit], sums) for rate in rates}
         write_atomically(self.folder / SUMS, text)
@@ -310,7 +306,8 @@ class _Download:
             fetched += self._fetch_files(files[rate], f"records at {rate} Hz")
             first[rate] = max(len(files[rate]) // 2, first[rate])
             self._write_manifest(len(names[100]), first)
-        return Downloaded(len(fetched) - 1, fetched.count(0), sum(fetched), {rate: first[rate] for rate in rates})
+        there = {rate: first[rate] for rate in rates}
+        return Downloaded(len(fetched) - 1, fetched.count(0), sum(fetched), there, n_table=len(names[100]))
 
     def _fetch_files(self, files: Mapping[str, str], what: str) -> list[int]:
         """Have files in the folder, by name and SHA-256; return the bytes fetched for each, 0 if it was there."""
@@ -353,26 +350,22 @@ class _Download:
             data = self._fetch(item)
         except MirrorError as error:
             return error
-        if self._writers.acquire(blocking=False):
-            try:
-                write_atomically(path, data)
-            finally:
-                self._writers.release()
+        with self._writing:
+            write_atomically(path, data)
         return len(data)
 
     def _fetch(self, item: tuple[str, str | None]) -> bytes:
         """Read a file from the mirror until its checksum is right, `ATTEMPTS` times at most."""
         name, sha256 = item
-        with nullcontext() if RECORD_NAME.match(name) else self._table:
-            for _ in range(ATTEMPTS):
-                try:
-                    data = self.mirror.read(name)
-                except TransientError as error:
-                    failure = error
-                    continue
-                if sha256 is None or hashlib.sha256(data).hexdigest() == sha256:
-                    return data
-                failure = TransientError(f"{name} from {self.mirror.name} does not have the SHA-256 of {SUMS}")
+        for _ in range(ATTEMPTS):
+            try:
+                data = self.mirror.read(name)
+            except TransientError as error:
+                failure = error
+                continue
+            if sha256 is None or hashlib.sha256(data).hexdigest() == sha256:
+                return data
+            failure = TransientError(f"{name} from {self.mirror.name} does not have the SHA-256 of {SUMS}")
         raise failure
 
     def _check_tables(self, sums: Mapping[str, str]) -> None:

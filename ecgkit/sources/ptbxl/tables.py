@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
@@ -14,9 +13,9 @@ from ecgkit.io import parsed_json
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.csv_table import CsvTable
 from ecgkit.sources.ptbxl.folder import FILE_COLUMNS
+from ecgkit.sources.scp import label_tables
 
 LABEL_SETS = ("superclass", "subclass", "diagnostic", "form", "rhythm", "all")
-SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 OVER_89 = 300
 SEXES = {0: "male", 1: "female"}
 TEXT_COLUMNS = (
@@ -107,32 +106,16 @@ def parse_codes(table: CsvTable) -> list[dict[str, float]]:
 
 
 def make_labels(codes: Sequence[dict[str, float]], statements: CsvTable) -> dict[str, pd.DataFrame]:
-    """Make the label sets: a record has every class to which one of its codes maps, whatever the likelihood.
+    """Make the label sets from ``scp_statements.csv``; see `ecgkit.sources.scp.label_tables`.
 
     Raises
     ------
     EcgkitError
-        If a code occurs twice in ``scp_statements.csv``, or is not in it.
+        If a code occurs twice in the table, or is not in it.
     """
     known = statements.texts(str(statements.rows.columns[0]))
     statements.refuse_duplicates(str(known.name), known)
-    column_of = {code: column for column, code in enumerate(known)}
-    has_code = np.zeros((len(codes), len(column_of)), bool)
-    for row, record_codes in enumerate(codes):
-        for code in record_codes:
-            if code not in column_of:
-                raise EcgkitError(f"SCP code {code!r} is not in {statements.path}: take both tables from one PTB-XL")
-            has_code[row, column_of[code]] = True
-    labels = {}
-    for name in LABEL_SETS:
-        class_of = _map_codes(statements, known, name)
-        usual = SUPERCLASSES if name == "superclass" else ()
-        found = dict.fromkeys(class_of.values())
-        classes = [label for label in usual if label in found] + [label for label in found if label not in usual]
-        columns = {label: [column_of[code] for code in class_of if class_of[code] == label] for label in classes}
-        values = {label: has_code[:, positions].any(axis=1) for label, positions in columns.items()}
-        labels[name] = pd.DataFrame(values, index=range(len(codes)), dtype=bool)
-    return labels
+    return label_tables(codes, {name: _map_codes(statements, known, name) for name in LABEL_SETS}, known)
 
 
 def _map_codes(statements: CsvTable, codes: pd.Series[str], label_set: str) -> dict[str, str]:

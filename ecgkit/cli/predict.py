@@ -1,0 +1,221 @@
+"""One ECG or thousands: predict."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TextIO
+
+from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note
+from ecgkit.cli.convert import add_hints, hints
+from ecgkit.errors import EcgkitError
+from ecgkit.progress import progress_bar
+from ecgkit.signals.ecg import SEXES
+
+STANDARD_INPUT = "-"
+FINDINGS_BETWEEN = "; "
+
+
+def add_commands(command: AddCommand) -> None:
+    """Add the commands of this module."""
+    added = command("predict", predict, "Predict ECG files of any format: calibrated probabilities and decisions.")
+    text = "files, folders, patterns such as '*.xml', or - (standard input)"
+    added.add_argument("files", metavar="FILE", nargs="+", help=text)
+    text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
+    added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
+    text = "table, or json (one object per line), or csv (default: table; csv with --to)"
+    added.add_argument("--format", choices=("table", "json", "csv"), help=text)
+    added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
+    added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
+    added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
+    added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    text = "predict ECGs that lack leads, which are zero then"
+    added.add_argument("--allow-missing-leads", action="store_true", help=text)
+    added.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")
+    added.add_argument("--sex", choices=SEXES, help="if the file does not say it")
+    add_hints(added)
+
+
+def predict(arguments: argparse.Namespace, root: Path) -> int | None:
+    """Print or write one row per file."""
+    from ecgkit.inference.files import find_ecg_files, predict_files
+    from ecgkit.inference.loading import load_model
+
+    if arguments.jobs < 1:
+        raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
+    style = arguments.format or ("csv" if arguments.to else "table")
+    if arguments.to and style == "table":
+        raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
+    names = [name for name in arguments.files if name != STANDARD_INPUT]
+    files: list[tuple[str, Any]] = [(str(path), path) for path in find_ecg_files(names)] if names else []
+    if STANDARD_INPUT in arguments.files:
+        files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
+    predictor = load_model(arguments.model, root=root)
+    written = read_written(Path(arguments.to), style, arguments.model) if arguments.to else Written()
+    n_left = sum(name not in written.records for name, _ in files)
+    passed = ("age", "sex", "anyway", "allow_missing_leads")
+    given = {name: getattr(arguments, name) for name in passed} | {"hints": hints(arguments)}
+    errors = []
+    with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
+        given |= {"measurements": not arguments.no_measurements, "done": written.records, "executor": pool}
+        answers = predict_files(files, predictor, **given)
+        write = WRITERS[style](file, written.columns, max((len(name) for name, _ in files), default=0))
+        for answer in counted(answers, n_left, shown=bool(arguments.to)):
+            errors += [answer["error"]] if answer["error"] else []
+            if len(files) == 1 and errors and not arguments.to:
+                raise EcgkitError(errors[0])
+            write({"model": arguments.model, **answer})
+    if arguments.to:
+        echo(arguments.to)
+    if errors:
+        note(f"{len(errors)} of {n_left} files have no prediction: the column error says why")
+    return INCOMPLETE if errors else None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an interrupted command has written: the names of its records, and its columns."""
+
+    records: frozenset[str] = frozenset()
+    columns: tuple[str, ...] | None = None
+
+
+def read_written(path: Path, style: str, model: str) -> Written:
+    """Return what is in a file already; a last line that is not whole is removed from it."""
+    if not path.exists() or not path.stat().st_size:
+        return Written()
+    with path.open("r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        file.truncate(whole)
+    text = content[:whole].decode("utf-8", "replace")
+    way_out = "choose another --to, or delete it"
+    try:
+        if style == "json":
+            rows = [json.loads(line) for line in text.splitlines()]
+        else:
+            rows = list(csv.DictReader(text.splitlines()))
+        records = frozenset(row["record"] for row in rows)
+        models = {row["model"] for row in rows}
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
+    if models - {model}:
+        raise EcgkitError(f"{path} has predictions of {', '.join(sorted(models))}: {way_out}")
+    return Written(records, tuple(rows[0]) if rows else None)
+
+
+@contextmanager
+def opened(path: str | None) -> Iterator[TextIO]:
+    """Open the file to append to, or standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("a", encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextmanager
+def reading(jobs: int, n_files: int) -> Iterator[Executor | None]:
+    """Start processes that read files, if there is more than one to start."""
+    if min(jobs, n_files) < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def counted(rows: Iterable[Row], total: int, *, shown: bool) -> Iterator[Row]:
+    """Show the progress while rows pass."""
+    with progress_bar(total=total, description="predicting", unit="files", shown=shown) as bar:
+        for row in rows:
+            yield row
+            bar.update()
+
+
+def json_writer(file: TextIO, columns: tuple[str, ...] | None, _width: int) -> Callable[[Row], None]:
+    """Write one JSON object per line."""
+
+    def write(row: Row) -> None:
+        check_columns(row, columns)
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+        file.flush()
+
+    return write
+
+
+def csv_writer(file: TextIO, columns: tuple[str, ...] | None, _width: int) -> Callable[[Row], None]:
+    """Write one line per file, after a line with the names of the columns."""
+    header = columns
+
+    def write(row: Row) -> None:
+        nonlocal header
+        check_columns(row, columns)
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if header is None:
+            header = tuple(row)
+            writer.writeheader()
+        writer.writerow(row | {"findings": FINDINGS_BETWEEN.join(row["findings"])})
+        file.flush()
+
+    return write
+
+
+def check_columns(row: Row, columns: tuple[str, ...] | None) -> None:
+    """Refuse to append to a file that has other columns."""
+    if columns is not None and tuple(row) != columns:
+        raise EcgkitError("--to has rows with other columns, of other options: choose another --to, or delete it")
+
+
+def table_writer(_file: TextIO, _columns: tuple[str, ...] | None, width: int) -> Callable[[Row], None]:
+    """Print a table for people: probabilities with a mark where they reach the threshold, the findings below."""
+    width = max(len("record"), min(width, WIDEST))
+    header: tuple[str, ...] = ()
+
+    def write(row: Row) -> None:
+        nonlocal header
+        labels = tuple(name.split("_", 1)[1] for name in row if name.startswith(("probability_", "predicted_")))
+        measured = [name for name in SHOWN if name in row]
+        if not header:
+            header = labels
+            titles = [
+                *(f"{label:>{max(7, len(label))}}" for label in labels),
+                *(f"{SHOWN[name]:>9}" for name in measured),
+            ]
+            echo("  ".join([f"{'record':<{width}}", *titles]))
+        name = row["record"] if len(row["record"]) <= width else f"...{row['record'][3 - width :]}"
+        if row["error"]:
+            echo(f"{name:<{width}}  {row['error']}")
+            return
+        values = [f"{describe(row, label):>{max(7, len(label))}}" for label in labels]
+        values += [f"{'-' if row[name] is None else format(row[name], '.0f'):>9}" for name in measured]
+        echo("  ".join([f"{name:<{width}}", *values]))
+        for finding in row["findings"]:
+            echo(f"{'':<{width}}  {finding}")
+
+    return write
+
+
+def describe(row: Row, label: str) -> str:
+    """Return a probability, marked where it reaches the threshold, or the value of a quantity."""
+    if f"predicted_{label}" in row:
+        return f"{row[f'predicted_{label}']:.1f}"
+    return f"{row[f'probability_{label}']:.3f}{'*' if row[f'decision_{label}'] else ' '}"
+
+
+Row = dict[str, Any]
+WIDEST = 40
+"""Letters of a file's name in the table; of a longer one its end is shown."""
+
+SHOWN = {"heart_rate": "beats/min", "pr": "PR ms", "qrs_duration": "QRS ms", "qtc_fridericia": "QTc ms"}
+"""The measurements in the table; the other formats have all."""
+
+WRITERS = {"table": table_writer, "json": json_writer, "csv": csv_writer}

@@ -1,0 +1,150 @@
+"""The numbers of a table of text: which signs separate them, and their conversion."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ecgkit.errors import UnreadableRecordError
+from ecgkit.readers.base import Vector, check_size, standard_name
+from ecgkit.signals.ecg import LEADS
+
+LARGEST_ROWS = 8 * 2**20
+MOST_ROWS, MOST_COLUMNS, MOST_CLOCKS = 64, 1024, 10**6
+MISSING = ("", "nan", "NaN", "NAN", "na", "NA", "null", "NULL", "None", "-")
+CLOCK = re.compile(r"\[?(?:\d{4}-\d{2}-\d{2}[T ]?)?(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d+)?Z?\]?")
+
+
+def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], list[Vector]]:
+    """Read the lines of numbers.
+
+    Parameters
+    ----------
+    body : str
+        The lines; each is a sample of all signals or, in a table of few lines, a signal, possibly with its name.
+    separator : str
+        ``""`` for one column, ``" "`` for any white space.
+    decimal : str
+        The decimal sign.
+
+    Returns
+    -------
+    tuple of list of str and list of ndarray
+        The names if the lines have them, else nothing, and the signals.
+    """
+    lines = body.count("\n") + 1
+    first = body.partition("\n")[0]
+    is_named = standard_name(split_fields(first[:2000], separator)[0]) in LEADS
+    width = first.count(separator) + 1 if separator.strip() else len(first.split())
+    if is_named or (lines <= 16 and width > max(4 * lines, 64)):
+        if lines > MOST_ROWS:
+            raise UnreadableRecordError(f"the table has a name in each of its {lines} lines: give one line per lead")
+        check_size(len(body), LARGEST_ROWS, "a table with one line per lead")
+        return _rows([line for line in body.split("\n") if line.strip()], separator, decimal, is_named=is_named)
+    if width > MOST_COLUMNS:
+        raise UnreadableRecordError(f"the table has {width} columns and {lines} lines: give one column per lead")
+    return [], _columns(body, separator, decimal)
+
+
+def find_dialect(lines: list[str], header: list[str], n_leads: int) -> tuple[str, str]:
+    """Return the separator ("" for one column, " " for white space) and the decimal sign of some lines."""
+    joined = "\n".join(lines)
+    for separator in "\t;|":
+        if separator in lines[0].strip().rstrip(separator):
+            return separator, "," if re.search(r"\d,\d|[ -]?,\d", joined) and "." not in joined else "."
+    if re.search(r"\d,\d+[ \t]+[-+]?\d*,\d", joined) or (re.search(r"\S\s+\S", lines[0]) and "," not in joined):
+        return " ", "," if "," in joined else "."
+    if "," not in joined:
+        return "", "."
+    commas = {line.count(",") for line in lines}
+    one_name = bool(header) and len(split_fields(header[-1], ",")) == 1 and ";" not in header[-1]
+    if commas <= {0, 1} and "." not in joined and (n_leads == 1 or one_name):
+        return "", ","
+    return ",", "."
+
+
+def split_fields(line: str, separator: str) -> list[str]:
+    """Split a line of the header, or the beginning of one of the data."""
+    if separator in ("", " "):
+        return [line.strip().strip("\"'")] if not separator else line.split()
+    return [field.strip().strip("\"'").lstrip("#").strip() for field in next(csv.reader([line], delimiter=separator))]
+
+
+def _rows(lines: list[str], separator: str, decimal: str, *, is_named: bool) -> tuple[list[str], list[Vector]]:
+    """Read one lead per line."""
+    names, rows = [], []
+    for line in lines:
+        values = line.rstrip().rstrip(separator or None).split(separator if separator.strip() else None)
+        if is_named:
+            names.append(values.pop(0).strip().strip("\"'"))
+        rows.append(_to_numbers(values, decimal, names[-1] if names else "a line"))
+    if len({len(row) for row in rows}) > 1:
+        raise UnreadableRecordError("the lines of the leads have different lengths")
+    return names, rows
+
+
+def _to_numbers(values: list[str], decimal: str, where: str) -> Vector:
+    """Convert texts to numbers, blanks to NaN."""
+    texts = [value.strip().strip("\"'").replace(decimal, ".").replace("\u2212", "-") for value in values]
+    try:
+        return np.array(["nan" if text in MISSING else text for text in texts], dtype=np.float64)
+    except ValueError as error:
+        raise UnreadableRecordError(f"{where} has something that is no number: {str(error)[:100]}") from error
+
+
+def _columns(body: str, separator: str, decimal: str) -> list[Vector]:
+    """Read one lead per column."""
+    if separator == " ":
+        body, separator = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", body), "\t"
+        body = re.sub(r"[ \t]+", "\t", body)
+    has_clock = bool(separator and CLOCK.fullmatch(split_fields(body[:100].partition("\n")[0], separator)[0]))
+    table = _parse(body.replace("\u2212", "-"), separator or "\x1f", decimal, has_clock=has_clock)
+    columns = [np.asarray(column.to_numpy(), np.float64) for column in table.columns[has_clock:]]
+    return [_clock_seconds(table.column(0).to_pylist()), *columns] if has_clock else columns
+
+
+def _parse(text: str, separator: str, decimal: str, *, has_clock: bool) -> Any:
+    """Parse columns of numbers with Arrow, which is fast."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    n_columns = text.partition("\n")[0].count(separator) + 1
+    names = [f"f{number}" for number in range(n_columns)]
+    types = {name: pa.float64() for name in names} | ({"f0": pa.string()} if has_clock else {})
+    try:
+        return arrow_csv.read_csv(
+            io.BytesIO(text.encode()),
+            arrow_csv.ReadOptions(column_names=names, block_size=max(2**20, 2 * len(text.partition("\n")[0]))),
+            arrow_csv.ParseOptions(delimiter=separator),
+            arrow_csv.ConvertOptions(
+                column_types=types, null_values=list(MISSING), quoted_strings_can_be_null=True, decimal_point=decimal
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UnreadableRecordError(f"the table is no table of numbers: {reason}") from error
+
+
+def _clock_seconds(texts: list[str]) -> Vector:
+    """Convert times of day or dates to seconds since the first."""
+    if len(texts) > MOST_CLOCKS:
+        raise UnreadableRecordError(f"the table has {len(texts):,} times of day: write the time in seconds")
+    cleaned = [str(text).strip("[]Z'\" ").replace(",", ".") for text in texts]
+    try:
+        if "-" in cleaned[0]:
+            stamps = np.array(cleaned, dtype="datetime64[us]")
+            return (stamps - stamps[0]).astype(np.float64) / 1e6
+        return np.fromiter(map(_seconds, cleaned), np.float64, len(cleaned))
+    except ValueError as error:
+        raise UnreadableRecordError(f"the column of times cannot be read: {str(error)[:100]}") from error
+
+
+def _seconds(text: str) -> float:
+    """Convert a time such as 1:02:03.5 to seconds."""
+    parts: Iterable[str] = reversed(text.split(":"))
+    return sum(float(part) * 60**power for power, part in enumerate(parts))

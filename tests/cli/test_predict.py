@@ -1,0 +1,186 @@
+"""ecgkit predict: every format gives the probabilities of the array call; bad files are rows; interruptions resume."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import ecg_formats as formats
+import numpy as np
+import pytest
+
+from ecgkit import load_model, open_ecg
+from ecgkit.cli import main
+from ecgkit.inference.files import find_ecg_files
+from ecgkit.inference.predictor import Predictor
+from ecgkit.readers import save_ecg
+from ecgkit.signals.ecg import LEADS
+from ecgkit.sources.demo import Demo
+
+RATE = 500
+WRITE: dict[str, Callable[[np.ndarray], bytes]] = {
+    "aecg.xml": lambda signal: formats.aecg(signal, RATE),
+    "muse.xml": lambda signal: formats.muse(signal, RATE),
+    "sierra.xml": lambda signal: formats.sierra(signal, RATE),
+    "mortara.xml": lambda signal: formats.mortara(signal, RATE),
+    "ecg.scp": lambda signal: formats.scp(signal, RATE),
+    "ishne.ecg": lambda signal: formats.ishne(signal, RATE),
+    "ecg.mwf": lambda signal: formats.mfer(signal, RATE),
+    "ecg.dcm": lambda signal: formats.dicom(signal, RATE),
+    "ecg.edf": lambda signal: formats.edf(signal, RATE),
+    "ecg.bdf": lambda signal: formats.edf(signal, RATE, kind="BDF"),
+    "ecg.parquet": lambda signal: formats.parquet(signal, RATE),
+    "ecg.npz": lambda signal: formats.npz(signal, RATE),
+    "ecg.csv": lambda signal: formats.csv(signal, RATE),
+    "wfdb.zip": lambda signal: formats.zipped(formats.wfdb(signal, RATE)),
+}
+
+
+@pytest.fixture(scope="module")
+def signal() -> np.ndarray:
+    """Ten seconds in whole steps of 5 uV, in which Einthoven's law holds."""
+    values = np.round(Demo(n_records=20, sampling_rate=RATE).read("1").signal.astype(float) / 0.01) * 0.01
+    i, ii = values[0], values[1]
+    values[2:6] = ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2
+    return values
+
+
+@pytest.fixture(scope="module")
+def model() -> Predictor:
+    return load_model("resnet1d")
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("name", WRITE)
+def test_every_format_gives_the_probabilities_of_the_array(
+    name: str, signal: np.ndarray, model: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(WRITE[name](signal))
+    assert main(["predict", str(path), "--format", "csv"]) == 0
+    (row,) = rows_of(capsys.readouterr().out)
+    expected = model.predict_proba(signal[None], sampling_rate=RATE)[0]
+    found = np.array([float(row[f"probability_{label}"]) for label in model.classes])
+    # EDF and MFER scale the values to their own steps; the others hold them exactly.
+    np.testing.assert_allclose(found, expected, atol=2e-3 if name in ("ecg.edf", "ecg.bdf", "ecg.mwf") else 1e-5)
+    decided = [row[f"decision_{label}"] == "True" for label in model.classes]
+    assert decided == (found >= model.thresholds).tolist()
+    assert 30 < float(row["heart_rate"]) < 150
+    assert row["error"] == ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four ECGs of the demo, a text that is none, and a file that is not looked at."""
+    demo = Demo(n_records=20)
+    (tmp_path / "ecgs" / "more").mkdir(parents=True)
+    for number, name in enumerate(("a.hea", "b.npz", "more/c.csv", "d.edf"), 1):
+        save_ecg(demo.read(str(number)), tmp_path / "ecgs" / name)
+    (tmp_path / "ecgs" / "broken.xml").write_text("<nothing/>")
+    (tmp_path / "ecgs" / "notes.txt").write_text("not an ECG")
+    return tmp_path / "ecgs"
+
+
+def test_files_folders_and_patterns_are_found_once(folder: Path) -> None:
+    names = ["a.hea", "b.npz", "broken.xml", "d.edf", "more/c.csv"]
+    assert find_ecg_files([folder]) == [folder / name for name in names]
+    assert find_ecg_files([folder / "b.npz", folder, folder / "b.npz"])[0] == folder / "b.npz"
+    assert find_ecg_files([f"{folder}/**/*.csv"]) == [folder / "more/c.csv"]
+
+
+def test_a_bad_file_is_a_row_with_its_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(folder), "--format", "json", "--no-measurements"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [bool(row["error"]) for row in rows] == [False, False, True, False, False]
+    assert rows[2]["probability_NORM"] is None
+    assert "heart_rate" not in rows[0]
+    assert main(["predict", str(folder / "broken.xml")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_record_in_microvolts_does_not_hide_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ecg = open_ecg(folder / "b.npz")
+    np.savez(folder / "b.npz", signal=ecg.signal * 1000, sampling_rate=100.0, leads=np.array(LEADS), unit="mV")
+    (folder / "broken.xml").unlink()
+    assert main(["predict", str(folder), "--format", "csv"]) == 1
+    rows = rows_of(capsys.readouterr().out)
+    assert [row["error"] != "" for row in rows] == [False, True, False, False]
+    assert "microvolts" in rows[1]["error"]
+    assert main(["predict", str(folder), "--format", "csv", "--anyway"]) == 0
+
+
+@pytest.mark.parametrize("style", ["csv", "json"])
+def test_an_interrupted_file_is_completed(folder: Path, tmp_path: Path, style: str) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    main(["predict", str(folder), "--to", str(whole), "--format", style])
+    written = whole.read_bytes()
+    for length in (0, 10, len(written) // 2, len(written) - 1, len(written)):
+        cut.write_bytes(written[:length])
+        main(["predict", str(folder), "--to", str(cut), "--format", style])
+        assert cut.read_bytes() == written
+
+
+def test_other_columns_or_another_model_are_not_appended(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "out.csv"
+    main(["predict", str(folder / "a.hea"), "--to", str(to)])
+    written = to.read_bytes()
+    for more in (["--model", "hybrid"], ["--no-measurements"], ["--format", "json"]):
+        capsys.readouterr()
+        assert main(["predict", str(folder), "--to", str(to), *more]) == 2
+        assert "--to" in capsys.readouterr().err
+        assert to.read_bytes() == written
+
+
+def test_standard_input_and_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (folder / "d.edf").read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert main(["predict", "-", str(folder / "d.edf"), "--format", "json", "--jobs", "2"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    named, piped = (row | {"record": ""} for row in rows)
+    assert named == piped
+
+
+def test_the_table_marks_what_reaches_its_threshold(
+    folder: Path, model: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(folder / "a.hea")]) == 0
+    header, row = capsys.readouterr().out.splitlines()[:2]
+    assert header.split()[:6] == ["record", *model.classes]
+    decided = model.predict([open_ecg(folder / "a.hea")])[0]
+    assert [text.endswith("*") for text in row.split()[1:6]] == decided.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["nowhere.hea"], "nowhere.hea"),
+        ([".", "--model", "vit"], "vit"),
+        (["*.nothing"], "*.nothing"),
+        (["a.hea", "--jobs", "0"], "--jobs"),
+        (["a.hea", "--format", "table", "--to", "x"], "--format"),
+        (["a.hea", "--age", "200"], "age"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    arguments: list[str],
+    named: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["predict", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1

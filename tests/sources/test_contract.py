@@ -1,0 +1,62 @@
+"""Every source in the registry keeps the contract of `ecgkit.sources.base.Source`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgkit.sources import SOURCES, open_source, source_class
+from ecgkit.sources.base import CORE_COLUMNS, Source, record_table
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest, tiny_ptbxl: Callable[..., Path]) -> Source:
+    """Open a small example of each source; a new one needs a line here."""
+    folders = {"demo": None, "ptbxl": tiny_ptbxl(20) if request.param == "ptbxl" else None}
+    options = {"n_records": 20} if request.param == "demo" else {}
+    return open_source(request.param, folders[request.param], **options)
+
+
+def test_it_has_the_core_columns_and_those_that_it_declares(source: Source) -> None:
+    columns = CORE_COLUMNS | dict(source.columns)
+    assert {name: str(dtype) for name, dtype in source.records.dtypes.items()} == {
+        name: column.dtype for name, column in columns.items()
+    }
+    assert all(columns[name].unit for name in ("age", "height", "weight"))
+    assert source.records[["record_id", "patient_id", "fold"]].notna().all(axis=None)
+    assert source.records["record_id"].is_unique
+    assert source.records["fold"].between(1, 10).all()
+    assert set(source.records["sex"].dropna()) <= {"male", "female"}
+
+
+def test_it_says_its_rates_label_sets_licence_and_citation(source: Source) -> None:
+    kind = source_class(source.name)
+    assert "unknown" not in (kind.licence, kind.citation)
+    assert source.sampling_rate == kind.sampling_rates[0]
+    assert set(kind.all_false) == set(source.labels)
+    assert set(kind.all_false.values()) <= {"unlabelled", "negative"}
+    for table in source.labels.values():
+        assert len(table) == len(source.records)
+        assert table.index.equals(source.records.index)
+    assert json.loads(json.dumps(source.identity()))["source"] == source.name
+
+
+def test_a_record_is_an_ecg_in_mv_at_its_rate(source: Source) -> None:
+    record_id = source.records["record_id"].iloc[-1]
+    ecg = source.read(record_id)
+    assert (ecg.record_id, ecg.sampling_rate, ecg.n_samples) == (record_id, source.sampling_rate, source.n_samples)
+    assert 0.05 < np.median(np.ptp(ecg.signal, axis=1)) < 5
+    np.testing.assert_array_equal(source.reader([record_id]).read(record_id).signal, ecg.signal)
+
+
+def test_quantities_that_nobody_has_are_unknown_in_every_source() -> None:
+    columns = {"record_id": ["a", "b", "c"], "patient_id": ["a", "b", "c"], "fold": [1, 2, 3]}
+    quantities = {"age": [-1, 50, 131], "height": [0, 170, 1e9], "weight": [np.inf, 70, -3]}
+    table = record_table(columns | quantities)
+    assert table[list(quantities)].isna().sum(axis=1).tolist() == [3, 0, 3]
+    assert table.attrs["impossible"] == {"age": 2, "height": 2, "weight": 2}
+    assert record_table(columns).attrs == {}
