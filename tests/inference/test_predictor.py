@@ -264,7 +264,8 @@ def test_a_model_prints_as_what_it_is(root: Path) -> None:
 
 
 def test_names_that_are_no_finished_model_are_refused(root: Path, tmp_path: Path) -> None:
-    assert ecgkit.list_models(root) == ["hybrid", "resnet1d", "xlstm", *(f"session_{i}" for i in (1, 2, 3, 4))]
+    names = ["ensemble", "hybrid", "resnet1d", "xlstm"]
+    assert ecgkit.list_models(root) == [*names, *(f"session_{i}" for i in (1, 2, 3, 4))]
     for name, message in (
         ("alexnet", "'alexnet'.*resnet1d"),
         (99, "'99'"),
