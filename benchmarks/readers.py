@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -24,27 +25,25 @@ REAL = ("scp/Example.scp", "sierra/1_03_129DYPRG.XML", "sierra/1_04_ad4d3d80-d16
 
 def seeds() -> dict[str, tuple[bytes, dict[str, object]]]:
     """Return the files to damage and what has to be said of them."""
-    from ecg_files import FOLDER
-    from ecg_formats import HINTS, MADE, RATE, SIGNAL, wfdb
+    files, formats = import_module("ecg_files"), import_module("ecg_formats")  # of the tests
 
-    found = {name: (data, HINTS.get(name, {})) for name, data in MADE.items()}
-    found["WFDB header"] = (wfdb(SIGNAL, RATE)["x.hea"], {})
-    found |= {name: ((FOLDER / name).read_bytes(), {}) for name in REAL if (FOLDER / name).is_file()}
+    found = {name: (data, formats.HINTS.get(name, {})) for name, data in formats.MADE.items()}
+    found["WFDB header"] = (formats.wfdb(formats.SIGNAL, formats.RATE)["x.hea"], {})
+    found |= {name: ((files.FOLDER / name).read_bytes(), {}) for name in REAL if (files.FOLDER / name).is_file()}
     return found
 
 
 def fuzz(name: str, n_mutations: int, seed: int) -> dict[str, object]:
     """Open damaged versions of one file in this process."""
-    from ecg_formats import RATE, SIGNAL, mutate, wfdb
-
     from ecgkit.errors import EcgkitError
     from ecgkit.readers import open_ecg
 
     data, hints = seeds()[name]
-    samples = wfdb(SIGNAL, RATE)["x.dat"]
+    formats = import_module("ecg_formats")
+    samples = formats.wfdb(formats.SIGNAL, formats.RATE)["x.dat"]
     rng, slowest, opened = np.random.default_rng(seed), 0.0, 0
     for number in range(n_mutations):
-        damaged = mutate(data, rng)
+        damaged = formats.mutate(data, rng)
         begin = time.process_time()
         try:
             open_ecg({"x.hea": damaged, "x.dat": samples} if name == "WFDB header" else damaged, **hints)  # type: ignore[arg-type]

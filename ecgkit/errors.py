@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -30,6 +32,9 @@ EXTRAS = {
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -129,6 +134,20 @@ def check_types(config: Any) -> None:
             )
 
 
+def check_least(config: Any, **least: int) -> None:
+    """Check that fields of a dataclass are None or at least so large.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the first field that is not.
+    """
+    for name, smallest in least.items():
+        value = getattr(config, name)
+        if value is not None and value < smallest:
+            raise EcgkitError(f"{name} is {value}: give {smallest} or more")
+
+
 def fits(value: object, hint: Any) -> bool:
     """Return True if a value has an annotated type: a plain type, ``dict[str, float]``, ``list[str]``, ``X | None``."""
     parts = typing.get_args(hint)
@@ -181,3 +200,19 @@ def one_line(error: BaseException) -> str:
     """Return an error as one line: the message of bad input, and of any other error its type and message."""
     text = printable(" ".join(str(error).split()))
     return text if isinstance(error, EcgkitError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+def interrupt(_: int, frame: types.FrameType | None) -> None:
+    """Handle Ctrl-C: raise `KeyboardInterrupt`, or end the process at once during an import.
+
+    Packages such as torch abort with a message of their own if an exception passes through their import.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            multiprocessing = sys.modules.get("multiprocessing.process")
+            if multiprocessing is None or multiprocessing.parent_process() is None:  # a worker leaves it to its parent
+                sys.stderr.write("ecgkit: interrupted: run the same command again\n")
+                sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    raise KeyboardInterrupt

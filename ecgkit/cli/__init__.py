@@ -2,6 +2,58 @@
 
 from __future__ import annotations
 
-from ecgkit.cli.command import main, make_parser
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ecgkit.cli.common import fail
+from ecgkit.errors import INTERRUPTED, interrupt
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["main", "make_parser"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; see `ecgkit.cli.command.main`.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows ``ecgkit``; by default the arguments of the command line.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        with interruptible_imports():
+            from ecgkit.cli.command import main as run
+
+            return run(arguments)
+    except KeyboardInterrupt:
+        return fail("interrupted", code=INTERRUPTED)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Describe every command and its arguments."""
+    from ecgkit.cli.command import make_parser as make
+
+    return make()
+
+
+@contextmanager
+def interruptible_imports() -> Iterator[None]:
+    """End the process at once where Ctrl-C interrupts an import: torch aborts if an exception passes through it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

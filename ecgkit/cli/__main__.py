@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ecgkit.cli.command import main
+from ecgkit.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from ecgkit import datasets, paths
 from ecgkit.datasets.config import PreprocessingConfig
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import INTERRUPTED, EcgkitError, check_choice, interrupt
 from ecgkit.sources import SOURCES
 from ecgkit.workflow.parameters import check_settings
 from ecgkit.workflow.run import Outcome, report, run_step
@@ -107,7 +108,7 @@ def run(
     jobs : int, optional
         Number of notebooks that run at the same time, each with its share of the cores; by default one per core.
     probes : bool, default True
-        Whether the trained models are probed.
+        Whether the trained models are probed; those trained for a target have no classes and are not.
     verbose : bool, default False
         Whether what the notebooks print is shown.
     **settings
@@ -125,6 +126,7 @@ def run(
     root = paths.resolve_root(root)
     check_models(models, jobs=jobs)
     check_trainings(root, dataset, models, raw, settings)
+    probes = probes and not settings.get("target")
     names = ["preprocess"] * (dataset in SOURCES) + ["train"] * len(models)
     names += ["probe"] * (len(models) * probes) + ["compare"] * (len(models) > 1)
     progress = Progress(names)
@@ -251,11 +253,31 @@ def notebook_executor(jobs: int) -> Iterator[Executor]:
         yield ThisProcess()
         return
     threads = max(1, datasets.n_cores() // jobs)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=limit_threads, initargs=(threads,)) as executor:
+    with NotebookPool(jobs, get_context("spawn"), initializer=begin_worker, initargs=(threads,)) as executor:
         yield executor
 
 
-def limit_threads(threads: int) -> None:
+class NotebookPool(ProcessPoolExecutor):
+    """Processes that start with Ctrl-C blocked, since an interruption before their own code would be a traceback."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Submit a call; a process that starts for it inherits the blocked signal."""
+        if not hasattr(signal, "pthread_sigmask"):  # on Windows
+            return super().submit(function, *arguments, **keywords)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(function, *arguments, **keywords)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def begin_worker(threads: int) -> None:
     """Share the cores between notebooks that run at the same time; their kernels inherit the environment."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
         os.environ[name] = str(threads)
+    try:
+        signal.signal(signal.SIGINT, interrupt)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # one that came before is raised here
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)

@@ -238,7 +238,8 @@ class TestSweep:
             if error := troubles.get(values["seed"]):
                 raise error
             folds = {"fold_9": 0.8 + values["seed"] / 10} | ({"fold_10": 0.987} if values["test"] else {})
-            session.write_json("metrics.json", {f: {"macro": {"auc": {"value": v}}} for f, v in folds.items()})
+            macro = {f: {"macro": {"auc": {"value": v, "low": v, "high": v}}} for f, v in folds.items()}
+            session.write_json("metrics.json", {"version": 1, "bootstrap": {}, **macro})
             session.mark_done()
 
         monkeypatch.setattr("ecgkit.workflow.run.run_notebook", run_notebook)
