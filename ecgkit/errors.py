@@ -134,6 +134,20 @@ def check_types(config: Any) -> None:
             )
 
 
+def check_least(config: Any, **least: int) -> None:
+    """Check that fields of a dataclass are None or at least so large.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the first field that is not.
+    """
+    for name, smallest in least.items():
+        value = getattr(config, name)
+        if value is not None and value < smallest:
+            raise EcgkitError(f"{name} is {value}: give {smallest} or more")
+
+
 def fits(value: object, hint: Any) -> bool:
     """Return True if a value has an annotated type: a plain type, ``dict[str, float]``, ``list[str]``, ``X | None``."""
     parts = typing.get_args(hint)

@@ -178,6 +178,7 @@ def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "seconds": dataset.n_samples / dataset.sampling_rate,
         "n_records": dataset.manifest["n_records"],
         "n_unlabelled": dataset.n_unlabelled,
+        "n_unknown": {str(name): int(count) for name, count in dataset.labels.isna().sum().items() if count},
         "splits": {
             split: {
                 "n_records": len(rows),

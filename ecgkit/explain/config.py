@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError, check_types
+from ecgkit.errors import check_least, check_types
 from ecgkit.feature_space.config import SMALL, check_dataset, n_records
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST
@@ -39,10 +39,7 @@ class ExplainabilityConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, least in {"seed": 0, "resamples": 10}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise EcgkitError(f"{name} is {value}: give {least} or more")
+        check_least(self, seed=0, resamples=10)
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> ExplainabilityConfig:

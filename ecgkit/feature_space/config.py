@@ -8,7 +8,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.datasets import check_contents, open_dataset, read_manifest
-from ecgkit.errors import EcgkitError, check_types
+from ecgkit.errors import EcgkitError, check_least, check_types
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session
 from ecgkit.stats.resampling import RESAMPLES
@@ -70,17 +70,7 @@ class FeatureSpaceConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name, least in {
-            "clusters": 2,
-            "neighbours": 2,
-            "seed": 0,
-            "resamples": 10,
-            "layers": 0,
-            "repeats": 2,
-        }.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise EcgkitError(f"{name} is {value}: give {least} or more")
+        check_least(self, clusters=2, neighbours=2, seed=0, resamples=10, layers=0, repeats=2)
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> FeatureSpaceConfig:
@@ -124,8 +114,10 @@ def _check_vectors(path: str, session: Session, root: Path) -> None:
 
 
 def check_dataset(session: Session, root: Path) -> None:
-    """Refuse an ensemble, and a training whose dataset has changed since."""
+    """Refuse an ensemble, a training without classes, and one whose dataset has changed since."""
     config = session.config
+    if target := config.get("target"):
+        raise EcgkitError(f"{session.name} was trained for {target} and has no classes: choose one with a label set")
     if config.get("model") == "ensemble":
         members = ", ".join(config.get("members", ()))
         raise EcgkitError(f"{session.name} is an ensemble and has no network: choose a member ({members})")

@@ -82,7 +82,7 @@ class SimilarRecords:
 
 
 def find_record(records: pd.DataFrame, record_id: str) -> int:
-    """Find the row of a record by its ``record_id``.
+    """Find a record by its ``record_id`` and return its row.
 
     Raises
     ------

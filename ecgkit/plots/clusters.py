@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, new_figure
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, name_rows, new_figure
 
 MARKERS = ("o", "s", "D", "^", "v")
 """The markers of the methods."""
@@ -170,7 +170,8 @@ def cluster_agreement(table: pd.DataFrame) -> Figure:
     for y, (_, of_row) in enumerate(rows):
         if of_row is not None:
             _draw_agreement(axes, y, of_row, methods)
-    _name_rows(axes, [name for name, _ in rows], [of_row is None for _, of_row in rows])
+    name_rows(axes, [name for name, _ in rows], bold=[y for y, (_, of_row) in enumerate(rows) if of_row is None])
+    axes.grid(visible=True, axis="x")
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
     axes.set(xlabel="adjusted mutual information (0: chance, 1: the same partition)")
     handles: list[Any] = [_marker(MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)], m) for i, m in enumerate(methods)]
@@ -221,7 +222,8 @@ def cluster_information(table: pd.DataFrame) -> Figure:
                 face = color if p <= SIGNIFICANT else "white"
                 axes.plot(value, y + shift, marker, color=color, markerfacecolor=face, markersize=5, zorder=2)
     names = [f"{factor}, n = {int(table.loc[factor]['records'].iloc[0]):,}" for factor in factors]
-    _name_rows(axes, names, [False] * len(names))
+    name_rows(axes, names)
+    axes.grid(visible=True, axis="x")
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
     axes.set(xlabel="mutual information with the cluster (bits, beyond chance)")
     handles = [
@@ -237,13 +239,3 @@ def cluster_information(table: pd.DataFrame) -> Figure:
 def _marker(marker: str, color: str, label: str, *, face: str | None = None) -> Line2D:
     """Return an entry of a legend."""
     return Line2D([], [], linestyle="", marker=marker, color=color, markerfacecolor=face or color, label=label)
-
-
-def _name_rows(axes: Axes, names: Sequence[str], bold: Sequence[bool]) -> None:
-    """Label the rows, headings in bold, the first at the top."""
-    axes.set_yticks(range(len(names)), names)
-    for tick, heading in zip(axes.get_yticklabels(), bold, strict=True):
-        tick.set_fontweight("bold" if heading else "normal")
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.grid(visible=True, axis="x")

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, name_rows, new_figure
 
 ROW = 0.27
 """The height of a row in inches."""
@@ -69,9 +69,7 @@ def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> 
     axes.plot(table["fold_9_auc"], own + 0.2, "D", **chosen, label="fold 9 (chosen on)", gid="fold 9")
     _draw_references(axes, theirs, first_row=len(table))
     names = [*_row_names(table), *(f"{row.model}, {row.year}" for row in theirs.itertuples())]
-    axes.set_yticks(np.arange(n_rows), names)
-    axes.set_ylim(n_rows - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
+    name_rows(axes, names)
     axes.set(xlabel="macro AUC")
     axes.grid(visible=True)
     figure.legend(loc="outside upper left", ncols=3)
@@ -158,9 +156,7 @@ def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro
                 shown["difference"][is_it], rows[is_it], linestyle="", markersize=6, label=name, gid=name, **style
             )
     axes.axvline(0, color="black", linewidth=0.8, zorder=1.5)
-    axes.set_yticks(rows, _row_names(shown))
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
+    name_rows(axes, _row_names(shown))
     axes.xaxis.set_major_locator(MaxNLocator(7))
     axes.set(xlabel=f"{label}, 95 % over patients")
     axes.grid(visible=True, axis="x")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ecgkit.plots.probes import CHANCE, metric_title
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, new_figure
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, name_rows, new_figure
 from ecgkit.stats.labels import target_name
 
 LEVEL = 0.05
@@ -63,8 +63,7 @@ def _draw_probe(axes: Axes, probe: pd.DataFrame, name: str) -> None:
     axes.plot(probe["value"], y, "o", color=COLORS[0], markersize=6, linestyle="", gid="probe")
     axes.axvline(CHANCE[metric], color=GREY, linewidth=1.0)
     names = {"concept": target_name(name)}
-    axes.set_yticks(y, [f"{names.get(str(removed), removed)}\nremoved" for removed in probe.index])
-    axes.set_ylim(len(probe) - 0.4, -0.6)
+    name_rows(axes, [f"{names.get(str(removed), removed)}\nremoved" for removed in probe.index])
     axes.set(xlabel=f"{metric_title(metric)} of {target_name(name)}; grey: chance", title="Probe of the concept")
     axes.grid(visible=True, axis="x")
 
@@ -84,6 +83,5 @@ def _draw_changes(axes: Axes, rows: pd.DataFrame, name: str) -> None:
         label = f"without {target_name(name)}: p {sign} {LEVEL:g} (Holm)"
         axes.plot(rows["change"][chosen], y[chosen], "o", label=label, gid=f"p {sign}", **style)
     axes.axvline(0.0, color="black", linewidth=0.9)
-    axes.set_yticks(y, [f"{row['class']} ({row['auc_before']:.3f})" for row in rows.to_dict("records")])
-    axes.set_ylim(max(len(rows), 1) - 0.4, -0.6)
+    name_rows(axes, [f"{row['class']} ({row['auc_before']:.3f})" for row in rows.to_dict("records")])
     axes.grid(visible=True, axis="x")

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, name_rows, new_figure
 from ecgkit.stats.validation import known_true
 
 ANNOTATED_CLASSES = 12
@@ -42,12 +42,12 @@ def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
     for position, count, known in zip(positions, counts, n_known, strict=True):
         text = f"{count:,}  ({count / max(known, 1):.1%})"
         axes.annotate(text, (count, position), (4, 0), textcoords="offset points", va="center")
-    axes.set_yticks(positions, list(labels.columns))
-    axes.set_ylim(len(counts) - 0.4, -0.6)
+    name_rows(axes, list(labels.columns))
     axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
     head = f"{title}: " if title else ""
     each = counts.sum() / max(n_records, 1)
-    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes per record")
+    of_known = "; percentages of the records for which a class is known" * bool((n_known < n_records).any())
+    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes per record{of_known}")
     axes.grid(visible=True, axis="x")
     return figure
 
@@ -63,7 +63,7 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        Percentages, and the number of records with both; the row of a class without records is blank.
+        Percentages, and the number of records with both; a class without records has a blank row.
     """
     truth, known = known_true(labels).astype(np.int64), labels.notna().to_numpy()
     both, own = truth.T @ truth, truth.T @ known

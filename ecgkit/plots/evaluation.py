@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from ecgkit import stats
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, figure_of_cells, legend_beside, line_styles, new_figure, point_size
+from ecgkit.plots.style import (
+    COLORS,
+    GREY,
+    WIDTH,
+    figure_of_cells,
+    legend_beside,
+    line_styles,
+    name_rows,
+    new_figure,
+    point_size,
+)
 from ecgkit.stats import FoldScores
 from ecgkit.stats.labels import metric_name, target_name
 from ecgkit.stats.regression import regression_metrics
@@ -325,8 +335,7 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
         axes.hlines(positions + shift, entries["low"], entries["high"], colors=color, linewidths=1.5)
         label = "fold 9 (chosen on)" if fold == "fold_9" else "fold 10 (test)"
         axes.plot(entries["value"], positions + shift, marker, color=color, markersize=5, linestyle="", label=label)
-    axes.set_yticks(positions, groups)
-    axes.set_ylim(len(groups) - 0.4, -0.6)
+    name_rows(axes, groups)
     axes.axhline(len(groups) - 1.5, color="black", linewidth=0.6)
     axes.set(xlabel=metric_name(metric))
     axes.grid(visible=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -90,6 +90,15 @@ def legend_above(axes: Axes, **keywords: Any) -> None:
     """Put the legend in one line above the axes, at the right."""
     columns = len(axes.get_legend_handles_labels()[1]) or 1
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2, ncols=columns, **keywords)
+
+
+def name_rows(axes: Axes, names: Sequence[str], *, bold: Sequence[int] = ()) -> None:
+    """Name the rows 0, 1, ... of horizontal marks, the first at the top, some of them in bold."""
+    axes.set_yticks(range(len(names)), names)
+    for row in bold:
+        axes.get_yticklabels()[row].set_fontweight("bold")
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
 
 
 def point_size(number: int) -> float:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, name_rows, new_figure
 from ecgkit.stats.labels import metric_name
 
 ANNOTATED_CLASSES = 12
@@ -54,11 +54,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     value = whole[of][metric]["value"]
     if value is not None:
         axes.axvline(value, color="black", linewidth=0.9, linestyle="--", zorder=0.5)
-    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-    for tick, (_, group) in zip(axes.get_yticklabels(), rows, strict=True):
-        tick.set_fontweight("bold" if group is None else "normal")
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    name_rows(axes, [name for name, _ in rows], bold=[y for y, (_, group) in enumerate(rows) if group is None])
     word = metric_name(metric)
     word = {"samples": word, "macro": f"macro {word}", "micro": f"micro {word}"}.get(of, f"{word} of {of}")
     axes.set(xlabel=word, title=f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95% intervals")
@@ -172,8 +168,8 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     -------
     Figure
         Three heat maps, side by side for up to twelve classes and one below the other for more. In the difference,
-        orange pairs are predicted together too often, purple ones too rarely. The row of a class without records is
-        blank.
+        orange pairs are predicted together too often, purple ones too rarely. A class without records has a blank
+        row.
     """
     classes = list(tables["truth"].columns)
     side_by_side = len(classes) <= ANNOTATED_CLASSES

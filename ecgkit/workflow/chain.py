@@ -108,7 +108,7 @@ def run(
     jobs : int, optional
         Number of notebooks that run at the same time, each with its share of the cores; by default one per core.
     probes : bool, default True
-        Whether the trained models are probed.
+        Whether the trained models are probed; those trained for a target have no classes and are not.
     verbose : bool, default False
         Whether what the notebooks print is shown.
     **settings
@@ -126,6 +126,7 @@ def run(
     root = paths.resolve_root(root)
     check_models(models, jobs=jobs)
     check_trainings(root, dataset, models, raw, settings)
+    probes = probes and not settings.get("target")
     names = ["preprocess"] * (dataset in SOURCES) + ["train"] * len(models)
     names += ["probe"] * (len(models) * probes) + ["compare"] * (len(models) > 1)
     progress = Progress(names)

@@ -151,7 +151,7 @@ def test_dictionaries_are_pairs_or_json() -> None:
 
 def test_every_command_takes_a_root() -> None:
     commands = subcommands_of(make_parser(), "command")
-    chain = {"download", "run", "preprocess", "train", "probe", "export-npz", "convert", "predict"}
+    chain = {"download", "run", "preprocess", "train", "probe", "export-npz", "convert", "predict", "dashboard"}
     feature_space = {"embed", "probe-epochs", "similar"}
     others = {
         "convert",

@@ -6,12 +6,8 @@ import pytest
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.clusters import (
-    EXACTLY_ONE,
-    agreement_table,
-    cluster_composition,
-    fit_clusters,
-)
+from ecgkit.feature_space.clusters import agreement_table, cluster_composition, fit_clusters
+from ecgkit.feature_space.clusters.agreement import EXACTLY_ONE
 
 
 @pytest.fixture(scope="module")

@@ -413,6 +413,25 @@ def test_the_record_of_an_address_is_selected(tables, tmp_path) -> None:
         assert re.search(rf'<section id="selected"[^>]*><h2[^>]*>{re.escape(heading)}</h2>', opened.stdout)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser to open the page in")
+@pytest.mark.parametrize("size", ["390,844", "1280,800"])
+def test_the_ecg_of_a_selected_record_is_on_the_screen(tables, tmp_path, size) -> None:
+    path = tmp_path / "map.html"
+    measure = "const r = document.querySelector('#selected .ecg').getBoundingClientRect();"
+    write = "document.title = [r.top, r.bottom, r.left, r.right, innerHeight, innerWidth].map(Math.round).join(' ');"
+    page = make_page(tables).replace("</body>", f"<script>onload = () => {{ {measure} {write} }};</script></body>")
+    path.write_text(page, encoding="utf-8")
+    record = tables["records"]["record_id"].iloc[tables["positions"][0]]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]
+    options += [f"--window-size={size}", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = ["chromium", *options, f"{path.as_uri()}#record={record}"]
+    opened = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    top, bottom, left, right, height, width = map(int, re.search(r"<title>([^<]*)</title>", opened.stdout)[1].split())
+    assert 0 <= top < bottom <= height
+    assert 0 <= left < right <= width
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [

@@ -117,11 +117,11 @@ def test_predictions_are_those_of_fold_10_and_can_be_scored_again(session: Sessi
 def test_report_begins_with_the_numbers_and_their_units(session: Session, results) -> None:
     report = (session.path / "age" / "classification_report.txt").read_text()
     mae = results["age"].comparison.metrics["probe"]["mae"]["value"]
-    assert re.search(rf"mean absolute error {mae:.3f} \([\d.]+ to [\d.]+\) years", report)
+    assert re.search(rf"mean absolute error \(years\) +{mae:.3f} \([\d.]+ to [\d.]+\)", report)
     assert report.index("baseline") < report.index("precision")
-    assert "lower limit of agreement -" in report
+    assert re.search(r"lower limit of agreement \(years\) +-", report)
     assert "macro avg" in report
-    assert '"female" is the positive class' in (session.path / "sex" / "classification_report.txt").read_text()
+    assert "'female' is positive" in (session.path / "sex" / "classification_report.txt").read_text()
 
 
 def test_log_says_what_was_tried_and_chosen(session: Session, results) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from ecgkit import paths, sessions, training, workflow
 from ecgkit.errors import EcgkitError
+from ecgkit.explain.config import ExplainabilityConfig
 from ecgkit.explain.effect import own_head
 from ecgkit.feature_space.config import FeatureSpaceConfig
 from ecgkit.feature_space.embeddings import session_embeddings, write_array
@@ -102,7 +103,7 @@ def test_only_sessions_trained_for_a_target_are_compared_with_probes(trained_roo
     fake = Session(trained_root / paths.TRAINING / "session_90")
     fake.write_json("config.json", source.config | {"target": "age"})
     fake.write_table("predictions.parquet", pd.DataFrame({"record_id": ["1"], "true_age": 50.0, "predicted_age": 60.0}))
-    fake.write_text("DONE", "")
+    fake.write_text("DONE", "\nconfig.json\npredictions.parquet")
     try:
         table = read_target_sessions("session_90", trained_root)["age"]
     finally:
@@ -123,6 +124,15 @@ def test_the_configuration_is_resolved_and_depends_on_the_weights(
     other = inputs(trained_root, training_session="1")
     weights.write_bytes(content)
     assert other["weights_sha256"] != before["weights_sha256"]
+
+
+def test_a_training_for_a_target_is_refused_before_anything_is_computed(
+    trained_root: Path, trained_session: TrainedSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "config", trained_session.session.config | {"target": "age", "label_set": ""})
+    for resolve in (FeatureSpaceConfig.resolve, ExplainabilityConfig.resolve):
+        with pytest.raises(EcgkitError, match="session_1 was trained for age"):
+            resolve(trained_root, training_session="session_1")
 
 
 @pytest.mark.parametrize(

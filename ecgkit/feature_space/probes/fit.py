@@ -44,7 +44,8 @@ class ProbeResult:
         The target.
     counts : dict of str to int
         ``training`` and ``test`` (known values in folds 1-8 and fold 10), ``training_patients``, ``test_patients``,
-        ``training_unknown``, ``test_unknown`` (left out), and how many of these are ``implausible`` or ``rare``.
+        ``training_unknown``, ``test_unknown`` (left out), how many of these are ``implausible`` or of ``rare``
+        categories, and how many values are ``capped``.
     notes : tuple of str
         Remarks on the data.
     skipped : str

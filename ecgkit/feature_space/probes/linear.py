@@ -180,7 +180,7 @@ def fit_linear(
     problems : mapping of any key to Problem
         The probes to fit.
     patients : ndarray, shape (records,)
-        The records of a patient are held out together.
+        Records of the same patient are held out together.
     seed : int
         Seed of the splits.
     n_jobs : int, optional

@@ -384,6 +384,7 @@ def _head_lines(result: ProbeResult) -> list[str]:
         f"{counts[f'{part}_unknown']:,} unknown left out"
         for where, part in (("folds 1-8", "training"), (f"fold {TEST_FOLD}", "test"))
     ]
+    lines += [f"{kind}: {counts[kind]:,} records" for kind in ("implausible", "rare", "capped") if counts[kind]]
     return [*lines, *result.notes, *([f"skipped: {result.skipped}"] if result.skipped else [])]
 
 
@@ -411,16 +412,16 @@ def report_text(result: ProbeResult) -> str:
     target, lines = result.target, _head_lines(result)
     if result.skipped:
         return "\n".join(lines)
-    lines += ["", probe_summary(result), "", INTERVALS]
-    for source, entries in result.comparison.metrics.items():
-        lines.append(f"{source_name(source)}: {result.names.get(source, 'true values exchanged between patients')}")
-        for name, entry in entries.items():
-            unit = f" {target.unit}" if name in plots.IN_UNIT else ""
-            lines.append(f"  {metric_name(name)} {_number(entry, 3)}{unit}")
-    if target.kind == "binary":
-        lines += ["", f'Decided at a probability of 0.5 ("{target.categories[1]}" is the positive class):']
-    else:
-        lines += ["", f"Classes of {target.name}: {', '.join(target.classes)}"]
+    metrics = {
+        source_name(source): {
+            metric_name(name) + (f" ({target.unit})" if name in plots.IN_UNIT else ""): _number(entry, 3)
+            for name, entry in entries.items()
+        }
+        for source, entries in result.comparison.metrics.items()
+    }
+    decided = f"at a probability of 0.5, {target.categories[-1]!r} is positive" if target.kind == "binary" else ""
+    lines += ["", probe_summary(result), "", INTERVALS, "", pd.DataFrame(metrics).fillna("").to_string(), ""]
+    lines += [f"Classes of {target.name}: {', '.join(target.classes)}", *([f"Decided {decided}"] if decided else [])]
     true, predicted = (result.predictions[name].tolist() for name in ("true_class", f"{PROBE}_class"))
     present = [name for name in target.classes if name in {*true, *predicted}]
     lines += ["", classification_report(true, predicted, labels=present, digits=3, zero_division=0)]

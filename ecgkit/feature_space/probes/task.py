@@ -66,24 +66,16 @@ class Task:
 
     def why_skipped(self) -> str:
         """Return the reason why there can be no probe; empty if there can."""
-        name, (n_training, n_test) = self.target.name, (len(self.training), len(self.test))
-        if n_training < MIN_TRAINING or n_test < MIN_TEST:
-            return (
-                f"{name} is known for {n_training} records of folds 1-8 and {n_test} of fold {TEST_FOLD}, "
-                f"{MIN_TRAINING} and {MIN_TEST} are needed"
-            )
-        for code, category in enumerate(self.target.categories or ("",)):
-            n_patients = [
-                len(np.unique(self.patients[part[self.known[part] == code] if category else part]))
-                for part in (self.training, self.test)
-            ]
-            if min(n_patients) < MIN_OF_EACH:
-                return (
-                    f"{name} is {repr(category) if category else 'known'} for {n_patients[0]} patients of folds 1-8 "
-                    f"and {n_patients[1]} of fold {TEST_FOLD}, {MIN_OF_EACH} of each are needed"
-                )
-        for where, rows in (("folds 1-8", self.training), (f"fold {TEST_FOLD}", self.test)):
-            if len(np.unique(self.known[rows])) < 2:
+        name = self.target.name
+        for where, rows, least in (("folds 1-8", self.training, MIN_TRAINING), ("fold 10", self.test, MIN_TEST)):
+            values, patients = self.known[rows], self.patients[rows]
+            if len(rows) < least:
+                return f"{name} is known for {len(rows)} records of {where}, {least} are needed"
+            members = {repr(category): values == code for code, category in enumerate(self.target.categories)}
+            for kind, chosen in (members or {"known": np.isfinite(values)}).items():
+                if (number := len(np.unique(patients[chosen]))) < MIN_OF_EACH:
+                    return f"{name} is {kind} for {number} patients of {where}, {MIN_OF_EACH} are needed"
+            if len(np.unique(values)) < 2:
                 return f"{name} is the same in all records of {where}"
         return ""
 
@@ -159,6 +151,10 @@ def make_task(target: Target, records: pd.DataFrame, *, seed: int = 0) -> Task:
     values, raw = target.values(records), target.raw_values(records)
     known, used = np.isfinite(values), in_training | in_test
     training, test = np.flatnonzero(in_training & known), np.flatnonzero(in_test & known)
+    capped = np.zeros(len(records), dtype=bool)
+    if target.name == "age" and "age_over_89" in records:
+        capped = records["age_over_89"].fillna(value=False).to_numpy(dtype=bool)
+    shuffled, over_records = _shuffle(target, values, patients, (training, test), seed)
     counts = {
         "training": len(training),
         "test": len(test),
@@ -168,14 +164,13 @@ def make_task(target: Target, records: pd.DataFrame, *, seed: int = 0) -> Task:
         "test_unknown": int((in_test & ~known).sum()),
         "implausible": int((np.isfinite(raw) & ~known & used).sum()),
         "rare": int((used & ~known & records[target.name].notna().to_numpy()).sum()) if target.partial else 0,
+        "capped": int((used & capped).sum()),
     }
-    capped = np.zeros(len(records), dtype=bool)
-    if target.name == "age" and "age_over_89" in records:
-        capped = records["age_over_89"].fillna(value=False).to_numpy(dtype=bool)
-    shuffled, over_records = _shuffle(target, values, patients, (training, test), seed)
-    notes = _notes(target, values, (training, test), capped, counts)
-    if over_records:
-        notes += ("The shuffled labels are shuffled over records: over patients, a class would have none.",)
+    remarks = (
+        (counts["capped"], "Ages over 89 count as 90; metrics called uncapped are of fold 10 without them."),
+        (over_records, "The shuffled labels are shuffled over records: over patients, a class would have none."),
+    )
+    notes = tuple(text for applies, text in remarks if applies)
     return Task(target, values, shuffled, patients, training, test, capped, counts, notes)
 
 
@@ -221,33 +216,3 @@ def probeable(targets: Sequence[Target], records: pd.DataFrame) -> list[Target]:
     """Return the targets of which there can be a probe on these records."""
     present = [target for target in targets if target.name in records]
     return [target for target in present if not make_task(target, records).why_skipped()]
-
-
-def _notes(
-    target: Target,
-    values: NDArray[np.float64],
-    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
-    capped: NDArray[np.bool_],
-    counts: dict[str, int],
-) -> tuple[str, ...]:
-    """Return remarks on implausible, rare and capped values, and on a change of the majority class."""
-    notes = []
-    if counts["implausible"]:
-        low, high = target.plausible
-        notes.append(f"{counts['implausible']} values outside {low:g} to {high:g} {target.unit} count as unknown.")
-    if counts["rare"]:
-        notes.append(f"{counts['rare']} records of rarer categories than these {len(target.categories)} are left out.")
-    n_capped = [int(capped[rows].sum()) for rows in parts]
-    if any(n_capped):
-        notes.append(
-            f"Ages over 89 count as 90 ({n_capped[0]} records in folds 1-8, {n_capped[1]} in fold 10); metrics called "
-            "uncapped are of fold 10 without them."
-        )
-    if len(target.categories) > 2 and all(len(rows) for rows in parts):
-        first, second = (target.categories[np.bincount(target.bin(values[rows])).argmax()] for rows in parts)
-        if first != second:
-            notes.append(
-                f"The most frequent category is {first!r} in folds 1-8 and {second!r} in fold 10: the accuracy of the "
-                "baseline is not informative."
-            )
-    return tuple(notes)
