@@ -100,6 +100,11 @@ def test_leads_come_in_the_standard_order(tmp_path: Path):
     np.testing.assert_allclose(read_record(path).signal, MILLIVOLTS, atol=1e-6)
 
 
+def test_leads_have_the_names_that_other_formats_may_have(tmp_path: Path):
+    path = write(tmp_path, names=[f"Lead {name}" for name in LEADS[:6]] + [f"ECG {name.lower()}" for name in LEADS[6:]])
+    np.testing.assert_allclose(read_record(path).signal, MILLIVOLTS, atol=1e-6)
+
+
 @pytest.mark.parametrize("storage", ["16 200/Ohm", "16 0", "16 0/mmHg", "16", "16 100/NU"])
 def test_a_further_signal_of_any_unit_is_left_out(tmp_path: Path, storage: str):
     path = write(tmp_path, names=[*LEADS, "RESP"], values=np.vstack([MILLIVOLTS, MILLIVOLTS[:1]]))
