@@ -13,19 +13,14 @@ if TYPE_CHECKING:
     from ecgkit.datasets.opening import Dataset, open_dataset
     from ecgkit.stats.folds import assign_folds
 
-_MODULES = {
-    "Dataset": "ecgkit.datasets.opening",
-    "assign_folds": "ecgkit.stats.folds",
-    "build_dataset": "ecgkit.datasets.building",
-    "check_contents": "ecgkit.datasets.contents",
-    "dataset_name": "ecgkit.datasets.manifest",
-    "default_label_set": "ecgkit.datasets.manifest",
-    "export_npz": "ecgkit.datasets.export",
-    "is_current": "ecgkit.datasets.building",
-    "n_cores": "ecgkit.datasets.building",
-    "open_dataset": "ecgkit.datasets.opening",
-    "read_manifest": "ecgkit.datasets.manifest",
-}
+_MODULES = (
+    "datasets.manifest",
+    "datasets.contents",
+    "datasets.opening",
+    "datasets.building",
+    "datasets.export",
+    "stats.folds",
+)
 
 __all__ = [
     "Dataset",
@@ -44,6 +39,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import pandas and pyarrow when they are first needed, so that worker processes start quickly."""
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+    if name in __all__:
+        for module in _MODULES:
+            if (found := getattr(importlib.import_module(f"ecgkit.{module}"), name, None)) is not None:
+                return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,6 @@ It imports only NumPy and what the filters need, since every worker waits for it
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -15,13 +14,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.io import json_bytes, write_atomically
+from ecgkit.io import json_bytes, read_json, write_atomically
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
 from ecgkit.signals.prepare import LARGEST, clip_to_int16, filter_microvolts, remove_offset, to_microvolts
@@ -113,6 +112,9 @@ class ChunkReport:
     sha256: str = ""
 
 
+_REPORT = TypedDict("_REPORT", get_type_hints(ChunkReport))  # type: ignore[misc] # the same fields, as JSON
+
+
 def report_path(folder: Path | str, index: int) -> Path:
     """Return the path of the report of a chunk; it is written last, so a chunk with a report is finished."""
     return Path(folder) / "chunks" / f"{index:06d}.json"
@@ -120,7 +122,9 @@ def report_path(folder: Path | str, index: int) -> Path:
 
 def read_report(folder: Path | str, index: int) -> ChunkReport:
     """Read the report of a finished chunk."""
-    return ChunkReport(**json.loads(report_path(folder, index).read_text(encoding="utf-8")))
+    way_out = f"remove {folder}, and run the preprocessing again"
+    found = read_json(report_path(folder, index), _REPORT, way_out=way_out)
+    return ChunkReport(**{name: found[name] for name in get_type_hints(ChunkReport)})
 
 
 def write_chunk(chunk: Chunk) -> int:

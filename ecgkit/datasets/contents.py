@@ -17,13 +17,12 @@ from ecgkit.errors import EcgkitError
 from ecgkit.io import file_sha256, json_bytes, read_array, read_table, write_atomically
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.signals.ecg import LEADS
+from ecgkit.sources.base import POSSIBLE, impossible_values
 from ecgkit.stats.folds import ALL_FOLDS, TRAIN_FOLDS
 
 SIGNALS = "signals.npy"
 STAMP = ".signals.json"
 """Size and time stamps of ``signals.npy`` when it was last compared with its checksum."""
-
-QUANTITIES = ("age", "height", "weight")
 
 VERIFIED: set[tuple[str, ...]] = set()
 """What was compared in this process, so that ``--verify`` reads ``signals.npy`` once."""
@@ -106,7 +105,7 @@ def _compare(path: Path, sha256: str) -> None:
 def read_records(directory: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Read the table of records and check its values."""
     path = directory / "records.parquet"
-    wanted = {"record_id": "text", "patient_id": "text", "fold": "integer", **dict.fromkeys(QUANTITIES, "number")}
+    wanted = {"record_id": "text", "patient_id": "text", "fold": "integer", **dict.fromkeys(POSSIBLE, "number")}
     records = read_table(path, wanted, way_out=WAY_OUT)
     if len(records) != manifest["n_records"]:
         raise EcgkitError(f"{path} has {len(records):,} records, not {manifest['n_records']:,}: {WAY_OUT}")
@@ -125,15 +124,15 @@ def check_records(records: pd.DataFrame, where: str, way_out: str) -> None:
     Raises
     ------
     EcgkitError
-        Naming the record and the value: an identifier that is missing or occurs twice, a fold outside 1 to 10, an age,
-        height or weight that is infinite.
+        Naming the record and the value: an identifier that is missing or occurs twice, a fold outside 1 to 10, an age
+        outside 0 to 130 years, a height or weight that is not above 0 or infinite.
     """
     problems: list[tuple[str, pd.Series, str]] = [
         ("record_id", records["record_id"].isna(), "missing"),
         ("record_id", records["record_id"].duplicated(), "there twice"),
         ("patient_id", records["patient_id"].isna(), "missing"),
         ("fold", ~records["fold"].isin(ALL_FOLDS), "not 1 to 10"),
-        *((name, records[name].astype("float64").abs() == np.inf, "infinite") for name in QUANTITIES),
+        *((name, impossible_values(records, name), "impossible") for name in POSSIBLE),
     ]
     for column, wrong, what in problems:
         if wrong.any():

@@ -27,7 +27,7 @@ from ecgkit.evaluation.report import evaluate_session
 from ecgkit.sessions import Session
 from ecgkit.stats import Bools, Floats
 from ecgkit.stats.calibration import CLIP, clipped_logit
-from ecgkit.stats.calibration_fit import MIN_RECORDS, known_splits
+from ecgkit.stats.calibration_fit import known_splits, too_few_outcomes
 from ecgkit.stats.ensembles import METHODS, combine
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
@@ -347,10 +347,8 @@ def _stack_class(
         equal = [1 / n_members] * n_members
         return {"intercept": 0.0, "weights": equal, "regularisation": None, "reason": reason}
 
-    n_positive = int(truth.sum())
-    for count, what in ((n_positive, "positives"), (len(truth) - n_positive, "negatives")):
-        if count < MIN_RECORDS:
-            return mean_logit(f"{count} {what} to fit on, fewer than {MIN_RECORDS}: the mean of logits is used")
+    if lacking := too_few_outcomes(truth):
+        return mean_logit(f"{lacking}: the mean of logits is used")
     usable = [pair for pair in splits if 0 < truth[pair[0]].sum() < len(pair[0])]
     if not usable:
         return mean_logit("one patient has all records of one outcome: the mean of logits is used")

@@ -46,7 +46,8 @@ def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
     axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
     head = f"{title}: " if title else ""
     each = counts.sum() / max(n_records, 1)
-    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes per record")
+    of_known = "; percentages of the records for which a class is known" * bool((n_known < n_records).any())
+    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes per record{of_known}")
     axes.grid(visible=True, axis="x")
     return figure
 

@@ -229,12 +229,17 @@ def record_table(
     for name in ("record_id", "patient_id"):
         table[name] = as_identifiers(table[name])
     table = table[list(types)].astype(types)
-    for name, (low, high) in POSSIBLE.items():
-        impossible = table[name].notna() & ~table[name].between(low, high)
+    for name in POSSIBLE:
+        impossible = impossible_values(table, name)
         if impossible.any():
             table.attrs[IMPOSSIBLE] = table.attrs.get(IMPOSSIBLE, {}) | {name: int(impossible.sum())}
             table[name] = table[name].mask(impossible)
     return table
+
+
+def impossible_values(table: pd.DataFrame, name: str) -> pd.Series:
+    """Return which values of a quantity are outside its range in `POSSIBLE`; missing ones are not."""
+    return table[name].notna() & ~table[name].between(*POSSIBLE[name])
 
 
 def tables_sha256(tables: Iterable[pd.DataFrame]) -> str:

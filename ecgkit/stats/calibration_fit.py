@@ -223,12 +223,16 @@ def _calibrate(truth: Bools, prob: Floats, splits: list[Split]) -> dict[str, Any
     return _fit(method, truth, prob) | why | {"log_loss": losses}
 
 
+def too_few_outcomes(truth: Bools) -> str:
+    """Return which outcome is too rare to fit on, such as ``"3 positives, fewer than 10"``; empty if none is."""
+    counts = {"positives": int(truth.sum()), "negatives": int((~truth).sum())}
+    return next((f"{n} {what}, fewer than {MIN_RECORDS}" for what, n in counts.items() if n < MIN_RECORDS), "")
+
+
 def _reason_against(truth: Bools, prob: Floats, splits: list[Split]) -> str | None:
     """Return the reason why a class cannot be calibrated, or None."""
-    n_positive = int(truth.sum())
-    for count, what in ((n_positive, "positives"), (len(truth) - n_positive, "negatives")):
-        if count < MIN_RECORDS:
-            return f"fold {VALIDATION_FOLD} has {count} {what}, fewer than {MIN_RECORDS}"
+    if lacking := too_few_outcomes(truth):
+        return f"fold {VALIDATION_FOLD} has {lacking}"
     if np.ptp(prob) == 0:
         return f"the probability is the same for every record of fold {VALIDATION_FOLD}"
     if not splits:

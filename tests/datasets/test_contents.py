@@ -15,6 +15,7 @@ from filelock import SoftFileLock
 
 from ecgkit import datasets, paths
 from ecgkit.datasets import Dataset, build_dataset, contents, is_current, open_dataset
+from ecgkit.datasets.chunks import read_report
 from ecgkit.datasets.manifest import manifest_sha256
 from ecgkit.errors import EcgkitError
 from ecgkit.io import locked
@@ -209,6 +210,8 @@ def test_a_change_that_keeps_size_and_time_is_found(tmp_path: Path) -> None:
         ("patient_id", None),
         ("age", np.inf),
         ("height", -np.inf),
+        ("weight", 0.0),
+        ("age", 131.0),
     ],
 )
 def test_tables_of_a_source_are_checked_before_anything_is_built(tmp_path: Path, column: str, value: Any) -> None:
@@ -274,3 +277,11 @@ def test_a_lock_file_left_over_where_there_are_no_locks_is_named(tmp_path: Path)
         with locked(path, "waiting for another process", wait=wait):
             pass
     assert str(path) in messages[0]
+
+
+@pytest.mark.parametrize("report", ["{}", "[]", '{"sums": "many"}', "[" * 10_000, '{"n_training": 1.5}'])
+def test_a_damaged_report_of_an_interrupted_build_is_named(tmp_path: Path, report: str) -> None:
+    (tmp_path / "chunks").mkdir()
+    (tmp_path / "chunks" / "000003.json").write_text(report)
+    with pytest.raises(EcgkitError, match=r"000003\.json.*remove"):
+        read_report(tmp_path, 3)

@@ -82,6 +82,19 @@ def test_every_variant_gives_the_same_signal(variant: str):
     assert ecg.findings == ()
 
 
+def test_other_names_are_asked_about_and_replaced():
+    text = table(names=[f"channel {number}" for number in range(12)])
+    with pytest.raises(EcgkitError, match="leads="):
+        open_ecg(text.encode(), **KNOWN)
+    np.testing.assert_allclose(open_ecg(text.encode(), **KNOWN, leads=LEADS).signal, MILLIVOLTS, atol=1e-6)
+
+
+def test_some_of_the_leads_of_a_file_are_chosen():
+    assert open_ecg(table().encode(), **KNOWN, leads="V1,II").missing_leads == tuple(
+        name for name in LEADS if name not in ("II", "V1")
+    )
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_every_encoding_gives_the_same_signal(encoding: str):
     text = table(names=[f"{name} [µV]" for name in LEADS], values=MILLIVOLTS * 1000)
