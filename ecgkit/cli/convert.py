@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note
+from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name
 
@@ -59,7 +59,7 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
     for file in arguments.files:
         try:
             ecg = open_ecg(file, **hints(arguments))  # type: ignore[arg-type]
-            name = _free_name(file_name(ecg.record_id).replace(".", "-"), written)
+            name = free_name(file_name(ecg.record_id).replace(".", "-"), written)
             path = folder / f"{name}{SUFFIXES[arguments.format]}"
             if path.exists() and path.resolve() == Path(file).resolve():
                 raise EcgkitError(f"{file} would be replaced by its conversion: choose another --to")
@@ -70,13 +70,3 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
             note(with_flags(error))
             failed += 1
     return INCOMPLETE if failed else None
-
-
-def _free_name(name: str, written: set[str]) -> str:
-    """Return a name that no earlier file of this call has."""
-    number, free = 1, name
-    while free in written:
-        number += 1
-        free = f"{name}-{number}"
-    written.add(free)
-    return free
