@@ -53,7 +53,8 @@ def to_ecg(found: Signals, hints: Hints) -> ECG:
                 f"the file does not name its {len(found.signals)} signals: give leads=, one name for each"
             )
         raise UnreadableRecordError(
-            f"none of the twelve leads is in the file, which has {', '.join(found.names)[:200] or 'no signals'}"
+            f"none of the twelve leads is in the file, which has {', '.join(found.names)[:200] or 'no signals'}: "
+            "if these are leads, give leads=, one name for each"
         )
     leads = found.select(rows)
     for name in leads.names:
@@ -92,8 +93,8 @@ def derive_limb_leads(signal: NDArray[np.float32]) -> list[str]:
 
 
 def _name_leads(found: Signals, leads: tuple[str, ...]) -> Signals:
-    """Name the signals of a file that does not name them."""
-    if any(found.names):
+    """Name the signals of a file that does not name them, or choose some of one that does."""
+    if any(name in LEADS for name in found.names):
         named = [name for name in found.names if name]
         if set(leads) <= set(named):
             return found.select([found.names.index(name) for name in leads])

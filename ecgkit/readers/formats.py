@@ -117,6 +117,7 @@ REFUSED = (
         "a picture or a printed page: it has no samples, export the ECG as data",
     ),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "compressed: unpack it first"),
+    (rb"MATLAB|.{20}val\0", "of MATLAB: give it together with its header (.hea), as {name: bytes} or in one zip"),
     (rb"ANN  1\.0", "an ISHNE file of annotations: give the recording that it belongs to"),
     (rb"\x80[\x02-\x05]", "a pickle, which can run any code: save the arrays with numpy.savez"),
 )

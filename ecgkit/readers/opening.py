@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import tempfile
 import warnings
@@ -153,8 +154,9 @@ def _read_path(path: Path, hints: Hints, room: Path) -> Signals:
 
 
 def _prefixed(label: str, error: Exception) -> str:
-    """Put the name of the file before a message that does not name it."""
-    return str(error) if label in str(error) else f"{label}: {error}"
+    """Put the name of the file before a message that does not name it, and take temporary folders out."""
+    message = re.sub(r"\S*/ecgkit-[^/\s]+/", "", str(error))
+    return message if label in message else f"{label}: {message}"
 
 
 def _regular_file(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ecgkit.errors import UnreadableRecordError
 from ecgkit.readers.base import Hints, Signals, scaled, standard_name
 from ecgkit.readers.wfdb import read_record, read_wfdb_signals
 from ecgkit.readers.wfdb.header import NO_GAIN
@@ -13,6 +14,11 @@ from ecgkit.signals.ecg import LEADS
 
 def read_wfdb(path: Path, hints: Hints) -> Signals:
     """Read a WFDB record by any of its files: its leads only if that is what is asked for, else all signals."""
+    if path.suffix.lower() not in (".hea", ".dat", ".mat"):
+        raise UnreadableRecordError(
+            f"{path.name} is a WFDB header: name it {path.name}.hea next to its signals, or give all files "
+            "of the record as {name: bytes} or in one zip"
+        )
     start = hints.start or 0.0
     if hints.only_leads and hints.unit is None and hints.leads is None:
         ecg = read_record(path, start=start, duration=hints.duration)

@@ -173,6 +173,9 @@ ENTITIES = (
         pytest.param(b"<html><body>not found</body></html>", id="HTML"),
         pytest.param(b'{"a": 1}', id="JSON"),
         pytest.param(b"", id="empty"),
+        pytest.param(made.wfdb(SIGNAL, RATE)["x.hea"], id="header alone"),
+        pytest.param(np.array([0, 12, 5, 0, 4], "<i4").tobytes() + b"val\0" + bytes(120), id="MATLAB alone"),
+        pytest.param(made.zipped({"x.hea": made.wfdb(SIGNAL, RATE)["x.hea"]}), id="header alone in a zip"),
         pytest.param(b"\0" * 5000, id="zeros"),
     ],
 )
@@ -181,6 +184,7 @@ def test_what_is_no_ecg_or_dangerous_is_refused_in_one_line(data: bytes):
         open_ecg(data)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+    assert "/ecgkit-" not in str(caught.value)
 
 
 def test_an_array_of_objects_is_not_unpickled(tmp_path: Path):

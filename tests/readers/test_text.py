@@ -13,6 +13,7 @@ RATE = 250
 rng = np.random.default_rng(7)
 MILLIVOLTS = rng.normal(0, 0.5, (12, 600)).round(3)
 TIMES = np.arange(600) / RATE
+MILLISECONDS = [f"{1000 * time:g}" for time in TIMES]
 MICRO = [f"{name}_uV" for name in LEADS]
 KNOWN = {"sampling_rate": RATE, "unit": "mV"}
 
@@ -68,6 +69,7 @@ VARIANTS = {
     "rows with semicolons": (rows_of(";", ","), KNOWN),
     "rows without names": (rows_of(named=False), KNOWN | {"leads": LEADS}),
     "rows with a header": ("lead," + ",".join(map(str, range(600))) + "\n" + rows_of(), KNOWN),
+    "rows with times": (",".join(["time (ms)", *MILLISECONDS]) + "\n" + rows_of(), {"unit": "mV"}),
     "comments": ("# sampling_rate: 250 Hz\n# unit: mV\n# sex: female\n" + table(), {}),
     "row of units": (table(names=LEADS).replace("\n", "\n" + ",".join(["mV"] * 12) + "\n", 1), {"sampling_rate": RATE}),
 }  # fmt: skip
@@ -80,6 +82,19 @@ def test_every_variant_gives_the_same_signal(variant: str):
     assert ecg.sampling_rate == RATE
     np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
     assert ecg.findings == ()
+
+
+def test_other_names_are_asked_about_and_replaced():
+    text = table(names=[f"channel {number}" for number in range(12)])
+    with pytest.raises(EcgkitError, match="leads="):
+        open_ecg(text.encode(), **KNOWN)
+    np.testing.assert_allclose(open_ecg(text.encode(), **KNOWN, leads=LEADS).signal, MILLIVOLTS, atol=1e-6)
+
+
+def test_some_of_the_leads_of_a_file_are_chosen():
+    assert open_ecg(table().encode(), **KNOWN, leads="V1,II").missing_leads == tuple(
+        name for name in LEADS if name not in ("II", "V1")
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ecg_files import real_file
 
 from ecgkit.errors import UnreadableRecordError
 from ecgkit.readers.wfdb import WfdbFiles, read_record, read_wfdb_signals, samples
@@ -96,6 +97,11 @@ def test_gain_baseline_and_units_are_converted(tmp_path: Path, gain: float, base
 def test_leads_come_in_the_standard_order(tmp_path: Path):
     order = rng.permutation(12)
     path = write(tmp_path, names=[LEADS[i].upper() for i in order], values=MILLIVOLTS[order])
+    np.testing.assert_allclose(read_record(path).signal, MILLIVOLTS, atol=1e-6)
+
+
+def test_leads_have_the_names_that_other_formats_may_have(tmp_path: Path):
+    path = write(tmp_path, names=[f"Lead {name}" for name in LEADS[:6]] + [f"ECG {name.lower()}" for name in LEADS[6:]])
     np.testing.assert_allclose(read_record(path).signal, MILLIVOLTS, atol=1e-6)
 
 
@@ -289,13 +295,20 @@ class TestFrames:
         with pytest.raises(UnreadableRecordError, match="II 200 Hz"):
             read_record(write_bytes(tmp_path, per_frame=[4, 2, 4]))
 
+    def test_a_lead_that_is_there_twice_at_two_rates_is_refused(self, tmp_path: Path):
+        path = write_bytes(tmp_path, per_frame=[4, 2])
+        edit_header(path, " II\n", " I\n")
+        with pytest.raises(UnreadableRecordError, match="I 200 Hz"):
+            read_record(path)
+
     def test_a_part_is_what_the_whole_has_there(self, tmp_path: Path):
         for fmt in ("16", "212", "310", "311", "8"):
             path = write_bytes(tmp_path, per_frame=[4, 1, 4], fmt=fmt)
             whole, part = read_wfdb_signals(path), read_wfdb_signals(path, start=0.52, duration=0.4)
             for per_frame, own, all_of_it in zip((4, 1, 4), part.signals, whole.signals, strict=True):
                 np.testing.assert_array_equal(own, all_of_it[52 * per_frame : 92 * per_frame])
-        for wrong in ({"start": 2}, {"start": -1}, {"duration": 0}, {"start": np.nan}):
+        assert len(read_wfdb_signals(path, duration=1e308).signals[0]) == 4 * 101
+        for wrong in ({"start": 2}, {"start": 1e308}, {"start": -1}, {"duration": 0}, {"start": np.nan}):
             with pytest.raises(UnreadableRecordError, match="start"):
                 read_wfdb_signals(path, **wrong)
 
@@ -527,24 +540,13 @@ class TestHostileHeaders:
         assert outcomes["read"] > 5
 
 
-REAL = Path(os.environ.get("ECGKIT_ECG_FILES", "/work/shared/ecg_files"))
+NAMES = ("a103l", "041s", "100_3chan", "310derive_2", "mixedsignals", "flac_3_constant")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real ECG files: set ECGKIT_ECG_FILES to their folder")
-@pytest.mark.parametrize(
-    "name",
-    [
-        "wfdb/a103l",
-        "wfdb/041s",
-        "wfdb/100_3chan",
-        "wfdb/310derive_2",
-        "wfdb/mixedsignals",
-        "wfdb/flac_3_constant",
-        "cinc/A0001",
-    ],
-)
+@pytest.mark.parametrize("name", [*(f"wfdb/{name}" for name in NAMES), "cinc/A0001"])
 def test_a_real_record_has_the_values_that_wfdb_reads(name: str):
-    read, expected = read_wfdb_signals(REAL / name), wfdb.rdrecord(str(REAL / name), smooth_frames=False)
+    path = real_file(f"{name}.hea")
+    read, expected = read_wfdb_signals(path), wfdb.rdrecord(str(path.with_suffix("")), smooth_frames=False)
     signals = expected.p_signal.T if expected.e_p_signal is None else expected.e_p_signal
     assert len(read.signals) == len(signals)
     for row, rate, wanted in zip(read.signals, read.sampling_rates, signals, strict=True):
@@ -552,10 +554,10 @@ def test_a_real_record_has_the_values_that_wfdb_reads(name: str):
         np.testing.assert_allclose(row, wanted, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="no real ECG files: set ECGKIT_ECG_FILES to their folder")
 def test_a_real_record_with_small_letters_and_an_absent_file_of_other_leads():
-    ecg = read_record(REAL / "wfdb/s0010_re")
-    expected = wfdb.rdrecord(str(REAL / "wfdb/s0010_re"), channels=list(range(12))).p_signal.T
+    path = real_file("wfdb/s0010_re.hea")
+    ecg = read_record(path)
+    expected = wfdb.rdrecord(str(path.with_suffix("")), channels=list(range(12))).p_signal.T
     np.testing.assert_allclose(ecg.signal, expected, atol=1e-6)
     assert (ecg.sampling_rate, ecg.age, ecg.sex) == (1000, 81, "female")
 

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.readers.base import standard_name
 from ecgkit.readers.wfdb.header import NO_FILE, NO_GAIN, Header, SignalLine, read_header
 from ecgkit.readers.wfdb.samples import Row, count_frames, missing_row, read_rows
 from ecgkit.signals.ecg import ECG, LEADS, OLDEST, sort_leads
@@ -24,7 +26,7 @@ MAX_VALUES = 90_000_000
 """Values of all signals that are read at once: an hour of twelve leads at 2,000 Hz."""
 MAX_PIECES = 100_000
 """Segments times signals of a record."""
-_TWELVE = {lead.upper() for lead in LEADS}
+_lead = lru_cache(maxsize=1024)(standard_name)
 _AGE = re.compile(r"\bage\b>?\s*:\s*(\d+(?:\.\d+)?)\s*(?:y|years?)?\s*(?=$|[<,;])", re.IGNORECASE | re.MULTILINE)
 _SEX = re.compile(r"\b(?:sex|gender)\b>?\s*:\s*(m|f|male|female)\b", re.IGNORECASE)
 
@@ -133,10 +135,9 @@ def _record_path(path: Path | str) -> str:
 
 def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float | None = None) -> ECG:
     """Read the twelve leads of a record in mV."""
-    header, rows = _read(record, start, duration, wanted=lambda name: name.upper() in _TWELVE)
-    rates = {row.name: header.frame_rate * row.per_frame for row in rows}
-    if len(set(rates.values())) > 1:
-        found = ", ".join(f"{name} {rate:g} Hz" for name, rate in rates.items())
+    header, rows = _read(record, start, duration, wanted=lambda name: _lead(name) in LEADS)
+    if len({row.per_frame for row in rows}) > 1:
+        found = ", ".join(f"{row.name} {header.frame_rate * row.per_frame:g} Hz" for row in rows)
         raise UnreadableRecordError(f"{record}: the leads have several sampling rates ({found}): resample them to one")
     scales = np.array([_millivolts(record, row) for row in rows])
     signal = np.concatenate([row.values for row in rows]).reshape(len(rows), -1)  # np.stack takes longer
@@ -145,8 +146,8 @@ def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float |
     age, sex = read_patient(header.comments)
     metadata = {"comments": header.comments} if header.comments else {}
     try:
-        ordered = np.ascontiguousarray(sort_leads(signal, [row.name for row in rows]), np.float32)
-        return ECG(ordered, next(iter(rates.values())), record_id, age, sex, metadata)
+        ordered = np.ascontiguousarray(sort_leads(signal, [_lead(row.name) for row in rows]), np.float32)
+        return ECG(ordered, header.frame_rate * rows[0].per_frame, record_id, age, sex, metadata)
     except EcgkitError as error:
         raise UnreadableRecordError(f"{record}: {error}") from error
 
@@ -205,8 +206,8 @@ def _select(record: str, rate: float, n_frames: int, start: float, duration: flo
     """Return the frames from ``start`` on, for ``duration`` seconds."""
     if not (math.isfinite(start) and start >= 0 and (duration is None or 0 < duration < math.inf)):
         raise UnreadableRecordError(f"start is {start} and duration {duration}: give seconds, not below 0")
-    first = round(start * rate)
-    last = n_frames if duration is None else min(n_frames, first + max(round(duration * rate), 1))
+    first = round(min(start * rate, n_frames))
+    last = n_frames if duration is None else min(n_frames, first + max(round(min(duration * rate, n_frames)), 1))
     if first >= n_frames:
         raise UnreadableRecordError(f"start is {start:g} s, and {record} has {n_frames / rate:g} s")
     return range(first, last)
@@ -294,7 +295,7 @@ def _keys(signals: Sequence[SignalLine] | Sequence[Row]) -> list[tuple[str, int]
     seen: Counter[str] = Counter()
     keys = []
     for signal in signals:
-        name = signal.name.upper()
+        name = _lead(signal.name).upper()
         keys.append((name, seen[name]))
         seen[name] += 1
     return keys
