@@ -400,11 +400,6 @@ def _holds(column: pd.Series[Any], wanted: str) -> bool:
     return checks[wanted]() or bool(column.isna().all())
 
 
-def to_toml(values: dict[str, Any]) -> str:
-    """Write JSON data as TOML: one line per key, dictionaries inside it as inline tables, None left out."""
-    return "".join(f"{key} = {toml_value(value)}\n" for key, value in values.items() if value is not None)
-
-
 def toml_value(value: Any) -> str:
     """Write one value as TOML."""
     if isinstance(value, dict):

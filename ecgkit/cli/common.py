@@ -113,3 +113,13 @@ def confirm(question: str) -> bool:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
+
+
+def free_name(name: str, written: set[str]) -> str:
+    """Return a name that no earlier file of this call has."""
+    number, free = 1, name
+    while free in written:
+        number += 1
+        free = f"{name}-{number}"
+    written.add(free)
+    return free

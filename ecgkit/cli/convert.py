@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note
+from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name
 
@@ -44,6 +45,12 @@ def hints(arguments: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def with_flags(error: EcgkitError) -> str:
+    """Return a message of `ecgkit.open_ecg` with the flags in place of its keywords."""
+    flag = r"\b(sampling_rate|unit|leads|record|start|duration)="
+    return re.sub(flag, lambda found: f"--{found[1].replace('_', '-')}", str(error))
+
+
 def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
     """Write each file under its name and print the path; a file that cannot be read does not end the others."""
     from ecgkit.readers import open_ecg, save_ecg
@@ -52,24 +59,14 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
     for file in arguments.files:
         try:
             ecg = open_ecg(file, **hints(arguments))  # type: ignore[arg-type]
-            name = _free_name(file_name(ecg.record_id).replace(".", "-"), written)
+            name = free_name(file_name(ecg.record_id).replace(".", "-"), written)
             path = folder / f"{name}{SUFFIXES[arguments.format]}"
             if path.exists() and path.resolve() == Path(file).resolve():
                 raise EcgkitError(f"{file} would be replaced by its conversion: choose another --to")
             echo(save_ecg(ecg, path))
         except EcgkitError as error:
             if len(arguments.files) == 1:
-                raise
-            note(str(error))
+                raise EcgkitError(with_flags(error)) from error
+            note(with_flags(error))
             failed += 1
     return INCOMPLETE if failed else None
-
-
-def _free_name(name: str, written: set[str]) -> str:
-    """Return a name that no earlier file of this call has."""
-    number, free = 1, name
-    while free in written:
-        number += 1
-        free = f"{name}-{number}"
-    written.add(free)
-    return free

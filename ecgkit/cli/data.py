@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ecgkit import paths
 from ecgkit.cli.common import AddCommand, confirm, echo, on_terminal
+from ecgkit.io import file_name
 
 
 def add_commands(command: AddCommand) -> None:
@@ -59,4 +60,4 @@ def export_npz(arguments: argparse.Namespace, root: Path) -> None:
     folder = root / paths.PROCESSED / arguments.name
     label_set = arguments.label_set or datasets.default_label_set(datasets.read_manifest(folder))
     dataset = datasets.open_dataset(folder, label_set=label_set)
-    echo(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{label_set}.npz"))
+    echo(datasets.export_npz(dataset, dataset.path / f"{dataset.name}_{file_name(label_set)}.npz"))

@@ -97,7 +97,7 @@ def sweep(arguments: argparse.Namespace, root: Path) -> int:
     asked = study.read_sweep(arguments.file)
     table = study.run_sweep(root, asked, jobs=arguments.jobs, scheduler=arguments.scheduler, test=arguments.test)
     echo_trials(table)
-    echo(root / study.SWEEPS / asked.file.stem / study.TABLE)
+    echo(asked.folder(root) / study.TABLE)
     done = table["session"].dropna().nunique() if "session" in table else 0
     if done == len(asked.runs):
         return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, echo, echo_columns, split_names
 from ecgkit.errors import EcgkitError
+from ecgkit.io import file_name
 from ecgkit.sessions import Session
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
     session = find_session(arguments, root)
-    path = picture_path(arguments.to, session.path / "cache" / f"similar_{arguments.record}.png")
+    path = picture_path(arguments.to, session.path / "cache" / f"similar_{file_name(arguments.record)}.png")
     source = open_source(session, root)
     dataset = source.dataset
     from ecgkit import plots

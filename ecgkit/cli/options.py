@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
+from ecgkit.errors import EcgkitError, shown
+from ecgkit.io import parsed_json
 from ecgkit.workflow.parameters import Parameter, parameters_of
 from ecgkit.workflow.steps import Step
 
@@ -51,15 +52,16 @@ def parse_pairs(text: str) -> dict[str, Any]:
     """Parse ``KEY=VALUE``, with the value as JSON where it is JSON, or a whole JSON object."""
     if text.startswith("{"):
         try:
-            return json.loads(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+            whole: dict[str, Any] = parsed_json(text, "the JSON", way_out="write {...} or KEY=VALUE")
+        except EcgkitError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return whole
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not KEY=VALUE")
     try:
-        return {key: json.loads(value)}
-    except ValueError:
+        return {key: parsed_json(value, key, Any)}
+    except EcgkitError:
         return {key: value}
 
 

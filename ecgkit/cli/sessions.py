@@ -12,7 +12,7 @@ from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, Function, add_root, confirm, echo, echo_columns, echo_json, on_terminal
 from ecgkit.cli.tables import damage, macro_metric, table_of, with_interval
 from ecgkit.errors import EcgkitError
-from ecgkit.io import read_json
+from ecgkit.io import file_name, read_json
 from ecgkit.sessions import Session
 
 KINDS = {
@@ -230,5 +230,6 @@ def export_model(arguments: argparse.Namespace, root: Path) -> None:
     from ecgkit.inference import export
 
     session = sessions.open_finished(arguments.session, paths.TRAINING, root)
-    folder = Path(arguments.to or f"{sessions.read_config(session).get('model', 'model')}_{session.name}")
+    model = Path(str(sessions.read_config(session).get("model", "model"))).name  # a user's own has a folder
+    folder = Path(arguments.to or file_name(f"{model}_{session.name}"))
     echo(export.export_model(session.path, folder, force=arguments.force))

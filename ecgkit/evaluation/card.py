@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
 from ecgkit import sessions
 from ecgkit.datasets import Dataset
+from ecgkit.evaluation.files import read_history
 from ecgkit.inference.model_folder import CALIBRATION, CARD, THRESHOLDS
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import file_sha256
@@ -196,8 +196,7 @@ def _describe_dataset(dataset: Dataset) -> dict[str, Any]:
 
 def _describe_training(session: Session) -> dict[str, int | None]:
     """Return the number of epochs that were run and the best one, as far as the history says."""
-    path, monitor = session.path / "history.csv", "validation_macro_auc"
-    history = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    history, monitor = read_history(session), "validation_macro_auc"
     if monitor not in history:
         return {"epochs": None, "best_epoch": None}
     return {"epochs": len(history), "best_epoch": int(history["epoch"].iloc[int(history[monitor].to_numpy().argmax())])}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ecgkit import plots, stats
-from ecgkit.evaluation.files import stored_predictions
+from ecgkit.evaluation.files import read_history, stored_predictions
 from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.sessions import Session
 from ecgkit.stats import FoldScores
@@ -96,8 +96,8 @@ class ReportFigure:
 
 def _history(content: ReportContent) -> Figure | None:
     """Draw the history of the training, except that of an ensemble."""
-    path = content.session.path / "history.csv"
-    return plots.history(pd.read_csv(path)) if path.is_file() else None
+    history = read_history(content.session)
+    return plots.history(history) if len(history) else None
 
 
 def _quantity(content: ReportContent) -> Figure | None:

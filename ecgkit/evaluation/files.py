@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import pandas as pd
 
-from ecgkit.io import check_columns, read_table
+from ecgkit.io import check_columns, read_table, readable
 from ecgkit.sessions import Session
 
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
@@ -48,6 +48,13 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
+class EnsembleCost(TypedDict):
+    """What is read of ``ensemble.json``: the sums over its members."""
+
+    parameters: NotRequired[int | None]
+    seconds: NotRequired[float | None]
+
+
 def read_metrics(session: Session) -> dict[str, Any]:
     """Read ``metrics.json``; raise `EcgkitError` naming the key that is missing or of another type."""
     return cast("dict[str, Any]", session.read_json("metrics.json", Metrics, way_out=EVALUATE_AGAIN))
@@ -56,6 +63,16 @@ def read_metrics(session: Session) -> dict[str, Any]:
 def read_thresholds(session: Session) -> dict[str, Any]:
     """Read ``thresholds.json``; raise `EcgkitError` naming the key that is missing or of another type."""
     return cast("dict[str, Any]", session.read_json("thresholds.json", Thresholds, way_out=EVALUATE_AGAIN))
+
+
+def read_history(session: Session) -> pd.DataFrame:
+    """Read ``history.csv``, one row per epoch; empty where there is none, as in an ensemble."""
+    path = session.path / "history.csv"
+    if not path.is_file():
+        return pd.DataFrame({"epoch": [], "seconds": []})
+    with readable(path, EVALUATE_AGAIN):
+        table = pd.read_csv(path)
+    return check_columns(table, path, {"epoch": "integer", "seconds": "number"}, way_out="train the model again")
 
 
 def stored_predictions(session: Session) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import align, class_names, session_predictions
 from ecgkit.evaluation.config import ENSEMBLE, SAME
-from ecgkit.evaluation.files import read_metrics
+from ecgkit.evaluation.files import EnsembleCost, read_history, read_metrics
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
@@ -328,13 +328,13 @@ def cost(session: Session) -> tuple[float, float]:
         From ``training_log.txt`` and ``history.csv``; NaN where unknown.
     """
     if (session.path / "ensemble.json").is_file():
-        stored = session.read_json("ensemble.json")
+        stored = session.read_json("ensemble.json", EnsembleCost)
         known = [float("nan") if stored.get(key) is None else float(stored[key]) for key in ("parameters", "seconds")]
         return known[0], known[1]
-    log, history = session.path / "training_log.txt", session.path / "history.csv"
-    found = re.search(r"([\d,]+) parameters", log.read_text()) if log.is_file() else None
+    log = session.path / "training_log.txt"
+    found = re.search(r"(\d[\d,]*) parameters", log.read_text(errors="replace")) if log.is_file() else None
     parameters = float(found[1].replace(",", "")) if found else float("nan")
-    return parameters, float(pd.read_csv(history)["seconds"].sum()) if history.is_file() else float("nan")
+    return parameters, float(read_history(session)["seconds"].sum(min_count=1))
 
 
 def format_table(table: pd.DataFrame, columns: Sequence[str] | None = None, *, digits: int = 4) -> pd.DataFrame:

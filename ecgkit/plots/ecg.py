@@ -52,15 +52,15 @@ class _Rows:
     height: float
 
 
-def _stack(traces: Sequence[Sequence[NDArray[np.float64]]]) -> _Rows:
-    """Stack rows of traces in mm; each may reach to its neighbours' baselines."""
+def stack_rows(traces: Sequence[Sequence[NDArray[np.float64]]], *, most: float = ROW_DISTANCE[1]) -> _Rows:
+    """Stack rows of traces in mm, at most so far apart; each may reach to its neighbours' baselines."""
     values = [np.nan_to_num(np.concatenate(row)) for row in traces]
     # The calibration pulse is part of a row, too.
     up = [max(row.max(initial=0.0), MM_PER_MILLIVOLT) + LABEL_HEIGHT for row in values]
     down = [max(-row.min(initial=0.0), 3.0) for row in values]
     down[-1] = max(down[-1] + 2.0, 10.0)
-    gaps = [float(np.clip(_up_to_5(a + b), *ROW_DISTANCE)) for a, b in zip(down[:-1], up[1:], strict=True)]
-    bottom, top = (min(_up_to_5(room), ROW_DISTANCE[1]) for room in (down[-1], up[0]))
+    gaps = [float(np.clip(_up_to_5(a + b), ROW_DISTANCE[0], most)) for a, b in zip(down[:-1], up[1:], strict=True)]
+    bottom, top = (min(_up_to_5(room), most) for room in (down[-1], up[0]))
     baselines = tuple((bottom + np.append(np.cumsum(gaps[::-1])[::-1], 0.0)).tolist())
     lines = [baselines[0] + top, *baselines, 0.0]
     return _Rows(baselines, tuple(zip(lines[2:], lines[:-2], strict=True)), lines[0])
@@ -129,8 +129,8 @@ def plot_ecgs(
         raise EcgkitError(f"{len(signals)} signals and {len(titles)} titles: pass one title for each signal")
     ecgs = [ECG(np.asarray(signal, dtype=np.float32), sampling_rate) for signal in signals]
     n_shown = min(max(ecg.n_samples for ecg in ecgs), round(SHOWN_SECONDS * sampling_rate))
-    sheets = [_layout(ecg.signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for ecg in ecgs]
-    rows = [_stack(traces) for traces in sheets]
+    sheets = [arrange_leads(ecg.signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for ecg in ecgs]
+    rows = [stack_rows(traces) for traces in sheets]
     texts = [[textwrap.shorten(line, 130, placeholder=" ...") for line in title.splitlines()] for title in titles]
     above = [2.0 + (2.0 + TITLE_LINE * len(lines) if lines else 0.0) for lines in texts]
     width = _up_to_5(LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
@@ -142,13 +142,13 @@ def plot_ecgs(
             figure.text(2 / width, (top - 2.0) / total, "\n".join(lines), fontsize=11, va="top")
         top -= room + row.height
         axes = figure.add_axes((0.0, top / total, 1.0, row.height / total))
-        cut += _draw_sheet(axes, traces, row, (width, row.height), sampling_rate=sampling_rate)
+        cut += draw_sheet(axes, traces, row, (width, row.height), sampling_rate=sampling_rate)
     longest = max(ecg.duration for ecg in ecgs)
     _write_notes(figure, (width, total), sampling_rate=sampling_rate, seconds=longest, cut=cut)
     return figure
 
 
-def _draw_sheet(
+def draw_sheet(
     axes: Axes,
     traces: Sequence[Sequence[NDArray[np.float64]]],
     rows: _Rows,
@@ -167,7 +167,7 @@ def _draw_sheet(
     return cut
 
 
-def _layout(millimetres: NDArray[np.float64]) -> list[list[NDArray[np.float64]]]:
+def arrange_leads(millimetres: NDArray[np.float64]) -> list[list[NDArray[np.float64]]]:
     """Arrange the leads in the rows of the layout."""
     edges = np.linspace(0, millimetres.shape[1], len(LAYOUT[0]) + 1).round().astype(int)
     rows = [

@@ -15,7 +15,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from ecgkit import paths
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, printable
 from ecgkit.io import acquire, json_bytes, read_json, write_atomically
 
 if TYPE_CHECKING:
@@ -195,9 +195,9 @@ class Session:
     def log(self, line: str) -> None:
         """Print a line and append it to ``training_log.txt``."""
         self.check_folder()
-        print(line, flush=True)  # noqa: T201 - a notebook and a batch log show the same lines as the file
-        with (self.path / "training_log.txt").open("a") as log:
-            log.write(line + "\n")
+        print(printable(line), flush=True)  # noqa: T201 - a notebook and a batch log show the same lines as the file
+        with (self.path / "training_log.txt").open("a", encoding="utf-8") as log:
+            log.write(printable(line) + "\n")
 
     def close(self) -> str:
         """Finish the session, unless the runner does so after it has put the executed notebook in place.

@@ -45,6 +45,8 @@ BEFORE, AFTER = 0.30, 0.60  # s around the R peak in which waves are looked for
 P_BEFORE, P_AFTER = 0.48, 0.05  # s around the R peak in which the P wave is looked for
 LONGEST_PR = 0.4  # s
 P_SMOOTHING = 0.012  # s, standard deviation, of the slope of P waves
+P_NOISE = 2.0  # times the speed of the quiet part of the window: what is slower may be noise
+LONGEST_P = 0.2  # s
 P_PAUSE = 20  # steps without a change that are still inside a P wave
 P_SHARE = 0.25  # of the largest slope of the P wave: a slower signal is outside it
 MIN_P = 0.02  # mV, root mean square over the leads: a lower P wave has no measurable ends
@@ -267,13 +269,13 @@ def _level(waves: Floats) -> Floats:
 
 def _p_ends(speed: Floats, size: Floats, grid: Floats) -> tuple[float, float]:
     """Return the ends of the strongest stretch in which the leads change fast; NaN if the wave in it is too low."""
-    fast = speed >= P_SHARE * float(speed.max())
+    fast = speed >= max(P_SHARE * float(speed.max()), P_NOISE * float(np.percentile(speed, 20)))
     # Between its two halves the P wave stands still for a moment.
     edges = np.flatnonzero(np.diff(np.concatenate(([0], binary_closing(fast, np.ones(P_PAUSE)), [0]))))
     stretches = list(zip(edges[::2], edges[1::2], strict=True))
     first, last = max(stretches, key=lambda ends: float(np.sum(speed[slice(*ends)] ** 2)))
     # A wave that is cut off by the window is not the P wave but what comes before it.
-    if first == 0 or size[first:last].max() < MIN_P:
+    if first == 0 or size[first:last].max() < MIN_P or (last - first) * STEP > LONGEST_P:
         return float("nan"), float("nan")
     return float(grid[first]), float(grid[last - 1])
 

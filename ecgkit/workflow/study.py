@@ -24,7 +24,7 @@ import pandas as pd
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, one_line, require, shown
 from ecgkit.evaluation.files import read_metrics
-from ecgkit.io import json_bytes, locked, read_json, read_toml, toml_value, write_atomically
+from ecgkit.io import file_name, json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.workflow.chain import notebook_executor
 from ecgkit.workflow.run import report, run_step
@@ -433,6 +433,10 @@ class Sweep:
     file: Path
     runs: tuple[dict[str, Any], ...]
 
+    def folder(self, root: Path) -> Path:
+        """Return the folder of its study."""
+        return root / SWEEPS / file_name(self.file.stem)
+
     @property
     def varying(self) -> list[str]:
         """The names whose values differ between the runs, in the order of the file."""
@@ -550,7 +554,7 @@ def run_sweep(
     if jobs is not None and scheduler is not None:
         raise EcgkitError("--jobs is for this machine and --scheduler for a cluster: choose one of them")
     configs = check_sweep(sweep, root, test=test)
-    folder = root / SWEEPS / sweep.file.stem
+    folder = sweep.folder(root)
     at_once = len(configs) if scheduler else min(jobs or 1, len(configs))
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_optuna())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -150,7 +151,7 @@ def test_dictionaries_are_pairs_or_json() -> None:
 
 def test_every_command_takes_a_root() -> None:
     commands = subcommands_of(make_parser(), "command")
-    chain = {"download", "run", "preprocess", "train", "probe", "export-npz", "convert", "predict"}
+    chain = {"download", "run", "preprocess", "train", "probe", "export-npz", "convert", "predict", "dashboard"}
     feature_space = {"embed", "probe-epochs", "similar"}
     others = {
         "convert",
@@ -488,3 +489,13 @@ def test_what_is_mistyped_is_refused_before_heavy_packages_are_loaded(arguments:
     command = [sys.executable, "-c", program, *arguments, "--root", str(demo_root)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.stderr.splitlines()[-1] == "2 []"
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "{" * 5_000, '{"a": NaN}', '{"a":' * 50 + "1" + "}" * 50])
+def test_options_that_are_nested_too_deep_are_one_line(
+    value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in (value, f"blocks={value}"):
+        with contextlib.suppress(SystemExit):
+            assert main(["train", "demo", "--model", "cnn", "--model-options", option, "--root", str(tmp_path)]) == 2
+        assert len(one_line(capsys)) < 2_000

@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the caller's folder, which is not the root."""
     folder = tmp_path / "here"
     folder.mkdir()
-    (tmp_path / "root").mkdir()
+    (tmp_path / "project").mkdir()
     monkeypatch.chdir(folder)
     return folder
 
@@ -47,36 +47,36 @@ def notebooks(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_raw_data(here: Path, notebooks: list[dict[str, Any]]) -> None:
     make_ptbxl(here / "raw")
     for raw in ("raw", "./raw", "../here/raw"):
-        assert main(["preprocess", "ptbxl", "--raw", raw, "--root", "../root"]) == 0
+        assert main(["preprocess", "ptbxl", "--raw", raw, "--root", "../project"]) == 0
         (values,) = notebooks
         notebooks.clear()
         assert Path(values["raw"]).is_absolute()
         assert Path(values["raw"]).resolve() == here / "raw"
-        assert values["root"] == str(here.parent / "root")
+        assert values["root"] == str(here.parent / "project")
 
 
 def test_recipes_models_sweeps_and_spaces(here: Path, demo_root: Path, notebooks: list[dict[str, Any]]) -> None:
-    root = here.parent / "root"
+    root = here.parent / "project"
     (root / paths.PROCESSED).mkdir()
     (root / paths.PROCESSED / "demo").symlink_to(demo_root / paths.PROCESSED / "demo")
     (here / "mine.py").write_text(OWN_MODEL)
     (here / "own").mkdir()
     (here / "own" / "recipe.toml").write_text("epochs = 7\n")
-    command = ["train", "demo", "--model", "mine.py:MyNet", "--recipe", "own/recipe.toml", "--root", "../root"]
+    command = ["train", "demo", "--model", "mine.py:MyNet", "--recipe", "own/recipe.toml", "--root", "../project"]
     assert main(command) == 0
     assert notebooks[-1]["model"] == f"{here / 'mine.py'}:MyNet"
     assert notebooks[-1]["epochs"] == 7
 
 
 def test_tables_of_predictions_and_model_folders(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = here.parent / "root"
+    root = here.parent / "project"
     for _ in range(2):
         make_session(root)
     sessions = root / "training_sessions"
     for number in (1, 2):
         (here / f"{number}.parquet").write_bytes((sessions / f"session_{number}" / "predictions.parquet").read_bytes())
-    assert main(["evaluate", "1.parquet", "--root", "../root"]) == 0
-    assert main(["compare", "1.parquet", "2.parquet", "--root", "../root"]) == 0
+    assert main(["evaluate", "1.parquet", "--root", "../project"]) == 0
+    assert main(["compare", "1.parquet", "2.parquet", "--root", "../project"]) == 0
     assert "no difference" in capsys.readouterr().out
-    assert main(["sessions", "show", "../root/training_sessions/session_2", "--root", "../root"]) == 0
+    assert main(["sessions", "show", "../project/training_sessions/session_2", "--root", "../project"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(sessions / "session_2")

@@ -1,0 +1,250 @@
+"""One page per ECG: the trace to scale, what the model says, measurements and findings."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+from ecgkit.plots.ecg import (
+    LEFT,
+    MM_PER_INCH,
+    MM_PER_MILLIVOLT,
+    MM_PER_SECOND,
+    RIGHT,
+    SHOWN_SECONDS,
+    arrange_leads,
+    draw_sheet,
+    stack_rows,
+)
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure
+from ecgkit.signals.ecg import ECG
+from ecgkit.signals.rhythm import r_peaks
+from ecgkit.stats.labels import SUPERCLASSES
+
+PAGE = (297.0, 210.0)
+"""Width and height of A4 across, in mm."""
+
+MARGIN = 13.5  # mm at the left and at the right
+TITLE = 16.0  # mm at the top
+LARGEST_DISTANCE = 27.0  # mm between the rows, so that the sheet leaves room for what stands below it
+MOST_CLASSES = 12
+MEASUREMENTS = {
+    "heart_rate": ("heart rate", "/min", 0),
+    "rr_std": ("RR standard deviation", "s", 2),
+    "p_duration": ("P", "ms", 0),
+    "pr": ("PR", "ms", 0),
+    "qrs_duration": ("QRS", "ms", 0),
+    "qt": ("QT", "ms", 0),
+    "qtc": ("QTc (Bazett)", "ms", 0),
+    "qtc_fridericia": ("QTc (Fridericia)", "ms", 0),
+    "qrs_axis": ("QRS axis", "°", 0),
+    "sokolow_lyon": ("Sokolow-Lyon", "mV", 1),
+    "cornell": ("Cornell", "mV", 1),
+}
+"""The measurements on the page: name, unit and decimals."""
+
+
+def dashboard(
+    ecg: ECG,
+    *,
+    probabilities: Mapping[str, float],
+    thresholds: Mapping[str, float],
+    measurements: Mapping[str, float],
+    findings: Sequence[str] = (),
+    title: str = "",
+    model: str = "",
+) -> Figure:
+    """Draw one ECG, to scale on A4, above the probabilities, the measurements and the findings.
+
+    Parameters
+    ----------
+    ecg : ECG
+        The recording; its first 10 s are drawn.
+    probabilities, thresholds : mapping of str to float
+        Calibrated probability and threshold of each class.
+    measurements : mapping of str to float
+        As from `ecgkit.signals.measurements.measure_ecg`; NaN is "not measurable".
+    findings : sequence of str
+        What a reader or a check noticed.
+    title, model : str
+        The heading, and the model with its limits in a few words.
+
+    Returns
+    -------
+    Figure
+        297 mm by 210 mm: printed without scaling, it is 25 mm/s and 10 mm/mV. The offset of each lead, its median, is
+        not drawn. R peaks are marked below the rhythm strip.
+    """
+    figure = new_figure(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH, layout=None)
+    bottom = _draw_ecg(figure, ecg, title)
+    _draw_probabilities(_axes(figure, 62, 22, 78, bottom - 34), probabilities, thresholds)
+    _write_measurements(figure, measurements, bottom - 6)
+    _write_findings(figure, findings, bottom - 6)
+    limits = "Labels are independent: several may apply. For research and teaching; not a medical device."
+    note = f"{MM_PER_SECOND:g} mm/s    {MM_PER_MILLIVOLT:g} mm/mV    {ecg.sampling_rate:g} Hz    {limits}"
+    _write(figure, MARGIN, 8.5, f"Model: {model}" if model else "", size=8, color=GREY)
+    _write(figure, MARGIN, 4.5, note, size=8, color=GREY)
+    return figure
+
+
+def probabilities_over_time(
+    starts: ArrayLike,
+    probabilities: NDArray[np.floating],
+    classes: Sequence[str],
+    thresholds: ArrayLike,
+    *,
+    seconds: float,
+    title: str = "",
+) -> Figure:
+    """Draw the probabilities of the windows of a long recording.
+
+    Parameters
+    ----------
+    starts : array-like, shape (windows,)
+        Seconds after the start of the recording.
+    probabilities : ndarray, shape (windows, classes)
+        Calibrated.
+    classes : sequence of str
+        Their names.
+    thresholds : array-like, shape (classes,)
+        One per class.
+    seconds : float
+        Length of a window.
+    title : str
+        The heading.
+
+    Returns
+    -------
+    Figure
+        A panel per class, the threshold as a dashed line.
+    """
+    times = np.asarray(starts, dtype=float) + seconds / 2
+    shown = np.argsort(-np.max(probabilities / np.asarray(thresholds), axis=0), kind="stable")[:MOST_CLASSES]
+    shown = np.sort(shown)
+    figure = new_figure(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH)
+    panels = figure.subplots(len(shown), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, column, style in zip(panels, shown, line_styles(len(shown)), strict=True):
+        axes.plot(times, probabilities[:, column], marker=".", **style)
+        axes.axhline(float(np.asarray(thresholds)[column]), color=GREY, linestyle="--", linewidth=1)
+        axes.set(ylim=(0, 1), ylabel=classes[column])
+        axes.grid(visible=True)
+    panels[-1].set_xlabel(f"time (s), middle of each window of {seconds:g} s")
+    figure.supylabel("calibrated probability; dashed: threshold")
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def _axes(figure: Figure, left: float, low: float, width: float, height: float) -> Axes:
+    """Add axes at a place in mm from the lower left corner."""
+    return figure.add_axes((left / PAGE[0], low / PAGE[1], width / PAGE[0], height / PAGE[1]))
+
+
+def _write(figure: Figure, x: float, y: float, text: str, *, size: float = 9, **keywords: Any) -> None:
+    """Write a text whose upper left corner is at a place in mm."""
+    figure.text(x / PAGE[0], y / PAGE[1], text, fontsize=size, va="top", **keywords)
+
+
+def _draw_ecg(figure: Figure, ecg: ECG, title: str) -> float:
+    """Draw heading, trace and R peaks; return the lower edge of the trace in mm."""
+    n_shown = min(ecg.n_samples, round(SHOWN_SECONDS * ecg.sampling_rate))
+    shown = ecg.signal[:, :n_shown].astype(np.float64)
+    has_values = np.isfinite(shown).any(axis=1)
+    shown[has_values] -= np.nanmedian(shown[has_values], axis=1, keepdims=True)
+    traces = arrange_leads(shown * MM_PER_MILLIVOLT)
+    rows = stack_rows(traces, most=LARGEST_DISTANCE)
+    size = (LEFT + SHOWN_SECONDS * MM_PER_SECOND + RIGHT, rows.height)
+    bottom = PAGE[1] - TITLE - rows.height
+    axes = _axes(figure, MARGIN, bottom, *size)
+    cut = draw_sheet(axes, traces, rows, size, sampling_rate=ecg.sampling_rate)
+    peaks = r_peaks(ecg.signal[:, :n_shown], sampling_rate=ecg.sampling_rate)
+    x = LEFT + peaks / ecg.sampling_rate * MM_PER_SECOND
+    axes.plot(x, np.full(len(x), 1.5), "^", color=COLORS[0], markersize=4, gid="R peaks")
+    patient = [f"{ecg.age:g} years" if ecg.age is not None else "age unknown", ecg.sex or "sex unknown"]
+    facts = [*patient, f"{ecg.duration:.4g} s"]
+    facts += [f"the first {SHOWN_SECONDS:g} s are drawn"] if ecg.duration > SHOWN_SECONDS else []
+    facts += [f"cut at the next row: {', '.join(dict.fromkeys(cut))}"] if cut else []
+    _write(figure, MARGIN, PAGE[1] - 4, textwrap.shorten(title, 110, placeholder=" ..."), size=12, fontweight="bold")
+    _write(figure, MARGIN, PAGE[1] - 10.5, "    ".join(facts))
+    return bottom
+
+
+def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], thresholds: Mapping[str, float]) -> None:
+    """Draw a bar per class, dark where it reaches its threshold, which is a line."""
+    classes = list(probabilities)
+    if len(classes) > MOST_CLASSES:
+        nearest = sorted(classes, key=lambda name: -probabilities[name] / max(thresholds[name], 1e-6))
+        classes = [name for name in classes if name in nearest[:MOST_CLASSES]]
+    places = np.arange(len(classes))
+    decided = [probabilities[name] >= thresholds[name] for name in classes]
+    values = [probabilities[name] for name in classes]
+    axes.barh(places, values, height=0.6, color=[COLORS[1] if yes else LIGHT_GREY for yes in decided])
+    for place, name in enumerate(classes):
+        axes.vlines(thresholds[name], place - 0.4, place + 0.4, color="black", linewidth=1.2)
+        axes.text(1.02, place, f"{probabilities[name]:.2f}{' yes' if decided[place] else ''}", va="center", fontsize=9)
+    names = [f"{name}, {SUPERCLASSES[name]}" if name in SUPERCLASSES else name for name in classes]
+    axes.set_yticks(places, names, fontsize=9)
+    axes.set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_xlabel("calibrated probability; line: threshold", fontsize=8, labelpad=1)
+    if len(classes) < len(probabilities):
+        axes.set_title(f"the {len(classes)} of {len(probabilities)} classes nearest to their thresholds", fontsize=9)
+
+
+def _write_measurements(figure: Figure, measurements: Mapping[str, float], top: float) -> None:
+    """Write two columns: names, and values with units."""
+    present = {key: value for key, value in MEASUREMENTS.items() if key in measurements}
+    texts = [
+        f"{measurements[key]:.{decimals}f} {unit}" if np.isfinite(measurements[key]) else "not measurable"
+        for key, (_, unit, decimals) in present.items()
+    ]
+    _write(figure, 160, top, "Measurements", fontweight="bold")
+    for line, (name, text) in enumerate(zip((name for name, _, _ in present.values()), texts, strict=True), 1):
+        _write(figure, 160, top - 4.3 * line, name)
+        _write(figure, 199, top - 4.3 * line, text)
+
+
+def _write_findings(figure: Figure, findings: Sequence[str], top: float) -> None:
+    """Write the findings, wrapped, as far as there is room."""
+    _write(figure, 228, top, "Findings", fontweight="bold")
+    lines = [line for finding in findings for line in textwrap.wrap(finding, 36, subsequent_indent="   ")]
+    most = 10
+    if len(lines) > most:
+        lines = [*lines[: most - 1], "..."]
+    _write(figure, 228, top - 4.3, "\n".join(lines or ["none"]))
+
+
+def overview(heart_rates: Sequence[float], amplitudes: Sequence[float]) -> Figure:
+    """Draw the distributions of heart rate and amplitude over many ECGs.
+
+    Parameters
+    ----------
+    heart_rates : sequence of float
+        In beats/min; NaN where there is none.
+    amplitudes : sequence of float
+        Peak to peak in mV, the median over the leads.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(WIDTH, 2.8)
+    left, right = figure.subplots(1, 2)
+    for axes, values, label in (
+        (left, heart_rates, "heart rate (beats/min)"),
+        (right, amplitudes, "amplitude, median of the leads (mV)"),
+    ):
+        known = np.asarray(values, dtype=float)
+        missing = int((~np.isfinite(known)).sum())
+        axes.hist(known[np.isfinite(known)], bins="auto" if len(known) > 3 else 5, color=COLORS[0])
+        axes.set(xlabel=label, ylabel="ECGs", title=f"{missing} not measurable" if missing else "")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

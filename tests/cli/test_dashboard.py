@@ -1,0 +1,70 @@
+"""ecgkit dashboard writes a page per ECG as PNG, PDF and HTML, and an overview of several."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgkit import load_model
+from ecgkit.cli import main
+from ecgkit.readers import save_ecg
+from ecgkit.sources.demo import Demo
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    demo = Demo(n_records=20)
+    save_ecg(demo.read("1"), tmp_path / "ecgs" / "one.npz")
+    long = replace(demo.read("2"), signal=np.tile(demo.read("2").signal, 3))
+    save_ecg(long, tmp_path / "ecgs" / "<img src=x>.npz")
+    return tmp_path / "ecgs"
+
+
+def test_png_and_pdf(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    to = tmp_path / "out"
+    assert main(["dashboard", str(folder / "one.npz"), "--to", str(to)]) == 0
+    assert capsys.readouterr().out.splitlines() == [str(to / "one-npz.png")]
+    assert (to / "one-npz.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["dashboard", str(folder / "one.npz"), "--to", str(to), "--format", "pdf"]) == 0
+    box = re.search(rb"MediaBox \[ *0 0 ([\d.]+) ([\d.]+)", (to / "one-npz.pdf").read_bytes())
+    assert box is not None
+    assert [float(side) / 72 * 25.4 for side in box.groups()] == pytest.approx([297, 210], abs=0.1)
+
+
+def test_html_has_the_numbers_and_an_overview_and_escapes_names(folder: Path, tmp_path: Path) -> None:
+    (folder / "broken.csv").write_text("nothing")
+    to = tmp_path / "out"
+    assert main(["dashboard", str(folder), "--to", str(to), "--format", "html"]) == 1
+    model = load_model("resnet1d")
+    expected = model.predict_proba([Demo(n_records=20).read("1")])[0]
+    page = (to / "one-npz.html").read_text()
+    assert re.findall(r'<td(?: class="yes")?>(\d\.\d\d)</td>', page) == [f"{value:.2f}" for value in expected]
+    assert page.count("<svg") == 1
+    index = (to / "index.html").read_text()
+    assert "broken.csv" in index
+    assert index.count('<img alt="ECG of') == 2
+    long = next(path for path in to.iterdir() if "img" in path.name)
+    for text in (index, long.read_text()):
+        assert "<img src=x>" not in text
+    assert long.read_text().count("<svg") == 2  # 30 s: the probabilities over time as well
+
+
+def test_a_long_recording_has_a_second_png(folder: Path, tmp_path: Path) -> None:
+    assert main(["dashboard", str(folder / "<img src=x>.npz"), "--to", str(tmp_path / "out")]) == 0
+    assert sum(path.name.endswith("-over-time.png") for path in (tmp_path / "out").iterdir()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["one.npz", "--model", "vit"], ["*.x"]])
+def test_bad_input_is_one_line_and_writes_nothing(
+    arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["dashboard", *arguments, "--to", "out"]) == 2
+    error = capsys.readouterr().err
+    assert arguments[-1] in error
+    assert error.count("\n") == 1
+    assert not Path("out").exists()

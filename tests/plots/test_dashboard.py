@@ -1,0 +1,87 @@
+"""The page of one ECG is to scale on A4 and says what the model says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from ecgkit.plots.dashboard import MOST_CLASSES, PAGE, dashboard, overview, probabilities_over_time
+from ecgkit.signals.ecg import ECG
+from ecgkit.signals.measurements import measure_ecg
+from ecgkit.signals.rhythm import r_peaks
+from ecgkit.sources.demo import Demo
+
+
+@pytest.fixture(scope="module")
+def ecg() -> ECG:
+    return Demo(n_records=20, sampling_rate=500).read("1")
+
+
+def draw(ecg: ECG, probabilities: dict[str, float], threshold: float = 0.5):
+    thresholds = dict.fromkeys(probabilities, threshold)
+    return dashboard(ecg, probabilities=probabilities, thresholds=thresholds, measurements=measure_ecg(ecg))
+
+
+def test_the_page_is_a4_and_the_trace_is_to_scale(ecg: ECG) -> None:
+    figure = draw(ecg, {"MI": 0.7, "CD": 0.2})
+    np.testing.assert_allclose(figure.get_size_inches() * 25.4, PAGE)
+    axes = figure.axes[0]
+    box = axes.get_position()
+    mm_per_unit = box.width * PAGE[0] / np.diff(axes.get_xlim())[0], box.height * PAGE[1] / np.diff(axes.get_ylim())[0]
+    assert mm_per_unit == pytest.approx((1, 1))
+    pulses = [line for line in axes.lines if line.get_gid() == "pulse"]
+    assert {float(np.ptp(line.get_ydata())) for line in pulses} == {10.0}  # 1 mV
+    (strip,) = [line for line in axes.lines if line.get_gid() == "II" and len(line.get_xdata()) == ecg.n_samples]
+    assert np.ptp(strip.get_xdata()) == pytest.approx(25 * (ecg.n_samples - 1) / 500)
+    assert np.ptp(strip.get_ydata()) == pytest.approx(10 * np.ptp(ecg.signal[1]), rel=1e-5)
+    (marks,) = [line for line in axes.lines if line.get_gid() == "R peaks"]
+    peaks = r_peaks(ecg.signal, sampling_rate=500)
+    np.testing.assert_allclose(marks.get_xdata(), strip.get_xdata()[peaks])
+
+
+def test_bars_are_the_probabilities_and_dark_from_the_threshold_on(ecg: ECG) -> None:
+    bars = draw(ecg, {"MI": 0.5, "CD": 0.2, "HYP": 0.8}).axes[1].patches
+    assert [bar.get_width() for bar in bars] == [0.5, 0.2, 0.8]
+    first, second, third = (to_hex(bar.get_facecolor()) for bar in bars)
+    assert first == third != second
+
+
+def test_of_many_classes_those_nearest_to_their_thresholds_are_drawn(ecg: ECG) -> None:
+    bars = draw(ecg, {f"class{i}": i / 40 for i in range(40)}).axes[1].patches
+    assert [bar.get_width() for bar in bars] == [i / 40 for i in range(40 - MOST_CLASSES, 40)]
+
+
+def test_what_cannot_be_measured_is_said(ecg: ECG) -> None:
+    measured = measure_ecg(ecg) | {"pr": float("nan")}
+    thresholds = {"MI": 0.5}
+    figure = dashboard(
+        ecg, probabilities={"MI": 0.1}, thresholds=thresholds, measurements=measured, findings=["V1 is noisy"]
+    )
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[texts.index("PR") + 1] == "not measurable"
+    assert texts[texts.index("QRS") + 1] == f"{measured['qrs_duration']:.0f} ms"
+    assert "V1 is noisy" in texts
+
+
+def test_an_offset_does_not_move_the_trace_off_the_paper(ecg: ECG) -> None:
+    moved = ECG(ecg.signal + np.float32(30), 500)
+    for plain, shifted in zip(draw(ecg, {"MI": 0}).axes[0].lines, draw(moved, {"MI": 0}).axes[0].lines, strict=True):
+        np.testing.assert_allclose(plain.get_ydata(), shifted.get_ydata(), atol=1e-3)
+
+
+def test_probabilities_over_time_have_their_thresholds() -> None:
+    prob = np.array([[0.1, 0.9], [0.3, 0.8], [0.6, 0.7]])
+    figure = probabilities_over_time([0, 10, 20], prob, ["MI", "CD"], [0.5, 0.4], seconds=10)
+    for axes, column, threshold in zip(figure.axes, prob.T, (0.5, 0.4), strict=True):
+        course, line = axes.lines
+        np.testing.assert_array_equal(course.get_xdata(), [5, 15, 25])
+        np.testing.assert_array_equal(course.get_ydata(), column)
+        assert set(line.get_ydata()) == {threshold}
+
+
+def test_the_overview_counts_what_has_no_rate() -> None:
+    rates, amplitudes = overview([60, 70, float("nan")], [1.0, 1.2, 1.1]).axes
+    assert sum(bar.get_height() for bar in rates.patches) == 2
+    assert "1" in rates.get_title(loc="center")
+    assert sum(bar.get_height() for bar in amplitudes.patches) == 3
