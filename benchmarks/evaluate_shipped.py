@@ -3,16 +3,19 @@
     python benchmarks/evaluate_shipped.py PTBXL [--models resnet1d,xlstm,hybrid] [--to FOLDER]
 
 ``PTBXL`` is the unpacked data set. Calibration and thresholds are fitted on fold 9 and fold 10 is evaluated, as a
-training does it (1,000 bootstrap resamples of patients, seed 0). With ``--to``, the files of the report go into
-``FOLDER/MODEL``; without it, the numbers are printed.
+training does it (1,000 bootstrap resamples of patients, seed 0); then the mean of the models' probabilities is
+evaluated in the same way. With ``--to``, the files of the reports go into ``FOLDER/MODEL`` and ``FOLDER/ensemble``;
+without it, the numbers are printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,9 @@ from sklearn.metrics import roc_auc_score
 
 from ecgkit import evaluation
 from ecgkit.datasets import Dataset, build_dataset, open_dataset
-from ecgkit.inference.model_folder import SHIPPED, WEIGHTS, shipped
+from ecgkit.evaluation.card import describe, model_card
+from ecgkit.evaluation.ensembles import fit_ensemble
+from ecgkit.inference.model_folder import SHIPPED, WEIGHTS
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.sessions import Session
 from ecgkit.sources.ptbxl.source import PtbXl
@@ -60,25 +65,57 @@ def report(name: str, trained: TrainedModel, dataset: Dataset, folder: Path) -> 
         truth = dataset.labels.iloc[rows].reset_index(drop=True).add_prefix("true_")
         tables.append(pd.concat([table, truth, prob], axis=1))
     results = evaluation.evaluate_session(Session(folder), pd.concat(tables), dataset.classes, data=dataset)
+    print_macro(name, results)
+
+
+def print_macro(name: str, results: Mapping[str, Any]) -> None:
+    """Print macro AUC and F1 with their intervals."""
     for fold in FOLDS:
         auc, f1 = (results[f"fold_{fold}"]["macro"][metric] for metric in ("auc", "f1"))
         print(f"{name}: fold {fold}: macro AUC {auc}, macro F1 {f1}", flush=True)
+
+
+def report_ensemble(names: Sequence[str], dataset: Dataset, folder: Path) -> None:
+    """Combine the models by the mean of their probabilities, and write the files of a model folder."""
+    tables = {name: pd.read_parquet(folder.parent / name / "predictions.parquet") for name in names}
+    ensemble = fit_ensemble(tables, "mean_prob")
+    session = Session(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    results = evaluation.evaluate_session(session, ensemble.predictions, dataset.classes, data=dataset)
+    session.write_json("ensemble.json", ensemble.description)
+    config = {"model": "ensemble", "method": "mean_prob", "members": list(names), "label_set": "superclass", "seed": 0}
+    session.write_json("config.json", config | {"dataset": dataset.name})
+    members = [load_weights(SHIPPED / name / WEIGHTS) for name in names]
+    model = f"mean of {', '.join(names)}"
+    described = describe(Session(SHIPPED / names[0]), members[0], dataset)
+    described |= {"model": model, "n_parameters": sum(member.n_parameters for member in members), "versions": {}}
+    files = ("config.json", "thresholds.json", "calibration.json", "subgroups.json", "metrics.json")
+    card = model_card(described, {name: session.read_json(name) for name in files}, name="ensemble")
+    card = card.replace("The network was fitted on folds 1-8.", "Each network was fitted on folds 1-8, see its card.")
+    card = card.replace(
+        f"SHA-256 of the weights: `{described['weights_sha256']}`", "The weights are those of the members."
+    )
+    session.write_text("model_card.md", card)
+    print_macro("ensemble", results)
 
 
 def main() -> None:
     """Evaluate the models."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("raw", type=Path)
-    parser.add_argument("--models", default=",".join(shipped()))
+    parser.add_argument("--models", default="resnet1d,xlstm,hybrid")
     parser.add_argument("--to", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         build_dataset(PtbXl(arguments.raw), Path(temporary) / "ptbxl")
         dataset = open_dataset(Path(temporary) / "ptbxl", label_set="superclass")
-        for name in arguments.models.split(","):
+        names, folder = arguments.models.split(","), arguments.to or Path(temporary)
+        for name in names:
             trained = load_weights(SHIPPED / name / WEIGHTS)
             print_offsets(name, trained, dataset)
-            report(name, trained, dataset, (arguments.to or Path(temporary)) / name)
+            report(name, trained, dataset, folder / name)
+        if len(names) > 1:
+            report_ensemble(names, dataset, folder / "ensemble")
 
 
 if __name__ == "__main__":

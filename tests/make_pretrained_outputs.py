@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import ecgkit
-from ecgkit.inference.model_folder import SHIPPED, WEIGHTS, shipped
+from ecgkit.inference.model_folder import ENSEMBLE, SHIPPED, WEIGHTS, shipped
 from ecgkit.io import file_sha256
 from ecgkit.sources.demo import Demo
 
@@ -24,7 +24,8 @@ N_RECORDS = 6
 def outputs(name: str) -> dict[str, object]:
     """Return the checksum of a model's weights and its calibrated probabilities for a few ECGs at each rate."""
     model = ecgkit.load_model(name)
-    sha256 = file_sha256(SHIPPED / name / WEIGHTS)
+    file = SHIPPED / name / WEIGHTS
+    sha256 = file_sha256(file if file.is_file() else SHIPPED / name / ENSEMBLE)
     result: dict[str, object] = {"weights_sha256": sha256, "classes": list(model.classes)}
     for rate in RATES:
         source = Demo(n_records=20, sampling_rate=rate, seed=1)

@@ -37,6 +37,8 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
     added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    text = "predict ECGs that lack leads, which are zero then"
+    added.add_argument("--allow-missing-leads", action="store_true", help=text)
     added.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")
     added.add_argument("--sex", choices=SEXES, help="if the file does not say it")
     add_hints(added)
@@ -59,7 +61,8 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     predictor = load_model(arguments.model, root=root)
     written = read_written(Path(arguments.to), style, arguments.model) if arguments.to else Written()
     n_left = sum(name not in written.records for name, _ in files)
-    given = {"age": arguments.age, "sex": arguments.sex, "anyway": arguments.anyway, "hints": hints(arguments)}
+    passed = ("age", "sex", "anyway", "allow_missing_leads")
+    given = {name: getattr(arguments, name) for name in passed} | {"hints": hints(arguments)}
     errors = []
     with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
         given |= {"measurements": not arguments.no_measurements, "done": written.records, "executor": pool}

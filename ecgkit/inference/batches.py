@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -19,6 +20,14 @@ BATCH = 256
 """Windows that a network without gradients reads at once."""
 
 PRECISIONS = ("float32", "bfloat16")
+
+
+class Skip(TypedDict, total=False):
+    """Which checks of a record are skipped, see `ecgkit.signals.prepare.Preparation`."""
+
+    anyway: bool
+    allow_missing_leads: bool
+
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 """Prepared signals ``(records, leads, samples)``, and metadata ``(records, columns)`` of a model that takes them."""
@@ -87,11 +96,11 @@ def run_batches(
 
 
 def prepared_batches(
-    ecgs: Sequence[ECG], preparation: Preparation, metadata: NDArray[np.float32] | None, *, anyway: bool = False
+    ecgs: Sequence[ECG], preparation: Preparation, metadata: NDArray[np.float32] | None, **skip: Unpack[Skip]
 ) -> Iterator[Arrays]:
     """Prepare ECGs and yield them in batches of neighbours of equal length."""
     for first in range(0, len(ecgs), BATCH):
-        prepared = [_prepare(ecgs, i, preparation, anyway=anyway) for i in range(first, min(first + BATCH, len(ecgs)))]
+        prepared = [_prepare(ecgs, i, preparation, **skip) for i in range(first, min(first + BATCH, len(ecgs)))]
         start = 0
         for length, group in groupby(prepared, key=lambda signal: signal.shape[1]):
             signals = list(group)
@@ -102,10 +111,10 @@ def prepared_batches(
             start += len(signals)
 
 
-def _prepare(ecgs: Sequence[ECG], position: int, preparation: Preparation, *, anyway: bool) -> NDArray[np.float32]:
+def _prepare(ecgs: Sequence[ECG], position: int, preparation: Preparation, **skip: Unpack[Skip]) -> NDArray[np.float32]:
     """Prepare one ECG; an error about one of several without names says which one it is."""
     try:
-        return preparation(ecgs[position], anyway=anyway)
+        return preparation(ecgs[position], **skip)
     except EcgkitError as error:
         if ecgs[position].record_id or len(ecgs) == 1:
             raise

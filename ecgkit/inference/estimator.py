@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,8 +25,8 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         As for `ecgkit.load_model`, or a loaded model without age and sex.
     sampling_rate : float
         Of the signals, in Hz.
-    anyway : bool, default False
-        Predict records, too, that are flat or whose levels are not those of an ECG in mV.
+    anyway, allow_missing_leads : bool, default False
+        Predict records, too, that are flat or whose levels are not those of an ECG in mV; that lack leads.
 
     Attributes
     ----------
@@ -33,8 +34,16 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         One per column of the probabilities. The problem is multilabel: a record may have several.
     """
 
-    def __init__(self, model: str | int | Path | Predictor, *, sampling_rate: float, anyway: bool = False) -> None:
-        self.model, self.sampling_rate, self.anyway = model, sampling_rate, anyway
+    def __init__(
+        self,
+        model: str | int | Path | Predictor,
+        *,
+        sampling_rate: float,
+        anyway: bool = False,
+        allow_missing_leads: bool = False,
+    ) -> None:
+        self.model, self.sampling_rate = model, sampling_rate
+        self.anyway, self.allow_missing_leads = anyway, allow_missing_leads
 
     def fit(self, X: ArrayLike, y: object = None) -> ECGClassifier:  # noqa: N803 - scikit-learn's name
         """Load the model and check the signals; nothing is trained."""
@@ -58,11 +67,14 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of float32, shape (records, classes)
         """
-        return self._fitted().predict_proba(X, sampling_rate=self.sampling_rate, anyway=self.anyway)
+        return self._fitted().predict_proba(X, **self._keywords())
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
         """Return 1 where the probability of a class is at least its threshold, else 0; shape (records, classes)."""
-        return self._fitted().predict(X, sampling_rate=self.sampling_rate, anyway=self.anyway).astype(np.int64)
+        return self._fitted().predict(X, **self._keywords()).astype(np.int64)
+
+    def _keywords(self) -> dict[str, Any]:
+        return {name: value for name, value in self.get_params(deep=False).items() if name != "model"}
 
     def _fitted(self) -> Predictor:
         """Return the loaded model; like a fitted one, it needs no call of `fit` in scikit-learn's pipelines."""

@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.batches import Skip
 from ecgkit.inference.predictor import EnsemblePredictor, Predictor, QuantityPredictor
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
@@ -92,6 +93,7 @@ def predict_files(
     sex: str | None = None,
     measurements: bool = True,
     anyway: bool = False,
+    allow_missing_leads: bool = False,
     done: Collection[str] = (),
     executor: Executor | None = None,
 ) -> Iterator[dict[str, Any]]:
@@ -111,6 +113,8 @@ def predict_files(
         Measure each ECG, see `ecgkit.signals.measurements`.
     anyway : bool, default False
         Predict what the checks of units and levels refuse.
+    allow_missing_leads : bool, default False
+        Predict ECGs that lack leads, which are zero then.
     done : collection of str, optional
         Names of files that are left out. The others are predicted together with the same files as without it, so that
         they get the same probabilities to the last bit.
@@ -125,13 +129,14 @@ def predict_files(
         ``findings``, a list of texts; the measurements; and ``error``, empty or why there is no prediction. What is
         not known is None.
     """
+    skip = Skip(anyway=anyway, allow_missing_leads=allow_missing_leads)
     read = partial(_read, hints=dict(hints or {}), age=age, sex=sex, measurements=measurements)
     for first in range(0, len(files), AT_ONCE):
         some = files[first : first + AT_ONCE]
         if all(name in done for name, _ in some):
             continue
         results = list((executor.map if executor else map)(read, [file for _, file in some]))
-        answers = iter(_predict(predictor, [ecg for ecg, _, _ in results if ecg is not None], anyway=anyway))
+        answers = iter(_predict(predictor, [ecg for ecg, _, _ in results if ecg is not None], skip))
         for (name, _), (ecg, measured, unreadable) in zip(some, results, strict=True):
             columns, error = (_unknown(predictor), unreadable) if ecg is None else next(answers)
             findings = [] if ecg is None else list(ecg.findings)
@@ -153,28 +158,26 @@ def _read(
     return ecg, {name: measured[name] if math.isfinite(measured[name]) else None for name in unmeasured}, ""
 
 
-def _predict(predictor: Predictor, ecgs: Sequence[ECG], *, anyway: bool) -> list[tuple[dict[str, Any], str]]:
+def _predict(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[tuple[dict[str, Any], str]]:
     """Return the columns and the error of each ECG; if one of them is refused, they are predicted one by one."""
     if not ecgs:
         return []
     try:
-        return [(columns, "") for columns in _columns(predictor, ecgs, anyway=anyway)]
+        return [(columns, "") for columns in _columns(predictor, ecgs, skip)]
     except EcgkitError as error:
         if len(ecgs) == 1:
             return [(_unknown(predictor), str(error))]
-    return [answer for ecg in ecgs for answer in _predict(predictor, [ecg], anyway=anyway)]
+    return [answer for ecg in ecgs for answer in _predict(predictor, [ecg], skip)]
 
 
-def _columns(predictor: Predictor, ecgs: Sequence[ECG], *, anyway: bool) -> list[dict[str, Any]]:
+def _columns(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[dict[str, Any]]:
     """Return what the model says of each ECG, by the names of the columns."""
     if isinstance(predictor, QuantityPredictor):
-        return [
-            {f"predicted_{predictor.classes[0]}": value} for value in predictor.predict(ecgs, anyway=anyway).tolist()
-        ]
+        return [{f"predicted_{predictor.classes[0]}": value} for value in predictor.predict(ecgs, **skip).tolist()]
     if isinstance(predictor, EnsemblePredictor):
-        probability, lowest, highest = predictor.predict_range(ecgs, anyway=anyway)
+        probability, lowest, highest = predictor.predict_range(ecgs, **skip)
     else:
-        probability = lowest = highest = predictor.predict_proba(ecgs, anyway=anyway)
+        probability = lowest = highest = predictor.predict_proba(ecgs, **skip)
     decided = probability >= predictor.thresholds
     kinds = _kinds(predictor)
     rows = zip(*(_plain(values) for values in (probability, decided, lowest, highest)), strict=True)

@@ -19,6 +19,7 @@ from ecgkit.inference.model_folder import (
     Ensemble,
     ModelFolder,
     find_folder,
+    read_card,
     read_decisions,
     read_model,
     shipped,
@@ -49,9 +50,9 @@ def load_model(
     Parameters
     ----------
     name : str, int or Path
-        A model that ships, such as ``"xlstm"``; a finished training session, such as ``"session_3"`` or 3, an ensemble
-        included; a model folder, such as ``ecgkit export-model`` writes; or ``"FILE.py:CLASS WEIGHTS"``, weights of an
-        architecture of your own.
+        A model that ships, such as ``"xlstm"``, or ``"ensemble"``, the mean of the others; a finished training session,
+        such as ``"session_3"`` or 3, an ensemble included; a model folder, such as ``ecgkit export-model`` writes; or
+        ``"FILE.py:CLASS WEIGHTS"``, weights of an architecture of your own.
     root : str or Path, optional
         The folder that contains the folder of training sessions; by default the project's.
     classes : sequence of str, optional
@@ -106,7 +107,8 @@ def _open(folder: Path, precision: str) -> Predictor:
     if (folder / ENSEMBLE).is_file():
         description: dict[str, Any] = read_json(folder / ENSEMBLE, Ensemble, way_out=WAY_OUT)
         members = {name: _open(find_folder(folder.parent / name, folder), precision) for name in description["members"]}
-        return EnsemblePredictor(folder.name, description, members, decisions=read_decisions(folder))
+        decisions, card = read_decisions(folder), read_card(folder)
+        return EnsemblePredictor(folder.name, description, members, decisions=decisions, card=card)
     return _network(read_model(folder), precision)
 
 

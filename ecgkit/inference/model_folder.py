@@ -88,15 +88,8 @@ def read_model(path: Path, *, model: str = "") -> ModelFolder:
         If a file is missing, damaged or of another version.
     """
     trained = load_weights(path / WEIGHTS, model=model)
-    card = path / CARD
     thresholds, calibration = ({}, {}) if trained.target else read_decisions(path)
-    return ModelFolder(
-        path,
-        trained,
-        thresholds,
-        calibration,
-        card.read_text(encoding="utf-8") if card.is_file() else "",
-    )
+    return ModelFolder(path, trained, thresholds, calibration, read_card(path))
 
 
 def read_decisions(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -111,8 +104,14 @@ def read_decisions(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def shipped() -> tuple[str, ...]:
-    """Return the names of the models that ship, sorted."""
-    return tuple(sorted(path.name for path in SHIPPED.glob("[!.]*") if (path / WEIGHTS).is_file()))
+    """Return the names of the models that ship, sorted; ``"ensemble"`` is the mean of the others."""
+    found = (path for path in SHIPPED.glob("[!.]*") if (path / WEIGHTS).is_file() or (path / ENSEMBLE).is_file())
+    return tuple(sorted(path.name for path in found))
+
+
+def read_card(path: Path) -> str:
+    """Read ``model_card.md``; empty without one."""
+    return (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
 
 
 def find_folder(name: str | int | Path, root: Path) -> Path:

@@ -6,14 +6,14 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.batches import prepared_batches, run_batches
+from ecgkit.inference.batches import Skip, prepared_batches, run_batches
 from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 from ecgkit.stats.calibration import apply_calibration
@@ -78,11 +78,11 @@ class Predictor(ABC):
         """Whether the model takes age and sex."""
 
     @abstractmethod
-    def _uncalibrated(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
+    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
         """Return the uncalibrated probabilities of ECGs that were checked."""
 
     @abstractmethod
-    def _embed(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
+    def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
         """Return the features of ECGs that were checked."""
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class Predictor(ABC):
         return f"<{type(self).__name__} {self.name}: {inputs}{metadata} -> {len(self.classes)} classes ({shown})>"
 
     def predict_proba(
-        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> NDArray[np.float32]:
         """Return the calibrated probability of each class.
 
@@ -107,8 +107,9 @@ class Predictor(ABC):
             In years, NaN where unknown; for an array and a model that takes age and sex.
         sex : sequence of str or None, or str, optional
             ``"male"``, ``"female"`` or, where unknown, None. As ``age``.
-        anyway : bool, default False
-            Predict records, too, that are flat or whose levels are not those of an ECG in mV.
+        **skip
+            ``anyway=True`` also predicts records that are flat or whose levels are not those of an ECG in mV, and
+            ``allow_missing_leads=True`` those that lack leads, which are zero then.
 
         Returns
         -------
@@ -118,13 +119,13 @@ class Predictor(ABC):
         Raises
         ------
         EcgkitError
-            If ``x`` has another shape, is empty, too short, not in mV, or contains a record that is flat or without any
-            value; or age and sex are missing or do not fit.
+            If ``x`` has another shape, is empty, too short, not in mV, or contains a record that is flat or lacks a
+            lead; or age and sex are missing or do not fit.
         """
-        return self._calibrate(self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), anyway=anyway))
+        return self._calibrate(self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), **skip))
 
     def predict(
-        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> NDArray[Any]:
         """Return the classes of each record; parameters and errors are those of `predict_proba`.
 
@@ -133,10 +134,10 @@ class Predictor(ABC):
         ndarray of bool, shape (records, classes)
             ``predict_proba(x) >= thresholds``.
         """
-        return self._decide(self.predict_proba(x, sampling_rate=sampling_rate, age=age, sex=sex, anyway=anyway))
+        return self._decide(self.predict_proba(x, sampling_rate=sampling_rate, age=age, sex=sex, **skip))
 
     def embed(
-        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> NDArray[np.float32]:
         """Return the features of the signal before the classifier; parameters and errors are those of `predict_proba`.
 
@@ -145,10 +146,10 @@ class Predictor(ABC):
         ndarray of float32, shape (records, features)
             Of the signal alone: age and sex are not part of it. An ensemble has none.
         """
-        return self._embed(self._ecgs(x, sampling_rate, age, sex, needs_metadata=False), anyway=anyway)
+        return self._embed(self._ecgs(x, sampling_rate, age, sex, needs_metadata=False), **skip)
 
     def __call__(
-        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> pd.DataFrame:
         """Predict a table; parameters and errors are those of `predict_proba`.
 
@@ -161,7 +162,7 @@ class Predictor(ABC):
         import pandas as pd
 
         ecgs = self._ecgs(x, sampling_rate, age, sex)
-        prob = self._uncalibrated(ecgs, anyway=anyway)
+        prob = self._uncalibrated(ecgs, **skip)
         calibrated = self._calibrate(prob)
         decided = self._decide(calibrated)
         columns: dict[str, Any] = {"record_id": [ecg.record_id for ecg in ecgs]}
@@ -231,25 +232,24 @@ class NetworkPredictor(Predictor):
         """Whether the network takes age and sex."""
         return self.trained.scaler is not None
 
-    def _uncalibrated(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
+    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
         metadata = None
         if self.trained.scaler is not None:
             ages = [math.nan if ecg.age is None else ecg.age for ecg in ecgs]
             metadata = self.trained.scaler(ages, [ecg.sex for ecg in ecgs])
-        return self._run(ecgs, metadata, self.trained.predict, anyway=anyway)
+        return self._run(ecgs, metadata, self.trained.predict, **skip)
 
-    def _embed(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
-        return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal), anyway=anyway)
+    def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
+        return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal), **skip)
 
     def _run(
         self,
         ecgs: Sequence[ECG],
         metadata: NDArray[np.float32] | None,
         call: Callable[[Tensor, Tensor | None], Tensor],
-        *,
-        anyway: bool,
+        **skip: Unpack[Skip],
     ) -> NDArray[np.float32]:
-        batches = prepared_batches(ecgs, self.trained.preparation, metadata, anyway=anyway)
+        batches = prepared_batches(ecgs, self.trained.preparation, metadata, **skip)
         return run_batches(self.trained.model, batches, call, n_records=len(ecgs), precision=self.precision)
 
 
@@ -263,9 +263,10 @@ class EnsemblePredictor(Predictor):
         members: Mapping[str, Predictor],
         *,
         decisions: tuple[Mapping, Mapping],
+        card: str = "",
     ) -> None:
         label_set = next(iter(members.values())).label_set
-        super().__init__(name, description["classes"], label_set, decisions=decisions)
+        super().__init__(name, description["classes"], label_set, decisions=decisions, card=card)
         self.description, self.members = description, members
         try:
             apply_ensemble(description, dict.fromkeys(members, self._halves()))
@@ -287,12 +288,12 @@ class EnsemblePredictor(Predictor):
         """Whether a member takes age and sex."""
         return any(member.takes_metadata for member in self.members.values())
 
-    def _uncalibrated(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
-        each = {name: member._uncalibrated(ecgs, anyway=anyway) for name, member in self.members.items()}
+    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
+        each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
         return apply_ensemble(self.description, each).astype(np.float32)
 
     def predict_range(
-        self, ecgs: Sequence[ECG], *, anyway: bool = False
+        self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
         """Return calibrated probabilities, and the lowest and highest among the members; see `predict_proba`.
 
@@ -301,13 +302,13 @@ class EnsemblePredictor(Predictor):
         probability, lowest, highest : ndarray of float32, shape (records, classes)
             Each member's probability is calibrated by itself, so that all three are on one scale.
         """
-        each = {name: member._uncalibrated(ecgs, anyway=anyway) for name, member in self.members.items()}
+        each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
         probability = self._calibrate(apply_ensemble(self.description, each).astype(np.float32))
         members = np.stack([self.members[name]._calibrate(prob) for name, prob in each.items()])
         return probability, members.min(axis=0), members.max(axis=0)
 
-    def _embed(self, ecgs: Sequence[ECG], *, anyway: bool) -> NDArray[np.float32]:
-        del ecgs, anyway
+    def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
+        del ecgs, skip
         raise EcgkitError(f"{self.name} is an ensemble without an embedding: use a member ({', '.join(self.members)})")
 
 
@@ -326,20 +327,20 @@ class QuantityPredictor(NetworkPredictor):
         raise EcgkitError(f"the model {self.name} predicts {self.classes[0]}, which has no probability: use predict")
 
     def predict(
-        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> NDArray[np.float32]:
         """Return the quantity in its unit, shape (records,); parameters and errors are those of `Predictor`."""
-        return self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), anyway=anyway)[:, 0]
+        return self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), **skip)[:, 0]
 
     def __call__(
-        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, anyway: bool = False
+        self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> pd.DataFrame:
         """Predict a table with ``record_id`` and ``predicted_NAME`` in its unit."""
         import pandas as pd
 
         ecgs = self._ecgs(x, sampling_rate, age, sex)
         ids = [ecg.record_id for ecg in ecgs]
-        return pd.DataFrame({"record_id": ids, f"predicted_{self.classes[0]}": self.predict(ecgs, anyway=anyway)})
+        return pd.DataFrame({"record_id": ids, f"predicted_{self.classes[0]}": self.predict(ecgs, **skip)})
 
 
 def as_ecgs(signals: ArrayLike, sampling_rate: float, age: Age, sex: Sex) -> list[ECG]:

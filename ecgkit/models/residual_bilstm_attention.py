@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.base import ECGModel, SharedKeywords
-from ecgkit.models.layers import BiLSTM, dense, to_frame_rate
+from ecgkit.models.layers import BiLSTM, convolution, dense, to_frame_rate
 
 
 class PooledResidualBlock(nn.Module):
@@ -30,14 +30,8 @@ class PooledResidualBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, kernel_size: int, dropout: float) -> None:
         super().__init__()
-        padding = kernel_size // 2
-        self.body = nn.Sequential(
-            nn.Conv1d(n_in, n_out, kernel_size, padding=padding, bias=False),
-            nn.BatchNorm1d(n_out),
-            nn.ReLU(inplace=True),
-            nn.Conv1d(n_out, n_out, kernel_size, padding=padding, bias=False),
-            nn.BatchNorm1d(n_out),
-        )
+        # Without the last activation, which comes after the shortcut.
+        self.body = nn.Sequential(*convolution(n_in, n_out, kernel_size), *convolution(n_out, n_out, kernel_size)[:-1])
         self.shortcut = nn.Sequential(nn.Conv1d(n_in, n_out, 1, bias=False), nn.BatchNorm1d(n_out))
         self.after = nn.Sequential(nn.ReLU(inplace=True), nn.MaxPool1d(2, ceil_mode=True), nn.Dropout1d(dropout))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecgkit.models.layers import first_convolution
+from ecgkit.models.layers import convolution, first_convolution
 
 
 class SqueezeExcitation(nn.Module):
@@ -106,17 +106,14 @@ class ResidualBlock(nn.Module):
         drop: float = 0.0,
     ) -> None:
         super().__init__()
-        padding = kernel_size // 2
         blur = anti_aliased and stride > 1
         norm = nn.BatchNorm1d(n_out)
         # A block starts as the identity, which allows high learning rates from the start (Goyal et al., 2017).
         nn.init.zeros_(norm.weight)
         body: list[nn.Module] = [
-            nn.Conv1d(n_in, n_out, kernel_size, 1 if blur else stride, padding, bias=False),
-            nn.BatchNorm1d(n_out),
-            nn.ReLU(inplace=True),
+            *convolution(n_in, n_out, kernel_size, stride=1 if blur else stride),
             *([BlurDownsampling(n_out)] if blur else []),
-            nn.Conv1d(n_out, n_out, kernel_size, padding=padding, bias=False),
+            nn.Conv1d(n_out, n_out, kernel_size, padding=kernel_size // 2, bias=False),
             norm,
             *([SqueezeExcitation(n_out)] if squeeze_excitation else []),
             *([StochasticDepth(drop)] if drop else []),
@@ -169,11 +166,7 @@ class ResidualTrunk(nn.Sequential):
         **options: Any,
     ) -> None:
         stride, stem_kernel = first_convolution(sampling_rate, frame_rate)
-        layers: list[nn.Module] = [
-            nn.Conv1d(n_leads, widths[0], stem_kernel, stride, stem_kernel // 2, bias=False),
-            nn.BatchNorm1d(widths[0]),
-            nn.ReLU(inplace=True),
-        ]
+        layers = convolution(n_leads, widths[0], stem_kernel, stride=stride)
         n_in = widths[0]
         for stage, width in enumerate(widths):
             for block in range(blocks):

@@ -79,8 +79,9 @@ def record_environment(session: Session, kernel_backend: str | None) -> None:
     """Write ``environment.json``; of a resumed session, ``begun_with`` keeps the earliest values of what differs."""
     now, recorded = environment(kernel_backend), read_environment(session)
     if recorded:
-        begun_with = recorded.pop("begun_with", {})
-        other = {key: old for key, (old, _) in differences(recorded, now).items()} | begun_with
+        begun_with = recorded.pop("begun_with", None)
+        other = {key: old for key, (old, _) in differences(recorded, now).items()}
+        other |= begun_with if isinstance(begun_with, dict) else {}
         now |= {"begun_with": other} if other else {}
     session.write_json("environment.json", now)
 

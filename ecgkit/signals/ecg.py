@@ -118,7 +118,7 @@ def check_rate(rate: object, name: str = "sampling_rate", *, lowest: float = LOW
     return number
 
 
-def as_numbers(values: object, dtype: DTypeLike = None) -> NDArray[Any]:
+def as_numbers(values: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
     """Return an array of real numbers; what a masked array, or one of a list of them, masks becomes NaN.
 
     Parameters
@@ -137,7 +137,7 @@ def as_numbers(values: object, dtype: DTypeLike = None) -> NDArray[Any]:
         if isinstance(values, Sequence) and any(isinstance(row, np.ma.MaskedArray) for row in values):
             values = np.ma.stack(values)
         if isinstance(values, np.ma.MaskedArray):
-            values = values.astype(np.result_type(values.dtype, np.float32)).filled(np.nan)
+            values = np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan)
         result = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise EcgkitError(

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.filters import Filters, resample, standardize
-from ecgkit.signals.quality import check_levels
+from ecgkit.signals.quality import check_leads, check_levels
 
 LARGEST = 32767
 """The largest absolute value in microvolts that is stored, or read by a network; larger ones are clipped."""
@@ -55,7 +55,7 @@ class Preparation:
         """Length in seconds that the network reads at once."""
         return self.n_samples / self.sampling_rate
 
-    def __call__(self, ecg: ECG, *, anyway: bool = False) -> NDArray[np.float32]:
+    def __call__(self, ecg: ECG, *, anyway: bool = False, allow_missing_leads: bool = False) -> NDArray[np.float32]:
         """Prepare an ECG for the network.
 
         Parameters
@@ -64,6 +64,8 @@ class Preparation:
             Of any sampling rate, at least as long as the network reads at once.
         anyway : bool, default False
             Prepare it even if its levels are not those of an ECG in mV.
+        allow_missing_leads : bool, default False
+            Prepare it even if it lacks leads; they are zero.
 
         Returns
         -------
@@ -74,7 +76,7 @@ class Preparation:
         Raises
         ------
         EcgkitError
-            If the ECG is too short, flat, or its values cannot be mV.
+            If the ECG is too short, flat, lacks a lead, or its values cannot be mV.
         """
         microvolts = to_microvolts(ecg.signal, sampling_rate=ecg.sampling_rate, target_rate=self.sampling_rate)
         if microvolts.shape[1] < self.n_samples:
@@ -82,6 +84,8 @@ class Preparation:
                 f"{ecg.name} is {ecg.duration:g} s long and the model reads {self.seconds:g} s at once: "
                 "give a longer one"
             )
+        if not allow_missing_leads:
+            check_leads(ecg)
         if not anyway:
             check_levels(ecg)
         return self.network_input(filter_microvolts(microvolts, self.filters, sampling_rate=self.sampling_rate))

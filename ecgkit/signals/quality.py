@@ -25,6 +25,15 @@ TYPICAL = 1.5
 """The median amplitude of PTB-XL in mV."""
 
 
+def check_leads(ecg: ECG) -> None:
+    """Raise an `EcgkitError` if a lead of an ECG has no value."""
+    if ecg.missing_leads:
+        raise EcgkitError(
+            f"{ecg.name} lacks {', '.join(ecg.missing_leads)} and the model reads twelve leads: give all of them "
+            "(allow_missing_leads=True, or --allow-missing-leads, reads a missing one as zero)"
+        )
+
+
 def check_levels(ecg: ECG, *, allow_flat: bool = False) -> None:
     """Check that the values of an ECG can be those of a heart in mV.
 

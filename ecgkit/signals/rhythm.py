@@ -267,26 +267,6 @@ def usual_beats(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDA
     return np.asarray(correlation >= min(min_correlation, float(np.median(correlation))))
 
 
-def mean_beat(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDArray[np.float32]:
-    """Average the beats that look like most, see `usual_beats`.
-
-    Parameters
-    ----------
-    cut : ndarray, shape (beats, leads, samples)
-        As from `beats`, in mV.
-    min_correlation : float, default 0.9
-        Of a beat with the median beat.
-
-    Returns
-    -------
-    ndarray of float32, shape (leads, samples)
-        In mV; NaN throughout without a beat.
-    """
-    if not len(cut):
-        return np.full(cut.shape[1:], np.nan, np.float32)
-    return np.asarray(cut[usual_beats(cut, min_correlation=min_correlation)].mean(axis=0), dtype=np.float32)
-
-
 def aligned_mean_beat(
     cut: Floats,
     *,

@@ -210,6 +210,24 @@ def test_one_record_of_wrong_levels_is_refused_in_any_form_and_predicted_anyway(
             assert len(call(**keywords, anyway=True)) == 7
 
 
+def test_a_record_without_a_lead_is_refused_unless_it_may_lack_leads(model: Predictor, source: Demo) -> None:
+    signals = np.stack([source.read(str(i)).signal for i in (1, 2, 3)])
+    signals[1, [2, 8]] = np.nan
+    ecgs = [ECG(signal, 100, str(i)) for i, signal in enumerate(signals)]
+    zeros = np.nan_to_num(signals)
+    for call in (model.predict_proba, model.predict, model.embed, model):
+        for keywords in ({"x": ecgs}, {"x": signals, "sampling_rate": 100}):
+            with pytest.raises(EcgkitError, match="ECG 1 lacks III, V3"):
+                call(**keywords)
+            with pytest.raises(EcgkitError, match="ECG 1 lacks III, V3"):
+                call(**keywords, anyway=True)  # which is about levels
+            assert len(call(**keywords, allow_missing_leads=True)) == 3
+    found = model.predict_proba(ecgs, allow_missing_leads=True)
+    np.testing.assert_array_equal(found, model.predict_proba(zeros, sampling_rate=100))
+    classifier = ecgkit.ECGClassifier(model, sampling_rate=100, allow_missing_leads=True).fit(signals)
+    np.testing.assert_array_equal(classifier.predict_proba(signals), found)
+
+
 def test_masked_samples_of_arrays_are_gaps(model: Predictor, source: Demo) -> None:
     signals = np.stack([source.read(str(i)).signal for i in (1, 2)])
     mask = np.zeros(signals.shape, bool)
@@ -246,7 +264,8 @@ def test_a_model_prints_as_what_it_is(root: Path) -> None:
 
 
 def test_names_that_are_no_finished_model_are_refused(root: Path, tmp_path: Path) -> None:
-    assert ecgkit.list_models(root) == ["hybrid", "resnet1d", "xlstm", *(f"session_{i}" for i in (1, 2, 3, 4))]
+    names = ["ensemble", "hybrid", "resnet1d", "xlstm"]
+    assert ecgkit.list_models(root) == [*names, *(f"session_{i}" for i in (1, 2, 3, 4))]
     for name, message in (
         ("alexnet", "'alexnet'.*resnet1d"),
         (99, "'99'"),

@@ -32,7 +32,7 @@ from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.training import fit, predict_folds
 from ecgkit.training.config import configure
 
-WANTED = {"resnet1d", "xlstm", "hybrid"}
+WANTED = {"resnet1d", "xlstm", "hybrid", "ensemble"}
 FILES = {"weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "config.json", "metrics.json"}
 HEAVY = {"lightning", "matplotlib", "sklearn", "pandas", "umap", "papermill", "wfdb", "jinja2", "xlstm", "numba"}
 MOST_BYTES = 12_000_000
@@ -296,7 +296,7 @@ def test_thresholds_of_the_uncalibrated_scale_are_refused(model: Path) -> None:
         ecgkit.load_model(model)
 
 
-def test_all_three_ship_and_are_small() -> None:
+def test_all_four_ship_and_are_small() -> None:
     assert set(shipped()) == WANTED
     sizes = [len(data) for name in shipped() for data in files(SHIPPED / name).values()]
     assert sum(sizes) < MOST_BYTES
@@ -305,7 +305,10 @@ def test_all_three_ship_and_are_small() -> None:
 @pytest.mark.parametrize("name", shipped())
 def test_a_model_that_ships_agrees_with_its_card(name: str) -> None:
     model = ecgkit.load_model(name, classes=("NORM", "MI", "STTC", "CD", "HYP"), sampling_rate=100)
-    assert (model.trained.name, model.label_set) == (name, "superclass")
+    members = getattr(model, "members", {name: model})
+    assert set(members) == (WANTED - {"ensemble"} if name == "ensemble" else {name})
+    assert [member.trained.name for member in members.values()] == list(members)
+    assert model.label_set == "superclass"
     assert re.findall(r"^## (.*)$", model.card, re.MULTILINE) == list(SECTIONS)
     assert f'ecgkit.load_model("{name}")' in model.card
     entry = json.loads((SHIPPED / name / "metrics.json").read_text())["fold_10"]["macro"]["auc"]

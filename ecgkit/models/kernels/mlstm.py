@@ -177,17 +177,9 @@ def empty_results(queries: Tensor, values: Tensor, *, keep: bool) -> tuple[Tenso
 
 
 @mlstm_chunkwise.register_fake
-def fake_mlstm(  # noqa: PLR0917
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    gate_in: Tensor,
-    gate_forget: Tensor,
-    keep: bool,  # noqa: FBT001
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def fake_mlstm(queries: Tensor, _keys: Tensor, values: Tensor, *gates_and_keep: Any) -> tuple[Tensor, ...]:
     """Return empty tensors with the shapes of the operator's results."""
-    del keys, gate_in, gate_forget
-    return empty_results(queries, values, keep=keep)
+    return empty_results(queries, values, keep=gates_and_keep[-1])
 
 
 class Gradients:

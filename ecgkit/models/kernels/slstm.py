@@ -98,15 +98,9 @@ def slstm_fused(
 
 
 @slstm_fused.register_fake
-def fake_slstm(
-    inputs: Tensor,
-    states: Tensor,
-    recurrent: Tensor,
-    bias: Tensor,
-    keep: bool,  # noqa: FBT001
-) -> tuple[Tensor, Tensor, Tensor]:
+def fake_slstm(inputs: Tensor, states: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Return empty tensors with the shapes of the operator's results."""
-    del recurrent, bias
+    _, _, keep = others
     records, steps, heads, _, head_width = inputs.shape
     outputs = inputs.new_empty(records, steps, heads * head_width)
     saved = inputs.new_empty((records, heads, steps, SAVED, head_width) if keep else (0,))
@@ -133,11 +127,9 @@ def slstm_fused_backward(  # noqa: PLR0917 - the arguments of an operator
 
 
 @slstm_fused_backward.register_fake
-def fake_slstm_backward(  # noqa: PLR0917
-    doutputs: Tensor, dlast: Tensor, outputs: Tensor, saved: Tensor, states: Tensor, recurrent: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def fake_slstm_backward(*arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return empty tensors with the shapes of the operator's results."""
-    del doutputs, dlast, outputs
+    saved, states, recurrent = arguments[3:]
     records, heads, steps, _, head_width = saved.shape
     dinputs = saved.new_empty(records, steps, heads, 4, head_width)
     return dinputs, saved.new_empty(states.shape), saved.new_empty(recurrent.shape)
