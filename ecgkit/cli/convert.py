@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note
@@ -44,6 +45,12 @@ def hints(arguments: argparse.Namespace) -> dict[str, object]:
     return found
 
 
+def with_flags(error: EcgkitError) -> str:
+    """Return a message of `ecgkit.open_ecg` with the flags in place of its keywords."""
+    flag = r"\b(sampling_rate|unit|leads|record|start|duration)="
+    return re.sub(flag, lambda found: f"--{found[1].replace('_', '-')}", str(error))
+
+
 def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
     """Write each file under its name and print the path; a file that cannot be read does not end the others."""
     from ecgkit.readers import open_ecg, save_ecg
@@ -59,7 +66,7 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
             echo(save_ecg(ecg, path))
         except EcgkitError as error:
             if len(arguments.files) == 1:
-                raise
-            note(str(error))
+                raise EcgkitError(with_flags(error)) from error
+            note(with_flags(error))
             failed += 1
     return INCOMPLETE if failed else None

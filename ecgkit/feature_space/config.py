@@ -9,6 +9,7 @@ from typing import Any
 from ecgkit import paths, sessions
 from ecgkit.datasets import check_contents, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError, check_least, check_types
+from ecgkit.feature_space.target_sessions import read_target_sessions
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session
 from ecgkit.stats.resampling import RESAMPLES
@@ -79,7 +80,7 @@ class FeatureSpaceConfig:
         Raises
         ------
         EcgkitError
-            If the session is not finished or an ensemble, its dataset has changed, or a value does not fit.
+            If a session is not finished or not of the needed kind, its dataset has changed, or a value does not fit.
         """
         values = {name: value for name, value in settings.items() if value is not None}
         session = sessions.open_finished(values.get("training_session", LATEST), paths.TRAINING, root)
@@ -93,6 +94,7 @@ class FeatureSpaceConfig:
         if path := values.get("vectors"):
             values["vectors"] = str(Path(path).expanduser().absolute())
             _check_vectors(values["vectors"], session, root)
+        read_target_sessions(values.get("target_sessions", ""), root)
         return cls(**values)
 
     def inputs(self, root: Path) -> dict[str, Any]:

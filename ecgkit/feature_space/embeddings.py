@@ -28,6 +28,7 @@ TRAINED = "trained"
 ALL_LAYERS = "all"
 ENCODERS = re.compile(r"(trained|untrained|epoch)(?:_(\d+))?")
 COLUMNS = ("record_id", "patient_id", "fold")
+CACHED = "delete the folder cache, which is computed again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +210,8 @@ def write_array(path: Path, values: NDArray[Any]) -> Path:
 def _read(folder: Path, layer: str, folds: set[int]) -> Embeddings:
     """Open a layer's files and take the rows of some folds."""
     path = folder / f"{layer}.npy"
-    values, records = read_array(path), read_table(folder / f"{layer}.parquet", {"fold": "integer"})
+    values = read_array(path, way_out=CACHED)
+    records = read_table(folder / f"{layer}.parquet", {"fold": "integer"}, way_out=CACHED)
     rows = records["fold"].isin(folds).to_numpy()
     if rows.all():
         return Embeddings(values, records, path)

@@ -13,6 +13,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.embeddings import epoch_weights, session_embeddings
 from ecgkit.feature_space.layers import EMBEDDING
 from ecgkit.feature_space.probes.by_layer import probe_epochs as probe_embeddings
+from ecgkit.io import read_table
 from ecgkit.training import TrainedSession
 
 NAME = "probed_epochs"
@@ -50,7 +51,7 @@ def probe_epochs(source: TrainedSession, *, seed: int = 0, progress: bool = Fals
     cache = source.session.folder("cache")
     table_path, facts_path = (cache.path / f"{NAME}.{suffix}" for suffix in ("parquet", "json"))
     if table_path.is_file() and facts_path.is_file() and cache.read_json(facts_path.name) == facts:
-        return pd.read_parquet(table_path)
+        return read_table(table_path, way_out="delete it, and it is computed again")
 
     def embedding(encoder: str) -> NDArray[np.float32]:
         return session_embeddings(source, encoder=encoder, progress=progress)[EMBEDDING].vectors

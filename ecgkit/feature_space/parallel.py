@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.datasets import Dataset, n_cores
 from ecgkit.errors import EcgkitError
-from ecgkit.io import locked
+from ecgkit.io import locked, read_table
 from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.signals.beats import beat_times, record_beat
@@ -22,6 +22,7 @@ from ecgkit.signals.measurements import NAMES, measure_ecg
 Result = TypeVar("Result")
 
 TABLE, MANIFEST = "measurements.parquet", "measurements.json"
+CACHED = "delete the folder cache, which is computed again"
 
 
 def record_beats(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: int = 1) -> NDArray[np.float32]:
@@ -98,7 +99,7 @@ def dataset_measurements(dataset: Dataset) -> pd.DataFrame:
     with locked(cache.path / ".lock", f"waiting for another process that measures {dataset.name}", wait=say):
         stored = pd.DataFrame()
         if all((cache.path / name).is_file() for name in (TABLE, MANIFEST)) and cache.read_json(MANIFEST) == facts:
-            stored = pd.read_parquet(cache.path / TABLE).set_index("record_id")
+            stored = read_table(cache.path / TABLE, {"record_id": "text"}, way_out=CACHED).set_index("record_id")
         # A dataset opened with one label set lacks records that another one has; their measurements stay.
         missing = np.flatnonzero(~ids.isin(stored.index).to_numpy())
         if len(missing):

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from ecgkit import paths, sessions
 from ecgkit.datasets import Dataset
 from ecgkit.datasets.contents import as_plain, read_labels
-from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.embeddings import FOLDER, session_embeddings
 from ecgkit.feature_space.layers import EMBEDDING, layer_names
 from ecgkit.feature_space.vectors import read_vectors
-from ecgkit.sessions import Session
+from ecgkit.io import read_table
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession, open_trained
 
@@ -159,44 +158,8 @@ def read_probabilities(space: FeatureSpace) -> tuple[pd.DataFrame, dict[str, flo
         By class, on the same scale.
     """
     session, classes = space.source.session, list(space.dataset.classes)
-    predictions = pd.read_parquet(session.path / "predictions.parquet").set_index("record_id")
-    found = predictions[[f"calibrated_{name}" for name in classes]].reindex(space.records["record_id"])
+    columns = [f"calibrated_{name}" for name in classes]
+    wanted = {"record_id": "text"} | dict.fromkeys(columns, "number")
+    predictions = read_table(session.path / "predictions.parquet", wanted, way_out="train again").set_index("record_id")
+    found = predictions[columns].reindex(space.records["record_id"])
     return found.set_axis(classes, axis=1).reset_index(drop=True), session.read_json("thresholds.json")["thresholds"]
-
-
-def read_target_sessions(names: str, root: Path) -> dict[str, pd.DataFrame]:
-    """Read the predictions of networks that were trained for a target.
-
-    Parameters
-    ----------
-    names : str
-        Training sessions, as from ``ecgkit train NAME --target age``, separated by commas; may be empty.
-    root : Path
-        The folder of data sets and sessions.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        By target: ``record_id`` and ``predicted``, in the target's unit, or the probability of the positive class.
-
-    Raises
-    ------
-    EcgkitError
-        If a session is not finished, or was not trained for a target.
-    """
-    found = {}
-    for name in filter(None, (part.strip() for part in names.split(","))):
-        session = sessions.open_finished(name, paths.TRAINING, root)
-        target = session.config.get("target", "")
-        if not target:
-            raise EcgkitError(f"{session.name} was not trained for a target: give one of ecgkit train --target")
-        found[target] = _target_predictions(session, target)
-    return found
-
-
-def _target_predictions(session: Session, target: str) -> pd.DataFrame:
-    """Read ``record_id`` and ``predicted`` of a session that was trained for a target."""
-    table = pd.read_parquet(session.path / "predictions.parquet")
-    columns = [name for name in (f"predicted_{target}", *table.columns) if name.startswith(("predicted_", "prob_"))]
-    column = next(name for name in columns if name in table)
-    return table[["record_id"]].assign(predicted=table[column])

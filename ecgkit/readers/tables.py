@@ -57,8 +57,8 @@ def from_columns(
     kept = [row for row in range(len(columns)) if row != clock]
     values = [columns[row] for row in kept]
     if clock is not None and words[clock].lower() not in INDEX_NAMES:
-        seconds = _seconds_per_step(words[clock], found[clock])
-        measured, places = _rate_of(columns[clock], seconds)
+        seconds = seconds_per_step(words[clock], found[clock])
+        measured, places = rate_of(columns[clock], seconds)
         rate = measured if rate is None else rate
         values = [_place(column, places) for column in values]
     pairs = [scaled(column, found[row]) for column, row in zip(values, kept, strict=True)]
@@ -87,12 +87,12 @@ def _time_column(columns: Sequence[Vector], words: Sequence[str], units: Sequenc
     return None
 
 
-def _seconds_per_step(word: str, unit: str) -> float | None:
+def seconds_per_step(word: str, unit: str) -> float | None:
     """Return how many seconds one unit of a column of times is, None if it does not say."""
     return TIME_UNITS.get(unit.lower(), TIME_UNITS.get(word.lower() if word.lower() != "s" else "s"))
 
 
-def _rate_of(times: Vector, seconds: float | None) -> tuple[float | None, np.ndarray | None]:
+def rate_of(times: Vector, seconds: float | None) -> tuple[float | None, np.ndarray | None]:
     """Return the sampling rate of a column of times, and the place of each row where some rows are missing."""
     steps = np.diff(times)
     if not len(steps) or not np.isfinite(times).all() or steps.min() <= 0:

@@ -21,10 +21,11 @@ from ecgkit.readers.base import (
     known_sex,
     millivolts,
     scaled,
+    split_name,
     standard_name,
 )
-from ecgkit.readers.tables import from_columns
-from ecgkit.readers.text_table import CLOCK, MISSING, find_dialect, read_numbers, split_fields
+from ecgkit.readers.tables import TIME_NAMES, from_columns, rate_of, seconds_per_step
+from ecgkit.readers.text_table import CLOCK, MISSING, find_dialect, read_numbers, split_fields, to_numbers
 from ecgkit.signals.ecg import LEADS
 
 LARGEST = 48 * 2**20
@@ -55,6 +56,8 @@ def read_text(path: Path, hints: Hints) -> Signals:
     separator, decimal = find_dialect(sample, header, n_leads)
     names, columns = read_numbers(body, separator, decimal)
     units = [""] * len(columns)
+    if names and header and facts["rate"] is None:
+        facts["rate"] = _rate_of_row(header[-1], separator, decimal)
     if not names:
         names, units = _header_names(header, separator, len(columns))
         columns, names, units = _tidy(columns, names, units)
@@ -130,6 +133,15 @@ def _header_names(header: list[str], separator: str, n_columns: int) -> tuple[li
         is_fact = n_columns <= 2 and _KEY_VALUE.match(line) and not _names_leads(fields)
         return (names if is_fact else fields), units
     return names, units
+
+
+def _rate_of_row(line: str, separator: str, decimal: str) -> float | None:
+    """Return the sampling rate of a line of times above one line per lead, None for another line."""
+    name, *times = split_fields(line, separator)[:1000]
+    word, unit = split_name(name)
+    if word.lower() not in TIME_NAMES or len(times) < 4:
+        return None
+    return rate_of(to_numbers(times[:-1], decimal, name), seconds_per_step(word, unit))[0]  # the last may be cut
 
 
 def _is_unit_of_time(field: str) -> bool:

@@ -82,13 +82,13 @@ def _rows(lines: list[str], separator: str, decimal: str, *, is_named: bool) -> 
         values = line.rstrip().rstrip(separator or None).split(separator if separator.strip() else None)
         if is_named:
             names.append(values.pop(0).strip().strip("\"'"))
-        rows.append(_to_numbers(values, decimal, names[-1] if names else "a line"))
+        rows.append(to_numbers(values, decimal, names[-1] if names else "a line"))
     if len({len(row) for row in rows}) > 1:
         raise UnreadableRecordError("the lines of the leads have different lengths")
     return names, rows
 
 
-def _to_numbers(values: list[str], decimal: str, where: str) -> Vector:
+def to_numbers(values: list[str], decimal: str, where: str) -> Vector:
     """Convert texts to numbers, blanks to NaN."""
     texts = [value.strip().strip("\"'").replace(decimal, ".").replace("\u2212", "-") for value in values]
     try:

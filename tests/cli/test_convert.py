@@ -45,6 +45,13 @@ def test_a_bad_file_does_not_end_the_others(tmp_path: Path, capsys):
     assert main(["convert", files[0], "--format", "csv", "--to", str(tmp_path)]) == 2
 
 
+def test_a_missing_fact_is_asked_for_by_its_flag(tmp_path: Path, capsys):
+    (tmp_path / "x.npy").write_bytes(MADE["NumPy .npy"])
+    given = ["--leads", ",".join(HINTS["NumPy .npy"]["leads"]), "--unit", "mV"]
+    assert main(["convert", str(tmp_path / "x.npy"), "--format", "csv", "--to", str(tmp_path), *given]) == 2
+    assert "--sampling-rate" in capsys.readouterr().err
+
+
 def test_equal_names_do_not_overwrite_and_the_file_itself_is_kept(tmp_path: Path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

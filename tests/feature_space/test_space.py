@@ -21,8 +21,8 @@ from ecgkit.feature_space.space import (
     open_space,
     read_label_set,
     read_probabilities,
-    read_target_sessions,
 )
+from ecgkit.feature_space.target_sessions import read_target_sessions
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession
@@ -143,9 +143,25 @@ def test_a_training_for_a_target_is_refused_before_anything_is_computed(
         ({"seed": -1}, "seed is -1"),
         ({"resamples": 1}, "resamples is 1"),
         ({"vectors": "/nowhere.npy"}, "/nowhere.npy"),
+        ({"target_sessions": "session_1"}, "session_1 was not trained for a target"),
+        ({"target_sessions": "session_77"}, "session_77"),
         ({"colour": "red"}, "colour"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(trained_root: Path, settings: dict[str, object], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
         workflow.start("probe", root=trained_root, training_session="session_1", **settings)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not a table", None])
+def test_a_damaged_file_of_the_cache_is_named_with_the_way_out(trained_root: Path, content: bytes | None) -> None:
+    space = open_space("latest", trained_root)
+    embed_space(space)
+    path = space.source.session.path / "cache" / "embeddings" / "trained" / "embedding.parquet"
+    before = path.read_bytes()
+    path.write_bytes(before[: len(before) // 2] if content is None else content)
+    try:
+        with pytest.raises(EcgkitError, match=r"embedding\.parquet.*delete"):
+            embed_space(space)
+    finally:
+        path.write_bytes(before)

@@ -13,6 +13,7 @@ RATE = 250
 rng = np.random.default_rng(7)
 MILLIVOLTS = rng.normal(0, 0.5, (12, 600)).round(3)
 TIMES = np.arange(600) / RATE
+MILLISECONDS = [f"{1000 * time:g}" for time in TIMES]
 MICRO = [f"{name}_uV" for name in LEADS]
 KNOWN = {"sampling_rate": RATE, "unit": "mV"}
 
@@ -68,6 +69,7 @@ VARIANTS = {
     "rows with semicolons": (rows_of(";", ","), KNOWN),
     "rows without names": (rows_of(named=False), KNOWN | {"leads": LEADS}),
     "rows with a header": ("lead," + ",".join(map(str, range(600))) + "\n" + rows_of(), KNOWN),
+    "rows with times": (",".join(["time (ms)", *MILLISECONDS]) + "\n" + rows_of(), {"unit": "mV"}),
     "comments": ("# sampling_rate: 250 Hz\n# unit: mV\n# sex: female\n" + table(), {}),
     "row of units": (table(names=LEADS).replace("\n", "\n" + ",".join(["mV"] * 12) + "\n", 1), {"sampling_rate": RATE}),
 }  # fmt: skip
@@ -157,6 +159,9 @@ def test_what_the_file_does_not_say_is_asked_for_by_name(text: str, hints: dict,
         ({"sampling_rate": 500, "unit": "mV"}, "250 Hz"),
         ({"unit": "mV", "leads": LEADS[6:] + LEADS[:5] + ("V9",)}, "V9"),
         ({"unit": "furlong"}, "furlong"),
+        ({"unit": ["mV"]}, "unit"),
+        ({"unit": "mV", "leads": [1, 2]}, "leads"),
+        ({"unit": "mV", "duration": "long"}, "duration"),
         ({"unit": "mV", "sampling_rate": 5}, "5"),
         ({"unit": "mV", "start": -1}, "start"),
         ({"unit": "mV", "start": 1, "duration": 9}, "2.4 s"),
