@@ -72,7 +72,7 @@ def open_files(files: Sequence[Path], config: DiagnosisConfig) -> tuple[dict[str
         ``error``.
     """
     ecgs: dict[str, ECG] = {}
-    rows = {}
+    rows: dict[str, dict[str, object]] = {}
     for file in files:
         try:
             ecg = open_ecg(file, **config.hints)
