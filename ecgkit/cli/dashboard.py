@@ -39,7 +39,7 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--format", choices=FORMATS, default="png", help="of several files, html adds an overview")
     text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
     added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
-    added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    added.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
     add_hints(added)
 
 
@@ -93,15 +93,20 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
     from ecgkit import open_ecg
     from ecgkit.plots.dashboard import dashboard as draw
     from ecgkit.plots.dashboard import probabilities_over_time
+    from ecgkit.signals.findings import check_quality, refuse
     from ecgkit.signals.measurements import measure_ecg
 
     ecg = open_ecg(file, **given)
+    found = check_quality(ecg)
+    if not anyway:
+        refuse(ecg, found)
+    findings = (*ecg.findings, *(finding.text for finding in found))
     probabilities = predictor.predict_proba([ecg], anyway=anyway)[0].tolist()
     measured = measure_ecg(ecg)
     by_class = dict(zip(predictor.classes, probabilities, strict=True))
     thresholds = dict(zip(predictor.classes, predictor.thresholds.tolist(), strict=True))
     model = f"{predictor.name}, label set {predictor.label_set}"
-    facts: dict[str, Any] = {"measurements": measured, "findings": ecg.findings, "title": file.name, "model": model}
+    facts: dict[str, Any] = {"measurements": measured, "findings": findings, "title": file.name, "model": model}
     figures = [draw(ecg, probabilities=by_class, thresholds=thresholds, **facts)]
     if ecg.duration >= 2 * WINDOW:
         windows, starts = cut_windows(ecg)
@@ -114,9 +119,7 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
         )
     amplitude = float(np.nanmedian(np.nanmax(ecg.signal, axis=1) - np.nanmin(ecg.signal, axis=1)))
     image = base64.b64encode(drawn(figures[0], "png", dpi=THUMBNAIL_DPI)).decode()
-    return Page(
-        str(file), tuple(probabilities), measured["heart_rate"], amplitude, tuple(ecg.findings), tuple(figures), image
-    )
+    return Page(str(file), tuple(probabilities), measured["heart_rate"], amplitude, findings, tuple(figures), image)
 
 
 def cut_windows(ecg: ECG) -> tuple[list[ECG], list[float]]:

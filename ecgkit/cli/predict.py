@@ -36,7 +36,7 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
-    added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    added.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
     text = "predict ECGs that lack leads, which are zero then"
     added.add_argument("--allow-missing-leads", action="store_true", help=text)
     added.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")

@@ -19,6 +19,7 @@ from ecgkit.inference.predictor import EnsemblePredictor, Predictor, QuantityPre
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
 from ecgkit.signals.ecg import ECG
+from ecgkit.signals.findings import check_quality, refuse
 from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, measure_ecg
 
 AT_ONCE = 64
@@ -112,7 +113,7 @@ def predict_files(
     measurements : bool, default True
         Measure each ECG, see `ecgkit.signals.measurements`.
     anyway : bool, default False
-        Predict what the checks of units and levels refuse.
+        Predict what the checks refuse.
     allow_missing_leads : bool, default False
         Predict ECGs that lack leads, which are zero then.
     done : collection of str, optional
@@ -126,36 +127,43 @@ def predict_files(
     dict
         ``record``; for each class ``probability_CLASS`` (calibrated) and ``decision_CLASS``, of an ensemble also
         ``lowest_CLASS`` and ``highest_CLASS`` among its members, of a model for a quantity only ``predicted_NAME``;
-        ``findings``, a list of texts; the measurements; and ``error``, empty or why there is no prediction. What is
-        not known is None.
+        ``findings`` of the reader and of `ecgkit.signals.findings.check_quality`, a list of texts; the measurements;
+        and ``error``, empty or why there is no prediction. What is not known is None.
     """
     skip = Skip(anyway=anyway, allow_missing_leads=allow_missing_leads)
-    read = partial(_read, hints=dict(hints or {}), age=age, sex=sex, measurements=measurements)
+    read = partial(_read, hints=dict(hints or {}), age=age, sex=sex, measurements=measurements, anyway=anyway)
     for first in range(0, len(files), AT_ONCE):
         some = files[first : first + AT_ONCE]
         if all(name in done for name, _ in some):
             continue
         results = list((executor.map if executor else map)(read, [file for _, file in some]))
-        answers = iter(_predict(predictor, [ecg for ecg, _, _ in results if ecg is not None], skip))
-        for (name, _), (ecg, measured, unreadable) in zip(some, results, strict=True):
-            columns, error = (_unknown(predictor), unreadable) if ecg is None else next(answers)
-            findings = [] if ecg is None else list(ecg.findings)
+        answers = iter(_predict(predictor, [ecg for ecg, _, _, error in results if ecg and not error], skip))
+        for (name, _), (_, findings, measured, refused) in zip(some, results, strict=True):
+            columns, error = (_unknown(predictor), refused) if refused else next(answers)
             if name not in done:
                 yield {"record": name, **columns, "findings": findings, **measured, "error": error}
 
 
 def _read(
-    file: File, *, hints: dict[str, Any], age: float | None, sex: str | None, measurements: bool
-) -> tuple[ECG | None, dict[str, float | None], str]:
-    """Open and measure one file; an error is returned as its message."""
+    file: File, *, hints: dict[str, Any], age: float | None, sex: str | None, measurements: bool, anyway: bool
+) -> tuple[ECG | None, list[str], dict[str, float | None], str]:
+    """Open, check and measure one file: the ECG, its findings, its measurements, and why it is not predicted."""
     unmeasured = dict.fromkeys(GLOBAL_MEASUREMENTS) if measurements else {}
     try:
         ecg = open_ecg(file, **hints)
         ecg = replace(ecg, age=age if ecg.age is None else ecg.age, sex=sex if ecg.sex is None else ecg.sex)
     except EcgkitError as error:
-        return None, unmeasured, str(error)
+        return None, [], unmeasured, str(error)
+    found = check_quality(ecg)
+    findings = [*ecg.findings, *(finding.text for finding in found)]
     measured = measure_ecg(ecg) if measurements else {}
-    return ecg, {name: measured[name] if math.isfinite(measured[name]) else None for name in unmeasured}, ""
+    known = {name: measured[name] if math.isfinite(measured[name]) else None for name in unmeasured}
+    try:
+        if not anyway:
+            refuse(ecg, found)
+    except EcgkitError as error:
+        return ecg, findings, known, str(error)
+    return ecg, findings, known, ""
 
 
 def _predict(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[tuple[dict[str, Any], str]]:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkit.signals.beats import RATE, beat_times, record_beat
+from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
-from ecgkit.signals.rhythm import MIN_RATE, heart_rate
+from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate
 
 WEIGHTS = Path(__file__).with_name("misplacement.json")
 
@@ -54,11 +54,12 @@ def misplacement_scores(
         Difference of log odds; a fault is suspected above zero. Empty if a lead is absent or flat, or there are fewer
         than three beats.
     """
-    if sampling_rate < MIN_RATE or len(peaks) < FEWEST_BEATS or not (np.ptp(signal, axis=1) > 0).all():
+    if len(peaks) < FEWEST_BEATS or not (np.ptp(signal, axis=1) > 0).all():
         return {}
-    beat = record_beat(signal, sampling_rate=sampling_rate)
-    if not np.isfinite(beat).all():
+    cut = beats(signal, peaks, sampling_rate=sampling_rate)
+    if not len(cut):
         return {}
+    beat = aligned_mean_beat(cut, sampling_rate=sampling_rate, rate=RATE)
     described = features(beat, heart_rate(peaks, sampling_rate=sampling_rate), sampling_rate=sampling_rate)
     return {fault: float(weights[:-1] @ described + weights[-1]) for fault, weights in _weights().items()}
 
@@ -78,13 +79,13 @@ def features(beat: NDArray[np.float32], rate: float, *, sampling_rate: float) ->
     Returns
     -------
     ndarray of float64, shape (features,)
-        The course of the independent leads by `EDGES`, relative to their size; the correlation of each two of these, III,
-        aVL and -aVR; their sizes; the heart rate; and the width of the QRS complex.
+        The course of the independent leads by `EDGES`, relative to their size; the correlation of each two of these,
+        III, aVL and -aVR; their sizes; the heart rate; and the width of the QRS complex.
     """
     times = beat_times(sampling_rate) / 1000
     leads = beat[list(INDEPENDENT)].astype(np.float64)
     leads /= np.sqrt(np.mean(leads**2)) + 1e-6
-    course = [leads[:, (times >= first) & (times < last)].mean(axis=1) for first, last in zip(EDGES, EDGES[1:], strict=False)]
+    course = [leads[:, (times >= first) & (times < last)].mean(axis=1) for first, last in pairwise(EDGES)]
     one, two = leads[:2]
     several = np.vstack([leads, two - one, one - two / 2, (one + two) / 2])
     sizes = np.linalg.norm(several, axis=1)

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ecg_formats as formats
@@ -114,6 +115,25 @@ def test_a_record_in_microvolts_does_not_hide_the_others(folder: Path, capsys: p
     assert [row["error"] != "" for row in rows] == [False, True, False, False]
     assert "microvolts" in rows[1]["error"]
     assert main(["predict", str(folder), "--format", "csv", "--anyway"]) == 0
+
+
+def test_findings_of_the_signal_are_told_and_contradicting_limb_leads_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ecg = open_ecg(folder / "b.npz")
+    save_ecg(replace(ecg, signal=-ecg.signal), folder / "a.npz")
+    save_ecg(replace(ecg, signal=ecg.signal[[0, 1, 6, 7, 8, 9, 10, 11, 2, 3, 4, 5]]), folder / "c.npz")
+    names = [str(folder / name) for name in ("a.npz", "b.npz", "c.npz")]
+    for more in ([], ["--anyway"]):
+        assert main(["predict", *names, "--format", "json", *more]) == (0 if more else 1)
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        inverted, ordinary, mixed = (" ".join(row["findings"]) for row in rows)
+        assert "inverted" in inverted
+        assert ordinary == ""
+        assert "limb leads" in mixed
+        assert [row["error"] != "" for row in rows] == [False, False, not more]
+    assert main(["dashboard", names[2], "--to", str(folder / "pages")]) == 2
+    assert "limb leads" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("style", ["csv", "json"])
