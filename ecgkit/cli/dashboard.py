@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note
-from ecgkit.cli.convert import add_hints, hints
+from ecgkit.cli.convert import add_hints, hints, with_flags
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name, write_atomically
 from ecgkit.signals.ecg import ECG
@@ -55,10 +55,11 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
         try:
             page = make_page(file, predictor, hints(arguments), anyway=arguments.anyway)
         except EcgkitError as error:
+            message = with_flags(error)
             if len(files) == 1:
-                raise
-            note(str(error))
-            pages.append(Page(str(file), error=str(error)))
+                raise EcgkitError(message) from error
+            note(message)
+            pages.append(Page(str(file), error=message))
             failed += 1
             continue
         name = free_name(file_name(file.name).replace(".", "-"), written)
@@ -108,8 +109,8 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
     model = f"{predictor.name}, label set {predictor.label_set}"
     facts: dict[str, Any] = {"measurements": measured, "findings": findings, "title": file.name, "model": model}
     figures = [draw(ecg, probabilities=by_class, thresholds=thresholds, **facts)]
-    if ecg.duration >= 2 * WINDOW:
-        windows, starts = cut_windows(ecg)
+    windows, starts = cut_windows(ecg) if ecg.duration >= 2 * WINDOW else ([], [])
+    if windows:
         over_time = predictor.predict_proba(windows, anyway=True)
         title = f"{file.name}: {len(windows)} windows of {WINDOW:g} s"
         figures.append(
@@ -123,11 +124,14 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
 
 
 def cut_windows(ecg: ECG) -> tuple[list[ECG], list[float]]:
-    """Cut a recording into windows one after the other; return them and their starts in s. A remainder is left out."""
+    """Cut a recording into windows one after the other; return them and their starts in s.
+
+    A remainder is left out, and a window in which a lead has no value.
+    """
     length = round(WINDOW * ecg.sampling_rate)
     firsts = range(0, ecg.n_samples - length + 1, length)
     parts = [(first, ecg.signal[:, first : first + length]) for first in firsts]
-    kept = [(first, part) for first, part in parts if np.isfinite(part).any()]
+    kept = [(first, part) for first, part in parts if np.isfinite(part).any(axis=1).all()]
     return [replace(ecg, signal=part) for _, part in kept], [first / ecg.sampling_rate for first, _ in kept]
 
 
@@ -145,12 +149,14 @@ def save_page(page: Page, path: Path, predictor: Predictor) -> None:
     elif path.suffix == ".pdf":
         from matplotlib.backends.backend_pdf import PdfPages
 
-        with PdfPages(path) as document:
+        buffer = io.BytesIO()
+        with PdfPages(buffer) as document:
             for figure in page.figures:
                 document.savefig(figure)
+        write_atomically(path, buffer.getvalue())
     else:
         for figure, name in zip(page.figures, (path.name, f"{path.stem}-over-time.png"), strict=False):
-            figure.savefig(path.with_name(name), dpi=150)
+            write_atomically(path.with_name(name), drawn(figure, "png", dpi=150))
 
 
 def summary(pages: list[Page]) -> Figure:

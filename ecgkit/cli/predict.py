@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note
-from ecgkit.cli.convert import add_hints, hints
+from ecgkit.cli.convert import add_hints, hints, with_flags
 from ecgkit.errors import EcgkitError
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
@@ -69,6 +71,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
         answers = predict_files(files, predictor, **given)
         write = WRITERS[style](file, written.columns, max((len(name) for name, _ in files), default=0))
         for answer in counted(answers, n_left, shown=bool(arguments.to)):
+            answer["error"] = with_flags(answer["error"])
             errors += [answer["error"]] if answer["error"] else []
             if len(files) == 1 and errors and not arguments.to:
                 raise EcgkitError(errors[0])
@@ -92,24 +95,27 @@ def read_written(path: Path, style: str, model: str) -> Written:
     """Return what is in a file already; a last line that is not whole is removed from it."""
     if not path.exists() or not path.stat().st_size:
         return Written()
-    with path.open("r+b") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        file.truncate(whole)
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
     text = content[:whole].decode("utf-8", "replace")
     way_out = "choose another --to, or delete it"
     try:
+        if not (content.startswith(BEGINNINGS[style]) or BEGINNINGS[style].startswith(content)):
+            raise ValueError(path)
         if style == "json":
-            rows = [json.loads(line) for line in text.splitlines()]
+            rows: list[Row] = [json.loads(line) for line in text.splitlines()]
+            columns = tuple(rows[0]) if rows else ()
         else:
-            rows = list(csv.DictReader(text.splitlines()))
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            rows, columns = list(reader), tuple(reader.fieldnames or ())
         records = frozenset(row["record"] for row in rows)
         models = {row["model"] for row in rows}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
     if models - {model}:
         raise EcgkitError(f"{path} has predictions of {', '.join(sorted(models))}: {way_out}")
-    return Written(records, tuple(rows[0]) if rows else None)
+    os.truncate(path, whole)  # only now: a file of others stays as it is
+    return Written(records, columns or None)
 
 
 @contextmanager
@@ -129,7 +135,9 @@ def reading(jobs: int, n_files: int) -> Iterator[Executor | None]:
     if min(jobs, n_files) < 2:
         yield None
         return
-    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn")) as pool:
+    from ecgkit.datasets.chunks import start_worker
+
+    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn"), initializer=start_worker) as pool:
         yield pool
 
 
@@ -217,5 +225,8 @@ WIDEST = 40
 
 SHOWN = {"heart_rate": "beats/min", "pr": "PR ms", "qrs_duration": "QRS ms", "qtc_fridericia": "QTc ms"}
 """The measurements in the table; the other formats have all."""
+
+BEGINNINGS = {"json": b'{"model": ', "csv": b"model,"}
+"""How the files of this command begin."""
 
 WRITERS = {"table": table_writer, "json": json_writer, "csv": csv_writer}

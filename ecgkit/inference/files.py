@@ -55,7 +55,8 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
     Parameters
     ----------
     names : sequence of str or Path
-        Files; folders, in which files are looked for by their suffixes, at every depth; patterns such as ``*.xml``.
+        Files; folders, in which files that are not hidden are looked for by their suffixes, at every depth; patterns
+        such as ``*.xml``.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            inside = sorted(file for file in path.rglob("*") if _is_ecg_file(file.relative_to(path)) and file.is_file())
             if not inside:
                 raise EcgkitError(f"no ECG file in {path}: files need one of the suffixes {' '.join(sorted(SUFFIXES))}")
         elif glob.has_magic(str(name)) and not path.exists():
@@ -83,6 +84,11 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
             inside = [path]
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def _is_ecg_file(path: Path) -> bool:
+    """Return True for a suffix of an ECG file, but for copies in hidden folders, such as those of JupyterLab."""
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def predict_files(
@@ -167,7 +173,7 @@ def _read(
 
 
 def _predict(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[tuple[dict[str, Any], str]]:
-    """Return the columns and the error of each ECG; if one of them is refused, they are predicted one by one."""
+    """Return the columns and the error of each ECG; if one of them is refused, each half is predicted by itself."""
     if not ecgs:
         return []
     try:
@@ -175,7 +181,8 @@ def _predict(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[tupl
     except EcgkitError as error:
         if len(ecgs) == 1:
             return [(_unknown(predictor), str(error))]
-    return [answer for ecg in ecgs for answer in _predict(predictor, [ecg], skip)]
+    middle = len(ecgs) // 2
+    return [answer for half in (ecgs[:middle], ecgs[middle:]) for answer in _predict(predictor, half, skip)]
 
 
 def _columns(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[dict[str, Any]]:

@@ -245,7 +245,7 @@ def _duplicate(window: _Window) -> Iterator[Finding]:
     shares = np.sqrt(squares / np.where(both, np.maximum(powers[:, None], powers[None, :]), np.inf))
     equal: NDArray[np.bool_] = np.triu(both & (shares < DUPLICATE), 1)
     if equal.any():
-        leads = _names((equal | equal.T).any(axis=1))
+        leads = _names(np.atleast_1d((equal | equal.T).any(axis=1)))
         text = f"{_listed(leads)} are the same signal"
         yield Finding("duplicate", "warning", text, leads, {"difference": float(shares[equal].min())})
 
