@@ -38,7 +38,8 @@ def predict(trained: TrainedModel, dataset: Dataset, fold: int, *, offset: float
     """Predict the records of a fold, with an offset in mV added to each lead."""
     positions = dataset.folds(fold)
     stored = dataset.signals[dataset.rows[positions]].astype(np.int32) + round(1000 * offset)
-    moved = replace(dataset, signals=np.clip(stored, -32767, 32767).astype(np.int16), rows=np.arange(len(positions)))
+    signals: Any = np.clip(stored, -32767, 32767).astype(np.int16)  # in memory, instead of a memory map
+    moved = replace(dataset, signals=signals, rows=np.arange(len(positions)))
     return run_over_dataset(trained, moved, np.arange(len(positions)), trained.predict)
 
 

@@ -65,7 +65,7 @@ def compare(demo: Demo, method: Callable[[ECG], Intervals]) -> tuple[pd.DataFram
         for name, values in planted.items():
             rows += [(name, found[name] - 1000 * value) for value in values]
     errors = pd.DataFrame(rows, columns=["interval", "error"])
-    table = errors.groupby("interval")["error"].agg(
+    table: pd.DataFrame = errors.groupby("interval")["error"].agg(  # type: ignore[assignment] # several columns
         measured=lambda error: error.notna().mean(),
         within_20_ms=lambda error: (error.dropna().abs() <= 20).mean(),
         median_error="median",

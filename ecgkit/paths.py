@@ -14,15 +14,16 @@ PROCESSED = "processed_datasets"
 TRAINING = "training_sessions"
 PROBES = "probe_training_sessions"
 EXPLANATIONS = "explanation_sessions"
+DIAGNOSES = "diagnosis_sessions"
 COMPARISONS = "comparison_sessions"
 
 VERIFY_VARIABLE = "ECGKIT_VERIFY"
 """The environment variable by which ``--verify`` reaches the notebook that a step runs in."""
 
-SESSION_KINDS = (TRAINING, PROBES, EXPLANATIONS, COMPARISONS)
+SESSION_KINDS = (TRAINING, PROBES, EXPLANATIONS, DIAGNOSES, COMPARISONS)
 """The folders of numbered sessions."""
 
-WITH_NETWORK = (TRAINING, PROBES, EXPLANATIONS)
+WITH_NETWORK = (TRAINING, PROBES, EXPLANATIONS, DIAGNOSES)
 """Those whose sessions run a network."""
 
 

@@ -425,7 +425,7 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
         lambda: before + bytes(len(block)) + after,
         lambda: before + b"\xff" * len(block) + after,
         lambda: before + rng.bytes(len(block)) + after,
-        lambda: before + bytes(rng.permutation(np.frombuffer(block, np.uint8))) + after,
+        lambda: before + bytes(rng.permutation(np.array(list(block), np.uint8))) + after,
         lambda: before + re.sub(rb"[0-9]", rng.choice([b"9", b"0", b"-", b"e", b"."]), block) + after,
         lambda: data.decode("latin-1").encode(str(rng.choice(["utf-16", "utf-32", "utf-7", "cp037"])), "replace"),
         lambda: before + (value & (256**width - 1)).to_bytes(width, "little") + data[first + width :],

@@ -27,6 +27,7 @@ LAYERS = [
     {"evaluation"},
     {"feature_space"},
     {"explain"},
+    {"diagnosis"},
     {"workflow"},
     {"cli", "serving"},
 ]

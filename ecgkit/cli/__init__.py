@@ -18,18 +18,7 @@ __all__ = ["main", "make_parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; see `ecgkit.cli.command.main`.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        What follows ``ecgkit``; by default the arguments of the command line.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run one command and return its exit code; see `ecgkit.cli.command.main`."""
     try:
         with interruptible_imports():
             from ecgkit.cli.command import main as run

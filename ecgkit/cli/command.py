@@ -15,7 +15,7 @@ from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
 
 GROUPS = {
-    "an answer for an ECG": ("predict", "dashboard"),
+    "an answer for an ECG": ("predict", "dashboard", "diagnose"),
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce"),

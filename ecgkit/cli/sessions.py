@@ -19,6 +19,7 @@ KINDS = {
     "training": paths.TRAINING,
     "probe": paths.PROBES,
     "explanation": paths.EXPLANATIONS,
+    "diagnosis": paths.DIAGNOSES,
     "comparison": paths.COMPARISONS,
 }
 FOLDS = ("fold_9", "fold_10")

@@ -1,4 +1,4 @@
-"""The steps of the workflow, one by one or at once: run, preprocess, train, probe, explain."""
+"""The steps of the workflow, one by one or at once: run, preprocess, train, probe, explain, diagnose."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ SUBJECTS = {
     "train": ("DATASET", "name of a processed dataset"),
     "probe": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
     "explain": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
+    "diagnose": ("FILES", "ECG files, folders or patterns, separated by commas; or examples"),
 }
 TEXTS = {
     "preprocess": "Make a processed dataset from a source of ECGs.",
     "train": "Train one model on a processed dataset.",
     "probe": "Analyse a model's embeddings: clusters, maps, and linear probes for age, sex, height and weight.",
     "explain": "Show where in the ECG a model looks and what it uses.",
+    "diagnose": "Answer for ECG files with a notebook: contents, probabilities, refusals, measurements, mean beats.",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from ecgkit import paths
 from ecgkit.cli.common import echo, echo_columns
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.files import read_metrics
+from ecgkit.evaluation.files import read_history, read_metrics
 from ecgkit.io import checked
 from ecgkit.sessions import Session, read_config
 
@@ -67,10 +67,10 @@ def with_interval(metric: dict[str, Any]) -> str:
 def minutes(session: Session) -> str:
     """Return how long the epochs of a training took; a dash where that is not known."""
     try:
-        with (session.path / "history.csv").open(newline="") as file:
-            return f"{sum(float(row['seconds']) for row in csv.DictReader(file)) / 60:.1f}"
-    except (OSError, KeyError, ValueError):
+        seconds = float(read_history(session)["seconds"].sum(min_count=1))
+    except EcgkitError:
         return "-"
+    return "-" if math.isnan(seconds) else f"{seconds / 60:.1f}"
 
 
 def best_of(found: Sequence[Session]) -> Session | None:

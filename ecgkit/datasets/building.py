@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ecgkit.datasets.chunks import Chunk, ChunkReport, read_report, report_path, start_worker, write_chunk
+from ecgkit.datasets.chunks import Chunk, ChunkReport, is_finished, read_report, report_path, start_worker, write_chunk
 from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
 from ecgkit.datasets.manifest import (
     FORMAT_VERSION,
@@ -255,10 +255,11 @@ def _unfinished_chunks(partial: Path, source: Source, request: dict[str, Any]) -
         (partial / "chunks").mkdir()
     offset = _write_header(partial / "signals.npy", len(source.records), source.n_samples)
     write_atomically(partial / REQUEST, json_bytes(request))
-    indices = [index for index in range(_n_chunks(source)) if not report_path(partial, index).exists()]
+    chunks = [_make_chunk(partial, source, request, index, offset) for index in range(_n_chunks(source))]
+    unfinished = [chunk for chunk in chunks if not is_finished(chunk)]
     if is_same:
-        check_space(partial, len(indices) * _chunk_records(source) * _record_bytes(source))
-    return [_make_chunk(partial, source, request, index, offset) for index in indices]
+        check_space(partial, len(unfinished) * _chunk_records(source) * _record_bytes(source))
+    return unfinished
 
 
 def _make_chunk(partial: Path, source: Source, request: dict[str, Any], index: int, offset: int) -> Chunk:

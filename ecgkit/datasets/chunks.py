@@ -127,6 +127,28 @@ def read_report(folder: Path | str, index: int) -> ChunkReport:
     return ChunkReport(**{name: found[name] for name in get_type_hints(ChunkReport)})
 
 
+def is_finished(chunk: Chunk) -> bool:
+    """Return True if a chunk has a report, and its rows are those that were written."""
+    try:
+        report = read_report(chunk.folder, chunk.index)
+    except EcgkitError:  # none, or a damaged one
+        return False
+    shape = (len(chunk.record_ids), len(LEADS), chunk.n_samples)
+    start = chunk.data_offset + chunk.first_row * 2 * shape[1] * shape[2]
+    rows = np.memmap(Path(chunk.folder) / "signals.npy", np.int16, "r", start, shape)
+    return rows_sha256(rows, _readable(chunk, report)) == report.sha256
+
+
+def rows_sha256(rows: NDArray[np.int16], readable: NDArray[np.bool_]) -> str:
+    """Return the SHA-256 of the readable rows."""
+    return hashlib.sha256((rows if readable.all() else rows[readable]).data).hexdigest()
+
+
+def _readable(chunk: Chunk, report: ChunkReport) -> NDArray[np.bool_]:
+    """Return which records of a chunk could be read."""
+    return np.array([str(chunk.first_row + row) not in report.quarantined for row in range(len(chunk.record_ids))])
+
+
 def write_chunk(chunk: Chunk) -> int:
     """Read and prepare the records of a chunk, write them to their rows, and return the index of the chunk."""
     report = ChunkReport()
@@ -134,9 +156,9 @@ def write_chunk(chunk: Chunk) -> int:
     rows = np.zeros((n_records, len(LEADS), chunk.n_samples), np.int16)
     for first in range(0, n_records, BLOCK):
         _fill(chunk, rows, range(first, min(first + BLOCK, n_records)), report)
-    readable = np.array([str(chunk.first_row + row) not in report.quarantined for row in range(n_records)])
+    readable = _readable(chunk, report)
     _add_statistics(rows, readable & chunk.training, chunk.sampling_rate, report)
-    report.sha256 = hashlib.sha256((rows if readable.all() else rows[readable]).data).hexdigest()
+    report.sha256 = rows_sha256(rows, readable)
     with (Path(chunk.folder) / "signals.npy").open("r+b") as file:
         # Written, not mapped: on a full disk a write fails with an error, while a mapped page kills the process.
         file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ecgkit.datasets.manifest import WAY_OUT, read_manifest
 from ecgkit.errors import EcgkitError
-from ecgkit.io import file_sha256, json_bytes, read_array, read_table, write_atomically
+from ecgkit.io import file_sha256, json_bytes, read_array, read_table, readable, write_atomically
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import POSSIBLE, impossible_values
@@ -98,7 +98,9 @@ def _check_signals(directory: Path, sha256: str, *, verify: bool) -> None:
 
 def _compare(path: Path, sha256: str) -> None:
     """Refuse a file with another checksum."""
-    if file_sha256(path) != sha256:
+    with readable(path, WAY_OUT):
+        found = file_sha256(path)
+    if found != sha256:
         raise EcgkitError(f"{path} was changed after it was written, its checksum differs: {WAY_OUT}")
 
 

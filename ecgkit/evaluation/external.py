@@ -86,8 +86,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     Raises
     ------
     EcgkitError
-        If the file cannot be read, lacks a column of a class, has an invalid outcome or probability, a record twice, or
-        a patient in both folds.
+        If the file cannot be read, lacks a column of a class, has an invalid outcome or probability, repeats a record,
+        or has a patient in both folds.
     """
     path = Path(path).expanduser()
     table = _read(path)

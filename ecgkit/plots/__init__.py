@@ -6,6 +6,7 @@ from ecgkit.plots.beats import beat_difference, beat_grid
 from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_information, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_removed
+from ecgkit.plots.dashboard import dashboard, overview, probabilities_over_time
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import mistakes, plot_ecg, plot_ecgs, plot_filtering, threshold_examples
 from ecgkit.plots.evaluation import (
@@ -50,6 +51,7 @@ __all__ = [
     "confusion_matrix",
     "cooccurrence",
     "cooccurrence_compared",
+    "dashboard",
     "explained_variance",
     "fold_sizes",
     "history",
@@ -63,12 +65,14 @@ __all__ = [
     "metadata_by_sex",
     "metric_by_class",
     "mistakes",
+    "overview",
     "paired_differences",
     "plot_ecg",
     "plot_ecgs",
     "plot_filtering",
     "precision_recall_curves",
     "predicted_quantity",
+    "probabilities_over_time",
     "probe_by_epoch",
     "probe_by_layer",
     "probe_classes",

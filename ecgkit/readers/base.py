@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from numpy.typing import NDArray
@@ -89,7 +90,7 @@ class Hints:
     def __post_init__(self) -> None:
         if self.sampling_rate is not None:
             object.__setattr__(self, "sampling_rate", check_rate(self.sampling_rate))
-        if self.unit is not None and millivolts(self.unit) is None:
+        if self.unit is not None and (not isinstance(self.unit, str) or millivolts(self.unit) is None):
             raise EcgkitError(f"unit is {self.unit!r}: give mV, uV, V or a multiple such as 4.88uV")
         if self.leads is not None:
             names = self.leads.split(",") if isinstance(self.leads, str) else self.leads
@@ -103,6 +104,7 @@ class Hints:
                 raise EcgkitError(f"{name} is {value!r}: give seconds")
 
 
+@lru_cache(maxsize=256)
 def millivolts(unit: str) -> float | None:
     """Return how many mV a unit is.
 
@@ -116,7 +118,7 @@ def millivolts(unit: str) -> float | None:
     float or None
         None for anything that is no unit of voltage.
     """
-    match = _UNIT.fullmatch(unit.strip()) if isinstance(unit, str) else None
+    match = _UNIT.fullmatch(unit.strip())
     if match is None:
         return None
     word = match[2].strip().upper().replace("\u03bc", "U").replace("\u039c", "U").replace("\u00b5", "U")

@@ -57,6 +57,7 @@ ONSET_SHARE, OFFSET_SHARE = 0.03, 0.05  # of the largest slope: a slower signal 
 FAST_SHARE = 0.2  # of the largest slope: what is faster belongs to the QRS complex, not to the ST segment
 WIDENING = 2  # steps by which the smoothing widens the QRS complex at each end
 NO_R = 0.03  # mV: a lower peak is not an R wave
+LATEST_T = 0.5  # s after the R peak, at an RR interval of 1 s; at others by its square root: a later peak is not T
 LAST_T = 0.25  # of the largest wave after QRS: a lower one is not T
 MIN_T = 0.04  # mV, root mean square over the leads: a lower T wave has no measurable end
 
@@ -161,7 +162,7 @@ def _delineate(beat: NDArray[np.float32], rr: float) -> _Waves | None:
         return None
     onset, offset = bounds
     # The next beat's P wave, or its QRS complex, must not be taken for the end of this T wave.
-    end = np.nanmin([GRID[-1], rr - 0.2])
+    end = np.nanmin([GRID[-1], rr - 0.2, LATEST_T * np.sqrt(rr)])
     t = _window(GRID[offset] + 0.06, end)
     t_end = _end_of_t(shown, t, _window(GRID[offset] + 0.06, np.nanmin([GRID[-1], rr - 0.1])))
     last_t = (t_end if np.isfinite(t_end) else 0.4 * np.sqrt(rr)) - rr

@@ -97,13 +97,13 @@ class CsvTable:
 
     def refuse_duplicates(self, name: str, values: pd.Series | None = None) -> None:
         """Refuse a value that occurs twice; ``values`` are those of the column after parsing."""
-        values = self.rows[name] if values is None else values
-        again = values.duplicated().to_numpy()
-        if again.any():
-            second = int(np.flatnonzero(again)[0])
-            first = int(np.flatnonzero((values == values.iloc[second]).to_numpy())[0])
+        known = (self.rows[name] if values is None else values).dropna()
+        again = known.index[known.duplicated()]
+        if len(again):
+            value = known[again[0]]
+            first = known.index[known == value][0]
             raise EcgkitError(
-                f"{self.path}: {name} is {str(values.iloc[second])!r} in rows {first + 1} and {second + 1}: keep one"
+                f"{self.path}: {name} is {str(value)!r} in rows {first + 1} and {again[0] + 1}: keep one of them"
             )
 
     def refuse(self, name: str, wrong: pd.Series[bool], why: str) -> None:

@@ -29,7 +29,7 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import records_at_once
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import write_atomically
+from ecgkit.io import readable, write_atomically
 from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
@@ -165,12 +165,18 @@ def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFr
     DataFrame
         ``epoch`` (from 1), ``train_loss``, ``validation_loss``, ``validation_macro_auc`` (``validation_r2`` of a
         quantity), ``learning_rate`` and ``seconds``.
+
+    Raises
+    ------
+    EcgkitError
+        If the file is damaged.
     """
     path = session.path / HISTORY
     if not path.is_file():
         return pd.DataFrame()
-    history = pd.read_csv(path)
-    return history[history["epoch"] < before]
+    with readable(path, "remove it, or train again"):
+        history = pd.read_csv(path)
+        return history[history["epoch"] < before]
 
 
 @contextmanager

@@ -30,16 +30,20 @@ class Recording:
         The kernel, of ipykernel.
     since : int
         The number of the last cell of the run before; a kernel may run the notebook several times.
+    first : int
+        The number of the cell that began the recording.
     """
 
     notebook: Path
     kernel: Any
     since: int
+    first: int = 0
     numbers: dict[str, int] = field(default_factory=dict)
     outputs: dict[int, list[Any]] = field(default_factory=dict)
 
     def begin(self) -> None:
         """Listen to what the kernel sends."""
+        self.first = current_cell(self.kernel)
         send = self.kernel.session.send
 
         def listen(stream: Any, message: Any, content: Any = None, parent: Any = None, *rest: Any, **more: Any) -> Any:
@@ -58,7 +62,7 @@ class Recording:
         if kind == "execute_input":
             self.numbers[cell] = message["content"]["execution_count"]
         elif kind in OUTPUTS:
-            number = self.numbers.get(cell, self.kernel.shell.execution_count)
+            number = self.numbers.get(cell, self.first)  # the cell that began the recording is not announced again
             self.outputs.setdefault(number, []).append(output_from_msg(message))
 
     def executed(self) -> Any:
@@ -101,6 +105,11 @@ class Recording:
         write_atomically(folder / self.notebook.name, nbformat.writes(self.executed()).encode())
 
 
+def current_cell(kernel: Any) -> int:
+    """Return the number of the cell that a kernel runs."""
+    return len(kernel.shell.history_manager.input_hist_raw) - 1
+
+
 def record(notebook: Path) -> Callable[[Path], str]:
     """Begin to record the notebook that this process's kernel runs.
 
@@ -123,7 +132,7 @@ def record(notebook: Path) -> Callable[[Path], str]:
     recording.begin()
 
     def keep(folder: Path) -> str:
-        _last_cells[id(kernel)] = shell.execution_count
+        _last_cells[id(kernel)] = current_cell(kernel)
         try:
             recording.write(folder)
         except Exception as error:

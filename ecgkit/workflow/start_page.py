@@ -19,8 +19,8 @@ RESULTS = ("report.html", "overview.html", "map.html", "leaderboard.csv", "class
 
 HEAD = """# ecgkit
 
-Made by `make lab`; run it again to see what is new. The notebooks are steps, in reading order; each writes a session, a
-numbered folder with its results. `ecgkit --help` lists the same steps as commands.
+Made by `make lab`; run it again to see what is new. The notebooks are steps, in reading order. Each step writes its
+results into a numbered folder, a session. `ecgkit --help` lists the same steps as commands.
 
 ## Notebooks
 

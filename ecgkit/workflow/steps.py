@@ -95,6 +95,7 @@ STEPS = {
             paths.EXPLANATIONS,
             "training_session",
         ),
+        Step("diagnose", "5_Diagnosis.ipynb", "ecgkit.diagnosis.config:DiagnosisConfig", paths.DIAGNOSES, "files"),
         Step(
             "compare",
             "6_Comparison.ipynb",

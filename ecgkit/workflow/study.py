@@ -168,16 +168,13 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
                 "error": trial.user_attrs.get("error", ""),
             }
         )
-    table = pd.DataFrame(rows, columns=list(dict.fromkeys(name for row in rows for name in row)) or ["trial", "state"])
+    if not rows:
+        return pd.DataFrame(columns=["trial", "state"])
+    table = pd.DataFrame(rows).astype({"best_epoch": "Int64", "epochs_run": "Int64"})
     order = {state: number for number, state in enumerate(STATES.values())}
-    if len(table):
-        table["rank"] = table["state"].map(order)
-        table = table.sort_values(["rank", "fold_9_macro_auc", "trial"], ascending=[True, False, True])
-        empty = [name for name in ("best_epoch", "epochs_run", "session") if table[name].isna().all()]
-        table = table.drop(columns=["rank", *empty]).astype(
-            {n: "Int64" for n in ("best_epoch", "epochs_run") if n not in empty}
-        )
-    return table.reset_index(drop=True)
+    table = table.sort_values(["fold_9_macro_auc", "trial"], ascending=[False, True])
+    table = table.sort_values("state", key=lambda states: states.map(order), kind="stable", ignore_index=True)
+    return table.drop(columns=[name for name in ("best_epoch", "epochs_run", "session") if table[name].isna().all()])
 
 
 def write_table(folder: Path, study: optuna.Study) -> pd.DataFrame:

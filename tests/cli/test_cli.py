@@ -134,7 +134,7 @@ def test_flags_are_read_without_torch(arguments: list[str]) -> None:
 
 def test_every_field_is_a_flag_with_its_documentation() -> None:
     commands = subcommands_of(make_parser(), "command")
-    for name in ("preprocess", "train", "probe", "explain", "compare"):
+    for name in ("preprocess", "train", "probe", "explain", "diagnose", "compare"):
         text = " ".join(commands[name].format_help().split())
         for parameter in parameters_of(STEPS[name].config_class).values():
             if parameter.name != STEPS[name].subject:
@@ -151,11 +151,20 @@ def test_dictionaries_are_pairs_or_json() -> None:
 
 def test_every_command_takes_a_root() -> None:
     commands = subcommands_of(make_parser(), "command")
-    chain = {"download", "run", "preprocess", "train", "probe", "export-npz", "convert", "predict", "dashboard"}
-    feature_space = {"embed", "probe-epochs", "similar"}
-    others = {
+    chain = {
+        "download",
+        "run",
+        "preprocess",
+        "train",
+        "probe",
+        "export-npz",
         "convert",
         "predict",
+        "dashboard",
+        "diagnose",
+    }
+    feature_space = {"embed", "probe-epochs", "similar"}
+    others = {
         "evaluate",
         "compare",
         "reproduce",

@@ -285,3 +285,14 @@ def test_a_damaged_report_of_an_interrupted_build_is_named(tmp_path: Path, repor
     (tmp_path / "chunks" / "000003.json").write_text(report)
     with pytest.raises(EcgkitError, match=r"000003\.json.*remove"):
         read_report(tmp_path, 3)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build(tmp_path / "d").path
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(contents, "file_sha256", refuse)
+    with pytest.raises(EcgkitError, match=r"\.parquet.*Permission denied"):
+        open_dataset(folder)

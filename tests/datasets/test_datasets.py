@@ -291,6 +291,22 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("file", ["signals.npy", "chunks/000001.json"])
+def test_a_finished_chunk_that_was_changed_is_written_again(tmp_path: Path, file: str):
+    whole = quiet(Invented(40), tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        quiet(Invented(40, spoil=Cut(KeyboardInterrupt())), tmp_path / "d")
+    with (tmp_path / ".d.partial" / file).open("r+b") as changed:
+        changed.seek(8 * 12 * SAMPLES * 2 if file == "signals.npy" else 0)  # in both cases of the second chunk
+        changed.write(b"\x01\x02\x03\x04\x05\x06\x07")
+    rest = Cut(None)
+    dataset = quiet(Invented(40, spoil=rest), tmp_path / "d")
+    assert rest.read == 40 - 12
+    np.testing.assert_array_equal(dataset.signals, whole.signals)
+    assert dataset.fingerprint == whole.fingerprint
+
+
+@pytest.mark.usefixtures("small_chunks")
 def test_a_build_cut_off_while_rows_are_removed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     expected = quiet(Invented(40, spoil=bad), tmp_path / "whole")
 

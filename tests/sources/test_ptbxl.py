@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -255,6 +256,8 @@ def test_a_statement_that_is_there_twice_is_refused(tiny_ptbxl: TinyPtbXl):
     path = folder / "scp_statements.csv"
     path.write_text(path.read_text() + path.read_text().splitlines()[2] + "\n")
     assert "'NORM' in rows 2 and 9" in refused(folder)
+    path.write_text(path.read_text().replace("NORM,normal", ",normal"))
+    assert "blank in row 2" in refused(folder)
 
 
 def test_record_folders_may_be_symbolic_links(tiny_ptbxl: TinyPtbXl, tmp_path: Path):
@@ -300,6 +303,41 @@ def test_the_identity_changes_with_tables_rate_and_files(tiny_ptbxl: TinyPtbXl):
 def test_what_travels_to_a_worker_is_small(tiny_ptbxl: TinyPtbXl):
     source = PtbXl(tiny_ptbxl(40))
     assert len(pickle.dumps(source.reader(["1", "2", "3"]))) < 1000
+
+
+def test_damaged_tables_end_in_a_source_or_in_one_line(tiny_ptbxl: TinyPtbXl):
+    folder, random = tiny_ptbxl(6), np.random.default_rng(4)
+    tokens = [
+        b"",
+        b",",
+        b'"',
+        b"\n",
+        b"\x00",
+        b"nan",
+        b"-1",
+        b"1e999",
+        b"9" * 25,
+        b"{",
+        b"'",
+        b"\xff",
+        b"\x1b[2J",
+        b"1.5",
+    ]
+    outcomes: Counter[str] = Counter()
+    for _ in range(60):
+        path = folder / str(random.choice(["ptbxl_database.csv", "scp_statements.csv"]))
+        kept = path.read_bytes()
+        data = bytearray(kept)
+        for _ in range(random.integers(1, 4)):
+            at = int(random.integers(0, len(data)))
+            data[at : at + int(random.integers(0, 8))] = tokens[random.integers(len(tokens))]
+        path.write_bytes(data)
+        try:
+            outcomes["read" if PtbXl(folder).describe().isprintable() else "not printable"] += 1
+        except EcgkitError as error:
+            outcomes["refused" if str(error).isprintable() else "not one line"] += 1
+        path.write_bytes(kept)
+    assert set(outcomes) == {"read", "refused"}
 
 
 @pytest.mark.real

@@ -389,3 +389,11 @@ def test_unknown_labels_are_left_out_of_training_and_validation(few_records: Dat
     assert history["validation_macro_auc"].iloc[0] == pytest.approx(np.mean(aucs), abs=1e-6)
     predictions.to_parquet(tmp_path / "predictions.parquet")
     assert pd.read_parquet(tmp_path / "predictions.parquet")["true_MI"].dtype == "boolean"
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "epoch\nfirst\n", "\x00" * 20])
+def test_a_damaged_history_is_named(tmp_path: Path, text: str) -> None:
+    session = new_session(tmp_path)
+    (session.path / HISTORY).write_text(text)
+    with pytest.raises(EcgkitError, match=r"history\.csv"):
+        read_history(session)

@@ -18,7 +18,9 @@ from ecgkit.sessions import Session
 from ecgkit.sessions.folder import before_close
 from pathlib import Path
 session = Session(Path(folder))
-before_close[session.path] = record(Path(source))"""
+before_close[session.path] = record(Path(source))
+print("begun")
+x + 1"""
 PLOT = "from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>'))"
 CLOSE = "print(session.close())"
 
@@ -52,6 +54,7 @@ def test_the_copy_has_the_outputs_and_the_parameters_that_were_run(tmp_path: Pat
     outputs = {cell.source: cell.outputs for cell in kept.cells if cell.cell_type == "code"}
     stream, result = outputs["print(x)\n3 * x"]
     assert (stream.text, result.data["text/plain"]) == ("14\n", "42")
+    assert [outputs[START][0].text, outputs[START][1].data["text/plain"]] == ["begun\n", "15"]
     assert outputs[PLOT][0].data["text/html"] == "<b>bold</b>"
     assert [cell.execution_count for cell in kept.cells if cell.cell_type == "code"] == [1, 2, 3, 4, 5]
     assert (folder / "DONE").is_file()

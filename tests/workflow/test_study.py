@@ -18,7 +18,6 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
-import safetensors
 
 from ecgkit import datasets, paths, sessions, training
 from ecgkit.cli import main
@@ -409,12 +408,6 @@ def contents(folder: Path) -> dict[str, object]:
             found[name] = pd.read_csv(path).drop(columns="seconds").to_json()
         elif path.suffix == ".ckpt":
             continue
-        elif path.suffix == ".safetensors":  # whose metadata come in any order
-            with safetensors.safe_open(path, "numpy") as file:
-                found[name] = [file.metadata(), {key: file.get_tensor(key).tobytes() for key in file.keys()}]  # noqa: SIM118
-        elif path.name == "model_card.md":  # with a checksum of the weights' file
-            lines = path.read_text().splitlines()
-            found[name] = [line for line in lines if not line.startswith("SHA-256 of the weights")]
         elif path.name == "study.json":
             found[name] = path.read_text().replace(str(folder.parent), "")
         else:

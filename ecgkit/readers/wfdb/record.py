@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.readers.base import standard_name
+from ecgkit.readers.base import millivolts, standard_name
 from ecgkit.readers.wfdb.header import NO_FILE, NO_GAIN, Header, SignalLine, read_header
 from ecgkit.readers.wfdb.samples import Row, count_frames, missing_row, read_rows
 from ecgkit.signals.ecg import ECG, LEADS, OLDEST, sort_leads
 
-MILLIVOLTS = {"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6}
 MAX_VALUES = 90_000_000
 """Values of all signals that are read at once: an hour of twelve leads at 2,000 Hz."""
 MAX_PIECES = 100_000
@@ -156,9 +155,10 @@ def _millivolts(record: str, row: Row) -> float:
     """Return how many mV the unit of a lead is."""
     if row.unit == NO_GAIN:
         raise UnreadableRecordError(f"{record}: the header has no gain for lead {row.name}: its mV are unknown")
-    if row.unit.lower() not in MILLIVOLTS:
+    factor = millivolts(row.unit)
+    if factor is None:
         raise UnreadableRecordError(f"{record}: lead {row.name} has the unit {row.unit!r}, which is no unit of voltage")
-    return MILLIVOLTS[row.unit.lower()]
+    return factor
 
 
 def read_patient(comments: Sequence[str]) -> tuple[float | None, str | None]:
@@ -282,12 +282,12 @@ class _Segments:
         """Return the factor from a signal's unit in a segment to its unit in the record."""
         if row.unit == unit:
             return 1.0
-        try:
-            return MILLIVOLTS[row.unit.lower()] / MILLIVOLTS[unit.lower()]
-        except KeyError as error:
+        found, wanted = millivolts(row.unit), millivolts(unit)
+        if found is None or wanted is None:
             raise UnreadableRecordError(
                 f"{self._record}: {row.name} is in {row.unit!r} in {segment}, elsewhere in {unit!r}"
-            ) from error
+            )
+        return found / wanted
 
 
 def _keys(signals: Sequence[SignalLine] | Sequence[Row]) -> list[tuple[str, int]]:

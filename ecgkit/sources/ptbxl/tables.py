@@ -56,7 +56,7 @@ def make_records(table: CsvTable) -> pd.DataFrame:
     ids = table.integers("ecg_id")
     table.refuse_duplicates("ecg_id", ids)
     for column in FILE_COLUMNS.values():
-        table.refuse_duplicates(column, table.rows[column].dropna())
+        table.refuse_duplicates(column)
     age, sex = table.numbers("age"), table.numbers("sex")
     table.refuse("sex", sex.notna() & ~sex.isin(SEXES), "neither 0 (male) nor 1 (female)")
     columns: dict[str, Any] = {
@@ -111,9 +111,10 @@ def make_labels(codes: Sequence[dict[str, float]], statements: CsvTable) -> dict
     Raises
     ------
     EcgkitError
-        If a code occurs twice in the table, or is not in it.
+        If a code of the table is blank or there twice, or one of a record is not in it.
     """
     known = statements.texts(str(statements.rows.columns[0]))
+    statements.refuse(str(known.name), known.isna(), "no SCP code")
     statements.refuse_duplicates(str(known.name), known)
     return label_tables(codes, {name: _map_codes(statements, known, name) for name in LABEL_SETS}, known)
 

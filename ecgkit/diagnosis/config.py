@@ -1,0 +1,85 @@
+"""The parameters of a diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ecgkit.errors import check_types
+from ecgkit.inference.files import find_ecg_files
+from ecgkit.inference.model_folder import find_folder
+from ecgkit.io import file_sha256
+
+EXAMPLES = "examples"
+
+
+@dataclass(frozen=True)
+class DiagnosisConfig:
+    """Every parameter of a diagnosis.
+
+    Attributes
+    ----------
+    files : str
+        ECG files, folders or patterns such as "study/*.xml", separated by commas; "examples" makes some.
+    model : str
+        A model that ships, "ensemble" of them, a training session or a model folder.
+    sampling_rate : float or None
+        In Hz, if the files do not say it.
+    unit : str or None
+        Such as "mV" or "uV", if the files do not say it.
+    leads : str or None
+        Such as "I,II,V1", one per signal, if the files do not name them.
+    anyway : bool
+        Whether to predict what the checks of units and levels refuse.
+    allow_missing_leads : bool
+        Whether to predict ECGs that lack leads.
+
+    Raises
+    ------
+    EcgkitError
+        If a value has another type.
+    """
+
+    files: str = EXAMPLES
+    model: str = "resnet1d"
+    sampling_rate: float | None = None
+    unit: str | None = None
+    leads: str | None = None
+    anyway: bool = False
+    allow_missing_leads: bool = False
+
+    def __post_init__(self) -> None:
+        check_types(self)
+
+    @classmethod
+    def resolve(cls, root: Path, **settings: Any) -> DiagnosisConfig:
+        """Complete the settings that are not None: absolute paths of the files; check that files and model exist."""
+        config = cls(**{name: value for name, value in settings.items() if value is not None})
+        find_folder(config.model, root)
+        if config.files == EXAMPLES:
+            return config
+        names = [str(Path(name.strip()).expanduser().absolute()) for name in config.files.split(",")]
+        find_ecg_files(names)
+        return cls(**(vars(config) | {"files": ",".join(names)}))
+
+    @property
+    def hints(self) -> dict[str, Any]:
+        """What the files do not say, as keywords of `ecgkit.open_ecg`."""
+        given = {"sampling_rate": self.sampling_rate, "unit": self.unit, "leads": self.leads}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def skip(self) -> dict[str, bool]:
+        """Which checks are skipped, as keywords of the predictions."""
+        return {"anyway": self.anyway, "allow_missing_leads": self.allow_missing_leads}
+
+    def inputs(self, root: Path) -> dict[str, Any]:
+        """Return the checksums of the weights, and name, size and time stamp of each file."""
+        weights = sorted(find_folder(self.model, root).glob("weights/best.safetensors"))
+        found = [] if self.files == EXAMPLES else find_ecg_files(self.files.split(","))
+        states = [(str(path), path.stat()) for path in found]
+        return {
+            "weights_sha256": file_sha256(weights[0]) if weights else None,
+            "read": [[name, state.st_size, state.st_mtime_ns] for name, state in states],
+        }

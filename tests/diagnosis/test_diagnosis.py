@@ -1,0 +1,90 @@
+"""The examples hold what they say; what cannot be opened is a row; the notebook answers for files of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgkit import load_model, paths
+from ecgkit.diagnosis.config import DiagnosisConfig
+from ecgkit.diagnosis.files import N_EXAMPLES, class_beats, find_files, open_files, typical_file
+from ecgkit.errors import EcgkitError
+from ecgkit.inference.files import predict_files
+from ecgkit.readers import save_ecg
+from ecgkit.signals.beats import record_beat
+from ecgkit.sources.demo import Demo
+from ecgkit.workflow import run_step
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return find_files(DiagnosisConfig(), tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(scope="module")
+def answers(examples: list[Path]) -> pd.DataFrame:
+    return pd.DataFrame(predict_files([(str(path), path) for path in examples], load_model("resnet1d")))
+
+
+def test_three_of_the_examples_are_refused(examples: list[Path], answers: pd.DataFrame) -> None:
+    refused = answers.loc[answers["error"] != "", "record"].map(lambda name: Path(name).stem)
+    assert set(refused) == {"in_microvolts", "limb_leads_only", "letter"}
+    assert len(examples) == N_EXAMPLES + 3
+    assert answers.loc[answers["error"] == "", "heart_rate"].astype(float).between(30, 200).all()
+
+
+def test_what_cannot_be_opened_is_a_row_with_its_error(examples: list[Path]) -> None:
+    ecgs, table = open_files(examples, DiagnosisConfig())
+    assert set(ecgs) == set(table.index[table["error"].isna()])
+    assert Path(table.index[table["error"].notna()].item()).stem == "letter"
+    limbs = table.loc[[name for name in table.index if "limb" in name]].iloc[0]
+    assert limbs["missing_leads"] == "V1, V2, V3, V4, V5, V6"
+    assert (table["seconds"].dropna() == 10).all()
+
+
+def test_mean_beats_are_those_of_the_decided_files(examples: list[Path], answers: pd.DataFrame) -> None:
+    ecgs, _ = open_files(examples, DiagnosisConfig())
+    means = class_beats(ecgs, answers, ("NORM", "CD"))
+    assert means is not None
+    decided = answers.loc[answers["decision_NORM"].fillna(value=False).astype(bool), "record"]
+    each = [record_beat(ecgs[name].signal, sampling_rate=ecgs[name].sampling_rate) for name in decided]
+    length = len(means.times)
+    np.testing.assert_allclose(means.mean[0], np.mean([beat[:, :length] for beat in each], axis=0), atol=1e-5)
+    none = answers.assign(decision_NORM=False)
+    assert class_beats(ecgs, none, ("NORM",)) is None
+
+
+def test_without_any_answer_the_reason_is_named(answers: pd.DataFrame) -> None:
+    with pytest.raises(EcgkitError, match="lacks V1"):
+        typical_file(answers[answers["record"].str.contains("limb")])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"), [({"files": "nowhere/*.xml"}, "nowhere"), ({"model": "vit"}, "vit"), ({"unit": 3}, "unit")]
+)
+def test_bad_parameters_are_refused_before_anything_is_made(
+    settings: dict[str, object], named: str, tmp_path: Path
+) -> None:
+    with pytest.raises(EcgkitError, match=named):
+        run_step("diagnose", tmp_path, **settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_notebook_answers_for_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = Demo(n_records=20)
+    for record_id in ("1", "2"):
+        save_ecg(demo.read(record_id), tmp_path / "mine" / f"{record_id}.npz")
+    monkeypatch.chdir(tmp_path)
+    made = run_step("diagnose", tmp_path, files="mine", quiet=True, verbose=False)
+    assert made.path.parent.name == paths.DIAGNOSES
+    table = pd.read_parquet(made.path / "answers.parquet")
+    expected = load_model("resnet1d").predict_proba([demo.read("1"), demo.read("2")])
+    np.testing.assert_allclose(table.filter(like="probability_").to_numpy(dtype=float), expected, atol=1e-6)
+    assert {path.name for path in (made.path / "figures").iterdir()} >= {"page.png", "overview.png"}
+    assert run_step("diagnose", tmp_path, files="mine", quiet=True).skipped
+    save_ecg(demo.read("3"), tmp_path / "mine" / "2.npz")
+    assert not run_step("diagnose", tmp_path, files="mine", quiet=True, verbose=False).skipped
