@@ -152,22 +152,23 @@ class WholeModel(nn.Module):
         self.network = trained.model
         self.calibrating = nn.ModuleList(Calibrating(folder.calibration["classes"][name]) for name in trained.classes)
 
-    def forward(self, signal: Tensor) -> Tensor:
-        """Map ``(records, 12, samples)`` in mV to ``(records, classes)``."""
+    def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``(records, 12, samples)`` in mV to ``(records, classes)``, calibrated and uncalibrated."""
         network = self.network
         windows = cut_windows(self.preparing(signal), network.n_samples)
         features = network.encode(windows.flatten(0, 1)).unflatten(0, windows.shape[:2]).mean(dim=1)
         prob = network.head(network.hidden(features)).sigmoid().double()
         columns = [calibrate(column) for calibrate, column in zip(self.calibrating, prob.unbind(1), strict=True)]
-        return torch.stack(columns, dim=1).float()
+        return torch.stack(columns, dim=1).float(), prob.float()
 
 
 def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = None) -> Path:
     """Write a model as an ONNX graph that takes millivolts and gives calibrated probabilities.
 
     The input ``signal`` is float32 of shape ``(records, 12, samples)``, finite, with leads in the order of
-    `ecgkit.LEADS`; the output ``probability`` is float32 of shape ``(records, classes)``. Both axes of the input that
-    are not leads vary. Offset removal, rounding, standardisation, windows and calibration are nodes of the graph.
+    `ecgkit.LEADS`; the outputs ``probability`` (calibrated) and ``uncalibrated`` are float32 of shape
+    ``(records, classes)``. The numbers of records and of samples vary. Offset removal, rounding, standardisation,
+    windows and calibration are nodes of the graph.
 
     Parameters
     ----------
@@ -197,9 +198,9 @@ def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = N
     _check(trained)
     rate = trained.sampling_rate if sampling_rate is None else int(check_rate(sampling_rate))
     model = WholeModel(folder, rate).eval()
-    shortest = -(-trained.n_samples * rate // trained.sampling_rate)
-    example = torch.zeros(2, len(LEADS), 3 * shortest + 7)
-    sizes = {0: Dim("records", min=1), 2: Dim("samples", min=shortest)}
+    least = shortest(trained, rate)
+    example = torch.zeros(2, len(LEADS), 3 * least + 7)
+    sizes = {0: Dim("records", min=1), 2: Dim("samples", min=least)}
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -208,7 +209,7 @@ def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = N
                 dynamo=True,
                 dynamic_shapes=(sizes,),
                 input_names=["signal"],
-                output_names=["probability"],
+                output_names=["probability", "uncalibrated"],
                 opset_version=OPSET,
                 custom_translation_table=translations(),
                 verbose=False,
@@ -220,6 +221,11 @@ def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = N
         reason = one_line(error.__cause__ or error)
         raise EcgkitError(f"{trained.name} cannot be written as ONNX ({reason}): use --format folder") from error
     return path
+
+
+def shortest(trained: TrainedModel, sampling_rate: int) -> int:
+    """Return the samples at a rate in Hz that a network needs at least."""
+    return -(-trained.n_samples * sampling_rate // trained.sampling_rate)
 
 
 def _check(trained: TrainedModel) -> None:

@@ -1,7 +1,7 @@
 """The recurrent cells in ONNX: how the exporter translates the two operators of this package.
 
-sLSTM is a ``Scan`` over the steps. mLSTM is in its parallel form (Beck et al., 2024, arXiv:2405.04517, appendix A.3): the
-sequences of an ECG are short, so that one product of all queries and keys is faster than a loop.
+sLSTM is a ``Scan`` over the steps. mLSTM is in its parallel form (Beck et al., 2024, arXiv:2405.04517, appendix A.3):
+the sequences of an ECG are short, so that one product of all queries and keys is faster than a loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BEFORE = -1e30
 
 
 @script(default_opset=op)
-def slstm_scan(inputs: FLOAT, recurrent: FLOAT, bias: FLOAT) -> FLOAT:  # type: ignore[no-untyped-def]  # noqa: ANN201
+def slstm_scan(inputs: FLOAT, recurrent: FLOAT, bias: FLOAT) -> FLOAT:  # type: ignore[no-untyped-def]
     """Translate ``ecgkit::slstm`` for a new sequence: the states before it are zero."""
     weights = op.Reshape(recurrent, [0, 0, -1])
     gates = op.Reshape(op.Transpose(inputs + bias, perm=[1, 2, 0, 3, 4]), [0, 0, 0, -1])
@@ -29,7 +29,7 @@ def slstm_scan(inputs: FLOAT, recurrent: FLOAT, bias: FLOAT) -> FLOAT:  # type: 
     before = first + BEFORE
 
     @graph()
-    def step(output, cell, normaliser, stabiliser, gate):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def step(output, cell, normaliser, stabiliser, gate):  # type: ignore[no-untyped-def]
         """Compute one step of all heads and records, ``(heads, records, head_width)``."""
         gate_in, gate_forget, cell_in, gate_out = op.Split(gate + op.MatMul(output, weights), num_outputs=4, axis=-1)
         log_forget = stabiliser - op.Softplus(-gate_forget)
@@ -42,12 +42,14 @@ def slstm_scan(inputs: FLOAT, recurrent: FLOAT, bias: FLOAT) -> FLOAT:  # type: 
         shown = op.Identity(new_output)
         return new_output, new_cell, new_normaliser, new_stabiliser, shown
 
-    _last, _cell, _normaliser, _stabiliser, outputs = op.Scan(first, first, first, before, gates, body=step, num_scan_inputs=1)
+    _output, _cell, _normaliser, _stabiliser, outputs = op.Scan(
+        first, first, first, before, gates, body=step, num_scan_inputs=1
+    )
     return op.Reshape(op.Transpose(outputs, perm=[2, 0, 1, 3]), [0, 0, -1])
 
 
 @script(default_opset=op)
-def mlstm_parallel(queries: FLOAT, keys: FLOAT, values: FLOAT, gate_in: FLOAT, gate_forget: FLOAT) -> FLOAT:  # type: ignore[no-untyped-def]  # noqa: ANN201
+def mlstm_parallel(queries: FLOAT, keys: FLOAT, values: FLOAT, gate_in: FLOAT, gate_forget: FLOAT) -> FLOAT:  # type: ignore[no-untyped-def]
     """Translate ``ecgkit::mlstm`` for a new sequence."""
     decay = op.CumSum(-op.Softplus(-gate_forget), 2)
     step = op.Range(0, op.Squeeze(op.Shape(gate_in, start=2)), 1)
@@ -61,12 +63,16 @@ def mlstm_parallel(queries: FLOAT, keys: FLOAT, values: FLOAT, gate_in: FLOAT, g
     return op.Transpose(op.MatMul(scores, values) / divisor, perm=[0, 2, 1, 3])
 
 
-def translate_slstm(inputs, states, recurrent, bias, keep):  # type: ignore[no-untyped-def]
+def translate_slstm(inputs: Any, states: Any, recurrent: Any, bias: Any, keep: Any) -> tuple[Any, ...]:
+    """Return the outputs, and in the places of the operator's other results something that nobody reads."""
     del keep
     return slstm_scan(inputs, recurrent, bias), op.Identity(states), op.Identity(bias)
 
 
-def translate_mlstm(queries, keys, values, gate_in, gate_forget, keep):  # type: ignore[no-untyped-def]
+def translate_mlstm(  # noqa: PLR0917 - the arguments of an operator
+    queries: Any, keys: Any, values: Any, gate_in: Any, gate_forget: Any, keep: Any
+) -> tuple[Any, ...]:
+    """Return the outputs, and in the places of the operator's other results something that nobody reads."""
     del keep
     return mlstm_parallel(queries, keys, values, gate_in, gate_forget), *(op.Identity(keys) for _ in range(4))
 
