@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ import ecgkit
 from ecgkit import EcgkitError, paths
 from ecgkit.cli import main
 from ecgkit.inference.export import export_model
-from ecgkit.inference.model_folder import SHIPPED, WEIGHTS
+from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS
 from ecgkit.inference.onnx_graph import Calibrating, Resampling
 from ecgkit.readers import save_ecg
 from ecgkit.signals.filters import resample
@@ -172,13 +173,15 @@ def test_what_a_folder_lacks_is_one_line(graph: Path, tmp_path: Path, capsys: py
 
 
 def test_what_a_graph_has_no_place_for_is_refused(root: Path, tmp_path: Path) -> None:
-    sessions = root / paths.TRAINING
     for number, named in ((1, "filtered"), (3, "age and sex"), (4, "ensemble")):
+        session = tmp_path / f"session_{number}"
+        shutil.copytree(root / paths.TRAINING / session.name, session)
+        (session / CARD).write_text("# a card")
         with pytest.raises(EcgkitError, match=named):
-            export_model(sessions / f"session_{number}", tmp_path / "graph", format="onnx")
+            export_model(session, tmp_path / "graph", format="onnx")
     with pytest.raises(EcgkitError, match="sampling rate"):
         export_model(SHIPPED / "resnet1d", tmp_path / "graph", sampling_rate=500)
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"session_1", "session_3", "session_4"}
 
 
 def test_a_model_that_ships_is_copied_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
