@@ -40,12 +40,12 @@ def hints(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the keywords of `ecgkit.open_ecg` that were given."""
     names = ("sampling_rate", "unit", "leads", "record", "start", "duration")
     found = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if str(found.get("record", "")).isdigit():
+    if re.fullmatch(r"0|[1-9]\d{,17}", str(found.get("record", "")), re.ASCII):  # "007" is an identifier
         found["record"] = int(str(found["record"]))
     return found
 
 
-def with_flags(error: EcgkitError) -> str:
+def with_flags(error: EcgkitError | str) -> str:
     """Return a message of `ecgkit.open_ecg` with the flags in place of its keywords."""
     flag = r"\b(sampling_rate|unit|leads|record|start|duration)="
     return re.sub(flag, lambda found: f"--{found[1].replace('_', '-')}", str(error))

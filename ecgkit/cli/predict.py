@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note
-from ecgkit.cli.convert import add_hints, hints
+from ecgkit.cli.convert import add_hints, hints, with_flags
 from ecgkit.errors import EcgkitError
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
@@ -38,7 +40,7 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
-    added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    added.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
     text = "predict ECGs that lack leads, which are zero then"
     added.add_argument("--allow-missing-leads", action="store_true", help=text)
     added.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")
@@ -72,6 +74,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
         answers = predict_files(files, predictor, **given)
         write = WRITERS[style](file, written.columns, max((len(name) for name, _ in files), default=0))
         for answer in counted(answers, n_left, shown=bool(arguments.to)):
+            answer["error"] = with_flags(answer["error"])
             errors += [answer["error"]] if answer["error"] else []
             if len(files) == 1 and errors and not arguments.to:
                 raise EcgkitError(errors[0])
@@ -95,24 +98,27 @@ def read_written(path: Path, style: str, by: dict[str, str]) -> Written:
     """Return what is in a file already; a last line that is not whole is removed from it."""
     if not path.exists() or not path.stat().st_size:
         return Written()
-    with path.open("r+b") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        file.truncate(whole)
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
     text = content[:whole].decode("utf-8", "replace")
     way_out = "choose another --to, or delete it"
     try:
+        if not (content.startswith(BEGINNINGS[style]) or BEGINNINGS[style].startswith(content)):
+            raise ValueError(path)
         if style == "json":
-            rows = [json.loads(line) for line in text.splitlines()]
+            rows: list[Row] = [json.loads(line) for line in text.splitlines()]
+            columns = tuple(rows[0]) if rows else ()
         else:
-            rows = list(csv.DictReader(text.splitlines()))
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            rows, columns = list(reader), tuple(reader.fieldnames or ())
         records = frozenset(row["record"] for row in rows)
         others = {" by ".join(row[key] for key in by) for row in rows if any(row[key] != by[key] for key in by)}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
     if others:
         raise EcgkitError(f"{path} has predictions of {', '.join(sorted(others))}: {way_out}")
-    return Written(records, tuple(rows[0]) if rows else None)
+    os.truncate(path, whole)  # only now: a file of others stays as it is
+    return Written(records, columns or None)
 
 
 @contextmanager
@@ -132,7 +138,9 @@ def reading(jobs: int, n_files: int) -> Iterator[Executor | None]:
     if min(jobs, n_files) < 2:
         yield None
         return
-    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn")) as pool:
+    from ecgkit.datasets.chunks import start_worker
+
+    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn"), initializer=start_worker) as pool:
         yield pool
 
 
@@ -220,5 +228,8 @@ WIDEST = 40
 
 SHOWN = {"heart_rate": "beats/min", "pr": "PR ms", "qrs_duration": "QRS ms", "qtc_fridericia": "QTc ms"}
 """The measurements in the table; the other formats have all."""
+
+BEGINNINGS = {"json": b'{"model": ', "csv": b"model,"}
+"""How the files of this command begin."""
 
 WRITERS = {"table": table_writer, "json": json_writer, "csv": csv_writer}

@@ -161,9 +161,10 @@ def choose_precision(trained: TrainedModel, precision: str) -> str:
 
 
 def _load_own(model: str, weights: Path, precision: str) -> Predictor:
-    """Load weights of a user's architecture; without a model folder around them, uncalibrated and decided at 0.5."""
-    folder = weights.absolute().parents[1]
-    if (folder / THRESHOLDS).is_file() and (folder / CALIBRATION).is_file():
+    """Load weights of a user's architecture; those of no model folder are uncalibrated and decided at 0.5."""
+    weights = weights.absolute()
+    folder = weights.parent.parent
+    if weights == folder / WEIGHTS and (folder / THRESHOLDS).is_file() and (folder / CALIBRATION).is_file():
         return _network(read_model(folder, model=model), precision)
     if not weights.is_file():
         raise EcgkitError(f"no weights {weights}: give the file after {model}")
@@ -172,4 +173,4 @@ def _load_own(model: str, weights: Path, precision: str) -> Predictor:
     trained = load_weights(weights, model=model)
     thresholds = {"of": "calibrated", "thresholds": dict.fromkeys(trained.classes, 0.5)}
     calibration = {"classes": {name: {"method": "identity"} for name in trained.classes}}
-    return _network(ModelFolder(weights.absolute(), trained, thresholds, calibration, ""), precision)
+    return _network(ModelFolder(weights, trained, thresholds, calibration, ""), precision)
