@@ -34,6 +34,8 @@ def add_commands(command: AddCommand) -> None:
     text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
     added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
     text = "table, or json (one object per line), or csv (default: table; csv with --to)"
+    text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
+    added.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
@@ -60,8 +62,9 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     files: list[tuple[str, Any]] = [(str(path), path) for path in find_ecg_files(names)] if names else []
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
-    predictor = load_model(arguments.model, root=root)
-    written = read_written(Path(arguments.to), style, arguments.model) if arguments.to else Written()
+    predictor = load_model(arguments.model, root=root, backend=arguments.backend)
+    by = {"model": arguments.model, "backend": predictor.backend}
+    written = read_written(Path(arguments.to), style, by) if arguments.to else Written()
     n_left = sum(name not in written.records for name, _ in files)
     passed = ("age", "sex", "anyway", "allow_missing_leads")
     given = {name: getattr(arguments, name) for name in passed} | {"hints": hints(arguments)}
@@ -75,7 +78,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
             errors += [answer["error"]] if answer["error"] else []
             if len(files) == 1 and errors and not arguments.to:
                 raise EcgkitError(errors[0])
-            write({"model": arguments.model, **answer})
+            write(by | answer)
     if arguments.to:
         echo(arguments.to)
     if errors:
@@ -91,7 +94,7 @@ class Written:
     columns: tuple[str, ...] | None = None
 
 
-def read_written(path: Path, style: str, model: str) -> Written:
+def read_written(path: Path, style: str, by: dict[str, str]) -> Written:
     """Return what is in a file already; a last line that is not whole is removed from it."""
     if not path.exists() or not path.stat().st_size:
         return Written()
@@ -109,11 +112,11 @@ def read_written(path: Path, style: str, model: str) -> Written:
             reader = csv.DictReader(io.StringIO(text, newline=""))
             rows, columns = list(reader), tuple(reader.fieldnames or ())
         records = frozenset(row["record"] for row in rows)
-        models = {row["model"] for row in rows}
+        others = {" by ".join(row[key] for key in by) for row in rows if any(row[key] != by[key] for key in by)}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
-    if models - {model}:
-        raise EcgkitError(f"{path} has predictions of {', '.join(sorted(models))}: {way_out}")
+    if others:
+        raise EcgkitError(f"{path} has predictions of {', '.join(sorted(others))}: {way_out}")
     os.truncate(path, whole)  # only now: a file of others stays as it is
     return Written(records, columns or None)
 
