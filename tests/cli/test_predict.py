@@ -202,6 +202,14 @@ def test_other_columns_or_another_model_are_not_appended(
         assert to.read_bytes() == written
 
 
+def test_the_help_says_what_each_choice_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    text = capsys.readouterr().out
+    assert text.index("table, or json") < text.index("--backend") < text.index("onnx for a folder")
+    assert text.count("onnx for a folder") == 1
+
+
 def test_standard_input_and_processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
