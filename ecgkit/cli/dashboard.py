@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note
+from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name, write_atomically
@@ -21,6 +21,7 @@ from ecgkit.signals.ecg import ECG
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ecgkit.inference.batches import Skip
     from ecgkit.inference.predictor import Predictor
 
 FORMATS = ("png", "pdf", "html")
@@ -40,25 +41,29 @@ def add_commands(command: AddCommand) -> None:
     text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
     added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
     added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    text = "draw and predict ECGs that lack leads, which are zero for the model"
+    added.add_argument("--allow-missing-leads", action="store_true", help=text)
     add_hints(added)
 
 
 def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     """Write the pages and print their paths; a file without an answer does not end the others."""
+    from ecgkit.inference.batches import Skip
     from ecgkit.inference.files import find_ecg_files
     from ecgkit.inference.loading import load_model
 
     files = find_ecg_files(arguments.files)
     predictor = load_model(arguments.model, root=root)
+    skip = Skip(anyway=arguments.anyway, allow_missing_leads=arguments.allow_missing_leads)
     folder, written, pages, failed = Path(arguments.to), set[str](), [], 0
     for file in files:
         try:
-            page = make_page(file, predictor, hints(arguments), anyway=arguments.anyway)
+            page = make_page(file, predictor, hints(arguments), skip)
         except EcgkitError as error:
             if len(files) == 1:
                 raise
             note(str(error))
-            pages.append(Page(str(file), error=str(error)))
+            pages.append(Page(str(file), error=with_flags(str(error))))
             failed += 1
             continue
         name = free_name(file_name(file.name).replace(".", "-"), written)
@@ -88,7 +93,7 @@ class Page:
     error: str = ""
 
 
-def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway: bool) -> Page:
+def make_page(file: Path, predictor: Predictor, given: dict[str, Any], skip: Skip) -> Page:
     """Open, measure, predict and draw one file."""
     from ecgkit import open_ecg
     from ecgkit.plots.dashboard import dashboard as draw
@@ -96,7 +101,7 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
     from ecgkit.signals.measurements import measure_ecg
 
     ecg = open_ecg(file, **given)
-    probabilities = predictor.predict_proba([ecg], anyway=anyway)[0].tolist()
+    probabilities = predictor.predict_proba([ecg], **skip)[0].tolist()
     measured = measure_ecg(ecg)
     by_class = dict(zip(predictor.classes, probabilities, strict=True))
     thresholds = dict(zip(predictor.classes, predictor.thresholds.tolist(), strict=True))
@@ -105,14 +110,15 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
     figures = [draw(ecg, probabilities=by_class, thresholds=thresholds, **facts)]
     if ecg.duration >= 2 * WINDOW:
         windows, starts = cut_windows(ecg)
-        over_time = predictor.predict_proba(windows, anyway=True)
+        over_time = predictor.predict_proba(windows, anyway=True, allow_missing_leads=True)
         title = f"{file.name}: {len(windows)} windows of {WINDOW:g} s"
         figures.append(
             probabilities_over_time(
                 starts, over_time, predictor.classes, predictor.thresholds, seconds=WINDOW, title=title
             )
         )
-    amplitude = float(np.nanmedian(np.nanmax(ecg.signal, axis=1) - np.nanmin(ecg.signal, axis=1)))
+    measurable = ecg.signal[np.isfinite(ecg.signal).any(axis=1)]
+    amplitude = float(np.median(np.nanmax(measurable, axis=1) - np.nanmin(measurable, axis=1)))
     image = base64.b64encode(drawn(figures[0], "png", dpi=THUMBNAIL_DPI)).decode()
     return Page(
         str(file), tuple(probabilities), measured["heart_rate"], amplitude, tuple(ecg.findings), tuple(figures), image

@@ -6,15 +6,15 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TextIO
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note
+from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
 from ecgkit.errors import EcgkitError
 from ecgkit.progress import progress_bar
@@ -55,7 +55,8 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
-    files: list[tuple[str, Any]] = [(str(path), path) for path in find_ecg_files(names)] if names else []
+    found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
+    files: list[tuple[str, Any]] = [(str(path), path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     predictor = load_model(arguments.model, root=root)
@@ -63,12 +64,13 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     n_left = sum(name not in written.records for name, _ in files)
     passed = ("age", "sex", "anyway", "allow_missing_leads")
     given = {name: getattr(arguments, name) for name in passed} | {"hints": hints(arguments)}
-    errors = []
+    errors = [written.errors[name] for name, _ in files if name in written.errors]
     with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
         given |= {"measurements": not arguments.no_measurements, "done": written.records, "executor": pool}
         answers = predict_files(files, predictor, **given)
         write = WRITERS[style](file, written.columns, max((len(name) for name, _ in files), default=0))
         for answer in counted(answers, n_left, shown=bool(arguments.to)):
+            answer["error"] = with_flags(answer["error"])
             errors += [answer["error"]] if answer["error"] else []
             if len(files) == 1 and errors and not arguments.to:
                 raise EcgkitError(errors[0])
@@ -76,15 +78,16 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     if arguments.to:
         echo(arguments.to)
     if errors:
-        note(f"{len(errors)} of {n_left} files have no prediction: the column error says why")
+        note(f"{len(errors)} of {len(files)} files have no prediction: the column error says why")
     return INCOMPLETE if errors else None
 
 
 @dataclass(frozen=True)
 class Written:
-    """What an interrupted command has written: the names of its records, and its columns."""
+    """What an interrupted command has written: the names of its records, its errors by record, and its columns."""
 
     records: frozenset[str] = frozenset()
+    errors: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] | None = None
 
 
@@ -105,11 +108,17 @@ def read_written(path: Path, style: str, model: str) -> Written:
             rows = list(csv.DictReader(text.splitlines()))
         records = frozenset(row["record"] for row in rows)
         models = {row["model"] for row in rows}
+        errors = {row["record"]: row["error"] for row in rows if row["error"]}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
     if models - {model}:
         raise EcgkitError(f"{path} has predictions of {', '.join(sorted(models))}: {way_out}")
-    return Written(records, tuple(rows[0]) if rows else None)
+    return Written(records, errors, tuple(rows[0]) if rows else None)
+
+
+def is_file(path: Path, to: str | None) -> bool:
+    """Return True for the file that the answers are written into, which a folder of ECGs may hold."""
+    return to is not None and path.resolve() == Path(to).resolve()
 
 
 @contextmanager
