@@ -29,6 +29,9 @@ EXTRAS = {
     "edfio": "formats",
     "h5py": "formats",
     "pydicom": "formats",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "onnx",
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 

@@ -40,7 +40,7 @@ def hints(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the keywords of `ecgkit.open_ecg` that were given."""
     names = ("sampling_rate", "unit", "leads", "record", "start", "duration")
     found = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if str(found.get("record", "")).isdigit():
+    if re.fullmatch(r"0|[1-9]\d{,17}", str(found.get("record", "")), re.ASCII):  # "007" is an identifier
         found["record"] = int(str(found["record"]))
     return found
 

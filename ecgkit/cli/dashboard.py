@@ -40,7 +40,7 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--format", choices=FORMATS, default="png", help="of several files, html adds an overview")
     text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
     added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
-    added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    added.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
     text = "draw and predict ECGs that lack leads, which are zero for the model"
     added.add_argument("--allow-missing-leads", action="store_true", help=text)
     add_hints(added)
@@ -60,10 +60,11 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
         try:
             page = make_page(file, predictor, hints(arguments), skip)
         except EcgkitError as error:
+            message = with_flags(str(error))
             if len(files) == 1:
                 raise
-            note(str(error))
-            pages.append(Page(str(file), error=with_flags(str(error))))
+            note(message)
+            pages.append(Page(str(file), error=message))
             failed += 1
             continue
         name = free_name(file_name(file.name).replace(".", "-"), written)
@@ -98,19 +99,24 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], skip: Ski
     from ecgkit import open_ecg
     from ecgkit.plots.dashboard import dashboard as draw
     from ecgkit.plots.dashboard import probabilities_over_time
+    from ecgkit.signals.findings import check_quality, refuse
     from ecgkit.signals.measurements import measure_ecg
 
     ecg = open_ecg(file, **given)
+    found = check_quality(ecg)
+    if not skip.get("anyway"):
+        refuse(ecg, found)
+    findings = (*ecg.findings, *(finding.text for finding in found))
     probabilities = predictor.predict_proba([ecg], **skip)[0].tolist()
     measured = measure_ecg(ecg)
     by_class = dict(zip(predictor.classes, probabilities, strict=True))
     thresholds = dict(zip(predictor.classes, predictor.thresholds.tolist(), strict=True))
     model = f"{predictor.name}, label set {predictor.label_set}"
-    facts: dict[str, Any] = {"measurements": measured, "findings": ecg.findings, "title": file.name, "model": model}
+    facts: dict[str, Any] = {"measurements": measured, "findings": findings, "title": file.name, "model": model}
     figures = [draw(ecg, probabilities=by_class, thresholds=thresholds, **facts)]
-    if ecg.duration >= 2 * WINDOW:
-        windows, starts = cut_windows(ecg)
-        over_time = predictor.predict_proba(windows, anyway=True, allow_missing_leads=True)
+    windows, starts = cut_windows(ecg) if ecg.duration >= 2 * WINDOW else ([], [])
+    if windows:
+        over_time = predictor.predict_proba(windows, anyway=True)
         title = f"{file.name}: {len(windows)} windows of {WINDOW:g} s"
         figures.append(
             probabilities_over_time(
@@ -120,17 +126,18 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], skip: Ski
     measurable = ecg.signal[np.isfinite(ecg.signal).any(axis=1)]
     amplitude = float(np.median(np.nanmax(measurable, axis=1) - np.nanmin(measurable, axis=1)))
     image = base64.b64encode(drawn(figures[0], "png", dpi=THUMBNAIL_DPI)).decode()
-    return Page(
-        str(file), tuple(probabilities), measured["heart_rate"], amplitude, tuple(ecg.findings), tuple(figures), image
-    )
+    return Page(str(file), tuple(probabilities), measured["heart_rate"], amplitude, findings, tuple(figures), image)
 
 
 def cut_windows(ecg: ECG) -> tuple[list[ECG], list[float]]:
-    """Cut a recording into windows one after the other; return them and their starts in s. A remainder is left out."""
+    """Cut a recording into windows one after the other; return them and their starts in s.
+
+    A remainder is left out, and a window in which a lead has no value.
+    """
     length = round(WINDOW * ecg.sampling_rate)
     firsts = range(0, ecg.n_samples - length + 1, length)
     parts = [(first, ecg.signal[:, first : first + length]) for first in firsts]
-    kept = [(first, part) for first, part in parts if np.isfinite(part).any()]
+    kept = [(first, part) for first, part in parts if np.isfinite(part).any(axis=1).all()]
     return [replace(ecg, signal=part) for _, part in kept], [first / ecg.sampling_rate for first, _ in kept]
 
 
@@ -148,12 +155,14 @@ def save_page(page: Page, path: Path, predictor: Predictor) -> None:
     elif path.suffix == ".pdf":
         from matplotlib.backends.backend_pdf import PdfPages
 
-        with PdfPages(path) as document:
+        buffer = io.BytesIO()
+        with PdfPages(buffer) as document:
             for figure in page.figures:
                 document.savefig(figure)
+        write_atomically(path, buffer.getvalue())
     else:
         for figure, name in zip(page.figures, (path.name, f"{path.stem}-over-time.png"), strict=False):
-            figure.savefig(path.with_name(name), dpi=150)
+            write_atomically(path.with_name(name), drawn(figure, "png", dpi=150))
 
 
 def summary(pages: list[Page]) -> Figure:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -32,11 +34,13 @@ def add_commands(command: AddCommand) -> None:
     text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
     added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
     text = "table, or json (one object per line), or csv (default: table; csv with --to)"
+    text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
+    added.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
-    added.add_argument("--anyway", action="store_true", help="predict what the checks of units and levels refuse, too")
+    added.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
     text = "predict ECGs that lack leads, which are zero then"
     added.add_argument("--allow-missing-leads", action="store_true", help=text)
     added.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")
@@ -59,8 +63,9 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     files: list[tuple[str, Any]] = [(str(path), path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
-    predictor = load_model(arguments.model, root=root)
-    written = read_written(Path(arguments.to), style, arguments.model) if arguments.to else Written()
+    predictor = load_model(arguments.model, root=root, backend=arguments.backend)
+    by = {"model": arguments.model, "backend": predictor.backend}
+    written = read_written(Path(arguments.to), style, by) if arguments.to else Written()
     n_left = sum(name not in written.records for name, _ in files)
     passed = ("age", "sex", "anyway", "allow_missing_leads")
     given = {name: getattr(arguments, name) for name in passed} | {"hints": hints(arguments)}
@@ -74,7 +79,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
             errors += [answer["error"]] if answer["error"] else []
             if len(files) == 1 and errors and not arguments.to:
                 raise EcgkitError(errors[0])
-            write({"model": arguments.model, **answer})
+            write(by | answer)
     if arguments.to:
         echo(arguments.to)
     if errors:
@@ -91,29 +96,32 @@ class Written:
     columns: tuple[str, ...] | None = None
 
 
-def read_written(path: Path, style: str, model: str) -> Written:
+def read_written(path: Path, style: str, by: dict[str, str]) -> Written:
     """Return what is in a file already; a last line that is not whole is removed from it."""
     if not path.exists() or not path.stat().st_size:
         return Written()
-    with path.open("r+b") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        file.truncate(whole)
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
     text = content[:whole].decode("utf-8", "replace")
     way_out = "choose another --to, or delete it"
     try:
+        if not (content.startswith(BEGINNINGS[style]) or BEGINNINGS[style].startswith(content)):
+            raise ValueError(path)
         if style == "json":
-            rows = [json.loads(line) for line in text.splitlines()]
+            rows: list[Row] = [json.loads(line) for line in text.splitlines()]
+            columns = tuple(rows[0]) if rows else ()
         else:
-            rows = list(csv.DictReader(text.splitlines()))
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            rows, columns = list(reader), tuple(reader.fieldnames or ())
         records = frozenset(row["record"] for row in rows)
-        models = {row["model"] for row in rows}
         errors = {row["record"]: row["error"] for row in rows if row["error"]}
+        others = {" by ".join(row[key] for key in by) for row in rows if any(row[key] != by[key] for key in by)}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
-    if models - {model}:
-        raise EcgkitError(f"{path} has predictions of {', '.join(sorted(models))}: {way_out}")
-    return Written(records, errors, tuple(rows[0]) if rows else None)
+    if others:
+        raise EcgkitError(f"{path} has predictions of {', '.join(sorted(others))}: {way_out}")
+    os.truncate(path, whole)  # only now: a file of others stays as it is
+    return Written(records, errors, columns or None)
 
 
 def is_file(path: Path, to: str | None) -> bool:
@@ -138,7 +146,9 @@ def reading(jobs: int, n_files: int) -> Iterator[Executor | None]:
     if min(jobs, n_files) < 2:
         yield None
         return
-    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn")) as pool:
+    from ecgkit.datasets.chunks import start_worker
+
+    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn"), initializer=start_worker) as pool:
         yield pool
 
 
@@ -226,5 +236,8 @@ WIDEST = 40
 
 SHOWN = {"heart_rate": "beats/min", "pr": "PR ms", "qrs_duration": "QRS ms", "qtc_fridericia": "QTc ms"}
 """The measurements in the table; the other formats have all."""
+
+BEGINNINGS = {"json": b'{"model": ', "csv": b"model,"}
+"""How the files of this command begin."""
 
 WRITERS = {"table": table_writer, "json": json_writer, "csv": csv_writer}

@@ -49,10 +49,14 @@ def add_commands(command: AddCommand) -> None:
     added = subcommand("delete", delete, "Delete sessions with all their files; asks first.")
     added.add_argument("sessions", metavar="SESSION", nargs="+", help=NAME)
     added.add_argument("--yes", action="store_true", help="do not ask")
-    text = "Write a finished training as a model folder: weights, thresholds, calibration, a card."
+    text = "Write a model as a folder of its own, or as an ONNX graph from millivolts to calibrated probabilities."
     added = command("export-model", export_model, text)
-    added.add_argument("session", metavar="SESSION", help="a training session: session_3, 3, latest, or its folder")
+    text = "a training session (session_3, 3, latest, or its folder), or a model that ships"
+    added.add_argument("session", metavar="SESSION|NAME", help=text)
+    added.add_argument("--format", choices=("folder", "onnx"), default="folder", help="default: folder")
     added.add_argument("--to", metavar="DIR", help="the folder to make (default: MODEL_SESSION, here)")
+    text = "with onnx: the graph resamples from this rate (default: it takes the model's)"
+    added.add_argument("--sampling-rate", type=int, metavar="HZ", help=text)
     added.add_argument("--force", action="store_true", help="replace an existing model")
 
 
@@ -227,10 +231,15 @@ def dependents(session: Session, chosen: list[Session], root: Path) -> str:
 
 
 def export_model(arguments: argparse.Namespace, root: Path) -> None:
-    """Write a training as a self-contained model folder, and print it."""
+    """Write a model as a folder of its own, and print it."""
     from ecgkit.inference import export
+    from ecgkit.inference.model_folder import SHIPPED, shipped
 
-    session = sessions.open_finished(arguments.session, paths.TRAINING, root)
-    model = Path(str(sessions.read_config(session).get("model", "model"))).name  # a user's own has a folder
-    folder = Path(arguments.to or file_name(f"{model}_{session.name}"))
-    echo(export.export_model(session.path, folder, force=arguments.force))
+    if arguments.session in shipped():
+        source, name = SHIPPED / arguments.session, f"my_{arguments.session}"
+    else:
+        session = sessions.open_finished(arguments.session, paths.TRAINING, root)
+        model = Path(str(sessions.read_config(session).get("model", "model"))).name  # a user's own has a folder
+        source, name = session.path, f"{model}_{session.name}"
+    options = {"format": arguments.format, "sampling_rate": arguments.sampling_rate, "force": arguments.force}
+    echo(export.export_model(source, Path(arguments.to or file_name(name)), **options))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import ECG
-from ecgkit.signals.prepare import Preparation
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 BATCH = 256
 """Windows that a network without gradients reads at once."""
@@ -35,11 +35,15 @@ Arrays = tuple[NDArray[np.float32], NDArray[np.float32] | None]
 
 def default_device() -> str:
     """Return ``"cuda"`` where torch finds a GPU, else ``"cpu"``."""
+    import torch
+
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def has_bfloat16(device: str) -> bool:
     """Return True if the GPU, or the processor (by AVX512-BF16 or AMX), has instructions for bfloat16."""
+    import torch
+
     if device == "cuda":
         return torch.cuda.is_bf16_supported()
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -81,6 +85,8 @@ def run_batches(
     -------
     ndarray of float32, shape (records, ...)
     """
+    import torch
+
     check_choice("precision", precision, PRECISIONS)
     device = torch.device(default_device())
     model.eval().to(device)
@@ -96,25 +102,33 @@ def run_batches(
 
 
 def prepared_batches(
-    ecgs: Sequence[ECG], preparation: Preparation, metadata: NDArray[np.float32] | None, **skip: Unpack[Skip]
+    ecgs: Sequence[ECG],
+    prepare: Callable[..., NDArray[np.float32]],
+    metadata: NDArray[np.float32] | None,
+    *,
+    n_read: int,
+    windows: int = BATCH,
+    **skip: Unpack[Skip],
 ) -> Iterator[Arrays]:
-    """Prepare ECGs and yield them in batches of neighbours of equal length."""
+    """Prepare ECGs for a network that reads ``n_read`` samples and yield batches of neighbours of equal length."""
     for first in range(0, len(ecgs), BATCH):
-        prepared = [_prepare(ecgs, i, preparation, **skip) for i in range(first, min(first + BATCH, len(ecgs)))]
+        prepared = [_prepare(ecgs, i, prepare, **skip) for i in range(first, min(first + BATCH, len(ecgs)))]
         start = 0
         for length, group in groupby(prepared, key=lambda signal: signal.shape[1]):
             signals = list(group)
-            size = records_at_once(preparation.n_samples, length)
+            size = records_at_once(n_read, length, windows=windows)
             for i in range(0, len(signals), size):
                 rows = slice(first + start + i, first + start + min(i + size, len(signals)))
                 yield np.stack(signals[i : i + size]), None if metadata is None else metadata[rows]
             start += len(signals)
 
 
-def _prepare(ecgs: Sequence[ECG], position: int, preparation: Preparation, **skip: Unpack[Skip]) -> NDArray[np.float32]:
+def _prepare(
+    ecgs: Sequence[ECG], position: int, prepare: Callable[..., NDArray[np.float32]], **skip: Unpack[Skip]
+) -> NDArray[np.float32]:
     """Prepare one ECG; an error about one of several without names says which one it is."""
     try:
-        return preparation(ecgs[position], **skip)
+        return prepare(ecgs[position], **skip)
     except EcgkitError as error:
         if ecgs[position].record_id or len(ecgs) == 1:
             raise

@@ -19,6 +19,7 @@ from ecgkit.inference.predictor import EnsemblePredictor, Predictor, QuantityPre
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
 from ecgkit.signals.ecg import ECG
+from ecgkit.signals.findings import check_quality, refuse
 from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, measure_ecg
 
 AT_ONCE = 64
@@ -54,7 +55,8 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
     Parameters
     ----------
     names : sequence of str or Path
-        Files; folders, in which files are looked for by their suffixes, at every depth; patterns such as ``*.xml``.
+        Files; folders, in which files that are not hidden are looked for by their suffixes, at every depth; patterns
+        such as ``*.xml``.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            inside = sorted(file for file in path.rglob("*") if _is_ecg_file(file.relative_to(path)) and file.is_file())
             if not inside:
                 raise EcgkitError(f"no ECG file in {path}: files need one of the suffixes {' '.join(sorted(SUFFIXES))}")
         elif glob.has_magic(str(name)) and not path.exists():
@@ -82,6 +84,11 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
             inside = [path]
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def _is_ecg_file(path: Path) -> bool:
+    """Return True for a suffix of an ECG file, but for copies in hidden folders, such as those of JupyterLab."""
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def predict_files(
@@ -112,7 +119,7 @@ def predict_files(
     measurements : bool, default True
         Measure each ECG, see `ecgkit.signals.measurements`.
     anyway : bool, default False
-        Predict what the checks of units and levels refuse.
+        Predict what the checks refuse.
     allow_missing_leads : bool, default False
         Predict ECGs that lack leads, which are zero then.
     done : collection of str, optional
@@ -126,40 +133,47 @@ def predict_files(
     dict
         ``record``; for each class ``probability_CLASS`` (calibrated) and ``decision_CLASS``, of an ensemble also
         ``lowest_CLASS`` and ``highest_CLASS`` among its members, of a model for a quantity only ``predicted_NAME``;
-        ``findings``, a list of texts; the measurements; and ``error``, empty or why there is no prediction. What is
-        not known is None.
+        ``findings`` of the reader and of `ecgkit.signals.findings.check_quality`, a list of texts; the measurements;
+        and ``error``, empty or why there is no prediction. What is not known is None.
     """
     skip = Skip(anyway=anyway, allow_missing_leads=allow_missing_leads)
-    read = partial(_read, hints=dict(hints or {}), age=age, sex=sex, measurements=measurements)
+    read = partial(_read, hints=dict(hints or {}), age=age, sex=sex, measurements=measurements, anyway=anyway)
     for first in range(0, len(files), AT_ONCE):
         some = files[first : first + AT_ONCE]
         if all(name in done for name, _ in some):
             continue
         results = list((executor.map if executor else map)(read, [file for _, file in some]))
-        answers = iter(_predict(predictor, [ecg for ecg, _, _ in results if ecg is not None], skip))
-        for (name, _), (ecg, measured, unreadable) in zip(some, results, strict=True):
-            columns, error = (_unknown(predictor), unreadable) if ecg is None else next(answers)
-            findings = [] if ecg is None else list(ecg.findings)
+        answers = iter(_predict(predictor, [ecg for ecg, _, _, error in results if ecg and not error], skip))
+        for (name, _), (_, findings, measured, refused) in zip(some, results, strict=True):
+            columns, error = (_unknown(predictor), refused) if refused else next(answers)
             if name not in done:
                 yield {"record": name, **columns, "findings": findings, **measured, "error": error}
 
 
 def _read(
-    file: File, *, hints: dict[str, Any], age: float | None, sex: str | None, measurements: bool
-) -> tuple[ECG | None, dict[str, float | None], str]:
-    """Open and measure one file; an error is returned as its message."""
+    file: File, *, hints: dict[str, Any], age: float | None, sex: str | None, measurements: bool, anyway: bool
+) -> tuple[ECG | None, list[str], dict[str, float | None], str]:
+    """Open, check and measure one file: the ECG, its findings, its measurements, and why it is not predicted."""
     unmeasured = dict.fromkeys(GLOBAL_MEASUREMENTS) if measurements else {}
     try:
         ecg = open_ecg(file, **hints)
         ecg = replace(ecg, age=age if ecg.age is None else ecg.age, sex=sex if ecg.sex is None else ecg.sex)
     except EcgkitError as error:
-        return None, unmeasured, str(error)
+        return None, [], unmeasured, str(error)
+    found = check_quality(ecg)
+    findings = [*ecg.findings, *(finding.text for finding in found)]
     measured = measure_ecg(ecg) if measurements else {}
-    return ecg, {name: measured[name] if math.isfinite(measured[name]) else None for name in unmeasured}, ""
+    known = {name: measured[name] if math.isfinite(measured[name]) else None for name in unmeasured}
+    try:
+        if not anyway:
+            refuse(ecg, found)
+    except EcgkitError as error:
+        return ecg, findings, known, str(error)
+    return ecg, findings, known, ""
 
 
 def _predict(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[tuple[dict[str, Any], str]]:
-    """Return the columns and the error of each ECG; if one of them is refused, they are predicted one by one."""
+    """Return the columns and the error of each ECG; if one of them is refused, each half is predicted by itself."""
     if not ecgs:
         return []
     try:
@@ -167,7 +181,8 @@ def _predict(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[tupl
     except EcgkitError as error:
         if len(ecgs) == 1:
             return [(_unknown(predictor), str(error))]
-    return [answer for ecg in ecgs for answer in _predict(predictor, [ecg], skip)]
+    middle = len(ecgs) // 2
+    return [answer for half in (ecgs[:middle], ecgs[middle:]) for answer in _predict(predictor, half, skip)]
 
 
 def _columns(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[dict[str, Any]]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.inference.batches import PRECISIONS, default_device, has_bfloat16
+from ecgkit.inference.matching import check_made_for
 from ecgkit.inference.model_folder import (
     CALIBRATION,
     DONE,
     ENSEMBLE,
+    ONNX,
     THRESHOLDS,
     WAY_OUT,
+    WEIGHTS,
     Ensemble,
     ModelFolder,
     find_folder,
@@ -25,10 +28,13 @@ from ecgkit.inference.model_folder import (
     shipped,
 )
 from ecgkit.inference.predictor import EnsemblePredictor, NetworkPredictor, Predictor, QuantityPredictor
-from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
 from ecgkit.io import read_json
 
+if TYPE_CHECKING:
+    from ecgkit.inference.weights import TrainedModel
+
 AUTO = "auto"
+BACKENDS = ("auto", "torch", "onnx")
 LARGEST_CHANGE = 0.0005
 """By at most so much may the macro AUC on fold 9 differ in bfloat16 for ``precision="auto"`` to use it."""
 
@@ -42,6 +48,7 @@ def load_model(
     classes: Sequence[str] | None = None,
     sampling_rate: float | None = None,
     precision: str = "float32",
+    backend: str = "auto",
 ) -> Predictor:
     """Load a trained model, ready to predict.
 
@@ -63,6 +70,9 @@ def load_model(
     precision : {"float32", "bfloat16", "auto"}, default "float32"
         bfloat16 is faster where the hardware has it, and changes probabilities in the third digit. ``"auto"`` uses it
         there for a model whose macro AUC on fold 9 it was shown to change by less than 0.0005.
+    backend : {"auto", "torch", "onnx"}
+        ``"onnx"`` runs a folder of ``ecgkit export-model --format onnx`` in ONNX Runtime, in float32 and without torch;
+        ``"auto"`` does so where the folder has no weights.
 
     Returns
     -------
@@ -76,11 +86,13 @@ def load_model(
         sampling rate differ from the arguments.
     """
     check_choice("precision", precision, (*PRECISIONS, AUTO))
+    check_choice("backend", backend, BACKENDS)
     own = OWN_MODEL.fullmatch(str(name))
     if own:
         predictor = _load_own(own["model"], Path(own["weights"]).expanduser(), precision)
     else:
-        predictor = _open(find_folder(name, paths.resolve_root(root)), precision)
+        folder = find_folder(name, paths.resolve_root(root))
+        predictor = _open_onnx(folder, precision) if _is_onnx(folder, backend) else _open(folder, precision)
     check_made_for(f"the model {predictor.name}", predictor, classes=classes, sampling_rate=sampling_rate)
     return predictor
 
@@ -100,6 +112,28 @@ def list_models(root: str | Path | None = None) -> list[str]:
     finished = (paths.resolve_root(root) / paths.TRAINING).glob(f"session_*/{DONE}")
     names = [path.parent.name for path in finished]
     return [*shipped(), *sorted(names, key=lambda name: (len(name), name))]
+
+
+def _is_onnx(folder: Path, backend: str) -> bool:
+    """Choose the backend for a folder, and refuse one that the folder has no file for."""
+    has_graph = (folder / ONNX).is_file()
+    has_weights = (folder / WEIGHTS).is_file() or (folder / ENSEMBLE).is_file()
+    if backend == "onnx" and not has_graph:
+        raise EcgkitError(
+            f"{folder.name} has no {ONNX}: make a folder with one by ecgkit export-model {folder.name} --format onnx"
+        )
+    if backend == "torch" and not has_weights:
+        raise EcgkitError(f"{folder.name} has no weights: choose backend onnx")
+    return backend == "onnx" or not has_weights
+
+
+def _open_onnx(folder: Path, precision: str) -> Predictor:
+    """Open an ONNX graph."""
+    from ecgkit.inference.onnx_model import OnnxPredictor
+
+    if precision == "bfloat16":
+        raise EcgkitError(f"{folder.name} is an ONNX graph in float32: choose precision float32 or auto")
+    return OnnxPredictor(folder)
 
 
 def _open(folder: Path, precision: str) -> Predictor:
@@ -127,13 +161,16 @@ def choose_precision(trained: TrainedModel, precision: str) -> str:
 
 
 def _load_own(model: str, weights: Path, precision: str) -> Predictor:
-    """Load weights of a user's architecture; without a model folder around them, uncalibrated and decided at 0.5."""
-    folder = weights.absolute().parents[1]
-    if (folder / THRESHOLDS).is_file() and (folder / CALIBRATION).is_file():
+    """Load weights of a user's architecture; those of no model folder are uncalibrated and decided at 0.5."""
+    weights = weights.absolute()
+    folder = weights.parent.parent
+    if weights == folder / WEIGHTS and (folder / THRESHOLDS).is_file() and (folder / CALIBRATION).is_file():
         return _network(read_model(folder, model=model), precision)
     if not weights.is_file():
         raise EcgkitError(f"no weights {weights}: give the file after {model}")
+    from ecgkit.inference.weights import load_weights
+
     trained = load_weights(weights, model=model)
     thresholds = {"of": "calibrated", "thresholds": dict.fromkeys(trained.classes, 0.5)}
     calibration = {"classes": {name: {"method": "identity"} for name in trained.classes}}
-    return _network(ModelFolder(weights.absolute(), trained, thresholds, calibration, ""), precision)
+    return _network(ModelFolder(weights, trained, thresholds, calibration, ""), precision)

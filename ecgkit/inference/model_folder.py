@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import read_json
+
+if TYPE_CHECKING:
+    from ecgkit.inference.weights import TrainedModel
 
 WEIGHTS = Path("weights") / "best.safetensors"
 THRESHOLDS = "thresholds.json"
 CALIBRATION = "calibration.json"
 CARD = "model_card.md"
 ENSEMBLE = "ensemble.json"
+ONNX = "model.onnx"
 DONE = "DONE"
 
 WAY_OUT = "copy the model folder again, or train the model again"
@@ -87,6 +90,8 @@ def read_model(path: Path, *, model: str = "") -> ModelFolder:
     EcgkitError
         If a file is missing, damaged or of another version.
     """
+    from ecgkit.inference.weights import load_weights
+
     trained = load_weights(path / WEIGHTS, model=model)
     thresholds, calibration = ({}, {}) if trained.target else read_decisions(path)
     return ModelFolder(path, trained, thresholds, calibration, read_card(path))
@@ -97,10 +102,15 @@ def read_decisions(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     missing = [name for name in (THRESHOLDS, CALIBRATION) if not (path / name).is_file()]
     if missing:
         raise EcgkitError(f"{path} lacks {', '.join(missing)}: {WAY_OUT}")
+    return read_thresholds(path), read_json(path / CALIBRATION, Calibration, way_out=WAY_OUT)
+
+
+def read_thresholds(path: Path) -> dict[str, Any]:
+    """Read the thresholds of a model folder."""
     thresholds: dict[str, Any] = read_json(path / THRESHOLDS, Thresholds, way_out=WAY_OUT)
     if thresholds.get("of") != "calibrated":
         raise EcgkitError(f"{path / THRESHOLDS} is of an older version: train the model again")
-    return thresholds, read_json(path / CALIBRATION, Calibration, way_out=WAY_OUT)
+    return thresholds
 
 
 def shipped() -> tuple[str, ...]:
@@ -148,7 +158,7 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
         )
     if folder.parent.name == paths.TRAINING and not (folder / DONE).is_file():
         raise EcgkitError(f"{folder} is not finished: finish its training first")
-    if not (folder / WEIGHTS).is_file() and not (folder / ENSEMBLE).is_file():
+    if not any((folder / name).is_file() for name in (WEIGHTS, ENSEMBLE, ONNX)):
         lacks = [str(name) for name in (WEIGHTS, THRESHOLDS, CALIBRATION) if not (folder / name).is_file()]
         raise EcgkitError(f"{folder} lacks {', '.join(lacks)}: choose a model folder or a training session with them")
     return folder

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import Skip, prepared_batches, run_batches
@@ -22,6 +21,7 @@ from ecgkit.stats.validation import class_thresholds
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
 Signals = ArrayLike | Sequence[ECG] | ECG
 Rate = float | None
@@ -47,7 +47,11 @@ class Predictor(ABC):
         A class is predicted where its calibrated probability is at least its threshold.
     card : str
         The model card, in Markdown; empty without one.
+    backend : {"torch", "onnx"}
+        What computes the network.
     """
+
+    backend = "torch"
 
     def __init__(
         self, name: str, classes: Sequence[str], label_set: str, *, decisions: tuple[Mapping, Mapping], card: str = ""
@@ -122,7 +126,7 @@ class Predictor(ABC):
             If ``x`` has another shape, is empty, too short, not in mV, or contains a record that is flat or lacks a
             lead; or age and sex are missing or do not fit.
         """
-        return self._calibrate(self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), **skip))
+        return self._probabilities(self._ecgs(x, sampling_rate, age, sex), **skip)[1]
 
     def predict(
         self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
@@ -162,8 +166,7 @@ class Predictor(ABC):
         import pandas as pd
 
         ecgs = self._ecgs(x, sampling_rate, age, sex)
-        prob = self._uncalibrated(ecgs, **skip)
-        calibrated = self._calibrate(prob)
+        prob, calibrated = self._probabilities(ecgs, **skip)
         decided = self._decide(calibrated)
         columns: dict[str, Any] = {"record_id": [ecg.record_id for ecg in ecgs]}
         for i, name in enumerate(self.classes):
@@ -171,6 +174,13 @@ class Predictor(ABC):
             columns[f"calibrated_{name}"] = calibrated[:, i]
             columns[f"predicted_{name}"] = decided[:, i]
         return pd.DataFrame(columns)
+
+    def _probabilities(
+        self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the uncalibrated and the calibrated probabilities of ECGs that were checked."""
+        prob = self._uncalibrated(ecgs, **skip)
+        return prob, self._calibrate(prob)
 
     def _halves(self) -> NDArray[np.float32]:
         return np.full((1, len(self.classes)), 0.5, np.float32)
@@ -249,7 +259,7 @@ class NetworkPredictor(Predictor):
         call: Callable[[Tensor, Tensor | None], Tensor],
         **skip: Unpack[Skip],
     ) -> NDArray[np.float32]:
-        batches = prepared_batches(ecgs, self.trained.preparation, metadata, **skip)
+        batches = prepared_batches(ecgs, self.trained.preparation, metadata, n_read=self.n_samples, **skip)
         return run_batches(self.trained.model, batches, call, n_records=len(ecgs), precision=self.precision)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.matching import check_made_for
 from ecgkit.inference.metadata import MetadataScaler, TargetScale
 from ecgkit.inference.tensor_file import read_tensors, tensor_bytes
 from ecgkit.io import write_atomically
@@ -160,40 +161,6 @@ def load_weights(
     trained.model.load_state_dict(tensors)
     check_made_for(f"the model in {path}", trained, classes=classes, sampling_rate=sampling_rate)
     return trained
-
-
-class MadeFor(Protocol):
-    """What is compared before a model is used."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """One per output, in order."""
-
-    @property
-    def sampling_rate(self) -> float:
-        """In Hz."""
-
-
-def check_made_for(
-    what: str, model: MadeFor, *, classes: Sequence[str] | None = None, sampling_rate: float | None = None
-) -> None:
-    """Raise an `EcgkitError` unless a model was made for these classes and this sampling rate (Hz); None is any."""
-    if classes is not None and (difference := _other_classes(tuple(model.classes), tuple(classes))):
-        asked, has = ", ".join(classes), ", ".join(model.classes)
-        raise EcgkitError(f"{what} has the classes {has}, not {asked} ({difference}): give a model made for these")
-    if sampling_rate is not None and model.sampling_rate != sampling_rate:
-        raise EcgkitError(
-            f"{what} was made for a sampling rate of {model.sampling_rate:g} Hz, not of {sampling_rate:g} Hz: "
-            "give a model made for that rate"
-        )
-
-
-def _other_classes(has: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    """Describe how the classes of a model differ from those that are wanted; empty if they do not."""
-    lacking = [name for name in wanted if name not in has]
-    surplus = [name for name in has if name not in wanted]
-    phrases = [f"it lacks {', '.join(lacking)}"] * bool(lacking) + [f"it also has {', '.join(surplus)}"] * bool(surplus)
-    return " and ".join(phrases) or ("in another order" if has != wanted else "")
 
 
 def _build(path: Path, facts: dict[str, Any], model: str) -> TrainedModel:

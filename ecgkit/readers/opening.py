@@ -118,10 +118,7 @@ def _read(file: File, hints: Hints) -> tuple[Signals, str]:
     if not isinstance(file, (bytes, Mapping)):
         raise EcgkitError(f"the file is a {type(file).__name__}: give a path, bytes, or {{name: bytes}}")
     with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder, tempfile.TemporaryDirectory(prefix="ecgkit-") as room:
-        try:
-            path = unpack_bytes({"ecg": file} if isinstance(file, bytes) else file, Path(folder))
-        except UnreadableRecordError:
-            raise
+        path = unpack_bytes({"ecg": file} if isinstance(file, bytes) else file, Path(folder))
         found = _read_path(path, hints, Path(room))
     is_named = not isinstance(file, bytes)
     return replace(found, record_id=found.record_id if is_named else ""), path.name if is_named else "the ECG"

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from filelock import FileLock, Timeout
 
 from ecgkit import paths
@@ -19,6 +18,7 @@ from ecgkit.errors import EcgkitError, printable
 from ecgkit.io import acquire, json_bytes, read_json, write_atomically
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
 SESSION_VARIABLE = "ECGKIT_SESSION"

@@ -90,7 +90,7 @@ class ECG:
         return tuple(name for name, values in zip(LEADS, self.signal, strict=True) if not np.isfinite(values).any())
 
 
-def check_rate(rate: object, name: str = "sampling_rate", *, lowest: float = LOWEST_RATE) -> float:
+def check_rate(rate: object, name: str = "sampling_rate") -> float:
     """Return a sampling rate in Hz as a float.
 
     Parameters
@@ -99,13 +99,11 @@ def check_rate(rate: object, name: str = "sampling_rate", *, lowest: float = LOW
         A number, a NumPy scalar, an array without axes or a tensor of one number.
     name : str
         Its name in the message.
-    lowest : float
-        The lowest rate, in Hz.
 
     Raises
     ------
     EcgkitError
-        If it is anything else, or not between the lowest rate and 2,000 Hz.
+        If it is anything else, or not between 50 and 2,000 Hz.
     """
     number = None
     if not isinstance(rate, (str, bytes, bool, np.bool_)) and np.ndim(rate) == 0:  # type: ignore[arg-type]
@@ -113,8 +111,8 @@ def check_rate(rate: object, name: str = "sampling_rate", *, lowest: float = LOW
             number = float(rate)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             number = None
-    if number is None or not lowest <= number <= HIGHEST_RATE:
-        raise EcgkitError(f"{name} is {rate!r}: give a number of Hz from {lowest:g} to {HIGHEST_RATE}")
+    if number is None or not LOWEST_RATE <= number <= HIGHEST_RATE:
+        raise EcgkitError(f"{name} is {rate!r}: give a number of Hz from {LOWEST_RATE} to {HIGHEST_RATE}")
     return number
 
 

@@ -141,6 +141,33 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
     return _as_given(result, signal)
 
 
+def resampling_kernels(sampling_rate: int, target_rate: int) -> tuple[int, NDArray[np.float64]]:
+    """Return the filter of `resample` for two fixed rates as one kernel per phase of the target samples.
+
+    Parameters
+    ----------
+    sampling_rate, target_rate : int
+        In Hz. Their ratio in lowest terms is ``down / up``.
+
+    Returns
+    -------
+    first : int
+        The position of the first tap relative to sample ``m * down`` of the source.
+    kernels : ndarray, shape (up, taps)
+        The weights for target sample ``m * up + phase``.
+    """
+    from scipy.signal import firwin
+
+    ratio = Fraction(target_rate, sampling_rate)
+    up, down = ratio.numerator, ratio.denominator
+    half = _REACH * max(up, down)
+    table = firwin(2 * half + 1, 1 / max(up, down), window=("kaiser", 5.0)) * up
+    first, last = -(half // up), ((up - 1) * down + half) // up
+    positions = np.arange(up)[:, None] * down - np.arange(first, last + 1) * up + half
+    is_inside = (positions >= 0) & (positions < len(table))
+    return first, np.where(is_inside, table[positions.clip(0, len(table) - 1)], 0.0)
+
+
 def standardize(signal: ArrayLike, mean: ArrayLike, std: ArrayLike) -> NDArray[np.float32]:
     """Standardise each lead with a mean and a standard deviation that were fitted before.
 

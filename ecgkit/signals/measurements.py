@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import binary_closing, gaussian_filter1d
@@ -14,6 +14,9 @@ from scipy.signal import find_peaks
 
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals, usual_beats
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GLOBAL_MEASUREMENTS = {
     "heart_rate": ("beats/min", "mean ventricular rate: 60 divided by the mean RR interval"),
@@ -77,6 +80,8 @@ def measurement_columns() -> pd.DataFrame:
     DataFrame
         Index ``measurement``; columns ``unit`` and ``meaning``.
     """
+    import pandas as pd
+
     rows = dict(GLOBAL_MEASUREMENTS)
     for name, (unit, meaning) in LEAD_MEASUREMENTS.items():
         rows |= {f"{name}_{lead}": (unit, meaning.format(lead)) for lead in LEADS}

@@ -78,16 +78,13 @@ class Preparation:
         EcgkitError
             If the ECG is too short, flat, lacks a lead, or its values cannot be mV.
         """
-        microvolts = to_microvolts(ecg.signal, sampling_rate=ecg.sampling_rate, target_rate=self.sampling_rate)
-        if microvolts.shape[1] < self.n_samples:
-            raise EcgkitError(
-                f"{ecg.name} is {ecg.duration:g} s long and the model reads {self.seconds:g} s at once: "
-                "give a longer one"
-            )
-        if not allow_missing_leads:
-            check_leads(ecg)
-        if not anyway:
-            check_levels(ecg)
+        microvolts = checked_microvolts(
+            ecg,
+            sampling_rate=self.sampling_rate,
+            n_samples=self.n_samples,
+            anyway=anyway,
+            allow_missing_leads=allow_missing_leads,
+        )
         return self.network_input(filter_microvolts(microvolts, self.filters, sampling_rate=self.sampling_rate))
 
     def network_input(self, microvolts: NDArray[Any]) -> NDArray[np.float32]:
@@ -129,6 +126,26 @@ class Preparation:
             filters=Filters.from_dict(data["filters"]),
             offset_seconds=float(data["offset_seconds"]),
         )
+
+
+def checked_microvolts(
+    ecg: ECG, *, sampling_rate: int, n_samples: int, anyway: bool = False, allow_missing_leads: bool = False
+) -> NDArray[np.floating]:
+    """Check an ECG and convert it to microvolts at the rate of a network, unfiltered, in float64.
+
+    It is refused as `Preparation` says, whose attributes ``sampling_rate`` and ``n_samples`` are.
+    """
+    microvolts = to_microvolts(ecg.signal, sampling_rate=ecg.sampling_rate, target_rate=sampling_rate)
+    if microvolts.shape[1] < n_samples:
+        seconds = n_samples / sampling_rate
+        raise EcgkitError(
+            f"{ecg.name} is {ecg.duration:g} s long and the model reads {seconds:g} s at once: give a longer one"
+        )
+    if not allow_missing_leads:
+        check_leads(ecg)
+    if not anyway:
+        check_levels(ecg)
+    return microvolts
 
 
 def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:

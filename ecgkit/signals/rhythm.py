@@ -22,7 +22,7 @@ IRREGULAR = 0.1
 """Standard deviation of the RR intervals, as a share of their mean, above which a rhythm is called irregular."""
 
 MIN_RATE = 60.0
-"""Lowest sampling rate at which the QRS complex is still seen, in Hz."""
+"""Lowest sampling rate at which the QRS complex is still seen, in Hz; below it no beat is found."""
 
 _QRS_FREQUENCY = 12.0  # Hz, the middle of the band: above T waves, below most muscle noise
 _SMOOTHING = 0.02  # s, standard deviation
@@ -57,17 +57,17 @@ def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
     signal : array_like, shape (leads, samples)
         Millivolts. A lead that is flat or NaN is left out; a stretch of NaN is bridged by a line.
     sampling_rate : float
-        In Hz, at least 60.
+        In Hz.
 
     Returns
     -------
     ndarray of int64, shape (beats,)
-        Samples, ascending; empty where no beat is found.
+        Samples, ascending; empty where no beat is found, as below 60 Hz, where the QRS complex is not seen.
 
     Raises
     ------
     EcgkitError
-        If the signal has another shape or the sampling rate is too low.
+        If the signal has another shape, or the sampling rate is not one of an ECG.
 
     References
     ----------
@@ -76,7 +76,8 @@ def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
     analysis. Comput. Biol. Med. 31: the envelope.
     """
     leads = _usable_leads(signal, sampling_rate)
-    if not len(leads) or leads.shape[1] < round(2 * _REFRACTORY * sampling_rate):
+    is_long = leads.shape[1] >= round(2 * _REFRACTORY * sampling_rate)
+    if not len(leads) or not is_long or sampling_rate < MIN_RATE:
         return np.zeros(0, np.int64)
     analytic = _qrs_band(leads, sampling_rate)
     margin = (analytic.shape[1] - leads.shape[1]) // 2
@@ -229,7 +230,7 @@ def beats(
         If the signal has another shape, or the window or the sampling rate is out of range.
     """
     values = _as_leads(signal).astype(np.float32, copy=False)
-    check_rate(sampling_rate, lowest=MIN_RATE)
+    check_rate(sampling_rate)
     if before < 0.15 or after <= 0:
         raise EcgkitError(f"a beat from {before} s before to {after} s after the R peak: give at least 0.15 and over 0")
     n_before, n_after = round(before * sampling_rate), round(after * sampling_rate)
@@ -362,7 +363,7 @@ def _as_leads(signal: ArrayLike) -> Floats:
 
 def _usable_leads(signal: ArrayLike, sampling_rate: float) -> NDArray[np.float32]:
     """Repair gaps, and leave out leads that are flat or NaN throughout."""
-    check_rate(sampling_rate, lowest=MIN_RATE)
+    check_rate(sampling_rate)
     values = repair(_as_leads(signal).astype(np.float32, copy=False))
     return values[np.ptp(values, axis=1) > 0] if values.size else values[:0]
 

@@ -126,8 +126,9 @@ def known_true(labels: pd.DataFrame) -> Bools:
 
 
 def is_quantity(predictions: pd.DataFrame, classes: Sequence[str]) -> bool:
-    """Return True if a table of predictions is of a quantity, with ``predicted_NAME`` instead of probabilities."""
-    return f"predicted_{classes[0]}" in predictions
+    """Return True if a table of predictions is of a quantity, with ``predicted_NAME`` instead of ``prob_NAME``."""
+    # A table of probabilities may have decisions under that name, as the one that a predictor makes.
+    return f"predicted_{classes[0]}" in predictions and f"prob_{classes[0]}" not in predictions
 
 
 def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats, Bools]:

@@ -14,7 +14,8 @@ from torch import Tensor
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import BATCH, Arrays, records_at_once, run_batches
-from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
+from ecgkit.inference.matching import check_made_for
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config

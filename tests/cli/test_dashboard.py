@@ -11,7 +11,9 @@ import pytest
 
 from ecgkit import load_model
 from ecgkit.cli import main
+from ecgkit.cli.dashboard import cut_windows
 from ecgkit.readers import save_ecg
+from ecgkit.signals.ecg import ECG
 from ecgkit.sources.demo import Demo
 
 
@@ -68,6 +70,24 @@ def test_an_ecg_that_lacks_leads_is_drawn_if_that_is_allowed(folder: Path, tmp_p
     expected = load_model("resnet1d").predict_proba([replace(ecg, signal=limbs)], allow_missing_leads=True)[0]
     page = (tmp_path / "out" / "limbs-npz.html").read_text()
     assert re.findall(r'<td(?: class="yes")?>(\d\.\d\d)</td>', page) == [f"{value:.2f}" for value in expected]
+
+
+def test_windows_in_which_a_lead_has_no_value_are_left_out(folder: Path, tmp_path: Path) -> None:
+    signal = np.tile(Demo(n_records=20).read("2").signal, 3)
+    signal[6, :1500] = np.nan
+    save_ecg(ECG(signal, 100.0), folder / "gap.npz")
+    signal[7, 500:] = np.nan
+    save_ecg(ECG(signal, 100.0), folder / "gaps.npz")
+    windows, starts = cut_windows(ECG(signal, 100.0))
+    assert (windows, starts) == ([], [])
+    assert [
+        main(["dashboard", str(folder / name), "--to", str(tmp_path / "out")]) for name in ("gap.npz", "gaps.npz")
+    ] == [0, 0]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "gap-npz.png",
+        "gap-npz-over-time.png",
+        "gaps-npz.png",
+    }
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], ["one.npz", "--model", "vit"], ["*.x"]])

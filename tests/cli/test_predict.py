@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,10 +17,10 @@ import pytest
 
 from ecgkit import load_model, open_ecg
 from ecgkit.cli import main
-from ecgkit.inference.files import find_ecg_files
+from ecgkit.inference.files import find_ecg_files, predict_files
 from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import save_ecg
-from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.demo import Demo
 
 RATE = 500
@@ -94,6 +95,11 @@ def test_files_folders_and_patterns_are_found_once(folder: Path) -> None:
     assert find_ecg_files([folder]) == [folder / name for name in names]
     assert find_ecg_files([folder / "b.npz", folder, folder / "b.npz"])[0] == folder / "b.npz"
     assert find_ecg_files([f"{folder}/**/*.csv"]) == [folder / "more/c.csv"]
+    (folder / ".ipynb_checkpoints").mkdir()
+    for copy in (".ipynb_checkpoints/c-checkpoint.csv", "more/._c.csv"):
+        shutil.copy(folder / "more/c.csv", folder / copy)
+    assert find_ecg_files([folder]) == [folder / name for name in names]
+    assert find_ecg_files([folder / ".ipynb_checkpoints"]) == [folder / ".ipynb_checkpoints/c-checkpoint.csv"]
 
 
 def test_a_bad_file_is_a_row_with_its_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,11 +147,51 @@ def test_answers_in_the_folder_of_the_files_are_no_ecg(
 ) -> None:
     monkeypatch.chdir(folder)
     for _ in range(2):
-        assert (
-            main(["predict", ".", "--to", "answers.csv", "--no-measurements"]) == 1
-        )  # broken.xml, also of a resumed file
+        assert main(["predict", ".", "--to", "answers.csv", "--no-measurements"]) == 1  # broken.xml, resumed as well
         assert "1 of 5" in capsys.readouterr().err
     assert "answers.csv" not in [row["record"] for row in rows_of(Path("answers.csv").read_text())]
+
+
+def test_findings_of_the_signal_are_told_and_contradicting_limb_leads_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ecg = open_ecg(folder / "b.npz")
+    save_ecg(replace(ecg, signal=-ecg.signal), folder / "a.npz")
+    save_ecg(replace(ecg, signal=ecg.signal[[0, 1, 6, 7, 8, 9, 10, 11, 2, 3, 4, 5]]), folder / "c.npz")
+    names = [str(folder / name) for name in ("a.npz", "b.npz", "c.npz")]
+    for more in ([], ["--anyway"]):
+        assert main(["predict", *names, "--format", "json", *more]) == (0 if more else 1)
+        rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        inverted, ordinary, mixed = (" ".join(row["findings"]) for row in rows)
+        assert "inverted" in inverted
+        assert ordinary == ""
+        assert "limb leads" in mixed
+        assert [row["error"] != "" for row in rows] == [False, False, not more]
+    assert main(["dashboard", names[2], "--to", str(folder / "pages")]) == 2
+    assert "limb leads" in capsys.readouterr().err
+
+
+def test_one_bad_ecg_of_many_leaves_the_others_in_few_batches(
+    tmp_path: Path, model: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    demo, files = Demo(n_records=20), []
+    for number in range(1, 17):
+        ecg = demo.read(str(number))
+        factor = 1000 if number == 6 else 1
+        files.append(save_ecg(replace(ecg, signal=ecg.signal * factor), tmp_path / f"{number:02d}.npz"))
+    sizes, predict_proba = [], model.predict_proba
+
+    def counted(ecgs: list[ECG], **keywords: bool) -> np.ndarray:
+        sizes.append(len(ecgs))
+        return predict_proba(ecgs, **keywords)
+
+    monkeypatch.setattr(model, "predict_proba", counted)
+    rows = list(predict_files([(file.name, file) for file in files], model, measurements=False))
+    assert [row["record"] for row in rows if row["error"]] == ["06.npz"]
+    assert len(sizes) <= 9  # halved four times
+    expected = predict_proba([demo.read(row["record"][:2].lstrip("0")) for row in rows if not row["error"]])
+    found = [[row[f"probability_{name}"] for name in model.classes] for row in rows if not row["error"]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("style", ["csv", "json"])
@@ -153,10 +199,23 @@ def test_an_interrupted_file_is_completed(folder: Path, tmp_path: Path, style: s
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     main(["predict", str(folder), "--to", str(whole), "--format", style])
     written = whole.read_bytes()
-    for length in (0, 10, len(written) // 2, len(written) - 1, len(written)):
+    first_line = written.index(b"\n") + 1
+    for length in (0, 3, 10, first_line, first_line + 9, len(written) // 2, len(written) - 1, len(written)):
         cut.write_bytes(written[:length])
         main(["predict", str(folder), "--to", str(cut), "--format", style])
         assert cut.read_bytes() == written
+
+
+@pytest.mark.parametrize("content", ["one line", "a,b\n1,2\n3,4", '{"a": 1}\n{"a"'])
+@pytest.mark.parametrize("style", ["csv", "json"])
+def test_a_file_of_others_stays_as_it_is(
+    content: str, style: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "mine.txt"
+    to.write_text(content)
+    assert main(["predict", str(folder / "a.hea"), "--to", str(to), "--format", style]) == 2
+    assert str(to) in capsys.readouterr().err
+    assert to.read_text() == content
 
 
 def test_other_columns_or_another_model_are_not_appended(
@@ -191,6 +250,18 @@ def test_the_table_marks_what_reaches_its_threshold(
     assert header.split()[:6] == ["record", *model.classes]
     decided = model.predict([open_ecg(folder / "a.hea")])[0]
     assert [text.endswith("*") for text in row.split()[1:6]] == decided.tolist()
+
+
+@pytest.mark.parametrize(
+    "command", [["predict"], ["dashboard", "--to", "out"], ["convert", "--to", "o", "--format", "npz"]]
+)
+def test_what_a_file_does_not_say_is_asked_for_by_its_flag(
+    command: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    np.savez("plain.npz", signal=open_ecg("b.npz").signal, sampling_rate=100.0, leads=np.array(LEADS))
+    assert main([*command, "plain.npz"]) == 2
+    assert "--unit" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

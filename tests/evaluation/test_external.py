@@ -45,6 +45,13 @@ def test_a_csv_with_zeros_and_ones_gives_the_same(tmp_path: Path) -> None:
     assert read_predictions(write(plain, tmp_path, "theirs.csv")).metrics(resamples=50) == from_parquet
 
 
+def test_decisions_next_to_the_probabilities_change_nothing(tmp_path: Path) -> None:
+    table = predictions()
+    expected = read_predictions(write(table, tmp_path)).metrics(resamples=50)
+    decided = table.assign(predicted_NORM=table["prob_NORM"] >= 0.5, predicted_MI=table["prob_MI"] >= 0.5)
+    assert read_predictions(write(decided, tmp_path)).metrics(resamples=50) == expected
+
+
 def test_without_patients_each_record_counts_as_one_and_that_is_said(tmp_path: Path) -> None:
     table = predictions()
     read = read_predictions(write(table.drop(columns="patient_id"), tmp_path))

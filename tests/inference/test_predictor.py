@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 import ecgkit
 from ecgkit import ECG, EcgkitError, paths
 from ecgkit.inference.predictor import Predictor
+from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
 from ecgkit.signals.filters import resample
 from ecgkit.sources.demo import Demo
@@ -64,6 +66,27 @@ def test_a_class_is_predicted_where_its_probability_reaches_its_threshold(
     )
     model.thresholds = prob[0].copy()  # equality counts
     assert model.predict(ecgs)[0].all()
+
+
+def test_weights_of_a_file_of_one_s_own_are_those_that_are_named(root: Path, tmp_path: Path, source: Demo) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from ecgkit.models.resnet1d import ResNet1d\n\n\nclass Mine(ResNet1d):\n    pass\n")
+    folder = tmp_path / "model"
+    shutil.copytree(root / paths.TRAINING / "session_1", folder)
+    best, other = (folder / "weights" / f"{name}.safetensors" for name in ("best", "epoch_001"))
+    trained = load_weights(best).untrained(7)
+    trained.save(other)
+    ecgs = read_ecgs(predictions(root, 1), source)
+    expected = ecgkit.load_model(folder).predict_proba(ecgs)
+    np.testing.assert_array_equal(ecgkit.load_model(f"{file}:Mine {best}").predict_proba(ecgs), expected)
+    model = ecgkit.load_model(f"{file}:Mine {other}")
+    alone = ecgkit.load_model(f"{file}:Mine {shutil.copy(other, tmp_path / 'alone.safetensors')}")
+    np.testing.assert_array_equal(model.predict_proba(ecgs), alone.predict_proba(ecgs))
+    assert (model.predict_proba(ecgs) != expected).any()
+    assert (model.thresholds == 0.5).all()
+    other.unlink()
+    with pytest.raises(EcgkitError, match="epoch_001"):
+        ecgkit.load_model(f"{file}:Mine {other}")
 
 
 def test_arrays_get_what_ecgs_get(model: Predictor, root: Path, source: Demo) -> None:

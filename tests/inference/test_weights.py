@@ -14,9 +14,10 @@ import torch
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.matching import check_made_for
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.inference.tensor_file import tensor_bytes
-from ecgkit.inference.weights import TrainedModel, check_made_for, load_weights
+from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.models import create_model
 from ecgkit.signals.filters import Filters
 from ecgkit.signals.prepare import Preparation

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 import ecgkit.sources.demo.beats as demo_beats
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.beats import record_beat
+from ecgkit.signals.ecg import ECG
+from ecgkit.signals.measurements import measure_ecg
 from ecgkit.signals.rhythm import (
     aligned_mean_beat,
     beats,
@@ -162,6 +165,15 @@ def test_no_beat_in_a_flat_or_empty_signal(value: float, shape: tuple[int, int])
     assert found.shape == (0,)
 
 
+def test_below_60_hz_no_beat_is_found_and_nothing_is_measured() -> None:
+    signal = pulses(np.arange(0.5, 9.6, 0.8), sampling_rate=55, n_leads=12)
+    assert not len(r_peaks(signal, sampling_rate=55))
+    measured = measure_ecg(ECG(signal, 55.0))
+    assert measured.pop("n_beats") == 0
+    assert np.isnan(list(measured.values())).all()
+    assert np.isnan(record_beat(signal.astype(np.float32), sampling_rate=55)).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_leads", [1, 12])
 def test_no_beat_in_noise_alone(seed: int, n_leads: int) -> None:
@@ -249,7 +261,7 @@ def test_without_a_beat_the_mean_beat_is_unknown() -> None:
 def test_bad_input_is_refused_in_one_line() -> None:
     with pytest.raises(EcgkitError, match=r"a signal of shape \(1000,\): give \(leads, samples\)"):
         r_peaks(np.zeros(1000), sampling_rate=100)
-    with pytest.raises(EcgkitError, match="sampling_rate is 40: .* 60 "):
+    with pytest.raises(EcgkitError, match="sampling_rate is 40: .* 50 "):
         r_peaks(np.zeros((12, 1000)), sampling_rate=40)
     with pytest.raises(EcgkitError, match="sampling_rate is 0: "):
         heart_rate([1, 2, 3], sampling_rate=0)

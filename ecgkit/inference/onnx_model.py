@@ -1,0 +1,109 @@
+"""A model that was exported as ONNX, opened and run without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError, one_line, require
+from ecgkit.inference.batches import Skip, prepared_batches
+from ecgkit.inference.model_folder import ONNX, WAY_OUT, read_card, read_thresholds
+from ecgkit.inference.predictor import Predictor
+from ecgkit.io import file_sha256, json_bytes, read_json, write_atomically
+from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.prepare import checked_microvolts
+
+DESCRIPTION = "model.json"
+FORMAT = "ecgkit-onnx-1"
+AT_ONCE = 64
+"""Windows that the graph reads at once; more of them do not stay in the processor's cache."""
+
+
+class Description(TypedDict):
+    """The contents of ``model.json``."""
+
+    format: str
+    name: str
+    classes: list[str]
+    label_set: str
+    sampling_rate: int
+    n_samples: int
+    leads: list[str]
+    units: str
+    sha256: str
+
+
+def write_description(folder: Path, **facts: Any) -> None:
+    """Write ``model.json`` next to a graph: what `Description` lists, some of which this module knows."""
+    known = {"format": FORMAT, "leads": list(LEADS), "units": "mV", "sha256": file_sha256(folder / ONNX)}
+    write_atomically(folder / DESCRIPTION, json_bytes(known | facts))
+
+
+class OnnxPredictor(Predictor):
+    """A graph in ONNX Runtime that reads millivolts and gives calibrated probabilities; it has no embedding."""
+
+    backend = "onnx"
+
+    def __init__(self, folder: Path) -> None:
+        about: Description = read_json(folder / DESCRIPTION, Description, way_out=WAY_OUT)
+        if about["format"] != FORMAT or about["leads"] != list(LEADS) or about["units"] != "mV":
+            raise EcgkitError(f"{folder / DESCRIPTION} is of another version: export the model again")
+        if file_sha256(folder / ONNX) != about["sha256"]:
+            raise EcgkitError(f"{folder / ONNX} is not the file that {DESCRIPTION} describes: {WAY_OUT}")
+        # The calibration is part of the graph.
+        inside = {"classes": {name: {"method": "identity"} for name in about["classes"]}}
+        decisions = (read_thresholds(folder), inside)
+        super().__init__(folder.name, about["classes"], about["label_set"], decisions=decisions, card=read_card(folder))
+        self._about = about
+        self._session = _open(folder / ONNX)
+
+    @property
+    def sampling_rate(self) -> int:
+        """The sampling rate in Hz that the graph reads."""
+        return self._about["sampling_rate"]
+
+    @property
+    def n_samples(self) -> int:
+        """The samples per lead that the graph reads at once."""
+        return self._about["n_samples"]
+
+    @property
+    def takes_metadata(self) -> bool:
+        """False: a model that takes age and sex is not exported."""
+        return False
+
+    def _probabilities(
+        self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        batches = prepared_batches(ecgs, self._millivolts, None, n_read=self.n_samples, windows=AT_ONCE, **skip)
+        results = [self._session.run(["uncalibrated", "probability"], {"signal": signal}) for signal, _ in batches]
+        uncalibrated, probability = (np.concatenate(parts) for parts in zip(*results, strict=True))
+        return uncalibrated, probability
+
+    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
+        return self._probabilities(ecgs, **skip)[0]
+
+    def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
+        del ecgs, skip
+        raise EcgkitError(f"{self.name} is an ONNX graph without an embedding: use the model that was exported")
+
+    def _millivolts(self, ecg: ECG, **skip: Unpack[Skip]) -> NDArray[np.float32]:
+        """Return what the graph reads of an ECG, which is checked as for every model."""
+        microvolts = checked_microvolts(ecg, sampling_rate=self.sampling_rate, n_samples=self.n_samples, **skip)
+        return (microvolts / 1000).astype(np.float32)
+
+
+def _open(path: Path) -> Any:
+    """Open a graph with as many threads as torch would take."""
+    runtime: Any = require("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    try:
+        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a dozen types without a common one
+        raise EcgkitError(f"{path} cannot be opened ({one_line(error)}): {WAY_OUT}") from error

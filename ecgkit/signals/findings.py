@@ -1,0 +1,364 @@
+"""What is wrong with an ECG, with the numbers that show it: looked for before any probability is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft, rfftfreq
+
+from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.misplacement import misplacement_scores
+from ecgkit.signals.prepare import repair
+from ecgkit.signals.quality import check_levels
+from ecgkit.signals.rhythm import MIN_RATE, r_peaks
+
+WINDOW = 10.0
+"""Seconds that are checked at once; a longer recording is checked in windows of about this length."""
+
+COARSE = 100.0
+"""The rate in Hz to which a faster recording is reduced for what needs no more, so that it is judged as PTB-XL is."""
+
+GAP, REFUSED_GAP = 0.1, 0.5
+"""The shortest gap in s that is reported, and the share of the recording that may be missing."""
+
+FLAT, REFUSED_FLAT = 1.0, 3
+"""How long in s a lead may stay at one value, and the number of leads that may not do so."""
+
+CLIPPED, SHORTEST_CLIP = 4, 0.02
+"""How often a lead may stay at its highest or lowest value for so many seconds."""
+
+DUPLICATE = 0.005
+"""The difference of two leads as a share of the larger one; in PTB-XL's folds 1-8 it is 0.01 or more."""
+
+EINTHOVEN, REFUSED_EINTHOVEN = 0.05, 0.3
+"""The rest of I + III - II, aVR + aVL + aVF or aVR + (I + II) / 2 as a share of the size of these leads."""
+
+DETACHED, QRS_BAND, QRS_REACH = 0.18, (4.0, 30.0), 0.08
+"""The power of the median QRS complex as a multiple of the power of the lead in a band in Hz; s around the R peak."""
+
+WANDER = 0.8
+"""mV between the highest and the lowest median of a second, in half of the leads."""
+
+MUSCLE, MUSCLE_BAND = 0.04, (30.0, 45.0)
+"""Noise between the beats in mV, root mean square in a band in Hz, in half of the leads."""
+
+MAINS, HUM = (50.0, 60.0), 0.03
+"""Frequencies in Hz, and the amplitude in mV, in half of the leads."""
+
+FEWEST_BEATS, LONG_ENOUGH = 3, 5.0
+"""In so many seconds."""
+
+MISPLACED = {
+    "arms": "the arm leads look swapped (I inverted, II and III exchanged): compare the P wave in I and aVR",
+    "chest": "V1 to V6 look out of order: compare the growth of the R wave from V1 to V6",
+    "polarity": "all leads look inverted: compare the P wave in II and aVR",
+    "rate_too_high": "heart rate and QRS width fit half of the sampling rate better: check it",
+    "rate_too_low": "heart rate and QRS width fit twice the sampling rate better: check it",
+}
+"""The text of each fault of `misplacement_scores`."""
+
+Floats = NDArray[np.floating]
+Level = Literal["warning", "refused"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of an ECG.
+
+    Attributes
+    ----------
+    name : str
+        The check, such as ``"einthoven"``.
+    level : {"warning", "refused"}
+        A refused ECG is predicted only if that is asked for.
+    text : str
+        In plain words.
+    leads : tuple of str
+        The leads that show it; empty if it is about the recording.
+    evidence : mapping of str to float
+        The numbers behind it.
+    """
+
+    name: str
+    level: Level
+    text: str
+    leads: tuple[str, ...] = ()
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+def check_quality(ecg: ECG) -> tuple[Finding, ...]:
+    """Look for what is wrong with an ECG: gaps, flat, clipped, detached, duplicate or misplaced leads, and noise.
+
+    Units and levels are judged by `ecgkit.signals.quality.check_levels`. What each check finds, and how often it finds
+    something in records without a fault, is in the documentation.
+
+    Parameters
+    ----------
+    ecg : ECG
+        The record.
+
+    Returns
+    -------
+    tuple of Finding
+        Of a recording of 15 s or more, which is checked in windows of about 10 s, the findings of at least half of
+        the windows, as the first of these shows them.
+    """
+    n_windows = max(1, round(ecg.duration / WINDOW))
+    found: dict[str, list[Finding]] = {}
+    for part in np.array_split(ecg.signal, n_windows, axis=1):
+        for finding in _check_window(part, ecg.sampling_rate):
+            found.setdefault(finding.name, []).append(finding)
+    often = [findings for findings in found.values() if 2 * len(findings) >= n_windows]
+    if n_windows == 1:
+        return tuple(findings[0] for findings in often)
+    note = "{} (in {} of {} windows of 10 s)"
+    return tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
+
+
+def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
+    """Raise an error for an ECG whose levels are those of another unit, or with a refused finding.
+
+    Parameters
+    ----------
+    ecg : ECG
+        The record.
+    findings : sequence of Finding
+        As from `check_quality`.
+
+    Raises
+    ------
+    EcgkitError
+        Naming what is wrong.
+    """
+    check_levels(ecg)
+    refused = [finding.text for finding in findings if finding.level == "refused"]
+    if refused:
+        raise EcgkitError(f"{ecg.name}: {'; '.join(refused)} (anyway=True skips this check)")
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """A piece of a recording, prepared once for all checks."""
+
+    raw: NDArray[np.float32]
+    rate: float
+    values: NDArray[np.float32]  # without gaps and offset
+    spectrum: NDArray[np.complex64]
+    alive: NDArray[np.bool_]  # leads that are neither absent nor flat
+    n_coarse: int
+
+    @property
+    def seconds(self) -> float:
+        return self.raw.shape[1] / self.rate
+
+    @cached_property
+    def frequencies(self) -> Floats:
+        return rfftfreq(self.raw.shape[1], 1 / self.rate)
+
+    @cached_property
+    def coarse(self) -> NDArray[np.float32]:
+        return self.band(0.0, np.inf)
+
+    @property
+    def coarse_rate(self) -> float:
+        return self.n_coarse / self.seconds
+
+    @cached_property
+    def peaks(self) -> NDArray[np.int64]:
+        """R peaks, in samples of the coarse rate."""
+        return r_peaks(self.coarse, sampling_rate=self.coarse_rate)
+
+    def band(self, low: float, high: float) -> NDArray[np.float32]:
+        """Return the leads between two frequencies at the coarse rate."""
+        few = self.n_coarse // 2 + 1
+        inside = (self.frequencies[:few] >= low) & (self.frequencies[:few] <= high)
+        scale = self.n_coarse / self.raw.shape[1]
+        return np.asarray(irfft(self.spectrum[:, :few] * inside, self.n_coarse, axis=1) * scale, np.float32)
+
+    def pieces(self, leads: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
+        """Cut the coarse leads into pieces one after the other, shape (12, pieces, samples)."""
+        length = min(round(seconds * self.coarse_rate), leads.shape[1])
+        return leads[:, : leads.shape[1] // length * length].reshape(len(LEADS), -1, length)
+
+    def in_half_of_the_leads(self, sizes: Floats) -> float:
+        """Return the size that half of the leads reach."""
+        there = np.sort(sizes[self.alive])
+        return float(there[len(there) // 2]) if len(there) else 0.0
+
+
+def _check_window(signal: NDArray[np.float32], rate: float) -> list[Finding]:
+    """Run all checks on about ten seconds."""
+    values = repair(signal)
+    values = values - values.mean(axis=1, keepdims=True)
+    n_coarse = min(signal.shape[1], max(2, round(signal.shape[1] * COARSE / rate)))
+    window = _Window(signal, rate, values, rfft(values, axis=1), np.ptp(values, axis=1) > 0, n_coarse)
+    checks = CHECKS if rate >= MIN_RATE else CHECKS_WITHOUT_BEATS
+    return [finding for check in checks for finding in check(window)]
+
+
+def _gaps(window: _Window) -> Iterator[Finding]:
+    missing = (~np.isfinite(window.raw)).mean(axis=1)
+    missing[missing == 1] = 0  # absent leads are another matter
+    longest = float(missing.max()) * window.raw.shape[1] / window.rate
+    if longest >= GAP:
+        leads = _names(missing > 0)
+        level: Level = "refused" if missing.max() > REFUSED_GAP else "warning"
+        text = f"values are missing in {_listed(leads)}, up to {longest:.1f} s"
+        yield Finding("gap", level, text, leads, {"seconds": longest})
+
+
+def _flat(window: _Window) -> Iterator[Finding]:
+    raw = window.raw
+    rows, lengths = _runs((raw[:, 1:] == raw[:, :-1]) & np.isfinite(raw[:, 1:]))
+    seconds = np.zeros(len(LEADS))
+    np.maximum.at(seconds, rows, (lengths + 1) / window.rate)
+    if seconds.max() >= FLAT:
+        leads = _names(seconds >= FLAT)
+        level: Level = "refused" if len(leads) >= REFUSED_FLAT else "warning"
+        text = f"{_listed(leads)}: flat for {seconds.max():.1f} s"
+        yield Finding("flat", level, text, leads, {"seconds": float(seconds.max())})
+
+
+def _clipped(window: _Window) -> Iterator[Finding]:
+    values, at_least = window.values, max(2, round(SHORTEST_CLIP * window.rate))
+    times = np.zeros(len(LEADS), np.int64)
+    for extreme in (values.max(axis=1, keepdims=True), values.min(axis=1, keepdims=True)):
+        rows, lengths = _runs((values == extreme) & window.alive[:, None])
+        times = np.maximum(times, np.bincount(rows[lengths >= at_least], minlength=len(LEADS)))
+    if times.max() >= CLIPPED:
+        leads = _names(times >= CLIPPED)
+        text = f"{_listed(leads)}: clipped, up to {times.max()} times at one highest or lowest value"
+        yield Finding("clipped", "warning", text, leads, {"times": float(times.max())})
+
+
+def _duplicate(window: _Window) -> Iterator[Finding]:
+    products = (window.values @ window.values.T).astype(np.float64)
+    powers = np.diag(products)
+    squares = np.maximum(powers[:, None] + powers[None, :] - 2 * products, 0)  # of the difference of two leads
+    both = window.alive[:, None] & window.alive[None, :]
+    shares = np.sqrt(squares / np.where(both, np.maximum(powers[:, None], powers[None, :]), np.inf))
+    equal: NDArray[np.bool_] = np.triu(both & (shares < DUPLICATE), 1)
+    if equal.any():
+        leads = _names(np.atleast_1d((equal | equal.T).any(axis=1)))
+        text = f"{_listed(leads)} are the same signal"
+        yield Finding("duplicate", "warning", text, leads, {"difference": float(shares[equal].min())})
+
+
+def _einthoven(window: _Window) -> Iterator[Finding]:
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(window.raw[:6]).any(axis=1))
+    one, two, three, avr, avl, avf = window.values[:6]
+    rests = (
+        (one + three - two, [0, 1, 2]),
+        (avr + avl + avf, [3, 4, 5]),
+        (avr + (one + two) / 2, [0, 1, 3]),
+    )
+    shares = [_size(rest) / size for rest, rows in rests if known[rows].all() and (size := _size(window.values[rows]))]
+    largest = max(shares, default=0.0)
+    if largest > EINTHOVEN:
+        level: Level = "refused" if largest > REFUSED_EINTHOVEN else "warning"
+        text = f"the limb leads contradict each other by {largest:.0%} (I + III = II, aVR + aVL + aVF = 0): "
+        text += "check their order and their scale"
+        yield Finding("einthoven", level, text, LEADS[:6], {"share": largest})
+
+
+def _detached(window: _Window) -> Iterator[Finding]:
+    band, reach = window.band(*QRS_BAND), round(QRS_REACH * window.coarse_rate)
+    centres = window.peaks[(window.peaks >= reach) & (window.peaks < band.shape[1] - reach)]
+    if len(centres) < FEWEST_BEATS:
+        return
+    complexes = band[:, centres[:, None] + np.arange(-reach, reach + 1)]
+    power = np.mean(band**2, axis=1)
+    shares = np.mean(np.median(complexes, axis=1) ** 2, axis=1) / np.where(power > 0, power, np.inf)
+    low = window.alive & (shares < DETACHED)
+    if low.any():
+        leads = _names(low)
+        text = f"{_listed(leads)}: hardly any heartbeat, the electrode may be detached"
+        yield Finding("detached", "warning", text, leads, {"share": float(shares[low].min())})
+
+
+def _wander(window: _Window) -> Iterator[Finding]:
+    levels = np.median(window.pieces(window.coarse, 1.0), axis=2)
+    size = window.in_half_of_the_leads(np.ptp(levels, axis=1))
+    if size > WANDER:
+        text = f"the baseline wanders by {size:.1f} mV in half of the leads"
+        yield Finding("wander", "warning", text, evidence={"mV": size})
+
+
+def _muscle(window: _Window) -> Iterator[Finding]:
+    if window.rate < 2 * MUSCLE_BAND[1]:
+        return
+    powers = np.mean(window.pieces(window.band(*MUSCLE_BAND), 0.2) ** 2, axis=2)
+    size = window.in_half_of_the_leads(np.sqrt(np.median(powers, axis=1)))
+    if size > MUSCLE:
+        text = f"muscle noise: {1000 * size:.0f} microvolts from 30 to 45 Hz in half of the leads"
+        yield Finding("muscle", "warning", text, evidence={"mV": size})
+
+
+def _hum(window: _Window) -> Iterator[Finding]:
+    for frequency in MAINS:
+        inside = np.abs(window.frequencies - frequency) <= 0.5
+        if window.rate / 2 <= frequency + 1 or not inside.any():
+            continue
+        power = np.sum(np.abs(window.spectrum[:, inside]) ** 2, axis=1)
+        size = window.in_half_of_the_leads(2 * np.sqrt(power) / window.values.shape[1])
+        if size > HUM:
+            text = f"mains hum: {size:.2f} mV at {frequency:.0f} Hz in half of the leads"
+            yield Finding("hum", "warning", text, evidence={"mV": size, "Hz": frequency})
+
+
+def _beats(window: _Window) -> Iterator[Finding]:
+    if window.seconds >= LONG_ENOUGH and len(window.peaks) < FEWEST_BEATS:
+        text = f"{len(window.peaks)} heartbeats found in {window.seconds:.0f} s"
+        yield Finding("beats", "warning", text, evidence={"beats": float(len(window.peaks))})
+
+
+def _misplaced(window: _Window) -> Iterator[Finding]:
+    scores = misplacement_scores(window.coarse, window.peaks, sampling_rate=window.coarse_rate)
+    fault = max(scores, key=lambda name: scores[name], default="")
+    if fault and scores[fault] > 0:
+        yield Finding(fault, "warning", MISPLACED[fault], evidence={"log_odds_over_limit": scores[fault]})
+
+
+Check = Callable[[_Window], Iterator[Finding]]
+
+CHECKS_WITHOUT_BEATS: tuple[Check, ...] = (
+    _gaps,
+    _flat,
+    _clipped,
+    _duplicate,
+    _einthoven,
+    _wander,
+    _muscle,
+    _hum,
+)
+CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_BEATS, _detached, _beats, _misplaced)
+
+
+def _names(chosen: Iterable[np.bool_]) -> tuple[str, ...]:
+    """Return the names of the leads that are marked."""
+    return tuple(name for name, is_chosen in zip(LEADS, chosen, strict=True) if is_chosen)
+
+
+def _listed(leads: Sequence[str]) -> str:
+    """Return leads as text."""
+    return "all leads" if len(leads) == len(LEADS) else ", ".join(leads)
+
+
+def _size(values: Floats) -> float:
+    """Return the root mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+
+
+def _runs(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the row and the length of each run of marked samples."""
+    width = marked.shape[1] + 1
+    padded = np.zeros((len(marked), width), bool)
+    padded[:, :-1] = marked
+    edges = np.flatnonzero(np.diff(padded.ravel(), prepend=False))
+    return edges[::2] // width, edges[1::2] - edges[::2]

@@ -1,0 +1,187 @@
+"""Findings: each planted fault is named with its leads and its numbers, and ordinary records have none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ecgkit import ECG, EcgkitError
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.filters import resample
+from ecgkit.signals.findings import Finding, check_quality, refuse
+from ecgkit.sources.demo import Demo
+
+RATE = 100
+N_RECORDS = 40
+
+
+@pytest.fixture(scope="module")
+def signals() -> list[np.ndarray]:
+    """Ten seconds in which Einthoven's law holds."""
+    demo = Demo(n_records=N_RECORDS, seed=4)
+    return [with_limb_leads(demo.read(record_id).signal) for record_id in demo.records["record_id"]]
+
+
+def with_limb_leads(signal: np.ndarray) -> np.ndarray:
+    result = signal.copy()
+    i, ii = result[0], result[1]
+    result[2:6] = ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2
+    return result
+
+
+def at_electrodes(waves: np.ndarray) -> np.ndarray:
+    """Return the leads of potentials at both arms, the left leg, and V1-V6."""
+    right, left, leg = waves[:3]
+    result = np.zeros((12, waves.shape[1]), np.float32)
+    result[:2] = left - right, leg - right
+    result[6:] = waves[3:] - waves[:3].mean(axis=0)
+    return with_limb_leads(result)
+
+
+def found(signal: np.ndarray, rate: float = RATE) -> dict[str, Finding]:
+    return {finding.name: finding for finding in check_quality(ECG(signal, rate))}
+
+
+def replaced(signal: np.ndarray, leads: list[str], values: np.ndarray | float) -> np.ndarray:
+    result = signal.copy()
+    result[[LEADS.index(lead) for lead in leads]] = values
+    return result
+
+
+@pytest.mark.parametrize("rate", [100, 500])
+def test_ordinary_records_have_almost_no_finding(rate: int) -> None:
+    demo = Demo(n_records=N_RECORDS, seed=5, sampling_rate=rate)
+    n_found = sum(bool(check_quality(demo.read(record_id))) for record_id in demo.records["record_id"])
+    assert n_found <= 0.05 * N_RECORDS
+
+
+def test_an_offset_and_a_missing_lead_are_no_finding(signals: list[np.ndarray]) -> None:
+    for signal in signals[:10]:
+        assert set(found(signal + 5)) == set(found(signal))
+        assert not {"flat", "gap", "einthoven", "duplicate"} & set(found(replaced(signal, ["II", "V3"], np.nan)))
+
+
+def test_gaps(signals: list[np.ndarray]) -> None:
+    gap = signals[0].copy()
+    gap[3:5, 200:350] = np.nan
+    finding = found(gap)["gap"]
+    assert (finding.level, finding.leads) == ("warning", ("aVR", "aVL"))
+    assert finding.evidence["seconds"] == pytest.approx(1.5)
+    gap[:, 100:700] = np.inf
+    assert found(gap)["gap"].level == "refused"
+    assert "flat" not in found(gap)
+
+
+def test_flat_leads(signals: list[np.ndarray]) -> None:
+    for signal in signals[:5]:
+        finding = found(replaced(signal, ["V2"], 0.3))["flat"]
+        assert (finding.level, finding.leads, finding.evidence["seconds"]) == ("warning", ("V2",), 10.0)
+        assert found(replaced(signal, ["V2", "V3", "V4"], 0))["flat"].level == "refused"
+    part = signals[0].copy()
+    part[9, 300:450] = part[9, 300]
+    assert found(part)["flat"].evidence["seconds"] == pytest.approx(1.5, abs=0.03)
+
+
+def test_a_clipped_lead(signals: list[np.ndarray]) -> None:
+    for signal in signals[:10]:
+        limit = 0.4 * np.abs(signal[10]).max()
+        finding = found(replaced(signal, ["V5"], np.clip(signal[10], -limit, limit)))["clipped"]
+        assert finding.leads == ("V5",)
+
+
+def test_a_lead_twice(signals: list[np.ndarray]) -> None:
+    for signal in signals[:10]:
+        assert found(replaced(signal, ["V3"], signal[9] + 0.2))["duplicate"].leads == ("V3", "V4")
+
+
+def test_limb_leads_that_contradict_each_other(signals: list[np.ndarray]) -> None:
+    for signal in signals[:10]:
+        assert "einthoven" not in found(signal)
+        assert found(signal[[0, 1, 6, 7, 8, 9, 10, 11, 2, 3, 4, 5]])["einthoven"].level == "refused"
+        assert found(replaced(signal, ["III", "aVR", "aVL", "aVF"], 0))["einthoven"].level == "refused"
+        changed = replaced(signal, ["II"], 1.2 * signal[1])
+        limbs = changed[:3] - changed[:3].mean(axis=1, keepdims=True)
+        share = np.std(0.2 * signal[1]) / np.sqrt(np.mean(limbs**2))
+        if share > 0.06:  # II is small where the axis is 60 degrees away from it
+            assert found(changed)["einthoven"].evidence["share"] >= 0.95 * share
+
+
+def test_a_detached_electrode_and_a_recording_without_beats(signals: list[np.ndarray]) -> None:
+    random = np.random.default_rng(0)
+    noise = random.normal(0, 0.1, 1000)
+    hits = [found(replaced(signal, ["V4"], noise)).get("detached") for signal in signals]
+    assert sum(hit is not None and hit.leads == ("V4",) for hit in hits) >= 0.85 * len(hits)
+    assert "beats" in found(at_electrodes(random.normal(0, 0.02, (9, 1000))))
+
+
+@pytest.mark.parametrize("rate", [100, 250, 500, 1000])
+def test_wander_muscle_and_hum_at_any_rate(signals: list[np.ndarray], rate: int) -> None:
+    random, n_samples = np.random.default_rng(1), 10 * rate
+    times = np.arange(n_samples) / rate
+    signal = resample(signals[0], sampling_rate=RATE, target_rate=rate)
+    slow = 0.8 * np.sin(2 * np.pi * np.linspace(0.15, 0.35, 9)[:, None] * times + np.arange(9)[:, None])
+    wander = found(signal + at_electrodes(slow), rate)
+    assert set(wander) - set(found(signal, rate)) == {"wander"}
+    assert wander["wander"].evidence["mV"] > 0.8
+    # White noise of 0.1 mV per 50 Hz of bandwidth.
+    noise = random.normal(0, 0.2 * np.sqrt(rate / 100), (9, n_samples))
+    assert "muscle" in found(signal + at_electrodes(noise), rate)
+    hum = 0.3 * np.linspace(0, 1, 9)[:, None] * np.sin(2 * np.pi * 50 * times)
+    heard = found(signal + at_electrodes(hum), rate).get("hum")
+    assert (heard is not None and heard.evidence["Hz"] == 50) == (rate > 100)  # 100 Hz cannot hold 50 Hz
+
+
+def swap_arms(signal: np.ndarray) -> np.ndarray:
+    swapped = signal[[0, 2, 1, 4, 3, 5, 6, 7, 8, 9, 10, 11]].copy()
+    swapped[0] *= -1
+    return swapped
+
+
+MISPLACED: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float]] = {
+    "arms": (swap_arms, 0.9),
+    "polarity": (lambda signal: -signal, 0.9),
+    "chest": (lambda signal: signal[[*range(6), *range(11, 5, -1)]], 0.9),
+    "rate_too_high": (lambda signal: resample(signal, sampling_rate=RATE, target_rate=50), 0.8),
+    "rate_too_low": (lambda signal: resample(signal, sampling_rate=RATE, target_rate=200), 0.8),
+}
+
+
+@pytest.mark.parametrize("fault", MISPLACED)
+def test_misplaced_leads_and_a_wrong_rate(signals: list[np.ndarray], fault: str) -> None:
+    plant, at_least = MISPLACED[fault]
+    assert np.mean([fault in found(plant(signal)) for signal in signals]) >= at_least
+
+
+def test_findings_do_not_depend_on_the_sampling_rate(signals: list[np.ndarray]) -> None:
+    for signal in signals[:10]:
+        fine = resample(swap_arms(signal), sampling_rate=RATE, target_rate=500)
+        assert set(found(fine, 500)) == set(found(swap_arms(signal)))
+
+
+def test_a_long_recording_is_checked_in_windows(signals: list[np.ndarray]) -> None:
+    long = np.tile(signals[0], 6)
+    long[7, :1000] = 0
+    assert "flat" not in found(long)
+    long[7, :4000] = 0
+    assert "4 of 6" in found(long)["flat"].text
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 1.0, 2.5])
+@pytest.mark.parametrize("rate", [50, 100, 2000])
+def test_short_recordings_and_extreme_rates_are_checked(signals: list[np.ndarray], seconds: float, rate: int) -> None:
+    signal = np.tile(signals[0], 10)[:, : max(1, round(seconds * rate))]
+    for finding in check_quality(ECG(signal, rate)):
+        assert finding.level in ("warning", "refused")
+
+
+def test_a_refused_finding_and_another_unit_are_errors(signals: list[np.ndarray]) -> None:
+    ecg = ECG(signals[0], RATE, "a")
+    refuse(ecg, check_quality(ecg))
+    mixed = replace(ecg, signal=signals[0][[0, 1, 6, 7, 8, 9, 10, 11, 2, 3, 4, 5]])
+    with pytest.raises(EcgkitError, match="ECG a"):
+        refuse(mixed, check_quality(mixed))
+    with pytest.raises(EcgkitError, match="microvolts"):
+        refuse(replace(ecg, signal=1000 * signals[0]), ())
