@@ -84,7 +84,7 @@ def measure_prediction(name: str, precision: str, signals: np.ndarray, seconds: 
     trained, n_records = model.trained, len(signals)
     ecgs = [ecgkit.ECG(signal.astype(np.float32) / 1000, 100, age=50.0, sex="female") for signal in signals]
     metadata = None if trained.scaler is None else trained.scaler([50.0] * n_records, ["female"] * n_records)
-    ready = list(prepared_batches(ecgs, trained.preparation, metadata))
+    ready = list(prepared_batches(ecgs, trained.preparation, metadata, n_read=trained.n_samples))
     size = records_at_once(trained.n_samples, signals.shape[2])
 
     def stored() -> Iterator[Arrays]:

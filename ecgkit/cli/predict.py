@@ -34,9 +34,9 @@ def add_commands(command: AddCommand) -> None:
     text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
     added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
     text = "table, or json (one object per line), or csv (default: table; csv with --to)"
+    added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
     added.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
-    added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")

@@ -140,7 +140,10 @@ def _open(folder: Path, precision: str) -> Predictor:
     """Open a model folder, or an ensemble with the sessions next to it."""
     if (folder / ENSEMBLE).is_file():
         description: dict[str, Any] = read_json(folder / ENSEMBLE, Ensemble, way_out=WAY_OUT)
-        members = {name: _open(find_folder(folder.parent / name, folder), precision) for name in description["members"]}
+        members: dict[str, Predictor] = {}
+        for name in description["members"]:
+            members[name] = _network(read_model(find_folder(folder.parent / name, folder)), precision)
+            check_made_for(f"the member {name} of {folder.name}", members[name], classes=description["classes"])
         decisions, card = read_decisions(folder), read_card(folder)
         return EnsemblePredictor(folder.name, description, members, decisions=decisions, card=card)
     return _network(read_model(folder), precision)

@@ -214,6 +214,7 @@ def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = N
                 custom_translation_table=translations(),
                 verbose=False,
             )
+            assert program is not None  # noqa: S101 - for the type checker: the TorchScript exporter returns None
             program.save(path)
     except OSError:
         raise

@@ -27,6 +27,8 @@ Signals = ArrayLike | Sequence[ECG] | ECG
 Rate = float | None
 Age = ArrayLike | None
 Sex = str | Sequence[str | None] | None
+UNKNOWN = ("nan", "<NA>")
+"""What tables have for a sex that is not known, as texts."""
 
 
 class Predictor(ABC):
@@ -275,7 +277,7 @@ class EnsemblePredictor(Predictor):
         decisions: tuple[Mapping, Mapping],
         card: str = "",
     ) -> None:
-        label_set = next(iter(members.values())).label_set
+        label_set = next((member.label_set for member in members.values()), "")
         super().__init__(name, description["classes"], label_set, decisions=decisions, card=card)
         self.description, self.members = description, members
         try:
@@ -392,7 +394,7 @@ def as_ecgs(signals: ArrayLike, sampling_rate: float, age: Age, sex: Sex) -> lis
             sampling_rate,
             str(i),
             age=None if math.isnan(ages[i]) else ages[i],
-            sex=None if sexes[i] != sexes[i] else sexes[i],
+            sex=None if str(sexes[i]) in UNKNOWN else sexes[i],
         )
         for i, signal in enumerate(values)
     ]

@@ -26,7 +26,8 @@ def read_edf(path: Path, _hints: Hints) -> Signals:
     """
     edfio = require("edfio", "formats")
     check_size(path.stat().st_size, LARGEST, path.name)
-    is_bdf = path.open("rb").read(1) == b"\xff"
+    with path.open("rb") as start:
+        is_bdf = start.read(1) == b"\xff"
     is_complete = _check_length(path, _SAMPLE_BYTES[is_bdf])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -256,7 +256,9 @@ def _p_bounds(ecg: ECG, peaks: NDArray[np.int64], qrs_onset: float, last_t: floa
         return missing
     smooth = gaussian_filter1d(cut, P_SMOOTHING * ecg.sampling_rate, axis=2)
     halves = [_level(half.mean(axis=0)[:, inside]) for half in (smooth[::2], smooth[1::2])]
-    if np.corrcoef(halves[0].ravel(), halves[1].ravel())[0, 1] < P_AGREEMENT:
+    with np.errstate(invalid="ignore"):  # of constant waves, which agree in nothing
+        agreement = np.corrcoef(halves[0].ravel(), halves[1].ravel())[0, 1]
+    if not agreement >= P_AGREEMENT:
         return missing
     wave = cut.mean(axis=0)
     grid = np.arange(np.ceil(first / STEP), np.floor(qrs_onset / STEP)) * STEP

@@ -231,6 +231,14 @@ def test_other_columns_or_another_model_are_not_appended(
         assert to.read_bytes() == written
 
 
+def test_the_help_says_what_each_choice_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    text = " ".join(capsys.readouterr().out.partition("options:")[2].split())
+    assert "--format {table,json,csv} table, or json" in text
+    assert "--backend {auto,torch,onnx} auto is onnx" in text
+
+
 def test_standard_input_and_processes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

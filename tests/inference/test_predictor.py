@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -114,6 +115,18 @@ def test_embeddings_are_the_features_before_the_head(model: Predictor, root: Pat
         ecgkit.load_model(4, root=root).embed(ecgs)
 
 
+@pytest.mark.parametrize("change", [{"members": []}, {"members": ["session_4"]}, {"classes": [*"ABCDE"]}])
+def test_an_ensemble_whose_members_do_not_fit_is_refused(
+    change: dict[str, list[str]], root: Path, tmp_path: Path
+) -> None:
+    for name in ("session_1", "session_2", "session_4"):
+        shutil.copytree(root / paths.TRAINING / name, tmp_path / paths.TRAINING / name)
+    file = tmp_path / paths.TRAINING / "session_4" / "ensemble.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(EcgkitError, match="session_4"):
+        ecgkit.load_model(4, root=tmp_path)
+
+
 def test_age_and_sex_as_arrays(root: Path, source: Demo) -> None:
     model, table = ecgkit.load_model("session_3", root=root), predictions(root, 3)
     ecgs = read_ecgs(table, source)
@@ -127,6 +140,8 @@ def test_age_and_sex_as_arrays(root: Path, source: Demo) -> None:
     unknown = model.predict_proba(signals[:2], sampling_rate=100, age=np.nan, sex=[None, np.nan])
     assert np.isfinite(unknown).all()
     assert (unknown != one).any()
+    from_table = {"age": pd.Series([pd.NA, pd.NA], dtype="Float64"), "sex": pd.Series([pd.NA, pd.NA], dtype="string")}
+    np.testing.assert_array_equal(model.predict_proba(signals[:2], sampling_rate=100, **from_table), unknown)
     np.testing.assert_array_equal(unknown, model.predict_proba([ECG(signal, 100) for signal in signals[:2]]))
 
 
