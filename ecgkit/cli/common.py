@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,9 +92,15 @@ def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
         echo(f"{indent}{'  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))}".rstrip())
 
 
+def with_flags(message: str) -> str:
+    """Return a message with the flags in place of the keywords of `ecgkit.open_ecg` and of the predictions."""
+    keyword = r"(?<= )(sampling_rate|unit|leads|record|start|duration)=(?=[,. ]|$)|\b(anyway|allow_missing_leads)=True"
+    return re.sub(keyword, lambda found: f"--{(found[1] or found[2]).replace('_', '-')}", message)
+
+
 def note(message: str) -> None:
     """Print one line on standard error, where it does not mix with a command's result."""
-    print(f"ecgkit: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"ecgkit: {printable(' '.join(with_flags(message).split()))}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def fail(message: str, code: int = BAD_INPUT) -> int:

@@ -45,12 +45,6 @@ def hints(arguments: argparse.Namespace) -> dict[str, object]:
     return found
 
 
-def with_flags(error: EcgkitError | str) -> str:
-    """Return a message of `ecgkit.open_ecg` with the flags in place of its keywords."""
-    flag = r"\b(sampling_rate|unit|leads|record|start|duration)="
-    return re.sub(flag, lambda found: f"--{found[1].replace('_', '-')}", str(error))
-
-
 def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
     """Write each file under its name and print the path; a file that cannot be read does not end the others."""
     from ecgkit.readers import open_ecg, save_ecg
@@ -59,14 +53,19 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
     for file in arguments.files:
         try:
             ecg = open_ecg(file, **hints(arguments))  # type: ignore[arg-type]
-            name = free_name(file_name(ecg.record_id).replace(".", "-"), written)
+            name = file_name(ecg.record_id).replace(".", "-")
+            if arguments.format == "wfdb":
+                name = (
+                    re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "ecg"
+                )  # the letters that the name of a WFDB record may have
+            name = free_name(name, written)
             path = folder / f"{name}{SUFFIXES[arguments.format]}"
             if path.exists() and path.resolve() == Path(file).resolve():
                 raise EcgkitError(f"{file} would be replaced by its conversion: choose another --to")
             echo(save_ecg(ecg, path))
         except EcgkitError as error:
             if len(arguments.files) == 1:
-                raise EcgkitError(with_flags(error)) from error
-            note(with_flags(error))
+                raise
+            note(str(error))
             failed += 1
     return INCOMPLETE if failed else None

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note
-from ecgkit.cli.convert import add_hints, hints, with_flags
+from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note, with_flags
+from ecgkit.cli.convert import add_hints, hints
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name, write_atomically
 from ecgkit.signals.ecg import ECG
@@ -21,6 +21,7 @@ from ecgkit.signals.ecg import ECG
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ecgkit.inference.batches import Skip
     from ecgkit.inference.predictor import Predictor
 
 FORMATS = ("png", "pdf", "html")
@@ -40,24 +41,28 @@ def add_commands(command: AddCommand) -> None:
     text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
     added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
     added.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
+    text = "draw and predict ECGs that lack leads, which are zero for the model"
+    added.add_argument("--allow-missing-leads", action="store_true", help=text)
     add_hints(added)
 
 
 def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     """Write the pages and print their paths; a file without an answer does not end the others."""
+    from ecgkit.inference.batches import Skip
     from ecgkit.inference.files import find_ecg_files
     from ecgkit.inference.loading import load_model
 
     files = find_ecg_files(arguments.files)
     predictor = load_model(arguments.model, root=root)
+    skip = Skip(anyway=arguments.anyway, allow_missing_leads=arguments.allow_missing_leads)
     folder, written, pages, failed = Path(arguments.to), set[str](), [], 0
     for file in files:
         try:
-            page = make_page(file, predictor, hints(arguments), anyway=arguments.anyway)
+            page = make_page(file, predictor, hints(arguments), skip)
         except EcgkitError as error:
-            message = with_flags(error)
+            message = with_flags(str(error))
             if len(files) == 1:
-                raise EcgkitError(message) from error
+                raise
             note(message)
             pages.append(Page(str(file), error=message))
             failed += 1
@@ -89,7 +94,7 @@ class Page:
     error: str = ""
 
 
-def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway: bool) -> Page:
+def make_page(file: Path, predictor: Predictor, given: dict[str, Any], skip: Skip) -> Page:
     """Open, measure, predict and draw one file."""
     from ecgkit import open_ecg
     from ecgkit.plots.dashboard import dashboard as draw
@@ -99,10 +104,10 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
 
     ecg = open_ecg(file, **given)
     found = check_quality(ecg)
-    if not anyway:
+    if not skip.get("anyway"):
         refuse(ecg, found)
     findings = (*ecg.findings, *(finding.text for finding in found))
-    probabilities = predictor.predict_proba([ecg], anyway=anyway)[0].tolist()
+    probabilities = predictor.predict_proba([ecg], **skip)[0].tolist()
     measured = measure_ecg(ecg)
     by_class = dict(zip(predictor.classes, probabilities, strict=True))
     thresholds = dict(zip(predictor.classes, predictor.thresholds.tolist(), strict=True))
@@ -118,7 +123,8 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], *, anyway
                 starts, over_time, predictor.classes, predictor.thresholds, seconds=WINDOW, title=title
             )
         )
-    amplitude = float(np.nanmedian(np.nanmax(ecg.signal, axis=1) - np.nanmin(ecg.signal, axis=1)))
+    measurable = ecg.signal[np.isfinite(ecg.signal).any(axis=1)]
+    amplitude = float(np.median(np.nanmax(measurable, axis=1) - np.nanmin(measurable, axis=1)))
     image = base64.b64encode(drawn(figures[0], "png", dpi=THUMBNAIL_DPI)).decode()
     return Page(str(file), tuple(probabilities), measured["heart_rate"], amplitude, findings, tuple(figures), image)
 

@@ -8,16 +8,16 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TextIO
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note
-from ecgkit.cli.convert import add_hints, hints, with_flags
+from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note, with_flags
+from ecgkit.cli.convert import add_hints, hints
 from ecgkit.errors import EcgkitError
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
@@ -59,7 +59,8 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
-    files: list[tuple[str, Any]] = [(str(path), path) for path in find_ecg_files(names)] if names else []
+    found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
+    files: list[tuple[str, Any]] = [(str(path), path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     predictor = load_model(arguments.model, root=root, backend=arguments.backend)
@@ -68,7 +69,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     n_left = sum(name not in written.records for name, _ in files)
     passed = ("age", "sex", "anyway", "allow_missing_leads")
     given = {name: getattr(arguments, name) for name in passed} | {"hints": hints(arguments)}
-    errors = []
+    errors = [written.errors[name] for name, _ in files if name in written.errors]
     with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
         given |= {"measurements": not arguments.no_measurements, "done": written.records, "executor": pool}
         answers = predict_files(files, predictor, **given)
@@ -82,15 +83,16 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     if arguments.to:
         echo(arguments.to)
     if errors:
-        note(f"{len(errors)} of {n_left} files have no prediction: the column error says why")
+        note(f"{len(errors)} of {len(files)} files have no prediction: the column error says why")
     return INCOMPLETE if errors else None
 
 
 @dataclass(frozen=True)
 class Written:
-    """What an interrupted command has written: the names of its records, and its columns."""
+    """What an interrupted command has written: the names of its records, its errors by record, and its columns."""
 
     records: frozenset[str] = frozenset()
+    errors: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] | None = None
 
 
@@ -112,13 +114,19 @@ def read_written(path: Path, style: str, by: dict[str, str]) -> Written:
             reader = csv.DictReader(io.StringIO(text, newline=""))
             rows, columns = list(reader), tuple(reader.fieldnames or ())
         records = frozenset(row["record"] for row in rows)
+        errors = {row["record"]: row["error"] for row in rows if row["error"]}
         others = {" by ".join(row[key] for key in by) for row in rows if any(row[key] != by[key] for key in by)}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
     if others:
         raise EcgkitError(f"{path} has predictions of {', '.join(sorted(others))}: {way_out}")
     os.truncate(path, whole)  # only now: a file of others stays as it is
-    return Written(records, columns or None)
+    return Written(records, errors, columns or None)
+
+
+def is_file(path: Path, to: str | None) -> bool:
+    """Return True for the file that the answers are written into, which a folder of ECGs may hold."""
+    return to is not None and path.resolve() == Path(to).resolve()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecgkit.errors import check_types
+from ecgkit.errors import EcgkitError, check_types
 from ecgkit.inference.files import find_ecg_files
 from ecgkit.inference.model_folder import find_folder
 from ecgkit.io import file_sha256
@@ -60,7 +60,9 @@ class DiagnosisConfig:
         if config.files == EXAMPLES:
             return config
         names = [str(Path(name.strip()).expanduser().absolute()) for name in config.files.split(",")]
-        find_ecg_files(names)
+        for path in find_ecg_files(names):
+            if not path.exists():
+                raise EcgkitError(f"no file {path}: check the path; files are separated by commas")
         return cls(**(vars(config) | {"files": ",".join(names)}))
 
     @property

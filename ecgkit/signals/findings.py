@@ -139,7 +139,7 @@ def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
     check_levels(ecg)
     refused = [finding.text for finding in findings if finding.level == "refused"]
     if refused:
-        raise EcgkitError(f"{ecg.name}: {'; '.join(refused)} (anyway=True, or --anyway, skips this check)")
+        raise EcgkitError(f"{ecg.name}: {'; '.join(refused)} (anyway=True skips this check)")
 
 
 @dataclass(frozen=True, eq=False)

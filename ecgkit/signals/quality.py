@@ -30,7 +30,7 @@ def check_leads(ecg: ECG) -> None:
     if ecg.missing_leads:
         raise EcgkitError(
             f"{ecg.name} lacks {', '.join(ecg.missing_leads)} and the model reads twelve leads: give all of them "
-            "(allow_missing_leads=True, or --allow-missing-leads, reads a missing one as zero)"
+            "(allow_missing_leads=True reads a missing one as zero)"
         )
 
 
@@ -91,4 +91,4 @@ def _describe_unit(amplitude: float) -> str:
 
 def _refusal(ecg: ECG, problem: str) -> EcgkitError:
     """Make the error, with the way to predict the record nevertheless."""
-    return EcgkitError(f"{ecg.name} {problem} (anyway=True, or --anyway, skips this check)")
+    return EcgkitError(f"{ecg.name} {problem} (anyway=True skips this check)")

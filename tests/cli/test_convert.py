@@ -61,3 +61,12 @@ def test_equal_names_do_not_overwrite_and_the_file_itself_is_kept(tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x-2.npz", "x.npz"]
     assert main(["convert", files[0], "--format", "csv", "--to", str(tmp_path / "a")]) == 2
     assert (tmp_path / "a" / "x.csv").read_bytes() == MADE["CSV or TSV"]
+
+
+def test_every_name_of_a_file_can_become_a_wfdb_record(tmp_path: Path):
+    names = ("Größe = 1.csv", "心電図.csv", "two words.csv")
+    for name in names:
+        (tmp_path / name).write_bytes(MADE["CSV or TSV"])
+    files = [str(tmp_path / name) for name in names]
+    assert main(["convert", *files, "--format", "wfdb", "--to", str(tmp_path / "out")]) == 0
+    assert len({open_ecg(path).record_id for path in (tmp_path / "out").glob("*.hea")}) == 3

@@ -60,6 +60,18 @@ def test_a_long_recording_has_a_second_png(folder: Path, tmp_path: Path) -> None
     assert sum(path.name.endswith("-over-time.png") for path in (tmp_path / "out").iterdir()) == 1
 
 
+def test_an_ecg_that_lacks_leads_is_drawn_if_that_is_allowed(folder: Path, tmp_path: Path) -> None:
+    ecg = Demo(n_records=20).read("1")
+    limbs = np.where(np.arange(12)[:, None] < 6, np.tile(ecg.signal, 3), np.nan).astype(np.float32)
+    save_ecg(replace(ecg, signal=limbs), folder / "limbs.npz")
+    command = ["dashboard", str(folder / "limbs.npz"), "--to", str(tmp_path / "out"), "--format", "html"]
+    assert main(command) == 2
+    assert main([*command, "--allow-missing-leads"]) == 0
+    expected = load_model("resnet1d").predict_proba([replace(ecg, signal=limbs)], allow_missing_leads=True)[0]
+    page = (tmp_path / "out" / "limbs-npz.html").read_text()
+    assert re.findall(r'<td(?: class="yes")?>(\d\.\d\d)</td>', page) == [f"{value:.2f}" for value in expected]
+
+
 def test_windows_in_which_a_lead_has_no_value_are_left_out(folder: Path, tmp_path: Path) -> None:
     signal = np.tile(Demo(n_records=20).read("2").signal, 3)
     signal[6, :1500] = np.nan

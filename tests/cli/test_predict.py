@@ -112,6 +112,25 @@ def test_a_bad_file_is_a_row_with_its_error(folder: Path, capsys: pytest.Capture
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_what_is_missing_is_asked_for_by_its_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ecg = open_ecg(folder / "b.npz")
+    np.save(folder / "leads=V1.npy", ecg.signal)
+    limbs = np.where(np.arange(12)[:, None] < 6, ecg.signal, np.nan).astype(np.float32)
+    save_ecg(replace(ecg, signal=limbs), folder / "limbs.npz")
+    asked = {"leads=V1.npy": "--leads", "limbs.npz": "--allow-missing-leads", "loud.npz": "--anyway"}
+    save_ecg(replace(ecg, signal=ecg.signal * 1000), folder / "loud.npz")
+    for command in (["predict"], ["dashboard", "--to", str(folder / "pages")]):
+        for name, flag in asked.items():
+            assert main([*command, str(folder / name)]) == 2
+            error = capsys.readouterr().err
+            assert f" {flag}" in error.replace("(", " ")
+            assert not any(keyword in error for keyword in ("give leads=", "=True"))
+    assert main(["predict", *(str(folder / name) for name in asked), "--format", "json"]) == 1
+    errors = [json.loads(line)["error"] for line in capsys.readouterr().out.splitlines()]
+    assert all(flag in error for flag, error in zip(asked.values(), errors, strict=True))
+    assert "leads=V1.npy" in errors[0]  # the name of a file is no keyword
+
+
 def test_a_record_in_microvolts_does_not_hide_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ecg = open_ecg(folder / "b.npz")
     np.savez(folder / "b.npz", signal=ecg.signal * 1000, sampling_rate=100.0, leads=np.array(LEADS), unit="mV")
@@ -121,6 +140,16 @@ def test_a_record_in_microvolts_does_not_hide_the_others(folder: Path, capsys: p
     assert [row["error"] != "" for row in rows] == [False, True, False, False]
     assert "microvolts" in rows[1]["error"]
     assert main(["predict", str(folder), "--format", "csv", "--anyway"]) == 0
+
+
+def test_answers_in_the_folder_of_the_files_are_no_ecg(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    for _ in range(2):
+        assert main(["predict", ".", "--to", "answers.csv", "--no-measurements"]) == 1  # broken.xml, resumed as well
+        assert "1 of 5" in capsys.readouterr().err
+    assert "answers.csv" not in [row["record"] for row in rows_of(Path("answers.csv").read_text())]
 
 
 def test_findings_of_the_signal_are_told_and_contradicting_limb_leads_refused(

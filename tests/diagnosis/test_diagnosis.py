@@ -63,7 +63,13 @@ def test_without_any_answer_the_reason_is_named(answers: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"files": "nowhere/*.xml"}, "nowhere"), ({"model": "vit"}, "vit"), ({"unit": 3}, "unit")]
+    ("settings", "named"),
+    [
+        ({"files": "nowhere/*.xml"}, "nowhere"),
+        ({"files": "nowhere.xml"}, "nowhere.xml"),
+        ({"model": "vit"}, "vit"),
+        ({"unit": 3}, "unit"),
+    ],
 )
 def test_bad_parameters_are_refused_before_anything_is_made(
     settings: dict[str, object], named: str, tmp_path: Path
