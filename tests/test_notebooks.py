@@ -35,8 +35,8 @@ def test_short_and_explained(notebook: nbformat.NotebookNode) -> None:
     lines = [len([line for line in cell.source.splitlines() if line.strip()]) for cell in cells]
     texts = [cell for cell in notebook.cells if cell.cell_type == "markdown"]
     n_words = sum(len(cell.source.split()) for cell in texts)
-    assert len(cells) <= 35
-    assert sum(lines) <= 160
+    assert len(cells) <= 30
+    assert sum(lines) <= 140
     assert statistics.median(lines) <= 5
     assert max(lines) <= 25
     assert len(texts) >= len(cells)

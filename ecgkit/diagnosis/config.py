@@ -8,7 +8,7 @@ from typing import Any
 
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.inference.files import find_ecg_files
-from ecgkit.inference.model_folder import find_folder
+from ecgkit.inference.model_folder import CALIBRATION, ENSEMBLE, ONNX, THRESHOLDS, WEIGHTS, find_folder
 from ecgkit.io import file_sha256
 
 EXAMPLES = "examples"
@@ -77,11 +77,12 @@ class DiagnosisConfig:
         return {"anyway": self.anyway, "allow_missing_leads": self.allow_missing_leads}
 
     def inputs(self, root: Path) -> dict[str, Any]:
-        """Return the checksums of the weights, and name, size and time stamp of each file."""
-        weights = sorted(find_folder(self.model, root).glob("weights/best.safetensors"))
+        """Return the checksums of the model's files, and name, size and time stamp of each ECG file."""
+        model = find_folder(self.model, root)
+        used = [model / name for name in (WEIGHTS, ONNX, ENSEMBLE, THRESHOLDS, CALIBRATION)]
         found = [] if self.files == EXAMPLES else find_ecg_files(self.files.split(","))
         states = [(str(path), path.stat()) for path in found]
         return {
-            "weights_sha256": file_sha256(weights[0]) if weights else None,
+            "model_sha256": {path.name: file_sha256(path) for path in used if path.is_file()},
             "read": [[name, state.st_size, state.st_mtime_ns] for name, state in states],
         }

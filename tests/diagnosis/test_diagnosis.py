@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ecgkit.diagnosis.config import DiagnosisConfig
 from ecgkit.diagnosis.files import N_EXAMPLES, class_beats, find_files, open_files, typical_file
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.files import predict_files
+from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.readers import save_ecg
 from ecgkit.signals.beats import record_beat
 from ecgkit.sources.demo import Demo
@@ -55,6 +57,17 @@ def test_mean_beats_are_those_of_the_decided_files(examples: list[Path], answers
     np.testing.assert_allclose(means.mean[0], np.mean([beat[:, :length] for beat in each], axis=0), atol=1e-5)
     none = answers.assign(decision_NORM=False)
     assert class_beats(ecgs, none, ("NORM",)) is None
+
+
+def test_another_threshold_is_another_diagnosis(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED / "resnet1d", folder)
+    config = DiagnosisConfig(model=str(folder))
+    before = config.inputs(tmp_path)
+    thresholds = folder / "thresholds.json"
+    thresholds.write_text(thresholds.read_text() + "\n")
+    assert config.inputs(tmp_path) != before
+    assert DiagnosisConfig(model="ensemble").inputs(tmp_path)["model_sha256"]
 
 
 def test_without_any_answer_the_reason_is_named(answers: pd.DataFrame) -> None:
