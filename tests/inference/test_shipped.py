@@ -349,3 +349,19 @@ def test_a_model_that_ships_reproduces_its_published_numbers(name: str, ptbxl_fo
     for group, entries in published.items():
         for metric, entry in entries.items():
             assert float(found[group][metric]) == pytest.approx(entry["value"], abs=5e-5), f"{metric} of {group}"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped())
+def test_a_record_at_500_hz_gets_nearly_the_probabilities_of_its_twin_at_100_hz(name: str, ptbxl_folder: Path) -> None:
+    table = pd.read_csv(ptbxl_folder / "ptbxl_database.csv")
+    twins = list(zip(table["filename_hr"], table["filename_lr"], strict=True))
+    twins = [(fast, slow) for fast, slow in twins if (ptbxl_folder / f"{fast}.hea").is_file()][:100]
+    model = ecgkit.load_model(name)
+    fast, slow = (
+        model.predict_proba([ecgkit.open_ecg(ptbxl_folder / f) for f in found]) for found in zip(*twins, strict=True)
+    )
+    apart = np.abs(fast - slow).max(axis=1)
+    assert np.median(apart) < 0.02
+    assert np.mean(apart < 0.1) >= 0.99
