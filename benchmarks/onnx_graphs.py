@@ -22,6 +22,7 @@ import numpy as np
 import ecgkit
 from ecgkit.inference.export import export_model
 from ecgkit.inference.model_folder import SHIPPED, shipped
+from ecgkit.readers import save_ecg
 from ecgkit.sources.demo import Demo
 from ecgkit.sources.ptbxl.source import PtbXl
 
@@ -80,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         np.save(folder / "signals.npy", signals)
-        np.savez(folder / "one.npz", signal=signals[0], sampling_rate=100)
+        save_ecg(ecgkit.ECG(signals[0], 100), folder / "one.npz")
         for name in (name for name in shipped() if name != "ensemble"):
             graph = export_model(SHIPPED / name, folder / name, format="onnx")
             torch_model, onnx_model = ecgkit.load_model(name), ecgkit.load_model(graph)
