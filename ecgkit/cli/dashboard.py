@@ -55,6 +55,7 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     files = find_ecg_files(arguments.files)
     predictor = load_model(arguments.model, root=root)
     skip = Skip(anyway=arguments.anyway, allow_missing_leads=arguments.allow_missing_leads)
+    has_overview = arguments.format == "html" and len(files) > 1
     folder, written, pages, failed = Path(arguments.to), set[str](), [], 0
     for file in files:
         try:
@@ -71,9 +72,9 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
         path = folder / f"{name}.{arguments.format}"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_page(page, path, predictor)
-        pages.append(replace(page, figures=(), path=path))
+        pages.append(replace(page, figures=(), path=path, thumbnail=thumbnail(page) if has_overview else ""))
         echo(path)
-    if arguments.format == "html" and len(pages) > 1:
+    if has_overview:
         write_atomically(folder / "index.html", render("ECGs", predictor, pages, figures=[summary(pages)]).encode())
         echo(folder / "index.html")
     return INCOMPLETE if failed else None
@@ -125,8 +126,7 @@ def make_page(file: Path, predictor: Predictor, given: dict[str, Any], skip: Ski
         )
     measurable = ecg.signal[np.isfinite(ecg.signal).any(axis=1)]
     amplitude = float(np.median(np.nanmax(measurable, axis=1) - np.nanmin(measurable, axis=1)))
-    image = base64.b64encode(drawn(figures[0], "png", dpi=THUMBNAIL_DPI)).decode()
-    return Page(str(file), tuple(probabilities), measured["heart_rate"], amplitude, findings, tuple(figures), image)
+    return Page(str(file), tuple(probabilities), measured["heart_rate"], amplitude, findings, tuple(figures))
 
 
 def cut_windows(ecg: ECG) -> tuple[list[ECG], list[float]]:
@@ -139,6 +139,11 @@ def cut_windows(ecg: ECG) -> tuple[list[ECG], list[float]]:
     parts = [(first, ecg.signal[:, first : first + length]) for first in firsts]
     kept = [(first, part) for first, part in parts if np.isfinite(part).any(axis=1).all()]
     return [replace(ecg, signal=part) for _, part in kept], [first / ecg.sampling_rate for first, _ in kept]
+
+
+def thumbnail(page: Page) -> str:
+    """Return the small picture of a page for the overview, as base64."""
+    return base64.b64encode(drawn(page.figures[0], "png", dpi=THUMBNAIL_DPI)).decode()
 
 
 def drawn(figure: Figure, style: str, **keywords: Any) -> bytes:
