@@ -19,18 +19,9 @@ LABEL_SETS = ("superclass", "subclass", "diagnostic", "form", "rhythm", "all")
 OVER_89 = 300
 SEXES = {0: "male", 1: "female"}
 TEXT_COLUMNS = (
-    "recording_date",
-    "report",
-    "heart_axis",
-    "infarction_stadium1",
-    "infarction_stadium2",
-    "baseline_drift",
-    "static_noise",
-    "burst_noise",
-    "electrodes_problems",
-    "extra_beats",
-    "pacemaker",
-)
+    "recording_date", "report", "heart_axis", "infarction_stadium1", "infarction_stadium2", "baseline_drift",
+    "static_noise", "burst_noise", "electrodes_problems", "extra_beats", "pacemaker",
+)  # fmt: skip
 RECORD_COLUMNS = (
     *("ecg_id", "patient_id", "strat_fold", "age", "sex", "height", "weight", "device", "site", "scp_codes"),
     *("validated_by_human", *TEXT_COLUMNS, *FILE_COLUMNS.values()),
