@@ -63,8 +63,6 @@ class PreprocessingConfig:
         check_source(self.source, sampling_rate=self.rate, options=self.source_options)
         if self.raw is not None and not source_class(self.source).has_folder:
             raise EcgkitError(f"{self.source} has no raw folder, but raw is {self.raw}: name the source of these data")
-        if self.bandpass is not None and len(self.bandpass) != 2:
-            raise EcgkitError(f"bandpass is {self.bandpass}: give its lower and its upper edge in Hz")
         if self.jobs is not None and self.jobs < 1:
             raise EcgkitError(f"jobs is {self.jobs}: give a positive number")
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
@@ -83,8 +81,7 @@ class PreprocessingConfig:
     @property
     def filters(self) -> Filters:
         """The filters to apply."""
-        edges = (float(self.bandpass[0]), float(self.bandpass[1])) if self.bandpass else None
-        return Filters(bandpass=edges, notch=self.notch)
+        return Filters(bandpass=self.bandpass and tuple(self.bandpass), notch=self.notch)  # type: ignore[arg-type]
 
     def open_source(self, root: Path) -> Source:
         """Open the source; ``root`` is the folder that ``raw_datasets`` is in."""

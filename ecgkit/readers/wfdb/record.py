@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers.assembly import to_ecg
-from ecgkit.readers.base import Hints, Signals, millivolts, scaled, standard_name
+from ecgkit.readers.base import Hints, Signals, millivolts, standard_name
 from ecgkit.readers.wfdb.header import NO_FILE, NO_GAIN, Header, SignalLine, read_header
 from ecgkit.readers.wfdb.samples import Row, count_frames, missing_row, read_rows
 from ecgkit.signals.ecg import ECG, LEADS, OLDEST
@@ -147,10 +147,8 @@ def _read_signals(record: str, start: float, duration: float | None, *, wanted: 
 
 def _in_millivolts(found: Signals) -> Signals:
     """Convert voltages to mV, and give leads their standard names; without a gain the unit is unknown."""
-    pairs = [scaled(*pair) for pair in zip(found.signals, found.units, strict=True)]
-    units = tuple("" if unit == NO_GAIN else unit for _, unit in pairs)
-    names = tuple(map(_lead, found.names))
-    return replace(found, signals=tuple(values for values, _ in pairs), units=units, names=names)
+    units = tuple("" if unit == NO_GAIN else unit for unit in found.units)
+    return replace(found, units=units, names=tuple(map(_lead, found.names))).in_millivolts()
 
 
 def _is_lead(name: str) -> bool:

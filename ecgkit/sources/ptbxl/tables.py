@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, fits
 from ecgkit.io import parsed_json
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.csv_table import CsvTable
@@ -85,10 +85,7 @@ def parse_codes(table: CsvTable) -> list[dict[str, float]]:
         codes: list[dict[str, float]] = json.loads(f"[{','.join(texts)}]")
     except (ValueError, RecursionError):
         codes = []
-    numbers = (int, float)
-    if len(codes) == len(texts) and all(
-        isinstance(code, dict) and all(isinstance(value, numbers) for value in code.values()) for code in codes
-    ):
+    if len(codes) == len(texts) and fits(codes, list[dict[str, float]]):
         return codes
     for row, text in enumerate(texts):
         where = f"{table.path}: scp_codes in row {row + 1}"
