@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
@@ -44,6 +44,48 @@ def unpack_bytes(parts: Mapping[str, bytes], folder: Path) -> Path:
             raise EcgkitError("several files are given as {name: bytes}")
         _write(folder, PurePosixPath(name.replace("\\", "/")).name, data)
     return _choose(folder, "what was given")
+
+
+def group_files(files: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes | dict[str, bytes]]]:
+    """Put files that arrived together into records: a WFDB header with the files that it names, others alone.
+
+    Parameters
+    ----------
+    files : iterable of (name, content)
+        Of two files with one name the last one counts.
+
+    Returns
+    -------
+    list of (name, file)
+        What `ecgkit.open_ecg` takes, by the name of the header or the file; in the order of the files.
+    """
+    content = dict(files)
+    headers = [name for name in content if name.lower().endswith(".hea")]
+    named = {header: _named(header, content) for header in headers}
+    # The header of a segment belongs to the one that names it.
+    inside = {other for header in headers for other in named[header] if other != header}
+    groups = {header: {name: content[name] for name in named[header]} for header in headers if header not in inside}
+    return [
+        (name, groups.get(name, content[name]))
+        for name in content
+        if name in groups or name not in inside
+    ]
+
+
+def _named(header: str, content: Mapping[str, bytes]) -> list[str]:
+    """Return a header and the files that it, or the header of a segment, names."""
+    found, left = [header], [header]
+    while left:
+        words = set(content[left.pop()].decode("latin-1").split())
+        new = [name for name in content if name not in found and (name in words or _segment(name) in words)]
+        found += new
+        left += [name for name in new if _segment(name)]
+    return found
+
+
+def _segment(name: str) -> str:
+    """Return how the header of several segments names the header of one; empty for other files."""
+    return name[: -len(".hea")] if name.lower().endswith(".hea") else ""
 
 
 def _choose(folder: Path, what: str) -> Path:
