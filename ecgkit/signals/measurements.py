@@ -91,13 +91,15 @@ def measurement_columns() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["unit", "meaning"]).rename_axis("measurement")
 
 
-def measure_ecg(ecg: ECG) -> dict[str, float]:
+def measure_ecg(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> dict[str, float]:
     """Measure one ECG on the mean of its typical beats.
 
     Parameters
     ----------
     ecg : ECG
         About ten seconds.
+    peaks : ndarray of int64, optional
+        Its R peaks, as from `ecgkit.signals.rhythm.r_peaks`; found here if they are not given.
 
     Returns
     -------
@@ -113,7 +115,7 @@ def measure_ecg(ecg: ECG) -> dict[str, float]:
     (1999). Corrected formula for the calculation of the electrical heart axis. Croat. Med. J. 40: aVF is smaller
     than a bipolar lead would be, by a factor of half the square root of 3.
     """
-    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
+    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
     intervals = rr_intervals(peaks, sampling_rate=ecg.sampling_rate)
     result = dict.fromkeys(NAMES, float("nan"))
     result["n_beats"] = float(len(peaks))
