@@ -65,11 +65,7 @@ def group_files(files: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes | d
     # The header of a segment belongs to the one that names it.
     inside = {other for header in headers for other in named[header] if other != header}
     groups = {header: {name: content[name] for name in named[header]} for header in headers if header not in inside}
-    return [
-        (name, groups.get(name, content[name]))
-        for name in content
-        if name in groups or name not in inside
-    ]
+    return [(name, groups.get(name, content[name])) for name in content if name in groups or name not in inside]
 
 
 def _named(header: str, content: Mapping[str, bytes]) -> list[str]:

@@ -22,7 +22,7 @@ NO_VALUE = -32768
 
 
 @lru_cache(maxsize=1)
-def _assets() -> dict[str, str]:
+def _assets() -> dict[str, Any]:
     """Return the files of the component."""
     folder = files(__package__) / "static"
     return {kind: (folder / f"chart.{kind}").read_text("utf-8") for kind in ("html", "css", "js")}
@@ -53,7 +53,8 @@ def chart_data(answer: Answer, start: float = 0.0) -> dict[str, Any]:
     part[has_values] -= np.nanmedian(part[has_values], axis=1, keepdims=True)
     microvolts = np.clip(np.rint(1000 * np.nan_to_num(part)), NO_VALUE + 1, -NO_VALUE - 1).astype("<i2")
     microvolts[~np.isfinite(part)] = NO_VALUE
-    ends = {name: None if math.isnan(value) else round(value, 4) for name, value in wave_bounds(ecg).items()}
+    found = wave_bounds(ecg, answer.peaks)
+    ends = {name: None if math.isnan(value) else round(value, 4) for name, value in found.items()}
     bounds = [("P", "p_onset", "p_end"), ("QRS", "qrs_onset", "qrs_end"), ("T", None, "t_end")]
     waves = [(wave, ends.get(onset or ""), ends[end]) for wave, onset, end in bounds if ends[end] is not None]
     return {

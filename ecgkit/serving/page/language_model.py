@@ -1,4 +1,4 @@
-"""An explanation in plain words by a language model: an option that is off unless an endpoint and a key are configured."""
+"""An explanation in plain words by a language model: off unless endpoint and key are configured."""
 
 from __future__ import annotations
 
@@ -130,6 +130,11 @@ def _text(reply: requests.Response) -> str:
         text = message.get("content")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise EcgkitError("the language model did not answer with a text: check the endpoint") from error
-    if message.get("refusal") or choice.get("finish_reason") == "content_filter" or not isinstance(text, str) or not text:
+    if (
+        message.get("refusal")
+        or choice.get("finish_reason") == "content_filter"
+        or not isinstance(text, str)
+        or not text
+    ):
         raise EcgkitError("the language model declined to answer")
     return text[:LONGEST]

@@ -14,8 +14,8 @@ STYLE = """<style>
 }
 .ecg-table th small { display: block; font-weight: 400; opacity: 0.85; }
 .ecg-yes { font-weight: 700; }
-.ecg-bar { position: relative; display: block; height: 0.55rem; min-width: 4rem; max-width: 16rem; border-radius: 0.2rem;
-  background: rgba(128, 128, 128, 0.25); margin-top: 0.25rem; }
+.ecg-bar { position: relative; display: block; height: 0.55rem; min-width: 4rem; max-width: 16rem;
+  border-radius: 0.2rem; background: rgba(128, 128, 128, 0.25); margin-top: 0.25rem; }
 .ecg-bar i { position: absolute; inset: 0 auto 0 0; border-radius: 0.2rem; background: #7a8797; }
 .ecg-bar.ecg-high i { background: #c2571a; }
 .ecg-bar b { position: absolute; top: -0.2rem; bottom: -0.2rem; width: 2px; background: currentColor; }

@@ -6,7 +6,6 @@ from typing import Any
 
 import streamlit as st
 
-from ecgkit import paths
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.answers import Answer, answer_ecgs
 from ecgkit.inference.loading import list_models, load_model
@@ -26,12 +25,12 @@ def main() -> None:
     st.title("ECG reading with ecgkit", anchor=False)
     st.write(texts.INTRODUCTION)
     st.warning(texts.DISCLAIMER)
-    with st.expander("How to use this page"):
-        st.markdown(texts.INSTRUCTIONS)
+    for column, title, text in zip(
+        st.columns(2), ("How to use this page", "What it cannot do"), texts.HELP, strict=True
+    ):
+        column.expander(title).markdown(text)
     items = sources.choose()
     chosen, patient = options()
-    with st.expander("What it cannot do"):
-        st.markdown(texts.LIMITS)
     if not items:
         st.info("Choose an ECG above.")
         return
@@ -51,14 +50,14 @@ def options() -> tuple[list[str], dict[str, Any]]:
     """Let the user choose one or two models, and say what is known of the patient."""
     default = settings.model()
     names = list(dict.fromkeys([default, *list_models(settings.root())]))
-    left, right = st.columns(2)
-    chosen = left.selectbox("Model", names, help="Three models and their mean ship with ecgkit.")
+    first, second, third, fourth = st.columns(4)
+    chosen = first.selectbox("Model", names, help="Three models and their mean ship with ecgkit.")
     others = [NOTHING, *(name for name in names if name != chosen)]
-    other = right.selectbox("Compare with", others)
-    age = left.number_input(
-        "Age in years, if the file does not say it", 0, OLDEST, None, placeholder="unknown", help="May stay unknown."
+    other = second.selectbox("Compare with", others)
+    age = third.number_input(
+        "Age in years", 0, OLDEST, None, placeholder="unknown", help="Where the file does not say it; may stay unknown."
     )
-    sex = right.selectbox("Sex, if the file does not say it", ["unknown", *SEXES])
+    sex = fourth.selectbox("Sex", ["unknown", *SEXES], help="As the age.")
     models = [chosen] if other == NOTHING else [chosen, other]
     patient = {"age": age, "sex": sex if sex in SEXES else None}
     if not any(loaded(model).takes_metadata for model in models):
@@ -114,7 +113,9 @@ def ask(items: list[sources.Item], number: int, answer: Answer) -> None:
     given: dict[str, Any] = said.get(item.key, {})
     skips = [name for name in ("anyway", "allow_missing_leads") if name in texts.skips(message) or given.get(name)]
     for name in skips:
-        if st.toggle(texts.skip_label(name), value=given.get(name, False), key=f"{name} {item.key}") != given.get(name, False):
+        if st.toggle(texts.skip_label(name), value=given.get(name, False), key=f"{name} {item.key}") != given.get(
+            name, False
+        ):
             said[item.key] = given | {name: not given.get(name, False)}
             st.rerun()
     fields = [name for name in texts.FIELDS if name in texts.asked_for(message) or name in given]
@@ -137,7 +138,11 @@ def field(name: str, value: Any, key: str) -> Any:
     if name in ("sampling_rate", "start", "duration"):
         unit = "Hz" if name == "sampling_rate" else "s"
         return st.number_input(f"{label} in {unit}", 0.0, None, value, key=key, placeholder="unknown")
-    hints = {"unit": "such as mV, uV or 4.88uV", "leads": "such as I,II,V1: one per signal", "record": "position from 0"}
+    hints = {
+        "unit": "such as mV, uV or 4.88uV",
+        "leads": "such as I,II,V1: one per signal",
+        "record": "position from 0",
+    }
     text = st.text_input(f"{label} ({hints[name]})", "" if value is None else str(value), key=key).strip()
     return int(text) if name == "record" and text.isascii() and text.isdigit() else text
 

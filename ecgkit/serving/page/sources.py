@@ -72,7 +72,11 @@ def generate() -> list[Item]:
     """Let the user describe ECGs, and make them."""
     with st.container(border=True):
         classes = st.multiselect(
-            "Classes", list(SUPERCLASSES), default=["NORM"], format_func=name_class, help="Several diseases at once are possible."
+            "Classes",
+            list(SUPERCLASSES),
+            default=["NORM"],
+            format_func=name_class,
+            help="Several diseases at once are possible.",
         )
         left, middle, right = st.columns(3)
         arguments: dict[str, Any] = {

@@ -63,4 +63,6 @@ def check_address(host: str, port: int) -> None:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(kind[4])
     except OSError as error:
-        raise EcgkitError(f"cannot listen at {host}, port {port} ({error.strerror}): choose another --port or --host") from error
+        raise EcgkitError(
+            f"cannot listen at {host}, port {port} ({error.strerror}): choose another --port or --host"
+        ) from error

@@ -15,8 +15,8 @@ DISCLAIMER = (
 
 INSTRUCTIONS = """
 1. **Choose an ECG**: upload files, take an example, or make one with the demo. The format of a file is found by its
-   content: WFDB (`.hea` and `.dat` together, or a zip), DICOM, HL7 aECG, GE MUSE, Philips, SCP, EDF, CSV and more. What a
-   file does not say, such as its sampling rate, is asked for.
+   content: WFDB (`.hea` and `.dat` together, or a zip), DICOM, HL7 aECG, GE MUSE, Philips, SCP, EDF, CSV and more.
+   What a file does not say, such as its sampling rate, is asked for.
 2. **Read the findings first.** They say what may be wrong with the recording. An answer for a faulty recording is
    worth little.
 3. **Read each label for itself.** Its probability is calibrated: of 100 ECGs with 0.30, about 30 have the label. "yes"
@@ -35,6 +35,9 @@ LIMITS = """
 - A long recording is read in windows of 10 s; the answer for the whole is their mean.
 - An ECG that the demo made is no person's: it shows textbook signs.
 """
+
+HELP = (INSTRUCTIONS, LIMITS)
+"""How to use the page, and what it cannot do."""
 
 MEANINGS = {
     "NORM": "no diagnostic finding in the ECG",
@@ -82,7 +85,6 @@ def skip_label(name: str) -> str:
 def with_fields(message: str) -> str:
     """Return a message with the fields of the page in place of keywords."""
     message = _KEYWORD.sub(lambda found: f"the {FIELDS[found[1]]} below", message)
-    message = re.sub(r"\bthe file does not say the unit", "the file does not say the unit", message)
     for name, label in _SKIP.items():
         message = message.replace(f"{name}=True", f'"{label}"')
     return message

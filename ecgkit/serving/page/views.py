@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -113,7 +114,9 @@ def show_course(answer: Answer) -> None:
     if windows is None:
         return
     st.subheader("Over time", anchor=False)
-    st.caption(f"The probability of each label in {len(windows.starts)} windows of {WINDOW:g} s; dashed: its threshold.")
+    st.caption(
+        f"The probability of each label in {len(windows.starts)} windows of {WINDOW:g} s; dashed: its threshold."
+    )
     wide = pd.DataFrame(windows.probabilities, columns=list(answer.predictor.classes))
     wide.insert(0, "seconds", [start + WINDOW / 2 for start in windows.starts])
     long = wide.melt("seconds", var_name="label", value_name="probability")
@@ -138,7 +141,7 @@ def show_overview(answers: Sequence[Answer]) -> None:
         st.warning(f"{failed} of {len(answers)} have no answer: the column error says why.")
     rows = [row | {"findings": "; ".join(row["findings"])} for row in (answer.to_row() for answer in answers)]
     frame = pd.DataFrame(rows)
-    first = ["record", *(name for name in frame if name.startswith(("probability_", "decision_", "predicted_")))]
+    first = ["record", *(name for name in rows[0] if name.startswith(("probability_", "decision_", "predicted_")))]
     frame = frame[[*first, "findings", "error", "heart_rate"]]
     frame["error"] = frame["error"].map(with_fields)
     st.dataframe(frame, hide_index=True)
@@ -151,7 +154,7 @@ def show_downloads(answer: Answer) -> None:
     """Offer the answer as files; page and picture are drawn when they are asked for."""
     st.subheader("Download", anchor=False)
     name = file_name(answer.record).replace(".", "-")
-    kinds = {
+    kinds: dict[str, tuple[Any, str, str]] = {
         "JSON": (json.dumps(answer.to_dict(), indent=2, allow_nan=False), "json", "application/json"),
         "CSV": (csv_table([answer]), "csv", "text/csv"),
     }
