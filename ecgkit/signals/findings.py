@@ -107,13 +107,12 @@ def check_quality(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> tuple[Fin
     Returns
     -------
     tuple of Finding
-        If the levels are not those of an ECG in mV (`ecgkit.signals.quality.check_levels`) only that, since the other
-        checks are made for mV. Of a recording of 15 s or more, which is checked in windows of about 10 s, the findings
-        of at least half of the windows, as the first of these shows them.
+        First, if the levels are not those of an ECG in mV (`ecgkit.signals.quality.check_levels`), that. Of a recording
+        of 15 s or more, which is checked in windows of about 10 s, the findings of at least half of the windows, as the
+        first of these shows them.
     """
     fault = level_fault(ecg)
-    if fault:
-        return (Finding("unit", "refused", f"the signal {fault}"),)
+    unit = (Finding("unit", "refused", f"the signal {fault}"),) if fault else ()
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
     n_windows = max(1, round(ecg.duration / WINDOW))
     found: dict[str, list[Finding]] = {}
@@ -125,9 +124,9 @@ def check_quality(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> tuple[Fin
             found.setdefault(finding.name, []).append(finding)
     often = [findings for findings in found.values() if 2 * len(findings) >= n_windows]
     if n_windows == 1:
-        return tuple(findings[0] for findings in often)
+        return (*unit, *(findings[0] for findings in often))
     note = "{} (in {} of {} windows of 10 s)"
-    return tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
+    return unit + tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
 
 
 def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
