@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
@@ -46,42 +46,39 @@ def unpack_bytes(parts: Mapping[str, bytes], folder: Path) -> Path:
     return _choose(folder, "what was given")
 
 
-def group_files(files: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes | dict[str, bytes]]]:
-    """Put files that arrived together into records: a WFDB header with the files that it names, others alone.
+def group_files(parts: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
+    """Sort files into records.
 
     Parameters
     ----------
-    files : iterable of (name, content)
-        Of two files with one name the last one counts.
+    parts : mapping of str to bytes
+        Files by their names, without folders.
 
     Returns
     -------
-    list of (name, file)
-        What `ecgkit.open_ecg` takes, by the name of the header or the file; in the order of the files.
+    dict of str to dict
+        The files of each record by the name of the one to open: a WFDB header with the files that it names, and every
+        other file by itself.
     """
-    content = dict(files)
-    headers = [name for name in content if name.lower().endswith(".hea")]
-    named = {header: _named(header, content) for header in headers}
-    # The header of a segment belongs to the one that names it.
-    inside = {other for header in headers for other in named[header] if other != header}
-    groups = {header: {name: content[name] for name in named[header]} for header in headers if header not in inside}
-    return [(name, groups.get(name, content[name])) for name in content if name in groups or name not in inside]
+    found = {name: _wfdb_files(name, parts) for name in parts if name.endswith(".hea")}
+    named = {name for header, files in found.items() for name in files if name != header}
+    whole = {header: files for header, files in found.items() if header not in named}
+    taken = {name for files in whole.values() for name in files}
+    return {
+        name: {part: parts[part] for part in sorted(whole.get(name, {name}))}
+        for name in parts
+        if name in whole or name not in taken
+    }
 
 
-def _named(header: str, content: Mapping[str, bytes]) -> list[str]:
-    """Return a header and the files that it, or the header of a segment, names."""
-    found, left = [header], [header]
-    while left:
-        words = set(content[left.pop()].decode("latin-1").split())
-        new = [name for name in content if name not in found and (name in words or _segment(name) in words)]
-        found += new
-        left += [name for name in new if _segment(name)]
+def _wfdb_files(header: str, parts: Mapping[str, bytes], *, with_segments: bool = True) -> set[str]:
+    """Return the names of a WFDB header, of the files that it names, and of those of its segments."""
+    words = set(parts[header].decode("utf-8", "replace").split())
+    found = {header} | {name for name in parts if name in words}
+    for name in parts:
+        if with_segments and name != header and name.endswith(".hea") and name.removesuffix(".hea") in words:
+            found |= _wfdb_files(name, parts, with_segments=False)
     return found
-
-
-def _segment(name: str) -> str:
-    """Return how the header of several segments names the header of one; empty for other files."""
-    return name[: -len(".hea")] if name.lower().endswith(".hea") else ""
 
 
 def _choose(folder: Path, what: str) -> Path:

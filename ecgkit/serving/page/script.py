@@ -73,20 +73,23 @@ def loaded(model: str) -> Predictor:
 
 def answers_of(items: list[sources.Item], model: str, patient: dict[str, Any]) -> list[Answer]:
     """Answer ECGs; what this session has answered already, and still shows, is kept in its memory."""
-    before: dict[str, dict[Any, Answer]] = st.session_state.setdefault("answers", {})
-    said = st.session_state.setdefault("said", {})
-    predictor, kept, bar = loaded(model), {}, None
-    for number, item in enumerate(items):
-        given = patient | said.get(item.key, {})
-        key = (item.key, tuple(given.items()))
-        if key not in before.get(model, {}) and len(items) > 1:
-            bar = bar or st.progress(0.0)
-            bar.progress(number / len(items), f"Reading {item.name}")
-        kept[key] = before.get(model, {}).get(key) or next(answer_ecgs([(item.name, item.source)], predictor, **given))
+    memory: dict[str, dict[Any, Answer]] = st.session_state.setdefault("answers", {})
+    said, predictor, before = st.session_state.setdefault("said", {}), loaded(model), memory.get(model, {})
+    keys = [(item.key, tuple((patient | said.get(item.key, {})).items())) for item in items]
+    new = {key: item for key, item in zip(keys, items, strict=True) if key not in before}
+    bar = st.progress(0.0) if len(new) > 1 else None
+    found = dict(before)
+    for given in dict.fromkeys(options for _, options in new):
+        alike = {key: item for key, item in new.items() if key[1] == given}
+        named = [(item.name, item.source) for item in alike.values()]
+        for key, answer in zip(alike, answer_ecgs(named, predictor, **dict(given)), strict=True):  # type: ignore[arg-type]
+            found[key] = answer
+            if bar is not None:
+                bar.progress((len(found) - len(before)) / len(new), f"Answered {answer.record}")
     if bar is not None:
         bar.empty()
-    before[model] = kept
-    return list(kept.values())
+    memory[model] = {key: found[key] for key in keys}
+    return [found[key] for key in keys]
 
 
 def show(items: list[sources.Item], number: int, answers: list[Answer]) -> None:

@@ -56,9 +56,8 @@ def upload() -> list[Item]:
     )
     identity = {file.name: file.file_id for file in files}
     items = []
-    for name, source in group_files([(file.name, file.getvalue()) for file in files]):
-        parts = [name] if isinstance(source, bytes) else list(source)
-        items.append(Item(" ".join(identity.get(part, part) for part in parts), name, source))
+    for name, parts in group_files({file.name: file.getvalue() for file in files}).items():
+        items.append(Item(" ".join(identity[part] for part in parts), name, parts))
     return items
 
 
