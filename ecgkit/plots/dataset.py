@@ -86,7 +86,7 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
     image = heat_map(axes, 100 * share, write if is_annotated else None, font=9 if has_counts else 7)
     figure.colorbar(image, ax=axes, shrink=0.8, fraction=0.04, pad=0.02, label="of the records of the row (%)")
     axes.tick_params(labelsize=10 if number <= 24 else 6.5)
-    name_cells(axes, list(labels), list(labels), rotation=0 if number <= 6 else 90)
+    name_cells(axes, list(labels.columns), list(labels.columns), rotation=0 if number <= 6 else 90)
     axes.set(xlabel="... also carry", ylabel="records with ...")
     return figure
 
@@ -155,7 +155,7 @@ def fold_sizes(records: pd.DataFrame) -> Figure:
         axes.bar(rows.index, rows["size"], color=color, width=0.7, label=f"{split} ({rows['size'].sum():,})")
     for fold, row in by_fold.iterrows():
         text = f"{row['size']:,}\n({row['nunique']:,})"
-        axes.text(fold, row["size"], text, ha="center", va="bottom", fontsize=9)
+        axes.annotate(text, (fold, row["size"]), ha="center", va="bottom", fontsize=9)
     axes.set(xlabel="fold", ylabel="records", title="Records (and patients) of each fold", xticks=by_fold.index)
     axes.set_ylim(0, max(by_fold["size"].max(), 1) * 1.25)
     legend_above(axes)

@@ -248,7 +248,7 @@ def map_columns(
     """
     _check_rows(coordinates, records)
     for name in columns:
-        check_choice("column", name, list(records))
+        check_choice("column", name, list(records.columns))
     rows = max(-(-len(columns) // 2), 1)
     figure = new_figure(WIDTH, 0.5 + 3.3 * rows) if len(columns) > 1 else new_figure(0.8 * WIDTH, 0.62 * WIDTH)
     # Each panel has its own layout, or the widest legend would narrow all of them.

@@ -42,7 +42,7 @@ def history(table: pd.DataFrame) -> Figure:
         what = f"no column {missing[0]!r}" if missing else "no epoch"
         raise EcgkitError(f"the history has {what}: pass the history.csv of a training")
     table = table.reset_index(drop=True)
-    best = table.loc[table[score].fillna(-np.inf).idxmax()]
+    best = table.iloc[int(table[score].fillna(-np.inf).argmax())]
     epoch, highest = int(best["epoch"]), best[score]
     figure = new_figure(WIDTH, 3.6)
     loss, auc, rate = figure.subplots(1, 3)

@@ -64,8 +64,8 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
             columns[group, name] = records[name].astype("string")
     if set(NOISE_COLUMNS) & set(records):
         columns["recording", "noise"] = pd.Series(noted_noise(records), records.index, dtype="string")
-    table = {key: values.reset_index(drop=True) for key, values in columns.items()}
-    return pd.concat(table, axis=1, names=["group", "partition"]).astype("string")
+    aligned = {key: values.reset_index(drop=True) for key, values in columns.items()}
+    return pd.concat(aligned, axis=1, names=["group", "partition"]).astype("string")
 
 
 def _class_partitions(labels: pd.DataFrame) -> dict[str, pd.Series]:
