@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,9 @@ class Folder(Source):
     """
 
     name = "folder"
+    all_false = MappingProxyType({LABEL_SET: "negative"})
+    licence = "that of the owner of the files"
+    citation = "the owner of the files"
     sampling_rates = (100,)
     any_rate = True
 
