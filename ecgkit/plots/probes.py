@@ -304,7 +304,7 @@ def probe_by_epoch(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As from `ecgkit.feature_space.probes.probe_epochs`.
+        As from `ecgkit.feature_space.epochs.probe_epochs`.
 
     Returns
     -------

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import AGE, SEX, Target, align
 from ecgkit.stats.identifiers import patient_codes
 
@@ -139,25 +136,8 @@ def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> 
     return order[begins[others] + place % counts[others]]
 
 
-def end_to_end_prediction(
-    target: Target, table: pd.DataFrame, record_ids: Sequence[object], true: Prediction
-) -> Prediction:
-    """Align the predictions of a network that was trained for a target with the records of the probe.
-
-    Parameters
-    ----------
-    target : Target
-        A quantity or two categories.
-    table : DataFrame
-        Columns ``record_id`` and ``predicted``, in the target's unit, or the probability of the second category.
-    record_ids : sequence
-        The records of fold 10 that are scored.
-    true : Prediction
-        Any prediction for these records, for the true values.
-
-    Returns
-    -------
-    Prediction
+def end_to_end_values(target: Target, table: pd.DataFrame, record_ids: pd.Series) -> NDArray[np.float64]:
+    """Return the predictions, for these records, of a network that was trained for a quantity or two categories.
 
     Raises
     ------
@@ -167,11 +147,10 @@ def end_to_end_prediction(
     if target.kind == "multiclass":
         raise EcgkitError(f"{target.name} has {len(target.classes)} classes: compare quantities or two classes")
     values = table.drop_duplicates("record_id").set_index("record_id")["predicted"]
-    found = values.reindex(list(record_ids)).to_numpy(dtype=np.float64)
+    found = values.reindex(record_ids).to_numpy(dtype=np.float64)
     if np.isnan(found).any() or len(values) < len(table):
         raise EcgkitError(
             f"the network trained for {target.name} predicts {np.isfinite(found).sum()} of {len(found)} records of "
             "fold 10, or some twice: train it on the dataset of this session"
         )
-    codes = target.bin(found) if target.kind == "regression" else (found > 0.5).astype(np.int64)
-    return Prediction(true.true, true.true_codes, found, codes)
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.feature_space.probes.comparison import ProbeComparison, adjust_p_values, compare_with_controls
+from ecgkit.feature_space.probes.comparison import ProbeComparison, compare_with_controls
 from ecgkit.feature_space.probes.controls import (
     BASELINE,
     DEMOGRAPHICS,
@@ -20,7 +20,7 @@ from ecgkit.feature_space.probes.controls import (
     UNTRAINED,
     demographics,
     describe_measurements,
-    end_to_end_prediction,
+    end_to_end_values,
     measurement_features,
 )
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
@@ -28,6 +28,7 @@ from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
+from ecgkit.stats.multiple_testing import benjamini_hochberg
 from ecgkit.stats.resampling import RESAMPLES
 
 VALUE, BINS = "value", "bins"
@@ -160,8 +161,12 @@ def fit_probes(
         else _result(task, fits, records, (end_to_end or {}).get(name), resamples)
         for name, task in tasks.items()
     }
-    adjusted = adjust_p_values({name: result.comparison for name, result in results.items()})
-    return {name: replace(result, comparison=adjusted[name]) for name, result in results.items()}
+    p_values = [result.comparison.p_value for result in results.values()]
+    n_tests = int(np.isfinite(p_values).sum())
+    return {
+        name: replace(result, comparison=replace(result.comparison, p_adjusted=float(p), targets=n_tests))
+        for (name, result), p in zip(results.items(), benjamini_hochberg(p_values), strict=True)
+    }
 
 
 class _Fits:
@@ -216,16 +221,12 @@ def _problems(target: Target, truth: NDArray[np.float64]) -> dict[str, Problem]:
 
 def _baseline(task: Task) -> tuple[Prediction, str]:
     """Predict the mean, or the share of each class, and the most frequent class; with a description."""
-    target, known, true = task.target, task.known[task.training], task.known[task.test]
-    codes, majority = np.full(len(true), task.majority), target.classes[task.majority]
-    if target.kind == "regression":
-        description = f"the mean of folds 1-8, in bins always {majority!r}"
-        return Prediction(true, target.bin(true), np.full(len(true), known.mean()), codes), description
-    share = np.bincount(target.bin(known), minlength=len(target.categories)) / len(known)
-    probability = np.tile(share, (len(true), 1))
-    if target.kind == "binary":
-        return Prediction(true, target.bin(true), probability[:, 1], codes), f"always {majority!r}"
-    return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability), f"always {majority!r}"
+    known, majority = task.known[task.training], task.target.classes[task.majority]
+    if task.target.kind == "regression":
+        mean = np.full(len(task.test), known.mean())
+        return task.prediction(mean), f"the mean of folds 1-8, in bins always {majority!r}"
+    share = np.bincount(known.astype(np.int64), minlength=len(task.target.categories)) / len(known)
+    return task.prediction(np.tile(share, (len(task.test), 1))), f"always {majority!r}"
 
 
 def _result(
@@ -239,8 +240,10 @@ def _result(
     shown = [name for name in ("record_id", "patient_id", "fold") if name in records]
     table = records.iloc[task.test][shown].reset_index(drop=True)
     if end_to_end is not None:
-        found = end_to_end_prediction(target, end_to_end, table["record_id"].tolist(), baseline)
-        predictions[END_TO_END], names[END_TO_END] = [found], f"a network trained for {target.name}"
+        found = end_to_end_values(target, end_to_end, table["record_id"])
+        is_number = target.kind == "regression"
+        predicted = task.prediction(found, target.bin(found)) if is_number else task.prediction(np.c_[1 - found, found])
+        predictions[END_TO_END], names[END_TO_END] = [predicted], f"a network trained for {target.name}"
     classes = np.array(target.classes, dtype=object)
     table["true"], table["true_class"] = task.known[task.test], classes[baseline.true_codes]
     for source, (first, *_) in predictions.items():
