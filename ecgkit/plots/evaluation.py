@@ -366,7 +366,7 @@ def predicted_quantity(
     axes.scatter(true, predicted, s=point_size(len(true)), color=COLORS[0], alpha=0.4, linewidths=0, gid="records")
     ends = float(np.min(true)), float(np.max(true))
     axes.plot(ends, ends, color="black", linewidth=0.9, linestyle="--", label="predicted = true")
-    quantity = f"{target_name(name)} ({unit})" if unit else target_name(name)
+    quantity = target_name(name, unit)
     axes.set(xlabel=f"true {quantity}", ylabel=f"predicted {quantity}")
     error = f"{found['mae']:.2f} {unit}".strip()
     axes.set_title(f"Fold {fold}, {len(true):,} records: R² {found['r2']:.3f}, mean absolute error {error}")

@@ -20,10 +20,11 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.maps.projections import Projection
 from ecgkit.io import write_atomically
-from ecgkit.plots.maps import NAMED_CATEGORIES, OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency, display_name
+from ecgkit.plots.maps import NAMED_CATEGORIES, OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, SEX_COLORS
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import resample
+from ecgkit.stats.labels import target_name
 from ecgkit.stats.validation import known_true
 
 MAX_BYTES = 20 * 10**6
@@ -169,7 +170,7 @@ def _map(projection: Projection, note: str) -> dict[str, Any]:
 def _column(values: pd.Series) -> dict[str, Any]:
     """Return the data of a column: numbers, or categories by frequency, of which the rare ones share a colour."""
     name = str(values.name)
-    common = {"name": name, "title": display_name(name), "unit": UNITS.get(name, "")}
+    common = {"name": name, "title": target_name(name), "unit": UNITS.get(name, "")}
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         numbers = values.to_numpy(dtype=np.float32, na_value=np.nan)
         return common | {"kind": "number", "values": _base64(np.where(np.isinf(numbers), np.nan, numbers), "<f4")}

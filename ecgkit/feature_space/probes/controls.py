@@ -65,7 +65,7 @@ def demographics(
 
 def measurement_features(
     measurements: pd.DataFrame, records: pd.DataFrame, target: Target, training: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
+) -> tuple[NDArray[np.float64], str] | None:
     """Return the ECG measurements as features, without those that contain the target.
 
     Parameters
@@ -81,16 +81,19 @@ def measurement_features(
 
     Returns
     -------
-    ndarray of float64, shape (records, features), or None
+    tuple of ndarray of float64, shape (records, features), and str, or None
         The electrical axis, an angle, is there as its sine and cosine. An unknown measurement counts as the median of
-        folds 1-8; one that is unknown or constant there is left out. None if none remains.
+        folds 1-8; one that is unknown or constant there is left out. The description names those that contain the
+        target. None if none remains.
 
     Raises
     ------
     EcgkitError
         If a record is missing.
     """
-    table = align(measurements, records, "measurements").drop(columns=list(target.from_measurements), errors="ignore")
+    left_out = [name for name in target.from_measurements if name in measurements]
+    description = "ECG measurements alone" + (f" (without {', '.join(left_out)})" if left_out else "")
+    table = align(measurements, records, "measurements").drop(columns=left_out)
     for name in set(ANGLES) & set(table):  # -179 and 179 degrees are neighbours
         radians = np.deg2rad(table.pop(name).astype(np.float64))
         table = table.assign(**{f"{name}_sine": np.sin(radians), f"{name}_cosine": np.cos(radians)})
@@ -99,13 +102,7 @@ def measurement_features(
     values = values[:, np.isfinite(values[training]).any(axis=0)]
     values = np.where(np.isfinite(values), values, np.nanmedian(values[training], axis=0))
     varied = values[training].std(axis=0) > MIN_VARIATION * np.abs(values[training]).max(axis=0)
-    return values[:, varied] if varied.any() else None
-
-
-def describe_measurements(measurements: pd.DataFrame, target: Target) -> str:
-    """Name the control of ECG measurements, with those that were left out because they contain the target."""
-    left_out = [name for name in target.from_measurements if name in measurements]
-    return "ECG measurements alone" + (f" (without {', '.join(left_out)})" if left_out else "")
+    return (values[:, varied], description) if varied.any() else None
 
 
 def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> NDArray[np.int64]:

@@ -204,7 +204,7 @@ def overview(session: Session, results: Mapping[str, ProbeResult], folders: Mapp
     table = probe_table(results).fillna({"description": ""})
     targets = [
         {
-            "title": target_name(name) + (f" ({result.target.unit})" if result.target.unit else ""),
+            "title": target_name(name, result.target.unit),
             "sentences": [probe_summary(result), *result.notes],
             "rows": [] if result.skipped else table[table["target"] == name].to_dict("records"),
             "links": _files_of(session.path, folders[name]),
