@@ -323,7 +323,8 @@ def answer_ecgs(
         In the order of the sources. One that cannot be opened is an answer with its refusal and without an ECG.
     """
     predictor = model if isinstance(model, Predictor) else load_model(model)
-    skip = Skip(anyway=options.get("anyway", False), allow_missing_leads=options.get("allow_missing_leads", False))
+    # Levels are checked with everything else before the network sees an ECG.
+    skip = Skip(anyway=True, allow_missing_leads=options.get("allow_missing_leads", False))
     look = partial(_examine, options=options)
     for some, results in _examined_ahead(sources, look, done, executor):
         examined = list(results)
