@@ -24,9 +24,9 @@ import torch
 from ecgkit import load_model, open_ecg
 from ecgkit.inference.answers import answer_ecgs
 from ecgkit.inference.batches import default_device, has_bfloat16, prepared_batches, run_batches
-from ecgkit.inference.files import find_ecg_files
 from ecgkit.inference.predictor import NetworkPredictor
 from ecgkit.readers import save_ecg
+from ecgkit.readers.files import find_ecg_files
 from ecgkit.sources.demo import Demo
 
 LEAST = 0.9

@@ -73,8 +73,8 @@ def said(arguments: argparse.Namespace) -> dict[str, Any]:
 def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     """Print or write one row per file."""
     from ecgkit.inference.answers import answer_ecgs
-    from ecgkit.inference.files import find_ecg_files
     from ecgkit.inference.loading import load_model
+    from ecgkit.readers.files import find_ecg_files
 
     if arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")

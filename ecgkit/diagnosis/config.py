@@ -8,9 +8,9 @@ from typing import Any
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.inference.batches import BACKENDS
-from ecgkit.inference.files import find_ecg_files, record_key
 from ecgkit.inference.model_folder import checksums, find_folder
 from ecgkit.readers.base import Hints
+from ecgkit.readers.files import find_ecg_files, record_key
 from ecgkit.signals.ecg import SEXES, check_age
 
 EXAMPLES = "examples"

@@ -18,10 +18,10 @@ import pytest
 from ecgkit import load_model, open_ecg
 from ecgkit.cli import main
 from ecgkit.inference.answers import answer_ecgs
-from ecgkit.inference.files import find_ecg_files
 from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import save_ecg
+from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.demo import Demo
 
