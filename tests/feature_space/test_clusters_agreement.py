@@ -239,7 +239,7 @@ def test_clusters_of_the_device_are_distinguished_from_clusters_of_the_diagnosis
     rows = of_diagnosis.loc["device"]
     assert rows["p"]["diagnosis given factor"] < 0.05 < rows["p"]["factor given diagnosis"]
     with pytest.raises(EcgkitError, match="site"):
-        conditional_information_table(clusters_of(diagnosis), records.assign(site=pd.NA), labels, factors=("site",))
+        conditional_information_table(clusters_of(diagnosis), records.assign(site=pd.NA), labels)
 
 
 def test_p_values_within_strata_are_even_where_all_follows_the_device() -> None:
