@@ -167,11 +167,7 @@ def _agreement(
 
 
 def conditional_information_table(
-    clusters: Clusters,
-    records: pd.DataFrame,
-    labels: pd.DataFrame,
-    *,
-    n_permutations: int = N_PERMUTATIONS,
+    clusters: Clusters, records: pd.DataFrame, labels: pd.DataFrame, *, n_permutations: int = N_PERMUTATIONS
 ) -> pd.DataFrame:
     """Measure the information of clusters about the diagnosis given device, site, noise, age or sex, and vice versa.
 
