@@ -87,7 +87,8 @@ class ECG:
     @property
     def missing_leads(self) -> tuple[str, ...]:
         """The leads without a single value."""
-        return tuple(name for name, values in zip(LEADS, self.signal, strict=True) if not np.isfinite(values).any())
+        has_values = np.isfinite(self.signal).any(axis=1)
+        return () if has_values.all() else tuple(np.array(LEADS)[~has_values].tolist())
 
 
 def check_rate(rate: object, name: str = "sampling_rate") -> float:
