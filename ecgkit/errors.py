@@ -20,6 +20,7 @@ EXTRAS = {
     "nbclient": "notebooks",
     "nbformat": "notebooks",
     "papermill": "notebooks",
+    "captum": "explain",
     "joblib": "features",
     "threadpoolctl": "features",
     "umap": "features",

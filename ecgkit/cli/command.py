@@ -10,7 +10,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 
 from ecgkit import __version__, paths
-from ecgkit.cli import app, convert, dashboard, data, evaluation, experiments, feature_space, predict, sessions, steps
+from ecgkit.cli import (
+    app,
+    convert,
+    dashboard,
+    data,
+    evaluation,
+    experiments,
+    explain,
+    feature_space,
+    predict,
+    sessions,
+    steps,
+)
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
 
@@ -47,7 +59,19 @@ def make_parser() -> argparse.ArgumentParser:
         texts[name] = text
         return added
 
-    for group in (steps, predict, dashboard, app, data, convert, evaluation, feature_space, experiments, sessions):
+    for group in (
+        steps,
+        explain,
+        predict,
+        dashboard,
+        app,
+        data,
+        convert,
+        evaluation,
+        feature_space,
+        experiments,
+        sessions,
+    ):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser
