@@ -38,6 +38,7 @@ EXTRAS = {
     "python_multipart": "serve",
     "uvicorn": "serve",
     "websockets": "serve",
+    "streamlit": "app",
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 

@@ -11,6 +11,7 @@ from concurrent.futures import BrokenExecutor
 
 from ecgkit import __version__, paths
 from ecgkit.cli import (
+    app,
     convert,
     dashboard,
     data,
@@ -26,7 +27,7 @@ from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
 
 GROUPS = {
-    "an answer for an ECG": ("predict", "dashboard", "diagnose", "serve"),
+    "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce"),
@@ -58,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         texts[name] = text
         return added
 
-    for group in (steps, predict, dashboard, serve, data, convert, evaluation, feature_space, experiments, sessions):
+    for group in (steps, predict, dashboard, app, serve, data, convert, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser

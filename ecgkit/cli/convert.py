@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.files import record_key
 from ecgkit.io import file_name
+from ecgkit.readers.files import record_key
 
 SUFFIXES = {"wfdb": ".hea", "csv": ".csv", "npz": ".npz", "edf": ".edf"}
 

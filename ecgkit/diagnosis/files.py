@@ -12,8 +12,8 @@ import pandas as pd
 from ecgkit.diagnosis.config import EXAMPLES, DiagnosisConfig
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.answers import Answer
-from ecgkit.inference.files import find_ecg_files
 from ecgkit.readers import save_ecg
+from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.beats import MeanBeats, beat_times, group_beats, record_beat
 from ecgkit.sources.demo import Demo
 

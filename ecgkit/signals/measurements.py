@@ -132,13 +132,15 @@ def measure_ecg(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> dict[str, f
     return result | of_lead | _record_measurements(beat, waves, rr, of_lead)
 
 
-def wave_bounds(ecg: ECG) -> dict[str, float]:
+def wave_bounds(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> dict[str, float]:
     """Return where the waves of the mean beat begin and end.
 
     Parameters
     ----------
     ecg : ECG
         About ten seconds.
+    peaks : ndarray of int64, optional
+        Its R peaks; found here if they are not given.
 
     Returns
     -------
@@ -146,7 +148,7 @@ def wave_bounds(ecg: ECG) -> dict[str, float]:
         ``p_onset``, ``p_end``, ``qrs_onset``, ``qrs_end`` and ``t_end`` in s after the R peak; NaN where it cannot be
         measured.
     """
-    found = _find_waves(ecg, r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate))
+    found = _find_waves(ecg, r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks)
     return found[2] if found else dict.fromkeys(BOUNDS, float("nan"))
 
 

@@ -237,7 +237,7 @@ def draw_plan(
     patient[["severity", "second_severity"]] = severity
     patient["age"] = patient["age"] if age is None else float(age)
     patient = _with_hearts(patient, streams).assign(fibrillates=False, visit=0)
-    plan: dict[str, Any] = _draw_recordings(patient, streams).to_dict("records")[0]
+    plan = {str(name): values[0] for name, values in _draw_recordings(patient, streams).to_dict("list").items()}
     rate = plan["rate"] if heart_rate is None else float(heart_rate)
     strengths = {name: noise * plan[name] for name in ("wander", "hum", "muscle", "burst")}
     loose = plan["loose"] if noise else -1

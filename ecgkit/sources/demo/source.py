@@ -145,8 +145,8 @@ class Demo(Source):
         EcgkitError
             If there is no such record.
         """
-        options = {"sampling_rate": self.sampling_rate, "noise_free": noise_free}
-        return _draw_signal(self._plan(record_id), self.seed, int(record_id), **options)
+        plan = self._plan(record_id)
+        return _draw_signal(plan, self.seed, int(record_id), sampling_rate=self.sampling_rate, noise_free=noise_free)
 
     def wave_boundaries(self, record_id: str) -> pd.DataFrame:
         """Return where the waves of each beat begin and end, which is known because they were planted.
@@ -250,7 +250,13 @@ def make_ecg(
     plan = draw_plan(seed, classes, heart_rate=heart_rate, noise=noise, severity=severity, age=age, sex=sex)
     signal = _draw_signal(plan, seed, 1, seconds=seconds, sampling_rate=sampling_rate)
     name = f"demo {' '.join(classes) or 'borderline'} {seed}"
-    return ECG(np.rint(1000 * signal) / 1000, sampling_rate, name, plan["age"], "male" if plan["male"] else "female")
+    return ECG(
+        (np.rint(1000 * signal) / 1000).astype(np.float32),
+        sampling_rate,
+        name,
+        plan["age"],
+        "male" if plan["male"] else "female",
+    )
 
 
 def _draw_signal(
@@ -302,10 +308,5 @@ def _heart(plan: dict[str, Any], seed: int) -> Heart:
 
 def _rhythm(plan: dict[str, Any]) -> Rhythm:
     """Return the rhythm that was drawn for a record."""
-    return Rhythm(
-        rate=plan["rate"],
-        sinus_arrhythmia=plan["sinus_arrhythmia"],
-        respiration=plan["respiration"],
-        fibrillation=plan["rhythm"] == "AFIB",
-        extrasystoles=plan["extrasystoles"],
-    )
+    drawn = {name: plan[name] for name in ("rate", "sinus_arrhythmia", "respiration", "extrasystoles")}
+    return Rhythm(**drawn, fibrillation=plan["rhythm"] == "AFIB")
