@@ -76,6 +76,7 @@ def test_the_table_of_extras_names_the_extra_that_installs_each_package() -> Non
         "umap": "umap-learn",
         "jupyter_client": "jupyter-client",
         "python_multipart": "python-multipart",
+        "prometheus_client": "prometheus-client",
     }
     for package, name in EXTRAS.items():
         assert distributions.get(package, package) in {Requirement(line).name for line in extra(name)}

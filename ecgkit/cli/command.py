@@ -59,7 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
         texts[name] = text
         return added
 
-    for group in (steps, predict, dashboard, app, serve, data, convert, evaluation, feature_space, experiments, sessions):
+    answers = (predict, dashboard, app, serve)
+    for group in (steps, *answers, data, convert, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser

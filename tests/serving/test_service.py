@@ -323,6 +323,7 @@ print(page.status, page.media, "matplotlib" in sys.modules, "torch" in sys.modul
 """
 
 
+@pytest.mark.slow
 def test_with_an_onnx_graph_nothing_heavy_is_imported_and_matplotlib_by_the_first_page(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
