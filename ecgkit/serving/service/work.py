@@ -25,7 +25,11 @@ from ecgkit.signals.ecg import ECG, LEADS
 
 JSON = "application/json"
 PAGES = {"pdf": "application/pdf", "png": "image/png"}
-REQUESTS = {"predict": SignalRequest, "batch": BatchRequest, "dashboard": PageRequest}
+REQUESTS: dict[str, type[SignalRequest | BatchRequest]] = {
+    "predict": SignalRequest,
+    "batch": BatchRequest,
+    "dashboard": PageRequest,
+}
 HINTS = ("sampling_rate", "unit", "leads", "record", "start", "duration")
 
 
@@ -135,7 +139,7 @@ class Work:
 
     def _open_json(self, job: Job) -> list[Item]:
         """Open what a JSON body holds."""
-        request = REQUESTS[job.kind].model_validate_json(job.content)  # type: ignore[arg-type]
+        request = REQUESTS[job.kind].model_validate_json(job.content)
         choices = request.model_dump(exclude={"signal", "ecgs"})
         ecgs = request.ecgs if isinstance(request, BatchRequest) else [request]
         items = []
