@@ -9,27 +9,10 @@ from pathlib import Path
 
 from ecgkit.errors import EcgkitError
 
-SUFFIXES = frozenset(
-    (
-        ".hea",
-        ".dcm",
-        ".xml",
-        ".scp",
-        ".ecg",
-        ".edf",
-        ".bdf",
-        ".csv",
-        ".tsv",
-        ".npy",
-        ".npz",
-        ".h5",
-        ".hdf5",
-        ".parquet",
-        ".json",
-        ".mwf",
-        ".zip",
-    )
-)
+SUFFIXES = {
+    ".hea", ".dcm", ".xml", ".scp", ".ecg", ".edf", ".bdf", ".csv", ".tsv", ".npy", ".npz", ".h5", ".hdf5", ".parquet",
+    ".json", ".mwf", ".zip",
+}  # fmt: skip
 """The suffixes of the files that are taken from a folder; a file that is named is read whatever its suffix is."""
 
 
