@@ -24,6 +24,7 @@ from ecgkit.plots.ecg import (
 )
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure
 from ecgkit.signals.ecg import ECG
+from ecgkit.signals.measurements import PRINTED
 from ecgkit.signals.rhythm import r_peaks
 from ecgkit.stats.labels import SUPERCLASSES
 
@@ -34,20 +35,6 @@ MARGIN = 13.5  # mm at the left and at the right
 TITLE = 16.0  # mm at the top
 LARGEST_DISTANCE = 27.0  # mm between the rows, so that the sheet leaves room for what stands below it
 MOST_CLASSES = 12
-MEASUREMENTS = {
-    "heart_rate": ("heart rate", "/min", 0),
-    "rr_std": ("RR standard deviation", "s", 2),
-    "p_duration": ("P", "ms", 0),
-    "pr": ("PR", "ms", 0),
-    "qrs_duration": ("QRS", "ms", 0),
-    "qt": ("QT", "ms", 0),
-    "qtc": ("QTc (Bazett)", "ms", 0),
-    "qtc_fridericia": ("QTc (Fridericia)", "ms", 0),
-    "qrs_axis": ("QRS axis", "°", 0),
-    "sokolow_lyon": ("Sokolow-Lyon", "mV", 1),
-    "cornell": ("Cornell", "mV", 1),
-}
-"""The measurements on the page: name, unit and decimals."""
 
 
 def dashboard(
@@ -210,7 +197,7 @@ def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], threshol
 
 def _write_measurements(figure: Figure, measurements: Mapping[str, float], top: float) -> None:
     """Write two columns: names, and values with units."""
-    present = {key: value for key, value in MEASUREMENTS.items() if key in measurements}
+    present = {key: value for key, value in PRINTED.items() if key in measurements}
     texts = [
         f"{measurements[key]:.{decimals}f} {unit}" if np.isfinite(measurements[key]) else "not measurable"
         for key, (_, unit, decimals) in present.items()

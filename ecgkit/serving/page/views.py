@@ -18,9 +18,7 @@ from ecgkit.inference.answers import WINDOW, Answer
 from ecgkit.io import file_name
 from ecgkit.serving.page.markup import Markup, bar, table
 from ecgkit.serving.page.texts import MEANINGS, name_class, with_fields
-from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS
-
-DECIMALS = {"mV": 2, "s": 2}
+from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, PRINTED
 
 
 def show_head(answer: Answer) -> None:
@@ -99,10 +97,10 @@ def show_measurements(answer: Answer) -> None:
         return
     st.subheader("Measurements", anchor=False)
     rows = []
-    for name, (unit, meaning) in GLOBAL_MEASUREMENTS.items():
-        value = answer.measurements.get(name, math.nan)
-        text = f"{value:.{DECIMALS.get(unit, 0)}f} {unit}" if math.isfinite(value) else "not measurable"
-        rows.append([Markup(f"{escape(name.replace('_', ' '))}<small>{escape(meaning)}</small>"), text])
+    for key, (name, unit, decimals) in PRINTED.items():
+        value = answer.measurements.get(key, math.nan)
+        text = f"{value:.{decimals}f} {unit}" if math.isfinite(value) else "not measurable"
+        rows.append([Markup(f"{escape(name)}<small>{escape(GLOBAL_MEASUREMENTS[key][1])}</small>"), text])
     st.html(table(["measurement", "value"], rows))
 
 

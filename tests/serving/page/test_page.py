@@ -213,3 +213,15 @@ def test_names_of_files_are_shown_as_text(page: AppTest) -> None:
     upload(page, {"<img src=x onerror=alert(1)>.edf": FILES["EDF"]["i.edf"]})
     assert not page.exception
     assert "<img" not in " ".join(element.proto.body for element in page.get("html"))
+
+
+def test_a_zip_of_several_records_is_several_ecgs(page: AppTest) -> None:
+    upload(page, {"all.zip": formats.zipped(FILES["WFDB"] | FILES["EDF"] | FILES["HL7 aECG"])})
+    assert page.header[0].value == "3 ECGs"
+    assert sorted(page.dataframe[0].value["record"]) == ["a.xml", "i.edf", "x.hea"]
+
+
+def test_a_damaged_zip_is_one_line(page: AppTest) -> None:
+    upload(page, {"all.zip": formats.zipped(FILES["WFDB"] | FILES["EDF"])[:-500]})
+    assert not page.exception
+    assert "all.zip" in page.error[0].value
