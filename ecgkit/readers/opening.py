@@ -16,7 +16,7 @@ from ecgkit.readers.archives import unpack_bytes, unpack_zip
 from ecgkit.readers.assembly import apply_hints, to_ecg
 from ecgkit.readers.base import Hints, Signals
 from ecgkit.readers.formats import HEAD, find_format
-from ecgkit.signals.ecg import ECG
+from ecgkit.signals.ecg import ECG, LEADS
 
 File = str | Path | bytes | Mapping[str, bytes]
 
@@ -108,6 +108,40 @@ def read_signals(
         return apply_hints(found, hints)
     except EcgkitError as error:
         raise EcgkitError(f"{label}: {error}") from error
+
+
+def missing_arguments(
+    file: File,
+    *,
+    sampling_rate: float | None = None,
+    unit: str | None = None,
+    leads: Sequence[str] | str | None = None,
+    record: str | int | None = None,
+) -> tuple[str, ...]:
+    """Return the arguments that `open_ecg` needs because the file does not say them.
+
+    Parameters
+    ----------
+    file, sampling_rate, unit, leads, record
+        See `open_ecg`.
+
+    Returns
+    -------
+    tuple of str
+        Of ``"leads"``, ``"unit"`` and ``"sampling_rate"``; empty for a file that cannot be read.
+    """
+    try:
+        found = read_signals(file, sampling_rate=sampling_rate, unit=unit, leads=leads, record=record)
+    except EcgkitError:
+        return ()
+    rows = [row for row, name in enumerate(found.names) if name in LEADS]
+    chosen = found.select(rows or range(len(found.signals)))
+    missing = {
+        "leads": not rows and not any(found.names),
+        "unit": "" in chosen.units,
+        "sampling_rate": None in chosen.sampling_rates,
+    }
+    return tuple(name for name, is_missing in missing.items() if is_missing)
 
 
 def _read(file: File, hints: Hints) -> tuple[Signals, str]:
