@@ -110,19 +110,12 @@ def read_signals(
         raise EcgkitError(f"{label}: {error}") from error
 
 
-def missing_arguments(
-    file: File,
-    *,
-    sampling_rate: float | None = None,
-    unit: str | None = None,
-    leads: Sequence[str] | str | None = None,
-    record: str | int | None = None,
-) -> tuple[str, ...]:
+def missing_arguments(file: File, *, record: str | int | None = None) -> tuple[str, ...]:
     """Return the arguments that `open_ecg` needs because the file does not say them.
 
     Parameters
     ----------
-    file, sampling_rate, unit, leads, record
+    file, record
         See `open_ecg`.
 
     Returns
@@ -131,7 +124,7 @@ def missing_arguments(
         Of ``"leads"``, ``"unit"`` and ``"sampling_rate"``; empty for a file that cannot be read.
     """
     try:
-        found = read_signals(file, sampling_rate=sampling_rate, unit=unit, leads=leads, record=record)
+        found = read_signals(file, record=record)
     except EcgkitError:
         return ()
     rows = [row for row, name in enumerate(found.names) if name in LEADS]

@@ -23,10 +23,7 @@ GLOBAL_MEASUREMENTS = {
     "rr_std": ("s", "standard deviation of the RR intervals"),
     "n_beats": ("beats", "R peaks in the record"),
     "qrs_duration": ("ms", "from the first to the last fast change in any lead around the R peak"),
-    "qrs_axis": (
-        "degrees",
-        "frontal direction of QRS, from its net height in I and aVF; 0 is left, 90 is down",
-    ),
+    "qrs_axis": ("degrees", "frontal direction of QRS, from its net height in I and aVF; 0 is left, 90 is down"),
     "qt": ("ms", "onset of QRS to the end of T, where the tangent to its steepest fall meets the baseline"),
     "qtc": ("ms", "QT divided by the square root of the RR interval in seconds (Bazett)"),
     "sokolow_lyon": ("mV", "S in V1 plus the larger R of V5 and V6"),

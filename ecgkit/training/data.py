@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,23 +103,7 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
             yield order[start : start + self.batch_size]
 
 
-class OrderedBatches(Sampler[NDArray[np.int64]]):
-    """Lists of all positions in their order."""
-
-    def __init__(self, positions: NDArray[np.int64], *, batch_size: int) -> None:
-        self.positions, self.batch_size = positions, batch_size
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return math.ceil(len(self.positions) / self.batch_size)
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the batches."""
-        for start in range(0, len(self.positions), self.batch_size):
-            yield self.positions[start : start + self.batch_size]
-
-
-def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:
+def loader(batches: Batches, sampler: Sampler[Any]) -> DataLoader[Any]:
     """Create a loader of the sampler's batches; reading from a memory map needs no worker processes."""
     return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)
 

@@ -225,7 +225,6 @@ def test_all_columns_are_signals_one_level_below():
 def test_what_a_file_does_not_say_can_be_asked() -> None:
     bare = b"I,II,V1\n" + b"0.1,0.2,0.3\n" * 500
     assert missing_arguments(bare) == ("unit", "sampling_rate")
-    assert missing_arguments(bare, unit="mV") == ("sampling_rate",)
     assert missing_arguments(b"1,2\n" * 500) == ("leads", "unit", "sampling_rate")
     assert missing_arguments(b"time (s),I (mV)\n" + b"".join(b"%.3f,0.1\n" % (i / 100) for i in range(500))) == ()
     assert missing_arguments(b"Dear doctor") == ()

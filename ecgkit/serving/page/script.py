@@ -139,8 +139,7 @@ def fields_for(source: File | ECG, message: str, given: dict[str, Any]) -> list[
     """Return what is asked for: what a refusal names, with all else that the file does not say, and what was given."""
     asked = set(texts.asked_for(message))
     if asked and not isinstance(source, ECG):
-        hints = {name: given[name] for name in ("sampling_rate", "unit", "leads", "record") if name in given}
-        asked |= set(missing_arguments(source, **hints))
+        asked |= set(missing_arguments(source, record=given.get("record")))
     return [name for name in texts.FIELDS if name in asked or name in given]
 
 
