@@ -11,12 +11,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from numpy.typing import ArrayLike
+
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers.archives import unpack_bytes, unpack_zip
+from ecgkit.readers.arrays import from_array
 from ecgkit.readers.assembly import apply_hints, to_ecg
 from ecgkit.readers.base import Hints, Signals
 from ecgkit.readers.formats import HEAD, find_format
-from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 
 File = str | Path | bytes | Mapping[str, bytes]
 
@@ -71,10 +74,36 @@ def open_ecg(
     found, label = _read(file, hints)
     try:
         return to_ecg(apply_hints(found, hints), hints)
-    except UnreadableRecordError as error:
-        raise UnreadableRecordError(f"{label}: {error}") from error
     except EcgkitError as error:
-        raise EcgkitError(f"{label}: {error}") from error
+        raise type(error)(f"{label}: {error}") from error
+
+
+def ecg_from_signal(signal: ArrayLike, *, sampling_rate: float, unit: str = "mV", leads: Sequence[str] = LEADS) -> ECG:
+    """Make an ECG of an array, in the way in which files are opened.
+
+    Parameters
+    ----------
+    signal : array-like of float, shape (leads, samples)
+        NaN where there is no value.
+    sampling_rate : float
+        In Hz.
+    unit : str, default "mV"
+        ``"mV"``, ``"uV"`` or a multiple such as ``"4.88uV"``.
+    leads : sequence of str, default `ecgkit.LEADS`
+        One name per row.
+
+    Returns
+    -------
+    ECG
+        See `open_ecg`.
+
+    Raises
+    ------
+    EcgkitError
+        If the array does not fit the names, or is no ECG for `open_ecg`.
+    """
+    hints = Hints(sampling_rate, unit, tuple(leads))
+    return to_ecg(apply_hints(from_array(as_numbers(signal), hints), hints), hints)
 
 
 def read_signals(
@@ -164,10 +193,8 @@ def _read_path(path: Path, hints: Hints) -> Signals:
             if hints.record is not None and not found.has_records:
                 raise EcgkitError(f"record is {hints.record!r} and a file of {found.name} has one: leave it out")
             signals = found.read(path, hints)
-    except UnreadableRecordError as error:
-        raise UnreadableRecordError(_prefixed(label, error)) from error
     except EcgkitError as error:
-        raise EcgkitError(_prefixed(label, error)) from error
+        raise type(error)(_prefixed(label, error)) from error
     except MemoryError as error:
         raise UnreadableRecordError(f"{label} needs more memory than there is") from error
     except Exception as error:  # a library raises what it happens to meet in a damaged file

@@ -251,7 +251,10 @@ def _qrs_bounds(speed: Floats) -> tuple[int, int] | None:
 
 def _extrapolated_end(speed: Floats, centre: int, highest: float) -> int:
     """Extend the last steep fall of the speed to zero: where ST rises from the J point on, it never gets slow."""
-    last = centre + int(np.flatnonzero(speed[centre : centre + round(0.2 / STEP)] >= FAST_SHARE * highest)[-1])
+    fast = np.flatnonzero(speed[centre : centre + round(0.2 / STEP)] >= FAST_SHARE * highest)
+    if not len(fast):  # all of the complex is before the R peak
+        return len(speed)
+    last = centre + int(fast[-1])
     fall = -np.gradient(speed)[max(centre, last - 5) : last + 6]
     steepest = float(fall.max())
     return last + WIDENING + round(float(speed[last]) / steepest) if steepest > 0 else len(speed)
