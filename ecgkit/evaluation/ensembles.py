@@ -20,8 +20,16 @@ from sklearn.model_selection import GroupKFold
 
 from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import align, class_names, session_predictions
-from ecgkit.evaluation.config import ENSEMBLE, SAME, predictions_sha256
+from ecgkit.evaluation.comparison import (
+    ENSEMBLE,
+    SAME,
+    align,
+    check_same,
+    class_names,
+    is_ensemble,
+    session_predictions,
+)
+from ecgkit.evaluation.config import predictions_sha256
 from ecgkit.evaluation.leaderboard import cost
 from ecgkit.evaluation.report import evaluate_session
 from ecgkit.sessions import Session
@@ -186,17 +194,15 @@ def _shared_config(members: Sequence[Session]) -> dict[str, Any]:
     names = [session.name for session in members]
     if twice := [name for name in names if names.count(name) > 1]:
         raise EcgkitError(f"{twice[0]} is a member twice: name each session once")
-    configs = [session.config for session in members]
-    for session, config in zip(members, configs, strict=True):
-        if config.get("model") == ENSEMBLE:
-            raise EcgkitError(f"{session.name} is an ensemble itself: name its members {', '.join(config['members'])}")
-        for key in SAME:
-            if config.get(key) != configs[0].get(key):
-                raise EcgkitError(
-                    f"the {key} of {session.name} is {config.get(key)}, of {names[0]} "
-                    f"{configs[0].get(key)}: name sessions of one dataset and label set"
-                )
-    return {key: configs[0][key] for key in ("dataset", *SAME)} if configs else {}
+    for session in members:
+        if is_ensemble(session):
+            members_of = ", ".join(session.config.get("members", ()))
+            raise EcgkitError(f"{session.name} is an ensemble itself: name its members {members_of}")
+        try:
+            check_same(members[0], session)
+        except EcgkitError as error:
+            raise EcgkitError(f"{session.name} cannot be a member: {error}") from error
+    return {key: members[0].config.get(key) for key in ("dataset", *SAME)} if members else {}
 
 
 def _cost(members: Sequence[Session]) -> dict[str, float | None]:

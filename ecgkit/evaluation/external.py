@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.errors import EcgkitError, printable
-from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
+from ecgkit.evaluation.comparison import Comparison, compare
 from ecgkit.evaluation.files import SUFFIXES, is_table
 from ecgkit.evaluation.report import evaluate
 from ecgkit.io import read_table, readable
@@ -301,8 +301,8 @@ def compare_predictions(
         raise EcgkitError(f"{unnamed[0]} has no column record_id: add it, so that records can be matched")
     pair = _with_shared_patients(pair)
     of_first, of_second = (one.thresholds for one in pair.values())
-    return compare_aligned(
-        align({name: one.table[one.table["fold"] == fold] for name, one in pair.items()}),
+    return compare(
+        {name: one.table[one.table["fold"] == fold] for name, one in pair.items()},
         fold=fold,
         thresholds=None if of_first is None or of_second is None else (of_first, of_second),
         resamples=resamples,
