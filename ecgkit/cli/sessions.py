@@ -10,8 +10,9 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, Function, add_root, confirm, echo, echo_columns, echo_json, on_terminal
-from ecgkit.cli.tables import damage, macro_metric, table_of, with_interval
+from ecgkit.cli.tables import HEADING, damage, echo_table, training_rows, with_interval
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import main_metric
 from ecgkit.io import file_name, read_json
 from ecgkit.sessions import Session
 
@@ -79,8 +80,8 @@ def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
         return
     trainings = found.pop(paths.TRAINING, [])
     if trainings:
-        echo(f"{paths.TRAINING} (macro AUC with 95 % confidence interval, * best on fold 9)")
-        echo_columns(table_of(trainings))
+        echo(f"{paths.TRAINING}: {HEADING}")
+        echo_table(training_rows(trainings))
     for kind, others in found.items():
         rows = [[one.name, state_of(one), damage(one) or subject_of(one), str(one.path)] for one in others]
         if rows:
@@ -114,7 +115,7 @@ def describe(session: Session) -> dict[str, Any]:
         "problem": problem or None,
         **{key: config.get(key) for key in keys},
         "reproduces": sessions.original_of(session),
-        **{f"{fold}_macro_auc": None if problem else macro_metric(session, fold)["value"] for fold in FOLDS},
+        **{f"{fold}_macro_auc": None if problem else main_metric(session, fold)["value"] for fold in FOLDS},
     }
 
 
@@ -140,7 +141,7 @@ def show(arguments: argparse.Namespace, root: Path) -> None:
     if facts["problem"]:
         echo(facts["problem"])
     for fold in () if facts["problem"] else FOLDS:
-        echo(f"{fold.replace('_', ' ')}: {with_interval(macro_metric(session, fold))}")
+        echo(f"{fold.replace('_', ' ')}: {with_interval(session, fold)}")
     for what in ("probes", "reproductions"):
         if facts[what]:
             echo(f"{what}: {', '.join(facts[what])}")
@@ -178,27 +179,19 @@ def as_text(value: Any) -> str:
 def diff(arguments: argparse.Namespace, root: Path) -> None:
     """Print how two sessions differ."""
     first, second = (find(name, arguments, root) for name in (arguments.first, arguments.second))
-    config = sessions.differences(sessions.read_config(first), sessions.read_config(second))
-    environment = sessions.differences(sessions.read_environment(first), sessions.read_environment(second))
-    fingerprint = config.pop("dataset_fingerprint", None)
+    found = {
+        "config": sessions.differences(sessions.read_config(first), sessions.read_config(second)),
+        "environment": sessions.differences(sessions.read_environment(first), sessions.read_environment(second)),
+    }
     if arguments.json:
-        sections = {"config": config, "environment": environment}
-        pairs = {what: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for what, part in sections.items()}
-        recorded = [sessions.read_config(session).get("dataset_fingerprint") for session in (first, second)]
-        dataset = {"a": recorded[0], "b": recorded[1], "same": fingerprint is None}
-        echo_json({"a": first.label, "b": second.label, "dataset_fingerprint": dataset} | pairs)
+        pairs = {title: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for title, part in found.items()}
+        echo_json({"a": first.label, "b": second.label} | pairs)
         return
     echo(f"{first.label} -> {second.label}")
-    echo_differences("config", config)
-    echo_differences("dataset fingerprint", {"dataset": fingerprint} if fingerprint else {})
-    echo_differences("environment", environment)
-
-
-def echo_differences(title: str, found: dict[str, tuple[Any, Any]]) -> None:
-    """Print one line per key that differs."""
-    echo(title if found else f"{title}: no difference")
-    for key, (old, new) in found.items():
-        echo(f"  {key}: {as_text(old)} -> {as_text(new)}")
+    for title, part in found.items():
+        echo(title if part else f"{title}: no difference")
+        for key, (a, b) in part.items():
+            echo(f"  {key}: {as_text(a)} -> {as_text(b)}")
 
 
 def delete(arguments: argparse.Namespace, root: Path) -> None:

@@ -20,18 +20,6 @@ from ecgkit.stats.folds import PARTS
 from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval, metric_name
 from ecgkit.stats.subgroups import describe_gap
 
-SECTIONS = (
-    "What it is",
-    "Data and licence",
-    "Protocol",
-    "Results",
-    "Calibration",
-    "Limits",
-    "Not for clinical use",
-    "Use",
-)
-"""The headings that the card of a classifier has; that of a quantity has no calibration."""
-
 SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
 NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", "model_options", "loss_options")
 """Parameters that other sections of the card contain, or that do not change the model."""
@@ -79,7 +67,7 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Mapping[str
     Returns
     -------
     str
-        Markdown with the headings of `SECTIONS`.
+        Markdown.
 
     References
     ----------

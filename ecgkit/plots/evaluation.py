@@ -114,7 +114,7 @@ def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing
         shown = ", ".join(missing) if len(missing) <= 3 else f"{len(missing)} classes"
         axes.plot([], [], color="none", label=f"without both outcomes: {shown}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="W")
-    axes.set_title(f"Fold {scores.fold}: macro {drawing.metric} {stats.macro(drawing.summary):.3f}")
+    axes.set_title(f"Fold {scores.fold}: macro {drawing.metric} {stats.mean_of_classes(drawing.summary):.3f}")
     axes.grid(visible=True)
     legend_beside(axes, title=drawing.metric, alignment="left")
     return figure, axes

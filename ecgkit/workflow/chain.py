@@ -18,6 +18,7 @@ from typing import Any
 from ecgkit import datasets, paths
 from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import INTERRUPTED, EcgkitError, check_choice, interrupt
+from ecgkit.models.names import check_name
 from ecgkit.sources import SOURCES
 from ecgkit.workflow.parameters import check_settings
 from ecgkit.workflow.run import Outcome, report, run_step
@@ -124,7 +125,12 @@ def run(
         If an argument is refused (before the first step starts), or a step fails.
     """
     root = paths.resolve_root(root)
-    check_models(models, jobs=jobs)
+    if jobs is not None and jobs < 1:
+        raise EcgkitError(f"jobs is {jobs}: give a positive number")
+    if not models or len(set(models)) != len(models):
+        raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
+    for model in models:
+        check_name(model)
     check_trainings(root, dataset, models, raw, settings)
     probes = probes and not settings.get("target")
     names = ["preprocess"] * (dataset in SOURCES) + ["train"] * len(models)
@@ -188,24 +194,6 @@ def finished(executor: Executor, work: Work, *, at_once: int) -> Iterator[tuple[
             running[executor.submit(call)] = key
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             yield running.pop(future), future
-
-
-def check_models(models: Sequence[str], *, jobs: int | None) -> None:
-    """Check what can be checked without any data: the names of the models, and how many run at the same time.
-
-    Raises
-    ------
-    EcgkitError
-        If a model is unknown or named twice, or none is named, or fewer than one notebook is to run.
-    """
-    from ecgkit.models.names import check_name
-
-    if jobs is not None and jobs < 1:
-        raise EcgkitError(f"jobs is {jobs}: give a positive number")
-    if not models or len(set(models)) != len(models):
-        raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
-    for model in models:
-        check_name(model)
 
 
 def check_trainings(root: Path, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ import pandas as pd
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, one_line, require, shown
-from ecgkit.evaluation.files import read_history, read_metrics
+from ecgkit.evaluation.files import main_metric, read_history
 from ecgkit.io import file_name, json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.workflow.chain import Work, finished, notebook_executor
@@ -572,9 +572,7 @@ def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float, float]:
     with _environment:
         outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
     session = Session(outcome.path)
-    metrics = read_metrics(session)["fold_9"]
-    table = metrics.get("macro") or next(iter(metrics.values()))
-    auc = table.get("auc", table.get("r2"))["value"]
+    auc = main_metric(session, "fold_9")["value"]
     if auc is None:
         raise EcgkitError(f"{session.name}: the macro AUC of fold 9 is not defined")
     return session.name, auc, float(read_history(session)["seconds"].sum(min_count=1))
