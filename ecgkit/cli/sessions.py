@@ -10,7 +10,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, Function, add_root, confirm, echo, echo_columns, echo_json, on_terminal
-from ecgkit.cli.tables import HEADING, damage, echo_table, training_rows, with_interval
+from ecgkit.cli.tables import HEADING, damage, echo_table, training_rows
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import main_metric
 from ecgkit.io import file_name, read_json
@@ -125,45 +125,31 @@ def find(name: str, arguments: argparse.Namespace, root: Path) -> Session:
 
 
 def show(arguments: argparse.Namespace, root: Path) -> None:
-    """Print everything about a session."""
+    """Print everything about a session but its metrics and files, which its folder holds, and the folder last."""
     session = find(arguments.session, arguments, root)
     facts = describe(session) | details(session, root)
     if arguments.json:
         echo_json(facts)
         return
-    echo(f"{session.label}  {facts['state']}  {facts['size_mb']:.1f} MB")
-    if facts["reproduces"]:
-        echo(f"reproduction of {facts['reproduces']}")
-    for title in ("config", "environment"):
-        rows = [[key, as_text(value)] for key, value in sessions.flatten(facts[title]).items()]
-        echo(title)
-        echo_columns(rows or [["not recorded", ""]], indent="  ")
-    if facts["problem"]:
-        echo(facts["problem"])
-    for fold in () if facts["problem"] else FOLDS:
-        echo(f"{fold.replace('_', ' ')}: {with_interval(session, fold)}")
-    for what in ("probes", "reproductions"):
-        if facts[what]:
-            echo(f"{what}: {', '.join(facts[what])}")
+    shown = {key: value for key, value in facts.items() if key not in ("path", "notes", "metrics", "files")}
+    echo_columns([[key, as_text(value)] for key, value in sessions.flatten(shown).items() if value not in (None, [])])
     echo(session.path)
 
 
 def details(session: Session, root: Path) -> dict[str, Any]:
     """Return a session's files as JSON data, and which other sessions were made from it."""
     files = sorted(path for path in session.path.rglob("[!.]*") if path.is_file())
-    notes = session.path / "notes.txt"
-    results = {}
+    notes, results = session.path / "notes.txt", {}
     for path in files:
         if path.name == "metrics.json":
             with contextlib.suppress(EcgkitError):  # a damaged one is the session's problem
-                results[path] = read_json(path)
-    of_folders = {path.parent.name: data for path, data in results.items() if path.parent != session.path}
+                results["" if path.parent == session.path else path.parent.name] = read_json(path)
     is_training = session.kind == paths.TRAINING
     return {
         "config": sessions.read_config(session),
         "environment": sessions.read_environment(session),
         "notes": notes.read_text(encoding="utf-8", errors="replace") if notes.is_file() else None,
-        "metrics": results.get(session.path / "metrics.json", of_folders),
+        "metrics": results.get("", results),
         "files": [path.relative_to(session.path).as_posix() for path in files],
         "size_mb": round(sum(path.stat().st_size for path in files) / 1e6, 3),
         "probes": [probe.label for probe in sessions.probes_of(session, root)] if is_training else [],

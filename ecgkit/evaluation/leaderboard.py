@@ -43,10 +43,6 @@ class Leaderboard:
         On which they were trained.
     classes : tuple of str
         The classes.
-    best : str
-        The session with the highest macro AUC on fold 9.
-    best_configuration : str
-        The configuration with the highest macro AUC on fold 9, averaged over its seeds.
     sessions : DataFrame
         One row per session, the index its name: ``model``, ``configuration``, ``seed``, ``parameters``,
         ``training_seconds``, ``fold_9_auc``, ``fold_10_auc`` with ``fold_10_low`` and ``fold_10_high``;
@@ -65,11 +61,19 @@ class Leaderboard:
     dataset: str
     label_set: str
     classes: tuple[str, ...]
-    best: str
-    best_configuration: str
     sessions: pd.DataFrame
     configurations: pd.DataFrame
     left_out: tuple[str, ...]
+
+    @property
+    def best(self) -> str:
+        """The session with the highest macro AUC on fold 9."""
+        return str(self.sessions.index[0])
+
+    @property
+    def best_configuration(self) -> str:
+        """The configuration with the highest macro AUC on fold 9, averaged over its seeds."""
+        return str(self.configurations.index[0])
 
     @property
     def references(self) -> pd.DataFrame:
@@ -126,15 +130,12 @@ def leaderboard(sessions: Sequence[Session], *, resamples: int = RESAMPLES, seed
     classes = class_names(entries[-1].predictions)
     draws = _draws(entries, classes, resamples=resamples, seed=seed)
     table = _session_table(entries)
-    of_sessions, of_configurations = _with_differences(table, draws), _configuration_table(table, draws)
     return Leaderboard(
         dataset=entries[-1].config["dataset"],
         label_set=entries[-1].config["label_set"],
         classes=classes,
-        best=str(of_sessions.index[0]),
-        best_configuration=str(of_configurations.index[0]),
-        sessions=of_sessions,
-        configurations=of_configurations,
+        sessions=_with_differences(table, draws),
+        configurations=_configuration_table(table, draws),
         left_out=tuple(left_out),
     )
 
@@ -228,27 +229,24 @@ def _configuration_table(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd
     """Average over the seeds of each configuration, with the last run of each seed."""
     by_number = table.assign(number=[session_number(str(name)) for name in table.index]).sort_values("number")
     runs = by_number.drop_duplicates(["configuration", "seed"], keep="last")
-    rows, mean_draws = {}, {}
-    for label, part in runs.groupby("configuration", sort=False):
-        mean_draws[str(label)] = np.mean([draws[str(name)] for name in part.index], axis=0)
-        low, high = interval(mean_draws[str(label)])
-        means, deviations = part.mean(numeric_only=True), part[["fold_9_auc", "fold_10_auc"]].std(ddof=1)
-        rows[str(label)] = {
-            "model": part["model"].iloc[0],
-            "seeds": len(part),
-            "members": ", ".join(str(name) for name in part.index),
-            "parameters": part["parameters"].iloc[0],
-            "training_seconds": means["training_seconds"],
-            "fold_9_auc": means["fold_9_auc"],
-            "fold_9_sd": deviations["fold_9_auc"],
-            "fold_10_auc": means["fold_10_auc"],
-            "fold_10_sd": deviations["fold_10_auc"],
-            "fold_10_low": low,
-            "fold_10_high": high,
-            "ece": means["ece"],
-        }
-    ordered = pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration").astype({"parameters": "Int64"})
-    return _with_differences(ordered.sort_values("fold_9_auc", ascending=False, kind="stable"), mean_draws)
+    grouped = runs.rename_axis("session").reset_index().groupby("configuration", sort=False)
+    table = grouped.agg(
+        model=("model", "first"),
+        seeds=("seed", "size"),
+        members=("session", ", ".join),
+        parameters=("parameters", "first"),
+        training_seconds=("training_seconds", "mean"),
+        fold_9_auc=("fold_9_auc", "mean"),
+        fold_9_sd=("fold_9_auc", "std"),
+        fold_10_auc=("fold_10_auc", "mean"),
+        fold_10_sd=("fold_10_auc", "std"),
+        ece=("ece", "mean"),
+    )
+    mean_draws = {name: np.mean([draws[one] for one in part["session"]], axis=0) for name, part in grouped}
+    intervals = pd.DataFrame([interval(mean_draws[name]) for name in table.index], index=table.index)
+    table.insert(table.columns.get_loc("ece"), "fold_10_low", intervals[0])
+    table.insert(table.columns.get_loc("ece"), "fold_10_high", intervals[1])
+    return _with_differences(table.sort_values("fold_9_auc", ascending=False, kind="stable"), mean_draws)
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:

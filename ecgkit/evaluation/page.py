@@ -139,18 +139,8 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "policy": content.thresholds.get("policy", ""),
         "calibration": calibration,
         "policies": policies,
-        "subgroups": _subgroup_rows(content.optional("subgroups.json")),
+        "divisions": content.optional("subgroups.json").get("divisions", {}),
         "class_names": {name: SUPERCLASSES[name] for name in content.classes if name in SUPERCLASSES},
         "files": [name for name in FILES if content.has(name)],
         "classification_report": content.text("classification_report.txt"),
     }
-
-
-def _subgroup_rows(subgroups: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row per group: its division, name, counts and macro means."""
-    return [
-        {"division": division["title"], "group": name, "n_records": group["n_records"], "is_small": group["is_small"]}
-        | {metric: group["metrics"]["macro"][metric] for metric in ("auc", "sensitivity", "specificity")}
-        for division in subgroups.get("divisions", {}).values()
-        for name, group in division["groups"].items()
-    ]

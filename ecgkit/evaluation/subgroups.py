@@ -185,11 +185,8 @@ def noted_noise(records: pd.DataFrame) -> NDArray[np.object_]:
 
 def _any_text(records: pd.DataFrame, names: Sequence[str]) -> Bools:
     """Return which records have text in one of the existing columns."""
-    found = np.zeros(len(records), dtype=bool)
-    for name in names:
-        if name in records:
-            found |= pd.notna(_text(records[name]))
-    return found
+    there = [pd.notna(_text(records[name])) for name in names if name in records]
+    return np.any([np.zeros(len(records), bool), *there], axis=0)
 
 
 def _text(column: pd.Series) -> NDArray[np.object_]:

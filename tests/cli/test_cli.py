@@ -16,7 +16,8 @@ import pytest
 from conftest_ptbxl import make_ptbxl, publish
 
 from ecgkit import paths, sessions
-from ecgkit.cli import main, make_parser
+from ecgkit.cli import main
+from ecgkit.cli.command import GROUPS, make_parser
 from ecgkit.errors import EcgkitError
 from ecgkit.workflow import STEPS
 from ecgkit.workflow import chain as pipeline
@@ -151,6 +152,7 @@ def test_dictionaries_are_pairs_or_json() -> None:
 
 def test_every_command_takes_a_root() -> None:
     commands = subcommands_of(make_parser(), "command")
+    assert set(commands) == {name for names in GROUPS.values() for name in names}
     chain = {
         "download",
         "run",
@@ -330,8 +332,8 @@ class TestSessions:
         assert shown["probes"] == ["probe_training_sessions/session_1"]
         assert shown["files"] == ["DONE", "config.json", "environment.json"]
         text = say("show", "session_1")
-        assert re.search(r"^  model_options\.dropout +0\.3$", text, re.MULTILINE)
-        assert "probes: probe_training_sessions/session_1" in text
+        assert re.search(r"^config\.model_options\.dropout +0\.3$", text, re.MULTILINE)
+        assert re.search(r'^probes +\["probe_training_sessions/session_1"\]$', text, re.MULTILINE)
         for arguments in (["probe_training_sessions/session_1"], ["1", "--kind", "probe"]):
             probe = say("show", *arguments, "--json")
             assert probe["training_session"] == "session_1"
