@@ -27,13 +27,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit import load_model
-from ecgkit.errors import EcgkitError
 from ecgkit.signals import misplacement
 from ecgkit.signals.beats import record_beat
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.filters import resample
 from ecgkit.signals.findings import check_quality
-from ecgkit.signals.quality import check_levels
 from ecgkit.signals.rhythm import heart_rate, r_peaks
 from ecgkit.sources.ptbxl.source import PtbXl
 
@@ -201,14 +199,8 @@ def fit(source: PtbXl, n_records: int) -> None:
 
 
 def names_found(signal: Signal, rate: float) -> set[str]:
-    """Return the names of what is found, "unit" for a refused level."""
-    ecg = ECG(signal, rate)
-    found = {finding.name for finding in check_quality(ecg)}
-    try:
-        check_levels(ecg)
-    except EcgkitError:
-        found.add("unit")
-    return found
+    """Return the names of what is found."""
+    return {finding.name for finding in check_quality(ECG(signal, rate))}
 
 
 def share(hits: int, total: int) -> str:

@@ -32,6 +32,7 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "streamlit": "app",
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name
+from ecgkit.readers.files import record_key
 
 SUFFIXES = {"wfdb": ".hea", "csv": ".csv", "npz": ".npz", "edf": ".edf"}
 
@@ -39,10 +40,8 @@ def add_hints(parser: OneLineParser) -> None:
 def hints(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the keywords of `ecgkit.open_ecg` that were given."""
     names = ("sampling_rate", "unit", "leads", "record", "start", "duration")
-    found = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    if re.fullmatch(r"0|[1-9]\d{,17}", str(found.get("record", "")), re.ASCII):  # "007" is an identifier
-        found["record"] = int(str(found["record"]))
-    return found
+    found = vars(arguments) | {"record": record_key(arguments.record)}
+    return {name: found[name] for name in names if found[name] is not None}
 
 
 def convert(arguments: argparse.Namespace, _root: Path) -> int | None:

@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, note, with_flags
+from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
 from ecgkit.errors import EcgkitError
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
+
+if TYPE_CHECKING:
+    from ecgkit.inference.answers import Answer
 
 STANDARD_INPUT = "-"
 FINDINGS_BETWEEN = "; "
@@ -31,27 +34,44 @@ def add_commands(command: AddCommand) -> None:
     added = command("predict", predict, "Predict ECG files of any format: calibrated probabilities and decisions.")
     text = "files, folders, patterns such as '*.xml', or - (standard input)"
     added.add_argument("files", metavar="FILE", nargs="+", help=text)
-    text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
-    added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
+    add_model(added)
     text = "table, or json (one object per line), or csv (default: table; csv with --to)"
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
-    text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
-    added.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
-    added.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
+    add_options(added)
+
+
+def add_model(parser: OneLineParser) -> None:
+    """Add the arguments that choose the model."""
+    text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
+    parser.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
+    text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
+    parser.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
+
+
+def add_options(parser: OneLineParser) -> None:
+    """Add the arguments for what is said of the ECGs, see `ecgkit.inference.answers.Options`."""
+    parser.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
     text = "predict ECGs that lack leads, which are zero then"
-    added.add_argument("--allow-missing-leads", action="store_true", help=text)
-    added.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")
-    added.add_argument("--sex", choices=SEXES, help="if the file does not say it")
-    add_hints(added)
+    parser.add_argument("--allow-missing-leads", action="store_true", help=text)
+    parser.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")
+    parser.add_argument("--sex", choices=SEXES, help="if the file does not say it")
+    add_hints(parser)
+
+
+def said(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `add_options` added, as keywords of `ecgkit.inference.answers.answer_ecgs`."""
+    names = ("age", "sex", "anyway", "allow_missing_leads")
+    return {name: getattr(arguments, name) for name in names} | hints(arguments)
 
 
 def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     """Print or write one row per file."""
-    from ecgkit.inference.files import find_ecg_files, predict_files
+    from ecgkit.inference.answers import answer_ecgs
     from ecgkit.inference.loading import load_model
+    from ecgkit.readers.files import find_ecg_files
 
     if arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
@@ -64,22 +84,21 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     predictor = load_model(arguments.model, root=root, backend=arguments.backend)
-    by = {"model": arguments.model, "backend": predictor.backend}
+    by = {"model": predictor.name, "backend": predictor.backend}
     written = read_written(Path(arguments.to), style, by) if arguments.to else Written()
     n_left = sum(name not in written.records for name, _ in files)
-    passed = ("age", "sex", "anyway", "allow_missing_leads")
-    given = {name: getattr(arguments, name) for name in passed} | {"hints": hints(arguments)}
+    options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
     errors = [written.errors[name] for name, _ in files if name in written.errors]
     with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
-        given |= {"measurements": not arguments.no_measurements, "done": written.records, "executor": pool}
-        answers = predict_files(files, predictor, **given)
+        answers = answer_ecgs(files, predictor, done=written.records, executor=pool, **options)
         write = WRITERS[style](file, written.columns, max((len(name) for name, _ in files), default=0))
         for answer in counted(answers, n_left, shown=bool(arguments.to)):
-            answer["error"] = with_flags(answer["error"])
-            errors += [answer["error"]] if answer["error"] else []
+            row = answer.to_dict() if style == "json" else answer.to_row()
+            row["error"] = with_flags(row["error"])
+            errors += [row["error"]] if row["error"] else []
             if len(files) == 1 and errors and not arguments.to:
                 raise EcgkitError(errors[0])
-            write(by | answer)
+            write(row)
     if arguments.to:
         echo(arguments.to)
     if errors:
@@ -152,11 +171,11 @@ def reading(jobs: int, n_files: int) -> Iterator[Executor | None]:
         yield pool
 
 
-def counted(rows: Iterable[Row], total: int, *, shown: bool) -> Iterator[Row]:
-    """Show the progress while rows pass."""
+def counted(answers: Iterable[Answer], total: int, *, shown: bool) -> Iterator[Answer]:
+    """Show the progress while answers pass."""
     with progress_bar(total=total, description="predicting", unit="files", shown=shown) as bar:
-        for row in rows:
-            yield row
+        for answer in answers:
+            yield answer
             bar.update()
 
 

@@ -19,7 +19,7 @@ VERIFY = "compare signals.npy with its checksum although its size and time stamp
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
 
 SUBJECTS = {
-    "preprocess": ("SOURCE", f"a source of ECGs: {' or '.join(SOURCES)}"),
+    "preprocess": ("SOURCE", "demo, ptbxl, or a folder of ECG files with a table labels.csv"),
     "train": ("DATASET", "name of a processed dataset"),
     "probe": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
     "explain": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),

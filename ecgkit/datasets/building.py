@@ -199,6 +199,8 @@ def _request(source: Source, filters: Filters, *, anyway: bool) -> dict[str, Any
         "chunk_records": _chunk_records(source),
         "anyway": anyway,
     }
+    if source.split:
+        request["split"] = list(source.split)
     result: dict[str, Any] = json.loads(json.dumps(request))
     return result
 

@@ -10,8 +10,9 @@ from ecgkit import paths
 from ecgkit.datasets.manifest import dataset_name
 from ecgkit.errors import EcgkitError, check_types
 from ecgkit.signals.filters import Filters
-from ecgkit.sources import check_source, open_source, source_class
+from ecgkit.sources import SOURCES, check_source, open_source, source_class
 from ecgkit.sources.base import Source
+from ecgkit.stats.folds import check_parts
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class PreprocessingConfig:
     Attributes
     ----------
     source : str
-        Name of a source of ECGs.
+        Name of a source of ECGs, or a folder of ECG files with a table ``labels.csv``.
     raw : str or None
         Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo generates its data and has no such folder.
     name : str or None
@@ -32,6 +33,11 @@ class PreprocessingConfig:
         Lower and upper edge of the band-pass in Hz.
     notch : float or None
         Mains frequency to remove, in Hz.
+    labels : list of str or None
+        Columns of ``labels.csv`` that are classes; None means those that hold only true and false.
+    split : list of float or None
+        Shares of training, validation and test, such as 0.7 0.15 0.15: patients are divided anew, stratified by the
+        classes, and written as folds 1-8, 9 and 10. None keeps the folds of the source.
     source_options : dict
         Options of the source; the demo has ``n_records`` and ``seed``.
     jobs : int or None
@@ -53,6 +59,8 @@ class PreprocessingConfig:
     rate: int | None = None
     bandpass: list[float] | None = None
     notch: float | None = None
+    labels: list[str] | None = None
+    split: list[float] | None = None
     source_options: dict[str, Any] = field(default_factory=dict)
     jobs: int | None = None
     overwrite: bool = False
@@ -60,9 +68,11 @@ class PreprocessingConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_source(self.source, sampling_rate=self.rate, options=self.source_options)
+        check_source(self.source, sampling_rate=self.rate, options=self._options)
         if self.raw is not None and not source_class(self.source).has_folder:
             raise EcgkitError(f"{self.source} has no raw folder, but raw is {self.raw}: name the source of these data")
+        if self.split is not None:
+            check_parts(self.split)
         if self.bandpass is not None and len(self.bandpass) != 2:
             raise EcgkitError(f"bandpass is {self.bandpass}: give its lower and its upper edge in Hz")
         if self.jobs is not None and self.jobs < 1:
@@ -76,6 +86,8 @@ class PreprocessingConfig:
         """Complete the settings that are not None to a configuration; a raw folder becomes an absolute path."""
         del root
         values = {name: value for name, value in settings.items() if value is not None}
+        if is_folder(values.get("source")):
+            values |= {"source": "folder", "raw": values["source"]}
         if values.get("raw"):
             values["raw"] = str(Path(values["raw"]).expanduser().absolute())
         return cls(**values)
@@ -86,16 +98,33 @@ class PreprocessingConfig:
         edges = (float(self.bandpass[0]), float(self.bandpass[1])) if self.bandpass else None
         return Filters(bandpass=edges, notch=self.notch)
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        """The options of the source."""
+        return self.source_options | ({"labels": self.labels} if self.labels else {})
+
     def open_source(self, root: Path) -> Source:
         """Open the source; ``root`` is the folder that ``raw_datasets`` is in."""
         folder = Path(self.raw).expanduser().resolve() if self.raw else root / paths.RAW / self.source
-        return open_source(self.source, folder, sampling_rate=self.rate, **self.source_options)
+        source = open_source(self.source, folder, sampling_rate=self.rate, **self._options)
+        if self.split:
+            source.divide(self.split)
+        return source
 
     def folder(self, root: Path) -> Path:
         """Return the folder of the processed dataset."""
         name = self.name or dataset_name(self.open_source(root), self.filters)
+        if name in SOURCES and self.source == "folder":
+            raise EcgkitError(f"a dataset of {self.raw} would be called {name!r}, as a source is: pass another --name")
         return root / paths.PROCESSED / name
 
     def inputs(self, root: Path) -> dict[str, Any]:
         """Return what identifies the source's data."""
         return self.open_source(root).identity()
+
+
+def is_folder(source: object) -> bool:
+    """Return True if a source is the path of a folder instead of a name."""
+    if not isinstance(source, str) or source in SOURCES:
+        return False
+    return "/" in source or "\\" in source or Path(source).is_dir()

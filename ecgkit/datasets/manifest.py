@@ -40,9 +40,10 @@ REPAIR = (
 
 
 def dataset_name(source: Source, filters: Filters = NO_FILTERS) -> str:
-    """Name a dataset after its source, with rate and filters where they are not the default (``ptbxl_500hz``)."""
+    """Name a dataset after its source, with rate, filters and split that are not the default (``ptbxl_500hz``)."""
     rate = "" if source.sampling_rate == source.sampling_rates[0] else f"{source.sampling_rate}hz"
-    return "_".join(part for part in (source.name, rate, filters.name_suffix()) if part)
+    split = "split_" + "_".join(f"{100 * share:g}" for share in source.split) if source.split else ""
+    return "_".join(part for part in (source.name, rate, filters.name_suffix(), split) if part)
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ecgkit.errors import EcgkitError, check_types
-from ecgkit.inference.files import find_ecg_files
+from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.inference.batches import BACKENDS
 from ecgkit.inference.model_folder import CALIBRATION, ENSEMBLE, ONNX, THRESHOLDS, WEIGHTS, find_folder
 from ecgkit.io import file_sha256
+from ecgkit.readers.base import Hints
+from ecgkit.readers.files import find_ecg_files, record_key
+from ecgkit.signals.ecg import SEXES, check_age
 
 EXAMPLES = "examples"
 
@@ -30,10 +33,22 @@ class DiagnosisConfig:
         Such as "mV" or "uV", if the files do not say it.
     leads : str or None
         Such as "I,II,V1", one per signal, if the files do not name them.
+    record : str or None
+        Position from 0 or identifier, in files of many records.
+    start : float or None
+        Seconds from the beginning of each file.
+    duration : float or None
+        Seconds to read, of files of more than an hour.
+    age : float or None
+        In years, if the files do not say it.
+    sex : str or None
+        male or female, if the files do not say it.
     anyway : bool
-        Whether to predict what the checks of units and levels refuse.
+        Whether to predict what the checks refuse.
     allow_missing_leads : bool
         Whether to predict ECGs that lack leads.
+    backend : str
+        What computes the network: "auto", "torch" or "onnx".
 
     Raises
     ------
@@ -46,11 +61,22 @@ class DiagnosisConfig:
     sampling_rate: float | None = None
     unit: str | None = None
     leads: str | None = None
+    record: str | None = None
+    start: float | None = None
+    duration: float | None = None
+    age: float | None = None
+    sex: str | None = None
     anyway: bool = False
     allow_missing_leads: bool = False
+    backend: str = "auto"
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_choice("backend", self.backend, BACKENDS)
+        check_age(self.age)
+        if self.sex is not None:
+            check_choice("sex", self.sex, SEXES)
+        Hints(self.sampling_rate, self.unit, self.leads, start=self.start, duration=self.duration)  # type: ignore[arg-type]
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> DiagnosisConfig:
@@ -66,15 +92,12 @@ class DiagnosisConfig:
         return cls(**(vars(config) | {"files": ",".join(names)}))
 
     @property
-    def hints(self) -> dict[str, Any]:
-        """What the files do not say, as keywords of `ecgkit.open_ecg`."""
-        given = {"sampling_rate": self.sampling_rate, "unit": self.unit, "leads": self.leads}
-        return {name: value for name, value in given.items() if value is not None}
-
-    @property
-    def skip(self) -> dict[str, bool]:
-        """Which checks are skipped, as keywords of the predictions."""
-        return {"anyway": self.anyway, "allow_missing_leads": self.allow_missing_leads}
+    def said(self) -> dict[str, Any]:
+        """What is said of the ECGs, as keywords of `ecgkit.inference.answers.answer_ecgs`."""
+        others = ("files", "model", "backend", "record")
+        return {key: value for key, value in vars(self).items() if key not in others} | {
+            "record": record_key(self.record)
+        }
 
     def inputs(self, root: Path) -> dict[str, Any]:
         """Return the checksums of the model's files, and name, size and time stamp of each ECG file."""

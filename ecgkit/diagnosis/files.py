@@ -1,8 +1,8 @@
-"""The files of a diagnosis: examples, three of which are refused; opened files; mean beats of the decided classes."""
+"""The files of a diagnosis: examples, three of which are refused; their contents; mean beats of the decided classes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +11,10 @@ import pandas as pd
 
 from ecgkit.diagnosis.config import EXAMPLES, DiagnosisConfig
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.files import find_ecg_files
-from ecgkit.readers import open_ecg, save_ecg
+from ecgkit.inference.answers import Answer
+from ecgkit.readers import save_ecg
+from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.beats import MeanBeats, beat_times, group_beats, record_beat
-from ecgkit.signals.ecg import ECG
 from ecgkit.sources.demo import Demo
 
 N_EXAMPLES = 24
@@ -53,70 +53,50 @@ def make_examples(folder: Path) -> list[Path]:
     return find_ecg_files([folder])
 
 
-def open_files(files: Sequence[Path], config: DiagnosisConfig) -> tuple[dict[str, ECG], pd.DataFrame]:
-    """Open files and describe them.
+def describe(answers: Sequence[Answer]) -> pd.DataFrame:
+    """Describe the recordings behind answers.
 
     Parameters
     ----------
-    files : sequence of Path
-        As from `find_files`.
-    config : DiagnosisConfig
-        What the files do not say.
+    answers : sequence of Answer
+        As from `ecgkit.inference.answers.answer_ecgs`.
 
     Returns
     -------
-    ecgs : dict of str to ECG
-        Those that can be opened, by the names of their files.
-    table : DataFrame
+    DataFrame
         One row per file: ``seconds``, ``sampling_rate`` in Hz, ``age``, ``sex``, ``missing_leads``, ``findings`` and
-        ``error``.
+        ``error``, which is empty unless the file cannot be opened.
     """
-    ecgs: dict[str, ECG] = {}
-    rows: dict[str, dict[str, object]] = {}
-    for file in files:
-        try:
-            ecg = open_ecg(file, **config.hints)
-        except EcgkitError as error:
-            rows[str(file)] = {"error": str(error)}
-            continue
-        ecgs[str(file)] = ecg
-        rows[str(file)] = {
-            "seconds": ecg.duration,
-            "sampling_rate": ecg.sampling_rate,
-            "age": ecg.age,
-            "sex": ecg.sex,
-            "missing_leads": ", ".join(ecg.missing_leads),
-            "findings": "; ".join(ecg.findings),
-        }
-    names = ["seconds", "sampling_rate", "age", "sex", "missing_leads", "findings", "error"]
-    return ecgs, pd.DataFrame.from_dict(rows, orient="index").reindex(columns=names)
+    columns = ["record", "seconds", "sampling_rate", "age", "sex", "missing_leads", "findings", "error"]
+    table = pd.DataFrame([answer.to_dict() for answer in answers], columns=columns).set_index("record")
+    table["missing_leads"] = table["missing_leads"].map(", ".join)
+    table["findings"] = ["; ".join(finding.text for finding in answer.findings) for answer in answers]
+    table["error"] = [answer.refusal if answer.ecg is None else "" for answer in answers]
+    return table
 
 
-def typical_file(answers: pd.DataFrame) -> str:
-    """Return the file whose largest probability is the median of all files with an answer.
+def typical_answer(answers: Sequence[Answer]) -> Answer:
+    """Return the answer whose largest probability is the median of all files with a prediction.
 
     Raises
     ------
     EcgkitError
-        If no file has an answer.
+        If no file has a prediction.
     """
-    answered = answers[answers["error"] == ""]
-    if answered.empty:
-        raise EcgkitError(f"none of the files has an answer: {answers['error'].iloc[0]}")
-    largest = answered.filter(like="probability_").max(axis=1)
-    order = largest.sort_values().index
-    return str(answered.loc[order[len(order) // 2], "record"])
+    predicted = [answer for answer in answers if answer.prediction]
+    if not predicted:
+        raise EcgkitError(f"none of the files has an answer: {answers[0].refusal}")
+    order = sorted(predicted, key=lambda answer: max(answer.probabilities.values(), default=0.0))
+    return order[len(order) // 2]
 
 
-def class_beats(ecgs: Mapping[str, ECG], answers: pd.DataFrame, classes: Sequence[str]) -> MeanBeats | None:
+def class_beats(answers: Sequence[Answer], classes: Sequence[str]) -> MeanBeats | None:
     """Average the mean beats of the files for which each class is decided.
 
     Parameters
     ----------
-    ecgs : mapping of str to ECG
-        By the names of their files.
-    answers : DataFrame
-        As from `ecgkit.inference.files.predict_files`.
+    answers : sequence of Answer
+        As from `ecgkit.inference.answers.answer_ecgs`.
     classes : sequence of str
         The classes of the model.
 
@@ -125,13 +105,14 @@ def class_beats(ecgs: Mapping[str, ECG], answers: pd.DataFrame, classes: Sequenc
     MeanBeats or None
         With the 10th and 90th percentile of the files; None if no class is decided for a file with a beat.
     """
-    answered = answers[answers["error"] == ""]
-    chosen = [ecgs[name] for name in answered["record"]]
-    each = [record_beat(ecg.signal, sampling_rate=ecg.sampling_rate) for ecg in chosen]
+    read = [(answer.ecg, answer.peaks, answer.prediction) for answer in answers]
+    known = [(ecg, peaks, said.decisions) for ecg, peaks, said in read if ecg and said and len(said.decisions)]
+    each = [record_beat(ecg.signal, peaks, sampling_rate=ecg.sampling_rate) for ecg, peaks, _ in known]
     length = min((beat.shape[1] for beat in each), default=0)
     of_files = np.stack([beat[:, :length] for beat in each]) if each else np.zeros((0, 12, 0), np.float32)
-    groups = {name: np.flatnonzero(answered[f"decision_{name}"].astype(bool)) for name in classes}
+    decided = np.array([decisions for _, _, decisions in known], bool).reshape(len(known), len(classes))
+    groups = {name: np.flatnonzero(column) for name, column in zip(classes, decided.T, strict=True)}
     if not any(np.isfinite(of_files[rows]).any() for rows in groups.values()):
         return None
-    times = beat_times(min(ecg.sampling_rate for ecg in chosen))[:length]
+    times = beat_times(min(ecg.sampling_rate for ecg, _, _ in known))[:length]
     return group_beats(of_files, groups, np.arange(len(each)), times=times)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.stats.folds import PART_OF_FOLD, TRAIN_FOLDS, patients_in_two_parts
+from ecgkit.stats.folds import PART_OF_FOLD, TEST_FOLD, TRAIN_FOLDS, patients_in_two_parts
 
 MIN_STD = 1e-6
 """A feature with a smaller share of the typical standard deviation is constant: rounding must not be amplified."""
@@ -97,7 +98,7 @@ def training_rows(records: pd.DataFrame) -> NDArray[np.bool_]:
     return rows
 
 
-def fold_rows(records: pd.DataFrame, folds: tuple[int, ...] | None) -> NDArray[np.int64]:
+def fold_rows(records: pd.DataFrame, folds: Sequence[int] | None = (TEST_FOLD,)) -> NDArray[np.int64]:
     """Return the rows of the records of some folds, of all if None; raise EcgkitError if there is none."""
     if folds is None:
         return np.arange(len(records))

@@ -20,6 +20,7 @@ BATCH = 256
 """Windows that a network without gradients reads at once."""
 
 PRECISIONS = ("float32", "bfloat16")
+BACKENDS = ("auto", "torch", "onnx")
 
 
 class Skip(TypedDict, total=False):

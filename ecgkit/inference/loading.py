@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.inference.batches import PRECISIONS, default_device, has_bfloat16
+from ecgkit.inference.batches import BACKENDS, PRECISIONS, default_device, has_bfloat16
 from ecgkit.inference.matching import check_made_for
 from ecgkit.inference.model_folder import (
     CALIBRATION,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel
 
 AUTO = "auto"
-BACKENDS = ("auto", "torch", "onnx")
 LARGEST_CHANGE = 0.0005
 """By at most so much may the macro AUC on fold 9 differ in bfloat16 for ``precision="auto"`` to use it."""
 

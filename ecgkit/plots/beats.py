@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -25,17 +24,13 @@ LEGEND_LETTERS = 135
 """Letters that fit into the width of a figure."""
 
 
-def beat_grid(
-    result: MeanBeats, groups: Sequence[str] | None = None, *, ordered: bool = False, title: str = "Mean beats"
-) -> Figure:
+def beat_grid(result: MeanBeats, *, ordered: bool = False, title: str = "Mean beats") -> Figure:
     """Draw the mean beats of groups in the twelve leads, all on one scale.
 
     Parameters
     ----------
     result : MeanBeats
         The groups, as from `ecgkit.signals.beats.group_beats`.
-    groups : sequence of str, optional
-        The groups to draw, in this order; all by default.
     ordered : bool, default False
         Whether the groups are steps along one direction, drawn in the colours of a scale from dark to light.
     title : str, default "Mean beats"
@@ -50,25 +45,19 @@ def beat_grid(
     Raises
     ------
     EcgkitError
-        If a group is not in the result, or there is none to draw.
+        If there is no group.
     """
-    rows = _rows(result, result.groups if groups is None else groups)
-    shaded = len(rows) <= 2
+    if not result.groups:
+        raise EcgkitError("there is no group to draw: pass at least one")
+    shaded = len(result.groups) <= 2
     figure = new_figure(WIDTH, 6.6, layout=None)
     grid = figure.subplots(len(LAYOUT), len(LAYOUT[0]), sharex=True, sharey=True, gridspec_kw=_margins(6.6))
-    colors = _colors(len(rows), ordered=ordered)
+    colors = _colors(len(result.groups), ordered=ordered)
     for lead, axes in _by_lead(grid):
-        for row, color in zip(rows, colors, strict=True):
+        for row, color in enumerate(colors):
             _draw_group(axes, result, row, lead, color, shaded=shaded)
     _finish_scale(grid, result.times, VOLTAGE_LABEL)
-    figure.suptitle(
-        f"{title}, band: 10 to 90 % of the records" if shaded else title,
-        x=0.01,
-        y=1 - 0.1 / figure.get_figheight(),
-        ha="left",
-        va="top",
-    )
-    _legend(figure, grid[0, 0])
+    _finish(figure, grid[0, 0], f"{title}, band: 10 to 90 % of the records" if shaded else title)
     return figure
 
 
@@ -95,7 +84,7 @@ def beat_difference(result: MeanBeats, group: str) -> Figure:
     low, high = result.difference_low, result.difference_high
     if result.reference is None or result.difference is None or low is None or high is None:
         raise EcgkitError("the beats were averaged without a reference: pass one to group_beats")
-    (row,) = _rows(result, [group])
+    row = result.groups.index(check_choice("group", group, result.groups))
     figure = new_figure(WIDTH, 10.0, layout=None)
     shape: dict[str, Any] = {"height_ratios": [3, 2] * len(LAYOUT), "gridspec_kw": _margins(10.0)}
     cells = figure.subplots(2 * len(LAYOUT), len(LAYOUT[0]), sharex=True, **shape)
@@ -111,16 +100,9 @@ def beat_difference(result: MeanBeats, group: str) -> Figure:
         axes.plot(result.times, result.difference[row, lead], color=COLORS[0], linewidth=1.2, gid="difference")
     _finish_scale(upper, result.times, "mean (mV)")
     _finish_scale(lower, result.times, "difference (mV)")
-    figure.suptitle(
-        f"{group} and {result.reference}, and the difference of their means",
-        x=0.01,
-        y=1 - 0.1 / figure.get_figheight(),
-        ha="left",
-        va="top",
-    )
     for axes in upper.flat:
         axes.set_xlabel("")
-    _legend(figure, upper[0, 0])
+    _finish(figure, upper[0, 0], f"{group} and {result.reference}, and the difference of their means")
     return figure
 
 
@@ -128,13 +110,6 @@ def _margins(height: float) -> dict[str, float]:
     """Return the margins of a figure of the twelve leads; a layout engine takes seconds for so many axes."""
     room = {"left": 0.065, "right": 0.99, "wspace": 0.22, "hspace": 0.28}
     return room | {"top": 1 - 0.6 / height, "bottom": 0.95 / height}
-
-
-def _rows(result: MeanBeats, groups: Sequence[str]) -> list[int]:
-    """Return the positions of the groups in the result."""
-    if not len(groups):
-        raise EcgkitError("there is no group to draw: pass at least one")
-    return [result.groups.index(check_choice("group", name, result.groups)) for name in groups]
 
 
 def _colors(number: int, *, ordered: bool) -> list[str]:
@@ -177,8 +152,9 @@ def _finish_scale(grid: NDArray[np.object_], times: NDArray[np.float64], label: 
         axes.set_xlabel(TIME_LABEL)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put one legend for all leads below the figure, in as many columns as fit."""
+def _finish(figure: Figure, axes: Axes, title: str) -> None:
+    """Write the title, and one legend for all leads below the figure, in as many columns as fit."""
+    figure.suptitle(title, x=0.01, y=1 - 0.1 / figure.get_figheight(), ha="left", va="top")
     handles, names = axes.get_legend_handles_labels()
     columns = max(1, min(len(names), LEGEND_LETTERS // (max(map(len, names)) + 6)))
     figure.legend(handles, names, loc="lower center", ncols=columns)

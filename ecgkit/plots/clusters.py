@@ -9,12 +9,22 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, name_rows, new_figure
+from ecgkit.plots.style import (
+    COLORS,
+    GREY,
+    LIGHT_GREY,
+    WIDTH,
+    dot,
+    heat_map,
+    name_cells,
+    name_rows,
+    new_axes,
+    new_figure,
+)
 
 MARKERS = ("o", "s", "D", "^", "v")
 """The markers of the methods."""
@@ -46,21 +56,18 @@ def cluster_heatmap(composition: pd.DataFrame) -> Figure:
     share = np.divide(numbers, records[:, None], out=np.full(counts.shape, np.nan), where=records[:, None] > 0)
     n_rows, n_classes = share.shape
     annotated = n_classes <= 12
-    figure = new_figure(WIDTH, 1.3 + (0.5 if annotated else 0.3) * n_rows + (0.0 if annotated else 0.5))
-    axes = figure.add_subplot()
-    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    figure, axes = new_axes(WIDTH, 1.3 + (0.5 if annotated else 0.3) * n_rows + (0.0 if annotated else 0.5))
+
+    def write(row: int, column: int) -> str:
+        return f"{share[row, column]:.0%}  ({numbers[row, column]:,})"
+
+    image = heat_map(axes, 100 * share, write if annotated else None, aspect="auto")
     figure.colorbar(image, ax=axes, label="of the cluster's records (%)")
-    if annotated:
-        for (row, column), value in np.ndenumerate(share):
-            if not np.isnan(value):
-                text, color = f"{value:.0%}  ({numbers[row, column]:,})", "white" if value > 0.6 else "black"
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
     axes.axhline(n_rows - 1.5, color="black", linewidth=1.5)
     names = [*composition.index[:-1], "all records"]
-    axes.set_yticks(np.arange(n_rows), [f"{name}, n = {int(n):,}" for name, n in zip(names, records, strict=True)])
-    axes.set_xticks(np.arange(n_classes), list(counts.columns), rotation=0 if annotated else 90)
+    named = [f"{name}, n = {int(n):,}" for name, n in zip(names, records, strict=True)]
+    name_cells(axes, list(counts.columns), named, rotation=0 if annotated else 90)
     axes.set(xlabel="class", title=title)
-    axes.spines[:].set_visible(False)
     return figure
 
 
@@ -106,26 +113,25 @@ def k_selection(table: pd.DataFrame, *, chosen: int | None = None) -> Figure:
     inertia, silhouette, stability = figure.subplots(1, 3)
     own: dict[str, Any] = {"color": COLORS[0], "marker": "o", "markersize": 4}
     dashed: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "o", "markersize": 3}
-    inertia.plot(table["k"], table["inertia"], **own)
+    k = table["k"]
+    inertia.plot(k, table["inertia"], **own)
     inertia.set(title="Inertia: falls with every cluster", ylabel="inertia (standard deviations²)")
     inertia.set_ylim(0, 1.08 * table["inertia"].max())
     inertia.yaxis.set_major_formatter("{x:,.0f}")
-    silhouette.plot(table["k"], table["silhouette"], **own)
-    silhouette.plot(table["k"], table["silhouette_reference"], **dashed)
+    silhouette.plot(k, table["silhouette"], **own)
+    silhouette.plot(k, table["silhouette_reference"], **dashed)
     silhouette.set(title="Silhouette: 1 separated, 0 overlapping", ylabel="silhouette")
     silhouette.set_ylim(min(0.0, 1.1 * table["silhouette"].min()), max(0.25, 1.15 * table["silhouette"].max()))
-    stability.plot(table["k"], table["stability"], **own, label="bootstraps of the patients")
-    stability.fill_between(
-        table["k"], table["stability_low"], table["stability_high"], color=COLORS[0], alpha=0.2, lw=0
-    )
-    stability.plot(table["k"], table["stability_reference"], **dashed, label="normal distribution, no clusters")
+    stability.plot(k, table["stability"], **own, label="bootstraps of the patients")
+    stability.fill_between(k, table["stability_low"], table["stability_high"], color=COLORS[0], alpha=0.2, lw=0)
+    stability.plot(k, table["stability_reference"], **dashed, label="normal distribution, no clusters")
     stability.set(title="Stability: 1 the same clusters", ylabel="adjusted Rand index of pairs")
     lowest = float(np.nan_to_num(table["stability_low"].to_numpy(dtype=np.float64)).min())
     stability.set_ylim(min(0.0, 1.1 * lowest), 1.05)
     figure.legend(*stability.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     for axes in (inertia, silhouette, stability):
         axes.set_xlabel("number of clusters k")
-        axes.set_xticks(table["k"])
+        axes.set_xticks(k)
         axes.grid(visible=True, axis="y")
         if chosen is not None:
             axes.axvline(chosen, color="black", linestyle=":", linewidth=1, zorder=0.5)
@@ -165,20 +171,25 @@ def cluster_agreement(table: pd.DataFrame) -> Figure:
         for key in kept:
             of_key = by_row.get_group(key)
             rows.append((f"{key[1]}, n = {int(of_key['records'].iloc[0]):,}", of_key))
-    figure = new_figure(WIDTH, 1.3 + 0.27 * len(rows))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 1.3 + 0.27 * len(rows))
     for y, (_, of_row) in enumerate(rows):
         if of_row is not None:
             _draw_agreement(axes, y, of_row, methods)
     name_rows(axes, [name for name, _ in rows], bold=[y for y, (_, of_row) in enumerate(rows) if of_row is None])
+    looks = [(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i in range(len(methods))]
+    handles = [dot(color, name, marker=marker) for name, (color, marker) in zip(methods, looks, strict=True)]
+    chance = Patch(color=LIGHT_GREY, label="chance: mean to 97.5th percentile")
+    _finish(figure, axes, "adjusted mutual information (0: chance, 1: the same partition)", [*handles, chance])
+    return figure
+
+
+def _finish(figure: Figure, axes: Axes, label: str, handles: list[Any]) -> None:
+    """Draw the line at 0, name the axis, and write the legend."""
     axes.grid(visible=True, axis="x")
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
-    axes.set(xlabel="adjusted mutual information (0: chance, 1: the same partition)")
-    handles: list[Any] = [_marker(MARKERS[i % len(MARKERS)], COLORS[i % len(COLORS)], m) for i, m in enumerate(methods)]
-    handles.append(_marker("o", "black", "adjusted p > 0.05", face="white"))
-    handles.append(Patch(color=LIGHT_GREY, label="chance: mean to 97.5th percentile"))
+    axes.set_xlabel(label)
+    handles = [*handles, dot("black", "adjusted p > 0.05", face="white")]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
-    return figure
 
 
 def _draw_agreement(axes: Axes, y: float, here: pd.DataFrame, methods: Sequence[str]) -> None:
@@ -208,8 +219,7 @@ def cluster_information(table: pd.DataFrame) -> Figure:
         the other; hollow if the adjusted p value is above 0.05.
     """
     factors = list(dict.fromkeys(table.index.get_level_values("factor")))
-    figure = new_figure(WIDTH, 1.6 + 0.4 * len(factors))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 1.6 + 0.4 * len(factors))
     for y, factor in enumerate(factors):
         here = table.loc[factor]
         for color, shift, sources in (
@@ -223,19 +233,10 @@ def cluster_information(table: pd.DataFrame) -> Figure:
                 axes.plot(value, y + shift, marker, color=color, markerfacecolor=face, markersize=5, zorder=2)
     names = [f"{factor}, n = {int(table.loc[factor]['records'].iloc[0]):,}" for factor in factors]
     name_rows(axes, names)
-    axes.grid(visible=True, axis="x")
-    axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
-    axes.set(xlabel="mutual information with the cluster (bits, beyond chance)")
     handles = [
-        _marker(marker, color, f"{name}{given}")
+        dot(color, f"{name}{given}", marker=marker)
         for name, other, color in (("diagnosis", "factor", COLORS[0]), ("factor", "diagnosis", COLORS[1]))
         for marker, given in (("o", ""), ("s", f" given {other}"))
     ]
-    handles.append(_marker("o", "black", "adjusted p > 0.05", face="white"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    _finish(figure, axes, "mutual information with the cluster (bits, beyond chance)", handles)
     return figure
-
-
-def _marker(marker: str, color: str, label: str, *, face: str | None = None) -> Line2D:
-    """Return an entry of a legend."""
-    return Line2D([], [], linestyle="", marker=marker, color=color, markerfacecolor=face or color, label=label)

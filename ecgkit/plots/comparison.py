@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, WIDTH, name_rows, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, name_rows, new_axes
 
 ROW = 0.27
 """The height of a row in inches."""
@@ -59,11 +59,10 @@ def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> 
         raise EcgkitError("there is no session to draw: pass at least one")
     theirs = pd.DataFrame() if references is None else references
     n_rows = len(table) + len(theirs)
-    figure = new_figure(WIDTH, 1.5 + ROW * n_rows)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 1.5 + ROW * n_rows)
     own = np.arange(len(table))
     label = "fold 10 (test), 95 % over patients"
-    _draw_intervals(axes, own, table, columns=("fold_10_auc", "fold_10_low", "fold_10_high"), color=COLORS[0])
+    axes.hlines(own, table["fold_10_low"], table["fold_10_high"], colors=COLORS[0], linewidths=2.0)
     axes.plot(table["fold_10_auc"], own, "o", color=COLORS[0], markersize=6, label=label, gid="fold 10", zorder=3)
     chosen: dict[str, Any] = dict(color=GREY, markersize=5, linestyle="", zorder=2.5)
     axes.plot(table["fold_9_auc"], own + 0.2, "D", **chosen, label="fold 9 (chosen on)", gid="fold 9")
@@ -74,15 +73,6 @@ def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> 
     axes.grid(visible=True)
     figure.legend(loc="outside upper left", ncols=3)
     return figure
-
-
-def _draw_intervals(
-    axes: Axes, rows: NDArray[np.int64], table: pd.DataFrame, *, columns: tuple[str, str, str], color: str
-) -> None:
-    """Draw the interval of each row that has one."""
-    low, high = (table[name].to_numpy(np.float64) for name in columns[1:])
-    known = ~np.isnan(low) & ~np.isnan(high)
-    axes.hlines(rows[known], low[known], high[known], colors=color, linewidths=2.0)
 
 
 def _draw_references(axes: Axes, references: pd.DataFrame, *, first_row: int) -> None:
@@ -99,7 +89,7 @@ def _draw_references(axes: Axes, references: pd.DataFrame, *, first_row: int) ->
         color, marker = REGIMES.get(regime, (GREY, "x"))
         is_it = (references["regime"] == regime).to_numpy()
         part = references[is_it]
-        _draw_intervals(axes, rows[is_it], part, columns=("macro_auc", "low", "high"), color=color)
+        axes.hlines(rows[is_it], part["low"], part["high"], colors=color, linewidths=2.0)
         style: dict[str, Any] = dict(color=color, markersize=5, linestyle="", label=f"published, {regime}")
         axes.plot(part["macro_auc"], rows[is_it], marker, **style, gid=f"published {regime}")
 
@@ -145,16 +135,13 @@ def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro
     shown = table[table["difference"].notna()]
     if shown.empty:
         raise EcgkitError("there is no difference to draw: pass at least two sessions")
-    figure = new_figure(WIDTH, 1.5 + ROW * len(shown))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 1.5 + ROW * len(shown))
     rows = np.arange(len(shown))
-    columns = ("difference", "difference_low", "difference_high")
     for name, (is_it, style) in _kinds(shown).items():
         if is_it.any():
-            _draw_intervals(axes, rows[is_it], shown[is_it], columns=columns, color=style["color"])
-            axes.plot(
-                shown["difference"][is_it], rows[is_it], linestyle="", markersize=6, label=name, gid=name, **style
-            )
+            part, at = shown[is_it], rows[is_it]
+            axes.hlines(at, part["difference_low"], part["difference_high"], colors=style["color"], linewidths=2.0)
+            axes.plot(part["difference"], at, linestyle="", markersize=6, label=name, gid=name, **style)
     axes.axvline(0, color="black", linewidth=0.8, zorder=1.5)
     name_rows(axes, _row_names(shown))
     axes.xaxis.set_major_locator(MaxNLocator(7))

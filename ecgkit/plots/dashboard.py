@@ -57,6 +57,8 @@ def dashboard(
     thresholds: Mapping[str, float],
     measurements: Mapping[str, float],
     findings: Sequence[str] = (),
+    prediction: str = "",
+    peaks: NDArray[np.int64] | None = None,
     title: str = "",
     model: str = "",
 ) -> Figure:
@@ -72,6 +74,10 @@ def dashboard(
         As from `ecgkit.signals.measurements.measure_ecg`; NaN is "not measurable".
     findings : sequence of str
         What a reader or a check noticed.
+    prediction : str
+        What stands in place of probabilities, such as why there are none.
+    peaks : ndarray of int64, optional
+        R peaks in samples; found here if they are not given.
     title, model : str
         The heading, and the model with its limits in a few words.
 
@@ -82,8 +88,13 @@ def dashboard(
         not drawn. R peaks are marked below the rhythm strip.
     """
     figure = new_figure(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH, layout=None)
-    bottom = _draw_ecg(figure, ecg, title)
-    _draw_probabilities(_axes(figure, 62, 22, 78, bottom - 34), probabilities, thresholds)
+    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
+    bottom = _draw_ecg(figure, ecg, peaks, title)
+    if probabilities:
+        _draw_probabilities(_axes(figure, 62, 22, 78, bottom - 34), probabilities, thresholds)
+    else:
+        _write(figure, MARGIN, bottom - 6, "Prediction", fontweight="bold")
+        _write(figure, MARGIN, bottom - 10.3, textwrap.fill(prediction, 75))
     _write_measurements(figure, measurements, bottom - 6)
     _write_findings(figure, findings, bottom - 6)
     limits = "Labels are independent: several may apply. For research and teaching; not a medical device."
@@ -150,7 +161,7 @@ def _write(figure: Figure, x: float, y: float, text: str, *, size: float = 9, **
     figure.text(x / PAGE[0], y / PAGE[1], text, fontsize=size, va="top", **keywords)
 
 
-def _draw_ecg(figure: Figure, ecg: ECG, title: str) -> float:
+def _draw_ecg(figure: Figure, ecg: ECG, peaks: NDArray[np.int64], title: str) -> float:
     """Draw heading, trace and R peaks; return the lower edge of the trace in mm."""
     n_shown = min(ecg.n_samples, round(SHOWN_SECONDS * ecg.sampling_rate))
     shown = ecg.signal[:, :n_shown].astype(np.float64)
@@ -162,8 +173,7 @@ def _draw_ecg(figure: Figure, ecg: ECG, title: str) -> float:
     bottom = PAGE[1] - TITLE - rows.height
     axes = _axes(figure, MARGIN, bottom, *size)
     cut = draw_sheet(axes, traces, rows, size, sampling_rate=ecg.sampling_rate)
-    peaks = r_peaks(ecg.signal[:, :n_shown], sampling_rate=ecg.sampling_rate)
-    x = LEFT + peaks / ecg.sampling_rate * MM_PER_SECOND
+    x = LEFT + peaks[peaks < n_shown] / ecg.sampling_rate * MM_PER_SECOND
     axes.plot(x, np.full(len(x), 1.5), "^", color=COLORS[0], markersize=4, gid="R peaks")
     patient = [f"{ecg.age:g} years" if ecg.age is not None else "age unknown", ecg.sex or "sex unknown"]
     facts = [*patient, f"{ecg.duration:.4g} s"]

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, name_rows, new_figure
+from ecgkit.plots.style import (
+    COLORS,
+    GREY,
+    SEX_COLORS,
+    WIDTH,
+    heat_map,
+    histograms,
+    legend_above,
+    name_cells,
+    name_rows,
+    new_axes,
+    new_figure,
+)
 from ecgkit.stats.validation import known_true
 
 ANNOTATED_CLASSES = 12
 """The largest number of classes with percentages and counts in the cells; up to twice as many have percentages."""
 
 
-def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
+def class_counts(labels: pd.DataFrame) -> Figure:
     """Draw how many records carry each class.
 
     Parameters
     ----------
     labels : DataFrame of bool
         One row per record, one column per class; missing where unknown.
-    title : str, default ""
-        A line above; the number of records is added.
 
     Returns
     -------
@@ -35,8 +42,7 @@ def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
     """
     counts, n_known = labels.sum(axis=0).to_numpy(dtype=np.int64), labels.notna().sum(axis=0).to_numpy()
     n_records = len(labels)
-    figure = new_figure(WIDTH, 1.2 + max(0.22, 0.4 - 0.004 * len(counts)) * len(counts))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 1.2 + max(0.22, 0.4 - 0.004 * len(counts)) * len(counts))
     positions = np.arange(len(counts))
     axes.barh(positions, counts, color=COLORS[0], height=0.7)
     for position, count, known in zip(positions, counts, n_known, strict=True):
@@ -44,10 +50,9 @@ def class_counts(labels: pd.DataFrame, *, title: str = "") -> Figure:
         axes.annotate(text, (count, position), (4, 0), textcoords="offset points", va="center")
     name_rows(axes, list(labels.columns))
     axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
-    head = f"{title}: " if title else ""
     each = counts.sum() / max(n_records, 1)
     of_known = "; percentages of the records for which a class is known" * bool((n_known < n_records).any())
-    axes.set(xlabel="records", title=f"{head}{n_records:,} records, {each:.2f} classes per record{of_known}")
+    axes.set(xlabel="records", title=f"{n_records:,} records, {each:.2f} classes per record{of_known}")
     axes.grid(visible=True, axis="x")
     return figure
 
@@ -70,27 +75,20 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
     share = np.divide(both, own, out=np.full(both.shape, np.nan), where=own > 0)
     number = len(both)
     size = float(np.clip(1.2 + 0.75 * number, 4.5, 8.8))
-    figure = new_figure(size + 1.6, size)
-    axes = figure.add_subplot()
-    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100)
+    figure, axes = new_axes(size + 1.6, size)
+    has_counts = number <= ANNOTATED_CLASSES
+
+    def write(row: int, column: int) -> str:
+        value = share[row, column]
+        return f"{value:.0%}\n{both[row, column]:,}" if has_counts else f"{100 * value:.0f}"
+
+    is_annotated = number <= 2 * ANNOTATED_CLASSES
+    image = heat_map(axes, 100 * share, write if is_annotated else None, font=9 if has_counts else 7)
     figure.colorbar(image, ax=axes, shrink=0.8, fraction=0.04, pad=0.02, label="of the records of the row (%)")
-    font = 10 if number <= 24 else 6.5
-    axes.set_xticks(np.arange(number), list(labels.columns), rotation=0 if number <= 6 else 90, fontsize=font)
-    axes.set_yticks(np.arange(number), list(labels.columns), fontsize=font)
+    axes.tick_params(labelsize=10 if number <= 24 else 6.5)
+    name_cells(axes, list(labels.columns), list(labels.columns), rotation=0 if number <= 6 else 90)
     axes.set(xlabel="... also carry", ylabel="records with ...")
-    axes.spines[:].set_visible(False)
-    if number <= 2 * ANNOTATED_CLASSES:
-        _annotate_cells(axes, share, both, counts=number <= ANNOTATED_CLASSES)
     return figure
-
-
-def _annotate_cells(axes: Axes, share: NDArray[np.float64], both: NDArray[np.int64], *, counts: bool) -> None:
-    """Write percentages, and counts if there is room, into the cells of a heat map."""
-    for (row, column), value in np.ndenumerate(share):
-        if not np.isnan(value):
-            text = f"{value:.0%}\n{both[row, column]:,}" if counts else f"{100 * value:.0f}"
-            color = "white" if value > 0.6 else "black"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=9 if counts else 7)
 
 
 def metadata_by_sex(records: pd.DataFrame) -> Figure:
@@ -131,11 +129,8 @@ def _draw_by_sex(axes: Axes, values: pd.Series, sex: pd.Series, *, cut: float) -
     step = 5.0
     low, high = values.quantile(cut), values.quantile(1 - cut)
     edges = np.arange(np.floor(low / step), np.floor(high / step) + 2) * step
-    for name, color in (("female", COLORS[1]), ("male", COLORS[0])):
-        chosen = values[(sex == name).to_numpy(dtype=bool)]
-        common: dict[str, Any] = dict(bins=edges.tolist(), color=color)
-        axes.hist(chosen, histtype="stepfilled", alpha=0.25, **common)
-        axes.hist(chosen, histtype="step", linewidth=1.5, label=name, **common)
+    groups = {name: (values[(sex == name).to_numpy(dtype=bool)], color) for name, color in SEX_COLORS.items()}
+    histograms(axes, groups, edges)
     return int(((values < edges[0]) | (values > edges[-1])).sum())
 
 
@@ -152,8 +147,7 @@ def fold_sizes(records: pd.DataFrame) -> Figure:
     Figure
         Above each bar the number of records and, in parentheses, of patients.
     """
-    figure = new_figure(WIDTH, 3.0)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 3.0)
     by_fold = records.groupby("fold")["patient_id"].agg(["size", "nunique"])
     splits = {"training": (1, 8, GREY), "validation": (9, 9, COLORS[4]), "test": (10, 10, COLORS[0])}
     for split, (first, last, color) in splits.items():
@@ -161,8 +155,7 @@ def fold_sizes(records: pd.DataFrame) -> Figure:
         axes.bar(rows.index, rows["size"], color=color, width=0.7, label=f"{split} ({rows['size'].sum():,})")
     for fold, row in by_fold.iterrows():
         text = f"{row['size']:,}\n({row['nunique']:,})"
-        place: dict[str, Any] = dict(textcoords="offset points", ha="center", va="bottom")
-        axes.annotate(text, (fold, row["size"]), (0, 2), fontsize=9, **place)
+        axes.annotate(text, (fold, row["size"]), ha="center", va="bottom", fontsize=9)
     axes.set(xlabel="fold", ylabel="records", title="Records (and patients) of each fold", xticks=by_fold.index)
     axes.set_ylim(0, max(by_fold["size"].max(), 1) * 1.25)
     legend_above(axes)

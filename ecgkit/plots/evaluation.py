@@ -20,10 +20,13 @@ from ecgkit.plots.style import (
     GREY,
     WIDTH,
     figure_of_cells,
+    heat_map,
+    histograms,
     legend_beside,
     line_styles,
+    name_cells,
     name_rows,
-    new_figure,
+    new_axes,
     point_size,
 )
 from ecgkit.stats import FoldScores
@@ -93,8 +96,7 @@ class _Drawing:
 def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing) -> tuple[Figure, Axes]:
     """Draw one curve per class with its operating point, and the legend next to the axes."""
     decided = stats.decide(scores, thresholds)
-    figure = new_figure(8.6, 5.6)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(8.6, 5.6)
     named = _named_classes(drawing.summary)
     others = [int(i) for i in np.flatnonzero(~np.isnan(drawing.summary)) if i not in named]
     for i in others:
@@ -177,8 +179,7 @@ def confusion_matrix(scores: FoldScores, class_name: str, thresholds: Mapping[st
     """
     i = scores.classes.index(check_choice("class", class_name, scores.classes))
     threshold = float(stats.class_thresholds(thresholds, [class_name])[0])
-    figure = new_figure(4.4, 4.2)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(4.4, 4.2)
     _draw_matrix(axes, scores, stats.decide(scores, thresholds), i, font=12)
     axes.set_title(f"{class_name}, fold {scores.fold}, threshold {threshold:.3f}")
     axes.set(xlabel="predicted", ylabel="true")
@@ -205,16 +206,16 @@ def _draw_matrix(axes: Axes, scores: FoldScores, decided: NDArray[np.bool_], i: 
     np.add.at(counts, (scores.positive[known, i].astype(int), decided[known, i].astype(int)), 1)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    for (row, column), count in np.ndenumerate(counts):
+
+    def write(row: int, column: int) -> str:
         percentage = f"{share[row, column]:.1%}" if total[row, 0] else "none"
-        color = "white" if share[row, column] > 0.6 else "black"
-        axes.text(column, row, f"{count:,}\n{percentage}", ha="center", va="center", color=color, fontsize=font)
+        return f"{counts[row, column]:,}\n{percentage}"
+
+    heat_map(axes, 100 * share, write, font=font)
     ticks = [f"not {class_name}", class_name] if len(class_name) <= 5 else ["no", "yes"]
-    axes.set_xticks([0, 1], ticks, fontsize=font)
-    axes.set_yticks([0, 1], ticks, fontsize=font, rotation=90, va="center")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    name_cells(axes, ticks, ticks)
+    axes.tick_params(length=0, labelsize=font)
+    axes.set_yticks([0, 1], ticks, rotation=90, va="center")
 
 
 def score_histograms(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
@@ -237,10 +238,8 @@ def score_histograms(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figur
     for i, axes in enumerate(cells):
         truth, prob = scores.positive[:, i], calibrated[:, i]
         negative = scores.known[:, i] & ~truth
-        for chosen, name, color in ((negative, "without the class", COLORS[0]), (truth, "with the class", COLORS[1])):
-            counts = np.histogram(prob[chosen], bins=edges)[0]
-            axes.stairs(counts, edges, fill=True, color=color, alpha=0.25)
-            axes.stairs(counts, edges, color=color, linewidth=1.3, label=name)
+        groups = {"without the class": (prob[negative], COLORS[0]), "with the class": (prob[truth], COLORS[1])}
+        histograms(axes, groups, edges)
         axes.axvline(limits[i], color="black", linewidth=1.0, linestyle="--", label="threshold chosen on fold 9")
         axes.set_yscale("log")
         axes.yaxis.set_minor_locator(NullLocator())
@@ -325,8 +324,7 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
     folds = [fold for fold in ("fold_9", "fold_10") if fold in results]
     groups = [name for name in results[folds[0]] if name not in ("micro", "samples")]
     check_choice("metric", metric, results[folds[0]][groups[-1]])
-    figure = new_figure(WIDTH, 1.2 + (0.28 if len(groups) <= 30 else 0.2) * len(groups))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 1.2 + (0.28 if len(groups) <= 30 else 0.2) * len(groups))
     positions = np.arange(len(groups))
     styles = {"fold_9": ("D", GREY, -0.13), "fold_10": ("o", COLORS[0], 0.13)}
     for fold in folds:
@@ -364,8 +362,7 @@ def predicted_quantity(
     Figure
     """
     found = regression_metrics(true, predicted)
-    figure = new_figure(6.4, 5.6)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(6.4, 5.6)
     axes.scatter(true, predicted, s=point_size(len(true)), color=COLORS[0], alpha=0.4, linewidths=0, gid="records")
     ends = float(np.min(true)), float(np.max(true))
     axes.plot(ends, ends, color="black", linewidth=0.9, linestyle="--", label="predicted = true")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,13 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.plots.style import (
     COLORS,
     GREY,
     LIGHT_GREY,
     SEX_COLORS,
     WIDTH,
+    dot,
     grid_of_axes,
     legend_beside,
     new_figure,
@@ -35,7 +36,7 @@ NAMES = {"bmi": "BMI"}
 """Display names that are not the column name with spaces."""
 
 MAP_CLASSES = 12
-"""Largest number of classes that `map_grid` draws; of more, the most frequent are drawn."""
+"""Largest number of panels of classes; of more classes, the most frequent are drawn."""
 
 NAMED_CATEGORIES = 7
 """Largest number of categories that are named; of more, the most frequent and "other"."""
@@ -43,7 +44,7 @@ NAMED_CATEGORIES = 7
 MANY = 5000
 """With more points they are half transparent, so that dense regions of a map stand out."""
 
-PROBABILITY = ListedColormap(mpl.colormaps["viridis_r"](np.linspace(0.0, 1.0, 256)))
+PROBABILITY = mpl.colormaps["viridis_r"]
 """From yellow to dark, so that high probabilities stand out on white."""
 
 OUTCOME_COLORS = {
@@ -54,14 +55,11 @@ OUTCOME_COLORS = {
 }
 """Outcomes of a decision, in drawing order."""
 
+UMAP_AXES = ("UMAP 1", "UMAP 2")
+
 
 def map_grid(
-    coordinates: NDArray[np.floating],
-    labels: pd.DataFrame,
-    *,
-    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
-    title: str = "",
-    note: str = "",
+    coordinates: NDArray[np.floating], labels: pd.DataFrame, *, axis_labels: Sequence[str] = UMAP_AXES, title: str = ""
 ) -> Figure:
     """Draw one map for each class, with the records that carry it in colour.
 
@@ -74,9 +72,8 @@ def map_grid(
     axis_labels : sequence of str, default UMAP 1 and UMAP 2
         Labels of the axes.
     title : str, default ""
-        A line above all, or more.
-    note : str, default ""
-        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
+        One or more lines above all, such as with the quality of the map from
+        `ecgkit.feature_space.maps.quality_notes`.
 
     Returns
     -------
@@ -88,9 +85,9 @@ def map_grid(
     EcgkitError
         If the rows do not fit.
     """
-    _check_rows(coordinates, len(labels))
+    _check_rows(coordinates, labels)
     truth = known_true(labels)
-    figure, panels, chosen = _class_panels(truth, title, note, axis_labels)
+    figure, panels, chosen = _class_panels(truth, title, axis_labels)
     order = _shuffled(len(coordinates))
     for axes, i in zip(panels, chosen, strict=True):
         carries = truth[order, i]
@@ -105,25 +102,18 @@ def map_probabilities(
     coordinates: NDArray[np.floating],
     probabilities: pd.DataFrame,
     *,
-    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    axis_labels: Sequence[str] = UMAP_AXES,
     title: str = "",
-    note: str = "",
 ) -> Figure:
     """Draw one map for each class, coloured by its predicted probability.
 
     Parameters
     ----------
-    coordinates : ndarray, shape (records, 2)
-        One point per record.
+    coordinates, axis_labels, title
+        As of `map_grid`.
     probabilities : DataFrame of float
         One row per point, one column per class, from 0 to 1; NaN if not predicted. Of more than 12 classes,
         the 12 with the highest mean are drawn.
-    axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        Labels of the axes.
-    title : str, default ""
-        A line above all, or more.
-    note : str, default ""
-        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
@@ -135,11 +125,11 @@ def map_probabilities(
     EcgkitError
         If the rows do not fit, or a probability is not between 0 and 1.
     """
-    _check_rows(coordinates, len(probabilities))
+    _check_rows(coordinates, probabilities)
     values = probabilities.to_numpy(dtype=np.float64, na_value=np.nan)
     if (values < 0).any() or (values > 1).any():
         raise EcgkitError(f"probabilities from {np.nanmin(values):g} to {np.nanmax(values):g}: give 0 to 1, not logits")
-    figure, panels, chosen = _class_panels(np.nan_to_num(values), title, note, axis_labels, word="most probable")
+    figure, panels, chosen = _class_panels(np.nan_to_num(values), title, axis_labels, word="most probable")
     order = _shuffled(len(coordinates))
     for axes, i in zip(panels, chosen, strict=True):
         drawn = _scatter_values(axes, coordinates[order], values[order, i], cmap=PROBABILITY, vmin=0, vmax=1)
@@ -155,28 +145,21 @@ def map_errors(
     probabilities: pd.DataFrame,
     thresholds: Mapping[str, float],
     *,
-    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    axis_labels: Sequence[str] = UMAP_AXES,
     title: str = "",
-    note: str = "",
 ) -> Figure:
     """Draw one map for each class, coloured by what the decision was, and one of how many classes were wrong.
 
     Parameters
     ----------
-    coordinates : ndarray, shape (records, 2)
-        One point per record.
+    coordinates, axis_labels, title
+        As of `map_grid`.
     labels : DataFrame of bool
         One row per point, one column per class: the true classes.
     probabilities : DataFrame of float
         The same rows and columns, predicted; NaN for a record without a prediction.
     thresholds : mapping of str to float
         For each class the probability from which it is predicted.
-    axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        Labels of the axes.
-    title : str, default ""
-        A line above all, or more.
-    note : str, default ""
-        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
@@ -188,8 +171,7 @@ def map_errors(
     EcgkitError
         If the rows do not fit, or a class has no probability or threshold.
     """
-    _check_rows(coordinates, len(labels))
-    _check_rows(coordinates, len(probabilities))
+    _check_rows(coordinates, labels, probabilities)
     for name in labels:
         if name not in probabilities or name not in thresholds:
             raise EcgkitError(f"class {name!r} has no probability or no threshold: give both for every class")
@@ -197,14 +179,14 @@ def map_errors(
     prob = probabilities[list(labels)].to_numpy(dtype=np.float64, na_value=np.nan)
     decided = prob >= np.array([thresholds[str(name)] for name in labels])
     known = ~np.isnan(prob).any(axis=1)
-    figure, panels, chosen = _class_panels(truth, title, note, axis_labels, extra=1)
+    figure, panels, chosen = _class_panels(truth, title, axis_labels, extra=1)
     for axes, i in zip(panels, chosen, strict=False):
         rows = known & is_known[:, i]
         _draw_outcomes(axes, coordinates[rows], truth[rows, i], decided[rows, i], str(labels.columns[i]))
     _draw_wrong(figure, panels[-1], coordinates[known], ((truth != decided) & is_known)[known].sum(axis=1))
-    handles = [_dot(color, name) for name, color in OUTCOME_COLORS.items()]
+    handles = [dot(color, name) for name, color in OUTCOME_COLORS.items()]
     if not known.all():
-        handles.append(_dot("none", f"{(~known).sum():,} of {len(known):,} left out, without a prediction"))
+        handles.append(dot("none", f"{(~known).sum():,} of {len(known):,} left out, without a prediction"))
     _legend_below(figure, handles)
     return figure
 
@@ -217,17 +199,15 @@ def _draw_outcomes(
     order = _shuffled(len(points))
     order = order[np.argsort(np.minimum(outcome[order], 2), kind="stable")]
     _scatter(axes, points[order], c=np.array(list(OUTCOME_COLORS.values()))[outcome[order]])
-    found, missed, false = (int((outcome == kind).sum()) for kind in (1, 2, 3))
-    axes.set_title(
-        f"{name}: {found:,} true positives,\n{missed:,} false negatives, {false:,} false positives", fontsize=10
-    )
+    _, found, missed, false = np.bincount(outcome, minlength=4)
+    counts = f"{found:,} true positives,\n{missed:,} false negatives, {false:,} false positives"
+    axes.set_title(f"{name}: {counts}", fontsize=10)
 
 
 def _draw_wrong(figure: Figure, axes: Axes, points: NDArray[np.floating], wrong: NDArray[np.integer]) -> None:
     """Draw how many classes are wrong, the most last."""
     top = max(int(wrong.max(initial=1)), 1)
-    shades = [LIGHT_GREY, *mpl.colormaps["inferno_r"](np.linspace(0.3, 0.95, top))]
-    colors = ListedColormap(shades)
+    colors = ListedColormap([LIGHT_GREY, *mpl.colormaps["inferno_r"](np.linspace(0.3, 0.95, top))])
     order = np.argsort(wrong, kind="stable")
     norm = BoundaryNorm(np.arange(-0.5, top + 1), top + 1)
     drawn = _scatter(axes, points[order], c=wrong[order], cmap=colors, norm=norm)
@@ -240,27 +220,20 @@ def map_columns(
     records: pd.DataFrame,
     columns: Sequence[str],
     *,
-    axis_labels: Sequence[str] = ("UMAP 1", "UMAP 2"),
+    axis_labels: Sequence[str] = UMAP_AXES,
     title: str = "",
-    note: str = "",
 ) -> Figure:
     """Draw one map for each of several columns of the records.
 
     Parameters
     ----------
-    coordinates : ndarray, shape (records, 2)
-        One point per record.
+    coordinates, axis_labels, title
+        As of `map_grid`.
     records : DataFrame
         One row per point.
     columns : sequence of str
         A numeric column has a colour bar, from the 2nd to the 98th percentile; one of categories a legend, with "other"
         for the rarest of more than seven.
-    axis_labels : sequence of str, default UMAP 1 and UMAP 2
-        Labels of the axes.
-    title : str, default ""
-        A line above all, or more.
-    note : str, default ""
-        A line below the title, such as the quality of the map from `ecgkit.feature_space.maps.note_of`.
 
     Returns
     -------
@@ -273,32 +246,28 @@ def map_columns(
     EcgkitError
         If the rows do not fit, or there is no such column.
     """
-    _check_rows(coordinates, len(records))
-    _check_columns(records, columns)
-    rows = -(-len(columns) // 2)
+    _check_rows(coordinates, records)
+    for name in columns:
+        check_choice("column", name, list(records.columns))
+    rows = max(-(-len(columns) // 2), 1)
     figure = new_figure(WIDTH, 0.5 + 3.3 * rows) if len(columns) > 1 else new_figure(0.8 * WIDTH, 0.62 * WIDTH)
     # Each panel has its own layout, or the widest legend would narrow all of them.
-    cells = figure.subfigures(rows, min(2, len(columns)), squeeze=False).flat
+    cells = figure.subfigures(rows, min(2, max(len(columns), 1)), squeeze=False).flat
     order = _shuffled(len(records))
     for cell, name in zip(cells, columns, strict=False):
         axes, column = cell.add_subplot(), records[name].iloc[order].reset_index(drop=True)
         known = int(column.notna().sum())
         axes.set_title(f"{display_name(name)}, known of {known:,} of {len(records):,}", fontsize=10)
         _map_axes(axes, axis_labels)
-        _draw_key(cell, axes, column, _draw_values(axes, coordinates[order, :2], column))
-    _headline(figure, title, note)
+        drawn, handles = _draw_values(axes, coordinates[order, :2], column)
+        if drawn is not None:
+            _colorbar(cell, drawn, extend="both", ax=axes, label=_label(column), shrink=0.8)
+            if handles:
+                axes.legend(handles=handles, fontsize=8.5, loc="upper right", bbox_to_anchor=(1.0, -0.06))
+        elif handles:
+            legend_beside(axes, handles=handles, title=display_name(name), fontsize=8.5)
+    _headline(figure, title)
     return figure
-
-
-def _draw_key(figure: Any, axes: Axes, column: pd.Series, key: _Key) -> None:
-    """Draw the colour bar or the legend of one panel, and below it what is unknown."""
-    if key.mappable is not None:
-        _colorbar(figure, key.mappable, extend=key.extend, ax=axes, label=_label(column), shrink=0.8)
-        if key.handles:
-            place: dict[str, Any] = {"loc": "upper right", "bbox_to_anchor": (1.0, -0.06), "borderaxespad": 0.0}
-            axes.legend(handles=key.handles, fontsize=8.5, **place)
-    elif key.handles:
-        legend_beside(axes, handles=key.handles, title=display_name(column.name), fontsize=8.5)
 
 
 def map_panels(
@@ -306,7 +275,6 @@ def map_panels(
     column: pd.Series,
     *,
     notes: Mapping[str, str] | None = None,
-    columns: int = 3,
     title: str = "",
 ) -> Figure:
     """Draw several maps of the same records side by side, such as methods or seeds, all coloured by one column.
@@ -320,15 +288,14 @@ def map_panels(
     notes : mapping of str to str, optional
         By the name of the panel a note below its title, such as
         from `ecgkit.feature_space.maps.quality_notes`.
-    columns : int, default 3
-        Panels in a row.
     title : str, default ""
-        A line above all, or more.
+        One or more lines above all.
 
     Returns
     -------
     Figure
-        Axes have no ticks, since these maps have no unit. The legend or colour bar is below all panels.
+        Three panels in a row. Axes have no ticks, since these maps have no unit. The legend or colour bar is below all
+        panels.
 
     Raises
     ------
@@ -337,57 +304,42 @@ def map_panels(
     """
     if not maps:
         raise EcgkitError("no map to draw: give one or more")
-    for coordinates in maps.values():
-        _check_rows(coordinates, len(column))
-    columns = min(columns, len(maps))
+    columns = min(3, len(maps))
     rows = -(-len(maps) // columns)
-    figure = new_figure(WIDTH, 0.8 + rows * (0.5 + 0.95 * WIDTH / max(columns, 3)))
+    figure = new_figure(WIDTH, 0.8 + rows * (0.5 + 0.95 * WIDTH / 3))
     panels = grid_of_axes(figure, len(maps), columns=columns)
     order = _shuffled(len(column))
     values = column.iloc[order].reset_index(drop=True)
     for axes, (name, coordinates) in zip(panels, maps.items(), strict=True):
-        key = _draw_values(axes, coordinates[order, :2], values)
-        note = (notes or {}).get(name, "")
-        axes.set_title(f"{name}\n{note}" if note else name, fontsize=8.5)
+        _check_rows(coordinates, column)
+        drawn, handles = _draw_values(axes, coordinates[order, :2], values)
+        axes.set_title(f"{name}\n{(notes or {}).get(name, '')}".strip(), fontsize=8.5)
         _map_axes(axes, ("", ""))
-    if key.mappable is not None:
+    if drawn is not None:
         place: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40}
-        _colorbar(figure, key.mappable, extend=key.extend, ax=panels, label=_label(column), **place)
-    _legend_below(figure, key.handles, None if key.mappable is not None else display_name(column.name))
+        _colorbar(figure, drawn, extend="both", ax=panels, label=_label(column), **place)
+    _legend_below(figure, handles, None if drawn is not None else display_name(column.name))
     _headline(figure, title)
     return figure
 
 
-class _Key(NamedTuple):
-    """Key to the colours of a map: a colour bar, or legend entries for categories and unknown values."""
-
-    mappable: PathCollection | None
-    extend: str
-    handles: list[Line2D]
-
-
-def _draw_values(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> _Key:
-    """Colour points by a number or a category."""
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        return _draw_numbers(axes, points, values.to_numpy(dtype=np.float64, na_value=np.nan))
-    return _draw_categories(axes, points, values)
-
-
-def _draw_numbers(axes: Axes, points: NDArray[np.floating], values: NDArray[np.float64]) -> _Key:
-    """Colour points by a number."""
-    known = np.isfinite(values)
-    handles = _unknown(~known)
+def _draw_values(
+    axes: Axes, points: NDArray[np.floating], values: pd.Series
+) -> tuple[PathCollection | None, list[Line2D]]:
+    """Colour points by a number or a category; return what a colour bar shows, and the entries of a legend."""
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return None, _draw_categories(axes, points, values)
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    known = np.isfinite(numbers)
     if not known.any():
         _scatter(axes, points, c=LIGHT_GREY)
-        return _Key(None, "neither", handles)
-    low, high = np.percentile(values[known], [2, 98])
-    drawn = _scatter_values(axes, points, values, cmap="viridis", vmin=low, vmax=high)
-    beyond = {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}
-    return _Key(drawn, beyond[bool(values[known].min() < low), bool(values[known].max() > high)], handles)
+        return None, _unknown(~known)
+    low, high = np.percentile(numbers[known], [2, 98])
+    return _scatter_values(axes, points, numbers, cmap="viridis", vmin=low, vmax=high), _unknown(~known)
 
 
-def _draw_categories(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> _Key:
-    """Colour points by a category."""
+def _draw_categories(axes: Axes, points: NDArray[np.floating], values: pd.Series) -> list[Line2D]:
+    """Colour points by a category; return the entries of a legend."""
     counts = by_frequency(values)
     if isinstance(values.dtype, pd.CategoricalDtype):
         counts = counts.reindex([str(name) for name in values.cat.categories if str(name) in counts.index])
@@ -395,13 +347,13 @@ def _draw_categories(axes: Axes, points: NDArray[np.floating], values: pd.Series
     colors = {name: SEX_COLORS.get(name, COLORS[i % len(COLORS)]) for i, name in enumerate(named)}
     names = values.astype("string").fillna("")
     _scatter(axes, points, c=[colors.get(name, GREY) if name else LIGHT_GREY for name in names])
-    handles = [_dot(colors[name], f"{name} ({counts[name]:,})") for name in named]
+    handles = [dot(colors[name], f"{name} ({counts[name]:,})") for name in named]
     if len(named) < len(counts):
         rest = counts.iloc[len(named) :]
-        handles.append(_dot(GREY, f"other, {len(rest)} kinds ({rest.sum():,})"))
+        handles.append(dot(GREY, f"other, {len(rest)} kinds ({rest.sum():,})"))
     if values.isna().any():
-        handles.append(_dot(LIGHT_GREY, f"unknown ({values.isna().sum():,})"))
-    return _Key(None, "neither", handles)
+        handles.append(dot(LIGHT_GREY, f"unknown ({values.isna().sum():,})"))
+    return handles
 
 
 def _scatter(axes: Axes, points: NDArray[np.floating], *, number: int | None = None, **keywords: Any) -> PathCollection:
@@ -442,35 +394,26 @@ def explained_variance(shares: NDArray[np.floating]) -> Figure:
     figure = new_figure(WIDTH, 3.4)
     left, right = figure.subplots(1, 2)
     left.bar(number, 100 * shares, color=COLORS[0], width=0.8)
-    left.set(title="Each component", xlabel="principal component", ylabel="explained variance (%)")
+    left.set(title="Each component", ylabel="explained variance (%)")
     right.plot(number, total, color=COLORS[0], marker="o", markersize=3)
-    right.set(
-        title="All up to it", xlabel="principal component", ylabel="explained variance, summed (%)", ylim=(0, 103)
-    )
+    right.set(title="All up to it", ylabel="explained variance, summed (%)", ylim=(0, 103))
     for level in (50, 90):
         if total[-1] >= level:
             at = int(np.argmax(total >= level)) + 1
             right.hlines(level, 1, at, color=GREY, linestyle=":", linewidth=1)
             right.annotate(f"{level} % with {at}", (at, level), (6, -12), textcoords="offset points", fontsize=9)
     for axes in (left, right):
+        axes.set_xlabel("principal component")
         axes.grid(visible=True, axis="y")
     return figure
 
 
-def _check_rows(coordinates: NDArray[np.floating], number: int) -> None:
-    """Refuse a table that does not go with the points."""
-    if coordinates.ndim != 2 or coordinates.shape[1] < 2 or len(coordinates) != number:
-        raise EcgkitError(
-            f"coordinates of shape {coordinates.shape} for {number} rows: give two columns, and the rows of the points"
-        )
-
-
-def _check_columns(records: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse columns that are not there."""
-    missing = [name for name in columns if name not in records]
-    if missing or not len(columns):
-        what = f"no column {missing[0]!r}" if missing else "no column to colour by"
-        raise EcgkitError(f"{what}: choose from {', '.join(records.columns)}")
+def _check_rows(coordinates: NDArray[np.floating], *tables: pd.DataFrame | pd.Series) -> None:
+    """Refuse tables that do not go with the points."""
+    for table in tables:
+        if coordinates.ndim != 2 or coordinates.shape[1] < 2 or len(coordinates) != len(table):
+            shape = f"coordinates of shape {coordinates.shape} for {len(table)} rows"
+            raise EcgkitError(f"{shape}: give two columns, and the rows of the points")
 
 
 def _map_axes(axes: Axes, axis_labels: Sequence[str]) -> None:
@@ -480,19 +423,13 @@ def _map_axes(axes: Axes, axis_labels: Sequence[str]) -> None:
     axes.set_aspect("equal", adjustable="datalim")
 
 
-def _shuffled(number: int, seed: int = 0) -> NDArray[np.int64]:
+def _shuffled(number: int) -> NDArray[np.int64]:
     """Return a random drawing order, so that no group covers another."""
-    return np.random.default_rng(seed).permutation(number)
+    return np.random.default_rng(0).permutation(number)
 
 
 def _class_panels(
-    values: NDArray[Any],
-    title: str,
-    note: str,
-    axis_labels: Sequence[str],
-    *,
-    extra: int = 0,
-    word: str = "most frequent",
+    values: NDArray[Any], title: str, axis_labels: Sequence[str], *, extra: int = 0, word: str = "most frequent"
 ) -> tuple[Figure, list[Axes], list[int]]:
     """Make a figure with a panel per class, of many for those with the largest sums, and ``extra`` panels."""
     n_classes = values.shape[1]
@@ -502,18 +439,17 @@ def _class_panels(
     number = len(chosen) + extra
     columns = min(3 if number <= 6 else 4, max(number, 1))
     figure = new_figure(WIDTH, 0.4 - (-number // columns) * 0.95 * WIDTH / columns)
-    _headline(figure, title, note)
+    _headline(figure, title)
     panels = grid_of_axes(figure, number, columns=columns)
     for axes in panels:
         _map_axes(axes, axis_labels)
     return figure, panels, chosen
 
 
-def _headline(figure: Figure, title: str, note: str = "") -> None:
-    """Write a title above all panels, and a note below it."""
-    lines = [line for line in (title, note.replace("\n", ", ")) if line]
-    if lines:
-        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=11)
+def _headline(figure: Figure, title: str) -> None:
+    """Write a title above all panels."""
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
 def _legend_below(figure: Figure, handles: Sequence[Line2D], title: str | None = None) -> None:
@@ -541,9 +477,4 @@ def _label(column: pd.Series) -> str:
 
 def _unknown(missing: NDArray[np.bool_]) -> list[Line2D]:
     """Make the entry of a legend for points of which nothing is known, if there are any."""
-    return [_dot(LIGHT_GREY, f"unknown ({missing.sum():,} of {len(missing):,})")] if missing.any() else []
-
-
-def _dot(color: str, label: str) -> Line2D:
-    """Make an entry of a legend."""
-    return Line2D([], [], linestyle="", marker="o", markersize=6, color=color, label=label)
+    return [dot(LIGHT_GREY, f"unknown ({missing.sum():,} of {len(missing):,})")] if missing.any() else []

@@ -14,7 +14,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ecgkit.plots.style import COLORS, GREY, SEX_COLORS, WIDTH, legend_beside, line_styles, new_figure, point_size
+from ecgkit.plots.style import (
+    COLORS,
+    GREY,
+    SEX_COLORS,
+    WIDTH,
+    grid_of_axes,
+    heat_map,
+    histograms,
+    legend_beside,
+    line_styles,
+    name_cells,
+    name_rows,
+    new_axes,
+    new_figure,
+    point_size,
+)
 from ecgkit.stats.labels import metric_name, target_name
 
 DENSE = 800
@@ -157,14 +172,12 @@ def probe_probability(
     -------
     Figure
     """
-    figure = new_figure(WIDTH, 3.4)
-    axes = figure.add_subplot()
-    edges = np.linspace(0, 1, 31).tolist()
-    for i, chosen in enumerate((~positive, positive)):
-        color = SEX_COLORS.get(categories[i], COLORS[i])
-        label = f"{categories[i]} ({chosen.sum():,})"
-        axes.hist(probability[chosen], bins=edges, color=color, alpha=0.25, histtype="stepfilled")
-        axes.hist(probability[chosen], bins=edges, color=color, histtype="step", linewidth=1.5, label=label)
+    figure, axes = new_axes(WIDTH, 3.4)
+    groups = {
+        f"{name} ({chosen.sum():,})": (probability[chosen], SEX_COLORS.get(name, color))
+        for name, chosen, color in zip(categories, (~positive, positive), COLORS, strict=False)
+    }
+    histograms(axes, groups, np.linspace(0, 1, 31))
     axes.axvline(0.5, color="black", linewidth=1, linestyle="--")
     axes.set(xlabel=f"predicted probability of {categories[1]!r}", ylabel="records", xlim=(0, 1))
     axes.grid(visible=True, axis="y")
@@ -199,22 +212,20 @@ def probe_classes(
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     side = 2.6 + 0.75 * len(classes)
-    figure = new_figure(min(side + 1.6, WIDTH), min(side, 8.0))
-    axes = figure.add_subplot()
-    image = axes.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    figure, axes = new_axes(min(side + 1.6, WIDTH), min(side, 8.0))
+
+    def write(row: int, column: int) -> str:
+        return f"{share[row, column]:.0%}\n{counts[row, column]:,}"
+
+    image = heat_map(axes, 100 * share, write, font=8.5, aspect="auto")
     figure.colorbar(image, ax=axes, label="of the true class (%)", shrink=0.8)
-    for (row, column), value in np.ndenumerate(share):
-        if not np.isnan(value):
-            text, color = f"{value:.0%}\n{counts[row, column]:,}", "white" if value > 0.6 else "black"
-            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8.5)
-    axes.set_xticks(np.arange(len(classes)), order, rotation=35 if len(classes) > 2 else 0)
-    axes.set_yticks(np.arange(len(classes)), [f"{word}, n = {n:,}" for word, n in zip(order, total[:, 0], strict=True)])
+    rows = [f"{word}, n = {n:,}" for word, n in zip(order, total[:, 0], strict=True)]
+    name_cells(axes, order, rows, rotation=35 if len(classes) > 2 else 0)
     axes.set(xlabel=f"predicted {_with_unit(name, unit)}", ylabel=f"true {_with_unit(name, unit)}")
-    axes.spines[:].set_visible(False)
     return figure
 
 
-def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "auc")) -> Figure:
+def probe_comparison(table: pd.DataFrame) -> Figure:
     """Draw the metrics of the probes and their controls, with intervals.
 
     Parameters
@@ -222,48 +233,42 @@ def probe_comparison(table: pd.DataFrame, *, metrics: Sequence[str] = ("r2", "au
     table : DataFrame
         As from `ecgkit.feature_space.probes.probe_table`: columns ``target``, ``source``, ``metric``, ``value``,
         ``low`` and ``high``.
-    metrics : sequence of str, default ("r2", "auc")
-        Which of ``r2``, ``auc``, ``accuracy`` and ``f1`` to draw.
 
     Returns
     -------
     Figure
-        One panel per target and metric, one line per probe or control. A grey line marks chance, 0 for R2 and 0.5 for
-        AUC, or the accuracy and F1 of the baseline.
+        One panel per target with R2 or AUC, one line per probe or control. A grey line marks chance, 0 for R2 and 0.5
+        for AUC.
     """
-    known = table[table["value"].notna() & table["metric"].isin(metrics)]
-    panels = list(dict.fromkeys(zip(known["target"], known["metric"], strict=True)))
-    panels.sort(key=lambda panel: list(dict.fromkeys(known["target"])).index(panel[0]))
+    known = table[table["value"].notna() & table["metric"].isin(CHANCE.keys())]
     drawn = [name for name in SOURCES if name in set(known["source"])]
-    columns = min(3, max(len(panels), 1))
-    rows = max(-(-len(panels) // columns), 1)
+    targets = list(dict.fromkeys(known["target"]))
+    columns = min(3, max(len(targets), 1))
+    rows = max(-(-len(targets) // columns), 1)
     figure = new_figure(WIDTH, 0.4 + rows * (0.85 + 0.24 * len(drawn)))
-    for i, (target, metric) in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        here = known[(known["target"] == target) & (known["metric"] == metric)].set_index("source")
+    for i, axes in enumerate(grid_of_axes(figure, len(targets), columns=columns)):
+        here = known[known["target"] == targets[i]].set_index("source")
+        metric = str(here["metric"].iloc[0])
         _draw_sources(axes, here.reindex(drawn), metric)
-        axes.set_title(f"{target_name(target)}: {metric_title(metric)}", fontsize=10.5)
-        axes.set_yticks(np.arange(len(drawn)), [source_name(name) for name in drawn] if i % columns == 0 else [])
+        axes.set_title(f"{target_name(targets[i])}: {metric_title(metric)}", fontsize=10.5)
+        if i % columns:
+            axes.set_yticklabels([])
     return figure
 
 
 def _draw_sources(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     """Draw one target's values of one metric, from top to bottom."""
-    base = CHANCE.get(metric, table["value"].get("baseline", np.nan))
-    for y, (name, row) in enumerate(table.iterrows()):
-        value, low, high, color = row["value"], row["low"], row["high"], SOURCES[str(name)][1]
-        if not np.isfinite(value):
-            continue
-        if np.isfinite([low, high]).all():
-            axes.plot([low, high], [y, y], color=color, linewidth=2.2, solid_capstyle="butt")
-        axes.plot([value], [y], color=color, marker="o", markersize=5, linestyle="")
-        text = f"{round(value, 2) + 0.0:.2f}"
-        axes.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-    if np.isfinite(base):
-        axes.axvline(base, color=GREY, linewidth=1, zorder=0.5)
+    rows, colors = np.arange(len(table)), [SOURCES[str(name)][1] for name in table.index]
+    axes.hlines(rows, table["low"], table["high"], colors=colors, linewidths=2.2)
+    axes.scatter(table["value"], rows, color=colors, s=25, zorder=2)
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
+    for row, value in enumerate(table["value"]):
+        if np.isfinite(value):
+            axes.annotate(f"{round(value, 2) + 0.0:.2f}", (1.02, row), **place)
+    axes.axvline(CHANCE[metric], color=GREY, linewidth=1, zorder=0.5)
     least = float(np.nanmin(table[["value", "low"]].to_numpy(dtype=np.float64)))
-    axes.set(xlim=(min(0.4 if metric == "auc" else 0.0, least) - 0.03, 1.02), ylim=(len(table) - 0.5, -0.5))
-    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(min(0.4 if metric == "auc" else 0.0, least) - 0.03, 1.02)
+    name_rows(axes, [source_name(str(name)) for name in table.index])
     axes.grid(visible=True, axis="x")
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from numpy.typing import ArrayLike, NDArray
 
 WIDTH = 10.0
 """Width of a figure in inches, that of a notebook's page."""
@@ -75,6 +79,12 @@ def new_figure(width: float = WIDTH, height: float = 4.0, *, layout: str | None 
     return Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type] # the names are those of matplotlib
 
 
+def new_axes(width: float = WIDTH, height: float = 4.0) -> tuple[Figure, Axes]:
+    """Make a figure with one pair of axes."""
+    figure = new_figure(width, height)
+    return figure, figure.add_subplot()
+
+
 def line_styles(number: int) -> Iterator[dict[str, Any]]:
     """Yield a colour and line style for each of ``number`` lines; they repeat after 21."""
     for i in range(number):
@@ -99,6 +109,45 @@ def name_rows(axes: Axes, names: Sequence[str], *, bold: Sequence[int] = ()) -> 
         axes.get_yticklabels()[row].set_fontweight("bold")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
+
+
+def dot(color: str, label: str, *, marker: str = "o", face: str | None = None) -> Line2D:
+    """Make an entry of a legend, hollow if ``face`` is white."""
+    return Line2D([], [], linestyle="", marker=marker, color=color, markerfacecolor=face or color, label=label)
+
+
+def heat_map(
+    axes: Axes,
+    values: NDArray[np.floating],
+    write: Callable[[int, int], str] | None = None,
+    *,
+    limits: tuple[float, float] = (0.0, 100.0),
+    colors: str = "Blues",
+    font: float = 9.0,
+    aspect: str = "equal",
+) -> AxesImage:
+    """Draw a table as colours, blank where it is NaN, and in each cell what ``write`` returns for (row, column)."""
+    image = axes.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], aspect=aspect)  # type: ignore[arg-type]
+    for (row, column), value in np.ndenumerate(values):
+        if write is not None and not np.isnan(value):
+            color = "white" if abs(value) > 0.6 * limits[1] else "black"
+            axes.text(column, row, write(row, column), ha="center", va="center", color=color, fontsize=font)
+    axes.spines[:].set_visible(False)
+    return image
+
+
+def name_cells(axes: Axes, columns: Sequence[str], rows: Sequence[str], **keywords: Any) -> None:
+    """Name the columns and rows of a heat map; the keywords are those of the columns' texts."""
+    axes.set_xticks(range(len(columns)), columns, **keywords)
+    axes.set_yticks(range(len(rows)), rows)
+
+
+def histograms(axes: Axes, groups: Mapping[str, tuple[ArrayLike, str]], edges: ArrayLike) -> None:
+    """Draw histograms of groups over each other; by the name for the legend: the values, and the colour."""
+    for name, (values, color) in groups.items():
+        counts = np.histogram(np.asarray(values), bins=np.asarray(edges))[0]
+        axes.stairs(counts, edges, fill=True, color=color, alpha=0.25)
+        axes.stairs(counts, edges, color=color, linewidth=1.4, label=name)
 
 
 def point_size(number: int) -> float:

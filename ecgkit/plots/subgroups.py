@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, name_rows, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, heat_map, name_cells, name_rows, new_axes, new_figure
 from ecgkit.stats.labels import metric_name
 
 ANNOTATED_CLASSES = 12
@@ -46,8 +47,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     whole = report["all"]["metrics"]
     check_choice("metric", metric, whole[check_choice("class", of, whole)])
     rows = _forest_rows(report)
-    figure = new_figure(WIDTH, 1.5 + 0.27 * len(rows))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(WIDTH, 1.5 + 0.27 * len(rows))
     for y, (_, group) in enumerate(rows):
         if group is not None:
             _draw_group(axes, y, group, of=of, metric=metric)
@@ -120,14 +120,12 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
     figure = new_figure(WIDTH, 4.6)
     panels = figure.subplots(1, 2)
     coverage = 100 * np.array([point["coverage"] for point in report["curve"]])
-    is_whole = np.array(
-        [point["classes_without_auc"] == report["curve"][0]["classes_without_auc"] for point in report["curve"]]
-    )
+    missing = [point["classes_without_auc"] for point in report["curve"]]
     chosen = 100 * report["coverage"][report["fold"]]["value"]
-    for axes, metric, scale in ((panels[0], "hamming_loss", 100.0), (panels[1], "macro_auc", 1.0)):
+    for axes, metric, scale in zip(panels, ("hamming_loss", "macro_auc"), (100.0, 1.0), strict=True):
         points = scale * pd.DataFrame([point[metric] for point in report["curve"]]).astype(float)
         if metric == "macro_auc":
-            points[~is_whole] = np.nan
+            points[[names != missing[0] for names in missing]] = np.nan
         axes.fill_between(coverage, points["low"], points["high"], color=COLORS[0], alpha=0.2, linewidth=0)
         line: dict[str, Any] = dict(color=COLORS[0], marker=".", label="the most confident records")
         axes.plot(coverage, points["value"], gid="curve", **line)
@@ -189,34 +187,20 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     )
     for axes, (key, title, colors, limits, label) in zip(panels, maps, strict=True):
         share = 100 * tables[key].to_numpy(dtype=np.float64)
-        image = axes.imshow(share, cmap=colors, vmin=limits[0], vmax=limits[1])
+        write = partial(_percentage, share, signed=key == "difference") if side_by_side else None
+        image = heat_map(axes, share, write, limits=limits, colors=colors, font=9 if len(classes) <= 6 else 6.5)
         place: dict[str, Any] = dict(location="bottom") if side_by_side else {}
         figure.colorbar(image, ax=axes, shrink=0.8, label=label, **place)
-        _name_cells(axes, classes)
+        axes.tick_params(length=0, labelsize=9.0 if len(classes) <= 24 else 5.5)
+        name_cells(axes, classes, classes, rotation=0 if len(classes) <= 5 else 90)
         axes.set(title=title, xlabel="... also carry")
-        if side_by_side:
-            _write_cells(axes, share, limits, signed=key == "difference")
     panels[0].set_ylabel("records with ...")
     return figure
 
 
-def _name_cells(axes: Axes, classes: Sequence[str]) -> None:
-    """Write the classes along both axes."""
-    font = 9.0 if len(classes) <= 24 else 5.5
-    rotation = 0 if len(classes) <= 5 else 90
-    axes.set_xticks(np.arange(len(classes)), classes, rotation=rotation, fontsize=font)
-    axes.set_yticks(np.arange(len(classes)), classes, fontsize=font)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-
-
-def _write_cells(axes: Axes, share: NDArray[np.float64], limits: tuple[float, float], *, signed: bool) -> None:
-    """Write percentages into the cells, except the diagonal of a difference, which is always 0."""
-    font = 9 if len(share) <= 6 else 6.5
-    for (row, column), value in np.ndenumerate(share):
-        if np.isnan(value) or (signed and row == column):
-            continue
-        rounded = round(value) + 0.0
-        text = f"{rounded:+.0f}" if signed and rounded else f"{rounded:.0f}"
-        is_dark = abs(value) > 0.6 * limits[1]
-        axes.text(column, row, text, ha="center", va="center", fontsize=font, color="white" if is_dark else "black")
+def _percentage(share: NDArray[np.float64], row: int, column: int, *, signed: bool) -> str:
+    """Write the percentage of a cell; of a difference with its sign, and not on the diagonal, which is always 0."""
+    rounded = round(share[row, column]) + 0.0
+    if not signed:
+        return f"{rounded:.0f}"
+    return "" if row == column else f"{rounded:+.0f}" if rounded else "0"

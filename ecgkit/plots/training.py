@@ -17,7 +17,7 @@ SCORES = {"validation_macro_auc": "macro AUC", "validation_r2": "R²"}
 """The columns of scores, of which a history has one, and their names."""
 
 
-def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
+def history(table: pd.DataFrame) -> Figure:
     """Draw the losses, the score on fold 9 and the learning rate over the epochs, with the best epoch marked.
 
     Parameters
@@ -25,17 +25,16 @@ def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
     table : DataFrame
         One row per epoch, as in ``history.csv``: ``epoch``, ``train_loss``, ``validation_loss``,
         ``validation_macro_auc`` or ``validation_r2``, ``learning_rate``.
-    best_epoch : int, optional
-        The epoch of the best weights; by default the first with the highest score.
 
     Returns
     -------
     Figure
+        The best epoch is the first with the highest score.
 
     Raises
     ------
     EcgkitError
-        If a column is missing, there is no epoch, or ``best_epoch`` is not one of them.
+        If a column is missing, or there is no epoch.
     """
     score = next((name for name in SCORES if name in table), "validation_macro_auc")
     missing = [name for name in (*COLUMNS, score) if name not in table]
@@ -43,13 +42,8 @@ def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
         what = f"no column {missing[0]!r}" if missing else "no epoch"
         raise EcgkitError(f"the history has {what}: pass the history.csv of a training")
     table = table.reset_index(drop=True)
-    known = table[score].fillna(-np.inf)
-    best = table.loc[table["epoch"] == best_epoch] if best_epoch is not None else table.loc[[known.idxmax()]]
-    if best.empty:
-        first, last = table["epoch"].min(), table["epoch"].max()
-        raise EcgkitError(f"epoch {best_epoch} is not in the history: pass one from {first} to {last}")
-    epoch = int(best["epoch"].iloc[0])
-
+    best = table.iloc[int(table[score].fillna(-np.inf).argmax())]
+    epoch, highest = int(best["epoch"]), best[score]
     figure = new_figure(WIDTH, 3.6)
     loss, auc, rate = figure.subplots(1, 3)
     style: dict[str, Any] = dict(marker="o" if len(table) <= 30 else None, markersize=3)
@@ -57,8 +51,8 @@ def history(table: pd.DataFrame, *, best_epoch: int | None = None) -> Figure:
     loss.plot(table["epoch"], table["validation_loss"], color=COLORS[1], label="validation", **style)
     loss.set(title="Loss", ylabel="loss on standardised values" if score == "validation_r2" else "loss (nats)")
     auc.plot(table["epoch"], table[score], color=COLORS[1], **style)
-    auc.plot(epoch, best[score].iloc[0], "*", color="black", markersize=11, gid="best")
-    auc.set(title=f"Fold 9: best {best[score].iloc[0]:.4f}", ylabel=SCORES[score])
+    auc.plot(epoch, highest, "*", color="black", markersize=11, gid="best")
+    auc.set(title=f"Fold 9: best {highest:.4f}", ylabel=SCORES[score])
     rate.plot(table["epoch"], table["learning_rate"], color=GREY, **style)
     rate.set(title="Schedule", ylabel="learning rate")
     for axes in (loss, auc, rate):

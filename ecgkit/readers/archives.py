@@ -46,6 +46,41 @@ def unpack_bytes(parts: Mapping[str, bytes], folder: Path) -> Path:
     return _choose(folder, "what was given")
 
 
+def group_files(parts: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
+    """Sort files into records.
+
+    Parameters
+    ----------
+    parts : mapping of str to bytes
+        Files by their names, without folders.
+
+    Returns
+    -------
+    dict of str to dict
+        The files of each record by the name of the one to open: a WFDB header with the files that it names, and every
+        other file by itself.
+    """
+    found = {name: _wfdb_files(name, parts) for name in parts if name.endswith(".hea")}
+    named = {name for header, files in found.items() for name in files if name != header}
+    whole = {header: files for header, files in found.items() if header not in named}
+    taken = {name for files in whole.values() for name in files}
+    return {
+        name: {part: parts[part] for part in sorted(whole.get(name, {name}))}
+        for name in parts
+        if name in whole or name not in taken
+    }
+
+
+def _wfdb_files(header: str, parts: Mapping[str, bytes], *, with_segments: bool = True) -> set[str]:
+    """Return the names of a WFDB header, of the files that it names, and of those of its segments."""
+    words = set(parts[header].decode("utf-8", "replace").split())
+    found = {header} | {name for name in parts if name in words}
+    for name in parts:
+        if with_segments and name != header and name.endswith(".hea") and name.removesuffix(".hea") in words:
+            found |= _wfdb_files(name, parts, with_segments=False)
+    return found
+
+
 def _choose(folder: Path, what: str) -> Path:
     """Return the header of the WFDB record that was unpacked, or the only file."""
     files = sorted(folder.iterdir())

@@ -80,13 +80,17 @@ def beat_times(sampling_rate: float) -> NDArray[np.float64]:
     return samples * np.float64(1000 / RATE)
 
 
-def record_beat(signal: NDArray[np.float32], *, sampling_rate: float) -> NDArray[np.float32]:
+def record_beat(
+    signal: NDArray[np.float32], peaks: NDArray[np.int64] | None = None, *, sampling_rate: float
+) -> NDArray[np.float32]:
     """Average the typical beats of one record, aligned to each other.
 
     Parameters
     ----------
     signal : ndarray of float32, shape (12, samples)
         In mV.
+    peaks : ndarray of int64, optional
+        Its R peaks in samples; found here if they are not given.
     sampling_rate : float
         In Hz.
 
@@ -95,7 +99,8 @@ def record_beat(signal: NDArray[np.float32], *, sampling_rate: float) -> NDArray
     ndarray of float32, shape (12, beat samples)
         In mV, at `beat_times`; NaN if the record has no beat, and in a flat lead.
     """
-    cut = beats(signal, r_peaks(signal, sampling_rate=sampling_rate), sampling_rate=sampling_rate)
+    peaks = r_peaks(signal, sampling_rate=sampling_rate) if peaks is None else peaks
+    cut = beats(signal, peaks, sampling_rate=sampling_rate)
     mean = aligned_mean_beat(cut, sampling_rate=sampling_rate, before=BEFORE, rate=RATE).astype(np.float32)
     mean[np.ptp(signal, axis=1) == 0] = np.nan
     return mean

@@ -15,7 +15,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.misplacement import misplacement_scores
 from ecgkit.signals.prepare import repair
-from ecgkit.signals.quality import check_levels
+from ecgkit.signals.quality import level_fault
 from ecgkit.signals.rhythm import MIN_RATE, r_peaks
 
 WINDOW = 10.0
@@ -64,7 +64,7 @@ MISPLACED = {
 """The text of each fault of `misplacement_scores`."""
 
 Floats = NDArray[np.floating]
-Level = Literal["warning", "refused"]
+Level = Literal["note", "warning", "refused"]
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Finding:
     ----------
     name : str
         The check, such as ``"einthoven"``.
-    level : {"warning", "refused"}
-        A refused ECG is predicted only if that is asked for.
+    level : {"note", "warning", "refused"}
+        A note is what a reader did, such as deriving leads. A refused ECG is predicted only if that is asked for.
     text : str
         In plain words.
     leads : tuple of str
@@ -92,37 +92,45 @@ class Finding:
     evidence: Mapping[str, float] = field(default_factory=dict)
 
 
-def check_quality(ecg: ECG) -> tuple[Finding, ...]:
-    """Look for what is wrong with an ECG: gaps, flat, clipped, detached, duplicate or misplaced leads, and noise.
+def check_quality(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> tuple[Finding, ...]:
+    """Look for what is wrong with an ECG: its unit, gaps, flat, clipped, detached or misplaced leads, and noise.
 
-    Units and levels are judged by `ecgkit.signals.quality.check_levels`. What each check finds, and how often it finds
-    something in records without a fault, is in the documentation.
+    What each check finds, and how often it finds something in records without a fault, is in the documentation.
 
     Parameters
     ----------
     ecg : ECG
         The record.
+    peaks : ndarray of int64, optional
+        Its R peaks, as from `ecgkit.signals.rhythm.r_peaks`; found here if they are not given.
 
     Returns
     -------
     tuple of Finding
-        Of a recording of 15 s or more, which is checked in windows of about 10 s, the findings of at least half of
-        the windows, as the first of these shows them.
+        First, if the levels are not those of an ECG in mV (`ecgkit.signals.quality.check_levels`), that. Of a recording
+        of 15 s or more, which is checked in windows of about 10 s, the findings of at least half of the windows, as the
+        first of these shows them.
     """
+    fault = level_fault(ecg)
+    unit = (Finding("unit", "refused", f"the signal {fault}"),) if fault else ()
+    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
     n_windows = max(1, round(ecg.duration / WINDOW))
     found: dict[str, list[Finding]] = {}
+    first = 0
     for part in np.array_split(ecg.signal, n_windows, axis=1):
-        for finding in _check_window(part, ecg.sampling_rate):
+        inside = peaks[(peaks >= first) & (peaks < first + part.shape[1])] - first
+        first += part.shape[1]
+        for finding in _check_window(part, ecg.sampling_rate, inside):
             found.setdefault(finding.name, []).append(finding)
     often = [findings for findings in found.values() if 2 * len(findings) >= n_windows]
     if n_windows == 1:
-        return tuple(findings[0] for findings in often)
+        return (*unit, *(findings[0] for findings in often))
     note = "{} (in {} of {} windows of 10 s)"
-    return tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
+    return unit + tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
 
 
 def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
-    """Raise an error for an ECG whose levels are those of another unit, or with a refused finding.
+    """Raise an error for an ECG with a refused finding.
 
     Parameters
     ----------
@@ -136,7 +144,6 @@ def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
     EcgkitError
         Naming what is wrong.
     """
-    check_levels(ecg)
     refused = [finding.text for finding in findings if finding.level == "refused"]
     if refused:
         raise EcgkitError(f"{ecg.name}: {'; '.join(refused)} (anyway=True skips this check)")
@@ -152,6 +159,7 @@ class _Window:
     spectrum: NDArray[np.complex64]
     alive: NDArray[np.bool_]  # leads that are neither absent nor flat
     n_coarse: int
+    peaks: NDArray[np.int64]  # R peaks, in samples of the coarse rate
 
     @property
     def seconds(self) -> float:
@@ -168,11 +176,6 @@ class _Window:
     @property
     def coarse_rate(self) -> float:
         return self.n_coarse / self.seconds
-
-    @cached_property
-    def peaks(self) -> NDArray[np.int64]:
-        """R peaks, in samples of the coarse rate."""
-        return r_peaks(self.coarse, sampling_rate=self.coarse_rate)
 
     def band(self, low: float, high: float) -> NDArray[np.float32]:
         """Return the leads between two frequencies at the coarse rate."""
@@ -192,12 +195,13 @@ class _Window:
         return float(there[len(there) // 2]) if len(there) else 0.0
 
 
-def _check_window(signal: NDArray[np.float32], rate: float) -> list[Finding]:
+def _check_window(signal: NDArray[np.float32], rate: float, peaks: NDArray[np.int64]) -> list[Finding]:
     """Run all checks on about ten seconds."""
     values = repair(signal)
     values = values - values.mean(axis=1, keepdims=True)
     n_coarse = min(signal.shape[1], max(2, round(signal.shape[1] * COARSE / rate)))
-    window = _Window(signal, rate, values, rfft(values, axis=1), np.ptp(values, axis=1) > 0, n_coarse)
+    alive, coarse_peaks = np.ptp(values, axis=1) > 0, np.rint(peaks * n_coarse / signal.shape[1]).astype(np.int64)
+    window = _Window(signal, rate, values, rfft(values, axis=1), alive, n_coarse, coarse_peaks)
     checks = CHECKS if rate >= MIN_RATE else CHECKS_WITHOUT_BEATS
     return [finding for check in checks for finding in check(window)]
 

@@ -67,6 +67,9 @@ MIN_T = 0.04  # mV, root mean square over the leads: a lower T wave has no measu
 GRID = np.arange(-round(BEFORE / STEP), round((AFTER - 0.02) / STEP)) * STEP
 """Times of the grid in s after the R peak; it ends before the last sample at 100 Hz."""
 
+BOUNDS = ("p_onset", "p_end", "qrs_onset", "qrs_end", "t_end")
+"""What `wave_bounds` returns."""
+
 NAMES = (*GLOBAL_MEASUREMENTS, *(f"{name}_{lead}" for name in LEAD_MEASUREMENTS for lead in LEADS))
 
 Floats = NDArray[np.floating]
@@ -88,13 +91,15 @@ def measurement_columns() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["unit", "meaning"]).rename_axis("measurement")
 
 
-def measure_ecg(ecg: ECG) -> dict[str, float]:
+def measure_ecg(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> dict[str, float]:
     """Measure one ECG on the mean of its typical beats.
 
     Parameters
     ----------
     ecg : ECG
         About ten seconds.
+    peaks : ndarray of int64, optional
+        Its R peaks, as from `ecgkit.signals.rhythm.r_peaks`; found here if they are not given.
 
     Returns
     -------
@@ -110,23 +115,41 @@ def measure_ecg(ecg: ECG) -> dict[str, float]:
     (1999). Corrected formula for the calculation of the electrical heart axis. Croat. Med. J. 40: aVF is smaller
     than a bipolar lead would be, by a factor of half the square root of 3.
     """
-    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
+    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
     intervals = rr_intervals(peaks, sampling_rate=ecg.sampling_rate)
     result = dict.fromkeys(NAMES, float("nan"))
     result["n_beats"] = float(len(peaks))
     result["heart_rate"] = heart_rate(peaks, sampling_rate=ecg.sampling_rate)
     if len(intervals) >= 2:
         result["rr_std"] = float(np.std(intervals))
-    beat = _mean_beat(ecg, peaks)
-    # With no interval to go by, the next beat is beyond the window.
-    rr = float(np.median(intervals)) if len(intervals) else float("nan")
-    waves = _delineate(beat, rr) if beat is not None else None
-    if beat is None or waves is None:
+    found = _find_waves(ecg, peaks)
+    if found is None:
         return result
+    beat, waves, bounds, rr = found
     of_lead = _lead_measurements(beat, waves)
-    p_onset, p_end = _p_bounds(ecg, peaks, float(GRID[waves.onset]), waves.t_end - rr)
-    result |= {"p_duration": 1000 * (p_end - p_onset), "pr": 1000 * (float(GRID[waves.onset]) - p_onset)}
+    result["p_duration"] = 1000 * (bounds["p_end"] - bounds["p_onset"])
+    result["pr"] = 1000 * (bounds["qrs_onset"] - bounds["p_onset"])
     return result | of_lead | _record_measurements(beat, waves, rr, of_lead)
+
+
+def wave_bounds(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> dict[str, float]:
+    """Return where the waves of the mean beat begin and end.
+
+    Parameters
+    ----------
+    ecg : ECG
+        About ten seconds.
+    peaks : ndarray of int64, optional
+        Its R peaks; found here if they are not given.
+
+    Returns
+    -------
+    dict of str to float
+        ``p_onset``, ``p_end``, ``qrs_onset``, ``qrs_end`` and ``t_end`` in s after the R peak; NaN where it cannot be
+        measured.
+    """
+    found = _find_waves(ecg, r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks)
+    return found[2] if found else dict.fromkeys(BOUNDS, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -138,6 +161,23 @@ class _Waves:
     p: slice  # where the P wave is searched; empty if there is no room for it
     t: slice  # the same for the T wave
     t_end: float  # s after the R peak; NaN if it cannot be measured
+
+
+def _find_waves(
+    ecg: ECG, peaks: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], _Waves, dict[str, float], float] | None:
+    """Return the mean beat, its waves, their ends in s after the R peak and the RR interval; None without a beat."""
+    intervals = rr_intervals(peaks, sampling_rate=ecg.sampling_rate)
+    # With no interval to go by, the next beat is beyond the window.
+    rr = float(np.median(intervals)) if len(intervals) else float("nan")
+    beat = _mean_beat(ecg, peaks)
+    waves = _delineate(beat, rr) if beat is not None else None
+    if beat is None or waves is None:
+        return None
+    qrs_onset, qrs_end = float(GRID[waves.onset]), float(GRID[0] + STEP * waves.offset)
+    p_onset, p_end = _p_bounds(ecg, peaks, qrs_onset, waves.t_end - rr)
+    bounds = dict(zip(BOUNDS, (p_onset, p_end, qrs_onset, qrs_end, waves.t_end), strict=True))
+    return beat, waves, bounds, rr
 
 
 @lru_cache(maxsize=1)

@@ -49,6 +49,13 @@ def check_levels(ecg: ECG, *, allow_flat: bool = False) -> None:
     EcgkitError
         If every lead is constant, or the amplitude or the standardised form shows another unit, which is named.
     """
+    fault = level_fault(ecg, allow_flat=allow_flat)
+    if fault:
+        raise EcgkitError(f"{ecg.name} {fault} (anyway=True skips this check)")
+
+
+def level_fault(ecg: ECG, *, allow_flat: bool = False) -> str:
+    """Return why the values of an ECG cannot be those of a heart in mV, see `check_levels`; empty if they can."""
     values = ecg.signal
     if not np.isfinite(values).all():
         values = np.where(np.isfinite(values), values, np.nan)
@@ -56,14 +63,13 @@ def check_levels(ecg: ECG, *, allow_flat: bool = False) -> None:
     spans = np.nanmax(values, axis=1) - np.nanmin(values, axis=1)
     values, spans = values[spans > 0], spans[spans > 0]
     if not len(spans):
-        if allow_flat:
-            return
-        raise _refusal(ecg, "is flat, every lead is constant: give a recording of a heart")
+        return "" if allow_flat else "is flat, every lead is constant: give a recording of a heart"
     amplitude = float(np.median(spans))
     if is_standardised(values):
-        raise _refusal(ecg, "has the mean 0 and the standard deviation 1 in each lead: give mV, before standardisation")
+        return "has the mean 0 and the standard deviation 1 in each lead: give mV, before standardisation"
     if amplitude < SMALLEST or (amplitude > LARGEST and not _has_artefacts(values, ecg.sampling_rate)):
-        raise _refusal(ecg, _describe_unit(amplitude))
+        return _describe_unit(amplitude)
+    return ""
 
 
 def is_standardised(values: NDArray[np.floating]) -> bool:
@@ -87,8 +93,3 @@ def _describe_unit(amplitude: float) -> str:
     if not SMALLEST <= amplitude * factor <= LARGEST:
         likely = "no unit fits, look at the gain of the recording"
     return f"spans {amplitude:,.4g} from peak to peak and an ECG in mV {SMALLEST:g} to {LARGEST:g}: {likely}"
-
-
-def _refusal(ecg: ECG, problem: str) -> EcgkitError:
-    """Make the error, with the way to predict the record nevertheless."""
-    return EcgkitError(f"{ecg.name} {problem} (anyway=True skips this check)")

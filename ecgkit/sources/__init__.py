@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.signals.ecg import check_rate
 
 if TYPE_CHECKING:
     from ecgkit.sources.base import Source
 
 SOURCES = {
     "demo": "ecgkit.sources.demo:Demo",
+    "folder": "ecgkit.sources.folder:Folder",
     "ptbxl": "ecgkit.sources.ptbxl.source:PtbXl",
 }
 """The sources by name, as ``module:class``; a module is imported when its source is first used."""
@@ -45,7 +47,9 @@ def source_options(source: type[Source]) -> dict[str, Any]:
 def check_source(name: str, *, sampling_rate: int | None = None, options: dict[str, Any] | None = None) -> None:
     """Check the arguments of `open_source` without opening anything; raise an `EcgkitError` if one is wrong."""
     source = source_class(name)
-    if sampling_rate is not None and sampling_rate not in source.sampling_rates:
+    if sampling_rate is not None and source.any_rate:
+        check_rate(sampling_rate, "rate")
+    elif sampling_rate is not None and sampling_rate not in source.sampling_rates:
         rates = " and ".join(map(str, source.sampling_rates))
         raise EcgkitError(f"rate is {sampling_rate} Hz and {name} has {rates} Hz: choose one of these")
     known = source_options(source)

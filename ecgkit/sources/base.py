@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
-from ecgkit.errors import EcgkitError, printable
+from ecgkit.errors import EcgkitError, UnreadableRecordError, printable
 from ecgkit.signals.ecg import ECG, OLDEST
+from ecgkit.signals.prepare import repair
+from ecgkit.stats.folds import split_patients
 from ecgkit.stats.identifiers import as_identifiers
 
 AllFalse = Literal["unlabelled", "negative"]
@@ -76,6 +79,8 @@ class Source(ABC):
         The version of the data.
     sampling_rates : tuple of int
         The rates in Hz that the source has, the default first.
+    any_rate : bool
+        Whether the source resamples to any rate that is asked for.
     columns : mapping of str to Column
         The further columns of ``records``, after `CORE_COLUMNS`.
     all_false : mapping of str to {"unlabelled", "negative"}
@@ -88,6 +93,8 @@ class Source(ABC):
         In Hz, the same for every record.
     n_samples : int
         Samples per lead, the same for every record.
+    split : tuple of float
+        The shares of training, validation and test of `divide`; empty while the folds are those of the source.
     records : DataFrame
         One row per record, index ``0..n-1``, made by `record_table`.
     labels : dict of str to DataFrame
@@ -95,10 +102,11 @@ class Source(ABC):
         are unknown.
     """
 
-    name: ClassVar[str]
+    name: str
     version: str = "unknown"
     sampling_rates: ClassVar[tuple[int, ...]]
-    columns: ClassVar[Mapping[str, Column]] = {}
+    any_rate: ClassVar[bool] = False
+    columns: Mapping[str, Column] = MappingProxyType({})
     all_false: ClassVar[Mapping[str, AllFalse]] = {}
     licence: ClassVar[str] = "unknown"
     citation: ClassVar[str] = "unknown"
@@ -106,6 +114,7 @@ class Source(ABC):
 
     sampling_rate: int
     n_samples: int
+    split: tuple[float, ...] = ()
     records: pd.DataFrame
     labels: dict[str, pd.DataFrame]
 
@@ -129,6 +138,34 @@ class Source(ABC):
             If the record is truncated, fails its checksum, or has none of the twelve leads.
         """
 
+    def example(self, record_ids: Iterable[str] | None = None) -> ECG:
+        """Read the first record that can be read.
+
+        Parameters
+        ----------
+        record_ids : iterable of str, optional
+            In which order they are tried; by default that of ``records``.
+
+        Returns
+        -------
+        ECG
+            Without missing samples: gaps are filled as in a dataset.
+
+        Raises
+        ------
+        UnreadableRecordError
+            If none can be read.
+        """
+        reason = "the source has no records"
+        for record_id in self.records["record_id"] if record_ids is None else record_ids:
+            try:
+                ecg = self.read(record_id)
+            except UnreadableRecordError as error:
+                reason = str(error)
+                continue
+            return replace(ecg, signal=repair(ecg.signal))
+        raise UnreadableRecordError(f"no record of {self.name} can be read: {reason}")
+
     def reader(self, record_ids: Sequence[str]) -> RecordReader:
         """Return what a worker process needs to read these records; override it in a source with large tables."""
         del record_ids
@@ -143,6 +180,23 @@ class Source(ABC):
             "n_records": len(self.records),
             "tables_sha256": tables_sha256([self.records, *self.labels.values()]),
         }
+
+    def divide(self, parts: Sequence[float]) -> None:
+        """Divide the patients anew, stratified by the classes of the first label set.
+
+        Parameters
+        ----------
+        parts : sequence of float
+            The shares of training, validation and test, such as ``(0.70, 0.15, 0.15)``; written as folds 1-8, 9 and 10.
+
+        Raises
+        ------
+        EcgkitError
+            If these are not three positive shares that sum to 1, or there are fewer than ten patients.
+        """
+        classes = next(iter(self.labels.values()), pd.DataFrame(index=self.records.index))
+        folds = split_patients(self.records["patient_id"], classes, parts)
+        self.records, self.split = self.records.assign(fold=folds), tuple(parts)
 
     def describe(self) -> str:
         """Return one line with name, version, number of records, patients and impossible values, and sampling rate."""

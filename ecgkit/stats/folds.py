@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +32,12 @@ def patients_in_two_parts(records: pd.DataFrame) -> pd.Index:
 
 
 def assign_folds(
-    patient_ids: ArrayLike, labels: pd.DataFrame, *, seed: int | None = 0, n_folds: int = 10
+    patient_ids: ArrayLike,
+    labels: pd.DataFrame,
+    *,
+    seed: int | None = 0,
+    n_folds: int = 10,
+    shares: Sequence[float] | None = None,
 ) -> NDArray[np.int64]:
     """Assign patients to folds so that the classes are spread evenly, the rarest class first.
 
@@ -46,6 +53,8 @@ def assign_folds(
         Decides between patients that are alike; None takes them in the order in which they appear.
     n_folds : int, default 10
         Number of folds.
+    shares : sequence of float, optional
+        The part of the records that each fold gets; by default the same.
 
     Returns
     -------
@@ -75,12 +84,48 @@ def assign_folds(
     # Among equally rare ones, patients with many records come first, while there is still room to balance them.
     order = order[np.lexsort((-sizes[order], rarity.min(axis=1, initial=np.iinfo(np.int64).max)[order]))]
     counts, totals = np.zeros((n_folds, truth.shape[1])), np.zeros(n_folds)
+    weights = np.ones(n_folds) if shares is None else np.asarray(shares, float) * n_folds
     fold_of = np.zeros(len(patients), np.int64)
     for patient in order:
         has_class = members[patient].any()
         crowding = totals + (1000.0 * n_folds * counts[:, rarity[patient].argmin()] if has_class else 0)
-        fold = int(crowding.argmin())
+        fold = int((crowding / weights).argmin())
         fold_of[patient] = fold + 1
         counts[fold] += members[patient]
         totals[fold] += sizes[patient]
     return fold_of[codes]
+
+
+def split_patients(
+    patient_ids: ArrayLike, labels: pd.DataFrame, parts: Sequence[float], *, seed: int = 0
+) -> NDArray[np.int64]:
+    """Divide patients into a training, a validation and a test part, written as folds 1-8, 9 and 10.
+
+    Parameters
+    ----------
+    patient_ids, labels, seed
+        See `assign_folds`.
+    parts : sequence of float
+        The shares of the three parts, such as ``(0.70, 0.15, 0.15)``.
+
+    Returns
+    -------
+    ndarray of int64, shape (records,)
+        From 1 to 10.
+
+    Raises
+    ------
+    EcgkitError
+        If these are not three positive shares that sum to 1, or `assign_folds` refuses the records.
+    """
+    check_parts(parts)
+    shares = [parts[0] / len(TRAIN_FOLDS)] * len(TRAIN_FOLDS) + [parts[1], parts[2]]
+    return assign_folds(patient_ids, labels, seed=seed, shares=shares)
+
+
+def check_parts(parts: Sequence[float]) -> None:
+    """Raise an `EcgkitError` unless these are three positive shares that sum to 1."""
+    if len(parts) != 3 or not all(share > 0 for share in parts) or abs(sum(parts) - 1) > 1e-6:
+        raise EcgkitError(
+            f"split is {' '.join(f'{share:g}' for share in parts)}: give three shares, such as 0.7 0.15 0.15"
+        )

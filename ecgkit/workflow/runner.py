@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import shutil
@@ -171,6 +172,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
         from jupyter_client.kernelspec import NoSuchKernel
         from nbclient.exceptions import DeadKernelError
 
+        _keep_interruptions_quiet()
         try:
             papermill.execute_notebook(
                 output,
@@ -192,23 +194,21 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
             raise EcgkitError(
                 f"{notebook.name}: its kernel died; free memory or lower batch_size, then run it again to resume"
             ) from error
-        except KeyboardInterrupt:
-            _forget_the_interrupted_cell()
-            raise
         except NoSuchKernel as error:
             raise EcgkitError(f"no Jupyter kernel {KERNEL!r}: pip install ipykernel") from error
 
 
-def _forget_the_interrupted_cell() -> None:
-    """Keep asyncio from printing the error of the cell that Ctrl-C ended, which nobody waits for."""
+def _keep_interruptions_quiet() -> None:
+    """Keep asyncio and papermill from printing the error of a cell that Ctrl-C ended; others are raised as well."""
     from jupyter_core.utils import ensure_event_loop
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if not isinstance(context.get("exception"), CellExecutionError):
+        if not isinstance(context.get("exception"), CellExecutionError | DeadKernelError):
             loop.default_exception_handler(context)
 
     ensure_event_loop().set_exception_handler(handle)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)
 
 
 def strip_colours(text: str) -> str:

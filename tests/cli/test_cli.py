@@ -164,6 +164,7 @@ def test_every_command_takes_a_root() -> None:
         "predict",
         "dashboard",
         "diagnose",
+        "app",
     }
     feature_space = {"embed", "probe-epochs", "similar"}
     others = {

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
 import pytest
 
 PROGRAM = """
@@ -49,3 +50,22 @@ def test_ctrl_c_while_notebooks_run(seconds: float, demo_root: Path, tmp_path: P
 def test_ctrl_c_while_a_package_is_imported(tmp_path: Path) -> None:
     code, lines = interrupted([sys.executable, "-c", PROGRAM, str(tmp_path)], 0.5)
     assert (code, len(lines)) == (130, 1)
+
+
+IN_A_CELL = """
+import sys
+from pathlib import Path
+from ecgkit.errors import EcgkitError
+from ecgkit.workflow.runner import execute
+try:
+    execute(Path("cell.ipynb"), Path(sys.argv[1]), {}, verbose=True)
+except (EcgkitError, KeyboardInterrupt):
+    sys.exit(130)
+"""
+
+
+def test_ctrl_c_inside_a_cell_prints_nothing_of_the_libraries(tmp_path: Path) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import time\nprint('in'); time.sleep(60)")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "cell.ipynb")
+    assert interrupted([sys.executable, "-c", IN_A_CELL, str(tmp_path / "cell.ipynb")], 0.5) == (130, [])

@@ -17,9 +17,10 @@ import pytest
 
 from ecgkit import load_model, open_ecg
 from ecgkit.cli import main
-from ecgkit.inference.files import find_ecg_files, predict_files
+from ecgkit.inference.answers import answer_ecgs
 from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import save_ecg
+from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.demo import Demo
 
@@ -106,8 +107,8 @@ def test_a_bad_file_is_a_row_with_its_error(folder: Path, capsys: pytest.Capture
     assert main(["predict", str(folder), "--format", "json", "--no-measurements"]) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [bool(row["error"]) for row in rows] == [False, False, True, False, False]
-    assert rows[2]["probability_NORM"] is None
-    assert "heart_rate" not in rows[0]
+    assert {entry["probability"] for entry in rows[2]["classes"]} == {None}
+    assert rows[0]["measurements"] == {}
     assert main(["predict", str(folder / "broken.xml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -162,7 +163,7 @@ def test_findings_of_the_signal_are_told_and_contradicting_limb_leads_refused(
     for more in ([], ["--anyway"]):
         assert main(["predict", *names, "--format", "json", *more]) == (0 if more else 1)
         rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        inverted, ordinary, mixed = (" ".join(row["findings"]) for row in rows)
+        inverted, ordinary, mixed = (" ".join(item["text"] for item in row["findings"]) for row in rows)
         assert "inverted" in inverted
         assert ordinary == ""
         assert "limb leads" in mixed
@@ -186,7 +187,7 @@ def test_one_bad_ecg_of_many_leaves_the_others_in_few_batches(
         return predict_proba(ecgs, **keywords)
 
     monkeypatch.setattr(model, "predict_proba", counted)
-    rows = list(predict_files([(file.name, file) for file in files], model, measurements=False))
+    rows = [answer.to_row() for answer in answer_ecgs([(file.name, file) for file in files], model, measurements=False)]
     assert [row["record"] for row in rows if row["error"]] == ["06.npz"]
     assert len(sizes) <= 9  # halved four times
     expected = predict_proba([demo.read(row["record"][:2].lstrip("0")) for row in rows if not row["error"]])

@@ -11,9 +11,9 @@ import pytest
 
 from ecgkit import load_model, paths
 from ecgkit.diagnosis.config import DiagnosisConfig
-from ecgkit.diagnosis.files import N_EXAMPLES, class_beats, find_files, open_files, typical_file
+from ecgkit.diagnosis.files import N_EXAMPLES, class_beats, describe, find_files, typical_answer
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.files import predict_files
+from ecgkit.inference.answers import Answer, answer_ecgs
 from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.readers import save_ecg
 from ecgkit.signals.beats import record_beat
@@ -27,36 +27,33 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def answers(examples: list[Path]) -> pd.DataFrame:
-    return pd.DataFrame(predict_files([(str(path), path) for path in examples], load_model("resnet1d")))
+def answers(examples: list[Path]) -> list[Answer]:
+    return list(answer_ecgs([(str(path), path) for path in examples]))
 
 
-def test_three_of_the_examples_are_refused(examples: list[Path], answers: pd.DataFrame) -> None:
-    refused = answers.loc[answers["error"] != "", "record"].map(lambda name: Path(name).stem)
-    assert set(refused) == {"in_microvolts", "limb_leads_only", "letter"}
+def test_three_of_the_examples_are_refused(examples: list[Path], answers: list[Answer]) -> None:
+    refused = {Path(answer.record).stem for answer in answers if answer.refusal}
+    assert refused == {"in_microvolts", "limb_leads_only", "letter"}
     assert len(examples) == N_EXAMPLES + 3
-    assert answers.loc[answers["error"] == "", "heart_rate"].astype(float).between(30, 200).all()
+    assert all(30 < answer.measurements["heart_rate"] < 200 for answer in answers if answer.prediction)
 
 
-def test_what_cannot_be_opened_is_a_row_with_its_error(examples: list[Path]) -> None:
-    ecgs, table = open_files(examples, DiagnosisConfig())
-    assert set(ecgs) == set(table.index[table["error"].isna()])
-    assert Path(table.index[table["error"].notna()].item()).stem == "letter"
+def test_what_cannot_be_opened_is_a_row_with_its_error(answers: list[Answer]) -> None:
+    table = describe(answers)
+    assert Path(table.index[table["error"] != ""].item()).stem == "letter"
     limbs = table.loc[[name for name in table.index if "limb" in name]].iloc[0]
     assert limbs["missing_leads"] == "V1, V2, V3, V4, V5, V6"
     assert (table["seconds"].dropna() == 10).all()
 
 
-def test_mean_beats_are_those_of_the_decided_files(examples: list[Path], answers: pd.DataFrame) -> None:
-    ecgs, _ = open_files(examples, DiagnosisConfig())
-    means = class_beats(ecgs, answers, ("NORM", "CD"))
+def test_mean_beats_are_those_of_the_decided_files(answers: list[Answer]) -> None:
+    means = class_beats(answers, answers[0].predictor.classes)
     assert means is not None
-    decided = answers.loc[answers["decision_NORM"].fillna(value=False).astype(bool), "record"]
-    each = [record_beat(ecgs[name].signal, sampling_rate=ecgs[name].sampling_rate) for name in decided]
-    length = len(means.times)
-    np.testing.assert_allclose(means.mean[0], np.mean([beat[:, :length] for beat in each], axis=0), atol=1e-5)
-    none = answers.assign(decision_NORM=False)
-    assert class_beats(ecgs, none, ("NORM",)) is None
+    decided = [answer.ecg for answer in answers if answer.ecg and answer.to_row()["decision_NORM"]]
+    each = [record_beat(ecg.signal, sampling_rate=ecg.sampling_rate) for ecg in decided]
+    expected = np.mean([beat[:, : len(means.times)] for beat in each], axis=0)
+    np.testing.assert_allclose(means.mean[means.groups.index("NORM")], expected, atol=1e-5)
+    assert class_beats([answer for answer in answers if answer.refusal], answers[0].predictor.classes) is None
 
 
 def test_another_threshold_is_another_diagnosis(tmp_path: Path) -> None:
@@ -70,9 +67,9 @@ def test_another_threshold_is_another_diagnosis(tmp_path: Path) -> None:
     assert DiagnosisConfig(model="ensemble").inputs(tmp_path)["model_sha256"]
 
 
-def test_without_any_answer_the_reason_is_named(answers: pd.DataFrame) -> None:
+def test_without_any_answer_the_reason_is_named(answers: list[Answer]) -> None:
     with pytest.raises(EcgkitError, match="lacks V1"):
-        typical_file(answers[answers["record"].str.contains("limb")])
+        typical_answer([answer for answer in answers if "limb" in answer.record])
 
 
 @pytest.mark.parametrize(
@@ -82,6 +79,9 @@ def test_without_any_answer_the_reason_is_named(answers: pd.DataFrame) -> None:
         ({"files": "nowhere.xml"}, "nowhere.xml"),
         ({"model": "vit"}, "vit"),
         ({"unit": 3}, "unit"),
+        ({"age": 200}, "age"),
+        ({"sex": "m"}, "sex"),
+        ({"start": -1}, "start"),
     ],
 )
 def test_bad_parameters_are_refused_before_anything_is_made(

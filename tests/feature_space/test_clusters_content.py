@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from itertools import permutations
 
 import numpy as np
@@ -10,11 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, hamming_loss, jaccard_score
 
-from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.clusters.content import cluster_members, cluster_table, nearest_records
 from ecgkit.feature_space.clusters.fit import Clusters, fit_clusters
-from ecgkit.feature_space.clusters.matching import SCORES, match_clusters
+from ecgkit.feature_space.clusters.matching import match_clusters
 from ecgkit.feature_space.standardize import Scaler
+
+SCORES = ["exact_match", "jaccard", "hamming_loss"]
 
 
 def clusters_of(assigned: np.ndarray, k: int | None = None) -> Clusters:
@@ -30,14 +30,14 @@ def carded(world):
     )
     records.loc[::5, "device"] = pd.NA
     labels = pd.DataFrame({"MI": world.records["age"] > 60, "CD": np.arange(len(world.records)) % 2 == 0, "HYP": False})
-    clusters = fit_clusters(world.embeddings, records, k=4, seed=0, n_init=2)
+    clusters = fit_clusters(world.embeddings, records, k=4, seed=0)
     clusters.assigned[::40] = -1
     return clusters, world.embeddings, records, labels
 
 
 def test_the_table_counts_what_the_records_hold(carded) -> None:
     clusters, embeddings, records, _ = carded
-    table = cluster_table(clusters, embeddings, records, folds=None)
+    table = cluster_table(clusters, embeddings, records.assign(fold=10))
     assert list(table.index) == ["cluster 0", "cluster 1", "cluster 2", "cluster 3", "noise", "all"]
     assert table["records"]["all"] == len(records) == table["records"][:-1].sum()
     for number in range(4):
@@ -48,7 +48,7 @@ def test_the_table_counts_what_the_records_hold(carded) -> None:
         assert row["female"] == (here["sex"] == "female").mean()
         shares = here["device"].dropna().value_counts(normalize=True)
         assert row["device"] == f"{shares.index[0]} ({shares.iloc[0]:.0%})"
-    nearest = nearest_records(clusters, embeddings, records, folds=None)
+    nearest = nearest_records(clusters, embeddings, records.assign(fold=10))
     assert table["nearest"]["cluster 0"].split(", ") == list(nearest.loc[nearest["cluster"] == 0, "record_id"])
     assert table["nearest"]["noise"] == ""
     plain = cluster_table(clusters, embeddings, records[["record_id", "patient_id", "fold"]])
@@ -57,18 +57,17 @@ def test_the_table_counts_what_the_records_hold(carded) -> None:
 
 def test_the_nearest_records_are_those_with_the_shortest_distance_one_per_patient(carded) -> None:
     clusters, embeddings, records, _ = carded
-    table = nearest_records(clusters, embeddings, records, folds=(9, 10), number=2)
-    assert table["cluster"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    table = nearest_records(clusters, embeddings, records)
+    assert table["cluster"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     standardized = (embeddings - clusters.scaler.mean) / clusters.scaler.scale
     for cluster, found in table.groupby("cluster"):
-        rows = np.flatnonzero((clusters.assigned == cluster) & records["fold"].isin((9, 10)))
+        rows = np.flatnonzero((clusters.assigned == cluster) & (records["fold"] == 10))
         distance = np.sqrt(np.square(standardized[rows] - clusters.centres[cluster]).sum(axis=1))
         order = rows[np.argsort(distance)]
-        expected = order[~records["patient_id"].iloc[order].duplicated().to_numpy()][:2]
-        assert found["position"].tolist() == expected.tolist()
+        expected = order[~records["patient_id"].iloc[order].duplicated().to_numpy()][:3]
         assert found["record_id"].tolist() == records["record_id"].iloc[expected].tolist()
         np.testing.assert_allclose(
-            found["distance"], np.sort(distance)[[0, *np.flatnonzero(np.isin(order, expected))[1:]]], rtol=1e-4
+            found["distance"], np.sort(distance)[np.flatnonzero(np.isin(order, expected))], rtol=1e-4
         )
 
 
@@ -99,20 +98,15 @@ def test_a_greedy_assignment_is_not_the_best() -> None:
     assert scores["exact_match"]["constant"] == pytest.approx(115 / 166)
 
 
-@pytest.mark.parametrize("k", [3, 4, 6])
+@pytest.mark.parametrize("k", [3, 4])
 def test_no_other_assignment_is_better(k) -> None:
     random = np.random.default_rng(k)
-    names = ["", "A", "AB", "BC"]  # more or fewer clusters than combinations
+    names = ["", "A", "AB", "BC"]
     clusters, records, labels = counted({(c, name): int(random.integers(1, 30)) for c in range(k) for name in names})
     scores, _ = match_clusters(clusters, records, labels)
     truth, assigned = labels.to_numpy()[records["fold"] == 10], clusters.assigned[records["fold"] == 10]
     combinations = [np.array([letter in name for letter in "ABC"]) for name in names]
-    most = np.argmax([(truth == vector).all(axis=1).sum() for vector in combinations])
-    options = combinations + [combinations[most]] * max(k - len(names), 0)
-    found = [
-        (np.array([options[i] for i in chosen])[assigned] == truth).all(axis=1).mean()
-        for chosen in permutations(range(len(options)), k)
-    ]
+    found = [(np.array(chosen)[assigned] == truth).all(axis=1).mean() for chosen in permutations(combinations, k)]
     assert scores["exact_match"]["matched clusters"] == pytest.approx(max(found))
 
 
@@ -142,19 +136,15 @@ def test_scores_are_scikit_learns(many) -> None:
         assert scores["jaccard"][name] == pytest.approx(jaccard_score(truth, predicted, average="samples"))
         assert scores["hamming_loss"][name] == pytest.approx(hamming_loss(truth, predicted))
     one = scores.loc["matched clusters"]
-    assert one["exact_match_p"] == one["jaccard_p"] == one["hamming_loss_p"] == pytest.approx(1 / 201)
-    random = np.random.default_rng(1)
-    shuffled = [accuracy_score(truth, vectors[random.permutation(clusters.assigned[rows])]) for _ in range(200)]
-    assert one["exact_match_permuted"] == pytest.approx(np.mean(shuffled), abs=0.01)
-    assert scores.loc["constant"].drop(list(SCORES)).isna().all()
+    assert one["exact_match_p"] == pytest.approx(1 / 201)
+    assert np.isnan(scores["exact_match_p"]["constant"])
 
 
 def test_clusters_without_labels_are_within_chance(many) -> None:
     clusters, records, labels = many
     shuffled = clusters_of(np.random.default_rng(3).permutation(clusters.assigned))
     scores, _ = match_clusters(shuffled, records, labels)
-    for name in SCORES:
-        assert scores[f"{name}_p"]["matched clusters"] > 0.02
+    assert scores["exact_match_p"]["matched clusters"] > 0.02
 
 
 def test_names_of_clusters_and_labels_of_fold_10_change_no_match(many) -> None:
@@ -162,7 +152,7 @@ def test_names_of_clusters_and_labels_of_fold_10_change_no_match(many) -> None:
     scores, combinations = match_clusters(clusters, records, labels)
     order = np.array([2, 0, 3, 1])
     after, renamed = match_clusters(clusters_of(np.append(order, -1)[clusters.assigned]), records, labels)
-    np.testing.assert_allclose(after[list(SCORES)], scores[list(SCORES)])
+    np.testing.assert_allclose(after[SCORES], scores[SCORES])
     assert renamed[order].tolist() == combinations.tolist()
     changed = labels.copy()
     changed[records["fold"] == 10] = ~changed[records["fold"] == 10]
@@ -180,12 +170,6 @@ def test_unseen_clusters_and_noise_predict_the_constant(many) -> None:
             assert len(set(scores[name])) == 1
 
 
-def test_matching_on_training_folds_is_refused(many) -> None:
-    clusters, records, labels = many
-    with pytest.raises(EcgkitError, match=r"\(8, 9\)"):
-        match_clusters(clusters, records, labels, folds=(8, 9))
-
-
 def test_one_record_per_patient_is_scored(many) -> None:
     clusters, records, labels = many
     test = np.flatnonzero(records["fold"] == 10)
@@ -197,16 +181,3 @@ def test_one_record_per_patient_is_scored(many) -> None:
         clusters_of(clusters.assigned[kept]), records.iloc[kept], labels.iloc[kept].reset_index(drop=True)
     )
     pd.testing.assert_frame_equal(found, one_each)
-
-
-def test_thousands_of_combinations_of_many_classes_fit_into_memory() -> None:
-    # With an axis of classes the comparison of all combinations would take 5 GB.
-    random = np.random.default_rng(0)
-    n = 3400
-    labels = pd.DataFrame(random.random((n, 60)) < 0.3, columns=[f"C{i}" for i in range(60)])
-    records = pd.DataFrame({"patient_id": np.arange(n), "fold": np.arange(n) % 10 + 1})
-    tracemalloc.start()
-    match_clusters(clusters_of(random.integers(0, 5, n)), records, labels, n_permutations=0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 0.5e9

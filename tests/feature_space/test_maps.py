@@ -22,6 +22,7 @@ from ecgkit.feature_space.maps import (
     explained_variance,
     map_quality,
     project,
+    quality,
     quality_notes,
     write_interactive_map,
 )
@@ -214,11 +215,12 @@ def test_a_random_map_keeps_what_chance_keeps(plane) -> None:
     assert row["preservation"] == pytest.approx(k / (n - 1), abs=0.01)
 
 
-def test_large_maps_are_sampled(plane) -> None:
+def test_large_maps_are_sampled(plane, monkeypatch) -> None:
     records, points = plane
     projection = flat(records, points + 0.05 * np.random.default_rng(5).standard_normal(points.shape))
     whole = map_quality([projection], points, records).loc["PCA"]
-    sampled = map_quality([projection], points, records, max_records=200).loc["PCA"]
+    monkeypatch.setattr(quality, "MAX_RECORDS", 200)
+    sampled = map_quality([projection], points, records).loc["PCA"]
     assert sampled["measured"] == 200
     assert sampled["trustworthiness"] == pytest.approx(whole["trustworthiness"], abs=0.02)
 
@@ -232,13 +234,13 @@ def test_seeds_agree_where_maps_differ_only_in_how_they_lie(plane) -> None:
         flat(records, np.random.default_rng(6).standard_normal(points.shape), 2, "umap"),
         flat(records, points, 0, "tsne"),
     ]
-    quality = map_quality(maps, points, records)
-    shared = quality["shared_neighbours"]
+    table = map_quality(maps, points, records)
+    shared = table["shared_neighbours"]
     chance = 15 / 399
     assert shared["UMAP, seed 0"] == pytest.approx((1 + chance) / 2, abs=0.02)  # of one like it and one unrelated
     assert shared["UMAP, seed 2"] == pytest.approx(chance, abs=0.02)
     assert np.isnan(shared["t-SNE, seed 0"])
-    notes = quality_notes(quality)
+    notes = quality_notes(table)
     assert notes["t-SNE, seed 0"] == "trustworthiness 1.000, continuity 1.000\n100% of 15 nearest kept"
     assert "shared by seeds" in notes["UMAP, seed 2"]
 

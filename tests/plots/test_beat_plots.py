@@ -89,7 +89,8 @@ def bands(axes: Axes) -> int:
 
 def test_the_spread_is_shaded_for_one_or_two_groups(result: MeanBeats) -> None:
     assert bands(beat_grid(result).axes[0]) == 0
-    one = beat_grid(result, ["MI"])
+    arrays = {name: getattr(result, name)[1:2] for name in ("mean", "low", "high", "n_records")}
+    one = beat_grid(replace(result, groups=("MI",), **arrays))
     assert bands(one.axes[0]) == 1
     box = one.axes[0].collections[0].get_datalim(one.axes[0].transData)
     assert (box.ymin, box.ymax) == pytest.approx((result.low[1, 0].min(), result.high[1, 0].max()))
@@ -119,8 +120,8 @@ def test_the_difference_stands_below_each_lead(result: MeanBeats) -> None:
 
 def test_a_missing_group_or_reference_is_refused(result: MeanBeats) -> None:
     with pytest.raises(EcgkitError, match="XX"):
-        beat_grid(result, ["XX"])
+        beat_difference(result, "XX")
     with pytest.raises(EcgkitError, match="there is no group to draw"):
-        beat_grid(result, [])
+        beat_grid(replace(result, groups=()))
     with pytest.raises(EcgkitError, match="reference"):
         beat_difference(replace(result, reference=None, difference=None), "MI")

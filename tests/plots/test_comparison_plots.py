@@ -40,7 +40,7 @@ def intervals(figure: Figure) -> dict[int, tuple[float, float]]:
     """Return the ends of the interval in each row."""
     found = {}
     for lines in (one for one in figure.axes[0].collections if isinstance(one, LineCollection)):
-        for segment in lines.get_segments():
+        for segment in filter(len, lines.get_segments()):  # without an interval there is no line
             found[int(segment[0, 1])] = (float(segment[0, 0]), float(segment[1, 0]))
     return found
 

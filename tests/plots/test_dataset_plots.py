@@ -40,10 +40,10 @@ def make_records(n_records: int = 400) -> pd.DataFrame:
 
 
 def test_counts_and_percentages_of_the_classes() -> None:
-    axes = class_counts(LABELS, title="Demo").axes[0]
+    axes = class_counts(LABELS).axes[0]
     assert [patch.get_width() for patch in rectangles_of(axes)] == [2, 2, 1]
     assert [text.get_text() for text in axes.texts] == ["2  (40.0%)", "2  (40.0%)", "1  (20.0%)"]
-    assert title_of(axes) == "Demo: 5 records, 1.00 classes per record"
+    assert title_of(axes) == "5 records, 1.00 classes per record"
     assert axes.yaxis_inverted()
 
 

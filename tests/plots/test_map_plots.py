@@ -120,10 +120,8 @@ def test_rare_words_become_other(points, records) -> None:
 def test_rows_that_do_not_fit_and_unknown_columns_are_refused(points, records) -> None:
     with pytest.raises(EcgkitError, match="coordinates of shape"):
         plots.map_columns(points[1:], records, ["age"])
-    with pytest.raises(EcgkitError, match="no column 'weight': choose from age"):
+    with pytest.raises(EcgkitError, match=r"'weight'.*age"):
         plots.map_columns(points, records, ["weight"])
-    with pytest.raises(EcgkitError, match="no column to colour by"):
-        plots.map_columns(points, records, [])
     with pytest.raises(EcgkitError, match="no map to draw"):
         plots.map_panels({}, records["age"])
 
@@ -178,7 +176,7 @@ def test_records_without_a_prediction_are_left_out_of_the_errors(points) -> None
 def test_panels_are_coloured_alike_and_say_what_they_are_worth(points, records) -> None:
     maps = {"UMAP, seed 0": points, "UMAP, seed 1": -points, "t-SNE, seed 0": points[:, ::-1]}
     notes = {"UMAP, seed 0": "trustworthiness 0.95"}
-    figure = plots.map_panels(maps, records["sex"], notes=notes, columns=2, title="Seeds")
+    figure = plots.map_panels(maps, records["sex"], notes=notes, title="Seeds")
     assert [title_of(axes) for axes in figure.axes] == [
         "UMAP, seed 0\ntrustworthiness 0.95",
         "UMAP, seed 1",
@@ -203,16 +201,15 @@ def test_explained_variance_is_summed() -> None:
 def test_what_a_map_is_worth_stands_beneath_its_title(points, records) -> None:
     labels = pd.DataFrame({"MI": np.arange(N) < 20, "CD": np.arange(N) < 9})
     probabilities = pd.DataFrame({"MI": np.linspace(0, 1, N), "CD": 0.5})
-    words = {"title": "Fold 10", "note": "trustworthiness 0.950, continuity 0.960\n23% of 15 nearest kept"}
+    text = "Fold 10\ntrustworthiness 0.950, continuity 0.960\n23% of 15 nearest kept"
     figures = [
-        plots.map_grid(points, labels, **words),
-        plots.map_probabilities(points, probabilities, **words),
-        plots.map_errors(points, labels, probabilities, {"MI": 0.5, "CD": 0.5}, **words),
-        plots.map_columns(points, records, ["device"], **words),
-        plots.map_columns(points, records, ["age", "sex"], **words),
+        plots.map_grid(points, labels, title=text),
+        plots.map_probabilities(points, probabilities, title=text),
+        plots.map_errors(points, labels, probabilities, {"MI": 0.5, "CD": 0.5}, title=text),
+        plots.map_columns(points, records, ["device"], title=text),
+        plots.map_columns(points, records, ["age", "sex"], title=text),
     ]
     for figure in figures:
-        text = "Fold 10\ntrustworthiness 0.950, continuity 0.960, 23% of 15 nearest kept"
         assert figure.get_suptitle() == text
         FigureCanvasAgg(figure).draw()
         title = figure._suptitle.get_window_extent()

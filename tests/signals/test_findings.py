@@ -183,5 +183,7 @@ def test_a_refused_finding_and_another_unit_are_errors(signals: list[np.ndarray]
     mixed = replace(ecg, signal=signals[0][[0, 1, 6, 7, 8, 9, 10, 11, 2, 3, 4, 5]])
     with pytest.raises(EcgkitError, match="ECG a"):
         refuse(mixed, check_quality(mixed))
+    loud = replace(ecg, signal=1000 * signals[0])
+    assert (check_quality(loud)[0].name, check_quality(ecg)) == ("unit", ())
     with pytest.raises(EcgkitError, match="microvolts"):
-        refuse(replace(ecg, signal=1000 * signals[0]), ())
+        refuse(loud, check_quality(loud))

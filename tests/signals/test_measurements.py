@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ecgkit.signals.ecg import ECG, LEADS
-from ecgkit.signals.measurements import NAMES, measure_ecg, measurement_columns
+from ecgkit.signals.measurements import NAMES, measure_ecg, measurement_columns, wave_bounds
 from ecgkit.sources.demo import Demo
 
 Array = NDArray[np.float64]
@@ -107,6 +107,15 @@ def test_intervals_of_the_demo_are_within_20_ms_of_the_planted_ones(sampling_rat
                 close[name] += (np.abs(found[name] - 1000 * values) <= 20).tolist()
     assert all(len(beats) > 300 for beats in close.values())
     assert min(np.mean(beats) for beats in close.values()) >= 0.95
+
+
+def test_the_bounds_of_the_waves_are_the_planted_ones() -> None:
+    found = wave_bounds(planted(500))
+    planted_at = {"p_onset": -0.2, "p_end": -0.1, "qrs_onset": -0.045, "qrs_end": 0.045, "t_end": 0.34}
+    assert found == pytest.approx(planted_at, abs=0.02)
+    measured = measure_ecg(planted(500))
+    assert 1000 * (found["qrs_end"] - found["qrs_onset"]) == pytest.approx(measured["qrs_duration"])
+    assert np.isnan(list(wave_bounds(ECG(np.zeros((12, 1000), np.float32), 100)).values())).all()
 
 
 def test_irregular_beats_have_a_spread_of_intervals() -> None:

@@ -9,16 +9,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgkit.sources import SOURCES, open_source, source_class
+from ecgkit.readers import save_ecg
+from ecgkit.sources import SOURCES, open_source
 from ecgkit.sources.base import CORE_COLUMNS, Source, record_table
 
 
 @pytest.fixture(params=SOURCES)
-def source(request: pytest.FixtureRequest, tiny_ptbxl: Callable[..., Path]) -> Source:
+def source(request: pytest.FixtureRequest, tiny_ptbxl: Callable[..., Path], tmp_path: Path) -> Source:
     """Open a small example of each source; a new one needs a line here."""
-    folders = {"demo": None, "ptbxl": tiny_ptbxl(20) if request.param == "ptbxl" else None}
-    options = {"n_records": 20} if request.param == "demo" else {}
-    return open_source(request.param, folders[request.param], **options)
+    open_example = {
+        "demo": lambda: open_source("demo", n_records=20),
+        "folder": lambda: open_source("folder", own_folder(tmp_path)),
+        "ptbxl": lambda: open_source("ptbxl", tiny_ptbxl(20)),
+    }
+    return open_example[request.param]()
+
+
+def own_folder(folder: Path) -> Path:
+    """Write ten records of the demo as files with a table."""
+    demo = open_source("demo", n_records=20)
+    records = demo.records.drop_duplicates("patient_id")[:10]
+    for record_id in records["record_id"]:
+        save_ecg(demo.read(record_id), folder / f"{record_id}.csv")
+    labels = demo.labels["superclass"].loc[records.index, ["NORM"]].astype(int)
+    records[["record_id", "patient_id", "age", "sex"]].join(labels).to_csv(folder / "labels.csv", index=False)
+    return folder
 
 
 def test_it_has_the_core_columns_and_those_that_it_declares(source: Source) -> None:
@@ -34,7 +49,7 @@ def test_it_has_the_core_columns_and_those_that_it_declares(source: Source) -> N
 
 
 def test_it_says_its_rates_label_sets_licence_and_citation(source: Source) -> None:
-    kind = source_class(source.name)
+    kind = type(source)
     assert "unknown" not in (kind.licence, kind.citation)
     assert source.sampling_rate == kind.sampling_rates[0]
     assert set(kind.all_false) == set(source.labels)

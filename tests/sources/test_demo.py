@@ -17,8 +17,10 @@ from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.measurements import measure_ecg
+from ecgkit.signals.rhythm import r_peaks
 from ecgkit.sources.base import CORE_COLUMNS
-from ecgkit.sources.demo import Demo
+from ecgkit.sources.demo import Demo, make_ecg
 from ecgkit.sources.demo.anatomy import LEAD_WEIGHTS, Body, direction, lead_field
 from ecgkit.sources.demo.beats import Rhythm, beat_electrodes, draw_beats
 from ecgkit.sources.demo.dipole import TERRITORIES, Physiology, diseased_heart, healthy_heart
@@ -458,3 +460,49 @@ def test_the_boundaries_of_the_waves_are_those_of_the_beats_without_noise() -> N
             # From the end of T to the onset of the next P wave nothing happens.
             assert size[(times > beat.t_end + 0.03) & (times < beat.t_end + 0.05)].max() < 0.15 * size[inside].max()
         assert qrs.mean() < 0.25
+
+
+@pytest.mark.parametrize(("seconds", "heart_rate", "sampling_rate"), [(5, 45, 500), (10, 75, 100), (60, 150, 500)])
+def test_one_ecg_has_the_length_and_the_rate_that_were_asked_for(
+    seconds: int, heart_rate: int, sampling_rate: int
+) -> None:
+    ecg = make_ecg(["MI"], seconds=seconds, heart_rate=heart_rate, sampling_rate=sampling_rate, seed=4)
+    assert ecg.signal.shape == (12, seconds * sampling_rate)
+    found = r_peaks(ecg.signal, sampling_rate=sampling_rate)
+    assert 60 / np.diff(found).mean() * sampling_rate == pytest.approx(heart_rate, rel=0.03)
+
+
+def test_one_ecg_is_of_the_patient_that_was_asked_for_and_of_its_seed() -> None:
+    ecg = make_ecg(["CD"], age=33, sex="male", seed=7)
+    assert (ecg.age, ecg.sex) == (33, "male")
+    again, other = make_ecg(["CD"], age=33, sex="male", seed=7), make_ecg(["CD"], age=33, sex="male", seed=8)
+    np.testing.assert_array_equal(again.signal, ecg.signal)
+    assert not np.array_equal(other.signal, ecg.signal)
+
+
+def test_one_ecg_shows_its_disease_and_its_noise() -> None:
+    def sokolow(classes: list[str], seed: int) -> float:
+        return measure_ecg(make_ecg(classes, noise=0.2, seed=seed))["sokolow_lyon"]
+
+    higher = [sokolow(["HYP"], seed) - sokolow(["NORM"], seed) for seed in range(5)]
+    assert np.median(higher) > 0.5
+    calm, loud = (np.abs(np.diff(make_ecg(noise=noise, seed=1).signal)).mean() for noise in (0, 8))
+    assert loud > 2 * calm
+
+
+@pytest.mark.parametrize(
+    ("keywords", "named"),
+    [
+        ({"classes": ["NORM", "MI"]}, "NORM"),
+        ({"classes": ["FLU"]}, "FLU"),
+        ({"seconds": 61}, "61"),
+        ({"heart_rate": 10}, "10"),
+        ({"age": 7}, "7"),
+        ({"sex": "f"}, "'f'"),
+        ({"sampling_rate": 250}, "250"),
+        ({"seed": -1}, "-1"),
+    ],
+)
+def test_bad_arguments_of_one_ecg_are_named(keywords: dict[str, object], named: str) -> None:
+    with pytest.raises(EcgkitError, match=named):
+        make_ecg(**keywords)  # type: ignore[arg-type]

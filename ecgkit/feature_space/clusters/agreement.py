@@ -15,7 +15,6 @@ from ecgkit.evaluation.subgroups import NOISE_COLUMNS, noted_noise
 from ecgkit.feature_space.clusters.fit import Clusters
 from ecgkit.feature_space.standardize import fold_rows
 from ecgkit.stats import Floats
-from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import benjamini_hochberg
 from ecgkit.stats.validation import known_true
 
@@ -65,11 +64,8 @@ def partitions(records: pd.DataFrame, labels: pd.DataFrame, subclasses: pd.DataF
             columns[group, name] = records[name].astype("string")
     if set(NOISE_COLUMNS) & set(records):
         columns["recording", "noise"] = pd.Series(noted_noise(records), records.index, dtype="string")
-    order = {"class": 0, "subclass": 1, "person": 2, "recording": 3}
-    keys = sorted(columns, key=lambda key: order[key[0]])
-    table = pd.concat([columns[key].reset_index(drop=True) for key in keys], axis=1)
-    table.columns = pd.MultiIndex.from_tuples(keys, names=["group", "partition"])
-    return table.astype("string")
+    aligned = {key: values.reset_index(drop=True) for key, values in columns.items()}
+    return pd.concat(aligned, axis=1, names=["group", "partition"]).astype("string")
 
 
 def _class_partitions(labels: pd.DataFrame) -> dict[str, pd.Series]:
@@ -88,9 +84,9 @@ def _bands(values: pd.Series, width: int) -> pd.Series:
     return pd.Series(names, values.index, dtype="string")
 
 
-def first_of_patients(records: pd.DataFrame, folds: tuple[int, ...] | None) -> NDArray[np.int64]:
-    """Return the rows of the first record of each patient in some folds; of all folds if None."""
-    rows = fold_rows(records, folds)
+def first_of_patients(records: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the rows of the first record of each patient in fold 10."""
+    rows = fold_rows(records)
     return rows[~records["patient_id"].iloc[rows].duplicated().to_numpy()]
 
 
@@ -100,12 +96,11 @@ def agreement_table(
     labels: pd.DataFrame,
     *,
     subclasses: pd.DataFrame | None = None,
-    folds: tuple[int, ...] | None = (TEST_FOLD,),
     n_permutations: int = N_PERMUTATIONS,
 ) -> pd.DataFrame:
     """Compare the clusters of several methods with every partition of the records.
 
-    One record per patient is compared, the first in the folds, since permutations assume independent records. Unknown
+    One record per patient is compared, the first in fold 10, since permutations assume independent records. Unknown
     values are left out, and records with several classes from `EXACTLY_ONE`.
 
     Parameters
@@ -118,8 +113,6 @@ def agreement_table(
         One column per class, in the same order.
     subclasses : DataFrame of bool, optional
         Finer classes, in the same order.
-    folds : tuple of int or None, default (10,)
-        The folds to compare; None for all.
     n_permutations : int, default 2000
         Random shuffles of the clusters over the records.
 
@@ -134,7 +127,7 @@ def agreement_table(
     Raises
     ------
     EcgkitError
-        If no record is in the folds, or no method found a cluster.
+        If no record is in fold 10, or no method found a cluster.
 
     References
     ----------
@@ -144,7 +137,7 @@ def agreement_table(
     found_some = {method: clusters for method, clusters in clusterings.items() if clusters.k}
     if not found_some:
         raise EcgkitError(f"{', '.join(clusterings) or 'no method'}: no cluster was found; fit another method, too")
-    rows = first_of_patients(records, folds)
+    rows = first_of_patients(records)
     known = partitions(records.iloc[rows], labels.iloc[rows], None if subclasses is None else subclasses.iloc[rows])
     table = {}
     level = known.columns.get_level_values
@@ -179,7 +172,6 @@ def conditional_information_table(
     labels: pd.DataFrame,
     *,
     factors: Sequence[str] = FACTORS,
-    folds: tuple[int, ...] | None = (TEST_FOLD,),
     n_permutations: int = N_PERMUTATIONS,
 ) -> pd.DataFrame:
     """Measure the information of clusters about the diagnosis given a factor such as the device, and vice versa.
@@ -187,7 +179,7 @@ def conditional_information_table(
     Clusters that agree with diagnosis and device may follow either, since devices differ in their patients. The
     conditional mutual information I(cluster; diagnosis | device) is the information of the clusters about the
     diagnosis among records of the same device; for chance the clusters are shuffled within these. The diagnosis is
-    `EXACTLY_ONE`; one record per patient is used, the first in the folds, of those for which both are known.
+    `EXACTLY_ONE`; one record per patient is used, the first in fold 10, of those for which both are known.
 
     Parameters
     ----------
@@ -199,8 +191,6 @@ def conditional_information_table(
         One column per class, in the same order.
     factors : sequence of str, default device, site, noise, age band and sex
         Partitions of the records, as named by `partitions`; those that no record knows are left out.
-    folds : tuple of int or None, default (10,)
-        The folds to use; None for all.
     n_permutations : int, default 2000
         Shuffles of the clusters, within each stratum.
 
@@ -214,13 +204,13 @@ def conditional_information_table(
     Raises
     ------
     EcgkitError
-        If no record is in the folds, or no factor is known of any.
+        If no record is in fold 10, or no factor is known of any.
 
     References
     ----------
     Cover and Thomas, "Elements of information theory", section 2.5, 2006.
     """
-    rows = first_of_patients(records, folds)
+    rows = first_of_patients(records)
     known = partitions(records.iloc[rows], labels.iloc[rows]).droplevel("group", axis=1)
     table = {}
     for factor in [name for name in factors if name in known]:

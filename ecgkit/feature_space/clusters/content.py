@@ -8,24 +8,19 @@ from numpy.typing import NDArray
 
 from ecgkit.feature_space.clusters.fit import NOISE, Clusters
 from ecgkit.feature_space.standardize import check_embeddings, fold_rows
-from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.validation import known_true
 
 ALL_RECORDS = "all"
 """The last row of a table, for all clusters together."""
 
+N_NEAREST = 3
+
 NO_CLUSTER = "noise"
 """The row of the records in no cluster, if there are any."""
 
 
-def cluster_composition(
-    clusters: Clusters,
-    records: pd.DataFrame,
-    labels: pd.DataFrame,
-    *,
-    folds: tuple[int, ...] | None = (TEST_FOLD,),
-) -> pd.DataFrame:
-    """Count the records of each class in each cluster.
+def cluster_composition(clusters: Clusters, records: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Count the records of fold 10 of each class in each cluster.
 
     Parameters
     ----------
@@ -35,8 +30,6 @@ def cluster_composition(
         The records, in the same order; column ``fold``.
     labels : DataFrame of bool
         One column per class, in the same order.
-    folds : tuple of int or None, default (10,)
-        The folds to count; None for all.
 
     Returns
     -------
@@ -47,9 +40,9 @@ def cluster_composition(
     Raises
     ------
     EcgkitError
-        If no record is in the folds.
+        If no record is in fold 10.
     """
-    members = cluster_members(clusters, records, folds=folds)
+    members = cluster_members(clusters, records)
     truth = pd.DataFrame(known_true(labels), labels.index, labels.columns)
     counts = {name: {"records": len(rows), **truth.iloc[rows].sum()} for name, rows in members.items()}
     table = pd.DataFrame.from_dict(counts, orient="index", dtype=np.int64)
@@ -57,44 +50,16 @@ def cluster_composition(
     return table.rename_axis("cluster")
 
 
-def cluster_members(
-    clusters: Clusters, records: pd.DataFrame, *, folds: tuple[int, ...] | None = (TEST_FOLD,)
-) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of the records of each cluster in some folds.
-
-    Parameters
-    ----------
-    clusters : Clusters
-        Clusters of these records.
-    records : DataFrame
-        The records, in the same order; column ``fold``.
-    folds : tuple of int or None, default (10,)
-        The folds; None for all.
-
-    Returns
-    -------
-    dict of str to ndarray of int64
-        ``"cluster 0"`` and so on, and ``"noise"`` if there is any.
-
-    Raises
-    ------
-    EcgkitError
-        If no record is in the folds.
-    """
-    rows = fold_rows(records, folds)
+def cluster_members(clusters: Clusters, records: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of fold 10 in ``"cluster 0"`` and so on, and in ``"noise"`` if there is any."""
+    rows = fold_rows(records)
     members = {f"cluster {number}": rows[clusters.assigned[rows] == number] for number in range(clusters.k)}
     noise = rows[clusters.assigned[rows] == NOISE]
     return members | ({NO_CLUSTER: noise} if len(noise) else {})
 
 
-def cluster_table(
-    clusters: Clusters,
-    embeddings: NDArray[np.floating],
-    records: pd.DataFrame,
-    *,
-    folds: tuple[int, ...] | None = (TEST_FOLD,),
-) -> pd.DataFrame:
-    """Describe the patients and recordings of each cluster.
+def cluster_table(clusters: Clusters, embeddings: NDArray[np.floating], records: pd.DataFrame) -> pd.DataFrame:
+    """Describe the patients and recordings of each cluster in fold 10.
 
     Parameters
     ----------
@@ -105,8 +70,6 @@ def cluster_table(
     records : DataFrame
         The records, in the same order; ``record_id``, ``patient_id``, ``fold``, and ``age``, ``sex``, ``height``,
         ``weight`` and ``device`` if known.
-    folds : tuple of int or None, default (10,)
-        The folds to describe; None for all.
 
     Returns
     -------
@@ -118,12 +81,11 @@ def cluster_table(
     Raises
     ------
     EcgkitError
-        If no record is in the folds, or the embeddings do not match.
+        If no record is in fold 10, or the embeddings do not match.
     """
-    nearest = nearest_records(clusters, embeddings, records, folds=folds).groupby("cluster")["record_id"].agg(list)
-    members = cluster_members(clusters, records, folds=folds)
+    nearest = nearest_records(clusters, embeddings, records).groupby("cluster")["record_id"].agg(list)
+    members = cluster_members(clusters, records) | {ALL_RECORDS: fold_rows(records)}
     rows = {name: _describe(records.iloc[chosen]) for name, chosen in members.items()}
-    rows[ALL_RECORDS] = _describe(records.iloc[fold_rows(records, folds)])
     for number, ids in nearest.items():
         rows[f"cluster {number}"]["nearest"] = ", ".join(map(str, ids))
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cluster")
@@ -141,47 +103,13 @@ def _describe(records: pd.DataFrame) -> dict[str, object]:
     return row | {"nearest": ""}
 
 
-def nearest_records(
-    clusters: Clusters,
-    embeddings: NDArray[np.floating],
-    records: pd.DataFrame,
-    *,
-    folds: tuple[int, ...] | None = (TEST_FOLD,),
-    number: int = 3,
-) -> pd.DataFrame:
-    """Find the records of each cluster that are nearest to its centre, one per patient.
-
-    Parameters
-    ----------
-    clusters : Clusters
-        Clusters of these records.
-    embeddings : ndarray, shape (records, features)
-        One row per record.
-    records : DataFrame
-        The records, in the same order; ``record_id``, ``patient_id``, ``fold``.
-    folds : tuple of int or None, default (10,)
-        The folds to search; None for all.
-    number : int, default 3
-        Records per cluster.
-
-    Returns
-    -------
-    DataFrame
-        ``cluster``, ``record_id``, ``fold``, ``distance`` (standard deviations, Euclidean) and ``position`` (row in
-        ``records``); by cluster, the nearest first. Fewer if a cluster has fewer patients.
-
-    Raises
-    ------
-    EcgkitError
-        If no record is in the folds, or the embeddings do not match.
-    """
+def nearest_records(clusters: Clusters, embeddings: NDArray[np.floating], records: pd.DataFrame) -> pd.DataFrame:
+    """Find the three records of fold 10 that are nearest to the centre of each cluster, each of another patient."""
     check_embeddings(embeddings, records)
-    rows = fold_rows(records, folds)
+    rows = fold_rows(records)
     rows = rows[clusters.assigned[rows] >= 0]
     assigned = clusters.assigned[rows]
     distance = np.linalg.norm(clusters.scaler.transform(embeddings[rows]) - clusters.centres[assigned], axis=1)
-    table = records[["record_id", "patient_id", "fold"]].iloc[rows].reset_index(drop=True)
-    table = table.assign(cluster=assigned, distance=distance, position=rows)
+    table = records[["record_id", "patient_id"]].iloc[rows].assign(cluster=assigned, distance=distance)
     table = table.sort_values(["cluster", "distance", "record_id"], kind="stable")
-    table = table.drop_duplicates(["cluster", "patient_id"]).groupby("cluster").head(number)
-    return table[["cluster", "record_id", "fold", "distance", "position"]].reset_index(drop=True)
+    return table.drop_duplicates(["cluster", "patient_id"]).groupby("cluster").head(N_NEAREST)

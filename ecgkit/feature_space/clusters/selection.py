@@ -14,6 +14,16 @@ from ecgkit.feature_space.clusters.fit import check_k, fit_kmeans, principal_com
 from ecgkit.feature_space.standardize import standardize, training_rows
 from ecgkit.stats.identifiers import patient_codes
 
+COLUMNS = (
+    *("k", "inertia", "silhouette", "stability", "stability_low", "stability_high"),
+    *("silhouette_reference", "stability_reference"),
+)
+
+N_INIT, N_COMPONENTS = 3, 50
+
+MAX_RECORDS = 3000
+"""The cost of the silhouette grows with their square."""
+
 
 def k_selection(
     embeddings: NDArray[np.floating],
@@ -21,9 +31,6 @@ def k_selection(
     *,
     ks: Sequence[int] = tuple(range(2, 13)),
     seed: int,
-    n_init: int = 3,
-    max_records: int = 3000,
-    n_components: int = 50,
     n_repeats: int = 8,
 ) -> pd.DataFrame:
     """Fit KMeans for several numbers of clusters, and repeatedly for each, to measure its stability.
@@ -31,7 +38,8 @@ def k_selection(
     A number of clusters is stable if fits on bootstraps of patients, which assign all records, find the same clusters.
     Two solutions are compared by the adjusted Rand index. Few clusters can be stable, and have a silhouette above 0,
     without any structure: both are compared with those of a normal distribution with the same covariance, which has no
-    clusters.
+    clusters. Of more than 3,000 records a random sample is taken, the same for each number, and of more than 50
+    features the first 50 principal components.
 
     Parameters
     ----------
@@ -43,13 +51,6 @@ def k_selection(
         Numbers of clusters.
     seed : int
         Seed of the starts, the sample and the bootstraps.
-    n_init : int, default 3
-        Number of starts of each fit; the one with the lowest inertia is kept.
-    max_records : int, default 3000
-        Of more records a random sample of so many is taken, the same for each k; the cost of the silhouette grows with
-        their square.
-    n_components : int, default 50
-        Of more features so many principal components of folds 1-8 are taken; 0 takes the features.
     n_repeats : int, default 8
         Number of bootstraps; with fewer than 2 the stability is NaN.
 
@@ -76,30 +77,19 @@ def k_selection(
     Walther and Hastie, "Estimating the number of clusters in a data set via the gap statistic", J. R. Stat. Soc. B 63
     (2001), doi:10.1111/1467-9868.00293, with another distribution.
     """
-    standardised = standardize(embeddings, records)
-    sample = training_sample(records, max_records, seed)
-    points = principal_components(standardised, training_rows(records), n_components)[sample]
+    training = training_rows(records)
+    sample = training_sample(training, MAX_RECORDS, seed)
+    points = principal_components(standardize(embeddings, records), training, N_COMPONENTS)[sample]
     patients = records["patient_id"].to_numpy()[sample]
     normal = _without_clusters(points, seed)
     rows = []
     for k in ks:
         check_k(k, len(points))
-        model, of_normal = (fit_kmeans(table, k=k, n_init=n_init, seed=seed) for table in (points, normal))
-        stability, stability_reference = (
-            _spread(_bootstraps(table, patients, k=k, n_init=n_init, seed=seed, number=n_repeats))
-            for table in (points, normal)
-        )
-        rows.append(
-            {
-                "k": k,
-                "inertia": float(model.inertia_),
-                "silhouette": _silhouette(points, model.labels_),
-                **dict(zip(("stability", "stability_low", "stability_high"), stability, strict=True)),
-                "silhouette_reference": _silhouette(normal, of_normal.labels_),
-                "stability_reference": stability_reference[0],
-            }
-        )
-    return pd.DataFrame(rows)
+        model, of_normal = (fit_kmeans(table, k=k, n_init=N_INIT, seed=seed) for table in (points, normal))
+        stability, reference = (_stability(table, patients, k, seed, n_repeats) for table in (points, normal))
+        silhouettes = _silhouette(points, model.labels_), _silhouette(normal, of_normal.labels_)
+        rows.append((k, float(model.inertia_), silhouettes[0], *stability, silhouettes[1], reference[0]))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _silhouette(points: NDArray[np.float32], found: NDArray[np.integer]) -> float:
@@ -115,10 +105,10 @@ def _without_clusters(points: NDArray[np.float32], seed: int) -> NDArray[np.floa
     return drawn.astype(np.float32)
 
 
-def _bootstraps(
-    points: NDArray[np.float32], patients: NDArray[np.generic], *, k: int, n_init: int, seed: int, number: int
-) -> list[NDArray[np.int32]]:
-    """Draw patients with replacement, fit on their records, and assign all records to the nearest centre."""
+def _stability(
+    points: NDArray[np.float32], patients: NDArray[np.generic], k: int, seed: int, number: int
+) -> tuple[float, float, float]:
+    """Fit on bootstraps of patients; return mean and percentiles of the adjusted Rand index of pairs of solutions."""
     of_record = patient_codes(patients)
     n_patients = int(of_record.max()) + 1
     random = np.random.default_rng(seed)
@@ -128,12 +118,7 @@ def _bootstraps(
         rows = np.repeat(np.arange(len(points)), drawn[of_record])
         check_k(k, len(rows))
         # One seed for all: only the records differ.
-        solutions.append(fit_kmeans(points[rows], k=k, n_init=n_init, seed=seed).predict(points))
-    return solutions
-
-
-def _spread(solutions: Sequence[NDArray[np.integer]]) -> tuple[float, float, float]:
-    """Return the mean and the percentiles 2.5 and 97.5 of the adjusted Rand index of all pairs."""
+        solutions.append(fit_kmeans(points[rows], k=k, n_init=N_INIT, seed=seed).predict(points))
     pairs = [adjusted_rand_score(one, other) for one, other in combinations(solutions, 2)]
     if not pairs:
         return float("nan"), float("nan"), float("nan")

@@ -26,9 +26,10 @@ def map_quality(
     records: pd.DataFrame,
     *,
     n_neighbors: int = N_NEIGHBORS,
-    max_records: int = MAX_RECORDS,
 ) -> pd.DataFrame:
     """Measure which neighbourhoods of the embeddings maps keep, and which they share with other seeds.
+
+    Of more than 3,000 records a random choice is measured, whose neighbours are searched within the choice.
 
     Parameters
     ----------
@@ -40,8 +41,6 @@ def map_quality(
         The records, in the same order; column ``fold``.
     n_neighbors : int, default 15
         How many nearest records count as neighbours; fewer than half of those measured, where they are few.
-    max_records : int, default 3000
-        Of more records a random choice is measured, whose neighbours are searched within the choice.
 
     Returns
     -------
@@ -71,7 +70,7 @@ def map_quality(
     for other in projections[1:]:
         if not np.array_equal(other.positions, shown):
             raise EcgkitError(f"{names[0]} and {other.name} show different records: project the same ones")
-    rows = choose(np.arange(len(shown)), max_records, seed=0)
+    rows = choose(np.arange(len(shown)), MAX_RECORDS)
     k = min(n_neighbors, (len(rows) - 1) // 2)
     if k < 1:
         raise EcgkitError(f"{n_neighbors} neighbours of {len(rows)} records: give 3 records or more, and 1 neighbour")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ecgkit.sources.demo.source import Demo
+from ecgkit.sources.demo.source import Demo, make_ecg
 
-__all__ = ["Demo"]
+__all__ = ["Demo", "make_ecg"]

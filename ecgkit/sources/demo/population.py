@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.demo.anatomy import FloatArray
 from ecgkit.sources.demo.noise import DEVICES
 from ecgkit.sources.demo.statements import RHYTHMS, STATEMENTS
 from ecgkit.stats.folds import assign_folds
 from ecgkit.stats.labels import SUPERCLASSES
+
+POOL = 200
+"""Patients among whom the one of `draw_plan` is chosen."""
 
 GOLDEN = (np.sqrt(5) - 1) / 2
 
@@ -200,15 +206,52 @@ def draw_plans(n_records: int, seed: int) -> pd.DataFrame:
         (SCP code to severity), ``rhythm``, ``device``, ``site`` and the strengths of the noise.
     """
     streams = Streams(seed)
-    patients = draw_patients(n_records, streams)
+    patients = _with_hearts(draw_patients(n_records, streams), streams)
+    plans = patients.loc[patients.index.repeat(patients["n_records"])][:n_records].reset_index(drop=True)
+    plans["visit"] = plans.groupby("patient_id").cumcount()
+    return _draw_recordings(plans, streams)
+
+
+def draw_plan(
+    seed: int,
+    classes: Sequence[str],
+    *,
+    heart_rate: float | None,
+    noise: float,
+    severity: float,
+    age: float | None,
+    sex: str | None,
+) -> dict[str, Any]:
+    """Draw one record in sinus rhythm, as a row of `draw_plans`; parameters are those of `make_ecg`."""
+    for name in classes:
+        check_choice("class", name, SUPERCLASSES)
+    if "NORM" in classes and len(set(classes)) > 1:
+        raise EcgkitError(f"classes are {', '.join(classes)}: NORM goes with no other")
+    streams = Streams(seed)
+    # Among many patients the nearest one, so that height and weight fit the sex and the age.
+    patients = draw_patients(POOL, streams)
+    distance = (patients["age"] - (patients["age"] if age is None else age)).abs()
+    distance += 1000 * (patients["male"] != (sex == "male")) if sex else 0
+    patient = patients.loc[[distance.idxmin()]].reset_index(drop=True)
+    patient["combination"] = " ".join(name for name in SUPERCLASSES if name in classes)
+    patient[["severity", "second_severity"]] = severity
+    patient["age"] = patient["age"] if age is None else float(age)
+    patient = _with_hearts(patient, streams).assign(fibrillates=False, visit=0)
+    plan = {str(name): values[0] for name, values in _draw_recordings(patient, streams).to_dict("list").items()}
+    rate = plan["rate"] if heart_rate is None else float(heart_rate)
+    strengths = {name: noise * plan[name] for name in ("wander", "hum", "muscle", "burst")}
+    loose = plan["loose"] if noise else -1
+    return plan | strengths | {"rate": rate, "unreported": {}, "rhythm": "SR", "extrasystoles": 0, "loose": loose}
+
+
+def _with_hearts(patients: pd.DataFrame, streams: Streams) -> pd.DataFrame:
+    """Add what stays the same in all recordings of a patient."""
     patients = pd.concat([patients, draw_physiology(patients, streams)], axis=1)
     patients["findings"] = pd.Series(draw_findings(patients, streams))
     patients["unreported"] = pd.Series(draw_unreported(patients, streams))
     patients["fibrillates"] = _fibrillates(patients, streams)
     patients["patient_id"] = np.arange(1, len(patients) + 1)
-    plans = patients.loc[patients.index.repeat(patients["n_records"])][:n_records].reset_index(drop=True)
-    plans["visit"] = plans.groupby("patient_id").cumcount()
-    return _draw_recordings(plans, streams)
+    return patients
 
 
 def _fibrillates(patients: pd.DataFrame, streams: Streams) -> NDArray[np.bool_]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.errors import EcgkitError
-from ecgkit.signals.ecg import ECG
+from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.signals.ecg import ECG, SEXES
 from ecgkit.sources.base import Source
 from ecgkit.sources.demo.anatomy import ELECTRODES, LEAD_WEIGHTS, Body, FloatArray
 from ecgkit.sources.demo.beats import Rhythm, draw_beats, heart_potentials
 from ecgkit.sources.demo.dipole import Heart, Physiology, diseased_heart, healthy_heart, individual_heart, segment_ends
 from ecgkit.sources.demo.noise import record
-from ecgkit.sources.demo.population import COLUMNS, draw_plans, make_records
+from ecgkit.sources.demo.population import COLUMNS, draw_plan, draw_plans, make_records
 from ecgkit.sources.demo.statements import LABEL_SETS, STATEMENTS
 from ecgkit.sources.scp import label_tables
 
@@ -67,8 +68,7 @@ class Demo(Source):
     def __init__(self, *, n_records: int = 1000, sampling_rate: int = 100, seed: int = 0) -> None:
         if n_records < MIN_RECORDS:
             raise EcgkitError(f"n_records is {n_records}: ten folds by patient need at least {MIN_RECORDS}")
-        if sampling_rate not in SAMPLING_RATES:
-            raise EcgkitError(f"sampling_rate is {sampling_rate}: the demo has 100 and 500 Hz")
+        _check_sampling_rate(sampling_rate)
         if seed < 0:
             raise EcgkitError(f"seed is {seed}: give an integer, 0 or more")
         self.n_records, self.sampling_rate, self.seed = n_records, sampling_rate, seed
@@ -145,17 +145,8 @@ class Demo(Source):
         EcgkitError
             If there is no such record.
         """
-        from scipy.signal import resample_poly
-
-        plan, rng = self._plan(record_id)
-        body, heart, rhythm = self._body(plan, rng), self._heart(plan), _rhythm(plan)
-        extent = {"seconds": GENERATED_SECONDS, "sampling_rate": GENERATED_AT}
-        electrodes = heart_potentials(heart, body, rhythm, **extent, rng=rng)
-        if not noise_free:
-            electrodes = record(electrodes, body, plan, sampling_rate=GENERATED_AT, rng=rng)
-        electrodes = resample_poly(electrodes, self.sampling_rate, GENERATED_AT, axis=-1)
-        margin = MARGIN * self.sampling_rate
-        return LEAD_WEIGHTS @ electrodes[:, margin : margin + self.n_samples]
+        plan = self._plan(record_id)
+        return _draw_signal(plan, self.seed, int(record_id), sampling_rate=self.sampling_rate, noise_free=noise_free)
 
     def wave_boundaries(self, record_id: str) -> pd.DataFrame:
         """Return where the waves of each beat begin and end, which is known because they were planted.
@@ -178,11 +169,11 @@ class Demo(Source):
         EcgkitError
             If there is no such record.
         """
-        plan, rng = self._plan(record_id)
-        self._body(plan, rng)  # drawn first, so that the beats are those of `make`
+        plan, rng = self._plan(record_id), np.random.default_rng([self.seed, 1, int(record_id)])
+        _body(plan, self.seed, rng)  # drawn first, so that the beats are those of `make`
         found = draw_beats(_rhythm(plan), GENERATED_SECONDS, rng)
         stretch = np.clip(found.intervals * plan["rate"] / 60, 0.6, 1.5) ** (1 / 3)
-        ends = segment_ends(self._heart(plan))
+        ends = segment_ends(_heart(plan, self.seed))
         table = pd.DataFrame({"p_onset": ends["P"][0], "p_end": ends["P"][1]}, index=range(len(stretch)))
         table["qrs_onset"], table["qrs_end"] = ends["QRS"]
         table["t_end"] = ends["T"][1] + ends["T"][0] * (stretch - 1)
@@ -192,26 +183,127 @@ class Demo(Source):
         inside = (table[["p_onset", "qrs_onset"]].min(axis=1) >= 0) & (table["t_end"] <= SECONDS)
         return table[inside & ~found.ectopic].reset_index(drop=True)
 
-    def _plan(self, record_id: str) -> tuple[dict[str, Any], np.random.Generator]:
-        """Return what was drawn for a record, and its source of random numbers."""
+    def _plan(self, record_id: str) -> dict[str, Any]:
+        """Return what was drawn for a record."""
         if record_id not in self._plans:
             raise EcgkitError(f"no record {record_id!r} in the demo: record_id is text, from '1' to '{self.n_records}'")
-        return self._plans[record_id], np.random.default_rng([self.seed, 1, int(record_id)])
+        return self._plans[record_id]
 
-    def _body(self, plan: dict[str, Any], rng: np.random.Generator) -> Body:
-        """Draw where the electrodes are: a part that the patient keeps, and one for each record."""
-        build = np.random.default_rng([self.seed, 2, plan["patient_id"]]).normal(0, 0.6, (len(ELECTRODES), 3))
-        placed = rng.normal(0, 0.6, (len(ELECTRODES), 3))
-        return Body(plan["girth"], plan["breast"], build + placed)
 
-    def _heart(self, plan: dict[str, Any]) -> Heart:
-        """Make the waves of a patient's heart, with QT corrected for the rate (Fridericia)."""
-        physiology = {name: plan[name] for name in Physiology.__dataclass_fields__}
-        rng = np.random.default_rng([self.seed, 3, plan["patient_id"]])
-        physiology["qt"] = 1000 * (plan["qt"] / 1000) * (60 / plan["rate"]) ** (1 / 3)
-        heart = individual_heart(healthy_heart(Physiology(**physiology)), rng)
-        findings = {code: s for code, s in (plan["unreported"] | plan["findings"]).items() if code != "NORM"}
-        return diseased_heart(heart, findings, plan["stage"])
+def make_ecg(
+    classes: Sequence[str] = ("NORM",),
+    *,
+    sampling_rate: int = 500,
+    seconds: float = SECONDS,
+    heart_rate: float | None = None,
+    noise: float = 1.0,
+    severity: float = 0.8,
+    age: float | None = None,
+    sex: str | None = None,
+    seed: int = 0,
+) -> ECG:
+    """Generate one ECG in sinus rhythm with the signs of some superclasses.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Superclasses; ``"NORM"`` goes with no other. Several diseases may be combined; none is a borderline ECG.
+    sampling_rate : int, default 500
+        In Hz: 100 or 500.
+    seconds : float, default 10
+        Duration, 5 to 60 s.
+    heart_rate : float, optional
+        In beats/min, 30 to 200; drawn by default.
+    noise : float, default 1
+        Baseline wander, mains hum and muscle noise relative to what was drawn, 0 to 10.
+    severity : float, default 0.8
+        Of the diseases, from just visible (0) to marked (1).
+    age : float, optional
+        In years, 18 to 97; drawn by default.
+    sex : {"male", "female"}, optional
+        Drawn by default.
+    seed : int, default 0
+        Equal seeds give equal ECGs.
+
+    Returns
+    -------
+    ECG
+        With the age and the sex of the patient that was drawn.
+
+    Raises
+    ------
+    EcgkitError
+        If an argument is out of range.
+    """
+    for name, value, low, high in (
+        ("seconds", seconds, 5, 60),
+        ("heart_rate", heart_rate, 30, 200),
+        ("noise", noise, 0, 10),
+        ("severity", severity, 0, 1),
+        ("age", age, 18, 97),
+        ("seed", seed, 0, 2**32),
+    ):
+        if value is not None and not low <= value <= high:
+            raise EcgkitError(f"{name} is {value:g}: give a number from {low} to {high}")
+    check_choice("sex", sex or SEXES[0], SEXES)
+    _check_sampling_rate(sampling_rate)
+    plan = draw_plan(seed, classes, heart_rate=heart_rate, noise=noise, severity=severity, age=age, sex=sex)
+    signal = _draw_signal(plan, seed, 1, seconds=seconds, sampling_rate=sampling_rate)
+    name = f"demo {' '.join(classes) or 'borderline'} {seed}"
+    return ECG(
+        (np.rint(1000 * signal) / 1000).astype(np.float32),
+        sampling_rate,
+        name,
+        plan["age"],
+        "male" if plan["male"] else "female",
+    )
+
+
+def _draw_signal(
+    plan: dict[str, Any],
+    seed: int,
+    number: int,
+    *,
+    seconds: float = SECONDS,
+    sampling_rate: int,
+    noise_free: bool = False,
+) -> FloatArray:
+    """Generate the twelve leads of a plan in mV."""
+    from scipy.signal import resample_poly
+
+    rng = np.random.default_rng([seed, 1, number])
+    body, heart, rhythm = _body(plan, seed, rng), _heart(plan, seed), _rhythm(plan)
+    electrodes = heart_potentials(
+        heart, body, rhythm, seconds=seconds + 2 * MARGIN, sampling_rate=GENERATED_AT, rng=rng
+    )
+    if not noise_free:
+        electrodes = record(electrodes, body, plan, sampling_rate=GENERATED_AT, rng=rng)
+    electrodes = resample_poly(electrodes, sampling_rate, GENERATED_AT, axis=-1)
+    margin = MARGIN * sampling_rate
+    return LEAD_WEIGHTS @ electrodes[:, margin : margin + round(seconds * sampling_rate)]
+
+
+def _check_sampling_rate(sampling_rate: int) -> None:
+    """Refuse a rate that the demo does not have."""
+    if sampling_rate not in SAMPLING_RATES:
+        raise EcgkitError(f"sampling_rate is {sampling_rate}: the demo has 100 and 500 Hz")
+
+
+def _body(plan: dict[str, Any], seed: int, rng: np.random.Generator) -> Body:
+    """Draw where the electrodes are: a part that the patient keeps, and one for each record."""
+    build = np.random.default_rng([seed, 2, plan["patient_id"]]).normal(0, 0.6, (len(ELECTRODES), 3))
+    placed = rng.normal(0, 0.6, (len(ELECTRODES), 3))
+    return Body(plan["girth"], plan["breast"], build + placed)
+
+
+def _heart(plan: dict[str, Any], seed: int) -> Heart:
+    """Make the waves of a patient's heart, with QT corrected for the rate (Fridericia)."""
+    physiology = {name: plan[name] for name in Physiology.__dataclass_fields__}
+    rng = np.random.default_rng([seed, 3, plan["patient_id"]])
+    physiology["qt"] = 1000 * (plan["qt"] / 1000) * (60 / plan["rate"]) ** (1 / 3)
+    heart = individual_heart(healthy_heart(Physiology(**physiology)), rng)
+    findings = {code: s for code, s in (plan["unreported"] | plan["findings"]).items() if code != "NORM"}
+    return diseased_heart(heart, findings, plan["stage"])
 
 
 def _rhythm(plan: dict[str, Any]) -> Rhythm:

@@ -1,0 +1,80 @@
+"""Which ECG files are meant by files, folders and patterns."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ecgkit.errors import EcgkitError
+
+SUFFIXES = frozenset(
+    (
+        ".hea",
+        ".dcm",
+        ".xml",
+        ".scp",
+        ".ecg",
+        ".edf",
+        ".bdf",
+        ".csv",
+        ".tsv",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".hdf5",
+        ".parquet",
+        ".json",
+        ".mwf",
+        ".zip",
+    )
+)
+"""The suffixes of the files that are taken from a folder; a file that is named is read whatever its suffix is."""
+
+
+def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
+    """List the ECG files that files, folders and patterns stand for.
+
+    Parameters
+    ----------
+    names : sequence of str or Path
+        Files; folders, in which files that are not hidden are looked for by their suffixes, at every depth; patterns
+        such as ``*.xml``.
+
+    Returns
+    -------
+    list of Path
+        Each file once, in the order of the names, those of a folder sorted. A WFDB record is its header.
+
+    Raises
+    ------
+    EcgkitError
+        If a folder or a pattern has no such file.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if _is_ecg_file(file.relative_to(path)) and file.is_file())
+            if not inside:
+                raise EcgkitError(f"no ECG file in {path}: files need one of the suffixes {' '.join(sorted(SUFFIXES))}")
+        elif glob.has_magic(str(name)) and not path.exists():
+            anchor = Path(path.anchor)  # "." of a relative pattern
+            inside = sorted(file for file in anchor.glob(str(path.relative_to(path.anchor))) if file.is_file())
+            if not inside:
+                raise EcgkitError(f"no file matches {name}: check the pattern")
+        else:
+            inside = [path]
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def _is_ecg_file(path: Path) -> bool:
+    """Return True for a suffix of an ECG file, but for copies in hidden folders, such as those of JupyterLab."""
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+
+
+def record_key(text: str | None) -> int | str | None:
+    """Return the position that a text is, such as "7"; other texts, such as "007", are identifiers."""
+    return int(text) if text and re.fullmatch(r"0|[1-9]\d{,17}", text, re.ASCII) else text

@@ -1,0 +1,1 @@
+"""The page (Streamlit) and the service (REST, WebSocket)."""

@@ -1,0 +1,1 @@
+"""The page: an ECG in, the answer as a person reads it."""

@@ -1,0 +1,68 @@
+"""Start the page."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from ecgkit.errors import EcgkitError, require
+from ecgkit.inference.loading import load_model
+from ecgkit.serving.page import settings
+
+LARGEST = 256
+"""MB of a file that is uploaded."""
+
+
+def start_page(*, host: str, port: int, model: str, root: Path) -> None:
+    """Serve the page until it is interrupted.
+
+    Parameters
+    ----------
+    host : str
+        The address to listen at; ``"127.0.0.1"`` is this computer only.
+    port : int
+        The port.
+    model : str
+        The model that is chosen at first; see `ecgkit.load_model`.
+    root : Path
+        The folder that contains the folder of training sessions.
+
+    Raises
+    ------
+    EcgkitError
+        If Streamlit is missing, there is no such model, or the address cannot be used.
+    """
+    streamlit = require("streamlit", "app")
+    load_model(model, root=root)
+    check_address(host, port)
+    os.environ |= {settings.MODEL: model, settings.ROOT: str(root)}
+    shown = f"[{host}]" if ":" in host else host
+    print(f"The page is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)  # noqa: T201 - the command's result
+    options = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": True,
+        "server.fileWatcherType": "none",
+        "server.maxUploadSize": LARGEST,
+        "browser.gatherUsageStats": False,
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+        "logger.hideWelcomeMessage": True,
+    }
+    streamlit.App(Path(__file__).with_name("script.py")).run(config=options)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise an `EcgkitError` if nothing can listen at an address."""
+    if not 0 < port < 65536:
+        raise EcgkitError(f"port is {port}: give a number from 1 to 65535")
+    try:
+        kind = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(kind[0], kind[1]) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(kind[4])
+    except OSError as error:
+        raise EcgkitError(
+            f"cannot listen at {host}, port {port} ({error.strerror}): choose another --port or --host"
+        ) from error

@@ -1,0 +1,182 @@
+"""The answer as a person reads it: findings, labels, measurements, the course over time, many ECGs at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from ecgkit.diagnosis.pages import draw_answer, pdf, picture
+from ecgkit.inference.answers import WINDOW, Answer
+from ecgkit.io import file_name
+from ecgkit.serving.page.markup import Markup, bar, table
+from ecgkit.serving.page.texts import MEANINGS, name_class, with_fields
+from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS
+
+DECIMALS = {"mV": 2, "s": 2}
+
+
+def show_head(answer: Answer) -> None:
+    """Write whose ECG it is, as far as the page needs to know."""
+    ecg = answer.ecg
+    st.header(answer.record, anchor=False)
+    if ecg is not None:
+        age = "age unknown" if ecg.age is None else f"{ecg.age:g} years"
+        facts = [age, ecg.sex or "sex unknown", f"{ecg.duration:.4g} s", f"{ecg.sampling_rate:g} Hz"]
+        facts.append(str(ecg.metadata.get("format", "made by the demo")))
+        st.caption(" · ".join(facts))
+
+
+def show_findings(answer: Answer) -> None:
+    """Write what may be wrong with the recording."""
+    st.subheader("Findings", anchor=False)
+    if answer.refusal:
+        st.error(f"No answer: {with_fields(answer.refusal)}")
+    show = {"refused": st.error, "warning": st.warning, "note": st.info}
+    for finding in answer.findings:
+        if finding.text not in (answer.refusal or ""):
+            show[finding.level](finding.text)
+    if not answer.findings and not answer.refusal:
+        st.success("The checks of the recording found nothing.")
+
+
+def show_labels(answers: Sequence[Answer]) -> None:
+    """Write each label for itself, of one model or of several next to each other."""
+    known = [answer for answer in answers if answer.prediction is not None]
+    if not known:
+        return
+    st.subheader("Labels", anchor=False)
+    st.caption("Each label is for itself: several may apply, or none. The mark in a bar is the threshold of the label.")
+    for answer in known:
+        if answer.quantity_name:
+            st.metric(answer.quantity_name.replace("_", " "), f"{answer.prediction.quantity:.1f}")  # type: ignore[union-attr]
+    known = [answer for answer in known if not answer.quantity_name]
+    names = list(dict.fromkeys(name for answer in known for name in answer.predictor.classes))
+    if not names:
+        return
+    several = len(known) > 1
+    header = ["label", *(answer.predictor.name if several else "probability" for answer in known)]
+    rows = [[_label(name), *(_verdict(answer, name) for answer in known)] for name in names]
+    st.html(table(header, rows, f"Calibrated probabilities by {', '.join(a.predictor.name for a in known)}"))
+    if several:
+        _show_disagreement(known)
+
+
+def _label(name: str) -> Markup:
+    """Return a label with its meaning."""
+    meaning = MEANINGS.get(name, "a statement of PTB-XL's label set")
+    return Markup(f"{escape(name_class(name))}<small>{escape(meaning)}</small>")
+
+
+def _verdict(answer: Answer, name: str) -> Markup:
+    """Return probability, threshold and decision of one label."""
+    entry = next((entry for entry in answer.to_dict()["classes"] if entry["name"] == name), None)
+    if entry is None:
+        return Markup("not a class of this model")
+    decision = '<span class="ecg-yes">yes</span>' if entry["decision"] else "no"
+    extent = f" ({entry['lowest']:.2f} to {entry['highest']:.2f} among its models)" if "lowest" in entry else ""
+    numbers = f"{entry['probability']:.3f}{extent}, threshold {entry['threshold']:.3f}: {decision}"
+    return Markup(f"{numbers}{bar(entry['probability'], entry['threshold'])}")
+
+
+def _show_disagreement(answers: Sequence[Answer]) -> None:
+    """Say in which labels models disagree."""
+    first, second = ({e["name"]: e["decision"] for e in answer.to_dict()["classes"]} for answer in answers[:2])
+    other = [name for name in first if name in second and first[name] != second[name]]
+    st.write(f"The models disagree on {', '.join(other)}." if other else "The models decide alike.")
+
+
+def show_measurements(answer: Answer) -> None:
+    """Write the measurements of the mean beat."""
+    if not answer.measurements:
+        return
+    st.subheader("Measurements", anchor=False)
+    rows = []
+    for name, (unit, meaning) in GLOBAL_MEASUREMENTS.items():
+        value = answer.measurements.get(name, math.nan)
+        text = f"{value:.{DECIMALS.get(unit, 0)}f} {unit}" if math.isfinite(value) else "not measurable"
+        rows.append([Markup(f"{escape(name.replace('_', ' '))}<small>{escape(meaning)}</small>"), text])
+    st.html(table(["measurement", "value"], rows))
+
+
+def show_course(answer: Answer) -> None:
+    """Draw the probabilities of a long recording over time."""
+    import altair as alt
+
+    windows = answer.prediction.windows if answer.prediction else None
+    if windows is None:
+        return
+    st.subheader("Over time", anchor=False)
+    st.caption(
+        f"The probability of each label in {len(windows.starts)} windows of {WINDOW:g} s; dashed: its threshold."
+    )
+    wide = pd.DataFrame(windows.probabilities, columns=list(answer.predictor.classes))
+    wide.insert(0, "seconds", [start + WINDOW / 2 for start in windows.starts])
+    long = wide.melt("seconds", var_name="label", value_name="probability")
+    long["threshold"] = long["label"].map(answer.thresholds)
+    x = alt.X("seconds", title="middle of the window (s)")
+    base = alt.Chart(long).properties(height=90)
+    lines = base.mark_line(point=True).encode(x=x, y=alt.Y("probability", scale=alt.Scale(domain=[0, 1])))
+    limits = base.mark_line(strokeDash=[5, 4], color="gray").encode(x=x, y="threshold")
+    rows = alt.layer(lines, limits).facet(row=alt.Row("label", sort=list(answer.predictor.classes), title=None))
+    st.altair_chart(rows)
+    with st.expander("The probabilities over time as a table"):
+        body = [[f"{start:g} s", *(f"{value:.3f}" for value in row)]
+                for start, row in zip(windows.starts, windows.probabilities.tolist(), strict=True)]  # fmt: skip
+        st.html(table(["from", *answer.predictor.classes], body))
+
+
+def show_overview(answers: Sequence[Answer]) -> None:
+    """List many answers, with the table to download."""
+    st.header(f"{len(answers)} ECGs", anchor=False)
+    failed = sum(bool(answer.refusal) for answer in answers)
+    if failed:
+        st.warning(f"{failed} of {len(answers)} have no answer: the column error says why.")
+    rows = [row | {"findings": "; ".join(row["findings"])} for row in (answer.to_row() for answer in answers)]
+    frame = pd.DataFrame(rows)
+    first = ["record", *(name for name in rows[0] if name.startswith(("probability_", "decision_", "predicted_")))]
+    frame = frame[[*first, "findings", "error", "heart_rate"]]
+    frame["error"] = frame["error"].map(with_fields)
+    st.dataframe(frame, hide_index=True)
+    left, right = st.columns(2)
+    left.download_button("All as CSV", csv_table(answers), "ecgs.csv", "text/csv", on_click="ignore")
+    right.download_button("All as JSON", json_list(answers), "ecgs.json", "application/json", on_click="ignore")
+
+
+def show_downloads(answer: Answer) -> None:
+    """Offer the answer as files; page and picture are drawn when they are asked for."""
+    st.subheader("Download", anchor=False)
+    name = file_name(answer.record).replace(".", "-")
+    kinds: dict[str, tuple[Any, str, str]] = {
+        "JSON": (json.dumps(answer.to_dict(), indent=2, allow_nan=False), "json", "application/json"),
+        "CSV": (csv_table([answer]), "csv", "text/csv"),
+    }
+    if answer.ecg is not None:
+        kinds = {
+            "PDF": (lambda: pdf(draw_answer(answer)), "pdf", "application/pdf"),
+            "PNG": (lambda: picture(draw_answer(answer)[0]), "png", "image/png"),
+        } | kinds
+    for column, (kind, (data, suffix, mime)) in zip(st.columns(len(kinds)), kinds.items(), strict=True):
+        column.download_button(kind, data, f"{name}.{suffix}", mime, on_click="ignore", width="stretch")
+
+
+def csv_table(answers: Sequence[Answer]) -> str:
+    """Return answers as the table that ``ecgkit predict --format csv`` writes."""
+    rows = [row | {"findings": "; ".join(row["findings"])} for row in (answer.to_row() for answer in answers)]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def json_list(answers: Sequence[Answer]) -> str:
+    """Return answers as one JSON list."""
+    return json.dumps([answer.to_dict() for answer in answers], indent=2, allow_nan=False)

@@ -1,0 +1,269 @@
+"""Your own data: a folder of ECG files of any readable format, and a table ``labels.csv`` with a row per record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError, printable
+from ecgkit.io import file_name
+from ecgkit.readers import open_ecg
+from ecgkit.readers.base import known_sex
+from ecgkit.readers.files import find_ecg_files
+from ecgkit.signals.ecg import ECG
+from ecgkit.signals.filters import resample
+from ecgkit.signals.prepare import repair
+from ecgkit.sources.base import CORE_COLUMNS, Column, Source, record_table
+from ecgkit.sources.csv_table import CsvTable
+from ecgkit.stats.folds import ALL_FOLDS, assign_folds
+
+TABLE = "labels.csv"
+LABEL_SET = "labels"
+REQUIRED = ("record_id", "patient_id")
+LISTED = 10
+"""The number of files or records that a message names of each kind."""
+
+
+class Folder(Source):
+    """A folder of ECG files with a table ``labels.csv``.
+
+    The table has the columns ``record_id`` and ``patient_id``, and where they are known ``age`` (years), ``sex`` (male
+    or female), ``height`` (cm), ``weight`` (kg), ``device``, ``site`` and ``fold`` (1 to 10: 1-8 train, 9 validates, 10
+    tests). A column that holds only 0, 1, true, false or blank (unknown) is a class; further columns are kept.
+
+    A ``record_id`` is the path of a file within the folder or its name, with or without the suffix.
+
+    Parameters
+    ----------
+    folder : Path or str
+        The folder; files are looked for at every depth.
+    sampling_rate : int, default 100
+        In Hz; every record is resampled to it.
+    labels : sequence of str or str, optional
+        The columns that are classes, as a list or separated by commas; by default those that hold only true and false.
+    seconds : float, default 10.0
+        Length of each record: longer ones are cut, and what shorter ones lack is missing.
+    seed : int, default 0
+        Of the folds, if the table has none: patients are divided so that the classes are spread evenly.
+    file_rate, unit : float, str, optional
+        Sampling rate in Hz and unit of the files, if they do not say them.
+
+    Attributes
+    ----------
+    surplus : list of str
+        The ECG files that no row of the table names; they are left out.
+
+    Raises
+    ------
+    EcgkitError
+        If the folder has no table, the table has a wrong value, a record occurs twice, or a record has no file or
+        several. All records of the last three kinds are counted in one message.
+    """
+
+    name = "folder"
+    all_false = MappingProxyType({LABEL_SET: "negative"})
+    licence = "that of the owner of the files"
+    citation = "the owner of the files"
+    sampling_rates = (100,)
+    any_rate = True
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        sampling_rate: int = 100,
+        labels: Sequence[str] | str | None = None,
+        seconds: float = 10.0,
+        seed: int = 0,
+        file_rate: float | None = None,
+        unit: str | None = None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        if not (self.folder / TABLE).is_file():
+            raise EcgkitError(f"{self.folder} has no {TABLE}: write a table with record_id, patient_id and the classes")
+        if not 1 <= seconds <= 3600:
+            raise EcgkitError(f"seconds is {seconds:g}: give a length from 1 to 3,600 s")
+        self.name = file_name(self.folder.name)
+        self.sampling_rate, self.n_samples = sampling_rate, round(seconds * sampling_rate)
+        table = CsvTable(self.folder / TABLE, REQUIRED)
+        ids = table.texts("record_id")
+        table.refuse("record_id", ids.isna(), "and every record needs one")
+        table.refuse("patient_id", table.texts("patient_id").isna(), "and every record needs one")
+        files, self.surplus = _match(self.folder, ids.tolist())
+        classes = _label_columns(table, labels)
+        self.labels = {LABEL_SET: pd.DataFrame({name: table.flags(name) for name in classes})}
+        self.columns, further = _further_columns(table, classes)
+        self.records = record_table(_core_columns(table, self.labels[LABEL_SET], seed) | further, self.columns)
+        self.version = hashlib.sha256((self.folder / TABLE).read_bytes()).hexdigest()[:12]
+        hints = {"sampling_rate": file_rate, "unit": unit}
+        paths = dict(zip(self.records["record_id"], files, strict=True))
+        self._reader = FileReader(str(self.folder), paths, sampling_rate, self.n_samples, hints)
+
+    def read(self, record_id: str) -> ECG:
+        """Read one record; see `Source.read`."""
+        if record_id not in self._reader.files:
+            raise EcgkitError(f"no record {record_id!r} in {self.folder / TABLE}: it has {len(self.records):,} records")
+        return self._reader.read(record_id)
+
+    def reader(self, record_ids: Sequence[str]) -> FileReader:
+        """Return what a worker process needs to read these records, without the tables."""
+        return replace(self._reader, files={name: self._reader.files[name] for name in record_ids})
+
+    def identity(self) -> dict[str, object]:
+        """Return what determines the contents of the records: table, options, and size and time of change of files."""
+        states = []
+        for name in self._reader.files.values():
+            state = (self.folder / name).stat()
+            states.append(f"{name} {state.st_size} {state.st_mtime_ns}")
+        return super().identity() | {
+            "n_samples": self.n_samples,
+            "hints": dict(self._reader.hints),
+            "files_sha256": hashlib.sha256("\n".join(states).encode()).hexdigest(),
+        }
+
+    def describe(self) -> str:
+        """Return one line; see `Source.describe`."""
+        left_out = f"; left out, without a row in {TABLE}: {_listed(self.surplus)}" if self.surplus else ""
+        return super().describe() + printable(left_out)
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads records from files, at one rate and of one length.
+
+    Attributes
+    ----------
+    folder : str
+        The folder of the files.
+    files : mapping of str to str
+        The file of each record, within the folder.
+    sampling_rate : int
+        In Hz.
+    n_samples : int
+        Samples per lead.
+    hints : mapping
+        What the files do not say: ``sampling_rate`` in Hz and ``unit``.
+    """
+
+    folder: str
+    files: Mapping[str, str]
+    sampling_rate: int
+    n_samples: int
+    hints: Mapping[str, float | str | None]
+
+    def read(self, record_id: str) -> ECG:
+        """Read one record; samples after the end of a short one are NaN."""
+        ecg = open_ecg(Path(self.folder) / self.files[record_id], **self.hints)  # type: ignore[arg-type]
+        signal = np.full((ecg.signal.shape[0], self.n_samples), np.nan, np.float32)
+        found = _at_rate(ecg, self.sampling_rate)[:, : self.n_samples]
+        signal[:, : found.shape[1]] = found
+        return replace(ecg, signal=signal, sampling_rate=self.sampling_rate, record_id=record_id)
+
+
+def _at_rate(ecg: ECG, sampling_rate: int) -> NDArray[np.floating]:
+    """Return the signal at another rate; a sample next to a missing one of the file is missing."""
+    if ecg.sampling_rate == sampling_rate:
+        return ecg.signal
+    missing = np.isnan(ecg.signal)
+    result = resample(repair(ecg.signal), sampling_rate=ecg.sampling_rate, target_rate=sampling_rate)
+    if missing.any():
+        nearest = np.arange(result.shape[1]) * ecg.sampling_rate / sampling_rate
+        result[missing[:, np.clip(np.rint(nearest).astype(int), 0, ecg.n_samples - 1)]] = np.nan
+    return result
+
+
+def _match(folder: Path, ids: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the file of each record and the files without a record; all records with a fault are in one error."""
+    names = [path.relative_to(folder).as_posix() for path in find_ecg_files([folder]) if path != folder / TABLE]
+    by_key: dict[str, set[str]] = {}
+    for name in names:
+        path = Path(name)
+        for key in {name, path.name, path.stem, path.with_suffix("").as_posix()}:
+            by_key.setdefault(key, set()).add(name)
+    # An exact path names one file, whatever other files are called.
+    found = [{name} if name in by_key.get(name, ()) else by_key.get(name, set()) for name in ids]
+    counts = pd.Series(ids).value_counts()
+    faults = {
+        "without a file": [name for name, files in zip(ids, found, strict=True) if not files],
+        "with several files": [name for name, files in zip(ids, found, strict=True) if len(files) > 1],
+        "in several rows": counts.index[counts > 1].tolist(),
+    }
+    matched = [next(iter(files)) for files in found if len(files) == 1]
+    shared = pd.Series(matched, dtype=object).value_counts()
+    faults["for the same file"] = [name for name in shared.index[shared > 1] if not faults["in several rows"]]
+    surplus = sorted(set(names) - set(matched))
+    if any(faults.values()):
+        texts = [f"records {kind}: {_listed(records)}" for kind, records in faults.items() if records]
+        texts += [f"files without a record: {_listed(surplus)}"] if surplus else []
+        raise EcgkitError(printable(f"{folder / TABLE}: {'; '.join(texts)}: correct the table or add the files"))
+    return matched, surplus
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the number of names and the first of them."""
+    more = ", ..." if len(names) > LISTED else ""
+    return f"{len(names):,} ({', '.join(names[:LISTED])}{more})"
+
+
+def _label_columns(table: CsvTable, asked: Sequence[str] | str | None) -> list[str]:
+    """Return the columns that are classes, in the order of the table or of the request."""
+    names = [str(name) for name in table.rows if name not in CORE_COLUMNS]
+    if asked:
+        wanted = [name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked)]
+        for name in wanted:
+            if name not in names:
+                raise EcgkitError(f"{table.path} has no column {name!r} for a class: choose from {', '.join(names)}")
+        return list(dict.fromkeys(wanted))
+    found = [name for name in names if _holds_flags(table.texts(name))]
+    if not found:
+        raise EcgkitError(
+            f"{table.path} has no column of only 0, 1, true, false or blank: name the classes, --labels A,B"
+        )
+    return found
+
+
+def _holds_flags(texts: pd.Series[str]) -> bool:
+    """Return True if all known values are spellings of true and false, and there is one."""
+    return bool(
+        texts.notna().any() and texts.dropna().str.lower().isin(("0", "1", "true", "false", "0.0", "1.0")).all()
+    )
+
+
+def _core_columns(table: CsvTable, labels: pd.DataFrame, seed: int) -> dict[str, pd.Series[Any]]:
+    """Return the core columns that the table has, and folds."""
+    found: dict[str, pd.Series[Any]] = {}
+    found |= {name: table.texts(name) for name in ("record_id", "patient_id", "device", "site") if name in table.rows}
+    found |= {name: table.numbers(name) for name in ("age", "height", "weight") if name in table.rows}
+    if "sex" in table.rows:
+        texts = table.texts("sex")
+        sexes = texts.map(known_sex, na_action="ignore")
+        table.refuse("sex", texts.notna() & sexes.isna(), "neither male nor female")
+        found["sex"] = sexes
+    if "fold" in table.rows:
+        found["fold"] = table.integers("fold", low=ALL_FOLDS[0], high=ALL_FOLDS[-1])
+    else:
+        found["fold"] = pd.Series(assign_folds(found["patient_id"], labels, seed=seed))
+    return found
+
+
+def _further_columns(table: CsvTable, classes: Sequence[str]) -> tuple[dict[str, Column], dict[str, pd.Series[Any]]]:
+    """Return the declarations and the values of all other columns: numbers where all are numbers, otherwise texts."""
+    columns: dict[str, Column] = {}
+    values: dict[str, pd.Series[Any]] = {}
+    for name in map(str, table.rows):
+        if name in CORE_COLUMNS or name in classes:
+            continue
+        texts = table.texts(name)
+        numbers = pd.to_numeric(texts, errors="coerce")
+        is_number = bool(texts.notna().any() and numbers[texts.notna()].notna().all())
+        columns[name] = Column("float64" if is_number else "string")
+        values[name] = numbers.astype("float64") if is_number else texts
+    return columns, values

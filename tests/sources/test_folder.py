@@ -1,0 +1,190 @@
+"""Your own data: a folder of files of several formats with a table of labels."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ecgkit import datasets, readers
+from ecgkit.datasets.config import PreprocessingConfig
+from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.sources.folder import Folder
+
+N_RECORDS = 24
+
+
+def make_ecg(number: int, *, sampling_rate: int = 500, seconds: float = 10.0) -> ECG:
+    """A record whose lead I is a sine of its own frequency, so that records can be told apart at any rate."""
+    times = np.arange(round(seconds * sampling_rate)) / sampling_rate
+    signal = np.tile(0.5 * np.sin(2 * np.pi * (1 + number / 10) * times), (12, 1))
+    return ECG((signal + np.arange(12)[:, None] / 100).astype(np.float32), sampling_rate, f"r{number}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """24 records of 12 patients in three formats and at two depths; the labels of record r3 are unknown."""
+    made = tmp_path / "my data"
+    (made / "ward").mkdir(parents=True)
+    for number in range(N_RECORDS):
+        suffix = (".hea", ".csv", ".npz")[number % 3]
+        readers.save_ecg(make_ecg(number), made / ("ward" if number % 2 else "") / f"r{number}{suffix}")
+    table = pd.DataFrame(
+        {
+            "record_id": [f"r{number}" for number in range(N_RECORDS)],
+            "patient_id": [f"p{number // 2}" for number in range(N_RECORDS)],
+            "sex": ["M", "female"] * (N_RECORDS // 2),
+            "age": [50, ""] * (N_RECORDS // 2),
+            "AF": [number % 2 for number in range(N_RECORDS)],
+            "LVH": ["true", "false", ""] * (N_RECORDS // 3),
+            "potassium": [4.1, ""] * (N_RECORDS // 2),
+            "ward": ["A", "B"] * (N_RECORDS // 2),
+        }
+    )
+    table.to_csv(made / "labels.csv", index=False)
+    return made
+
+
+def edit(folder: Path, **columns: object) -> None:
+    """Replace columns of the table; None removes one."""
+    table = pd.read_csv(folder / "labels.csv", dtype=str, keep_default_na=False)
+    for name, values in columns.items():
+        table = table.drop(columns=name) if values is None else table.assign(**{name: values})
+    table.to_csv(folder / "labels.csv", index=False)
+
+
+def test_files_of_any_format_become_a_dataset_at_one_rate(folder: Path, tmp_path: Path) -> None:
+    source = Folder(folder)
+    assert list(source.labels["labels"]) == ["AF", "LVH"]
+    assert source.labels["labels"]["LVH"].isna().sum() == N_RECORDS // 3
+    assert source.records["sex"].tolist()[:2] == ["male", "female"]
+    assert source.records["age"].isna().sum() == N_RECORDS // 2
+    assert (source.columns["potassium"].dtype, source.columns["ward"].dtype) == ("float64", "string")
+    assert pickle.loads(pickle.dumps(source.reader(["r5"]))).read("r5").record_id == "r5"  # noqa: S301
+    dataset = datasets.build_dataset(source, tmp_path / "mine", progress=False, jobs=1)
+    assert (dataset.sampling_rate, dataset.n_samples, len(dataset)) == (100, 1000, N_RECORDS)
+    for number in (0, 1, 2, 23):
+        expected = make_ecg(number, sampling_rate=100).signal
+        # inside of what the resampling filter reaches beyond the ends
+        error = np.abs(dataset.signals[number, :, 20:-20] / 1000 - expected[:, 20:-20]).max()
+        assert error < 0.004
+    opened = datasets.open_dataset(dataset.path, label_set="labels")
+    opened.check_splits()
+    assert opened.records.groupby("patient_id")["fold"].nunique().max() == 1
+
+
+def test_short_records_are_filled_and_long_ones_cut(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("r0.*"):
+        path.unlink()
+    readers.save_ecg(make_ecg(0, seconds=6), folder / "r0.npz")
+    readers.save_ecg(make_ecg(2, seconds=30), folder / "r2.npz")
+    dataset = datasets.build_dataset(Folder(folder), tmp_path / "mine", progress=False, jobs=1)
+    assert dataset.records.set_index("record_id")["nan_samples"].loc[["r0", "r2"]].tolist() == [12 * 400, 0]
+
+
+def test_an_unreadable_file_is_quarantined_with_its_reason(folder: Path, tmp_path: Path) -> None:
+    (folder / "r2.npz").write_bytes(b"no archive")
+    dataset = datasets.build_dataset(Folder(folder), tmp_path / "mine", progress=False, jobs=1)
+    assert [entry["record_id"] for entry in dataset.manifest["quarantined"]["records"]] == ["r2"]
+    assert len(dataset) == N_RECORDS - 1
+
+
+def test_all_records_with_a_fault_are_named_at_once(folder: Path) -> None:
+    table = pd.read_csv(folder / "labels.csv", dtype=str, keep_default_na=False)
+    table["record_id"] = table["record_id"].replace({"r4": "r400", "r6": "r600", "r9": "r8"})
+    table.to_csv(folder / "labels.csv", index=False)
+    (folder / "ward" / "r10.csv").write_bytes((folder / "ward" / "r1.csv").read_bytes())
+    with pytest.raises(EcgkitError) as caught:
+        Folder(folder)
+    for named in ("r400", "r600", "r8", "r10", "r4.csv", "r6.hea"):
+        assert named in str(caught.value)
+
+
+def test_files_without_a_row_are_left_out_and_named(folder: Path) -> None:
+    readers.save_ecg(make_ecg(30), folder / "more.csv")
+    source = Folder(folder)
+    assert (source.surplus, len(source.records)) == (["more.csv"], N_RECORDS)
+    assert "more.csv" in source.describe()
+
+
+def test_a_path_tells_files_of_one_name_apart(folder: Path) -> None:
+    readers.save_ecg(make_ecg(30), folder / "ward" / "r0.csv")
+    with pytest.raises(EcgkitError, match="r0"):
+        Folder(folder)
+    ids = pd.read_csv(folder / "labels.csv")["record_id"].replace({"r0": "r0.hea"})
+    edit(folder, record_id=ids)
+    assert len(Folder(folder).records) == N_RECORDS
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"sex": ["0"] * N_RECORDS}, "'0'.*male"),
+        ({"fold": ["11"] * N_RECORDS}, "'11'"),
+        ({"patient_id": [""] * N_RECORDS}, "patient_id"),
+        ({"patient_id": None}, "patient_id"),
+        ({"AF": None, "LVH": None}, "--labels"),
+        ({"age": ["old"] * N_RECORDS}, "'old'"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_the_value(folder: Path, columns: dict[str, object], named: str) -> None:
+    edit(folder, **columns)
+    with pytest.raises(EcgkitError, match=named):
+        Folder(folder)
+
+
+def test_named_classes_and_own_folds_are_kept(folder: Path) -> None:
+    folds = [str(number // 2 % 10 + 1) for number in range(N_RECORDS)]
+    edit(folder, fold=folds)
+    source = Folder(folder, labels="LVH")
+    assert list(source.labels["labels"]) == ["LVH"]
+    assert "AF" in source.columns
+    assert source.records["fold"].astype(str).tolist() == folds
+    with pytest.raises(EcgkitError, match="'MI'"):
+        Folder(folder, labels=["MI"])
+
+
+def test_a_changed_file_changes_the_identity(folder: Path) -> None:
+    before = Folder(folder).identity()
+    assert Folder(folder).identity() == before
+    (folder / "r2.npz").write_bytes(b"another")
+    assert Folder(folder).identity() != before
+
+
+def test_the_path_of_a_folder_is_a_source(folder: Path, tmp_path: Path) -> None:
+    config = PreprocessingConfig.resolve(tmp_path, source=str(folder), rate=250, labels=["AF"])
+    source = config.open_source(tmp_path)
+    assert (source.sampling_rate, source.n_samples, list(source.labels["labels"])) == (250, 2500, ["AF"])
+    assert config.folder(tmp_path).name == "my-data_250hz"
+    with pytest.raises(EcgkitError, match=r"no_such.*labels\.csv"):
+        PreprocessingConfig.resolve(tmp_path, source="./no_such").open_source(tmp_path)
+    with pytest.raises(EcgkitError, match="demo.*labels"):
+        PreprocessingConfig.resolve(tmp_path, source="demo", labels=["AF"])
+
+
+def test_another_split_is_made_by_patient(tmp_path: Path) -> None:
+    options = {"n_records": 400}
+    config = PreprocessingConfig.resolve(tmp_path, source="demo", split=[0.7, 0.15, 0.15], source_options=options)
+    source = config.open_source(tmp_path)
+    records = source.records
+    parts = np.digitize(records["fold"], [9, 10])
+    assert records.groupby("patient_id")["fold"].nunique().max() == 1
+    np.testing.assert_allclose(np.bincount(parts) / len(records), [0.7, 0.15, 0.15], atol=0.02)
+    labels = next(iter(source.labels.values()))
+    shares = labels.groupby(parts).mean()
+    assert (shares.max() - shares.min()).max() < 0.04
+    assert config.folder(tmp_path).name == "demo_split_70_15_15"
+    for wrong in ([0.7, 0.3], [0.7, 0.2, 0.2], [1.0, 0.0, 0.0]):
+        with pytest.raises(EcgkitError, match="split"):
+            PreprocessingConfig.resolve(tmp_path, source="demo", split=wrong)
+
+
+def test_leads_that_a_file_lacks_stay_missing(folder: Path) -> None:
+    ecg = make_ecg(2)
+    ecg.signal[LEADS.index("V6")] = np.nan
+    readers.save_ecg(ecg, folder / "r2.npz")
+    assert Folder(folder).read("r2").missing_leads == ("V6",)
