@@ -69,7 +69,7 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
 
     for fold in (key for key in results if key.startswith("fold_")):
         table = interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
-        echo_table(table.reset_index(names=fold.replace("_", " ")).to_dict("records"))
+        echo_table([{fold.replace("_", " "): str(name)} | dict(row) for name, row in table.iterrows()])
         echo("")
     echo("in parentheses: 95 % confidence interval, 1,000 bootstrap resamples of patients")
 

@@ -5,7 +5,7 @@ Sessions are compared on fold 10 to report a difference, never to choose one of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,7 +147,7 @@ def compare(
         n_patients=n_patients,
         resamples=resamples,
         macro=pd.DataFrame.from_dict(macro, orient="index").rename_axis("metric").astype({"resamples": int}),
-        classes=_class_table(*scores, drawn[0]["auc"], drawn[1]["auc"]),
+        classes=_class_table(scores, drawn[0]["auc"], drawn[1]["auc"]),
     )
 
 
@@ -166,9 +166,9 @@ def _class_metrics(
     return found
 
 
-def _class_table(first: FoldScores, second: FoldScores, drawn_first: Floats, drawn_second: Floats) -> pd.DataFrame:
+def _class_table(scores: Sequence[FoldScores], drawn_first: Floats, drawn_second: Floats) -> pd.DataFrame:
     """Compare the AUC of each class, by the bootstrap and by DeLong's test."""
-    rows = {}
+    (first, second), rows = scores, {}
     for i, name in enumerate(first.classes):
         test = delong(first.y_true[:, i], first.prob[:, i], second.prob[:, i])
         rows[name] = _row(test.first, test.second, drawn_first[:, i], drawn_second[:, i]) | {"delong_p": test.p}

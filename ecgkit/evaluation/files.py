@@ -61,13 +61,13 @@ def read_metrics(session: Session) -> dict[str, Any]:
     return cast("dict[str, Any]", session.read_json("metrics.json", Metrics, way_out=EVALUATE_AGAIN))
 
 
-def main_metric(session: Session, fold: str) -> Metric:
+def main_metric(session: Session, fold: str) -> dict[str, float | None]:
     """Read the macro AUC of a training, or the R2 of its quantity; None as its numbers where there is none."""
-    nothing: Metric = {"value": None, "low": None, "high": None}
+    nothing: dict[str, float | None] = {"value": None, "low": None, "high": None}
     if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
         return nothing
     groups = read_metrics(session).get(fold, {})
-    metrics = groups.get("macro") or next(iter(groups.values()), {})
+    metrics: dict[str, dict[str, float | None]] = groups.get("macro") or next(iter(groups.values()), {})
     return metrics.get("auc") or metrics.get("r2") or nothing
 
 

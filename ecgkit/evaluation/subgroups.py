@@ -151,8 +151,8 @@ def _divisions(records: pd.DataFrame, scores: FoldScores) -> dict[str, tuple[str
         divisions["device"] = ("recording device", _devices(_text(records["device"])))
     if set(NOISE_COLUMNS) & set(records):
         divisions["noise"] = ("noise", pd.Categorical(noted_noise(records), NOISE))
-    n_classes = np.where(scores.known.all(axis=1), scores.positive.sum(axis=1).clip(max=2), -1)
-    return divisions | {"comorbidity": ("co-morbidity", pd.Categorical.from_codes(n_classes, COMORBIDITY))}
+    n_classes = np.where(scores.known.all(axis=1), scores.positive.sum(axis=1).clip(max=2), -1).astype(np.int64)
+    return divisions | {"comorbidity": ("co-morbidity", pd.Categorical.from_codes(n_classes, pd.Index(COMORBIDITY)))}
 
 
 def _devices(device: NDArray[np.object_]) -> pd.Categorical:
