@@ -240,12 +240,10 @@ def _configuration_table(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd
         fold_9_sd=("fold_9_auc", "std"),
         fold_10_auc=("fold_10_auc", "mean"),
         fold_10_sd=("fold_10_auc", "std"),
-        ece=("ece", "mean"),
     )
-    mean_draws = {name: np.mean([draws[one] for one in part["session"]], axis=0) for name, part in grouped}
-    intervals = pd.DataFrame([interval(mean_draws[name]) for name in table.index], index=table.index)
-    table.insert(table.columns.get_loc("ece"), "fold_10_low", intervals[0])
-    table.insert(table.columns.get_loc("ece"), "fold_10_high", intervals[1])
+    mean_draws = {str(name): np.mean([draws[one] for one in part["session"]], axis=0) for name, part in grouped}
+    table[["fold_10_low", "fold_10_high"]] = [interval(mean_draws[str(name)]) for name in table.index]
+    table["ece"] = grouped["ece"].mean()
     return _with_differences(table.sort_values("fold_9_auc", ascending=False, kind="stable"), mean_draws)
 
 

@@ -139,9 +139,9 @@ def subgroup_report(
     }
 
 
-def _divisions(records: pd.DataFrame, scores: FoldScores) -> dict[str, tuple[str, pd.Categorical]]:
+def _divisions(records: pd.DataFrame, scores: FoldScores) -> dict[str, tuple[str, Any]]:
     """Divide the records in every way for which there is a column: the title, and the group of each record."""
-    divisions = {}
+    divisions: dict[str, tuple[str, Any]] = {}
     if "sex" in records:
         divisions["sex"] = ("sex", pd.Categorical(_text(records["sex"]), SEXES))
     if "age" in records:
