@@ -35,7 +35,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "message"),
     [
         (["run", "--dataset", "ptbxl"], "no PTB-XL in .*--dataset demo"),
-        (["run", "--dataset", "mimic"], "unknown dataset 'mimic': choose one of demo, ptbxl"),
+        (["run", "--dataset", "mimic"], "unknown dataset 'mimic': choose one of demo"),
         (["run", "--models", "resnet1d,vit"], "unknown model 'vit': choose one of resnet1d, xlstm, hybrid"),
         (["run", "--models", ""], "name each model once"),
         (["run", "--models", "xlstm,xlstm"], "name each model once"),
