@@ -206,6 +206,14 @@ def read_json(path: str | Path, wanted: Any = dict[str, Any], *, way_out: str = 
     return _parse(lambda: parse_json(_text(Path(path))), str(path), wanted, way_out)
 
 
+def json_or_none(path: Path) -> Any:
+    """Return the contents of a JSON file; None where there is none, or it is damaged."""
+    try:
+        return read_json(path, Any)
+    except EcgkitError:
+        return None
+
+
 def read_toml(path: str | Path, wanted: Any = dict[str, Any], *, way_out: str = "correct the file or its path") -> Any:
     """Read a TOML file, checked as `read_json` checks JSON; it raises the same errors."""
     return _parse(lambda: tomllib.loads(_text(Path(path))), str(path), wanted, way_out)

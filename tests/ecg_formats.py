@@ -19,6 +19,9 @@ from ecgkit.signals.ecg import LEADS
 MEASURED = ("I", "II", *LEADS[6:])
 """The eight leads that a machine measures."""
 
+LEAD_CODES = dict(zip(("I", "II", *LEADS[6:], *LEADS[2:6]), (*range(1, 9), *range(61, 65)), strict=True))
+"""The numbers of the leads in SCP-ECG and MFER."""
+
 
 def made_ecg(n_samples: int = 1200, seed: int = 0) -> np.ndarray:
     """Return 12 leads in whole steps of 5 uV that follow Einthoven's law, in mV, shape (12, samples)."""
@@ -148,20 +151,6 @@ def scp(signal: np.ndarray, rate: float) -> bytes:
         head = struct.pack("<HIBB6x", number, 16 + len(body), 20, 20)
         return struct.pack("<H", binascii.crc_hqx(head + body, 0xFFFF)) + head + body
 
-    codes = {
-        "I": 1,
-        "II": 2,
-        "V1": 3,
-        "V2": 4,
-        "V3": 5,
-        "V4": 6,
-        "V5": 7,
-        "V6": 8,
-        "III": 61,
-        "aVR": 62,
-        "aVL": 63,
-        "aVF": 64,
-    }
     n = signal.shape[1]
     tags = b"".join(
         struct.pack("<BH", tag, len(value)) + value
@@ -174,7 +163,7 @@ def scp(signal: np.ndarray, rate: float) -> bytes:
     )
     first = section(1, tags + b"\xff\0\0")
     third = section(
-        3, bytes([12, 4 | 12 << 3 & 0xF8]) + b"".join(struct.pack("<IIB", 1, n, codes[name]) for name in LEADS)
+        3, bytes([12, 4 | 12 << 3 & 0xF8]) + b"".join(struct.pack("<IIB", 1, n, LEAD_CODES[name]) for name in LEADS)
     )
     head = struct.pack("<HHBB", 5000, round(1e6 / rate), 0, 0) + struct.pack("<12H", *[2 * n] * 12)
     sixth = section(6, head + steps(signal).tobytes())
@@ -213,20 +202,6 @@ def mfer(signal: np.ndarray, rate: float, *, with_rate: bool = True) -> bytes:
         length = bytes([len(value)]) if len(value) < 128 else b"\x84" + struct.pack(">I", len(value))
         return bytes([number]) + length + value
 
-    codes = {
-        "I": 1,
-        "II": 2,
-        "V1": 3,
-        "V2": 4,
-        "V3": 5,
-        "V4": 6,
-        "V5": 7,
-        "V6": 8,
-        "III": 61,
-        "aVR": 62,
-        "aVL": 63,
-        "aVF": 64,
-    }
     n = signal.shape[1]
     lines = [
         tag(0x40, b"MFR " + b" " * 28),
@@ -240,7 +215,7 @@ def mfer(signal: np.ndarray, rate: float, *, with_rate: bool = True) -> bytes:
         tag(0x05, struct.pack("<I", 12)),
         tag(0x06, struct.pack("<I", 1)),
         *(
-            b"\x3f" + bytes([number]) + b"\4" + tag(0x09, struct.pack("<H", codes[name]))
+            b"\x3f" + bytes([number]) + b"\4" + tag(0x09, struct.pack("<H", LEAD_CODES[name]))
             for number, name in enumerate(LEADS)
         ),
         tag(0x1E, steps(signal).tobytes()),

@@ -40,7 +40,7 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     from ecgkit.readers.files import find_ecg_files
 
     files = find_ecg_files(arguments.files)
-    predictor = load_model(arguments.model, root=root, backend=arguments.backend)
+    predictor = load_model(arguments.model, root=root, backend=arguments.backend, precision=arguments.precision)
     has_overview = arguments.format == "html" and len(files) > 1
     folder, written, entries = Path(arguments.to), set[str](), []
     for answer in answer_ecgs([(str(file), file) for file in files], predictor, **said(arguments)):

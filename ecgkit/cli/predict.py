@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
 from ecgkit.errors import EcgkitError
+from ecgkit.io import json_bytes, read_json, write_atomically
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
 
@@ -49,6 +50,8 @@ def add_model(parser: OneLineParser) -> None:
     parser.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
     text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
     parser.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
+    text = "bfloat16 is faster, see ecgkit.load_model (default: float32)"
+    parser.add_argument("--precision", choices=("float32", "bfloat16", "auto"), default="float32", help=text)
 
 
 def add_options(parser: OneLineParser) -> None:
@@ -83,15 +86,25 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     files: list[tuple[str, Any]] = [(str(path), path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
-    predictor = load_model(arguments.model, root=root, backend=arguments.backend)
-    by = {"model": predictor.name, "backend": predictor.backend}
-    written = read_written(Path(arguments.to), style, by) if arguments.to else Written()
-    n_left = sum(name not in written.records for name, _ in files)
+    chosen = {"backend": arguments.backend, "precision": arguments.precision}
+    predictor = load_model(arguments.model, root=root, **chosen)
     options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
+    written = Written()
+    if arguments.to:
+        made_by = {
+            "format": style,
+            "model": arguments.model,
+            "model_sha256": model_checksums(arguments.model, root),
+            "backend": predictor.backend,
+            "precision": arguments.precision,
+            **{name: value for name, value in options.items() if name != "windows" and value is not None},
+        }
+        written = read_written(Path(arguments.to), style, made_by)
+    n_left = sum(name not in written.records for name, _ in files)
     errors = [written.errors[name] for name, _ in files if name in written.errors]
     with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
         answers = answer_ecgs(files, predictor, done=written.records, executor=pool, **options)
-        write = WRITERS[style](file, written.columns, max((len(name) for name, _ in files), default=0))
+        write = WRITERS[style](file, max((len(name) for name, _ in files), default=0))
         for answer in counted(answers, n_left, shown=bool(arguments.to)):
             row = answer.to_dict() if style == "json" else answer.to_row()
             row["error"] = with_flags(row["error"])
@@ -108,39 +121,69 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
 
 @dataclass(frozen=True)
 class Written:
-    """What an interrupted command has written: the names of its records, its errors by record, and its columns."""
+    """What an interrupted command has written: the names of its records, and its errors by record."""
 
     records: frozenset[str] = frozenset()
     errors: Mapping[str, str] = field(default_factory=dict)
-    columns: tuple[str, ...] | None = None
 
 
-def read_written(path: Path, style: str, by: dict[str, str]) -> Written:
-    """Return what is in a file already; a last line that is not whole is removed from it."""
+def model_checksums(name: str, root: Path) -> dict[str, str]:
+    """Return what identifies a model, as `ecgkit.load_model` finds it."""
+    from ecgkit.inference.loading import OWN_MODEL
+    from ecgkit.inference.model_folder import checksums, find_folder
+    from ecgkit.io import file_sha256
+
+    own = OWN_MODEL.fullmatch(name)
+    if own is None:
+        return checksums(find_folder(name, root))
+    files = (own["model"].rpartition(":")[0], own["weights"])
+    return {file: file_sha256(Path(file).expanduser()) for file in files}
+
+
+def read_written(path: Path, style: str, made_by: dict[str, Any]) -> Written:
+    """Return what is in a file already, after a check that the same options made it.
+
+    A last line that is not whole is removed. The options are in a small file next to it.
+    """
+    companion = path.with_name(path.name + OPTIONS)
     if not path.exists() or not path.stat().st_size:
+        write_atomically(companion, json_bytes(made_by))
         return Written()
+    way_out = "choose another --to, or delete it"
+    if not companion.is_file():
+        raise EcgkitError(f"{path} has no {companion.name} that says what made it: {way_out}")
+    before = read_json(companion, way_out=way_out)
+    for name in dict.fromkeys([*made_by, *before]):
+        if before.get(name) != made_by.get(name):
+            raise EcgkitError(f"{path} was made with {as_flag(name, before)}, not {as_flag(name, made_by)}: {way_out}")
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     text = content[:whole].decode("utf-8", "replace")
-    way_out = "choose another --to, or delete it"
     try:
         if not (content.startswith(BEGINNINGS[style]) or BEGINNINGS[style].startswith(content)):
             raise ValueError(path)
-        if style == "json":
-            rows: list[Row] = [json.loads(line) for line in text.splitlines()]
-            columns = tuple(rows[0]) if rows else ()
-        else:
-            reader = csv.DictReader(io.StringIO(text, newline=""))
-            rows, columns = list(reader), tuple(reader.fieldnames or ())
+        rows: list[Row] = (
+            [json.loads(line) for line in text.splitlines()]
+            if style == "json"
+            else list(csv.DictReader(io.StringIO(text, newline="")))
+        )
         records = frozenset(row["record"] for row in rows)
         errors = {row["record"]: row["error"] for row in rows if row["error"]}
-        others = {" by ".join(row[key] for key in by) for row in rows if any(row[key] != by[key] for key in by)}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
-    if others:
-        raise EcgkitError(f"{path} has predictions of {', '.join(sorted(others))}: {way_out}")
     os.truncate(path, whole)  # only now: a file of others stays as it is
-    return Written(records, errors, columns or None)
+    return Written(records, errors)
+
+
+def as_flag(name: str, options: Mapping[str, Any]) -> str:
+    """Return an option as it is given at the command line."""
+    value = options.get(name)
+    if name == "model_sha256":
+        return "another version of its files" if value else "it"
+    if name == "measurements":
+        return "measurements" if value else "--no-measurements"
+    flag = f"--{name.replace('_', '-')}"
+    return f"no {flag}" if value is None or value is False else flag if value is True else f"{flag} {value}"
 
 
 def is_file(path: Path, to: str | None) -> bool:
@@ -179,41 +222,33 @@ def counted(answers: Iterable[Answer], total: int, *, shown: bool) -> Iterator[A
             bar.update()
 
 
-def json_writer(file: TextIO, columns: tuple[str, ...] | None, _width: int) -> Callable[[Row], None]:
+def json_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
     """Write one JSON object per line."""
 
     def write(row: Row) -> None:
-        check_columns(row, columns)
         file.write(json.dumps(row, allow_nan=False) + "\n")
         file.flush()
 
     return write
 
 
-def csv_writer(file: TextIO, columns: tuple[str, ...] | None, _width: int) -> Callable[[Row], None]:
+def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
     """Write one line per file, after a line with the names of the columns."""
-    header = columns
+    is_new = not file.seekable() or not file.tell()
 
     def write(row: Row) -> None:
-        nonlocal header
-        check_columns(row, columns)
+        nonlocal is_new
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if header is None:
-            header = tuple(row)
+        if is_new:
             writer.writeheader()
+        is_new = False
         writer.writerow(row | {"findings": FINDINGS_BETWEEN.join(row["findings"])})
         file.flush()
 
     return write
 
 
-def check_columns(row: Row, columns: tuple[str, ...] | None) -> None:
-    """Refuse to append to a file that has other columns."""
-    if columns is not None and tuple(row) != columns:
-        raise EcgkitError("--to has rows with other columns, of other options: choose another --to, or delete it")
-
-
-def table_writer(_file: TextIO, _columns: tuple[str, ...] | None, width: int) -> Callable[[Row], None]:
+def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
     """Print a table for people: probabilities with a mark where they reach the threshold, the findings below."""
     width = max(len("record"), min(width, WIDEST))
     header: tuple[str, ...] = ()
@@ -255,6 +290,9 @@ WIDEST = 40
 
 SHOWN = {"heart_rate": "beats/min", "pr": "PR ms", "qrs_duration": "QRS ms", "qtc_fridericia": "QTc ms"}
 """The measurements in the table; the other formats have all."""
+
+OPTIONS = ".options"
+"""Ending of the file that says which options made the answers."""
 
 BEGINNINGS = {"json": b'{"model": ', "csv": b"model,"}
 """How the files of this command begin."""

@@ -23,18 +23,9 @@ _MODULES = (
 )
 
 __all__ = [
-    "Dataset",
-    "assign_folds",
-    "build_dataset",
-    "check_contents",
-    "dataset_name",
-    "default_label_set",
-    "export_npz",
-    "is_current",
-    "n_cores",
-    "open_dataset",
-    "read_manifest",
-]
+    "Dataset", "assign_folds", "build_dataset", "check_contents", "dataset_name", "default_label_set",
+    "export_npz", "is_current", "n_cores", "open_dataset", "read_manifest",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ecgkit.datasets.chunks import Chunk, ChunkReport, is_finished, read_report, report_path, start_worker, write_chunk
 from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
@@ -32,7 +30,16 @@ from ecgkit.datasets.manifest import (
 )
 from ecgkit.datasets.opening import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.io import check_space, disk_errors, file_name, file_sha256, json_bytes, locked, write_atomically
+from ecgkit.io import (
+    check_space,
+    disk_errors,
+    file_name,
+    file_sha256,
+    json_bytes,
+    json_or_none,
+    locked,
+    write_atomically,
+)
 from ecgkit.progress import progress_bar, say
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
@@ -207,10 +214,8 @@ def _request(source: Source, filters: Filters, *, anyway: bool) -> dict[str, Any
 
 def _request_of(directory: Path) -> object:
     """Read what an existing dataset was built from; None if there is none, or it is damaged."""
-    try:
-        return json.loads((directory / MANIFEST).read_text(encoding="utf-8")).get("request")
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return None
+    manifest = json_or_none(directory / MANIFEST)
+    return manifest.get("request") if isinstance(manifest, dict) else None
 
 
 def _is_kept(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bool:
@@ -246,10 +251,7 @@ def _record_bytes(source: Source) -> int:
 
 def _unfinished_chunks(partial: Path, source: Source, request: dict[str, Any]) -> list[Chunk]:
     """Prepare the folder, keep the finished chunks of the same request, and return the others."""
-    try:
-        is_same = json.loads((partial / REQUEST).read_text(encoding="utf-8")) == request
-    except (OSError, ValueError, RecursionError):
-        is_same = False
+    is_same = json_or_none(partial / REQUEST) == request
     if not is_same:
         for path in partial.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -294,60 +296,41 @@ def _write_header(path: Path, n_records: int, n_samples: int) -> int:
     return offset
 
 
-class _InPlace(Executor):
-    """An executor that runs each task when it is submitted, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # it belongs to the future, whatever it is
-            future.set_exception(error)
-        return future
-
-
 def _run_chunks(
     chunks: Sequence[Chunk], executor: Executor | None, *, jobs: int | None, progress: bool, name: str
 ) -> None:
     """Write all chunks; whatever interrupts this leaves the finished ones in place."""
     if not chunks:
         return
-    own = None if executor is not None else _make_executor(chunks[0], len(chunks), jobs)
-    futures: list[Future[int]] = []
+    pool = executor or _make_executor(chunks[0], len(chunks), jobs)
+    futures: dict[Future[None], int] = {}
     n_records = sum(len(chunk.record_ids) for chunk in chunks)
-    bar = progress_bar(total=n_records, description=f"reading {name}", unit="records", shown=progress)
-    try:
-        for chunk in chunks:
-            future = (executor or own or _InPlace()).submit(write_chunk, chunk)
-            future.add_done_callback(functools.partial(_advance, bar, len(chunk.record_ids)))
-            futures.append(future)
-            if future.done():
+    with progress_bar(total=n_records, description=f"reading {name}", unit="records", shown=progress) as bar:
+        if pool is None:
+            for chunk in chunks:
+                write_chunk(chunk)
+                bar.update(len(chunk.record_ids))
+            return
+        try:
+            for chunk in chunks:
+                futures[pool.submit(write_chunk, chunk)] = len(chunk.record_ids)
+            for future in as_completed(futures):
                 future.result()
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            if future.done():
-                future.result()
-    finally:
-        for future in futures:
-            future.cancel()
-        if own is not None:
-            own.shutdown(wait=True, cancel_futures=True)
-        bar.close()
+                bar.update(futures[future])
+        finally:
+            for future in futures:
+                future.cancel()
+            if pool is not executor:
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _advance(bar: tqdm[Any], n_records: int, future: Future[int]) -> None:
-    """Advance the progress bar."""
-    if not future.cancelled():
-        bar.update(n_records)
-
-
-def _make_executor(chunk: Chunk, n_chunks: int, jobs: int | None) -> Executor:
-    """Make the default executor: a pool of processes, or none for little work."""
+def _make_executor(chunk: Chunk, n_chunks: int, jobs: int | None) -> Executor | None:
+    """Make the default executor, a pool of processes; None for little work, which is done in this process."""
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give 1 or more")
     workers = min(n_chunks, jobs or n_cores())
     if workers == 1 or n_chunks <= 2:
-        return _InPlace()
+        return None
     try:
         pickle.dumps(chunk)
     except (pickle.PicklingError, AttributeError, TypeError) as error:

@@ -149,8 +149,8 @@ def _readable(chunk: Chunk, report: ChunkReport) -> NDArray[np.bool_]:
     return np.array([str(chunk.first_row + row) not in report.quarantined for row in range(len(chunk.record_ids))])
 
 
-def write_chunk(chunk: Chunk) -> int:
-    """Read and prepare the records of a chunk, write them to their rows, and return the index of the chunk."""
+def write_chunk(chunk: Chunk) -> None:
+    """Read and prepare the records of a chunk, and write them to their rows."""
     report = ChunkReport()
     n_records = len(chunk.record_ids)
     rows = np.zeros((n_records, len(LEADS), chunk.n_samples), np.int16)
@@ -164,7 +164,6 @@ def write_chunk(chunk: Chunk) -> int:
         file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)
         file.write(rows.data)
     write_atomically(report_path(chunk.folder, chunk.index), json_bytes(asdict(report)))
-    return chunk.index
 
 
 def start_worker() -> None:

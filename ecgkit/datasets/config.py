@@ -73,8 +73,6 @@ class PreprocessingConfig:
             raise EcgkitError(f"{self.source} has no raw folder, but raw is {self.raw}: name the source of these data")
         if self.split is not None:
             check_parts(self.split)
-        if self.bandpass is not None and len(self.bandpass) != 2:
-            raise EcgkitError(f"bandpass is {self.bandpass}: give its lower and its upper edge in Hz")
         if self.jobs is not None and self.jobs < 1:
             raise EcgkitError(f"jobs is {self.jobs}: give a positive number")
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
@@ -95,8 +93,7 @@ class PreprocessingConfig:
     @property
     def filters(self) -> Filters:
         """The filters to apply."""
-        edges = (float(self.bandpass[0]), float(self.bandpass[1])) if self.bandpass else None
-        return Filters(bandpass=edges, notch=self.notch)
+        return Filters(bandpass=self.bandpass and tuple(self.bandpass), notch=self.notch)  # type: ignore[arg-type]
 
     @property
     def _options(self) -> dict[str, Any]:

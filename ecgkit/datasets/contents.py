@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ import pandas as pd
 
 from ecgkit.datasets.manifest import WAY_OUT, read_manifest
 from ecgkit.errors import EcgkitError
-from ecgkit.io import file_sha256, json_bytes, read_array, read_table, readable, write_atomically
+from ecgkit.io import file_sha256, json_bytes, json_or_none, read_array, read_table, readable, write_atomically
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.signals.ecg import LEADS
 from ecgkit.sources.base import POSSIBLE, impossible_values
@@ -87,10 +86,8 @@ def _check_signals(directory: Path, sha256: str, *, verify: bool) -> None:
     key = (str(directory.absolute()), *map(str, stamp.values()))
     if key in VERIFIED:
         return
-    if not verify:
-        with suppress(OSError, ValueError, RecursionError):
-            if json.loads((directory / STAMP).read_text(encoding="utf-8")) == stamp:
-                return
+    if not verify and json_or_none(directory / STAMP) == stamp:
+        return
     _compare(directory / SIGNALS, sha256)
     VERIFIED.add(key)
     write_stamp(directory, sha256)

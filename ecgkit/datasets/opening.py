@@ -25,7 +25,7 @@ ONLY = "only"
 """Stands for the label set of a dataset that has a single one."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A processed dataset, opened.
 
@@ -85,6 +85,11 @@ class Dataset:
     def __len__(self) -> int:
         """Return the number of records."""
         return len(self.records)
+
+    def __repr__(self) -> str:
+        labels = f"{self.label_set}: {', '.join(self.classes)}" if self.label_set else "no label set"
+        signals = f"{len(self):,} records of {self.n_samples} samples at {self.sampling_rate} Hz"
+        return f"<Dataset {self.name}: {signals}, {labels}>"
 
     def folds(self, *folds: int) -> NDArray[np.int64]:
         """Return the positions in ``records`` of some folds, in order."""

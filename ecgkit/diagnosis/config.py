@@ -8,8 +8,7 @@ from typing import Any
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.inference.batches import BACKENDS
-from ecgkit.inference.model_folder import CALIBRATION, ENSEMBLE, ONNX, THRESHOLDS, WEIGHTS, find_folder
-from ecgkit.io import file_sha256
+from ecgkit.inference.model_folder import checksums, find_folder
 from ecgkit.readers.base import Hints
 from ecgkit.readers.files import find_ecg_files, record_key
 from ecgkit.signals.ecg import SEXES, check_age
@@ -101,11 +100,9 @@ class DiagnosisConfig:
 
     def inputs(self, root: Path) -> dict[str, Any]:
         """Return the checksums of the model's files, and name, size and time stamp of each ECG file."""
-        model = find_folder(self.model, root)
-        used = [model / name for name in (WEIGHTS, ONNX, ENSEMBLE, THRESHOLDS, CALIBRATION)]
         found = [] if self.files == EXAMPLES else find_ecg_files(self.files.split(","))
         states = [(str(path), path.stat()) for path in found]
         return {
-            "model_sha256": {path.name: file_sha256(path) for path in used if path.is_file()},
+            "model_sha256": checksums(find_folder(self.model, root)),
             "read": [[name, state.st_size, state.st_mtime_ns] for name, state in states],
         }

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.embeddings import epoch_weights, session_embeddings
 from ecgkit.feature_space.layers import EMBEDDING
-from ecgkit.feature_space.probes.by_layer import probe_epochs as probe_embeddings
+from ecgkit.feature_space.probes.by_layer import UNTRAINED, probe_layers
 from ecgkit.io import read_table
 from ecgkit.training import TrainedSession
 
@@ -34,7 +31,8 @@ def probe_epochs(source: TrainedSession, *, seed: int = 0, progress: bool = Fals
     Returns
     -------
     DataFrame
-        As from `ecgkit.feature_space.probes.probe_epochs`. It is kept in the session as
+        As from `ecgkit.feature_space.probes.probe_layers`, with the column ``epoch`` instead of ``layer``, missing for
+        the untrained network; ``change`` is from the epoch before. It is kept in the session as
         ``cache/probed_epochs.parquet``.
 
     Raises
@@ -47,31 +45,20 @@ def probe_epochs(source: TrainedSession, *, seed: int = 0, progress: bool = Fals
         raise EcgkitError(
             f"{source.session.path} kept no epoch's weights: train with save_every_epoch = true in the recipe"
         )
-    facts = _facts(source, seed)
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in kept.values())).hexdigest()
+    facts = {"version": 2, "seed": seed, "weights_sha256": digest, "dataset_fingerprint": source.dataset.fingerprint}
     cache = source.session.folder("cache")
     table_path, facts_path = (cache.path / f"{NAME}.{suffix}" for suffix in ("parquet", "json"))
     if table_path.is_file() and facts_path.is_file() and cache.read_json(facts_path.name) == facts:
         return read_table(table_path, way_out="delete it, and it is computed again")
-
-    def embedding(encoder: str) -> NDArray[np.float32]:
-        return session_embeddings(source, encoder=encoder, progress=progress)[EMBEDDING].vectors
-
-    epochs = {number: embedding(f"epoch_{number}") for number in kept}
-    table = probe_embeddings(epochs, source.dataset.records, untrained=embedding(f"untrained_{seed}"), seed=seed)
+    trained, fresh = (
+        {key: session_embeddings(source, encoder=name, progress=progress)[EMBEDDING].vectors for key, name in encoders}
+        for encoders in ([(str(n), f"epoch_{n}") for n in kept], [(UNTRAINED, f"untrained_{seed}")])
+    )
+    table = probe_layers(trained, source.dataset.records, untrained=fresh, seed=seed)
+    table["layer"] = pd.to_numeric(table["layer"], errors="coerce").astype("Int64")
+    table = table.rename(columns={"layer": "epoch"})
     facts_path.unlink(missing_ok=True)
     cache.write_table(table_path.name, table)
     cache.write_json(facts_path.name, facts)
     return table
-
-
-def _facts(source: TrainedSession, seed: int) -> dict[str, Any]:
-    """Return what the probes depend on."""
-    digest = hashlib.sha256()
-    for path in epoch_weights(source.session).values():
-        digest.update(path.read_bytes())
-    return {
-        "version": 2,
-        "seed": seed,
-        "weights_sha256": digest.hexdigest(),
-        "dataset_fingerprint": source.dataset.fingerprint,
-    }

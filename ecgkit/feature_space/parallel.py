@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import joblib
 import numpy as np
@@ -11,7 +11,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.datasets import Dataset, n_cores
-from ecgkit.errors import EcgkitError
 from ecgkit.io import locked, read_table
 from ecgkit.progress import say
 from ecgkit.sessions import Session
@@ -19,21 +18,19 @@ from ecgkit.signals.beats import beat_times, record_beat
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.measurements import NAMES, measure_ecg
 
-Result = TypeVar("Result")
-
 TABLE, MANIFEST = "measurements.parquet", "measurements.json"
 CACHED = "delete the folder cache, which is computed again"
 
 
-def record_beats(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: int = 1) -> NDArray[np.float32]:
+def record_beats(dataset: Dataset, positions: ArrayLike, *, jobs: int = 1) -> NDArray[np.float32]:
     """Compute the mean beat of each record.
 
     Parameters
     ----------
     dataset : Dataset
         An opened dataset.
-    positions : array_like of int, optional
-        Rows of ``dataset.records``; all by default.
+    positions : array_like of int
+        Rows of ``dataset.records``.
     jobs : int, default 1
         Number of processes.
 
@@ -42,41 +39,27 @@ def record_beats(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: 
     ndarray of float32, shape (records, 12, samples)
         As `ecgkit.signals.beats.record_beat`: in mV at `ecgkit.signals.beats.beat_times`, NaN for a record without a
         beat and in a flat lead. About 140 MB for 21,000 records.
-
-    Raises
-    ------
-    EcgkitError
-        If ``jobs`` is not positive.
     """
-    return np.concatenate(_in_blocks(_beats_of, dataset, positions, jobs))
+    n_samples = len(beat_times(float(dataset.sampling_rate)))
+    return _of_each(_beat, dataset, positions, jobs).reshape(-1, len(LEADS), n_samples).astype(np.float32)
 
 
-def measure_records(dataset: Dataset, positions: ArrayLike | None = None, *, jobs: int = 1) -> pd.DataFrame:
+def measure_records(dataset: Dataset, positions: ArrayLike, *, jobs: int = 1) -> pd.DataFrame:
     """Take the ECG measurements of each record.
 
     Parameters
     ----------
-    dataset : Dataset
-        An opened dataset.
-    positions : array_like of int, optional
-        Rows of ``dataset.records``; all by default.
-    jobs : int, default 1
-        Number of processes.
+    dataset, positions, jobs
+        As of `record_beats`.
 
     Returns
     -------
     DataFrame of float
         One row per record, with the index of ``dataset.records``; columns and units as of
         `ecgkit.signals.measurements.measurement_columns`. NaN where a quantity cannot be measured.
-
-    Raises
-    ------
-    EcgkitError
-        If ``jobs`` is not positive.
     """
-    rows = [row for block in _in_blocks(_measurements_of, dataset, positions, jobs) for row in block]
-    values = np.array(rows, dtype=np.float64).reshape(len(rows), len(NAMES))
-    index = dataset.records.index[_chosen(dataset, positions)]
+    values = _of_each(_measurements, dataset, positions, jobs).reshape(-1, len(NAMES)).astype(np.float64)
+    index = dataset.records.index[np.asarray(positions, dtype=np.int64)]
     return pd.DataFrame(values, index=index, columns=list(NAMES))
 
 
@@ -111,35 +94,28 @@ def dataset_measurements(dataset: Dataset) -> pd.DataFrame:
     return stored.loc[ids].reset_index(drop=True)
 
 
-def _chosen(dataset: Dataset, positions: ArrayLike | None) -> NDArray[np.int64]:
-    """Return the requested rows; all by default."""
-    return np.arange(len(dataset)) if positions is None else np.asarray(positions, dtype=np.int64)
+def _beat(dataset: Dataset, position: int) -> NDArray[np.float32]:
+    """Compute the mean beat of one record."""
+    return record_beat(dataset.signal(position), sampling_rate=float(dataset.sampling_rate)).astype(np.float32)
 
 
-def _beats_of(dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Compute the mean beats of one block of records."""
-    rate = float(dataset.sampling_rate)
-    result = np.empty((len(positions), len(LEADS), len(beat_times(rate))), np.float32)
-    for row, position in zip(result, positions.tolist(), strict=True):
-        row[:] = record_beat(dataset.signal(position), sampling_rate=rate)
-    return result
+def _measurements(dataset: Dataset, position: int) -> NDArray[np.float64]:
+    """Measure one record, columns in the order of ``NAMES``."""
+    found = measure_ecg(ECG(dataset.signal(position), dataset.sampling_rate))
+    return np.array([found[name] for name in NAMES])
 
 
-def _measurements_of(dataset: Dataset, positions: NDArray[np.int64]) -> list[list[float]]:
-    """Measure one block of records, columns in the order of ``NAMES``."""
-    found = [measure_ecg(ECG(dataset.signal(i), dataset.sampling_rate)) for i in positions.tolist()]
-    return [[row[name] for name in NAMES] for row in found]
+def _of_each(
+    function: Callable[[Dataset, int], NDArray[Any]], dataset: Dataset, positions: ArrayLike, jobs: int
+) -> NDArray[Any]:
+    """Call a function of (dataset, row) for each row, with one block of rows per process."""
+    blocks = np.array_split(np.asarray(positions, dtype=np.int64), jobs)
+    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_of_block)(function, dataset, block) for block in blocks)
+    return np.array([row for block in found for row in block])
 
 
-def _in_blocks(
-    function: Callable[[Dataset, NDArray[np.int64]], Result], dataset: Dataset, positions: ArrayLike | None, jobs: int
-) -> list[Result]:
-    """Call a function of (dataset, rows) on one block of rows per process."""
-    if jobs < 1:
-        raise EcgkitError(f"jobs is {jobs}: give the number of processes, 1 or more")
-    rows = _chosen(dataset, positions)
-    if jobs == 1:
-        return [function(dataset, rows)]
-    return joblib.Parallel(n_jobs=jobs)(
-        joblib.delayed(function)(dataset, block) for block in np.array_split(rows, jobs)
-    )
+def _of_block(
+    function: Callable[[Dataset, int], NDArray[Any]], dataset: Dataset, rows: NDArray[np.int64]
+) -> list[NDArray[Any]]:
+    """Call the function in this process."""
+    return [function(dataset, row) for row in rows.tolist()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -322,14 +323,11 @@ def answer_ecgs(
         In the order of the sources. One that cannot be opened is an answer with its refusal and without an ECG.
     """
     predictor = model if isinstance(model, Predictor) else load_model(model)
-    skip = Skip(anyway=options.get("anyway", False), allow_missing_leads=options.get("allow_missing_leads", False))
+    # Levels are checked with everything else before the network sees an ECG.
+    skip = Skip(anyway=True, allow_missing_leads=options.get("allow_missing_leads", False))
     look = partial(_examine, options=options)
-    run: Callable[..., Iterable[Examined]] = executor.map if executor else map
-    left = iter(sources)
-    while some := list(islice(left, AT_ONCE)):
-        if all(name in done for name, _ in some):
-            continue
-        examined = list(run(look, [source for _, source in some]))
+    for some, results in _examined_ahead(sources, look, done, executor):
+        examined = list(results)
         predicted = iter(_predict(predictor, [item.ecg for item in examined if item.ecg and not item.refusal], skip))
         for (name, _), item in zip(some, examined, strict=True):
             prediction, refusal = (None, item.refusal) if item.refusal else next(predicted)
@@ -338,6 +336,31 @@ def answer_ecgs(
             if prediction and item.ecg and prediction.quantity is None and options.get("windows", True):
                 prediction = replace(prediction, windows=_over_time(predictor, item.ecg))
             yield Answer(name, predictor, *item._replace(refusal=refusal), prediction=prediction)
+
+
+def _examined_ahead(
+    sources: Iterable[tuple[str, File | ECG]],
+    look: Callable[[File | ECG], Examined],
+    done: Collection[str],
+    executor: Executor | None,
+) -> Iterator[tuple[list[tuple[str, File | ECG]], Iterable[Examined]]]:
+    """Yield a few sources and what is known of them, while a thread or the executor examines those that follow."""
+    left = iter(sources)
+    some = list(islice(left, AT_ONCE))
+    with ExitStack() as stack:
+        if executor is None and len(some) == AT_ONCE:
+            executor = stack.enter_context(ThreadPoolExecutor(1))
+        run: Callable[..., Iterable[Examined]] = executor.map if executor else map
+        before = None
+        while some:
+            if not all(name in done for name, _ in some):
+                current = some, run(look, [source for _, source in some])
+                if before:
+                    yield before
+                before = current
+            some = list(islice(left, AT_ONCE))
+        if before:
+            yield before
 
 
 def _open(source: File | ECG, options: Options) -> ECG:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
-from ecgkit.io import read_json
+from ecgkit.io import file_sha256, read_json
 
 if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel
@@ -162,3 +162,25 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
         lacks = [str(name) for name in (WEIGHTS, THRESHOLDS, CALIBRATION) if not (folder / name).is_file()]
         raise EcgkitError(f"{folder} lacks {', '.join(lacks)}: choose a model folder or a training session with them")
     return folder
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that decides what a model predicts; those of an ensemble's members as well.
+
+    Parameters
+    ----------
+    folder : Path
+        As from `find_folder`.
+
+    Returns
+    -------
+    dict of str to str
+        By the names of the files, with that of their folder for a member.
+    """
+    used = [folder / name for name in (WEIGHTS, ONNX, ENSEMBLE, THRESHOLDS, CALIBRATION)]
+    found = {path.name: file_sha256(path) for path in used if path.is_file()}
+    if ENSEMBLE in found:
+        for member in read_json(folder / ENSEMBLE, Ensemble, way_out=WAY_OUT)["members"]:
+            of_member = checksums(find_folder(folder.parent / member, folder))
+            found |= {f"{member}/{name}": value for name, value in of_member.items()}
+    return found

@@ -16,16 +16,9 @@ if TYPE_CHECKING:
     from ecgkit.models.base import ECGModel
 
 __all__ = [
-    "MODELS",
-    "ECGModel",
-    "absolute_spec",
-    "check_name",
-    "create_model",
-    "is_user_file",
-    "load_architecture",
-    "locate",
-    "resolve_options",
-]
+    "MODELS", "ECGModel", "absolute_spec", "check_name", "create_model", "is_user_file", "load_architecture",
+    "locate", "resolve_options",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -21,9 +21,9 @@ from ecgkit.plots.style import (
     dot,
     heat_map,
     name_cells,
-    name_rows,
     new_axes,
     new_figure,
+    row_figure,
 )
 
 MARKERS = ("o", "s", "D", "^", "v")
@@ -171,23 +171,22 @@ def cluster_agreement(table: pd.DataFrame) -> Figure:
         for key in kept:
             of_key = by_row.get_group(key)
             rows.append((f"{key[1]}, n = {int(of_key['records'].iloc[0]):,}", of_key))
-    figure, axes = new_axes(WIDTH, 1.3 + 0.27 * len(rows))
+    headings = [y for y, (_, of_row) in enumerate(rows) if of_row is None]
+    label = "adjusted mutual information (0: chance, 1: the same partition)"
+    figure, axes = row_figure([name for name, _ in rows], label=label, room=1.3, bold=headings)
     for y, (_, of_row) in enumerate(rows):
         if of_row is not None:
             _draw_agreement(axes, y, of_row, methods)
-    name_rows(axes, [name for name, _ in rows], bold=[y for y, (_, of_row) in enumerate(rows) if of_row is None])
     looks = [(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i in range(len(methods))]
     handles = [dot(color, name, marker=marker) for name, (color, marker) in zip(methods, looks, strict=True)]
     chance = Patch(color=LIGHT_GREY, label="chance: mean to 97.5th percentile")
-    _finish(figure, axes, "adjusted mutual information (0: chance, 1: the same partition)", [*handles, chance])
+    _finish(figure, axes, [*handles, chance])
     return figure
 
 
-def _finish(figure: Figure, axes: Axes, label: str, handles: list[Any]) -> None:
-    """Draw the line at 0, name the axis, and write the legend."""
-    axes.grid(visible=True, axis="x")
+def _finish(figure: Figure, axes: Axes, handles: list[Any]) -> None:
+    """Draw the line at 0, and write the legend."""
     axes.axvline(0, color="black", linewidth=0.8, zorder=0.5)
-    axes.set_xlabel(label)
     handles = [*handles, dot("black", "adjusted p > 0.05", face="white")]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
 
@@ -219,7 +218,9 @@ def cluster_information(table: pd.DataFrame) -> Figure:
         the other; hollow if the adjusted p value is above 0.05.
     """
     factors = list(dict.fromkeys(table.index.get_level_values("factor")))
-    figure, axes = new_axes(WIDTH, 1.6 + 0.4 * len(factors))
+    names = [f"{factor}, n = {int(table.loc[factor]['records'].iloc[0]):,}" for factor in factors]
+    label = "mutual information with the cluster (bits, beyond chance)"
+    figure, axes = row_figure(names, label=label, room=1.6, row=0.4)
     for y, factor in enumerate(factors):
         here = table.loc[factor]
         for color, shift, sources in (
@@ -231,12 +232,10 @@ def cluster_information(table: pd.DataFrame) -> Figure:
             for marker, value, p in zip("os", pair["beyond"], pair["p_adjusted"], strict=True):
                 face = color if p <= SIGNIFICANT else "white"
                 axes.plot(value, y + shift, marker, color=color, markerfacecolor=face, markersize=5, zorder=2)
-    names = [f"{factor}, n = {int(table.loc[factor]['records'].iloc[0]):,}" for factor in factors]
-    name_rows(axes, names)
     handles = [
         dot(color, f"{name}{given}", marker=marker)
         for name, other, color in (("diagnosis", "factor", COLORS[0]), ("factor", "diagnosis", COLORS[1]))
         for marker, given in (("o", ""), ("s", f" given {other}"))
     ]
-    _finish(figure, axes, "mutual information with the cluster (bits, beyond chance)", handles)
+    _finish(figure, axes, handles)
     return figure

@@ -13,10 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, WIDTH, name_rows, new_axes
-
-ROW = 0.27
-"""The height of a row in inches."""
+from ecgkit.plots.style import COLORS, GREY, row_figure
 
 NAME_WIDTH = 48
 """The length at which the description of a configuration is shortened."""
@@ -58,8 +55,8 @@ def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> 
     if table.empty:
         raise EcgkitError("there is no session to draw: pass at least one")
     theirs = pd.DataFrame() if references is None else references
-    n_rows = len(table) + len(theirs)
-    figure, axes = new_axes(WIDTH, 1.5 + ROW * n_rows)
+    names = [*_row_names(table), *(f"{row.model}, {row.year}" for row in theirs.itertuples())]
+    figure, axes = row_figure(names, label="macro AUC")
     own = np.arange(len(table))
     label = "fold 10 (test), 95 % over patients"
     axes.hlines(own, table["fold_10_low"], table["fold_10_high"], colors=COLORS[0], linewidths=2.0)
@@ -67,10 +64,7 @@ def leaderboard(table: pd.DataFrame, references: pd.DataFrame | None = None) -> 
     chosen: dict[str, Any] = dict(color=GREY, markersize=5, linestyle="", zorder=2.5)
     axes.plot(table["fold_9_auc"], own + 0.2, "D", **chosen, label="fold 9 (chosen on)", gid="fold 9")
     _draw_references(axes, theirs, first_row=len(table))
-    names = [*_row_names(table), *(f"{row.model}, {row.year}" for row in theirs.itertuples())]
-    name_rows(axes, names)
-    axes.set(xlabel="macro AUC")
-    axes.grid(visible=True)
+    axes.grid(visible=True, axis="y")
     figure.legend(loc="outside upper left", ncols=3)
     return figure
 
@@ -135,7 +129,7 @@ def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro
     shown = table[table["difference"].notna()]
     if shown.empty:
         raise EcgkitError("there is no difference to draw: pass at least two sessions")
-    figure, axes = new_axes(WIDTH, 1.5 + ROW * len(shown))
+    figure, axes = row_figure(_row_names(shown), label=f"{label}, 95 % over patients")
     rows = np.arange(len(shown))
     for name, (is_it, style) in _kinds(shown).items():
         if is_it.any():
@@ -143,10 +137,7 @@ def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro
             axes.hlines(at, part["difference_low"], part["difference_high"], colors=style["color"], linewidths=2.0)
             axes.plot(part["difference"], at, linestyle="", markersize=6, label=name, gid=name, **style)
     axes.axvline(0, color="black", linewidth=0.8, zorder=1.5)
-    name_rows(axes, _row_names(shown))
     axes.xaxis.set_major_locator(MaxNLocator(7))
-    axes.set(xlabel=f"{label}, 95 % over patients")
-    axes.grid(visible=True, axis="x")
     _write_p_values(axes, shown)
     figure.legend(loc="outside upper left", ncols=3)
     return figure

@@ -16,9 +16,9 @@ from ecgkit.plots.style import (
     histograms,
     legend_above,
     name_cells,
-    name_rows,
     new_axes,
     new_figure,
+    row_figure,
 )
 from ecgkit.stats.validation import known_true
 
@@ -42,18 +42,17 @@ def class_counts(labels: pd.DataFrame) -> Figure:
     """
     counts, n_known = labels.sum(axis=0).to_numpy(dtype=np.int64), labels.notna().sum(axis=0).to_numpy()
     n_records = len(labels)
-    figure, axes = new_axes(WIDTH, 1.2 + max(0.22, 0.4 - 0.004 * len(counts)) * len(counts))
+    height = max(0.22, 0.4 - 0.004 * len(counts))
+    figure, axes = row_figure(list(labels.columns), label="records", room=1.2, row=height)
     positions = np.arange(len(counts))
     axes.barh(positions, counts, color=COLORS[0], height=0.7)
     for position, count, known in zip(positions, counts, n_known, strict=True):
         text = f"{count:,}  ({count / max(known, 1):.1%})"
         axes.annotate(text, (count, position), (4, 0), textcoords="offset points", va="center")
-    name_rows(axes, list(labels.columns))
     axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
     each = counts.sum() / max(n_records, 1)
     of_known = "; percentages of the records for which a class is known" * bool((n_known < n_records).any())
-    axes.set(xlabel="records", title=f"{n_records:,} records, {each:.2f} classes per record{of_known}")
-    axes.grid(visible=True, axis="x")
+    axes.set_title(f"{n_records:,} records, {each:.2f} classes per record{of_known}")
     return figure
 
 

@@ -18,16 +18,15 @@ from ecgkit.errors import check_choice
 from ecgkit.plots.style import (
     COLORS,
     GREY,
-    WIDTH,
     figure_of_cells,
     heat_map,
     histograms,
     legend_beside,
     line_styles,
     name_cells,
-    name_rows,
     new_axes,
     point_size,
+    row_figure,
 )
 from ecgkit.stats import FoldScores
 from ecgkit.stats.labels import metric_name, target_name
@@ -324,7 +323,8 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
     folds = [fold for fold in ("fold_9", "fold_10") if fold in results]
     groups = [name for name in results[folds[0]] if name not in ("micro", "samples")]
     check_choice("metric", metric, results[folds[0]][groups[-1]])
-    figure, axes = new_axes(WIDTH, 1.2 + (0.28 if len(groups) <= 30 else 0.2) * len(groups))
+    height = 0.28 if len(groups) <= 30 else 0.2
+    figure, axes = row_figure(groups, label=metric_name(metric), room=1.2, row=height)
     positions = np.arange(len(groups))
     styles = {"fold_9": ("D", GREY, -0.13), "fold_10": ("o", COLORS[0], 0.13)}
     for fold in folds:
@@ -333,10 +333,8 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
         axes.hlines(positions + shift, entries["low"], entries["high"], colors=color, linewidths=1.5)
         label = "fold 9 (chosen on)" if fold == "fold_9" else "fold 10 (test)"
         axes.plot(entries["value"], positions + shift, marker, color=color, markersize=5, linestyle="", label=label)
-    name_rows(axes, groups)
     axes.axhline(len(groups) - 1.5, color="black", linewidth=0.6)
-    axes.set(xlabel=metric_name(metric))
-    axes.grid(visible=True)
+    axes.grid(visible=True, axis="y")
     legend_beside(axes)
     return figure
 
@@ -366,7 +364,7 @@ def predicted_quantity(
     axes.scatter(true, predicted, s=point_size(len(true)), color=COLORS[0], alpha=0.4, linewidths=0, gid="records")
     ends = float(np.min(true)), float(np.max(true))
     axes.plot(ends, ends, color="black", linewidth=0.9, linestyle="--", label="predicted = true")
-    quantity = f"{target_name(name)} ({unit})" if unit else target_name(name)
+    quantity = target_name(name, unit)
     axes.set(xlabel=f"true {quantity}", ylabel=f"predicted {quantity}")
     error = f"{found['mae']:.2f} {unit}".strip()
     axes.set_title(f"Fold {fold}, {len(true):,} records: R² {found['r2']:.3f}, mean absolute error {error}")

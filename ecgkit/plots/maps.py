@@ -29,11 +29,10 @@ from ecgkit.plots.style import (
     new_figure,
     point_size,
 )
+from ecgkit.stats.labels import target_name
 from ecgkit.stats.validation import known_true
 
 UNITS = {"age": "years", "height": "cm", "weight": "kg", "bmi": "kg/m²", "heart_rate": "beats/min"}
-NAMES = {"bmi": "BMI"}
-"""Display names that are not the column name with spaces."""
 
 MAP_CLASSES = 12
 """Largest number of panels of classes; of more classes, the most frequent are drawn."""
@@ -257,15 +256,22 @@ def map_columns(
     for cell, name in zip(cells, columns, strict=False):
         axes, column = cell.add_subplot(), records[name].iloc[order].reset_index(drop=True)
         known = int(column.notna().sum())
-        axes.set_title(f"{display_name(name)}, known of {known:,} of {len(records):,}", fontsize=10)
+        axes.set_title(f"{target_name(name)}, known of {known:,} of {len(records):,}", fontsize=10)
         _map_axes(axes, axis_labels)
         drawn, handles = _draw_values(axes, coordinates[order, :2], column)
         if drawn is not None:
-            _colorbar(cell, drawn, extend="both", ax=axes, label=_label(column), shrink=0.8)
+            _colorbar(
+                cell,
+                drawn,
+                extend="both",
+                ax=axes,
+                label=target_name(column.name, UNITS.get(str(column.name), "")),
+                shrink=0.8,
+            )
             if handles:
                 axes.legend(handles=handles, fontsize=8.5, loc="upper right", bbox_to_anchor=(1.0, -0.06))
         elif handles:
-            legend_beside(axes, handles=handles, title=display_name(name), fontsize=8.5)
+            legend_beside(axes, handles=handles, title=target_name(name), fontsize=8.5)
     _headline(figure, title)
     return figure
 
@@ -317,8 +323,15 @@ def map_panels(
         _map_axes(axes, ("", ""))
     if drawn is not None:
         place: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40}
-        _colorbar(figure, drawn, extend="both", ax=panels, label=_label(column), **place)
-    _legend_below(figure, handles, None if drawn is not None else display_name(column.name))
+        _colorbar(
+            figure,
+            drawn,
+            extend="both",
+            ax=panels,
+            label=target_name(column.name, UNITS.get(str(column.name), "")),
+            **place,
+        )
+    _legend_below(figure, handles, None if drawn is not None else target_name(column.name))
     _headline(figure, title)
     return figure
 
@@ -462,17 +475,6 @@ def _legend_below(figure: Figure, handles: Sequence[Line2D], title: str | None =
 def by_frequency(values: pd.Series) -> pd.Series:
     """Count the categories of a column, the most frequent first, ties in alphabetical order."""
     return values.astype("string").value_counts().sort_index().sort_values(ascending=False, kind="stable")
-
-
-def display_name(name: object) -> str:
-    """Return the name of a column for reading, such as "heart rate"."""
-    return NAMES.get(str(name), str(name).replace("_", " "))
-
-
-def _label(column: pd.Series) -> str:
-    """Return the name of a column with its unit, if it has one."""
-    unit = UNITS.get(str(column.name), "")
-    return f"{display_name(column.name)} ({unit})" if unit else display_name(column.name)
 
 
 def _unknown(missing: NDArray[np.bool_]) -> list[Line2D]:

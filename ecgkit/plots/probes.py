@@ -67,11 +67,6 @@ def metric_title(metric: str) -> str:
     return metric_name(metric).replace("R2", "R²")
 
 
-def _with_unit(name: str, unit: str) -> str:
-    """Return the name of a quantity with its unit, if it has one."""
-    return f"{target_name(name)} ({unit})" if unit else target_name(name)
-
-
 def probe_regression(
     true: NDArray[np.floating],
     predicted: NDArray[np.floating],
@@ -112,7 +107,7 @@ def probe_regression(
     limits = (low - margin, high + margin)
     _cloud(figure, left, true, predicted, (*limits, *limits))
     left.plot(limits, limits, color="black", linewidth=1, linestyle="--")
-    label = _with_unit(name, unit)
+    label = target_name(name, unit)
     left.set(xlim=limits, ylim=limits, xlabel=f"true {label}", ylabel=f"predicted {label}", aspect="equal")
     error = f"mean absolute error {np.abs(predicted - true).mean():.1f} {unit}"
     left.set_title(f"{len(true):,} records, {error}; dashed: identity", fontsize=10)
@@ -221,7 +216,7 @@ def probe_classes(
     figure.colorbar(image, ax=axes, label="of the true class (%)", shrink=0.8)
     rows = [f"{word}, n = {n:,}" for word, n in zip(order, total[:, 0], strict=True)]
     name_cells(axes, order, rows, rotation=35 if len(classes) > 2 else 0)
-    axes.set(xlabel=f"predicted {_with_unit(name, unit)}", ylabel=f"true {_with_unit(name, unit)}")
+    axes.set(xlabel=f"predicted {target_name(name, unit)}", ylabel=f"true {target_name(name, unit)}")
     return figure
 
 
@@ -304,7 +299,7 @@ def probe_by_epoch(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        As from `ecgkit.feature_space.probes.probe_epochs`.
+        As from `ecgkit.feature_space.epochs.probe_epochs`.
 
     Returns
     -------

@@ -150,6 +150,17 @@ def histograms(axes: Axes, groups: Mapping[str, tuple[ArrayLike, str]], edges: A
         axes.stairs(counts, edges, color=color, linewidth=1.4, label=name)
 
 
+def row_figure(
+    names: Sequence[str], *, label: str, room: float = 1.5, row: float = 0.27, bold: Sequence[int] = ()
+) -> tuple[Figure, Axes]:
+    """Make a figure with a named row per horizontal mark, ``row`` inches each and ``room`` inches for the rest."""
+    figure, axes = new_axes(WIDTH, room + row * len(names))
+    name_rows(axes, names, bold=bold)
+    axes.set_xlabel(label)
+    axes.grid(visible=True, axis="x")
+    return figure, axes
+
+
 def point_size(number: int) -> float:
     """Return the area of a point, in points squared, for a number of points."""
     return min(max(16000 / max(number, 1), 1.5), 24.0)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, heat_map, name_cells, name_rows, new_axes, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, heat_map, name_cells, new_figure, row_figure
 from ecgkit.stats.labels import metric_name
 
 ANNOTATED_CLASSES = 12
@@ -46,19 +46,18 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     """
     whole = report["all"]["metrics"]
     check_choice("metric", metric, whole[check_choice("class", of, whole)])
+    word = metric_name(metric)
+    word = {"samples": word, "macro": f"macro {word}", "micro": f"micro {word}"}.get(of, f"{word} of {of}")
     rows = _forest_rows(report)
-    figure, axes = new_axes(WIDTH, 1.5 + 0.27 * len(rows))
+    headings = [y for y, (_, group) in enumerate(rows) if group is None]
+    figure, axes = row_figure([name for name, _ in rows], label=word, bold=headings)
     for y, (_, group) in enumerate(rows):
         if group is not None:
             _draw_group(axes, y, group, of=of, metric=metric)
     value = whole[of][metric]["value"]
     if value is not None:
         axes.axvline(value, color="black", linewidth=0.9, linestyle="--", zorder=0.5)
-    name_rows(axes, [name for name, _ in rows], bold=[y for y, (_, group) in enumerate(rows) if group is None])
-    word = metric_name(metric)
-    word = {"samples": word, "macro": f"macro {word}", "micro": f"micro {word}"}.get(of, f"{word} of {of}")
-    axes.set(xlabel=word, title=f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95% intervals")
-    axes.grid(visible=True, axis="x")
+    axes.set_title(f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95% intervals")
     for color, label in ((COLORS[0], "group"), (GREY, "small group")):
         axes.plot([], [], "o-", color=color, markersize=6, label=label)
     axes.plot([], [], color="black", linewidth=0.9, linestyle="--", label="all records of the fold")

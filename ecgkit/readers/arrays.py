@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.readers.base import Hints, Signals, check_size, known_age, known_sex, scaled, standard_name
+from ecgkit.readers.base import Hints, Signals, check_size, known_age, known_sex, standard_name
 from ecgkit.readers.tables import from_columns
 from ecgkit.signals.ecg import LEADS, check_rate
 
@@ -50,8 +50,7 @@ def read_npz(path: Path, hints: Hints) -> Signals:
         given = None if names is None else tuple(standard_name(str(name)) for name in names.ravel())
         found = from_array(arrays[key], replace(hints, leads=given or hints.leads))
         found = replace(found, names=given or found.names, sampling_rates=(rate,) * len(found.signals))
-        pairs = [scaled(values, unit or "") for values in found.signals]
-        found = replace(found, signals=tuple(pair[0] for pair in pairs), units=tuple(pair[1] for pair in pairs))
+        found = found.in_millivolts(unit or "")
     facts = {name: arrays[name].item() for name in ("age", "sex") if name in arrays and arrays[name].size == 1}
     age = facts.get("age")
     return replace(

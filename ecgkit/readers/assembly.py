@@ -113,11 +113,7 @@ def _set_units(found: Signals, unit: str) -> Signals:
     factor = millivolts(unit)
     if "" not in found.units and "mV" in found.units and factor != 1:
         raise EcgkitError(f"unit is {unit} and the file has its own units: leave the argument out")
-    signals = [
-        values if known or not factor else values * factor
-        for values, known in zip(found.signals, found.units, strict=True)
-    ]
-    return replace(found, signals=tuple(signals), units=tuple(known or "mV" for known in found.units))
+    return found.in_millivolts(unit)
 
 
 def _check_units(leads: Signals) -> None:

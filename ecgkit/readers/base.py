@@ -74,6 +74,11 @@ class Signals:
         }
         return replace(self, **parts)
 
+    def in_millivolts(self, unit: str = "") -> Signals:
+        """Return voltages in mV, those of an unknown unit as being in ``unit``; other quantities stay as they are."""
+        pairs = [scaled(values, own or unit) for values, own in zip(self.signals, self.units, strict=True)]
+        return replace(self, signals=tuple(values for values, _ in pairs), units=tuple(name for _, name in pairs))
+
 
 @dataclass(frozen=True)
 class Hints:

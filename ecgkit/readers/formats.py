@@ -15,7 +15,7 @@ from ecgkit.readers.clinical import PARSERS, make_reader, parser_accepts
 from ecgkit.readers.edf import read_edf
 from ecgkit.readers.hdf5 import read_hdf5
 from ecgkit.readers.text import decode, is_text, read_text
-from ecgkit.readers.wfdb_signals import read_wfdb
+from ecgkit.readers.wfdb import read_wfdb
 
 HEAD = 4096
 """Bytes at the beginning of a file that tell its format."""

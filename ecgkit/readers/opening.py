@@ -7,6 +7,7 @@ import stat
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,26 +114,25 @@ def _read(file: File, hints: Hints) -> tuple[Signals, str]:
     """Return the signals of a file, and its name for messages."""
     if isinstance(file, (str, Path)):
         path = _regular_file(Path(file))
-        with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder:
-            return _read_path(path, hints, Path(folder)), path.name
+        return _read_path(path, hints), path.name
     if not isinstance(file, (bytes, Mapping)):
         raise EcgkitError(f"the file is a {type(file).__name__}: give a path, bytes, or {{name: bytes}}")
-    with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder, tempfile.TemporaryDirectory(prefix="ecgkit-") as room:
+    with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder:
         path = unpack_bytes({"ecg": file} if isinstance(file, bytes) else file, Path(folder))
-        found = _read_path(path, hints, Path(room))
+        found = _read_path(path, hints)
     is_named = not isinstance(file, bytes)
     return replace(found, record_id=found.record_id if is_named else ""), path.name if is_named else "the ECG"
 
 
-def _read_path(path: Path, hints: Hints, room: Path) -> Signals:
-    """Read one file; ``room`` is an empty folder in which a zip is unpacked."""
+def _read_path(path: Path, hints: Hints) -> Signals:
+    """Read one file; a zip is unpacked into a folder that is removed afterwards."""
     label = path.name
     try:
         # Libraries warn of what they leave out; what matters is in the findings.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore")
             if _is_plain_zip(path):
-                path = unpack_zip(path, room)
+                path = unpack_zip(path, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ecgkit-"))))
             found = find_format(path)
             if hints.record is not None and not found.has_records:
                 raise EcgkitError(f"record is {hints.record!r} and a file of {found.name} has one: leave it out")

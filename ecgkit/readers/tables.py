@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ecgkit.errors import UnreadableRecordError
-from ecgkit.readers.base import TIME_UNITS, Signals, Vector, scaled, split_name, standard_name
+from ecgkit.readers.base import TIME_UNITS, Signals, Vector, split_name, standard_name
 from ecgkit.signals.ecg import HIGHEST_RATE, LEADS, LOWEST_RATE
 
 TIME_NAMES = {
@@ -61,13 +61,8 @@ def from_columns(
         measured, places = rate_of(columns[clock], seconds)
         rate = measured if rate is None else rate
         values = [_place(column, places) for column in values]
-    pairs = [scaled(column, found[row]) for column, row in zip(values, kept, strict=True)]
-    return Signals(
-        tuple(column for column, _ in pairs),
-        tuple(standard_name(words[row]) for row in kept),
-        tuple(unit for _, unit in pairs),
-        (rate,) * len(kept),
-    )
+    names = tuple(standard_name(words[row]) for row in kept)
+    return Signals(tuple(values), names, tuple(found[row] for row in kept), (rate,) * len(kept)).in_millivolts()
 
 
 def _time_column(columns: Sequence[Vector], words: Sequence[str], units: Sequence[str]) -> int | None:

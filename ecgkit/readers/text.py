@@ -20,7 +20,6 @@ from ecgkit.readers.base import (
     known_age,
     known_sex,
     millivolts,
-    scaled,
     split_name,
     standard_name,
 )
@@ -65,8 +64,7 @@ def read_text(path: Path, hints: Hints) -> Signals:
     if len(found.signals) == 1 and standard_name(found.names[0]) not in LEADS and facts["lead"]:
         found = replace(found, names=(facts["lead"],))
     if facts["unit"] and not any(found.units):
-        pairs = [scaled(values, facts["unit"]) for values in found.signals]
-        found = replace(found, signals=tuple(pair[0] for pair in pairs), units=tuple(pair[1] for pair in pairs))
+        found = found.in_millivolts(facts["unit"])
     return replace(found, age=facts["age"], sex=facts["sex"])
 
 

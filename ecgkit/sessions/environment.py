@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import __version__, paths
-from ecgkit.errors import EcgkitError
 from ecgkit.sessions.differences import differences
 from ecgkit.sessions.folder import Session
 
@@ -69,10 +68,7 @@ def describe_environment() -> str:
 
 def read_environment(session: Session) -> dict[str, Any]:
     """Read a session's ``environment.json``; empty where it is missing or damaged."""
-    try:
-        return session.read_json("environment.json")
-    except EcgkitError:
-        return {}
+    return session.json_or_empty("environment.json")
 
 
 def record_environment(session: Session, kernel_backend: str | None) -> None:

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, printable
-from ecgkit.io import acquire, json_bytes, read_json, write_atomically
+from ecgkit.io import acquire, json_bytes, json_or_none, read_json, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,6 +130,11 @@ class Session:
             If the file is missing, is not JSON, or does not hold what is wanted.
         """
         return read_json(self.path / name, wanted, way_out=way_out)
+
+    def json_or_empty(self, name: str) -> dict[str, Any]:
+        """Read one of the session's JSON files; empty where it is missing or damaged."""
+        found = json_or_none(self.path / name)
+        return found if isinstance(found, dict) else {}
 
     def check_finished(self) -> None:
         """Check that the session is finished and has its files.

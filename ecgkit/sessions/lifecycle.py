@@ -176,18 +176,12 @@ def find(name: str | Path, root: Path, kind: str | None = None) -> Session:
 
 def original_of(session: Session) -> str | None:
     """Return the name of the session that this one reproduces; None if it reproduces none."""
-    try:
-        return session.read_json(REPRODUCTION).get("reproduces")
-    except EcgkitError:
-        return None
+    return session.json_or_empty(REPRODUCTION).get("reproduces")
 
 
 def read_config(session: Session) -> dict[str, Any]:
     """Read a session's configuration; empty where it is missing or damaged, which equals no configuration."""
-    try:
-        return session.config
-    except EcgkitError:
-        return {}
+    return session.json_or_empty("config.json")
 
 
 def matching(kind: str, root: Path, config: dict[str, Any], *, original: str | None = None) -> list[Session]:

@@ -87,7 +87,8 @@ class ECG:
     @property
     def missing_leads(self) -> tuple[str, ...]:
         """The leads without a single value."""
-        return tuple(name for name, values in zip(LEADS, self.signal, strict=True) if not np.isfinite(values).any())
+        has_values = np.isfinite(self.signal).any(axis=1)
+        return () if has_values.all() else tuple(np.array(LEADS)[~has_values].tolist())
 
 
 def check_rate(rate: object, name: str = "sampling_rate") -> float:
@@ -152,42 +153,3 @@ def check_age(age: float | None) -> None:
         raise EcgkitError(
             f'age is {age:g}: give years up to {OLDEST}, or None (PTB-XL\'s 300 means "over 89": give 90)'
         )
-
-
-def sort_leads(signal: NDArray[np.generic], leads: Sequence[str]) -> NDArray[np.generic]:
-    """Put the leads of a signal into the order of `LEADS`.
-
-    Parameters
-    ----------
-    signal : ndarray, shape (leads, samples)
-        One row per lead.
-    leads : sequence of str
-        The names of the rows, in upper or lower case (``AVR`` is ``aVR``). Rows of other leads are left out.
-
-    Returns
-    -------
-    ndarray, shape (12, samples)
-        The same rows in the standard order, the array itself if they were in this order; NaN, in float32 at least, for
-        a lead that is absent.
-
-    Raises
-    ------
-    EcgkitError
-        If a lead occurs twice, or none of the twelve is there.
-    """
-    names = [name.strip().upper() for name in leads]
-    order = [names.index(lead.upper()) if lead.upper() in names else None for lead in LEADS]
-    if order == list(range(len(names))):
-        return signal
-    for lead in LEADS:
-        if names.count(lead.upper()) > 1:
-            raise EcgkitError(f"lead {lead} occurs twice among {', '.join(leads)}: each lead is needed once")
-    if all(row is None for row in order):
-        raise EcgkitError(f"none of the twelve leads {', '.join(LEADS)} is among {', '.join(leads) or 'no leads'}")
-    if None not in order:
-        return signal[[row for row in order if row is not None]]
-    result = np.full((len(LEADS), signal.shape[1]), np.nan, np.result_type(signal.dtype, np.float32))
-    for position, row in enumerate(order):
-        if row is not None:
-            result[position] = signal[row]
-    return result

@@ -308,14 +308,10 @@ class Filters:
         return cls(**data)  # type: ignore[arg-type]
 
 
-def _check_positive(name: str, value: float) -> None:
-    if not (np.isfinite(value) and value > 0):
-        raise EcgkitError(f"{name} is {value}: give a positive number")
-
-
 def _check_frequency(name: str, frequency: float, sampling_rate: float) -> None:
     check_rate(sampling_rate)
-    _check_positive(name, frequency)
+    if not frequency > 0:
+        raise EcgkitError(f"{name} is {frequency}: give a positive number")
     if frequency >= sampling_rate / 2:
         raise EcgkitError(
             f"{name} is {frequency:g} Hz, at or above the Nyquist frequency of {sampling_rate / 2:g} Hz: "
@@ -334,7 +330,8 @@ def _check_band(low: float, high: float, order: int, sampling_rate: float) -> No
 
 def _check_notch(frequency: float, q: float, sampling_rate: float) -> None:
     _check_frequency("the notch", frequency, sampling_rate)
-    _check_positive("the quality of the notch", q)
+    if not 0 < q < np.inf:
+        raise EcgkitError(f"the quality of the notch is {q}: give a positive number")
 
 
 def _read_between(signals: NDArray[np.float64], source: float, target: float) -> NDArray[np.float64]:

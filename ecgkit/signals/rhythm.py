@@ -326,13 +326,13 @@ def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np
     """Return by how many steps of 2 ms each QRS complex is later than the mean."""
     reach = round(_OVERLAY * sampling_rate)
     part = cut[:, :, n_before - reach : n_before + reach + 1]
-    inside = slice(round(0.02 / _STEP), -round(0.02 / _STEP))
+    margin = round(0.02 / _STEP)  # at each end: more than a beat is moved
     matrix = _interpolation(part.shape[2], _OVERLAY, float(sampling_rate), 1 / _STEP, 0)
     fine = part @ matrix
     steps = np.zeros(len(cut), np.int64)
     for _ in range(2):
-        moved = np.stack([np.roll(beat, -step, axis=1) for beat, step in zip(fine, steps.tolist(), strict=True)])
-        moved = moved[:, :, inside]
+        shown = [slice(margin + step, fine.shape[2] - margin + step) for step in steps.tolist()]
+        moved = np.stack([beat[:, part] for beat, part in zip(fine, shown, strict=True)])
         mean = moved.mean(axis=0)
         # The shift of least squares, from the first term of a Taylor series: what comes later is lower on a rise.
         slope = np.gradient(mean, axis=1)

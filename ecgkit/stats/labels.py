@@ -49,9 +49,10 @@ def metric_name(metric: str) -> str:
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
 
 
-def target_name(name: str) -> str:
-    """Return the printed name of a target or a column, such as ``"body mass index"`` for ``"bmi"``."""
-    return "body mass index" if name == "bmi" else name.replace("_", " ")
+def target_name(name: object, unit: str = "") -> str:
+    """Return the printed name of a target or a column, such as ``"body mass index (kg/m²)"`` for ``"bmi"``."""
+    printed = "body mass index" if name == "bmi" else str(name).replace("_", " ")
+    return f"{printed} ({unit})" if unit else printed
 
 
 def format_interval(entry: Mapping[str, float | None], *, digits: int = 3) -> str:

@@ -14,21 +14,9 @@ if TYPE_CHECKING:
     from ecgkit.training.model import new_model
 
 __all__ = [
-    "Batches",
-    "TrainedModel",
-    "TrainedSession",
-    "TrainingConfig",
-    "configure",
-    "embed",
-    "fit",
-    "load_weights",
-    "new_model",
-    "open_trained",
-    "predict",
-    "predict_folds",
-    "read_history",
-    "training_data",
-]
+    "Batches", "TrainedModel", "TrainedSession", "TrainingConfig", "configure", "embed", "fit", "load_weights",
+    "new_model", "open_trained", "predict", "predict_folds", "read_history", "training_data",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
 
 from ecgkit import paths
 from ecgkit.datasets import check_contents, default_label_set, open_dataset, read_manifest
@@ -28,16 +28,9 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 DEVICES = ("cpu", "cuda")
 POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record")
 NOT_NEGATIVE = (
-    "weight_decay",
-    "seed",
-    "min_records",
-    "crop_seconds",
-    "mixup",
-    "time_shift",
-    "amplitude",
-    "noise",
+    "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
     "baseline",
-)
+)  # fmt: skip
 SHARES = ("warm_up", "lead_dropout")
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
@@ -203,11 +196,18 @@ class TrainingConfig:
             folder, folds = root / paths.PROCESSED / config.dataset, (*TRAIN_FOLDS, VALIDATION_FOLD)
             labelled = open_dataset(folder, label_set=config.label_set, min_records=config.min_records, folds=folds)
             labelled.check_outcomes()
-        if config.crop_seconds > (seconds := manifest["n_samples"] / manifest["sampling_rate"]):
-            raise EcgkitError(
-                f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record"
-            )
+        config.input_samples(manifest["n_samples"], manifest["sampling_rate"])
         return config
+
+    def input_samples(self, n_samples: int, sampling_rate: int) -> int:
+        """Return the input length of the model: that of a crop, or of a whole record of ``n_samples``."""
+        if not self.crop_seconds:
+            return n_samples
+        cropped = round(self.crop_seconds * sampling_rate)
+        if not 1 <= cropped <= n_samples:
+            seconds = n_samples / sampling_rate
+            raise EcgkitError(f"crop_seconds is {self.crop_seconds:g}: give up to {seconds:g}, the length of a record")
+        return cropped
 
     def inputs(self, root: Path) -> dict[str, str]:
         """Return the fingerprints of the dataset and of a user's own model file."""
@@ -272,11 +272,8 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     path = Path(recipe).expanduser() if recipe else RECIPES / f"{model}.toml"
     if not recipe and not path.is_file():
         return {}
-    values = read_toml(path)
-    sources = _table(path, "source", values.pop("source", {}))
-    values |= _table(path, f"source.{source}", sources.get(source or "", {}))
-    for name in ("model_options", "loss_options"):
-        _table(path, name, values.get(name, {}))
+    values: dict[str, Any] = read_toml(path, _Recipe)
+    values |= values.pop("source", {}).get(source or "", {})
     _check_fields(values, f"the recipe {path} has the unknown key")
     hints = get_type_hints(TrainingConfig)
     for name, value in values.items():
@@ -284,11 +281,8 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     return values
 
 
-def _table(path: Path, name: str, value: object) -> dict[str, Any]:
-    """Return a value of a recipe that must be a table."""
-    if not isinstance(value, dict):
-        raise EcgkitError(f"the recipe {path} has {name} = {shown(value)}: write a table, [{name}]")
-    return value
+class _Recipe(TypedDict):
+    source: NotRequired[dict[str, dict[str, Any]]]
 
 
 def _check_fields(values: dict[str, Any], problem: str) -> None:

@@ -162,7 +162,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
     ------
     EcgkitError
         If dataset or label set is missing, a patient is in two splits, a split is empty, a class has no positives or no
-        negatives in folds 1-8 or in fold 9, or crops are too long.
+        negatives in folds 1-8 or in fold 9, all records of fold 9 have the same quantity, or crops are too long.
     """
     with_test = config.test if test is None else test
     dataset = open_dataset(
@@ -172,18 +172,18 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
         folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
     )
     dataset = with_target(dataset, config.target) if config.target else dataset
-    dataset.check_splits()
-    if config.target not in QUANTITIES:
-        dataset.check_outcomes()
-    input_samples(config, dataset)
+    check_trainable(dataset, config)
+    config.input_samples(dataset.n_samples, dataset.sampling_rate)
     return dataset
 
 
-def input_samples(config: TrainingConfig, dataset: Dataset) -> int:
-    """Return the input length of a model in samples: that of a crop, or of a whole record."""
-    if not config.crop_seconds:
-        return dataset.n_samples
-    n_samples, seconds = round(config.crop_seconds * dataset.sampling_rate), dataset.n_samples / dataset.sampling_rate
-    if not 1 <= n_samples <= dataset.n_samples:
-        raise EcgkitError(f"crop_seconds is {config.crop_seconds:g}: give up to {seconds:g}, the length of a record")
-    return n_samples
+def check_trainable(dataset: Dataset, config: TrainingConfig) -> None:
+    """Refuse splits that leak, and labels or values by which nothing is learned or no epoch is better than another."""
+    dataset.check_splits()
+    if config.target not in QUANTITIES:
+        dataset.check_outcomes()
+    elif dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].nunique().max() < 2:
+        raise EcgkitError(
+            f"all records of {dataset.name} in fold {VALIDATION_FOLD} have the same {config.target}, so that no "
+            "epoch is better than another: use a larger dataset"
+        )

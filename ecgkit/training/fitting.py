@@ -34,11 +34,10 @@ from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, loader
+from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, check_trainable, loader
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
-from ecgkit.training.module import Module, mean_loss
-from ecgkit.training.targets import QUANTITIES
+from ecgkit.training.module import Module
 
 METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
 HISTORY = "history.csv"
@@ -95,7 +94,7 @@ class SessionWriter(Callback):
         assert isinstance(pl_module, Module)  # noqa: S101 - for the type checker
         row = {
             "epoch": trainer.current_epoch + 1,
-            "train_loss": mean_loss(pl_module.train_losses),
+            "train_loss": float(torch.stack(pl_module.train_losses).mean()),
             "validation_loss": float(trainer.callback_metrics["validation_loss"]),
             self.config.monitor: float(trainer.callback_metrics[self.config.monitor]),
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
@@ -257,7 +256,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     config : TrainingConfig
         The configuration, as resolved.
     dataset : Dataset
-        Opened by `ecgkit.training.data.open_data`; fold 10 is not read.
+        Opened by `ecgkit.training.data.training_data`; fold 10 is not read.
     on_epoch : callable, optional
         Called after each epoch with its number (from 1) and its score on fold 9 (macro AUC, or R2 of a quantity); an
         exception that it raises ends the training.
@@ -273,8 +272,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
         If a fold is empty, a patient is in two splits, all records of fold 9 are alike, ``last.ckpt`` cannot be read,
         the loss is not finite, or memory runs out.
     """
-    dataset.check_splits()
-    check_validation(dataset, config)
+    check_trainable(dataset, config)
     best = session.best_weights
     if best.is_file() and is_complete(read_history(session), config):
         session.log(f"the training of {session.name} is complete: the best epoch is read")
@@ -343,17 +341,6 @@ def memory_errors(config: TrainingConfig) -> Iterator[None]:
                 f"out of memory on {config.device} with batch_size {config.batch_size}: lower batch_size"
             ) from error
         raise
-
-
-def check_validation(dataset: Dataset, config: TrainingConfig) -> None:
-    """Refuse labels, or values of a quantity, by which nothing is learned or no epoch is better than another."""
-    if config.target not in QUANTITIES:
-        dataset.check_outcomes()
-    elif dataset.labels.iloc[dataset.folds(VALIDATION_FOLD)].nunique().max() < 2:
-        raise EcgkitError(
-            f"all records of {dataset.name} in fold {VALIDATION_FOLD} have the same {config.target}, so that no "
-            "epoch is better than another: use a larger dataset"
-        )
 
 
 def describe(trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool) -> str:

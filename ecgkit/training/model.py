@@ -13,7 +13,7 @@ from ecgkit.models import create_model, is_user_file, locate
 from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import fit_metadata_scaler, input_samples
+from ecgkit.training.data import fit_metadata_scaler
 from ecgkit.training.targets import QUANTITIES
 
 
@@ -37,7 +37,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
         If the architecture has no option of a name, or crops are longer than a record.
     """
     scaler = fit_metadata_scaler(dataset) if config.metadata else None
-    preparation = dataset.preparation(input_samples(config, dataset))
+    preparation = dataset.preparation(config.input_samples(dataset.n_samples, dataset.sampling_rate))
     keywords = {
         "n_leads": dataset.signals.shape[1],
         "n_classes": len(dataset.classes),

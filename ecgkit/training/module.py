@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -146,8 +145,3 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, *, s
         return (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise))) / 2
 
     return LambdaLR(optimizer, share_of_peak)
-
-
-def mean_loss(losses: Iterable[Tensor]) -> float:
-    """Average the losses of an epoch's steps."""
-    return float(torch.stack(list(losses)).mean())

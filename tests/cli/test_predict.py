@@ -18,6 +18,7 @@ import pytest
 from ecgkit import load_model, open_ecg
 from ecgkit.cli import main
 from ecgkit.inference.answers import answer_ecgs
+from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import save_ecg
 from ecgkit.readers.files import find_ecg_files
@@ -200,6 +201,7 @@ def test_an_interrupted_file_is_completed(folder: Path, tmp_path: Path, style: s
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     main(["predict", str(folder), "--to", str(whole), "--format", style])
     written = whole.read_bytes()
+    shutil.copy(f"{whole}.options", f"{cut}.options")
     first_line = written.index(b"\n") + 1
     for length in (0, 3, 10, first_line, first_line + 9, len(written) // 2, len(written) - 1, len(written)):
         cut.write_bytes(written[:length])
@@ -219,17 +221,48 @@ def test_a_file_of_others_stays_as_it_is(
     assert to.read_text() == content
 
 
-def test_other_columns_or_another_model_are_not_appended(
+OTHER_OPTIONS = (
+    ["--model", "hybrid"],
+    ["--no-measurements"],
+    ["--format", "json"],
+    ["--age", "50"],
+    ["--sex", "male"],
+    ["--anyway"],
+    ["--allow-missing-leads"],
+    ["--unit", "uV"],
+    ["--start", "1"],
+    ["--precision", "auto"],
+)
+
+
+def test_rows_of_other_options_are_not_appended(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to = tmp_path / "out.csv"
-    main(["predict", str(folder / "a.hea"), "--to", str(to)])
+    assert main(["predict", str(folder / "a.hea"), "--to", str(to)]) == 0
     written = to.read_bytes()
-    for more in (["--model", "hybrid"], ["--no-measurements"], ["--format", "json"]):
+    for more in OTHER_OPTIONS:
         capsys.readouterr()
         assert main(["predict", str(folder), "--to", str(to), *more]) == 2
-        assert "--to" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"{more[0]}" in error
+        assert error.count("\n") == 1
         assert to.read_bytes() == written
+    assert main(["predict", str(folder / "a.hea"), str(folder / "b.npz"), "--to", str(to)]) == 0
+    assert [row["record"][-5:] for row in rows_of(to.read_text())] == ["a.hea", "b.npz"]
+
+
+def test_rows_of_a_changed_model_are_not_appended(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(SHIPPED / "resnet1d", tmp_path / "mine")
+    command = ["predict", str(folder / "a.hea"), "--model", str(tmp_path / "mine"), "--to", str(tmp_path / "out.csv")]
+    assert main(command) == 0
+    assert main(command) == 0
+    thresholds = tmp_path / "mine" / "thresholds.json"
+    thresholds.write_text(thresholds.read_text() + "\n")
+    assert main(command) == 2
+    assert "out.csv" in capsys.readouterr().err
 
 
 def test_the_help_says_what_each_choice_is(capsys: pytest.CaptureFixture[str]) -> None:

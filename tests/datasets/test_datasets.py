@@ -453,6 +453,7 @@ def test_opening_with_a_label_set_leaves_out_and_counts_the_unlabelled(tmp_path:
     ids = np.arange(100, 140)
     labelled = (ids % 2 == 0) | (ids % 3 == 0) | (ids == 103)
     assert dataset.classes == ("A", "B", "RARE")
+    assert repr(dataset) == f"<Dataset d: {len(dataset)} records of {SAMPLES} samples at 100 Hz, letters: A, B, RARE>"
     assert dataset.n_unlabelled == (~labelled).sum()
     assert dataset.n_unlabelled == dataset.manifest["labels"]["letters"]["n_unlabelled"]
     np.testing.assert_array_equal(dataset.records["record_id"], ids[labelled].astype(str))

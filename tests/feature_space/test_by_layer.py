@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.probes.by_layer import probe_epochs, probe_layers
+from ecgkit.feature_space.probes.by_layer import probe_layers
 from ecgkit.feature_space.probes.fit import fit_probes
 from ecgkit.feature_space.probes.linear import ALPHAS, Problem, fit_linear, patient_splits
 from ecgkit.feature_space.probes.targets import TARGETS, Target
@@ -179,15 +179,6 @@ def test_fold_9_takes_no_part(network: Network, table: pd.DataFrame) -> None:
     changed = probe_layers({"second": layer}, network.records, targets=(AGE,), resamples=200)
     columns = ["value", "low", "high", "strength"]
     assert changed.loc[0, columns].tolist() == of(table, "age", "second")[columns].tolist()
-
-
-def test_epochs_come_in_order_of_their_numbers_with_the_untrained_network(network: Network) -> None:
-    epochs = {10: network.layers["second"], 9: network.layers["first"]}
-    table = probe_epochs(epochs, network.records, targets=(AGE,), untrained=network.noise, resamples=50)
-    assert table["epoch"].tolist()[:2] == [9, 10]
-    assert table["epoch"].isna().tolist() == [False, False, True]
-    assert table["encoder"].tolist() == ["trained", "trained", "untrained"]
-    assert table["value"][1] > table["value"][0] + 0.3
 
 
 def test_a_patient_in_two_splits_is_refused(network: Network) -> None:

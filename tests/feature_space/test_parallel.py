@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset, open_dataset
-from ecgkit.errors import EcgkitError
 from ecgkit.feature_space import parallel
 from ecgkit.feature_space.parallel import dataset_measurements, measure_records, record_beats
 from ecgkit.sessions import Session
@@ -37,7 +36,7 @@ def small(demo_dataset: Dataset) -> Dataset:
 
 @pytest.fixture(scope="module")
 def computed(small: Dataset) -> NDArray[np.float32]:
-    return record_beats(small)
+    return record_beats(small, np.arange(len(small)))
 
 
 def test_the_beat_of_a_record_is_what_its_r_peaks_show(small: Dataset, computed: NDArray[np.float32]) -> None:
@@ -68,9 +67,6 @@ def test_positions_choose_rows(small: Dataset, computed: NDArray[np.float32]) ->
     assert list(table.index) == [5, 3, 8]
     assert (table.dtypes == np.float64).all()
     assert measure_records(small, []).shape == (0, table.shape[1])
-    for function in (record_beats, measure_records):
-        with pytest.raises(EcgkitError, match="jobs"):
-            function(small, jobs=0)
 
 
 @pytest.mark.slow
@@ -92,7 +88,7 @@ def test_classes_differ_from_norm_as_the_textbook_says(small: Dataset, computed:
 
 
 def test_the_diseases_of_the_demo_show_in_the_measurements(demo_dataset: Dataset) -> None:
-    table = measure_records(demo_dataset)
+    table = measure_records(demo_dataset, np.arange(len(demo_dataset)))
     codes = demo_dataset.records["scp_codes"]
     blocked, healthy, large = (codes.str.contains(f'"{code}"').to_numpy() for code in ("C[LR]BBB", "NORM", "LVH"))
     assert table.loc[blocked, "qrs_duration"].median() > 120 > table.loc[healthy, "qrs_duration"].median() + 10

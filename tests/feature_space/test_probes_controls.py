@@ -54,9 +54,11 @@ def test_unknown_measurements_are_the_median_of_the_training_records() -> None:
             "unknown": [np.nan, np.nan, np.nan, 1.0, 2.0],
         }
     )
-    found = measurement_features(measurements, records, HEIGHT, ROWS)
+    found, _ = measurement_features(measurements, records, HEIGHT, ROWS)
     np.testing.assert_allclose(found, np.array([[60, 70, 80, 90, 70], [1, 2, 3, 100, 2]]).T)
-    np.testing.assert_allclose(measurement_features(measurements, records, HEART_RATE, ROWS), found[:, 1:])
+    without, name = measurement_features(measurements, records, HEART_RATE, ROWS)
+    np.testing.assert_allclose(without, found[:, 1:])
+    assert "without heart_rate" in name
     assert measurement_features(measurements[["heart_rate"]], records, HEART_RATE, ROWS) is None
 
 
@@ -69,7 +71,7 @@ def test_measurements_that_do_not_fit_are_refused() -> None:
 def test_the_axis_is_a_direction_and_not_a_number() -> None:
     records = pd.DataFrame(index=range(4))
     measurements = pd.DataFrame({"qrs_axis": [-179.0, 179.0, 0.0, 90.0]})
-    found = measurement_features(measurements, records, HEIGHT, np.arange(4))
+    found, _ = measurement_features(measurements, records, HEIGHT, np.arange(4))
     distances = np.linalg.norm(found[:, None] - found[None], axis=2)
     assert distances[0, 1] < 0.04  # two degrees apart, on a circle of radius 1
     assert distances[0, 2] == pytest.approx(2, abs=1e-3)

@@ -78,7 +78,7 @@ def test_an_interval_covers_what_the_records_were_drawn_from() -> None:
         values = true + random.normal(0, 5, 200)
         one = Prediction(true, AGE.bin(true), values, AGE.bin(values))
         weights = patient_weights(np.arange(200), resamples=200, seed=seed)
-        entry = with_intervals(score(AGE, one), score(AGE, one, weights))["r2"]
+        entry = with_intervals([score(AGE, one)], [score(AGE, one, weights)])["r2"]
         covered += entry["low"] <= 0.75 <= entry["high"]
     assert covered >= 33  # 38 expected
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecgkit import ECG, LEADS, EcgkitError
-from ecgkit.signals.ecg import sort_leads
+from ecgkit import ECG, EcgkitError
 
 SIGNAL = np.arange(24, dtype=np.float32).reshape(12, 2)
 
@@ -35,20 +34,3 @@ def test_unknown_is_none() -> None:
 def test_what_cannot_be_is_refused(keywords: dict[str, object], message: str) -> None:
     with pytest.raises(EcgkitError, match=message):
         ECG(**({"signal": SIGNAL, "sampling_rate": 500} | keywords))
-
-
-def test_leads_are_sorted_and_an_absent_one_is_nan() -> None:
-    order = [*range(11, -1, -1)]
-    names = [LEADS[row].upper() for row in order]
-    np.testing.assert_array_equal(sort_leads(SIGNAL[order], names), SIGNAL)
-    assert sort_leads(SIGNAL, LEADS) is SIGNAL
-    two = sort_leads(SIGNAL[[1, 0]].astype(np.int16), ["II", "I"])
-    np.testing.assert_array_equal(two[:2], SIGNAL[:2])
-    assert ECG(two, 500).missing_leads == LEADS[2:]
-    np.testing.assert_array_equal(sort_leads(SIGNAL[[0, 1, 2]], ["vx", "ii", "I"])[0], SIGNAL[2])
-
-
-@pytest.mark.parametrize("names", [["I", "i"], ["X", "Y"]])
-def test_leads_that_occur_twice_or_not_at_all_are_refused(names: list[str]) -> None:
-    with pytest.raises(EcgkitError, match="I"):
-        sort_leads(SIGNAL[:2], names)

@@ -65,10 +65,10 @@ def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         (b"epochs = 1  # \xe9", "cannot be read"),
-        (b'source = "demo"', "has source = 'demo': write a table"),
-        (b"[source]\ndemo = 3", "has source.demo = 3: write a table"),
-        (b'model_options = "x"', "has model_options = 'x'"),
-        (b"loss_options = 3", "has loss_options = 3"),
+        (b'source = "demo"', "source is 'demo'"),
+        (b"[source]\ndemo = 3", "source.demo is 3"),
+        (b'model_options = "x"', "model_options is 'x'"),
+        (b"loss_options = 3", "loss_options is 3"),
     ],
 )
 def test_a_recipe_that_is_not_made_of_tables_is_refused(text: bytes, message: str, tmp_path: Path) -> None:

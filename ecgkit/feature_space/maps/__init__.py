@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ecgkit.feature_space.maps.interactive import lead_signals, write_interactive_map
-from ecgkit.feature_space.maps.projections import METHODS, TSNE_RECORDS, Projection, explained_variance, project
+from ecgkit.feature_space.maps.projections import TSNE_RECORDS, Projection, explained_variance, project
 from ecgkit.feature_space.maps.quality import map_quality, quality_notes
 
 __all__ = [
-    "METHODS",
     "TSNE_RECORDS",
     "Projection",
     "explained_variance",

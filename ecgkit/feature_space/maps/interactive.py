@@ -17,13 +17,14 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.maps.projections import Projection
 from ecgkit.io import write_atomically
-from ecgkit.plots.maps import NAMED_CATEGORIES, OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency, display_name
+from ecgkit.plots.maps import NAMED_CATEGORIES, OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, SEX_COLORS
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import resample
+from ecgkit.stats.labels import target_name
 from ecgkit.stats.validation import known_true
 
 MAX_BYTES = 20 * 10**6
@@ -31,6 +32,8 @@ MAX_BYTES = 20 * 10**6
 
 SIGNAL_RATE = 100
 """Sampling rate of the ECGs in the file, in Hz."""
+
+LEAD = "II"
 
 COLUMNS = ("age", "sex", "height", "weight", "bmi", "heart_rate", "device", "site")
 """The columns of the records that are shown, where present."""
@@ -44,9 +47,8 @@ def write_interactive_map(
     signals: NDArray[np.floating],
     *,
     sampling_rate: float,
-    lead: str = "II",
-    probabilities: pd.DataFrame | None = None,
-    thresholds: Mapping[str, float] | None = None,
+    probabilities: pd.DataFrame,
+    thresholds: Mapping[str, float],
     notes: Mapping[str, str] | None = None,
     columns: Sequence[str] = COLUMNS,
     title: str = "Map of the feature space",
@@ -67,14 +69,12 @@ def write_interactive_map(
     labels : DataFrame of bool
         One column per class, one row per row of ``records``.
     signals : ndarray, shape (points, samples)
-        One lead of each record on the maps, in mV, from `lead_signals`; resampled to 100 Hz and rounded to microvolts.
+        Lead II of each record on the maps, in mV, from `lead_signals`; resampled to 100 Hz and rounded to microvolts.
     sampling_rate : float
         Of ``signals``, in Hz.
-    lead : str, default "II"
-        The lead of ``signals``.
-    probabilities : DataFrame of float, optional
+    probabilities : DataFrame of float
         The rows of ``records`` and the columns of ``labels``; NaN for records without a prediction.
-    thresholds : mapping of str to float, optional
+    thresholds : mapping of str to float
         For each class, the probability from which on it is predicted; for the colours by error.
     notes : mapping of str to str, optional
         By the name of a map, the text below it, such as from `quality_notes`.
@@ -95,16 +95,21 @@ def write_interactive_map(
         threshold, or the file would be larger than 20 MB.
     """
     positions = _check(projections, signals, {"records": records, "labels": labels, "probabilities": probabilities})
+    for what, given in (("probability", probabilities), ("threshold", thresholds)):
+        if missing := [name for name in labels if name not in given]:
+            raise EcgkitError(f"class {missing[0]!r} has no {what}: give one for every class")
+    predicted = probabilities[list(labels)].iloc[positions].to_numpy(dtype=np.float32, na_value=np.nan)
     shown = records.iloc[positions].reset_index(drop=True)
     data = {
         "ids": shown["record_id"].astype(str).tolist(),
         "maps": [_map(projection, (notes or {}).get(projection.name, "")) for projection in projections],
         "classes": list(map(str, labels)),
         "labels": _base64(known_true(labels.iloc[positions]), "u1"),
-        **_predictions(labels, probabilities, thresholds, positions),
+        "probabilities": _base64(predicted, "<f4"),
+        "thresholds": [float(thresholds[str(name)]) for name in labels],
         "columns": [_column(shown[name]) for name in columns if name in shown],
         "over89": shown["age_over_89"].fillna(value=False).astype(bool).tolist() if "age_over_89" in shown else None,
-        "signal": _signal(signals, sampling_rate, lead),
+        "signal": _signal(signals, sampling_rate),
         "colors": _colors(),
     }
     template = resources.files("ecgkit.feature_space.maps").joinpath("templates/map.html").read_text(encoding="utf-8")
@@ -118,8 +123,8 @@ def write_interactive_map(
     return write_atomically(Path(path), page)
 
 
-def lead_signals(dataset: Dataset, positions: NDArray[np.integer], *, lead: str = "II") -> NDArray[np.float32]:
-    """Read one lead of some records.
+def lead_signals(dataset: Dataset, positions: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Read lead II of some records.
 
     Parameters
     ----------
@@ -127,26 +132,18 @@ def lead_signals(dataset: Dataset, positions: NDArray[np.integer], *, lead: str 
         An opened dataset.
     positions : ndarray of int
         The records, as positions in the dataset.
-    lead : str, default "II"
-        One of the twelve.
 
     Returns
     -------
     ndarray of float32, shape (positions, samples)
         In mV, at the dataset's sampling rate.
-
-    Raises
-    ------
-    EcgkitError
-        If there is no such lead.
     """
-    check_choice("lead", lead, LEADS)
-    microvolts = dataset.signals[dataset.rows[positions], LEADS.index(lead)]
+    microvolts = dataset.signals[dataset.rows[positions], LEADS.index(LEAD)]
     return microvolts.astype(np.float32) / np.float32(1000)
 
 
 def _check(
-    projections: Sequence[Projection], signals: NDArray[np.floating], tables: Mapping[str, pd.DataFrame | None]
+    projections: Sequence[Projection], signals: NDArray[np.floating], tables: Mapping[str, pd.DataFrame]
 ) -> NDArray[np.int64]:
     """Check that maps, tables and signals are of the same records; return the records' positions."""
     if not projections:
@@ -155,7 +152,7 @@ def _check(
     for other in projections[1:]:
         if not np.array_equal(positions, other.positions):
             raise EcgkitError(f"{projections[0].name} and {other.name} show different records: project the same ones")
-    lengths = {name: len(table) for name, table in tables.items() if table is not None}
+    lengths = {name: len(table) for name, table in tables.items()}
     if len(set(lengths.values())) > 1 or positions.max(initial=0) >= min(lengths.values()):
         raise EcgkitError(f"the tables have {lengths} rows: give one row per record that was projected")
     if signals.ndim != 2 or len(signals) != len(positions):
@@ -170,28 +167,10 @@ def _map(projection: Projection, note: str) -> dict[str, Any]:
     return {"name": projection.name, "axes": axes, "note": note.replace("\n", "; "), "xy": xy}
 
 
-def _predictions(
-    labels: pd.DataFrame,
-    probabilities: pd.DataFrame | None,
-    thresholds: Mapping[str, float] | None,
-    positions: NDArray[np.int64],
-) -> dict[str, Any]:
-    """Return the probabilities of the records on the maps, and the thresholds."""
-    if probabilities is None:
-        return {"probabilities": None, "thresholds": None}
-    for what, given in (("probability", probabilities), ("threshold", thresholds)):
-        missing = [name for name in labels if given is not None and name not in given]
-        if missing:
-            raise EcgkitError(f"class {missing[0]!r} has no {what}: give one for every class")
-    values = probabilities[list(labels)].iloc[positions].to_numpy(dtype=np.float32, na_value=np.nan)
-    limits = None if thresholds is None else [float(thresholds[str(name)]) for name in labels]
-    return {"probabilities": _base64(values, "<f4"), "thresholds": limits}
-
-
 def _column(values: pd.Series) -> dict[str, Any]:
     """Return the data of a column: numbers, or categories by frequency, of which the rare ones share a colour."""
     name = str(values.name)
-    common = {"name": name, "title": display_name(name), "unit": UNITS.get(name, "")}
+    common = {"name": name, "title": target_name(name), "unit": UNITS.get(name, "")}
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         numbers = values.to_numpy(dtype=np.float32, na_value=np.nan)
         return common | {"kind": "number", "values": _base64(np.where(np.isinf(numbers), np.nan, numbers), "<f4")}
@@ -203,11 +182,11 @@ def _column(values: pd.Series) -> dict[str, Any]:
     return common | {"kind": "category", "categories": categories, "colors": colors, "values": _base64(codes, "<i2")}
 
 
-def _signal(signals: NDArray[np.floating], sampling_rate: float, lead: str) -> dict[str, Any]:
+def _signal(signals: NDArray[np.floating], sampling_rate: float) -> dict[str, Any]:
     """Return the ECGs in microvolts at 100 Hz."""
     values = resample(signals, sampling_rate=sampling_rate, target_rate=SIGNAL_RATE)
     microvolts = np.clip(np.rint(1000 * values), -32768, 32767)
-    return {"rate": SIGNAL_RATE, "samples": values.shape[1], "lead": lead, "values": _base64(microvolts, "<i2")}
+    return {"rate": SIGNAL_RATE, "samples": values.shape[1], "lead": LEAD, "values": _base64(microvolts, "<i2")}
 
 
 def _colors() -> dict[str, Any]:

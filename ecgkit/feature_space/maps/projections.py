@@ -19,9 +19,9 @@ from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.feature_space.standardize import fold_rows, standardize, training_rows
 from ecgkit.stats.folds import TEST_FOLD
 
-METHODS = ("pca", "umap", "tsne")
 STARTS = ("pca", "random")
-METHOD_NAMES = {"pca": "PCA", "umap": "UMAP", "tsne": "t-SNE"}
+METHODS = {"pca": "PCA", "umap": "UMAP", "tsne": "t-SNE"}
+"""The methods and their names."""
 
 TSNE_RECORDS = 5000
 """t-SNE of more records takes minutes for each seed."""
@@ -63,7 +63,7 @@ class Projection:
     @property
     def name(self) -> str:
         """Title of a panel, such as ``"UMAP, seed 0"``."""
-        name = METHOD_NAMES[self.method]
+        name = METHODS[self.method]
         return name if self.seed is None else f"{name}, seed {self.seed}"
 
 
@@ -127,7 +127,7 @@ def project(
     check_choice("method", method, METHODS)
     check_choice("start", start, STARTS)
     if not seeds:
-        raise EcgkitError(f"no seed for {METHOD_NAMES[method]}: give at least one")
+        raise EcgkitError(f"no seed for {METHODS[method]}: give at least one")
     points = standardize(embeddings, records)
     positions = choose(fold_rows(records, folds), max_records)
     if method == "pca":
@@ -137,16 +137,14 @@ def project(
         return (Projection(model.transform(points[positions]).astype(np.float32), positions, labels),)
     _check_number(len(positions), method)
     layout = partial(_umap, n_neighbors=n_neighbors) if method == "umap" else _tsne
-    labels = (f"{METHOD_NAMES[method]} 1", f"{METHOD_NAMES[method]} 2")
+    labels = (f"{METHODS[method]} 1", f"{METHODS[method]} 2")
     return tuple(
         Projection(layout(points[positions], seed=seed, start=start), positions, labels, method, seed) for seed in seeds
     )
 
 
-def explained_variance(
-    embeddings: NDArray[np.floating], records: pd.DataFrame, *, n_components: int = 50
-) -> NDArray[np.float64]:
-    """Return the share of the variance of folds 1-8 that each principal component explains.
+def explained_variance(embeddings: NDArray[np.floating], records: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the share of the variance of folds 1-8 that each of the first 50 principal components explains.
 
     Parameters
     ----------
@@ -154,8 +152,6 @@ def explained_variance(
         One row per record; standardised with the statistics of folds 1-8.
     records : DataFrame
         The records, in the same order; column ``fold``.
-    n_components : int, default 50
-        Number of components, or all that there are.
 
     Returns
     -------
@@ -163,7 +159,7 @@ def explained_variance(
         Falling; all components together have 1.
     """
     training = standardize(embeddings, records)[training_rows(records)]
-    return _components(training, min(n_components, *training.shape)).explained_variance_ratio_
+    return _components(training, min(50, *training.shape)).explained_variance_ratio_
 
 
 def _components(points: NDArray[np.float32], number: int) -> PCA:
@@ -207,7 +203,7 @@ def _tsne(points: NDArray[np.float32], *, seed: int, start: str) -> NDArray[np.f
 
 def _check_number(number: int, method: str) -> None:
     """Refuse so few records that none of them has neighbours to speak of, and too many for t-SNE."""
-    name = METHOD_NAMES[method]
+    name = METHODS[method]
     if number < 4:
         raise EcgkitError(f"{number} records are too few for {name}: give more folds, or a larger max_records")
     if method == "tsne" and number > TSNE_RECORDS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, probe_epochs, probe_layers, with_all_layers
+from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, probe_layers, with_all_layers
 from ecgkit.feature_space.probes.fit import ProbeResult, fit_probes
 from ecgkit.feature_space.probes.linear import ALPHAS, patient_splits
 from ecgkit.feature_space.probes.report import (
@@ -43,7 +43,6 @@ __all__ = [
     "fit_probes",
     "join_targets",
     "patient_splits",
-    "probe_epochs",
     "probe_figures",
     "probe_layers",
     "probe_summary",

@@ -1,4 +1,4 @@
-"""Linear probes layer by layer of a network, and epoch by epoch of a training."""
+"""Linear probes layer by layer of a network."""
 
 from __future__ import annotations
 
@@ -94,49 +94,6 @@ def probe_layers(
     order = {task.target.name: i for i, task in enumerate(tasks)}
     rows.sort(key=lambda row: order[str(row["target"])])
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
-
-
-def probe_epochs(
-    epochs: Mapping[int, NDArray[np.floating]],
-    records: pd.DataFrame,
-    *,
-    targets: Sequence[Target] = TARGETS,
-    untrained: NDArray[np.floating] | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> pd.DataFrame:
-    """Fit linear probes on the embeddings of several epochs of a training.
-
-    Parameters
-    ----------
-    epochs : mapping of int to ndarray, each of shape (records, features)
-        By the number of the epoch, in any order.
-    records, targets, seed, resamples
-        As of `probe_layers`.
-    untrained : ndarray, shape (records, features), optional
-        Of a network of the same architecture with fresh weights, before the first epoch.
-
-    Returns
-    -------
-    DataFrame
-        As from `probe_layers`, with the column ``epoch`` instead of ``layer``, missing for the untrained network;
-        ``change`` is from the epoch before.
-
-    Raises
-    ------
-    EcgkitError
-        As `probe_layers`.
-    """
-    table = probe_layers(
-        {str(epoch): epochs[epoch] for epoch in sorted(epochs)},
-        records,
-        targets=targets,
-        untrained=None if untrained is None else {UNTRAINED: untrained},
-        seed=seed,
-        resamples=resamples,
-    )
-    table["layer"] = pd.to_numeric(table["layer"], errors="coerce").astype("Int64")
-    return table.rename(columns={"layer": "epoch"})
 
 
 def _rows(

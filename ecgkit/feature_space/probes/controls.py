@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import AGE, SEX, Target, align
 from ecgkit.stats.identifiers import patient_codes
 
@@ -68,7 +65,7 @@ def demographics(
 
 def measurement_features(
     measurements: pd.DataFrame, records: pd.DataFrame, target: Target, training: NDArray[np.int64]
-) -> NDArray[np.float64] | None:
+) -> tuple[NDArray[np.float64], str] | None:
     """Return the ECG measurements as features, without those that contain the target.
 
     Parameters
@@ -84,16 +81,19 @@ def measurement_features(
 
     Returns
     -------
-    ndarray of float64, shape (records, features), or None
+    tuple of ndarray of float64, shape (records, features), and str, or None
         The electrical axis, an angle, is there as its sine and cosine. An unknown measurement counts as the median of
-        folds 1-8; one that is unknown or constant there is left out. None if none remains.
+        folds 1-8; one that is unknown or constant there is left out. The description names those that contain the
+        target. None if none remains.
 
     Raises
     ------
     EcgkitError
         If a record is missing.
     """
-    table = align(measurements, records, "measurements").drop(columns=list(target.from_measurements), errors="ignore")
+    left_out = [name for name in target.from_measurements if name in measurements]
+    description = "ECG measurements alone" + (f" (without {', '.join(left_out)})" if left_out else "")
+    table = align(measurements, records, "measurements").drop(columns=left_out)
     for name in set(ANGLES) & set(table):  # -179 and 179 degrees are neighbours
         radians = np.deg2rad(table.pop(name).astype(np.float64))
         table = table.assign(**{f"{name}_sine": np.sin(radians), f"{name}_cosine": np.cos(radians)})
@@ -102,13 +102,7 @@ def measurement_features(
     values = values[:, np.isfinite(values[training]).any(axis=0)]
     values = np.where(np.isfinite(values), values, np.nanmedian(values[training], axis=0))
     varied = values[training].std(axis=0) > MIN_VARIATION * np.abs(values[training]).max(axis=0)
-    return values[:, varied] if varied.any() else None
-
-
-def describe_measurements(measurements: pd.DataFrame, target: Target) -> str:
-    """Name the control of ECG measurements, with those that were left out because they contain the target."""
-    left_out = [name for name in target.from_measurements if name in measurements]
-    return "ECG measurements alone" + (f" (without {', '.join(left_out)})" if left_out else "")
+    return (values[:, varied], description) if varied.any() else None
 
 
 def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> NDArray[np.int64]:
@@ -139,25 +133,8 @@ def exchange_patients(patients: NDArray[np.generic], number: int, seed: int) -> 
     return order[begins[others] + place % counts[others]]
 
 
-def end_to_end_prediction(
-    target: Target, table: pd.DataFrame, record_ids: Sequence[object], true: Prediction
-) -> Prediction:
-    """Align the predictions of a network that was trained for a target with the records of the probe.
-
-    Parameters
-    ----------
-    target : Target
-        A quantity or two categories.
-    table : DataFrame
-        Columns ``record_id`` and ``predicted``, in the target's unit, or the probability of the second category.
-    record_ids : sequence
-        The records of fold 10 that are scored.
-    true : Prediction
-        Any prediction for these records, for the true values.
-
-    Returns
-    -------
-    Prediction
+def end_to_end_values(target: Target, table: pd.DataFrame, record_ids: pd.Series) -> NDArray[np.float64]:
+    """Return the predictions, for these records, of a network that was trained for a quantity or two categories.
 
     Raises
     ------
@@ -167,11 +144,10 @@ def end_to_end_prediction(
     if target.kind == "multiclass":
         raise EcgkitError(f"{target.name} has {len(target.classes)} classes: compare quantities or two classes")
     values = table.drop_duplicates("record_id").set_index("record_id")["predicted"]
-    found = values.reindex(list(record_ids)).to_numpy(dtype=np.float64)
+    found = values.reindex(record_ids).to_numpy(dtype=np.float64)
     if np.isnan(found).any() or len(values) < len(table):
         raise EcgkitError(
             f"the network trained for {target.name} predicts {np.isfinite(found).sum()} of {len(found)} records of "
             "fold 10, or some twice: train it on the dataset of this session"
         )
-    codes = target.bin(found) if target.kind == "regression" else (found > 0.5).astype(np.int64)
-    return Prediction(true.true, true.true_codes, found, codes)
+    return found

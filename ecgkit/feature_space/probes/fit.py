@@ -9,25 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.feature_space.probes.comparison import ProbeComparison, adjust_p_values, compare_with_controls
-from ecgkit.feature_space.probes.controls import (
-    BASELINE,
-    DEMOGRAPHICS,
-    END_TO_END,
-    MEASUREMENTS,
-    PROBE,
-    SHUFFLED,
-    UNTRAINED,
-    demographics,
-    describe_measurements,
-    end_to_end_prediction,
-    measurement_features,
-)
+from ecgkit.feature_space.probes import controls
+from ecgkit.feature_space.probes.comparison import ProbeComparison, compare_with_controls
 from ecgkit.feature_space.probes.linear import LinearProbe, Problem, fit_linear
 from ecgkit.feature_space.probes.metrics import Prediction
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.feature_space.probes.task import Task, make_task
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
+from ecgkit.stats.multiple_testing import benjamini_hochberg
 from ecgkit.stats.resampling import RESAMPLES
 
 VALUE, BINS = "value", "bins"
@@ -142,26 +131,31 @@ def fit_probes(
     tasks = {target.name: make_task(target, records, seed=seed) for target in targets}
     reasons = {name: task.why_skipped() for name, task in tasks.items()}
     fits = _Fits([task for name, task in tasks.items() if not reasons[name]], records, seed)
-    fits.add(PROBE, "the probe", embeddings)
-    fits.add(SHUFFLED, "labels shuffled over patients", embeddings, like=PROBE)
+    fits.add(controls.PROBE, "the probe", embeddings)
+    fits.add(controls.SHUFFLED, "labels shuffled over patients", embeddings, like=controls.PROBE)
     number = f"{len(untrained)} untrained encoders" if len(untrained) > 1 else "an untrained encoder"
     for i, values in enumerate(untrained):
-        fits.add(UNTRAINED, number, values, like=UNTRAINED if i else "")
+        fits.add(controls.UNTRAINED, number, values, like=controls.UNTRAINED if i else "")
     for task in fits.tasks:
-        if (found := demographics(records, task.target, fits.rows)) is not None:
-            fits.add(DEMOGRAPHICS, found[1], found[0], [task])
+        simple = {controls.DEMOGRAPHICS: controls.demographics(records, task.target, fits.rows)}
         if measurements is not None:
-            features = measurement_features(measurements, records, task.target, fits.rows)
-            if features is not None:
-                fits.add(MEASUREMENTS, describe_measurements(measurements, task.target), features, [task])
+            measured = controls.measurement_features(measurements, records, task.target, fits.rows)
+            simple[controls.MEASUREMENTS] = measured
+        for source, found in simple.items():
+            if found is not None:
+                fits.add(source, found[1], found[0], [task])
     results = {
         name: ProbeResult(task.target, task.counts, task.notes, skipped=reasons[name])
         if reasons[name]
         else _result(task, fits, records, (end_to_end or {}).get(name), resamples)
         for name, task in tasks.items()
     }
-    adjusted = adjust_p_values({name: result.comparison for name, result in results.items()})
-    return {name: replace(result, comparison=adjusted[name]) for name, result in results.items()}
+    p_values = [result.comparison.p_value for result in results.values()]
+    n_tests = int(np.isfinite(p_values).sum())
+    return {
+        name: replace(result, comparison=replace(result.comparison, p_adjusted=float(p), targets=n_tests))
+        for (name, result), p in zip(results.items(), benjamini_hochberg(p_values), strict=True)
+    }
 
 
 class _Fits:
@@ -184,7 +178,7 @@ class _Fits:
         like: str = "",
     ) -> None:
         """Fit tasks on one kind of features; with the strengths that another source has chosen if it is named."""
-        tasks, shuffled = self.tasks if tasks is None else tasks, source == SHUFFLED
+        tasks, shuffled = self.tasks if tasks is None else tasks, source == controls.SHUFFLED
         problems: dict[tuple[str, str], Problem] = {}
         for task in tasks:
             values, chosen = task.shuffled if shuffled else task.known, self.probes[task.target.name].get(like, {})
@@ -216,16 +210,12 @@ def _problems(target: Target, truth: NDArray[np.float64]) -> dict[str, Problem]:
 
 def _baseline(task: Task) -> tuple[Prediction, str]:
     """Predict the mean, or the share of each class, and the most frequent class; with a description."""
-    target, known, true = task.target, task.known[task.training], task.known[task.test]
-    codes, majority = np.full(len(true), task.majority), target.classes[task.majority]
-    if target.kind == "regression":
-        description = f"the mean of folds 1-8, in bins always {majority!r}"
-        return Prediction(true, target.bin(true), np.full(len(true), known.mean()), codes), description
-    share = np.bincount(target.bin(known), minlength=len(target.categories)) / len(known)
-    probability = np.tile(share, (len(true), 1))
-    if target.kind == "binary":
-        return Prediction(true, target.bin(true), probability[:, 1], codes), f"always {majority!r}"
-    return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability), f"always {majority!r}"
+    known, majority = task.known[task.training], task.target.classes[task.majority]
+    if task.target.kind == "regression":
+        mean = np.full(len(task.test), known.mean())
+        return task.prediction(mean), f"the mean of folds 1-8, in bins always {majority!r}"
+    share = np.bincount(known.astype(np.int64), minlength=len(task.target.categories)) / len(known)
+    return task.prediction(np.tile(share, (len(task.test), 1))), f"always {majority!r}"
 
 
 def _result(
@@ -234,20 +224,23 @@ def _result(
     """Score all predictions for one target."""
     target = task.target
     predictions, names = fits.predictions[target.name], fits.names[target.name]
-    baseline, names[BASELINE] = _baseline(task)
-    predictions[BASELINE] = [baseline]
+    baseline, names[controls.BASELINE] = _baseline(task)
+    predictions[controls.BASELINE] = [baseline]
     shown = [name for name in ("record_id", "patient_id", "fold") if name in records]
     table = records.iloc[task.test][shown].reset_index(drop=True)
     if end_to_end is not None:
-        found = end_to_end_prediction(target, end_to_end, table["record_id"].tolist(), baseline)
-        predictions[END_TO_END], names[END_TO_END] = [found], f"a network trained for {target.name}"
+        found = controls.end_to_end_values(target, end_to_end, table["record_id"])
+        is_number = target.kind == "regression"
+        predicted = task.prediction(found, target.bin(found)) if is_number else task.prediction(np.c_[1 - found, found])
+        predictions[controls.END_TO_END] = [predicted]
+        names[controls.END_TO_END] = f"a network trained for {target.name}"
     classes = np.array(target.classes, dtype=object)
     table["true"], table["true_class"] = task.known[task.test], classes[baseline.true_codes]
     for source, (first, *_) in predictions.items():
-        if source != SHUFFLED:
+        if source != controls.SHUFFLED:
             table[source], table[f"{source}_class"] = first.predicted, classes[first.codes]
     notes = task.notes
-    if target.kind == "regression" and BINS not in fits.probes[target.name][PROBE]:
+    if target.kind == "regression" and BINS not in fits.probes[target.name][controls.PROBE]:
         notes += ("Folds 1-8 fill one bin only, which is predicted for every record.",)
     return ProbeResult(
         target=target,

@@ -69,8 +69,6 @@ class LinearProbe:
         The chosen one.
     trials : DataFrame
         One row per strength that was tried: ``alpha`` or ``C``, and the cross-validated ``r2`` or ``log_loss``.
-    n_iterations : int
-        Iterations of the final fit; 0 for a closed form.
     """
 
     scaler: Scaler
@@ -80,7 +78,6 @@ class LinearProbe:
     strength_name: str
     strength: float
     trials: pd.DataFrame
-    n_iterations: int = 0
 
     def outputs(self, embeddings: NDArray[np.floating]) -> Floats:
         """Return values in the unit of the target, or logits, shape (records, outputs)."""
@@ -287,19 +284,17 @@ class _Group(Generic[Key]):
         """Fit all records with the best strength."""
         problem, scores = self.problems[name], trials.iloc[:, 1].to_numpy()
         best = 0 if len(trials) == 1 else int(np.argmin(scores) if problem.is_class else np.argmax(scores))
-        strength, n_iterations = float(trials.iloc[:, 0].to_numpy()[best]), 0
+        strength = float(trials.iloc[:, 0].to_numpy()[best])
         classes: tuple[int, ...] = ()
         if problem.is_class:
             names, codes = self.classes[name]
             classes = tuple(int(number) for number in names)
             solver = _LogisticSolver(axes, self.points, codes)
-            coefficients, intercepts, n_iterations = solver.solve(strength, tolerance=FINAL_TOLERANCE)
+            coefficients, intercepts = solver.solve(strength, tolerance=FINAL_TOLERANCE)
         else:
             coefficients, intercepts = axes.ridge(self.column[name], [strength])
             intercepts = intercepts + self.means[self.column[name]]
-        return LinearProbe(
-            self.scaler, coefficients, intercepts, classes, problem.columns[0], strength, trials, n_iterations
-        )
+        return LinearProbe(self.scaler, coefficients, intercepts, classes, problem.columns[0], strength, trials)
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,8 +386,8 @@ class _LogisticSolver:
         self.vectors = axes.vectors.astype(np.float32)
         self.truth = np.eye(n_classes, dtype=np.float32)[codes][:, 1 if self.binary else 0 :]
 
-    def solve(self, c: float, *, tolerance: float) -> tuple[Floats, Floats, int]:
-        """Return coefficients (outputs, features), intercepts (outputs,) and the number of iterations for one ``C``."""
+    def solve(self, c: float, *, tolerance: float) -> tuple[Floats, Floats]:
+        """Return coefficients (outputs, features) and intercepts (outputs,) for one ``C``."""
         step = 1 / np.sqrt(self.axes.eigenvalues[:, None] * self.curvature + 1 / c)
         bias_step = 1 / np.sqrt(self.axes.number * self.curvature)
         start = np.concatenate([self.weights / step, (self.bias / bias_step)[None]])
@@ -409,7 +404,7 @@ class _LogisticSolver:
         solution = found.x.reshape(start.shape)
         self.weights, self.bias = solution[:-1] * step, solution[-1] * bias_step
         coefficients = (self.axes.vectors @ self.weights).T / self.axes.scale
-        return coefficients, self.bias - coefficients @ self.axes.shift, int(found.nit)
+        return coefficients, self.bias - coefficients @ self.axes.shift
 
     def _loss(self, weights: Floats, bias: Floats) -> tuple[float, Floats, Floats]:
         """Return the summed log loss and its derivatives by the weights along the axes and by the intercepts."""
@@ -447,7 +442,7 @@ def _logistic_losses(
     losses = np.full(len(cs), np.inf)
     solver = _LogisticSolver(axes, inner[0], codes)
     for i, c in enumerate(cs):
-        coefficients, intercepts, _ = solver.solve(c, tolerance=TOLERANCE)
+        coefficients, intercepts = solver.solve(c, tolerance=TOLERANCE)
         logits = outer[0][rows] @ coefficients.T + intercepts
         if len(known) == 2:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)

@@ -34,7 +34,7 @@ class Prediction:
     codes : ndarray of int64, shape (records,)
         The predicted class or bin.
     probabilities : ndarray of float64, shape (records, classes), optional
-        For more than two classes.
+        Of the classes.
     """
 
     true: NDArray[np.float64]
@@ -132,61 +132,34 @@ def _of_classes(
     flat = np.zeros((len(weights), n_classes * n_classes))
     flat[:, cells] = weights @ np.eye(len(cells))[of_record]
     matrix = flat.reshape(-1, n_classes, n_classes)
-    hits, of_true, of_predicted = (
-        np.diagonal(matrix, axis1=1, axis2=2),
-        matrix.sum(axis=2),
-        matrix.sum(axis=1),
-    )
+    hits, of_true, of_predicted = np.diagonal(matrix, axis1=1, axis2=2), matrix.sum(axis=2), matrix.sum(axis=1)
     f1 = np.where(of_true > 0, divide(2 * hits, of_true + of_predicted), np.nan)
     return {"accuracy": divide(hits.sum(axis=1), weights.sum(axis=1)), "f1": mean_of_classes(f1)}
 
 
-def with_intervals(values: Mapping[str, Floats], drawn: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
-    """Return each metric with the 2.5 and 97.5 percentiles of its resamples.
+def with_intervals(
+    values: Sequence[Mapping[str, Floats]], drawn: Sequence[Mapping[str, Floats]]
+) -> dict[str, dict[str, float]]:
+    """Return each metric with the 2.5 and 97.5 percentiles of its resamples, or for several encoders with their range.
 
     Parameters
     ----------
-    values : mapping of str to ndarray of float64, shape (1,)
-        As from `score` without weights.
-    drawn : mapping of str to ndarray of float64, shape (resamples,)
+    values : sequence of mapping of str to ndarray of float64, shape (1,)
+        As from `score` without weights, one per encoder.
+    drawn : sequence of mapping of str to ndarray of float64, shape (resamples,)
         The same with weights.
 
     Returns
     -------
     dict of str to dict of str to float
-        ``{METRIC: {"value", "low", "high"}}``, NaN if not defined.
+        ``{METRIC: {"value", "low", "high"}}``, NaN if not defined; for several encoders mean, lowest and highest value.
     """
-    return {name: _entry(float(value[0]), *interval(drawn[name])) for name, value in values.items()}
-
-
-def _entry(value: float, low: float, high: float) -> dict[str, float]:
-    """Return a metric with its interval, which is NaN if the metric is."""
-    if np.isnan(value):
-        low = high = np.nan
-    return {"value": float(value), "low": float(low), "high": float(high)}
-
-
-def over_seeds(
-    values: Sequence[Mapping[str, Floats]], drawn: Sequence[Mapping[str, Floats]]
-) -> dict[str, dict[str, float]]:
-    """Return each metric's mean over several encoders, with its lowest and highest value.
-
-    Parameters
-    ----------
-    values, drawn : sequence of mapping
-        As of `with_intervals`, one per encoder. For a single encoder the interval is that over the resamples.
-
-    Returns
-    -------
-    dict of str to dict of str to float
-        ``{METRIC: {"value", "low", "high"}}``.
-    """
-    if len(values) == 1:
-        return with_intervals(values[0], drawn[0])
     found = {}
     for name in values[0]:
         numbers = np.array([of_seed[name][0] for of_seed in values])
-        found[name] = _entry(float(numbers.mean()), float(numbers.min()), float(numbers.max()))
+        low, high = interval(drawn[0][name]) if len(values) == 1 else (numbers.min(), numbers.max())
+        entry = {"value": float(numbers.mean()), "low": float(low), "high": float(high)}
+        found[name] = dict.fromkeys(entry, float("nan")) if np.isnan(numbers.mean()) else entry
     return found
 
 
@@ -212,11 +185,10 @@ def permutation_scores(target: Target, prediction: Prediction, order: NDArray[np
         true, predicted = (prediction.true - centre)[order], prediction.predicted - centre
         squared = (true**2).mean(axis=1) - 2 * true @ predicted / len(predicted) + (predicted**2).mean()
         return 1 - divide(squared, true.var(axis=1))
-    if prediction.probabilities is None:
-        return _rank_auc(prediction.true_codes[order] == 1, prediction.predicted)
-    codes = prediction.true_codes[order]
-    each = [_rank_auc(codes == i, prediction.probabilities[:, i]) for i in range(prediction.probabilities.shape[1])]
-    return mean_of_classes(np.stack(each, axis=1))
+    codes, probabilities = prediction.true_codes[order], prediction.probabilities
+    if target.kind == "binary" or probabilities is None:
+        return _rank_auc(codes == 1, prediction.predicted)
+    return mean_of_classes(np.stack([_rank_auc(codes == i, one) for i, one in enumerate(probabilities.T)], axis=1))
 
 
 def _rank_auc(truth: NDArray[np.bool_], values: NDArray[np.float64]) -> Floats:

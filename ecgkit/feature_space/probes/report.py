@@ -44,6 +44,8 @@ INTERVALS = (
 
 SIGNIFICANT = 0.05
 ENDS = ("value", "low", "high")
+DIFFERENCE = {"value": "difference", "low": "difference_low", "high": "difference_high", "verdict": "verdict"}
+"""Columns of the differences in the table of results."""
 
 FIGURES = {
     "explained_variance": "Variance that the principal components of the embedding explain",
@@ -81,7 +83,6 @@ def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
         minus control) with ``difference_low`` and ``difference_high``, ``verdict``, ``p_adjusted`` (of the probe's main
         metric) and ``description`` of the source. A target without probes has one row, whose description is the reason.
     """
-    numbers = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_adjusted")
     rows: list[dict[str, Any]] = []
     for name, result in results.items():
         if result.skipped:
@@ -92,17 +93,12 @@ def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
                 row |= {"unit": result.target.unit if metric == "mae" else "", "description": result.names.get(source)}
                 if source == PROBE and metric == result.target.main_metric:
                     row["p_adjusted"] = result.comparison.p_adjusted
+                difference = result.comparison.differences.get(source, {}).get(metric, {})
+                row |= {DIFFERENCE[key]: value for key, value in difference.items()}
                 rows.append(row)
-    columns = ["target", "source", "metric", "unit", "value", "low", "high", "p_adjusted", "description"]
-    differences = [
-        result.comparison.differences.assign(target=name).rename(
-            columns={"control": "source", "low": "difference_low", "high": "difference_high"}
-        )
-        for name, result in results.items()
-    ]
-    keys = ["target", "source", "metric"]
-    table = pd.DataFrame(rows, columns=columns).merge(pd.concat(differences), on=keys, how="left", validate="1:1")
-    return table.astype(dict.fromkeys(numbers, float))
+    columns = ["target", "source", "metric", "unit", *ENDS, "p_adjusted", "description", *DIFFERENCE.values()]
+    numbers = (*ENDS, "p_adjusted", *(DIFFERENCE[end] for end in ENDS))
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, float))
 
 
 def readable_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
@@ -146,10 +142,10 @@ def probe_summary(result: ProbeResult) -> str:
     if result.skipped:
         return f"no probe: {result.skipped}"
     main, comparison = result.target.main_metric, result.comparison
-    rows = comparison.differences.dropna(subset="difference")
-    rows = rows[(rows["metric"] == main) & (rows["control"] != END_TO_END)]
-    is_better = rows["verdict"] == BETTER
-    better, others = list(rows.loc[is_better, "control"]), list(rows.loc[~is_better, "control"])
+    entries = {name: found[main] for name, found in comparison.differences.items() if name != END_TO_END}
+    verdicts = {name: entry["verdict"] for name, entry in entries.items() if not math.isnan(entry["value"])}
+    better = [name for name, verdict in verdicts.items() if verdict == BETTER]
+    others = [name for name in verdicts if name not in better]
     present = comparison.p_adjusted <= SIGNIFICANT and not {BASELINE, SHUFFLED} & set(others)
     reached = f"{metric_name(main)} {_number(comparison.metrics[PROBE][main], 2)}, p = {comparison.p_adjusted:.3f}"
     parts = [f"{'linearly present' if present else 'no evidence'}: {reached}"]
@@ -208,7 +204,7 @@ def overview(session: Session, results: Mapping[str, ProbeResult], folders: Mapp
     table = probe_table(results).fillna({"description": ""})
     targets = [
         {
-            "title": target_name(name) + (f" ({result.target.unit})" if result.target.unit else ""),
+            "title": target_name(name, result.target.unit),
             "sentences": [probe_summary(result), *result.notes],
             "rows": [] if result.skipped else table[table["target"] == name].to_dict("records"),
             "links": _files_of(session.path, folders[name]),
@@ -297,17 +293,13 @@ def metrics_json(result: ProbeResult, by_layer: pd.DataFrame | None = None) -> d
         reason why there is nothing under ``"fold_10"``.
     """
     comparison = result.comparison
-    fold = {
-        source: {metric: _plain(entry) for metric, entry in entries.items()}
-        for source, entries in comparison.metrics.items()
-    }
+    fold, differences = (
+        {source: {metric: _plain(entry) for metric, entry in entries.items()} for source, entries in found.items()}
+        for found in (comparison.metrics, comparison.differences)
+    )
     data = {"version": METRICS_VERSION, f"fold_{TEST_FOLD}": fold | _all_layers(result.target.name, by_layer)}
     if result.skipped:
         return data | {"skipped": result.skipped}
-    differences: dict[str, dict[str, Any]] = {}
-    for row in comparison.differences.to_dict("records"):
-        entry = {"value": row["difference"], "low": row["low"], "high": row["high"]}
-        differences.setdefault(row["control"], {})[row["metric"]] = _plain(entry) | {"verdict": row["verdict"]}
     table, classes = result.predictions, list(result.target.classes)
     counts = confusion_matrix(table["true_class"].tolist(), table[f"{PROBE}_class"].tolist(), labels=classes)
     return data | {
@@ -334,9 +326,9 @@ def _all_layers(name: str, by_layer: pd.DataFrame | None) -> dict[str, dict[str,
     }
 
 
-def _plain(entry: Mapping[str, float]) -> dict[str, float | None]:
-    """Return numbers as JSON can hold them."""
-    return {key: None if math.isnan(value) else float(value) for key, value in entry.items()}
+def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry as JSON can hold it, None where a number is not defined."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in entry.items()}
 
 
 def _number(entry: Mapping[Any, Any], digits: int) -> str:

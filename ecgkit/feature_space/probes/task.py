@@ -104,16 +104,24 @@ class Task:
         -------
         Prediction
         """
-        target, true = self.target, (self.shuffled if shuffled else self.known)[self.test]
-        if target.kind == "regression":
-            codes = np.full(len(true), self.majority) if bins is None else bins.decide(embeddings)
-            return Prediction(true, target.bin(true), probe.outputs(embeddings)[:, 0], codes)
-        probability = np.zeros((len(true), len(target.categories)))
+        if self.target.kind == "regression":
+            codes = None if bins is None else bins.decide(embeddings)
+            return self.prediction(probe.outputs(embeddings)[:, 0], codes, shuffled=shuffled)
+        probability = np.zeros((len(embeddings), len(self.target.categories)))
         probability[:, list(probe.classes)] = probe.probability(embeddings)
-        codes = probability.argmax(axis=1)
-        if target.kind == "binary":
-            return Prediction(true, target.bin(true), probability[:, 1], codes)
-        return Prediction(true, target.bin(true), probability.max(axis=1), codes, probability)
+        return self.prediction(probability, shuffled=shuffled)
+
+    def prediction(
+        self, values: Floats, codes: NDArray[np.int64] | None = None, *, shuffled: bool = False
+    ) -> Prediction:
+        """Compare numbers with their bins, or probabilities (records, classes), with the truth of fold 10."""
+        true = (self.shuffled if shuffled else self.known)[self.test]
+        true_codes = self.target.bin(true)
+        if self.target.kind == "regression":
+            codes = np.full(len(true), self.majority) if codes is None else codes
+            return Prediction(true, true_codes, values, codes)
+        predicted = values[:, 1] if self.target.kind == "binary" else values.max(axis=1)
+        return Prediction(true, true_codes, predicted, values.argmax(axis=1), values)
 
     def score(self, prediction: Prediction, weights: Floats) -> tuple[float, Floats]:
         """Return the main metric, and the same of each resample, shape (resamples,)."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ecgkit.readers.wfdb.record import WfdbFiles, WfdbSignals, read_record, read_wfdb_signals
+from ecgkit.readers.wfdb.record import WfdbFiles, read_record, read_wfdb, read_wfdb_signals
 
-__all__ = ["WfdbFiles", "WfdbSignals", "read_record", "read_wfdb_signals"]
+__all__ = ["WfdbFiles", "read_record", "read_wfdb", "read_wfdb_signals"]

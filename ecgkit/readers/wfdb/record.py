@@ -6,20 +6,17 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.readers.base import millivolts, standard_name
+from ecgkit.readers.assembly import to_ecg
+from ecgkit.readers.base import Hints, Signals, millivolts, standard_name
 from ecgkit.readers.wfdb.header import NO_FILE, NO_GAIN, Header, SignalLine, read_header
 from ecgkit.readers.wfdb.samples import Row, count_frames, missing_row, read_rows
-from ecgkit.signals.ecg import ECG, LEADS, OLDEST, sort_leads
+from ecgkit.signals.ecg import ECG, LEADS, OLDEST
 
 MAX_VALUES = 90_000_000
 """Values of all signals that are read at once: an hour of twelve leads at 2,000 Hz."""
@@ -30,29 +27,7 @@ _AGE = re.compile(r"\bage\b>?\s*:\s*(\d+(?:\.\d+)?)\s*(?:y|years?)?\s*(?=$|[<,;]
 _SEX = re.compile(r"\b(?:sex|gender)\b>?\s*:\s*(m|f|male|female)\b", re.IGNORECASE)
 
 
-class WfdbSignals(NamedTuple):
-    """The signals of a record.
-
-    Attributes
-    ----------
-    signals : tuple of ndarray of float32, each of shape (samples,)
-        Each signal in its own unit and at its own rate; NaN where there is no value.
-    names, units : tuple of str
-        Of the signals; the unit is ``"adu"`` (steps of the converter) where the header has no gain.
-    sampling_rates : tuple of float
-        In Hz.
-    comments : tuple of str
-        Of the header.
-    """
-
-    signals: tuple[NDArray[np.float32], ...]
-    names: tuple[str, ...]
-    units: tuple[str, ...]
-    sampling_rates: tuple[float, ...]
-    comments: tuple[str, ...]
-
-
-def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float | None = None) -> WfdbSignals:
+def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float | None = None) -> Signals:
     """Read all signals of a record.
 
     Parameters
@@ -66,7 +41,9 @@ def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float |
 
     Returns
     -------
-    WfdbSignals
+    Signals
+        Each signal of float32 in its own unit and at its own rate, NaN where there is no value; the unit is ``"adu"``
+        (steps of the converter) where the header has no gain. Age and sex are those of the header's comments.
 
     Raises
     ------
@@ -78,19 +55,29 @@ def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float |
     ----------
     WFDB header and signal files: https://physionet.org/physiotools/wag/header-5.htm
     """
-    header, rows = _read(_record_path(path), start, duration, wanted=lambda _: True)
-    names, units, per_frame, signals = zip(*rows, strict=True)
-    return WfdbSignals(signals, names, units, tuple(header.frame_rate * n for n in per_frame), header.comments)
+    return _read_signals(_record_path(path), start, duration, wanted=lambda _: True)
 
 
-def read_record(path: Path | str, *, start: float = 0.0, duration: float | None = None) -> ECG:
-    """Read one 12-lead record; the parameters are those of `read_wfdb_signals`.
+def read_wfdb(path: Path, hints: Hints) -> Signals:
+    """Read a record by any of its files, in mV: its leads only if that is what is asked for, else all signals."""
+    if path.suffix.lower() not in (".hea", ".dat", ".mat"):
+        raise UnreadableRecordError(
+            f"{path.name} is a WFDB header: name it {path.name}.hea next to its signals, or give all files "
+            "of the record as {name: bytes} or in one zip"
+        )
+    only_leads = hints.only_leads and hints.unit is None and hints.leads is None
+    wanted = _is_lead if only_leads else lambda _: True
+    return _in_millivolts(_read_signals(_record_path(path), hints.start or 0.0, hints.duration, wanted=wanted))
+
+
+def read_record(path: Path | str) -> ECG:
+    """Read one 12-lead record; the path is that of `read_wfdb_signals`.
 
     Returns
     -------
     ECG
         In mV, leads in the standard order, NaN where WFDB marks a sample as invalid or a segment as missing. Signals
-        beyond the twelve leads are left out. Age and sex are those of the header's comments.
+        beyond the twelve leads are left out.
 
     Raises
     ------
@@ -99,7 +86,7 @@ def read_record(path: Path | str, *, start: float = 0.0, duration: float | None 
         them has no gain, no unit of voltage, or another sampling rate than the others.
     """
     record = _record_path(path)
-    return _read_ecg(record, record.rpartition("/")[2], start, duration)
+    return _read_ecg(record, record.rpartition("/")[2])
 
 
 @dataclass(frozen=True)
@@ -132,33 +119,41 @@ def _record_path(path: Path | str) -> str:
     return (path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path).as_posix()
 
 
-def _read_ecg(record: str, record_id: str, start: float = 0.0, duration: float | None = None) -> ECG:
+def _read_ecg(record: str, record_id: str) -> ECG:
     """Read the twelve leads of a record in mV."""
-    header, rows = _read(record, start, duration, wanted=lambda name: _lead(name) in LEADS)
-    if len({row.per_frame for row in rows}) > 1:
-        found = ", ".join(f"{row.name} {header.frame_rate * row.per_frame:g} Hz" for row in rows)
-        raise UnreadableRecordError(f"{record}: the leads have several sampling rates ({found}): resample them to one")
-    scales = np.array([_millivolts(record, row) for row in rows])
-    signal = np.concatenate([row.values for row in rows]).reshape(len(rows), -1)  # np.stack takes longer
-    if (scales != 1).any():
-        signal *= scales[:, None].astype(np.float32)
-    age, sex = read_patient(header.comments)
-    metadata = {"comments": header.comments} if header.comments else {}
+    found = _in_millivolts(_read_signals(record, 0.0, None, wanted=_is_lead))
     try:
-        ordered = np.ascontiguousarray(sort_leads(signal, [_lead(row.name) for row in rows]), np.float32)
-        return ECG(ordered, header.frame_rate * rows[0].per_frame, record_id, age, sex, metadata)
+        return to_ecg(replace(found, record_id=record_id), Hints())
     except EcgkitError as error:
         raise UnreadableRecordError(f"{record}: {error}") from error
 
 
-def _millivolts(record: str, row: Row) -> float:
-    """Return how many mV the unit of a lead is."""
-    if row.unit == NO_GAIN:
-        raise UnreadableRecordError(f"{record}: the header has no gain for lead {row.name}: its mV are unknown")
-    factor = millivolts(row.unit)
-    if factor is None:
-        raise UnreadableRecordError(f"{record}: lead {row.name} has the unit {row.unit!r}, which is no unit of voltage")
-    return factor
+def _read_signals(record: str, start: float, duration: float | None, *, wanted: Callable[[str], bool]) -> Signals:
+    """Read the wanted signals of a record in their own units."""
+    header, rows = _read(record, start, duration, wanted=wanted)
+    age, sex = read_patient(header.comments)
+    return Signals(
+        signals=tuple(row.values for row in rows),
+        names=tuple(row.name for row in rows),
+        units=tuple(row.unit for row in rows),
+        sampling_rates=tuple(header.frame_rate * row.per_frame for row in rows),
+        record_id=record.rpartition("/")[2],
+        age=age,
+        sex=sex,
+        metadata={"comments": header.comments} if header.comments else {},
+        start=start,
+    )
+
+
+def _in_millivolts(found: Signals) -> Signals:
+    """Convert voltages to mV, and give leads their standard names; without a gain the unit is unknown."""
+    units = tuple("" if unit == NO_GAIN else unit for unit in found.units)
+    return replace(found, units=units, names=tuple(map(_lead, found.names))).in_millivolts()
+
+
+def _is_lead(name: str) -> bool:
+    """Return True for the name of one of the twelve leads."""
+    return _lead(name) in LEADS
 
 
 def read_patient(comments: Sequence[str]) -> tuple[float | None, str | None]:

@@ -82,7 +82,7 @@ def answers_of(items: list[sources.Item], model: str, patient: dict[str, Any]) -
     for given in dict.fromkeys(options for _, options in new):
         alike = {key: item for key, item in new.items() if key[1] == given}
         named = [(item.name, item.source) for item in alike.values()]
-        for key, answer in zip(alike, answer_ecgs(named, predictor, **dict(given)), strict=True):  # type: ignore[arg-type]
+        for key, answer in zip(alike, answer_ecgs(named, predictor, **dict(given)), strict=True):
             found[key] = answer
             if bar is not None:
                 bar.progress((len(found) - len(before)) / len(new), f"Answered {answer.record}")

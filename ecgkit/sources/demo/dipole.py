@@ -209,16 +209,6 @@ def invert_t(heart: Heart, amount: float, frontal: float, front: float, *, keep:
     }
 
 
-def _nondiagnostic_t(heart: Heart, s: float) -> Heart:
-    """Flatten the T wave."""
-    return invert_t(heart, 0.01 + 0.09 * s, 20, 10, keep=0.75 - 0.6 * s)
-
-
-def _nonspecific_st(heart: Heart, s: float) -> Heart:
-    """Depress ST slightly."""
-    return _scale(depress_st(heart, 0.02 + 0.12 * s), {"T": 0.9 - 0.4 * s, "J point": 0.6 - 0.5 * s})
-
-
 def _ischaemia(heart: Heart, s: float) -> Heart:
     """Depress ST and invert T in the lateral leads."""
     heart = _scale(depress_st(heart, 0.02 + 0.17 * s, 35, 20), {"J point": 0.5 - 0.4 * s})
@@ -340,8 +330,10 @@ def _slow_av_node(heart: Heart, s: float) -> Heart:
 EFFECTS: dict[str, Callable[[Heart, float], Heart]] = {
     "LVH": _left_ventricular_hypertrophy, "LAO/LAE": _left_atrial_enlargement, "LAFB": _left_anterior_fascicle,
     "IVCD": _slow_ventricles, "IRBBB": _incomplete_right_bundle, "CRBBB": _right_bundle, "CLBBB": _left_bundle,
-    "1AVB": _slow_av_node, "NDT": _nondiagnostic_t, "NST_": _nonspecific_st, "ISC_": _ischaemia,
-    "ISCAL": _anterolateral_ischaemia, "ISCIN": _inferior_ischaemia,
+    "1AVB": _slow_av_node,
+    "NDT": lambda heart, s: invert_t(heart, 0.01 + 0.09 * s, 20, 10, keep=0.75 - 0.6 * s),
+    "NST_": lambda heart, s: _scale(depress_st(heart, 0.02 + 0.12 * s), {"T": 0.9 - 0.4 * s, "J point": 0.6 - 0.5 * s}),
+    "ISC_": _ischaemia, "ISCAL": _anterolateral_ischaemia, "ISCIN": _inferior_ischaemia,
 }  # fmt: skip
 """The effect of each SCP code other than infarctions on a heart, at a severity from 0 to 1."""
 

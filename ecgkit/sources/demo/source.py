@@ -308,10 +308,5 @@ def _heart(plan: dict[str, Any], seed: int) -> Heart:
 
 def _rhythm(plan: dict[str, Any]) -> Rhythm:
     """Return the rhythm that was drawn for a record."""
-    return Rhythm(
-        rate=plan["rate"],
-        sinus_arrhythmia=plan["sinus_arrhythmia"],
-        respiration=plan["respiration"],
-        fibrillation=plan["rhythm"] == "AFIB",
-        extrasystoles=plan["extrasystoles"],
-    )
+    drawn = {name: plan[name] for name in ("rate", "sinus_arrhythmia", "respiration", "extrasystoles")}
+    return Rhythm(**drawn, fibrillation=plan["rhythm"] == "AFIB")

@@ -123,7 +123,7 @@ class PtbXl(Source):
             "part": self.part,
             "sampling_rate": self.sampling_rate,
             "n_records": len(self.records),
-            "tables_sha256": _sha256(*tables, "\n".join(self.records["record_id"]).encode()),
+            "tables_sha256": _sha256(b"".join([*tables, "\n".join(self.records["record_id"]).encode()])),
             "files_sha256": self._files_sha256,
         }
 
@@ -138,19 +138,11 @@ class PtbXl(Source):
         return (folder / TABLES[0]).is_file()
 
     @classmethod
-    def download(
-        cls,
-        folder: Path,
-        *,
-        rates: Sequence[int],
-        limit: int | None = None,
-        mirror: str | None = None,
-        zip_file: str | None = None,
-    ) -> str:
+    def download(cls, folder: Path, **options: Any) -> str:
         """Download PTB-XL; see `ecgkit.sources.ptbxl.download.download`."""
         from ecgkit.sources.ptbxl.download import download
 
-        return str(download(folder, rates=rates, limit=limit, mirror=mirror, zip_file=zip_file))
+        return str(download(folder, **options))
 
     def _select_present(
         self, files: pd.Series[str], states: Mapping[str, str], manifest: Mapping[str, Any]
@@ -171,9 +163,6 @@ class PtbXl(Source):
         return np.asarray(asked & present)
 
 
-def _sha256(*parts: bytes) -> str:
+def _sha256(data: bytes) -> str:
     """Return the SHA-256 of some bytes."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()
+    return hashlib.sha256(data).hexdigest()

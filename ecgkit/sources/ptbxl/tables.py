@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, fits
 from ecgkit.io import parsed_json
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.csv_table import CsvTable
@@ -19,18 +19,9 @@ LABEL_SETS = ("superclass", "subclass", "diagnostic", "form", "rhythm", "all")
 OVER_89 = 300
 SEXES = {0: "male", 1: "female"}
 TEXT_COLUMNS = (
-    "recording_date",
-    "report",
-    "heart_axis",
-    "infarction_stadium1",
-    "infarction_stadium2",
-    "baseline_drift",
-    "static_noise",
-    "burst_noise",
-    "electrodes_problems",
-    "extra_beats",
-    "pacemaker",
-)
+    "recording_date", "report", "heart_axis", "infarction_stadium1", "infarction_stadium2", "baseline_drift",
+    "static_noise", "burst_noise", "electrodes_problems", "extra_beats", "pacemaker",
+)  # fmt: skip
 RECORD_COLUMNS = (
     *("ecg_id", "patient_id", "strat_fold", "age", "sex", "height", "weight", "device", "site", "scp_codes"),
     *("validated_by_human", *TEXT_COLUMNS, *FILE_COLUMNS.values()),
@@ -94,10 +85,7 @@ def parse_codes(table: CsvTable) -> list[dict[str, float]]:
         codes: list[dict[str, float]] = json.loads(f"[{','.join(texts)}]")
     except (ValueError, RecursionError):
         codes = []
-    numbers = (int, float)
-    if len(codes) == len(texts) and all(
-        isinstance(code, dict) and all(isinstance(value, numbers) for value in code.values()) for code in codes
-    ):
+    if len(codes) == len(texts) and fits(codes, list[dict[str, float]]):
         return codes
     for row, text in enumerate(texts):
         where = f"{table.path}: scp_codes in row {row + 1}"

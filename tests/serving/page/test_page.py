@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from ecgkit import cli, load_model
 from ecgkit.inference.answers import answer_ecg
 from ecgkit.readers import open_ecg
-from ecgkit.serving.page import views
+from ecgkit.serving.page import script, views
 from ecgkit.serving.page.chart import NO_VALUE, chart_data
 from ecgkit.serving.page.sources import EXAMPLES
 from ecgkit.signals.ecg import ECG, LEADS
@@ -35,9 +35,15 @@ def messages(page: AppTest) -> str:
     return " ".join(element.value for kind in (page.error, page.warning, page.info, page.success) for element in kind)
 
 
+@pytest.fixture(scope="module")
+def long_session() -> AppTest:
+    """Return a page that takes one file after the other."""
+    return AppTest.from_file(script.__file__, default_timeout=60).run()
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_each_format_gets_the_answer_of_the_array(page: AppTest, name: str) -> None:
-    upload(page, FILES[name])
+def test_each_format_gets_the_answer_of_the_array(long_session: AppTest, name: str) -> None:
+    page = upload(long_session, FILES[name])
     assert not page.exception
     assert not page.error
     wanted = load_model("resnet1d").predict_proba(demo_signal()[None], sampling_rate=RATE)[0]
