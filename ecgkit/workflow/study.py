@@ -83,7 +83,9 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def open_study(folder: Path, about: dict[str, Any], *, pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
+def open_study(
+    folder: Path, about: dict[str, Any], *, shared: bool, pruner: optuna.pruners.BasePruner | None = None
+) -> optuna.Study:
     """Open a study, or create it.
 
     Parameters
@@ -92,13 +94,15 @@ def open_study(folder: Path, about: dict[str, Any], *, pruner: optuna.pruners.Ba
         Its folder.
     about : dict
         The space and the configuration around it, as JSON data.
+    shared : bool
+        Whether several processes run its trials: they then give signs of life.
     pruner : optuna.pruners.BasePruner, optional
         Ends trials early.
 
     Returns
     -------
     optuna.Study
-        In ``study.db``, which ``optuna-dashboard sqlite:///FOLDER/study.db`` shows. In a search, a trial of a
+        In ``study.db``, which ``optuna-dashboard sqlite:///FOLDER/study.db`` shows. In a shared study, a trial of a
         process that was killed fails after `GRACE` seconds, and its values are tried again.
 
     Raises
@@ -117,13 +121,13 @@ def open_study(folder: Path, about: dict[str, Any], *, pruner: optuna.pruners.Ba
         elif (before := read_json(folder / ABOUT, way_out="choose another name for the study")) != about:
             changed = ", ".join(sessions.describe_differences(before, about))
             raise EcgkitError(f"the study {folder} was created differently ({changed}): choose another name for it")
-        storage = RDBStorage(
-            f"sqlite:///{folder / DATABASE}",
-            engine_kwargs={"connect_args": {"timeout": 60}},
-            heartbeat_interval=HEARTBEAT,
-            grace_period=GRACE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-        )
+        alive: dict[str, Any] = {
+            "heartbeat_interval": HEARTBEAT,
+            "grace_period": GRACE,
+            "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
+        }
+        url, connect = f"sqlite:///{folder / DATABASE}", {"connect_args": {"timeout": 60}}
+        storage = RDBStorage(url, engine_kwargs=connect, **(alive if shared else {}))
         return optuna.create_study(
             storage=storage,
             study_name=folder.name,
@@ -304,7 +308,7 @@ def run_search(search: Search, *, trials: int, timeout: float | None = None) -> 
 
         # The learning rate rises first: the first third of the epochs does not predict the last one.
         pruner = optuna.pruners.MedianPruner(n_startup_trials=START_UP, n_warmup_steps=search.config.epochs // 3 + 1)
-        study = open_study(search.folder, search.about, pruner=pruner)
+        study = open_study(search.folder, search.about, shared=True, pruner=pruner)
         # Another seed for each call: a resumed search would suggest its first values again.
         seed = np.random.SeedSequence([search.config.seed, len(study.trials)]).generate_state(1)[0]
         study.sampler = optuna.samplers.TPESampler(seed=int(seed), multivariate=True, constant_liar=True)
@@ -542,7 +546,7 @@ def run_sweep(
         stack.enter_context(locked(folder / ".running", message))
         # The sessions are the memory of a sweep: its study is made anew, and finished sessions are found again.
         (folder / DATABASE).unlink(missing_ok=True)
-        study, axes = open_study(folder, {"file": str(sweep.file)}), axes_of(sweep)
+        study, axes = open_study(folder, {"file": str(sweep.file)}, shared=False), axes_of(sweep)
         work: Work = deque((n, partial(train_one, root, config)) for n, config in enumerate(configs))
         for n, future in finished(executor, work, at_once=at_once):
             values = {name: sweep.runs[n].get(name) for name in axes}
