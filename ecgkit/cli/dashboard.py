@@ -66,7 +66,7 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
 
 
 def save(answer: Answer, figures: Sequence[Figure], path: Path) -> None:
-    """Write one page in the format of its suffix; PNG files of a long recording are two."""
+    """Write one page in the format of its suffix; PNG is a file per figure."""
     from ecgkit.diagnosis import pages
 
     if path.suffix == ".html":
@@ -74,5 +74,5 @@ def save(answer: Answer, figures: Sequence[Figure], path: Path) -> None:
     elif path.suffix == ".pdf":
         write_atomically(path, pages.pdf(figures))
     else:
-        for figure, name in zip(figures, (path.name, f"{path.stem}-over-time.png"), strict=False):
-            write_atomically(path.with_name(name), pages.picture(figure))
+        for figure, ending in zip(figures, ("", "-beats", "-over-time"), strict=False):
+            write_atomically(path.with_name(f"{path.stem}{ending}.png"), pages.picture(figure))

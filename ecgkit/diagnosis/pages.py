@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ecgkit.errors import check_choice
 from ecgkit.inference.answers import WINDOW, Answer
 from ecgkit.signals.ecg import ECG
+from ecgkit.signals.measurements import wave_bounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +25,7 @@ DPI, THUMBNAIL_DPI = 150, 45
 
 
 def draw_answer(answer: Answer) -> tuple[Figure, ...]:
-    """Draw the page of one ECG, and for a recording of 20 s or more the probabilities over time.
+    """Draw the page of one ECG, its mean beats, and for a recording of 20 s or more the probabilities over time.
 
     Parameters
     ----------
@@ -33,9 +35,9 @@ def draw_answer(answer: Answer) -> tuple[Figure, ...]:
     Returns
     -------
     tuple of Figure
-        One or two, of 297 mm by 210 mm; see `ecgkit.plots.dashboard`.
+        Two or three, of 297 mm by 210 mm; see `ecgkit.plots.dashboard`.
     """
-    from ecgkit.plots.dashboard import dashboard, probabilities_over_time
+    from ecgkit.plots.dashboard import dashboard, mean_beats, probabilities_over_time
 
     assert answer.ecg is not None, "an ECG that cannot be opened cannot be drawn"  # noqa: S101
     name = Path(answer.record).name
@@ -50,9 +52,11 @@ def draw_answer(answer: Answer) -> tuple[Figure, ...]:
         title=name,
         model=describe_model(answer),
     )
+    bounds = wave_bounds(answer.ecg, answer.peaks)
+    beats = mean_beats(answer.ecg, peaks=answer.peaks, bounds=bounds, title=name)
     windows = answer.prediction.windows if answer.prediction else None
     if windows is None:
-        return (page,)
+        return page, beats
     title = f"{name}: {len(windows.starts)} windows of {WINDOW:g} s"
     over_time = probabilities_over_time(
         windows.starts,
@@ -62,7 +66,7 @@ def draw_answer(answer: Answer) -> tuple[Figure, ...]:
         seconds=WINDOW,
         title=title,
     )
-    return page, over_time
+    return page, beats, over_time
 
 
 def _quantity(answer: Answer) -> str:
@@ -90,6 +94,22 @@ def pdf(figures: Sequence[Figure]) -> bytes:
         for figure in figures:
             document.savefig(figure)
     return buffer.getvalue()
+
+
+def page_bytes(answer: Answer, style: str) -> bytes:
+    """Return the page of one answer with an ECG as a file; of a picture, only the first figure.
+
+    Parameters
+    ----------
+    answer : Answer
+        See `draw_answer`.
+    style : {"png", "pdf", "html"}
+        The format.
+    """
+    figures = draw_answer(answer)
+    if check_choice("format", style, FORMATS) == "html":
+        return html(answer, figures).encode()
+    return pdf(figures) if style == "pdf" else picture(figures[0])
 
 
 def html(answer: Answer, figures: Sequence[Figure]) -> str:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.plots.ecg import (
+    LAYOUT,
     LEFT,
     MM_PER_INCH,
     MM_PER_MILLIVOLT,
@@ -23,8 +24,9 @@ from ecgkit.plots.ecg import (
     stack_rows,
 )
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure
-from ecgkit.signals.ecg import ECG
-from ecgkit.signals.rhythm import r_peaks
+from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.measurements import PRINTED
+from ecgkit.signals.rhythm import beats, r_peaks, usual_beats
 from ecgkit.stats.labels import SUPERCLASSES
 
 PAGE = (297.0, 210.0)
@@ -34,20 +36,7 @@ MARGIN = 13.5  # mm at the left and at the right
 TITLE = 16.0  # mm at the top
 LARGEST_DISTANCE = 27.0  # mm between the rows, so that the sheet leaves room for what stands below it
 MOST_CLASSES = 12
-MEASUREMENTS = {
-    "heart_rate": ("heart rate", "/min", 0),
-    "rr_std": ("RR standard deviation", "s", 2),
-    "p_duration": ("P", "ms", 0),
-    "pr": ("PR", "ms", 0),
-    "qrs_duration": ("QRS", "ms", 0),
-    "qt": ("QT", "ms", 0),
-    "qtc": ("QTc (Bazett)", "ms", 0),
-    "qtc_fridericia": ("QTc (Fridericia)", "ms", 0),
-    "qrs_axis": ("QRS axis", "°", 0),
-    "sokolow_lyon": ("Sokolow-Lyon", "mV", 1),
-    "cornell": ("Cornell", "mV", 1),
-}
-"""The measurements on the page: name, unit and decimals."""
+BEAT_BEFORE, BEAT_AFTER = 0.35, 0.55  # s around the R peak of a mean beat
 
 
 def dashboard(
@@ -151,6 +140,72 @@ def probabilities_over_time(
     return figure
 
 
+def mean_beats(ecg: ECG, *, peaks: NDArray[np.int64], bounds: Mapping[str, float], title: str = "") -> Figure:
+    """Draw the mean beat of one ECG in each lead, with the spread of the beats and the ends of its waves.
+
+    Parameters
+    ----------
+    ecg : ECG
+        The recording.
+    peaks : ndarray of int64
+        Its R peaks in samples.
+    bounds : mapping of str to float
+        As from `ecgkit.signals.measurements.wave_bounds`; what is NaN is not drawn.
+    title : str
+        The heading.
+
+    Returns
+    -------
+    Figure
+        Of the size of `dashboard`. The beats that look like most, aligned at the R peak, each measured from its level
+        before QRS: their mean, and a band from the 10th to the 90th percentile.
+    """
+    figure = new_figure(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH)
+    grid = figure.subplots(len(LAYOUT), len(LAYOUT[0]), sharex=True, sharey=True)
+    cut = beats(ecg.signal, peaks, sampling_rate=ecg.sampling_rate, before=BEAT_BEFORE, after=BEAT_AFTER)
+    usual = cut[usual_beats(cut)] if len(cut) else cut
+    for axes, lead in zip(grid.flat, (lead for row in LAYOUT for lead in row), strict=True):
+        if len(usual):
+            _draw_beat(axes, usual, LEADS.index(lead), ecg.sampling_rate)
+        _draw_bounds(axes, bounds, named=lead == LAYOUT[0][0])
+        axes.set_title(lead, loc="left", fontsize=10, fontweight="bold")
+        axes.grid(visible=True)
+        axes.margins(x=0, y=0.12)  # the names of the waves have room above them
+    figure.supxlabel("time after the R peak (ms)")
+    figure.supylabel("amplitude (mV)")
+    text = f"mean of {len(usual)} of {len(peaks)} beats; band: 10 to 90 % of them; shaded: P and QRS; line: end of T"
+    heading = textwrap.shorten(title, 90, placeholder=" ...")
+    figure.suptitle(f"{heading}\n{text}" if len(usual) else f"{heading}\nno whole beat is found", x=0.01, ha="left")
+    return figure
+
+
+def _draw_beat(axes: Axes, usual: NDArray[np.float32], row: int, sampling_rate: float) -> None:
+    """Draw the mean and the spread of one lead."""
+    times = 1000 * (np.arange(usual.shape[2]) / sampling_rate - round(BEAT_BEFORE * sampling_rate) / sampling_rate)
+    of_lead = usual[:, row]
+    if not np.isfinite(of_lead).all():
+        axes.text(0.5, 0.5, "no values", transform=axes.transAxes, ha="center", color=GREY)
+        return
+    low, high = np.percentile(of_lead, (10, 90), axis=0)
+    axes.fill_between(times, low, high, color=COLORS[0], alpha=0.3, linewidth=0)
+    axes.plot(times, of_lead.mean(axis=0), color="black", linewidth=1.1, gid="mean beat")
+
+
+def _draw_bounds(axes: Axes, bounds: Mapping[str, float], *, named: bool) -> None:
+    """Mark the ends of the waves; the names are written once."""
+    at_top: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "top", "ha": "center", "fontsize": 9}
+    for name, first, last in (("P", "p_onset", "p_end"), ("QRS", "qrs_onset", "qrs_end")):
+        start, end = 1000 * bounds[first], 1000 * bounds[last]
+        if np.isfinite([start, end]).all():
+            axes.axvspan(start, end, color=LIGHT_GREY, alpha=0.6, linewidth=0, gid=name)
+            if named:
+                axes.text((start + end) / 2, 0.99, name, **at_top)
+    if np.isfinite(bounds["t_end"]):
+        axes.axvline(1000 * bounds["t_end"], color=GREY, linestyle="--", linewidth=1, gid="T")
+        if named:
+            axes.text(1000 * bounds["t_end"], 0.99, "T end", **at_top)
+
+
 def _axes(figure: Figure, left: float, low: float, width: float, height: float) -> Axes:
     """Add axes at a place in mm from the lower left corner."""
     return figure.add_axes((left / PAGE[0], low / PAGE[1], width / PAGE[0], height / PAGE[1]))
@@ -210,7 +265,7 @@ def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], threshol
 
 def _write_measurements(figure: Figure, measurements: Mapping[str, float], top: float) -> None:
     """Write two columns: names, and values with units."""
-    present = {key: value for key, value in MEASUREMENTS.items() if key in measurements}
+    present = {key: value for key, value in PRINTED.items() if key in measurements}
     texts = [
         f"{measurements[key]:.{decimals}f} {unit}" if np.isfinite(measurements[key]) else "not measurable"
         for key, (_, unit, decimals) in present.items()

@@ -16,6 +16,8 @@ from ecgkit.readers import save_ecg
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.demo import Demo
 
+CELL = r'<td data-label="[A-Z]+"(?: class="yes")?>(\d\.\d\d)</td>'
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -44,15 +46,24 @@ def test_html_has_the_numbers_and_an_overview_and_escapes_names(folder: Path, tm
     model = load_model("resnet1d")
     expected = model.predict_proba([Demo(n_records=20).read("1")])[0]
     page = (to / "one-npz.html").read_text()
-    assert re.findall(r'<td(?: class="yes")?>(\d\.\d\d)</td>', page) == [f"{value:.2f}" for value in expected]
-    assert page.count("<svg") == 1
+    assert re.findall(CELL, page) == [f"{value:.2f}" for value in expected]
+    assert page.count("<svg") == 2
     index = (to / "index.html").read_text()
     assert "broken.csv" in index
     assert index.count('<img alt="ECG of') == 2
     long = next(path for path in to.iterdir() if "img" in path.name)
     for text in (index, long.read_text()):
         assert "<img src=x>" not in text
-    assert long.read_text().count("<svg") == 2  # 30 s: the probabilities over time as well
+    assert long.read_text().count("<svg") == 3  # 30 s: the probabilities over time as well
+
+
+def test_age_sex_and_a_hint_are_taken(folder: Path, tmp_path: Path) -> None:
+    command = ["dashboard", str(folder / "one.npz"), "--to", str(tmp_path / "out"), "--format", "html"]
+    assert main([*command, "--age", "61", "--sex", "female", "--backend", "torch", "--duration", "5"]) == 0
+    page = (tmp_path / "out" / "one-npz.html").read_text()
+    assert "61 years" in page
+    assert "female" in page
+    assert "5 s" in page
 
 
 def test_a_long_recording_has_a_second_png(folder: Path, tmp_path: Path) -> None:
@@ -69,7 +80,7 @@ def test_an_ecg_that_lacks_leads_is_drawn_if_that_is_allowed(folder: Path, tmp_p
     assert main([*command, "--allow-missing-leads"]) == 0
     expected = load_model("resnet1d").predict_proba([replace(ecg, signal=limbs)], allow_missing_leads=True)[0]
     page = (tmp_path / "out" / "limbs-npz.html").read_text()
-    assert re.findall(r'<td(?: class="yes")?>(\d\.\d\d)</td>', page) == [f"{value:.2f}" for value in expected]
+    assert re.findall(CELL, page) == [f"{value:.2f}" for value in expected]
 
 
 def test_windows_in_which_a_lead_has_no_value_are_left_out(folder: Path, tmp_path: Path) -> None:
@@ -86,8 +97,10 @@ def test_windows_in_which_a_lead_has_no_value_are_left_out(folder: Path, tmp_pat
     ] == [0, 0]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "gap-npz.png",
+        "gap-npz-beats.png",
         "gap-npz-over-time.png",
         "gaps-npz.png",
+        "gaps-npz-beats.png",
     }
 
 

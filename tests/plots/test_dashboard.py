@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from ecgkit.plots.dashboard import MOST_CLASSES, PAGE, dashboard, overview, probabilities_over_time
+from ecgkit.plots.dashboard import (
+    BEAT_AFTER,
+    BEAT_BEFORE,
+    MOST_CLASSES,
+    PAGE,
+    dashboard,
+    mean_beats,
+    overview,
+    probabilities_over_time,
+)
+from ecgkit.plots.ecg import LAYOUT
 from ecgkit.signals.ecg import ECG
-from ecgkit.signals.measurements import measure_ecg
-from ecgkit.signals.rhythm import r_peaks
+from ecgkit.signals.measurements import BOUNDS, measure_ecg, wave_bounds
+from ecgkit.signals.rhythm import beats, r_peaks, usual_beats
 from ecgkit.sources.demo import Demo
 
 
@@ -85,3 +95,26 @@ def test_the_overview_counts_what_has_no_rate() -> None:
     assert sum(bar.get_height() for bar in rates.patches) == 2
     assert "1" in rates.get_title(loc="center")
     assert sum(bar.get_height() for bar in amplitudes.patches) == 3
+
+
+def test_mean_beats_have_the_ends_of_their_waves(ecg: ECG) -> None:
+    peaks = r_peaks(ecg.signal, sampling_rate=500)
+    bounds = wave_bounds(ecg, peaks)
+    figure = mean_beats(ecg, peaks=peaks, bounds=bounds)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [lead for row in LAYOUT for lead in row]
+    for axes in figure.axes:
+        ends = {patch.get_gid(): patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches}
+        assert ends["QRS"].width == pytest.approx(measure_ecg(ecg)["qrs_duration"], abs=2.5)
+        assert ends["P"].x0 == pytest.approx(1000 * bounds["p_onset"])
+        (line,) = [line for line in axes.lines if line.get_gid() == "T"]
+        assert line.get_xdata()[0] == pytest.approx(1000 * bounds["t_end"])
+    lead = figure.axes[0]
+    (mean,) = [line for line in lead.lines if line.get_gid() == "mean beat"]
+    cut = beats(ecg.signal, peaks, sampling_rate=500, before=BEAT_BEFORE, after=BEAT_AFTER)
+    np.testing.assert_allclose(mean.get_ydata(), cut[usual_beats(cut)][:, 0].mean(axis=0))
+
+
+def test_mean_beats_of_a_recording_without_beats_say_so() -> None:
+    silent = ECG(np.full((12, 500), 0.1, np.float32), 100)
+    figure = mean_beats(silent, peaks=np.zeros(0, np.int64), bounds=dict.fromkeys(BOUNDS, float("nan")))
+    assert "no whole beat" in figure.get_suptitle()
