@@ -219,3 +219,10 @@ def test_all_columns_are_signals_one_level_below():
     assert found.units == ("", "", "")
     assert found.sampling_rates == (RATE,) * 3
     np.testing.assert_allclose(found.signals[2], MILLIVOLTS[2], atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["{}", '"{}"'])
+def test_commas_that_separate_and_are_decimal_signs_are_named(form: str) -> None:
+    rows = [",".join(form.format(f"{value:.3f}".replace(".", ",")) for value in row) for row in MILLIVOLTS.T]
+    with pytest.raises(EcgkitError, match="decimal signs as well"):
+        open_ecg("\n".join([",".join(LEADS), *rows]).encode(), **KNOWN)
