@@ -32,6 +32,12 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
+    "pydantic": "serve",
+    "python_multipart": "serve",
+    "uvicorn": "serve",
+    "websockets": "serve",
     "streamlit": "app",
 }
 """The extra that installs each package that the base installation leaves out, by the name that is imported."""
@@ -56,6 +62,10 @@ class EcgkitError(ValueError):
 
 class UnreadableRecordError(EcgkitError):
     """A record that cannot be read; preprocessing quarantines and counts it, and continues."""
+
+
+class UnknownFormatError(UnreadableRecordError):
+    """A file of a format that is not read."""
 
 
 def require(module: str, extra: str) -> types.ModuleType:

@@ -10,12 +10,24 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 
 from ecgkit import __version__, paths
-from ecgkit.cli import app, convert, dashboard, data, evaluation, experiments, feature_space, predict, sessions, steps
+from ecgkit.cli import (
+    app,
+    convert,
+    dashboard,
+    data,
+    evaluation,
+    experiments,
+    feature_space,
+    predict,
+    serve,
+    sessions,
+    steps,
+)
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
 
 GROUPS = {
-    "an answer for an ECG": ("predict", "dashboard", "diagnose", "app"),
+    "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce"),
@@ -47,7 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
         texts[name] = text
         return added
 
-    for group in (steps, predict, dashboard, app, data, convert, evaluation, feature_space, experiments, sessions):
+    answers = (predict, dashboard, app, serve)
+    for group in (steps, *answers, data, convert, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser

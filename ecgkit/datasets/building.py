@@ -20,14 +20,7 @@ from numpy.typing import NDArray
 
 from ecgkit.datasets.chunks import Chunk, ChunkReport, is_finished, read_report, report_path, start_worker, write_chunk
 from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
-from ecgkit.datasets.manifest import (
-    FORMAT_VERSION,
-    MANIFEST,
-    NO_FILTERS,
-    make_manifest,
-    manifest_sha256,
-    merge_reports,
-)
+from ecgkit.datasets.manifest import FORMAT_VERSION, MANIFEST, NO_FILTERS, make_manifest, manifest_sha256, merge_reports
 from ecgkit.datasets.opening import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.io import (

@@ -54,9 +54,7 @@ def read_npz(path: Path, hints: Hints) -> Signals:
     facts = {name: arrays[name].item() for name in ("age", "sex") if name in arrays and arrays[name].size == 1}
     age = facts.get("age")
     return replace(
-        found,
-        age=known_age(age) if isinstance(age, (int, float)) else None,
-        sex=known_sex(facts.get("sex", "")),
+        found, age=known_age(age) if isinstance(age, (int, float)) else None, sex=known_sex(facts.get("sex", ""))
     )
 
 

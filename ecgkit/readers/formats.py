@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecgkit.errors import UnreadableRecordError
+from ecgkit.errors import UnknownFormatError, UnreadableRecordError
 from ecgkit.readers.arrays import read_npy, read_npz, read_parquet
 from ecgkit.readers.base import Hints, Signals
 from ecgkit.readers.clinical import PARSERS, make_reader, parser_accepts
@@ -141,7 +141,7 @@ def find_format(path: Path) -> Format:
 
     Raises
     ------
-    UnreadableRecordError
+    UnknownFormatError
         If it is none that is read: the message says what it seems to be.
     """
     with path.open("rb") as file:
@@ -153,9 +153,9 @@ def find_format(path: Path) -> Format:
             return found
     for pattern, reason in REFUSED:
         if re.match(pattern, head, re.DOTALL):
-            raise UnreadableRecordError(f"the file is {reason}")
+            raise UnknownFormatError(f"the file is {reason}")
     if "<HealthData" in xml_head(head):
-        raise UnreadableRecordError(
+        raise UnknownFormatError(
             "the export of Apple Health has the ECGs in its folder electrocardiograms: open one of these"
         )
     if path.suffix.lower() in (".dat", ".mat"):
@@ -164,7 +164,7 @@ def find_format(path: Path) -> Format:
         )
     root = re.search(r"<([A-Za-z_][\w.:-]*)", re.sub(r"<[?!][^>]*>", "", xml_head(head)))
     kind = f"XML with the root {root[1]}, which" if root else "of a format that"
-    raise UnreadableRecordError(f"the file is {kind} is not read; read are {', '.join(item.name for item in FORMATS)}")
+    raise UnknownFormatError(f"the file is {kind} is not read; read are {', '.join(item.name for item in FORMATS)}")
 
 
 assert set(PARSERS) <= {item.name for item in FORMATS}  # noqa: S101 - every parser has its row in the table

@@ -11,20 +11,8 @@ from ecgkit.readers.base import TIME_UNITS, Signals, Vector, split_name, standar
 from ecgkit.signals.ecg import HIGHEST_RATE, LEADS, LOWEST_RATE
 
 TIME_NAMES = {
-    "time",
-    "t",
-    "timestamp",
-    "seconds",
-    "second",
-    "sec",
-    "s",
-    "ms",
-    "zeit",
-    "tiempo",
-    "tempo",
-    "temps",
-    "date",
-}
+    "time", "t", "timestamp", "seconds", "second", "sec", "s", "ms", "zeit", "tiempo", "tempo", "temps", "date",
+}  # fmt: skip
 INDEX_NAMES = {"index", "sample", "samples", "sample_number", "n", "nr", "no", "#", "idx", "frame", "row"}
 """The names of columns that hold the time or a count."""
 

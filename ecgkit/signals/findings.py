@@ -257,11 +257,7 @@ def _duplicate(window: _Window) -> Iterator[Finding]:
 def _einthoven(window: _Window) -> Iterator[Finding]:
     known: NDArray[np.bool_] = np.asarray(np.isfinite(window.raw[:6]).any(axis=1))
     one, two, three, avr, avl, avf = window.values[:6]
-    rests = (
-        (one + three - two, [0, 1, 2]),
-        (avr + avl + avf, [3, 4, 5]),
-        (avr + (one + two) / 2, [0, 1, 3]),
-    )
+    rests = ((one + three - two, [0, 1, 2]), (avr + avl + avf, [3, 4, 5]), (avr + (one + two) / 2, [0, 1, 3]))
     shares = [_size(rest) / size for rest, rows in rests if known[rows].all() and (size := _size(window.values[rows]))]
     largest = max(shares, default=0.0)
     if largest > EINTHOVEN:
@@ -331,16 +327,7 @@ def _misplaced(window: _Window) -> Iterator[Finding]:
 
 Check = Callable[[_Window], Iterator[Finding]]
 
-CHECKS_WITHOUT_BEATS: tuple[Check, ...] = (
-    _gaps,
-    _flat,
-    _clipped,
-    _duplicate,
-    _einthoven,
-    _wander,
-    _muscle,
-    _hum,
-)
+CHECKS_WITHOUT_BEATS: tuple[Check, ...] = (_gaps, _flat, _clipped, _duplicate, _einthoven, _wander, _muscle, _hum)
 CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_BEATS, _detached, _beats, _misplaced)
 
 

@@ -88,15 +88,8 @@ class Augmentation:
 
 def make_augmentation(config: TrainingConfig, model: ECGModel) -> Augmentation:
     """Create the augmentation of a configuration for a model's sampling rate and input length."""
-    return Augmentation(
-        sampling_rate=model.sampling_rate,
-        crop=model.n_samples if config.crop_seconds else 0,
-        time_shift=config.time_shift,
-        amplitude=config.amplitude,
-        lead_dropout=config.lead_dropout,
-        noise=config.noise,
-        baseline=config.baseline,
-    )
+    sizes = {name: getattr(config, name) for name in ("time_shift", "amplitude", "lead_dropout", "noise", "baseline")}
+    return Augmentation(sampling_rate=model.sampling_rate, crop=model.n_samples if config.crop_seconds else 0, **sizes)
 
 
 def mix(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ from ecgkit import paths
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
+from ecgkit.signals.prepare import Preparation
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
+from ecgkit.training.initial import with_fraction
 from ecgkit.training.targets import QUANTITIES, with_target
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
@@ -34,11 +35,15 @@ class Batches(TorchDataset[Batch]):
         Opened with a label set.
     scaler : MetadataScaler, optional
         Computes the metadata columns; without it a batch has none.
+    preparation : Preparation, optional
+        Standardises the signals; by default that of the dataset.
     """
 
-    def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, scaler: MetadataScaler | None = None, preparation: Preparation | None = None
+    ) -> None:
         self.dataset = dataset
-        self.preparation = dataset.preparation()
+        self.preparation = preparation or dataset.preparation()
         self.labels = dataset.labels.to_numpy(np.float32, na_value=np.nan)
         self.metadata = dataset_metadata(dataset, scaler)
 
@@ -104,23 +109,7 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
             yield order[start : start + self.batch_size]
 
 
-class OrderedBatches(Sampler[NDArray[np.int64]]):
-    """Lists of all positions in their order."""
-
-    def __init__(self, positions: NDArray[np.int64], *, batch_size: int) -> None:
-        self.positions, self.batch_size = positions, batch_size
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-        return math.ceil(len(self.positions) / self.batch_size)
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the batches."""
-        for start in range(0, len(self.positions), self.batch_size):
-            yield self.positions[start : start + self.batch_size]
-
-
-def loader(batches: Batches, sampler: Sampler[NDArray[np.int64]]) -> DataLoader[Any]:
+def loader(batches: Batches, sampler: Sampler[Any]) -> DataLoader[Any]:
     """Create a loader of the sampler's batches; reading from a memory map needs no worker processes."""
     return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)
 
@@ -172,6 +161,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
         folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
     )
     dataset = with_target(dataset, config.target) if config.target else dataset
+    dataset = with_fraction(dataset, config.train_fraction, config.seed) if config.train_fraction < 1 else dataset
     check_trainable(dataset, config)
     config.input_samples(dataset.n_samples, dataset.sampling_rate)
     return dataset

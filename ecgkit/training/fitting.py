@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
@@ -34,7 +34,7 @@ from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, check_trainable, loader
+from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
 from ecgkit.training.module import Module
@@ -301,7 +301,7 @@ def make_loop(
     trained: TrainedModel, config: TrainingConfig, dataset: Dataset, trainer: pl.Trainer
 ) -> tuple[Module, DataLoader[Any], DataLoader[Any]]:
     """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
-    batches = Batches(dataset, trained.scaler)
+    batches = Batches(dataset, trained.scaler, trained.preparation)
     positions = dataset.folds(*TRAIN_FOLDS)
     train = ShuffledBatches(
         positions,
@@ -311,9 +311,8 @@ def make_loop(
         rank=trainer.global_rank,
         world_size=trainer.world_size,
     )
-    validation = OrderedBatches(
-        dataset.folds(VALIDATION_FOLD), batch_size=records_at_once(trained.n_samples, dataset.n_samples)
-    )
+    size = records_at_once(trained.n_samples, dataset.n_samples)
+    validation = BatchSampler(dataset.folds(VALIDATION_FOLD).tolist(), size, drop_last=False)
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
     positive_share = torch.from_numpy(np.nanmean(batches.labels[positions], axis=0))
     loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)

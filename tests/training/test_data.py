@@ -12,7 +12,7 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.data import Batches, OrderedBatches, ShuffledBatches, fit_metadata_scaler
+from ecgkit.training.data import Batches, ShuffledBatches, fit_metadata_scaler
 
 
 def test_training_records_are_standardised_and_only_they_decide_how(demo_dataset: Dataset) -> None:
@@ -78,12 +78,6 @@ def test_an_epoch_of_several_crops_comes_by_each_record_as_often() -> None:
 def test_fewer_records_than_a_batch_still_train() -> None:
     sampler = ShuffledBatches(np.arange(7), batch_size=32, seed=0)
     assert [len(batch) for batch in sampler] == [7]
-
-
-def test_ordered_batches_miss_nobody() -> None:
-    sampler = OrderedBatches(np.arange(10), batch_size=4)
-    assert [len(batch) for batch in sampler] == [4, 4, 2]
-    np.testing.assert_array_equal(np.concatenate(list(sampler)), np.arange(10))
 
 
 def test_age_is_scaled_and_imputed_and_sex_goes_by_words() -> None:

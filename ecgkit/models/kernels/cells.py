@@ -28,12 +28,7 @@ class SLSTMCell(sLSTMCell_vanilla):
 
     kernel = "auto"
 
-    def forward(
-        self,
-        input: Tensor,  # noqa: A002 - upstream's name
-        state: Tensor | None = None,
-        lengths: Any = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, input: Tensor, state: Tensor | None = None, lengths: Any = None) -> tuple[Tensor, Tensor]:  # noqa: A002
         """Run over a sequence; same arguments and results as upstream."""
         del lengths
         return run_slstm(self, input, state)
@@ -44,12 +39,7 @@ class PortableSLSTMCell(sLSTMCell_cuda):
 
     kernel = "auto"
 
-    def forward(
-        self,
-        input: Tensor,  # noqa: A002 - upstream's name
-        state: Tensor | None = None,
-        lengths: Any = None,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, input: Tensor, state: Tensor | None = None, lengths: Any = None) -> tuple[Tensor, Tensor]:  # noqa: A002
         """Run over a sequence; same arguments and results as upstream."""
         return super().forward(input, state, lengths) if input.is_cuda else run_slstm(self, input, state)
 

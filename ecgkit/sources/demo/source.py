@@ -85,23 +85,7 @@ class Demo(Source):
         return {"source": self.name, "version": self.version, **size}
 
     def read(self, record_id: str) -> ECG:
-        """Generate one record.
-
-        Parameters
-        ----------
-        record_id : str
-            A value of ``records["record_id"]``.
-
-        Returns
-        -------
-        ECG
-            Twelve leads in mV, whole microvolts.
-
-        Raises
-        ------
-        EcgkitError
-            If there is no such record.
-        """
+        """Generate one record, in whole microvolts; see `Source.read`."""
         signal = self.read_microvolts(record_id).astype(np.float32) / np.float32(1000)
         return ECG(signal, self.sampling_rate, record_id)
 
