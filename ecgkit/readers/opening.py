@@ -139,6 +139,33 @@ def read_signals(
         raise EcgkitError(f"{label}: {error}") from error
 
 
+def missing_arguments(file: File, *, record: str | int | None = None) -> tuple[str, ...]:
+    """Return the arguments that `open_ecg` needs because the file does not say them.
+
+    Parameters
+    ----------
+    file, record
+        See `open_ecg`.
+
+    Returns
+    -------
+    tuple of str
+        Of ``"leads"``, ``"unit"`` and ``"sampling_rate"``; empty for a file that cannot be read.
+    """
+    try:
+        found = read_signals(file, record=record)
+    except EcgkitError:
+        return ()
+    rows = [row for row, name in enumerate(found.names) if name in LEADS]
+    chosen = found.select(rows or range(len(found.signals)))
+    missing = {
+        "leads": not rows and not any(found.names),
+        "unit": "" in chosen.units,
+        "sampling_rate": None in chosen.sampling_rates,
+    }
+    return tuple(name for name, is_missing in missing.items() if is_missing)
+
+
 def _read(file: File, hints: Hints) -> tuple[Signals, str]:
     """Return the signals of a file, and its name for messages."""
     if isinstance(file, (str, Path)):

@@ -33,6 +33,21 @@ GLOBAL_MEASUREMENTS = {
     "qtc_fridericia": ("ms", "QT divided by the cube root of the RR interval in seconds (Fridericia)"),
     "cornell": ("mV", "R in aVL plus S in V3"),
 }
+PRINTED = {
+    "heart_rate": ("heart rate", "/min", 0),
+    "rr_std": ("RR standard deviation", "s", 2),
+    "p_duration": ("P", "ms", 0),
+    "pr": ("PR", "ms", 0),
+    "qrs_duration": ("QRS", "ms", 0),
+    "qt": ("QT", "ms", 0),
+    "qtc": ("QTc (Bazett)", "ms", 0),
+    "qtc_fridericia": ("QTc (Fridericia)", "ms", 0),
+    "qrs_axis": ("QRS axis", "°", 0),
+    "sokolow_lyon": ("Sokolow-Lyon", "mV", 1),
+    "cornell": ("Cornell", "mV", 1),
+}
+"""What a reader is shown of `GLOBAL_MEASUREMENTS`: name, unit and decimals."""
+
 LEAD_MEASUREMENTS = {
     "q": ("mV", "depth below the baseline before the first R wave in {}; 0 without a Q wave"),
     "r": ("mV", "height of the highest R wave above the baseline in {}; 0 without an R wave"),
