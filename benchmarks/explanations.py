@@ -23,13 +23,12 @@ from ecgkit import load_model
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.explain import truth
 from ecgkit.explain.attributions import METHODS, explain_ecg
+from ecgkit.explain.examples import FOLD, choose_examples, record
 from ecgkit.inference.predictor import NetworkPredictor
 from ecgkit.inference.weights import load_weights
-from ecgkit.signals.ecg import ECG
 from ecgkit.sources.demo import Demo
 
-FOLD = 9
-CROP = 252  # samples at 100 Hz: one window, and 20 ms for the shift
+CROP = 250  # samples at 100 Hz, which the shipped models read at once
 N_BACKGROUND = 4  # normal records of folds 1-8, for gradient_shap
 
 
@@ -72,7 +71,7 @@ def test_model(
 ) -> pd.DataFrame:
     """Return the rows of all tests of one model."""
     methods = [name for name in METHODS if name != "attention" or has_attention(predictor)]
-    ecgs, classes = chosen_records(predictor, dataset, n_records)
+    ecgs, classes = choose_examples(predictor, dataset, per_class=-(-n_records // len(predictor.classes)))
     normal = np.flatnonzero(dataset.labels["NORM"].fillna(value=False).to_numpy(bool))
     background = [
         record(dataset, int(place), CROP) for place in np.intersect1d(normal, dataset.folds(1))[:N_BACKGROUND]
@@ -90,35 +89,6 @@ def test_model(
 def has_attention(predictor: NetworkPredictor) -> bool:
     """Return True if a model has attention weights."""
     return hasattr(getattr(predictor.trained.model, "pooling", None), "weights")
-
-
-def record(dataset: Dataset, position: int, n_samples: int | None = None) -> ECG:
-    """Return one record, or its beginning."""
-    signal = np.asarray(dataset.signals[dataset.rows[position]], np.float32)[:, :n_samples] / 1000
-    return ECG(signal, dataset.sampling_rate, dataset.records["record_id"].iloc[position])
-
-
-def chosen_records(predictor: NetworkPredictor, dataset: Dataset, number: int) -> tuple[list[ECG], list[str]]:
-    """Choose records of fold 9 that have a class and are given it, the same number of each class."""
-    positions = dataset.folds(FOLD)
-    order = np.random.default_rng(0).permutation(positions)
-    patients, ecgs, classes = set(), list[ECG](), list[str]()
-    for name in predictor.classes:
-        has_label, found = dataset.labels[name].fillna(value=False).to_numpy(bool), 0
-        for position in order.tolist():
-            patient = dataset.records["patient_id"].iloc[position]
-            if found == -(-number // len(predictor.classes)) or patient in patients:
-                continue
-            if not has_label[position]:
-                continue
-            ecg = record(dataset, position, CROP)
-            column = predictor.classes.index(name)
-            if predictor.predict_proba([ecg], anyway=True)[0, column] >= predictor.thresholds[column]:
-                patients.add(patient)
-                ecgs.append(ecg)
-                classes.append(name)
-                found += 1
-    return ecgs, classes
 
 
 def chosen_signs(predictor: NetworkPredictor, demo: Demo, number: int) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,32 @@ def mean_beat(explanation: Explanation) -> tuple[NDArray[np.float32], NDArray[np
     times = (np.arange(coarse.shape[2]) - n_before) / rate * 1000
     fine = [np.interp(beat_times(rate), times, row) for row in coarse.reshape(-1, coarse.shape[2])]
     return beat, np.reshape(fine, (*coarse.shape[:2], -1)).astype(np.float32)
+
+
+def class_beats(
+    explanations: Iterable[Explanation],
+) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]:
+    """Average the mean beats of records, and their relevance, for each class that was explained.
+
+    Parameters
+    ----------
+    explanations : iterable of Explanation
+        At one sampling rate; each of some classes.
+
+    Returns
+    -------
+    classes : tuple of str
+        In the order in which they first occur.
+    beats, relevance : ndarray of float32, shape (classes, 12, beat samples)
+        Means over the records with a beat, each as from `mean_beat`.
+    """
+    found: dict[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+    for explanation in explanations:
+        beat, relevance = mean_beat(explanation)
+        for name, values in zip(explanation.classes, relevance, strict=True):
+            found.setdefault(name, []).append((beat, values))
+    means = [np.nanmean(np.array(pairs), axis=0) for pairs in found.values()]
+    return tuple(found), np.stack([mean[0] for mean in means]), np.stack([mean[1] for mean in means])
 
 
 def draw(explanation: Explanation, title: str) -> dict[str, Figure]:

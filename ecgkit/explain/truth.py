@@ -46,6 +46,16 @@ AREAS = ("deletion", "insertion")
 PLANTED = 0.5
 """A cell holds a planted sign if it reaches this share of the largest sign."""
 
+LIMITS = {
+    f"over {RANDOM}": (0.0, False),
+    f"over {AMPLITUDE}": (0.0, False),
+    "two seeds": (0.65, False),
+    "randomised all": (0.2, True),
+    "shift": (0.65, False),
+    "noise": (0.65, False),
+}
+"""For each test the limit, and whether it is the most or the least that is allowed."""
+
 TERRITORIES = {
     "ASMI": ("MI", ("V1", "V2", "V3", "V4")),
     "IMI": ("MI", ("II", "III", "aVF")),
@@ -131,7 +141,7 @@ def check_records(
     predictor : NetworkPredictor
         The model.
     ecgs : sequence of ECG
-        All of one patient each; each a little longer than what is explained, for the shift.
+        Each of another patient.
     classes : sequence of str
         The class of each that is explained.
     methods : sequence of str
@@ -159,25 +169,25 @@ def check_records(
     with progress_bar(total=len(ecgs), description="testing explanations", unit="records", shown=progress) as bar:
         for ecg, name in zip(ecgs, classes, strict=True):
             step = round(SHIFT * ecg.sampling_rate)
-            here, later = (replace(ecg, signal=part) for part in (ecg.signal[:, :-step], ecg.signal[:, step:]))
-            noisy = replace(here, signal=here.signal + random.normal(0, NOISE, here.signal.shape).astype(np.float32))
+            later = replace(ecg, signal=np.pad(ecg.signal[:, step:], ((0, 0), (0, step)), mode="edge"))
+            noisy = replace(ecg, signal=ecg.signal + random.normal(0, NOISE, ecg.signal.shape).astype(np.float32))
             for method in methods:
                 options: dict[str, Any] = {"method": method, "classes": [name], "background": background}
                 options |= {"anyway": True}
-                found = explain_ecg(predictor, here, **options)
+                found = explain_ecg(predictor, ecg, **options)
                 moved = explain_ecg(predictor, later, **options)
                 others = {"noise": explain_ecg(predictor, noisy, **options)}
-                others |= {check: explain_ecg(model, here, **options) for check, model in scrambled.items()}
-                others |= {"two seeds": explain_ecg(twin, here, **options)} if twin else {}
+                others |= {check: explain_ecg(model, ecg, **options) for check, model in scrambled.items()}
+                others |= {"two seeds": explain_ecg(twin, ecg, **options)} if twin else {}
                 values = {check: compare(found, other) for check, other in others.items()}
                 values |= {"shift": compare(found, moved, lag=round(SHIFT * found.sampling_rate))}
                 if np.isfinite(found.change).all():
                     values["completeness"] = float(abs(found.relevance.sum() - found.change[0]))
                 order = cells(found.relevance[0], found.sampling_rate)
-                values |= _dependence(predictor, found, name, order)
+                values |= _dependence(predictor, ecg, found, order)
                 rows += [(ecg.record_id, method, check, value) for check, value in values.items()]
             for method, order in _without_network(found, random):
-                values = _dependence(predictor, found, name, order)
+                values = _dependence(predictor, ecg, found, order)
                 rows += [(ecg.record_id, method, check, value) for check, value in values.items()]
             bar.update(1)
     return pd.DataFrame(rows, columns=["record_id", "method", "check", "value"])
@@ -189,17 +199,22 @@ def compare(first: Explanation, second: Explanation, *, lag: int = 0) -> float:
     return correlation(cells(first.relevance[0, :, lag:], rate), cells(second.relevance[0, :, :n_samples], rate))
 
 
-def _dependence(predictor: NetworkPredictor, found: Explanation, name: str, order: Floats) -> dict[str, float]:
-    """Return the areas of deletion and insertion of the cells in an order."""
+def _dependence(predictor: NetworkPredictor, ecg: ECG, found: Explanation, order: Floats) -> dict[str, float]:
+    """Return the areas of deletion and insertion of the cells in an order, of the class that is explained."""
     import torch
 
     trained = predictor.trained
-    column, mean, std = trained.classes.index(name), trained.mean[:, None], trained.std[:, None]
+    column = trained.classes.index(found.classes[0])
+    age = np.nan if ecg.age is None else ecg.age
+    columns = torch.from_numpy(trained.scaler([age], [ecg.sex])) if trained.scaler else None
 
     def predict(signals: Floats) -> Floats:
+        prepared = ((signals - trained.mean[:, None]) / trained.std[:, None]).astype(np.float32)
+        device = next(trained.model.parameters()).device
+        metadata = None if columns is None else columns.expand(len(signals), -1).to(device)
         with torch.no_grad():
-            batch = torch.from_numpy(((signals - mean) / std).astype(np.float32))
-            return expit(trained.model(batch)[:, column].numpy().astype(np.float64))
+            logits = trained.model(torch.from_numpy(prepared).to(device), metadata)[:, column]
+        return expit(logits.float().cpu().numpy().astype(np.float64))
 
     areas = deletion_and_insertion(predict, found.signal, order, found.sampling_rate)
     return dict(zip(AREAS, areas.tolist(), strict=True))
@@ -328,3 +343,26 @@ def gain_over(table: pd.DataFrame, order: str = RANDOM) -> pd.DataFrame:
     reference = score[score["method"] == order].set_index("record_id")["value"]
     gain = score[score["method"] != order].assign(check=f"over {order}")
     return gain.assign(value=gain["value"] - gain["record_id"].map(reference))
+
+
+def verdict(summary: pd.DataFrame) -> pd.DataFrame:
+    """Say which tests each method passes.
+
+    Parameters
+    ----------
+    summary : DataFrame
+        As from `summarise`, of the rows of `check_records` and `gain_over`.
+
+    Returns
+    -------
+    DataFrame of str
+        One row per method, one column per test in `LIMITS`: ``"passes"``, ``"fails"``, or empty if it was not made.
+        The whole interval must be beyond the limit.
+    """
+    table: dict[str, dict[str, str]] = {}
+    for (method, check), row in summary.iterrows():  # type: ignore[misc] # a label of two parts
+        if check in LIMITS and method not in (AMPLITUDE, RANDOM):
+            limit, is_most = LIMITS[check]
+            passes = row["high"] < limit if is_most else row["low"] > limit
+            table.setdefault(method, {})[check] = "passes" if passes else "fails"
+    return pd.DataFrame.from_dict(table, orient="index").fillna("").rename_axis("method")

@@ -1,7 +1,6 @@
 """Figures: functions that take arrays and tables and return a `matplotlib.figure.Figure`."""
 
-from __future__ import annotations
-
+# ruff: noqa: F401 # a name is public by its import here
 from ecgkit.plots.beats import beat_difference, beat_grid
 from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_information, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
@@ -19,14 +18,8 @@ from ecgkit.plots.evaluation import (
     roc_curves,
     score_histograms,
 )
-from ecgkit.plots.maps import (
-    explained_variance,
-    map_columns,
-    map_errors,
-    map_grid,
-    map_panels,
-    map_probabilities,
-)
+from ecgkit.plots.explanations import beat_relevance, explained_ecg, lead_segments
+from ecgkit.plots.maps import explained_variance, map_columns, map_errors, map_grid, map_panels, map_probabilities
 from ecgkit.plots.probes import (
     probe_by_epoch,
     probe_by_layer,
@@ -38,52 +31,3 @@ from ecgkit.plots.probes import (
 from ecgkit.plots.style import use_style
 from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.plots.training import history
-
-__all__ = [
-    "beat_difference",
-    "beat_grid",
-    "class_counts",
-    "cluster_agreement",
-    "cluster_heatmap",
-    "cluster_information",
-    "concept_removed",
-    "confusion_matrices",
-    "confusion_matrix",
-    "cooccurrence",
-    "cooccurrence_compared",
-    "dashboard",
-    "explained_variance",
-    "fold_sizes",
-    "history",
-    "k_selection",
-    "leaderboard",
-    "map_columns",
-    "map_errors",
-    "map_grid",
-    "map_panels",
-    "map_probabilities",
-    "metadata_by_sex",
-    "metric_by_class",
-    "mistakes",
-    "overview",
-    "paired_differences",
-    "plot_ecg",
-    "plot_ecgs",
-    "plot_filtering",
-    "precision_recall_curves",
-    "predicted_quantity",
-    "probabilities_over_time",
-    "probe_by_epoch",
-    "probe_by_layer",
-    "probe_classes",
-    "probe_comparison",
-    "probe_probability",
-    "probe_regression",
-    "reliability",
-    "risk_coverage",
-    "roc_curves",
-    "score_histograms",
-    "subgroup_forest",
-    "threshold_examples",
-    "use_style",
-]

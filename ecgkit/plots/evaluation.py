@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,8 +62,7 @@ def roc_curves(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
     EcgkitError
         If a threshold or the calibrated probabilities are missing.
     """
-    drawing = _Drawing("AUC", stats.auc(scores.y_true, scores.prob), _roc_curve, _roc_point)
-    figure, axes = _curves(scores, thresholds, drawing)
+    figure, axes = _curves(scores, thresholds, "AUC", stats.auc(scores.y_true, scores.prob))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":", zorder=0.5)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity")
     return figure
@@ -75,49 +73,39 @@ def precision_recall_curves(scores: FoldScores, thresholds: Mapping[str, Any]) -
 
     Parameters, result and errors are those of `roc_curves`; the legend has the average precision (AP).
     """
-    values = stats.average_precision(scores.y_true, scores.prob)
-    drawing = _Drawing("AP", values, _precision_recall_curve, _precision_recall_point)
-    figure, axes = _curves(scores, thresholds, drawing)
+    figure, axes = _curves(scores, thresholds, "AP", stats.average_precision(scores.y_true, scores.prob))
     axes.set(xlabel="recall (sensitivity)", ylabel="precision")
     return figure
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """A kind of curve: its summary metric, its line, and the position of a decision on it."""
-
-    metric: str
-    summary: NDArray[np.float64]
-    curve: Callable[[NDArray[Any], NDArray[np.float64]], Curve]
-    point: Callable[[NDArray[Any], NDArray[np.bool_]], Point]
-
-
-def _curves(scores: FoldScores, thresholds: Mapping[str, Any], drawing: _Drawing) -> tuple[Figure, Axes]:
+def _curves(
+    scores: FoldScores, thresholds: Mapping[str, Any], metric: str, summary: NDArray[np.float64]
+) -> tuple[Figure, Axes]:
     """Draw one curve per class with its operating point, and the legend next to the axes."""
     decided = stats.decide(scores, thresholds)
     figure, axes = new_axes(8.6, 5.6)
-    named = _named_classes(drawing.summary)
-    others = [int(i) for i in np.flatnonzero(~np.isnan(drawing.summary)) if i not in named]
+    named = _named_classes(summary)
+    others = [int(i) for i in np.flatnonzero(~np.isnan(summary)) if i not in named]
     for i in others:
-        curve = drawing.curve(scores.y_true[:, i], scores.prob[:, i])
+        curve = _curve(scores.y_true[:, i], scores.prob[:, i], metric)
         axes.plot(*curve, color=GREY, linewidth=0.6, alpha=0.6, gid=f"curve {scores.classes[i]}")
     for i, style in zip(named, line_styles(len(named)), strict=True):
         name, truth, prob = scores.classes[i], scores.y_true[:, i], scores.prob[:, i]
-        axes.plot(*drawing.curve(truth, prob), **style, label=f"{name}  {drawing.summary[i]:.3f}", gid=f"curve {name}")
-        point = drawing.point(truth, decided[:, i])
+        axes.plot(*_curve(truth, prob, metric), **style, label=f"{name}  {summary[i]:.3f}", gid=f"curve {name}")
+        point = _point(truth, decided[:, i], metric)
         marker: dict[str, Any] = dict(color=style["color"], markeredgecolor="white", markersize=8, zorder=3)
         axes.plot(*point, "o", **marker, gid=f"point {name}")
     if others:
         axes.plot([], [], color=GREY, linewidth=0.6, label=f"{len(others)} other classes")
     axes.plot([], [], "o", color="white", markeredgecolor="black", markersize=7, label="threshold chosen on fold 9")
-    missing = [name for name, value in zip(scores.classes, drawing.summary, strict=True) if np.isnan(value)]
+    missing = [name for name, value in zip(scores.classes, summary, strict=True) if np.isnan(value)]
     if missing:
         shown = ", ".join(missing) if len(missing) <= 3 else f"{len(missing)} classes"
         axes.plot([], [], color="none", label=f"without both outcomes: {shown}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="W")
-    axes.set_title(f"Fold {scores.fold}: macro {drawing.metric} {stats.macro(drawing.summary):.3f}")
+    axes.set_title(f"Fold {scores.fold}: macro {metric} {stats.mean_of_classes(summary):.3f}")
     axes.grid(visible=True)
-    legend_beside(axes, title=drawing.metric, alignment="left")
+    legend_beside(axes, title=metric, alignment="left")
     return figure, axes
 
 
@@ -130,29 +118,23 @@ def _named_classes(values: NDArray[np.float64]) -> list[int]:
     return ranked[: NAMED_CURVES // 2] + ranked[-(NAMED_CURVES // 2) :]
 
 
-def _roc_curve(truth: NDArray[Any], prob: NDArray[np.float64]) -> Curve:
-    """Compute a ROC curve."""
+def _curve(truth: NDArray[Any], prob: NDArray[np.float64], metric: str) -> Curve:
+    """Compute a ROC curve, or for the average precision a precision-recall curve."""
     _, hits, alarms = stats.operating_points(truth, prob)
-    return np.append(0.0, alarms / alarms[-1]), np.append(0.0, hits / hits[-1])
-
-
-def _roc_point(truth: NDArray[Any], decided: NDArray[np.bool_]) -> Point:
-    """Compute the position of decisions on a ROC curve."""
-    found = stats.threshold_metrics(truth, decided)
-    return 1 - float(found["specificity"]), float(found["sensitivity"])
-
-
-def _precision_recall_curve(truth: NDArray[Any], prob: NDArray[np.float64]) -> Curve:
-    """Compute a precision-recall curve."""
-    _, hits, alarms = stats.operating_points(truth, prob)
+    sensitivity = np.append(0.0, hits / hits[-1])
+    if metric == "AUC":
+        return np.append(0.0, alarms / alarms[-1]), sensitivity
     precision = hits / (hits + alarms)
-    return np.append(0.0, hits / hits[-1]), np.append(precision[0], precision)
+    return sensitivity, np.append(precision[0], precision)
 
 
-def _precision_recall_point(truth: NDArray[Any], decided: NDArray[np.bool_]) -> Point:
-    """Compute the position of decisions on a precision-recall curve."""
+def _point(truth: NDArray[Any], decided: NDArray[np.bool_], metric: str) -> Point:
+    """Compute the position of decisions on the curve."""
     found = stats.threshold_metrics(truth, decided)
-    return float(found["sensitivity"]), float(found["precision"])
+    sensitivity = float(found["sensitivity"])
+    return (
+        (1 - float(found["specificity"]), sensitivity) if metric == "AUC" else (sensitivity, float(found["precision"]))
+    )
 
 
 def confusion_matrix(scores: FoldScores, class_name: str, thresholds: Mapping[str, Any]) -> Figure:

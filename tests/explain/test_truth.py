@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ecgkit import EcgkitError, load_model
@@ -19,7 +20,7 @@ RATE = 100
 @pytest.fixture(scope="module")
 def table():
     ecgs = [replace(make_ecg(["MI"], sampling_rate=RATE, seed=seed), record_id=str(seed)) for seed in (3, 5)]
-    ecgs = [replace(ecg, signal=ecg.signal[:, :252]) for ecg in ecgs]
+    ecgs = [replace(ecg, signal=ecg.signal[:, :250]) for ecg in ecgs]
     model = load_model("resnet1d")
     methods = ["integrated_gradients", "grad_cam"]
     return truth.check_records(model, ecgs, ["MI", "MI"], methods=methods, twin=model)
@@ -44,6 +45,15 @@ def test_what_the_network_needs_is_deleted_before_what_is_drawn_by_chance(table)
     summary = truth.summarise(gain)
     assert (summary["low"] <= summary["value"]).all()
     assert (summary["value"] <= summary["high"]).all()
+
+
+def test_a_method_fails_if_its_interval_reaches_the_limit() -> None:
+    rows = {("a", "noise"): (0.7, 0.66, 0.8), ("b", "noise"): (0.7, 0.6, 0.8), ("a", "randomised all"): (0.1, 0, 0.3)}
+    summary = pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
+    summary.index = pd.MultiIndex.from_tuples(summary.index)
+    found = truth.verdict(summary)
+    assert found.loc["a"].to_dict() == {"noise": "passes", "randomised all": "fails"}
+    assert found.loc["b"].to_dict() == {"noise": "fails", "randomised all": ""}
 
 
 def test_the_areas_of_a_known_model() -> None:

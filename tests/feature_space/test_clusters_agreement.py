@@ -30,9 +30,9 @@ from ecgkit.stats.multiple_testing import benjamini_hochberg
 N = 1500
 
 
-def clusters_of(assigned: np.ndarray, method: str = "KMeans") -> Clusters:
+def clusters_of(assigned: np.ndarray) -> Clusters:
     k = int(assigned.max()) + 1
-    return Clusters(assigned, np.zeros((k, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0, method)
+    return Clusters(assigned, np.zeros((k, 1), np.float32), Scaler(np.zeros(1), np.ones(1)), 0)
 
 
 def drawn(random: np.random.Generator, shares: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def test_partitions_leave_out_what_is_unknown() -> None:
 def test_a_method_without_clusters_is_left_out() -> None:
     truth = np.random.default_rng(0).integers(0, 3, 90)
     records, labels = world_of(truth, np.zeros(90, int))
-    noise = clusters_of(np.full(90, -1), "HDBSCAN")
+    noise = clusters_of(np.full(90, -1))
     table = agreement_table({"KMeans": clusters_of(truth), "HDBSCAN": noise}, records, labels, n_permutations=5)
     assert set(table.index.get_level_values("method")) == {"KMeans"}
     assert len(cluster_agreement(table).axes[0].lines) == 1 + table["ami"].notna().sum()
@@ -238,8 +238,8 @@ def test_clusters_of_the_device_are_distinguished_from_clusters_of_the_diagnosis
     of_diagnosis = conditional_information_table(clusters_of(following(random, diagnosis, 3, 0.6)), records, labels)
     rows = of_diagnosis.loc["device"]
     assert rows["p"]["diagnosis given factor"] < 0.05 < rows["p"]["factor given diagnosis"]
-    with pytest.raises(EcgkitError, match="site"):
-        conditional_information_table(clusters_of(diagnosis), records.assign(site=pd.NA), labels, factors=("site",))
+    with pytest.raises(EcgkitError, match="device"):
+        conditional_information_table(clusters_of(diagnosis), records.assign(device=pd.NA), labels)
 
 
 def test_p_values_within_strata_are_even_where_all_follows_the_device() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -167,14 +167,9 @@ def _agreement(
 
 
 def conditional_information_table(
-    clusters: Clusters,
-    records: pd.DataFrame,
-    labels: pd.DataFrame,
-    *,
-    factors: Sequence[str] = FACTORS,
-    n_permutations: int = N_PERMUTATIONS,
+    clusters: Clusters, records: pd.DataFrame, labels: pd.DataFrame, *, n_permutations: int = N_PERMUTATIONS
 ) -> pd.DataFrame:
-    """Measure the information of clusters about the diagnosis given a factor such as the device, and vice versa.
+    """Measure the information of clusters about the diagnosis given device, site, noise, age or sex, and vice versa.
 
     Clusters that agree with diagnosis and device may follow either, since devices differ in their patients. The
     conditional mutual information I(cluster; diagnosis | device) is the information of the clusters about the
@@ -189,8 +184,6 @@ def conditional_information_table(
         The records, in the same order; ``fold``, ``patient_id``, and those of `partitions`.
     labels : DataFrame of bool
         One column per class, in the same order.
-    factors : sequence of str, default device, site, noise, age band and sex
-        Partitions of the records, as named by `partitions`; those that no record knows are left out.
     n_permutations : int, default 2000
         Shuffles of the clusters, within each stratum.
 
@@ -213,7 +206,7 @@ def conditional_information_table(
     rows = first_of_patients(records)
     known = partitions(records.iloc[rows], labels.iloc[rows]).droplevel("group", axis=1)
     table = {}
-    for factor in [name for name in factors if name in known]:
+    for factor in [name for name in FACTORS if name in known]:
         use = known[[EXACTLY_ONE, factor]].notna().all(axis=1).to_numpy()
         if not use.any():
             continue
@@ -225,7 +218,7 @@ def conditional_information_table(
             )
             table[factor, question] = {"records": int(use.sum()), **found}
     if not table:
-        raise EcgkitError(f"{', '.join(factors)}: known of no record with a diagnosis; choose another factor")
+        raise EcgkitError(f"{', '.join(FACTORS)}: none is known of a record with a diagnosis")
     result = pd.DataFrame.from_dict(table, orient="index").astype({"records": int})
     result.index = pd.MultiIndex.from_tuples(table, names=["factor", "question"])
     return result.assign(p_adjusted=benjamini_hochberg(result["p"]))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.maps.projections import Projection
+from ecgkit.feature_space.maps.projections import Projection, shown_records
 from ecgkit.io import write_atomically
 from ecgkit.plots.maps import NAMED_CATEGORIES, OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, SEX_COLORS
@@ -146,12 +146,7 @@ def _check(
     projections: Sequence[Projection], signals: NDArray[np.floating], tables: Mapping[str, pd.DataFrame]
 ) -> NDArray[np.int64]:
     """Check that maps, tables and signals are of the same records; return the records' positions."""
-    if not projections:
-        raise EcgkitError("projections is empty: give one or more maps")
-    positions = projections[0].positions
-    for other in projections[1:]:
-        if not np.array_equal(positions, other.positions):
-            raise EcgkitError(f"{projections[0].name} and {other.name} show different records: project the same ones")
+    positions = shown_records(projections)
     lengths = {name: len(table) for name, table in tables.items()}
     if len(set(lengths.values())) > 1 or positions.max(initial=0) >= min(lengths.values()):
         raise EcgkitError(f"the tables have {lengths} rows: give one row per record that was projected")

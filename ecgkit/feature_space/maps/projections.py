@@ -212,6 +212,16 @@ def _check_number(number: int, method: str) -> None:
         )
 
 
+def shown_records(projections: Sequence[Projection]) -> NDArray[np.int64]:
+    """Return the positions that maps show; raise EcgkitError if there is no map, or they show different records."""
+    if not projections:
+        raise EcgkitError("projections is empty: give one or more maps")
+    for other in projections[1:]:
+        if not np.array_equal(projections[0].positions, other.positions):
+            raise EcgkitError(f"{projections[0].name} and {other.name} show different records: project the same ones")
+    return projections[0].positions
+
+
 def choose(positions: NDArray[np.int64], max_records: int | None) -> NDArray[np.int64]:
     """Choose so many positions at random, in order; all of them where ``max_records`` is None or not fewer."""
     if max_records is None or len(positions) <= max_records:

@@ -12,7 +12,7 @@ from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.maps.projections import Projection, choose
+from ecgkit.feature_space.maps.projections import Projection, choose, shown_records
 from ecgkit.feature_space.standardize import standardize
 
 N_NEIGHBORS = 15
@@ -64,12 +64,9 @@ def map_quality(
     doi:10.1007/3-540-44668-0_68.
     """
     names = [projection.name for projection in projections]
-    if not names or len(set(names)) < len(names):
-        raise EcgkitError(f"maps {', '.join(names) or '(none)'}: pass one or more, each with another method or seed")
-    shown = projections[0].positions
-    for other in projections[1:]:
-        if not np.array_equal(other.positions, shown):
-            raise EcgkitError(f"{names[0]} and {other.name} show different records: project the same ones")
+    if len(set(names)) < len(names):
+        raise EcgkitError(f"maps {', '.join(names)}: pass each with another method or seed")
+    shown = shown_records(projections)
     rows = choose(np.arange(len(shown)), MAX_RECORDS)
     k = min(n_neighbors, (len(rows) - 1) // 2)
     if k < 1:

@@ -1,7 +1,6 @@
 """Linear probes: what can be read off frozen embeddings, compared with simpler features."""
 
-from __future__ import annotations
-
+# ruff: noqa: F401 # a name is public by its import here
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, probe_layers, with_all_layers
 from ecgkit.feature_space.probes.fit import ProbeResult, fit_probes
 from ecgkit.feature_space.probes.linear import ALPHAS, patient_splits
@@ -25,30 +24,3 @@ from ecgkit.feature_space.probes.targets import (
     join_targets,
 )
 from ecgkit.feature_space.probes.task import check_probeable, probeable
-
-__all__ = [
-    "AGE",
-    "ALL_TOGETHER",
-    "ALPHAS",
-    "BMI",
-    "HEART_RATE",
-    "HEIGHT",
-    "SEX",
-    "TARGETS",
-    "WEIGHT",
-    "ProbeResult",
-    "Target",
-    "all_targets",
-    "check_probeable",
-    "fit_probes",
-    "join_targets",
-    "patient_splits",
-    "probe_figures",
-    "probe_layers",
-    "probe_summary",
-    "probe_table",
-    "probeable",
-    "readable_table",
-    "with_all_layers",
-    "write_probe_session",
-]

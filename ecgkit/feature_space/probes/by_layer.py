@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.feature_space.probes.targets import TARGETS, Target
-from ecgkit.feature_space.probes.task import Task, make_task
+from ecgkit.feature_space.probes.task import make_task
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, training_rows
 from ecgkit.stats import Floats
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
@@ -84,58 +84,31 @@ def probe_layers(
     if not layers:
         raise EcgkitError("there is no layer to probe: pass at least one")
     check_patients(records)
-    tasks = [make_task(target, records, seed=seed) for target in targets]
-    encoders = {TRAINED: layers, UNTRAINED: untrained or {}}
-    rows = [
-        row
-        for encoder, of_encoder in encoders.items()
-        for row in _rows(encoder, of_encoder, records, tasks, seed=seed, resamples=resamples)
-    ]
-    order = {task.target.name: i for i, task in enumerate(tasks)}
-    rows.sort(key=lambda row: order[str(row["target"])])
-    return pd.DataFrame(rows).reindex(columns=COLUMNS)
-
-
-def _rows(
-    encoder: str,
-    layers: Mapping[str, NDArray[np.floating]],
-    records: pd.DataFrame,
-    tasks: Sequence[Task],
-    *,
-    seed: int,
-    resamples: int,
-) -> Iterator[dict[str, object]]:
-    """Yield the rows of one encoder, layer after layer."""
-    rows, patients = np.flatnonzero(training_rows(records)), records["patient_id"].to_numpy()
-    reasons = {task.target.name: task.why_skipped() for task in tasks}
+    training, patients = np.flatnonzero(training_rows(records)), records["patient_id"].to_numpy()
+    tasks = {target.name: make_task(target, records, seed=seed) for target in targets}
+    reasons = {name: task.why_skipped() for name, task in tasks.items()}
     problems = {
-        task.target.name: Problem(task.known[rows], is_class=bool(task.target.categories))
-        for task in tasks
-        if not reasons[task.target.name]
+        name: Problem(task.known[training], is_class=bool(task.target.categories))
+        for name, task in tasks.items()
+        if not reasons[name]
     }
-    before: dict[str, tuple[float, Floats]] = {}
-    for layer, values in layers.items():
-        check_embeddings(values, records)
-        probes = fit_linear(values[rows], problems, patients[rows], seed=seed)
-        for task in tasks:
-            name = task.target.name
-            row: dict[str, object] = {
-                "target": name,
-                "metric": task.target.main_metric,
-                "encoder": encoder,
-                "layer": layer,
-                "features": values.shape[1],
-                "training": len(task.training),
-                "test": len(task.test),
-                "skipped": reasons[name],
-            }
-            if name in probes:
-                weights = patient_weights(task.patients[task.test], resamples=resamples, seed=seed)
-                found = task.score(task.predict(probes[name], values[task.test]), weights)
-                row |= {"strength": probes[name].strength}
-                row |= _numbers(*found, None if layer == ALL_TOGETHER else before.get(name))
-                before[name] = found
-            yield row
+    rows: dict[str, list[dict[str, object]]] = {name: [] for name in tasks}
+    for encoder, of_encoder in ((TRAINED, layers), (UNTRAINED, untrained or {})):
+        before: dict[str, tuple[float, Floats]] = {}
+        for layer, values in of_encoder.items():
+            check_embeddings(values, records)
+            probes = fit_linear(values[training], problems, patients[training], seed=seed)
+            for name, task in tasks.items():
+                row = {"target": name, "metric": task.target.main_metric, "encoder": encoder, "layer": layer}
+                row |= {"features": values.shape[1], "training": len(task.training), "test": len(task.test)}
+                rows[name].append(row | {"skipped": reasons[name]})
+                if name in probes:
+                    weights = patient_weights(task.patients[task.test], resamples=resamples, seed=seed)
+                    found = task.score(task.predict(probes[name], values[task.test]), weights)
+                    rows[name][-1] |= {"strength": probes[name].strength}
+                    rows[name][-1] |= _numbers(*found, None if layer == ALL_TOGETHER else before.get(name))
+                    before[name] = found
+    return pd.DataFrame([row for of_target in rows.values() for row in of_target], columns=list(COLUMNS))
 
 
 def _numbers(value: float, drawn: Floats, before: tuple[float, Floats] | None) -> dict[str, float]:

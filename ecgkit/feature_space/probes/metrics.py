@@ -45,11 +45,7 @@ class Prediction:
 
 
 def score(
-    target: Target,
-    prediction: Prediction,
-    weights: ArrayLike | None = None,
-    *,
-    capped: NDArray[np.bool_] | None = None,
+    target: Target, prediction: Prediction, weights: ArrayLike | None = None, *, capped: NDArray[np.bool_] | None = None
 ) -> dict[str, Floats]:
     """Score predictions.
 

@@ -47,25 +47,6 @@ ENDS = ("value", "low", "high")
 DIFFERENCE = {"value": "difference", "low": "difference_low", "high": "difference_high", "verdict": "verdict"}
 """Columns of the differences in the table of results."""
 
-FIGURES = {
-    "explained_variance": "Variance that the principal components of the embedding explain",
-    "k_selection": "Number of clusters: inertia, silhouette and stability",
-    "cluster_composition": "Classes of each cluster",
-    "cluster_agreement": "What the clusters agree with",
-    "cluster_information": "Diagnosis or recording: information of the clusters about each, given the other",
-    "pca_classes": "Principal components, by class",
-    "map_seeds": "UMAP and t-SNE from random starts",
-    "umap_classes": "UMAP, by class",
-    "umap_probabilities": "UMAP, by predicted probability",
-    "umap_errors": "UMAP, by error",
-    "umap_metadata": "UMAP, by patient and recording",
-    "umap_all_folds_device": "UMAP of all folds, by device",
-    "probe_comparison": "Probes and their controls",
-    "probes_by_layer": "Probes layer by layer",
-    "similar": "The most similar ECGs of other patients",
-}
-"""Figures of a session in the order of its overview, with their captions."""
-
 
 def probe_table(results: Mapping[str, ProbeResult]) -> pd.DataFrame:
     """Return the results of all targets in one table.
@@ -200,7 +181,6 @@ def write_probe_session(
 def overview(session: Session, results: Mapping[str, ProbeResult], folders: Mapping[str, str], *, subject: str) -> str:
     """Return the page of a session whose files are written."""
     drawn = [path.stem for path in sorted((session.path / "figures").glob("*.png"))]
-    order = [*(name for name in FIGURES if name in drawn), *(name for name in drawn if name not in FIGURES)]
     table = probe_table(results).fillna({"description": ""})
     targets = [
         {
@@ -216,7 +196,7 @@ def overview(session: Session, results: Mapping[str, ProbeResult], folders: Mapp
     return environment.get_template("overview.html").render(
         session=session.path.name,
         subject=subject,
-        figures={name: FIGURES.get(name, name.replace("_", " ")) for name in order},
+        drawn=drawn,
         headline=readable_table(results),
         targets=targets,
         notes=INTERVALS,
