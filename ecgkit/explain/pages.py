@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+ClassBeats = tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]
+
+
 def mean_beat(explanation: Explanation) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Average the beats of an ECG and their relevance, aligned at the R peak.
 
@@ -44,9 +47,7 @@ def mean_beat(explanation: Explanation) -> tuple[NDArray[np.float32], NDArray[np
     return beat, np.reshape(fine, (*coarse.shape[:2], -1)).astype(np.float32)
 
 
-def class_beats(
-    explanations: Iterable[Explanation],
-) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]:
+def class_beats(explanations: Iterable[Explanation]) -> ClassBeats:
     """Average the mean beats of records, and their relevance, for each class that was explained.
 
     Parameters
