@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--twin", action="append", default=[], metavar="MODEL=PATH")
     parser.add_argument("--records", type=int, default=24, help="for the tests of the methods (default: 24)")
     parser.add_argument("--territory", type=int, default=40, help="of each SCP code, and demo records (default: 40)")
+    parser.add_argument("--without", default="", metavar="A,B", help="methods that are not tested")
     parser.add_argument("--to", type=Path, help="write all rows as CSV")
     arguments = parser.parse_args()
     twins = dict(pair.split("=", 1) for pair in arguments.twin)
@@ -48,7 +50,8 @@ def main() -> None:
     for name in arguments.models.split(","):
         predictor = load_model(name)
         twin = with_weights(predictor, twins[name]) if name in twins else None
-        rows = test_model(predictor, twin, dataset, arguments.records, arguments.territory)
+        sizes = {"n_records": arguments.records, "n_territory": arguments.territory}
+        rows = test_model(predictor, twin, dataset, leave_out=arguments.without.split(","), **sizes)
         everything.append(rows.assign(model=name))
         print(f"\n{name}\n", flush=True)
         print(as_markdown(truth.summarise(rows)), flush=True)
@@ -67,10 +70,17 @@ def with_weights(predictor: NetworkPredictor, path: str) -> NetworkPredictor:
 
 
 def test_model(
-    predictor: NetworkPredictor, twin: NetworkPredictor | None, dataset: Dataset, n_records: int, n_territory: int
+    predictor: NetworkPredictor,
+    twin: NetworkPredictor | None,
+    dataset: Dataset,
+    *,
+    n_records: int,
+    n_territory: int,
+    leave_out: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return the rows of all tests of one model."""
-    methods = [name for name in METHODS if name != "attention" or has_attention(predictor)]
+    left_out = {*leave_out, *(() if has_attention(predictor) else ("attention",))}
+    methods = [name for name in METHODS if name not in left_out]
     ecgs, classes = choose_examples(predictor, dataset, per_class=-(-n_records // len(predictor.classes)))
     normal = np.flatnonzero(dataset.labels["NORM"].fillna(value=False).to_numpy(bool))
     background = [
