@@ -51,7 +51,7 @@ def main() -> None:
         predictor = load_model(name)
         twin = with_weights(predictor, twins[name]) if name in twins else None
         sizes = {"n_records": arguments.records, "n_territory": arguments.territory}
-        rows = test_model(predictor, twin, dataset, leave_out=arguments.without.split(","), **sizes)
+        rows = check_model(predictor, twin, dataset, leave_out=arguments.without.split(","), **sizes)
         everything.append(rows.assign(model=name))
         print(f"\n{name}\n", flush=True)
         print(as_markdown(truth.summarise(rows)), flush=True)
@@ -69,7 +69,7 @@ def with_weights(predictor: NetworkPredictor, path: str) -> NetworkPredictor:
     return twin  # type: ignore[return-value]
 
 
-def test_model(
+def check_model(
     predictor: NetworkPredictor,
     twin: NetworkPredictor | None,
     dataset: Dataset,
