@@ -26,7 +26,7 @@ AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 DEVICES = ("cpu", "cuda")
-POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record")
+POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record", "train_fraction")
 NOT_NEGATIVE = (
     "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
     "baseline",
@@ -34,8 +34,10 @@ NOT_NEGATIVE = (
 SHARES = ("warm_up", "lead_dropout")
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
-INPUTS = ("dataset_fingerprint", "model_sha256")
-"""Keys of ``config.json`` next to the fields: fingerprints of dataset and model file."""
+INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256")
+"""Keys of ``config.json`` next to the fields: fingerprints of dataset, model file and weights to start from."""
+LEARNING_RATE_SHARE = 0.1
+"""The learning rate of a whole network that was trained before, as a share of the recipe's."""
 FOR_QUANTITIES = {"loss": "mse", "mixup": 0.0}
 """Changes of a recipe, which is chosen for labels, if the target is a quantity."""
 
@@ -108,6 +110,14 @@ class TrainingConfig:
         Largest amplitude of an added slow sine wave, in standard deviations of the lead.
     model_options : dict
         Options of the architecture, such as ``{"dropout": 0.5}``.
+    init : str
+        Start from these weights: a model that ships, a finished training session, or a model folder. Architecture and
+        crops are theirs; a last layer for other classes is new. The learning rate is then a tenth of the recipe's,
+        unless it is set or ``freeze`` is.
+    freeze : bool
+        Train the last layer only; needs ``init``.
+    train_fraction : float
+        Share of the patients of folds 1-8 to train on, above 0 and up to 1, for a learning curve.
     recipe : str
         A recipe file of your own, which sets the parameters that are not set otherwise; empty for the model's recipe.
 
@@ -147,11 +157,15 @@ class TrainingConfig:
     noise: float = 0.0
     baseline: float = 0.0
     model_options: dict[str, Any] = field(default_factory=dict)
+    init: str = ""
+    freeze: bool = False
+    train_fraction: float = 1.0
     recipe: str = ""
 
     def __post_init__(self) -> None:
         check_types(self)
         self._check_numbers()
+        self._check_start()
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)
@@ -181,14 +195,20 @@ class TrainingConfig:
         EcgkitError
             If dataset or model is missing or unknown, or a value is not allowed.
         """
-        for name in ("dataset", "model"):
+        needed = ("dataset",) if settings.get("init") else ("dataset", "model")
+        for name in needed:
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
-        check_name(settings["model"])
         name = settings["dataset"]
         if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
             raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
+        if settings.get("model"):
+            check_name(settings["model"])
         manifest = read_manifest(root / paths.PROCESSED / name)
+        if settings.get("init"):
+            from ecgkit.training.initial import initial_settings
+
+            settings = initial_settings(settings, manifest, root)
         first = default_label_set(manifest) if manifest["labels"] else ""
         config = configure(source=manifest["source"]["name"], first_label_set=first, **settings)
         if config.label_set:
@@ -212,6 +232,10 @@ class TrainingConfig:
     def inputs(self, root: Path) -> dict[str, str]:
         """Return the fingerprints of the dataset and of a user's own model file."""
         read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
+        if self.init:
+            from ecgkit.training.initial import initial_sha256
+
+            read["init_sha256"] = initial_sha256(self.init, root)
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 
     def _check_numbers(self) -> None:
@@ -230,6 +254,13 @@ class TrainingConfig:
                 raise EcgkitError(f"{name} is {getattr(self, name)}: give a number from 0 to below 1")
         if self.crops_per_record > 1 and not self.crop_seconds:
             raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
+
+    def _check_start(self) -> None:
+        """Refuse a frozen network of random weights, and more than all training records."""
+        if self.freeze and not self.init:
+            raise EcgkitError("freeze is set without init, but random weights have to be trained: name init")
+        if self.train_fraction > 1:
+            raise EcgkitError(f"train_fraction is {self.train_fraction:g}: give a share above 0 and up to 1")
 
     def _check_target(self) -> None:
         """Refuse a target that does not go with the label set, the loss or the model's input."""
@@ -337,6 +368,8 @@ def configure(
     values |= read_recipe(model, source=source, recipe=recipe)
     if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
+    if chosen.get("init") and not chosen.get("freeze"):
+        values["learning_rate"] = LEARNING_RATE_SHARE * values.get("learning_rate", TrainingConfig.learning_rate)
     values |= chosen
     values["device"] = resolve_device(values["device"])
     if values["precision"] == AUTO:

@@ -17,8 +17,10 @@ from ecgkit import paths
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
+from ecgkit.signals.prepare import Preparation
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
+from ecgkit.training.initial import with_fraction
 from ecgkit.training.targets import QUANTITIES, with_target
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
@@ -33,11 +35,15 @@ class Batches(TorchDataset[Batch]):
         Opened with a label set.
     scaler : MetadataScaler, optional
         Computes the metadata columns; without it a batch has none.
+    preparation : Preparation, optional
+        Standardises the signals; by default that of the dataset.
     """
 
-    def __init__(self, dataset: Dataset, scaler: MetadataScaler | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, scaler: MetadataScaler | None = None, preparation: Preparation | None = None
+    ) -> None:
         self.dataset = dataset
-        self.preparation = dataset.preparation()
+        self.preparation = preparation or dataset.preparation()
         self.labels = dataset.labels.to_numpy(np.float32, na_value=np.nan)
         self.metadata = dataset_metadata(dataset, scaler)
 
@@ -155,6 +161,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
         folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
     )
     dataset = with_target(dataset, config.target) if config.target else dataset
+    dataset = with_fraction(dataset, config.train_fraction, config.seed) if config.train_fraction < 1 else dataset
     check_trainable(dataset, config)
     config.input_samples(dataset.n_samples, dataset.sampling_rate)
     return dataset

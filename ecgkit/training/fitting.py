@@ -301,7 +301,7 @@ def make_loop(
     trained: TrainedModel, config: TrainingConfig, dataset: Dataset, trainer: pl.Trainer
 ) -> tuple[Module, DataLoader[Any], DataLoader[Any]]:
     """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
-    batches = Batches(dataset, trained.scaler)
+    batches = Batches(dataset, trained.scaler, trained.preparation)
     positions = dataset.folds(*TRAIN_FOLDS)
     train = ShuffledBatches(
         positions,

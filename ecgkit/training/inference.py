@@ -65,7 +65,7 @@ def run_over_dataset(
 
 
 def check_match(trained: TrainedModel, dataset: Dataset) -> None:
-    """Check that model and dataset agree: sampling rate, classes, statistics, and records that are long enough.
+    """Check that model and dataset agree: sampling rate, classes, filters, and records that are long enough.
 
     Raises
     ------
@@ -74,10 +74,10 @@ def check_match(trained: TrainedModel, dataset: Dataset) -> None:
     """
     what = f"the model that is to read {dataset.path}"
     check_made_for(what, trained, classes=dataset.classes or None, sampling_rate=dataset.sampling_rate)
-    if not (np.array_equal(trained.mean, dataset.mean) and np.array_equal(trained.std, dataset.std)):
+    if (filters := dataset.preparation().filters) != trained.preparation.filters:
         raise EcgkitError(
-            f"the model was trained on signals standardised with other statistics than those of {dataset.path}: "
-            "give its own dataset"
+            f"the model was trained on signals filtered by {trained.preparation.filters}, and those of {dataset.path} "
+            f"were filtered by {filters}: give a dataset with the same filters"
         )
     if dataset.n_samples < trained.n_samples:
         raise EcgkitError(

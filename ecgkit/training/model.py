@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -14,6 +16,7 @@ from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import fit_metadata_scaler
+from ecgkit.training.initial import read_initial, start_from
 from ecgkit.training.targets import QUANTITIES
 
 
@@ -38,6 +41,9 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     """
     scaler = fit_metadata_scaler(dataset) if config.metadata else None
     preparation = dataset.preparation(config.input_samples(dataset.n_samples, dataset.sampling_rate))
+    initial = read_initial(config.init) if config.init else None
+    if initial:
+        preparation = replace(preparation, mean=initial.mean, std=initial.std)
     keywords = {
         "n_leads": dataset.signals.shape[1],
         "n_classes": len(dataset.classes),
@@ -48,6 +54,8 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     }
     torch.manual_seed(config.seed)
     model = create_model(config.model, **keywords)
+    if initial:
+        start_from(model, dataset.classes, initial, freeze=config.freeze)
     name, sha256 = config.model, ""
     if is_user_file(config.model):
         check_model(model)

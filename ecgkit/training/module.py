@@ -69,6 +69,9 @@ class Module(pl.LightningModule):
         torch.manual_seed(int(seeds[1]))
         self.rng = np.random.default_rng(seeds[2])
         self.train_losses.clear()
+        if self.config.freeze:  # statistics of batch normalisation stay too, and nothing is dropped out
+            for module in self.model.modules():
+                module.train(any(parameter.requires_grad for parameter in module.parameters()))
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Compute the loss of an augmented batch."""

@@ -167,14 +167,15 @@ def test_a_model_made_for_something_else_is_refused(
 def test_a_dataset_of_another_rate_other_classes_or_shorter_records_is_refused(
     trained: TrainedModel, demo_dataset: Dataset
 ) -> None:
-    own = replace(demo_dataset, mean=trained.mean, std=trained.std)
+    filters = {"filters": trained.preparation.filters.to_dict()}
+    own = replace(demo_dataset, manifest=demo_dataset.manifest | filters)
     check_match(trained, own)
     check_match(trained, replace(own, classes=()))  # opened without labels
     for other, message in (
         (replace(own, sampling_rate=500), "of 100 Hz, not of 500 Hz"),
         (replace(own, classes=CLASSES[:4]), "it also has HYP"),
         (replace(own, n_samples=999), "reads 1000 samples, the records of .* have 999"),
-        (demo_dataset, "standardised with other statistics"),
+        (demo_dataset, "filters"),
     ):
         with pytest.raises(EcgkitError, match=message):
             check_match(trained, other)
