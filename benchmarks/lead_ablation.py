@@ -79,7 +79,8 @@ def aucs(
 def describe(some: tuple[float, NDArray[np.float64]], whole: tuple[float, NDArray[np.float64]]) -> str:
     """Write a macro AUC and its difference from all twelve leads."""
     lost = paired_difference(some[0], whole[0], some[1], whole[1])
-    return f"{some[0]:.3f} ({lost.value:+.3f}, {lost.low:+.3f} to {lost.high:+.3f})"
+    low, high = lost["difference_low"], lost["difference_high"]
+    return f"{some[0]:.3f} ({lost['difference']:+.3f}, {low:+.3f} to {high:+.3f})"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
-from ecgkit.cli import make_parser
+from ecgkit.cli.command import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -67,14 +67,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def overview(texts: dict[str, str]) -> str:
-    """List the commands by task; one that is in no group comes last."""
-    grouped = {name for names in GROUPS.values() for name in names}
-    groups = GROUPS | {"other": tuple(name for name in texts if name not in grouped)}
-    lines = []
-    for title, names in groups.items():
-        present = [name for name in names if name in texts]
-        lines += ["", f"{title}:", *(f"  {name:<14}{texts[name]}" for name in present)] if present else []
-    return "\n".join(lines[1:])
+    """List the commands by task."""
+    titles = {title: [f"  {name:<14}{texts[name]}" for name in names] for title, names in GROUPS.items()}
+    return "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in titles.items())
 
 
 def resume_hint(parsed: argparse.Namespace) -> str:

@@ -6,6 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -228,6 +229,11 @@ class NetworkPredictor(Predictor):
         decisions = (folder.thresholds, folder.calibration)
         super().__init__(folder.path.name, trained.classes, trained.label_set, decisions=decisions, card=folder.card)
         self.trained, self.precision = trained, precision
+        from ecgkit.models.layers import fold_batch_norms
+
+        # A user's architecture may do more with its layers than to call them one after the other.
+        is_ours = not trained.sha256
+        self._fast = replace(trained, model=fold_batch_norms(trained.model)) if is_ours else trained
 
     @property
     def sampling_rate(self) -> int:
@@ -249,10 +255,10 @@ class NetworkPredictor(Predictor):
         if self.trained.scaler is not None:
             ages = [math.nan if ecg.age is None else ecg.age for ecg in ecgs]
             metadata = self.trained.scaler(ages, [ecg.sex for ecg in ecgs])
-        return self._run(ecgs, metadata, self.trained.predict, **skip)
+        return self._run(ecgs, metadata, self._fast.predict, **skip)
 
     def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
-        return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal), **skip)
+        return self._run(ecgs, None, lambda signal, _: self._fast.model.embed(signal), **skip)
 
     def _run(
         self,
@@ -262,7 +268,7 @@ class NetworkPredictor(Predictor):
         **skip: Unpack[Skip],
     ) -> NDArray[np.float32]:
         batches = prepared_batches(ecgs, self.trained.preparation, metadata, n_read=self.n_samples, **skip)
-        return run_batches(self.trained.model, batches, call, n_records=len(ecgs), precision=self.precision)
+        return run_batches(self._fast.model, batches, call, n_records=len(ecgs), precision=self.precision)
 
 
 class EnsemblePredictor(Predictor):

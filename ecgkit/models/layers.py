@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ecgkit.errors import EcgkitError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def samples_per_frame(sampling_rate: int, frame_rate: int) -> int:
@@ -211,3 +217,17 @@ def make_pooling(name: str, n_channels: int) -> tuple[nn.Module, int]:
     if name == "attention":
         return AttentionPooling(n_channels), n_channels
     raise EcgkitError(f"unknown pooling {name!r}: choose one of mean_max, attention")
+
+
+def fold_batch_norms(model: Network) -> Network:
+    """Return a copy for evaluation, in which convolutions do the work of the batch normalisation that follows them.
+
+    It gives the same output but for rounding, in less time. Only pairs that are neighbours in an `nn.Sequential` are
+    folded.
+    """
+    folded = copy.deepcopy(model).eval()
+    for stack in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
+        for position, (first, second) in enumerate(pairwise(stack)):
+            if isinstance(first, nn.Conv1d) and isinstance(second, nn.BatchNorm1d):
+                stack[position], stack[position + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return folded

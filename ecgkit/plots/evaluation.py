@@ -103,7 +103,7 @@ def _curves(
         shown = ", ".join(missing) if len(missing) <= 3 else f"{len(missing)} classes"
         axes.plot([], [], color="none", label=f"without both outcomes: {shown}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="W")
-    axes.set_title(f"Fold {scores.fold}: macro {metric} {stats.macro(summary):.3f}")
+    axes.set_title(f"Fold {scores.fold}: macro {metric} {stats.mean_of_classes(summary):.3f}")
     axes.grid(visible=True)
     legend_beside(axes, title=metric, alignment="left")
     return figure, axes

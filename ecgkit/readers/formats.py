@@ -33,6 +33,8 @@ class Format:
         Takes the path and the first bytes of a file and returns True if it is of this format.
     read : callable
         Takes the path and the hints of the caller and returns the signals.
+    suffixes : tuple of str
+        How the names of its files end, as a rule: these are looked for in a folder.
     has_records : bool
         Whether a file can hold many records, of which the caller chooses one.
     """
@@ -40,6 +42,7 @@ class Format:
     name: str
     matches: Callable[[Path, bytes], bool]
     read: Callable[[Path, Hints], Signals]
+    suffixes: tuple[str, ...]
     has_records: bool = False
 
 
@@ -83,31 +86,40 @@ def _is_scp(_path: Path, head: bytes) -> bool:
 
 
 FORMATS = (
-    Format("NumPy .npy", _starts(b"\x93NUMPY"), read_npy, has_records=True),
-    Format("HDF5", _starts(b"\x89HDF\r\n\x1a\n"), read_hdf5, has_records=True),
-    Format("Parquet", _starts(b"PAR1"), read_parquet),
+    Format("NumPy .npy", _starts(b"\x93NUMPY"), read_npy, (".npy",), has_records=True),
+    Format("HDF5", _starts(b"\x89HDF\r\n\x1a\n"), read_hdf5, (".h5", ".hdf5"), has_records=True),
+    Format("Parquet", _starts(b"PAR1"), read_parquet, (".parquet",)),
     Format(
         "NumPy .npz",
         lambda _path, head: head.startswith(b"PK\3\4") and b".npy" in head[:200],
         read_npz,
+        (".npz",),
         has_records=True,
     ),
-    Format("EDF", _starts(b"0       ", b"\xffBIOSEMI"), read_edf),
-    Format("DICOM", lambda _path, head: head[128:132] == b"DICM", make_reader("DICOM")),
-    Format("ISHNE", _starts(b"ISHNE1.0"), make_reader("ISHNE")),
-    Format("SCP-ECG", _is_scp, make_reader("SCP-ECG")),
-    Format("HL7 aECG", _root(r"<(?:[\w.-]+:)?AnnotatedECG\b"), make_reader("HL7 aECG")),
-    Format("Philips Sierra XML", _root(r"(?i)<(?:[\w.-]+:)?restingecgdata\b"), make_reader("Philips Sierra XML")),
-    Format("GE MUSE XML", _root(r"(?i)<RestingECG[\s>]|<MuseInfo"), make_reader("GE MUSE XML")),
-    Format("Mortara XML", _root(r"<ECG[\s>]"), make_reader("Mortara XML")),
+    Format("EDF", _starts(b"0       ", b"\xffBIOSEMI"), read_edf, (".edf", ".bdf")),
+    Format("DICOM", lambda _path, head: head[128:132] == b"DICM", make_reader("DICOM"), (".dcm",)),
+    Format("ISHNE", _starts(b"ISHNE1.0"), make_reader("ISHNE"), (".ecg",)),
+    Format("SCP-ECG", _is_scp, make_reader("SCP-ECG"), (".scp",)),
+    Format("HL7 aECG", _root(r"<(?:[\w.-]+:)?AnnotatedECG\b"), make_reader("HL7 aECG"), (".xml",)),
+    Format(
+        "Philips Sierra XML", _root(r"(?i)<(?:[\w.-]+:)?restingecgdata\b"), make_reader("Philips Sierra XML"), (".xml",)
+    ),
+    Format("GE MUSE XML", _root(r"(?i)<RestingECG[\s>]|<MuseInfo"), make_reader("GE MUSE XML"), (".xml",)),
+    Format("Mortara XML", _root(r"<ECG[\s>]"), make_reader("Mortara XML"), (".xml",)),
     Format(
         "Kardia JSON",
         lambda _path, head: head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"),
         make_reader("Kardia JSON"),
+        (".json",),
     ),
-    Format("WFDB", _is_wfdb, read_wfdb),
-    Format("MFER", lambda path, head: parser_accepts("MFER", path, head) and not is_text(head), make_reader("MFER")),
-    Format("CSV or TSV", lambda _path, head: is_text(head) and not xml_head(head), read_text),
+    Format("WFDB", _is_wfdb, read_wfdb, (".hea",)),
+    Format(
+        "MFER",
+        lambda path, head: parser_accepts("MFER", path, head) and not is_text(head),
+        make_reader("MFER"),
+        (".mwf",),
+    ),
+    Format("CSV or TSV", lambda _path, head: is_text(head) and not xml_head(head), read_text, (".csv", ".tsv")),
 )
 """All formats, in the order in which they are tried; a zip is unpacked before."""
 

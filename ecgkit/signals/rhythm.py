@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import median
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -449,7 +450,8 @@ def _complexes(strength: NDArray[np.float64], sampling_rate: float) -> NDArray[n
     edges = _sections(len(strength), sampling_rate)
     highest = np.maximum.reduceat(strength, edges[:-1])
     # About ten seconds on each side: the heart's voltage changes with breath and posture, and over hours.
-    usual = np.array([np.median(highest[max(0, i - 5) : i + 6]) for i in range(len(highest))])
+    of_sections = highest.tolist()  # for so few numbers NumPy is slower
+    usual = np.array([median(of_sections[max(0, i - 5) : i + 6]) for i in range(len(of_sections))])
     height = strength[places] / usual[np.searchsorted(edges, places, side="right").clip(1, len(usual)) - 1]
     chosen = _strongest(places, height, _SHARE, np.zeros(len(places), dtype=bool), sampling_rate)
     times = places[chosen]

@@ -314,7 +314,10 @@ def test_what_a_file_does_not_say_is_asked_for_by_its_flag(
         (["*.nothing"], "*.nothing"),
         (["a.hea", "--jobs", "0"], "--jobs"),
         (["a.hea", "--format", "table", "--to", "x"], "--format"),
-        (["a.hea", "--age", "200"], "age"),
+        (["a.hea", "--age", "200"], "--age"),
+        (["a.hea", "--sampling-rate", "-5"], "--sampling-rate"),
+        (["a.hea", "--duration", "0"], "--duration"),
+        (["a.hea", "--unit", "furlong"], "--unit"),
     ],
 )
 def test_bad_arguments_are_one_line(

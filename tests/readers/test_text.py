@@ -222,6 +222,13 @@ def test_all_columns_are_signals_one_level_below():
     np.testing.assert_allclose(found.signals[2], MILLIVOLTS[2], atol=1e-9)
 
 
+@pytest.mark.parametrize("form", ["{}", '"{}"'])
+def test_commas_that_separate_and_are_decimal_signs_are_named(form: str) -> None:
+    rows = [",".join(form.format(f"{value:.3f}".replace(".", ",")) for value in row) for row in MILLIVOLTS.T]
+    with pytest.raises(EcgkitError, match="decimal signs as well"):
+        open_ecg("\n".join([",".join(LEADS), *rows]).encode(), **KNOWN)
+
+
 def test_what_a_file_does_not_say_can_be_asked() -> None:
     bare = b"I,II,V1\n" + b"0.1,0.2,0.3\n" * 500
     assert missing_arguments(bare) == ("unit", "sampling_rate")

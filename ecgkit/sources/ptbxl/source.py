@@ -81,7 +81,6 @@ class PtbXl(Source):
     all_false = dict.fromkeys(LABEL_SETS, "unlabelled")
     licence = "CC BY 4.0"
     citation = "Wagner et al. (2022), PTB-XL, PhysioNet, https://doi.org/10.13026/kfzx-aw45"
-    download_size = "550 MB at 100 Hz"
 
     def __init__(self, folder: Path | str, *, sampling_rate: int = 100) -> None:
         if sampling_rate not in FILE_COLUMNS:
