@@ -384,6 +384,10 @@ def _examine(source: File | ECG, *, options: Options) -> Examined:
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
     found = check_quality(ecg, peaks)
     notes = tuple(Finding("reader", "note", text) for text in ecg.findings)
+    if ecg.missing_leads and options.get("allow_missing_leads"):
+        text = f"{', '.join(ecg.missing_leads)} read as zero: outside of what the model was validated on; the page on "
+        text += "checks of the documentation has the AUC that is lost"
+        notes += (Finding("missing_leads", "warning", text, ecg.missing_leads),)
     refusal = None
     try:
         if not options.get("anyway"):

@@ -94,7 +94,8 @@ class OnnxPredictor(Predictor):
 
     def _millivolts(self, ecg: ECG, **skip: Unpack[Skip]) -> NDArray[np.float32]:
         """Return what the graph reads of an ECG, which is checked as for every model."""
-        microvolts = checked_microvolts(ecg, sampling_rate=self.sampling_rate, n_samples=self.n_samples, **skip)
+        checks = {name: bool(skip.get(name)) for name in ("anyway", "allow_missing_leads")}
+        microvolts = checked_microvolts(ecg, sampling_rate=self.sampling_rate, n_samples=self.n_samples, **checks)
         return (microvolts / 1000).astype(np.float32)
 
 

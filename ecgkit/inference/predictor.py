@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.batches import Skip, prepared_batches, run_batches
+from ecgkit.inference.batches import BATCH, Skip, prepared_batches, run_batches
 from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 from ecgkit.stats.calibration import apply_calibration
@@ -307,8 +307,13 @@ class EnsemblePredictor(Predictor):
         return any(member.takes_metadata for member in self.members.values())
 
     def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
-        each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
-        return apply_ensemble(self.description, each).astype(np.float32)
+        return apply_ensemble(self.description, self._each(ecgs, **skip)).astype(np.float32)
+
+    def _each(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> dict[str, NDArray[np.float32]]:
+        """Return what each member says; of many ECGs, too much would be kept to prepare each only once."""
+        if len(ecgs) <= BATCH:
+            skip["filtered"] = {}
+        return {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
 
     def predict_range(
         self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
@@ -320,7 +325,7 @@ class EnsemblePredictor(Predictor):
         probability, lowest, highest : ndarray of float32, shape (records, classes)
             Each member's probability is calibrated by itself, so that all three are on one scale.
         """
-        each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
+        each = self._each(ecgs, **skip)
         probability = self._calibrate(apply_ensemble(self.description, each).astype(np.float32))
         members = np.stack([self.members[name]._calibrate(prob) for name, prob in each.items()])
         return probability, members.min(axis=0), members.max(axis=0)

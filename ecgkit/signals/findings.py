@@ -171,7 +171,7 @@ class _Window:
 
     @cached_property
     def coarse(self) -> NDArray[np.float32]:
-        return self.band(0.0, np.inf)
+        return self.values if self.n_coarse == self.raw.shape[1] else self.band(0.0, np.inf)
 
     @property
     def coarse_rate(self) -> float:
@@ -183,6 +183,12 @@ class _Window:
         inside = (self.frequencies[:few] >= low) & (self.frequencies[:few] <= high)
         scale = self.n_coarse / self.raw.shape[1]
         return np.asarray(irfft(self.spectrum[:, :few] * inside, self.n_coarse, axis=1) * scale, np.float32)
+
+    def power(self, low: float, high: float) -> Floats:
+        """Return the mean square of each lead between two frequencies above zero, by Parseval's theorem."""
+        first, last = np.searchsorted(self.frequencies, (low, high))
+        inside = self.spectrum[:, first : last + 1]
+        return np.asarray(2 * np.sum(inside.real**2 + inside.imag**2, axis=1) / self.raw.shape[1] ** 2)
 
     def pieces(self, leads: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
         """Cut the coarse leads into pieces one after the other, shape (12, pieces, samples)."""
@@ -293,6 +299,8 @@ def _wander(window: _Window) -> Iterator[Finding]:
 def _muscle(window: _Window) -> Iterator[Finding]:
     if window.rate < 2 * MUSCLE_BAND[1]:
         return
+    if window.in_half_of_the_leads(window.power(*MUSCLE_BAND)) < MUSCLE**2 / 2:
+        return  # the median of the pieces is at most twice their mean
     powers = np.mean(window.pieces(window.band(*MUSCLE_BAND), 0.2) ** 2, axis=2)
     size = window.in_half_of_the_leads(np.sqrt(np.median(powers, axis=1)))
     if size > MUSCLE:

@@ -244,16 +244,16 @@ def beats(
     return cut - cut[:, :, segment].mean(axis=2, keepdims=True)
 
 
-def usual_beats(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDArray[np.bool_]:
+def usual_beats(cut: Floats) -> NDArray[np.bool_]:
     """Mark the beats that look like most: extrasystoles and beats under artefacts do not.
+
+    Their correlation with the median beat, over all leads and samples at once, is at least `MIN_CORRELATION`. In a
+    noisy recording, where fewer than half of the beats reach it, the better half is taken.
 
     Parameters
     ----------
     cut : ndarray, shape (beats, leads, samples)
         As from `beats`.
-    min_correlation : float, default 0.9
-        With the median beat, over all leads and samples at once. In a noisy recording, where fewer than half of the
-        beats reach it, the better half is taken.
 
     Returns
     -------
@@ -266,16 +266,11 @@ def usual_beats(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDA
     middle = np.median(centred, axis=0)
     norm = np.linalg.norm(centred, axis=1) * np.linalg.norm(middle)
     correlation = centred @ middle / np.where(norm > 0, norm, 1.0)
-    return np.asarray(correlation >= min(min_correlation, float(np.median(correlation))))
+    return np.asarray(correlation >= min(MIN_CORRELATION, float(np.median(correlation))))
 
 
 def aligned_mean_beat(
-    cut: Floats,
-    *,
-    sampling_rate: float,
-    before: float = BEFORE,
-    rate: float = 500.0,
-    min_correlation: float = MIN_CORRELATION,
+    cut: Floats, *, sampling_rate: float, before: float = BEFORE, rate: float = 500.0
 ) -> NDArray[np.float32]:
     """Average the usual beats on a finer grid, each shifted by up to 6 ms to match the others.
 
@@ -291,8 +286,6 @@ def aligned_mean_beat(
         Seconds before the R peak, as they were cut.
     rate : float, default 500
         Samples per second of the result, in Hz.
-    min_correlation : float, default 0.9
-        Of a beat with the median beat, see `usual_beats`.
 
     Returns
     -------
@@ -313,7 +306,7 @@ def aligned_mean_beat(
     ]
     if not len(cut):
         return np.full((cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
-    known = np.nan_to_num(cut[usual_beats(cut, min_correlation=min_correlation)])
+    known = np.nan_to_num(cut[usual_beats(cut)])
     steps = _steps_apart(known, round(before * sampling_rate), sampling_rate)
     total = np.zeros((cut.shape[1], matrices[0].shape[1]), np.float32)
     for step in np.unique(steps):

@@ -22,6 +22,7 @@ from ecgkit.serving.service.bodies import read_job
 from ecgkit.serving.service.edge import LOG, Gate, Metrics, Recorder, response
 from ecgkit.serving.service.pool import Pool
 from ecgkit.serving.service.settings import Settings
+from ecgkit.serving.service.stream import Streams
 from ecgkit.serving.service.work import JSON, PAGES, problem
 
 TITLE = "ecgkit"
@@ -77,6 +78,7 @@ def make_app(settings: Settings, loaded: Callable[[str], None] = lambda _: None)
     )
     _add_answers(app, pool)
     _add_status(app, pool, metrics)
+    app.add_api_websocket_route("/v1/stream", Streams(pool, settings, metrics).serve)
     app.add_exception_handler(HTTPException, _explain)
     app.openapi = lambda: describe(app, has_token=bool(settings.token))  # type: ignore[method-assign]
     app.add_middleware(Gate, settings=settings, metrics=metrics)

@@ -82,6 +82,31 @@ class PageChoices(FileChoices):
     format: Literal["pdf", "png"] = Field("pdf", description="PDF, or PNG (of a long recording the first page).")
 
 
+class StreamStart(Choices):
+    """The first message of a stream."""
+
+    type: Literal["start"]
+    sampling_rate: Number
+    unit: Word = "mV"
+    leads: list[Word] | None = None
+    format: Literal["float32", "int16"] = "float32"
+
+
+class StreamResume(_Strict):
+    """The first message of a connection that resumes a stream."""
+
+    type: Literal["resume"]
+    session: Word
+    answers: int = Field(0, ge=0)
+
+
+class StreamFrame(_Strict):
+    """Samples of a stream as JSON."""
+
+    frame: int = Field(ge=0)
+    samples: list[list[Number | None]] = Field(min_length=1)
+
+
 class ClassAnswer(_Strict):
     """One class."""
 
