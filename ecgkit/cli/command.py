@@ -17,6 +17,7 @@ from ecgkit.cli import (
     data,
     evaluation,
     experiments,
+    explain,
     feature_space,
     predict,
     quality,
@@ -61,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         return added
 
     answers = (predict, dashboard, app, serve)
-    for group in (steps, *answers, data, convert, quality, evaluation, feature_space, experiments, sessions):
+    for group in (steps, explain, *answers, data, convert, quality, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser
