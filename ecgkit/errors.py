@@ -15,6 +15,7 @@ from typing import Any
 PACKAGES = {
     "train": ("lightning", "sklearn"),
     "notebooks": ("ipywidgets", "jupyter_client", "nbclient", "nbformat", "papermill"),
+    "explain": ("captum",),
     "features": ("joblib", "threadpoolctl", "umap"),
     "search": ("optuna",),
     "cluster": ("distributed",),

@@ -17,8 +17,10 @@ from ecgkit.cli import (
     data,
     evaluation,
     experiments,
+    explain,
     feature_space,
     predict,
+    quality,
     serve,
     sessions,
     steps,
@@ -31,7 +33,7 @@ GROUPS = {
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce"),
-    "files and sessions": ("convert", "sessions", "export-model", "export-npz"),
+    "files and sessions": ("convert", "quality", "sessions", "export-model", "export-npz"),
 }
 """The commands by task, in the order of ``ecgkit --help``."""
 
@@ -60,7 +62,7 @@ def make_parser() -> argparse.ArgumentParser:
         return added
 
     answers = (predict, dashboard, app, serve)
-    for group in (steps, *answers, data, convert, evaluation, feature_space, experiments, sessions):
+    for group in (steps, explain, *answers, data, convert, quality, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser

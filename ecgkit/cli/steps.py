@@ -29,7 +29,6 @@ TEXTS = {
     "preprocess": "Make a processed dataset from a source of ECGs.",
     "train": "Train one model on a processed dataset.",
     "probe": "Analyse a model's embeddings: clusters, maps, and linear probes for age, sex, height and weight.",
-    "explain": "Show where in the ECG a model looks and what it uses.",
     "diagnose": "Answer for ECG files with a notebook: contents, probabilities, refusals, measurements, mean beats.",
 }
 

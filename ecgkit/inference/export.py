@@ -20,11 +20,12 @@ from ecgkit.inference.model_folder import (
     find_folder,
     read_model,
 )
+from ecgkit.inference.reference import REFERENCE
 from ecgkit.io import TEMPORARY_SUFFIX, disk_errors
 
 FORMATS = ("folder", "onnx")
 COPIED = (str(WEIGHTS), CARD)
-COPIED_IF_THERE = (THRESHOLDS, CALIBRATION, "config.json", "metrics.json")
+COPIED_IF_THERE = (THRESHOLDS, CALIBRATION, REFERENCE, "config.json", "metrics.json")
 
 
 def export_model(
@@ -94,7 +95,7 @@ def _fill_folder(session: Path, draft: Path) -> None:
 
 def _fill_onnx(session: Path, draft: Path, sampling_rate: int | None) -> None:
     """Write the graph and what is needed to predict with it, and open it once."""
-    from ecgkit.inference.onnx_graph import shortest, write_onnx
+    from ecgkit.inference.onnx_graph import output_names, shortest, write_onnx
     from ecgkit.inference.onnx_model import OnnxPredictor, write_description
 
     model = read_model(session)
@@ -110,6 +111,7 @@ def _fill_onnx(session: Path, draft: Path, sampling_rate: int | None) -> None:
         label_set=trained.label_set,
         sampling_rate=rate,
         n_samples=shortest(trained, rate),
+        outputs=output_names(model),
     )
     OnnxPredictor(draft)
 

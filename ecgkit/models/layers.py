@@ -203,9 +203,13 @@ class AttentionPooling(nn.Module):
             nn.Conv1d(n_channels, n_channels // 2, 1), nn.Tanh(), nn.Conv1d(n_channels // 2, n_heads, 1)
         )
 
+    def weights(self, features: Tensor) -> Tensor:
+        """Return the weight of each token, ``(records, n_heads, time)``."""
+        return self.score(features).softmax(dim=-1)
+
     def forward(self, features: Tensor) -> Tensor:
         """Pool over the last axis."""
-        weights = self.score(features).softmax(dim=-1)
+        weights = self.weights(features)
         grouped = features.unflatten(1, (self.n_heads, -1))
         return torch.einsum("bht,bhct->bhc", weights, grouped).flatten(1)
 

@@ -22,7 +22,6 @@ from ecgkit.plots.style import (
     histograms,
     legend_beside,
     line_styles,
-    name_cells,
     new_axes,
     point_size,
     row_figure,
@@ -192,9 +191,8 @@ def _draw_matrix(axes: Axes, scores: FoldScores, decided: NDArray[np.bool_], i: 
         percentage = f"{share[row, column]:.1%}" if total[row, 0] else "none"
         return f"{counts[row, column]:,}\n{percentage}"
 
-    heat_map(axes, 100 * share, write, font=font)
     ticks = [f"not {class_name}", class_name] if len(class_name) <= 5 else ["no", "yes"]
-    name_cells(axes, ticks, ticks)
+    heat_map(axes, 100 * share, ticks, ticks, write, font=font)
     axes.tick_params(length=0, labelsize=font)
     axes.set_yticks([0, 1], ticks, rotation=90, va="center")
 

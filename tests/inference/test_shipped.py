@@ -33,7 +33,10 @@ from ecgkit.training import fit, predict_folds
 from ecgkit.training.config import configure
 
 WANTED = {"resnet1d", "xlstm", "hybrid", "ensemble"}
-FILES = {"weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "config.json", "metrics.json"}
+FILES = {
+    *("weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "reference.json", "config.json"),
+    "metrics.json",
+}
 HEAVY = {"lightning", "matplotlib", "sklearn", "pandas", "umap", "papermill", "wfdb", "jinja2", "xlstm", "numba"}
 MOST_BYTES = 12_000_000
 SMALL = {"widths": [8, 8, 8, 8], "blocks": 1}
