@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
+from ecgkit.inference.missing_leads import missing_leads_finding
 from ecgkit.inference.predictor import EnsemblePredictor, Outcome, Predictor, QuantityPredictor
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
@@ -385,10 +386,6 @@ def _examine(source: File | ECG, *, options: Options) -> Examined:
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
     found = check_quality(ecg, peaks)
     notes = tuple(Finding("reader", "note", text) for text in ecg.findings)
-    if ecg.missing_leads and options.get("allow_missing_leads"):
-        text = f"{', '.join(ecg.missing_leads)} read as zero: outside of what the model was validated on; the page on "
-        text += "checks of the documentation has the AUC that is lost"
-        notes += (Finding("missing_leads", "warning", text, ecg.missing_leads),)
     refusal = None
     try:
         if not options.get("anyway"):
@@ -406,9 +403,8 @@ def _predict(
         return []
     try:
         outcome = predictor.outcome(ecgs, **skip)
-        familiarity = [_familiarity(predictor, distance) for distance in outcome.distance.tolist()]
-        predictions = _predictions(predictor, outcome)
-        return [(one, None, (*found,)) for one, found in zip(predictions, familiarity, strict=True)]
+        found = [_input_findings(predictor, *one) for one in zip(ecgs, outcome.distance.tolist(), strict=True)]
+        return [(one, None, some) for one, some in zip(_predictions(predictor, outcome), found, strict=True)]
     except EcgkitError as error:
         if len(ecgs) == 1:
             return [(None, str(error), ())]
@@ -424,6 +420,13 @@ def _predictions(predictor: Predictor, outcome: Outcome) -> list[Prediction]:
         return [Prediction(*nothing, quantity=value) for value in probability[:, 0].tolist()]
     extremes = [values for values in (outcome.lowest, outcome.highest) if values is not None]
     return [Prediction(*row) for row in zip(probability, probability >= predictor.thresholds, *extremes, strict=True)]
+
+
+def _input_findings(predictor: Predictor, ecg: ECG, distance: float) -> tuple[Finding, ...]:
+    """Return what the model has to say about its input."""
+    lost = predictor.lead_losses, predictor.name
+    missing = [missing_leads_finding(ecg.missing_leads, *lost)] if ecg.missing_leads else []
+    return (*missing, *_familiarity(predictor, distance))
 
 
 def _familiarity(predictor: Predictor, distance: float) -> list[Finding]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.inference.missing_leads import LEAD_LOSSES
 from ecgkit.inference.model_folder import (
     CALIBRATION,
     CARD,
@@ -25,7 +26,7 @@ from ecgkit.io import TEMPORARY_SUFFIX, disk_errors
 
 FORMATS = ("folder", "onnx")
 COPIED = (str(WEIGHTS), CARD)
-COPIED_IF_THERE = (THRESHOLDS, CALIBRATION, REFERENCE, "config.json", "metrics.json")
+COPIED_IF_THERE = (THRESHOLDS, CALIBRATION, REFERENCE, LEAD_LOSSES, "config.json", "metrics.json")
 
 
 def export_model(
@@ -101,8 +102,9 @@ def _fill_onnx(session: Path, draft: Path, sampling_rate: int | None) -> None:
     model = read_model(session)
     trained = model.trained
     write_onnx(model, draft / ONNX, sampling_rate=sampling_rate)
-    for name in (THRESHOLDS, CARD):
-        shutil.copyfile(session / name, draft / name)
+    for name in (THRESHOLDS, CARD, LEAD_LOSSES):
+        if (session / name).is_file():
+            shutil.copyfile(session / name, draft / name)
     rate = sampling_rate or trained.sampling_rate
     write_description(
         draft,

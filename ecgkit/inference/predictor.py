@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import BATCH, Skip, prepared_batches, run_batches
+from ecgkit.inference.missing_leads import LeadLosses
 from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 from ecgkit.stats.calibration import apply_calibration
@@ -72,9 +73,12 @@ class Predictor(ABC):
         The model card, in Markdown; empty without one.
     backend : {"torch", "onnx"}
         What computes the network.
+    lead_losses : LeadLosses or None
+        What it was measured to lose without some of the leads; see `ecgkit.inference.missing_leads`.
     """
 
     backend = "torch"
+    lead_losses: LeadLosses | None = None
 
     def __init__(
         self, name: str, classes: Sequence[str], label_set: str, *, decisions: tuple[Mapping, Mapping], card: str = ""
