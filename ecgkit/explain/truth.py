@@ -115,7 +115,7 @@ def deletion_and_insertion(predict: Callable[[Floats], Floats], signal: Floats, 
     deleted = [_without(signal, of_sample < count) for count in counts]
     inserted = [_without(signal, of_sample >= count) for count in counts]
     probabilities = predict(np.stack(deleted + inserted)).reshape(2, -1)
-    return np.trapezoid(probabilities, FRACTIONS, axis=1)
+    return np.asarray(np.trapezoid(probabilities, FRACTIONS, axis=1))
 
 
 def _without(signal: Floats, mask: NDArray[np.bool_]) -> Floats:
@@ -364,7 +364,8 @@ def verdict(summary: pd.DataFrame) -> pd.DataFrame:
         The whole interval must be beyond the limit.
     """
     table: dict[str, dict[str, str]] = {}
-    for (method, check), row in summary.iterrows():  # type: ignore[misc] # a label of two parts
+    for row in summary.reset_index(names=["method", "check"]).to_dict("records"):
+        method, check = row["method"], row["check"]
         if check in LIMITS and method not in (AMPLITUDE, RANDOM):
             limit, is_most = LIMITS[check]
             passes = row["high"] < limit if is_most else row["low"] > limit
