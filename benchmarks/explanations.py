@@ -48,7 +48,7 @@ def main() -> None:
     everything = []
     dataset = open_dataset(arguments.dataset, label_set="superclass")
     for name in arguments.models.split(","):
-        predictor = load_model(name)
+        predictor = open_network(name)
         twin = with_weights(predictor, twins[name]) if name in twins else None
         sizes = {"n_records": arguments.records, "n_territory": arguments.territory}
         rows = check_model(predictor, twin, dataset, leave_out=arguments.without.split(","), **sizes)
@@ -63,10 +63,18 @@ def main() -> None:
 def with_weights(predictor: NetworkPredictor, path: str) -> NetworkPredictor:
     """Return the twin: a model, or the same model with a file of weights."""
     if not path.endswith(".safetensors"):
-        return load_model(path)  # type: ignore[return-value]
-    twin = load_model(predictor.name)
-    twin.trained = load_weights(Path(path))  # type: ignore[attr-defined]
-    return twin  # type: ignore[return-value]
+        return open_network(path)
+    twin = open_network(predictor.name)
+    twin.trained = load_weights(Path(path))
+    return twin
+
+
+def open_network(name: str) -> NetworkPredictor:
+    """Open a model that is one network."""
+    predictor = load_model(name)
+    if not isinstance(predictor, NetworkPredictor):
+        raise SystemExit(f"{name} is no single network")
+    return predictor
 
 
 def check_model(
@@ -105,13 +113,13 @@ def chosen_signs(predictor: NetworkPredictor, demo: Demo, number: int) -> tuple[
     """Choose records of the demo with one diseased superclass that the model predicts."""
     labels = demo.labels["superclass"].fillna(value=False).astype(bool)
     alone = labels[(labels.sum(axis=1) == 1) & ~labels["NORM"]]
-    ids, classes = [], []
+    ids, classes = list[str](), list[str]()
     for row in range(len(demo.records)):
         record_id = demo.records["record_id"].iloc[row]
         key = record_id if record_id in alone.index else row
         if key not in alone.index or len(ids) == number:
             continue
-        name = str(alone.columns[alone.loc[key].to_numpy().argmax()])
+        name = str(alone.columns[int(alone.loc[key].to_numpy().argmax())])
         column = predictor.classes.index(name)
         if predictor.predict_proba([demo.read(record_id)])[0, column] >= predictor.thresholds[column]:
             ids.append(record_id)

@@ -61,7 +61,7 @@ def main() -> None:
     print("| leads |", " | ".join(f"`{name}`" for name in names), "|\n|---|", "---|" * len(names), sep="")
     for lead_set, leads in {"all twelve": LEADS, **LEAD_SETS}.items():
         each = {name: predict(name, stored, leads) for name in description["members"]}
-        each["ensemble"] = apply_ensemble(description, each)
+        each["ensemble"] = apply_ensemble(description, each).astype(np.float32)
         cells = []
         for name, prob in each.items():
             value, resampled = float(auc(truth, prob).mean()), auc(truth, prob, weights=weights).mean(axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -106,7 +106,9 @@ def amplitude_check(wave: str, lead: str, *, methods: Sequence[str], seed: int =
 
 def _make_waves(segment: str, row: int) -> Waves:
     """Generate ECGs with a clear wave in the lead."""
-    signals, waves, masks = [], [], []
+    signals: list[NDArray[np.floating]] = []
+    waves: list[NDArray[np.floating]] = []
+    masks: list[NDArray[np.bool_]] = []
     seed = 0
     while len(signals) < N_TRAINING + N_TESTED:
         ecg = make_ecg(["NORM"], sampling_rate=RATE, noise=0.5, seed=seed)
@@ -134,7 +136,7 @@ def _train(waves: Waves, seed: int) -> tuple[ECGModel, tuple[float, float]]:
     mean, std = float(heights.mean()), float(heights.std())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        keywords = dict(n_leads=len(LEADS), n_classes=1, n_samples=SAMPLES, sampling_rate=RATE)
+        keywords: dict[str, Any] = dict(n_leads=len(LEADS), n_classes=1, n_samples=SAMPLES, sampling_rate=RATE)
         model = create_model("resnet1d", widths=(16, 32, 32), dropout=0.0, **keywords)
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=STEPS)

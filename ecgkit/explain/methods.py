@@ -282,7 +282,7 @@ def _occluded(inputs: Inputs, pieces: list[tuple[NDArray[np.intp], NDArray[np.bo
             place = leads[:, None], np.flatnonzero(mask)
             total[(slice(None), *place)] += ((before - logits) / (len(leads) * mask.sum()))[:, None, None]
             count[place] += 1
-    relevance: Floats = total / np.maximum(count, np.float32(1))
+    relevance: Floats = (total / np.maximum(count, 1)).astype(np.float32)
     return relevance
 
 

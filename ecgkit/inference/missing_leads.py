@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from ecgkit.io import read_json
 from ecgkit.signals.ecg import LEADS
-from ecgkit.signals.findings import Finding
+
+if TYPE_CHECKING:
+    from ecgkit.signals.findings import Finding
 
 LEAD_LOSSES = "missing_leads.json"
 
@@ -53,6 +55,8 @@ def missing_leads_finding(missing: Sequence[str], losses: LeadLosses | None, mod
     Finding
         With the loss of macro AUC of the measured lead set that differs in the fewest leads; of several, the largest.
     """
+    from ecgkit.signals.findings import Finding  # which loads pandas
+
     leads = tuple(missing)
     start = f"{', '.join(leads)} read as zero: outside of what {model} was validated on"
     measured = losses["lead_sets"] if losses else []

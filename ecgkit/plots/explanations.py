@@ -39,6 +39,7 @@ SIGNED = LinearSegmentedColormap.from_list("signed", [AGAINST, "white", FOR])
 STRONGEST = 99.0
 """Percentile of the absolute relevance that gets the full colour."""
 
+NARROWEST = 190.0  # mm of paper, for the title and the scale
 STRIP = 7.0  # mm on each side of the baseline that are coloured
 
 Floats = NDArray[np.floating]
@@ -83,7 +84,7 @@ def explained_ecg(
     largest = _largest(smooth)
     rows = stack_rows(traces)
     above, below = 9.0 if title else 2.0, 8.0
-    width = LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT
+    width = max(NARROWEST, LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
     total = rows.height + above + below
     figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
     axes = figure.add_axes((0.0, below / total, 1.0, rows.height / total))

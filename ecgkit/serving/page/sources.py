@@ -20,7 +20,7 @@ from ecgkit.stats.labels import SUPERCLASSES
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Normal ECG": {"classes": ["NORM"], "heart_rate": 68, "seed": 1},
     "Myocardial infarction": {"classes": ["MI"], "heart_rate": 76, "seed": 2},
-    "ST/T change": {"classes": ["STTC"], "heart_rate": 82, "seed": 1},
+    "ST/T change": {"classes": ["STTC"], "heart_rate": 82, "seed": 6},
     "Conduction disturbance": {"classes": ["CD"], "heart_rate": 64, "seed": 3},
     "Hypertrophy": {"classes": ["HYP"], "heart_rate": 70, "seed": 3},
     "Infarction and conduction disturbance": {"classes": ["MI", "CD"], "heart_rate": 88, "seed": 5},
