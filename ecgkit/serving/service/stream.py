@@ -31,7 +31,7 @@ WINDOW = 10
 KEPT_ANSWERS, KEPT_SECONDS = 120, 60.0
 """Answers of a session that can be sent again, and for how long a session waits for its client to come back."""
 
-TYPES = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
+TYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "int16": np.dtype("<i2")}
 POLICY, TOO_LARGE, TRY_LATER = 1008, 1009, 1013
 """Codes with which a WebSocket is closed."""
 
@@ -186,8 +186,8 @@ class Streams:
             raise StreamError(f"nothing came for {KEPT_SECONDS:.0f} s", TRY_LATER) from error
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1000))
-        text, data = message.get("text"), message.get("bytes")
-        content: str | bytes = text if text is not None else data
+        text = message.get("text")
+        content: str | bytes = message["bytes"] if text is None else text
         if len(content) > self.settings.max_bytes:
             raise StreamError(f"a message has over {self.settings.max_megabytes} MiB: send shorter frames", TOO_LARGE)
         return content

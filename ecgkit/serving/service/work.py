@@ -129,7 +129,7 @@ class Work:
     def _opened(self, job: Job) -> list[Item] | RefusedError:
         """Open the ECGs of a job, or say why it has none."""
         try:
-            return self._open_json(job) if isinstance(job.content, bytes) else self._open_parts(job)
+            return self._open_json(job, job.content) if isinstance(job.content, bytes) else self._open_parts(job)
         except RefusedError as error:
             return error
         except ValidationError as error:
@@ -137,9 +137,9 @@ class Work:
         except EcgkitError as error:
             return RefusedError(_status(error), str(error))
 
-    def _open_json(self, job: Job) -> list[Item]:
+    def _open_json(self, job: Job, body: bytes) -> list[Item]:
         """Open what a JSON body holds."""
-        request = REQUESTS[job.kind].model_validate_json(job.content)
+        request = REQUESTS[job.kind].model_validate_json(body)
         choices = request.model_dump(exclude={"signal", "ecgs"})
         ecgs = request.ecgs if isinstance(request, BatchRequest) else [request]
         items = []
