@@ -1,6 +1,7 @@
 # make run    the whole chain on the demo data
 # make test   style, types, and the tests except the slow ones, one process per core
 # make lab    JupyterLab on the whole project, with a start page that links notebooks, sessions and reports
+# make soak   the service under made-up requests for 10 minutes (installs schemathesis into build/soak)
 # make docs   the documentation, in build/site; warnings are errors
 # make setup  a .venv with the locked versions and this project in it; every other target does it first
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: setup run test lint lab docs clean
+.PHONY: setup run test lint lab docs soak clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +36,11 @@ lint: setup
 lab: setup
 	$(BIN)/python -m ecgkit.workflow.start_page .
 	$(BIN)/jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/start.ipynb
+
+soak: setup
+	$(PYTHON) -m venv build/soak
+	build/soak/bin/pip install --quiet "schemathesis>=4"
+	$(BIN)/python tests/soak.py build/soak/bin/schemathesis $(ARGS)
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -12,29 +12,22 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-EXTRAS = {
-    "lightning": "train",
-    "sklearn": "train",
-    "ipywidgets": "notebooks",
-    "jupyter_client": "notebooks",
-    "nbclient": "notebooks",
-    "nbformat": "notebooks",
-    "papermill": "notebooks",
-    "joblib": "features",
-    "threadpoolctl": "features",
-    "umap": "features",
-    "optuna": "search",
-    "distributed": "cluster",
-    "ecgdatakit": "formats",
-    "edfio": "formats",
-    "h5py": "formats",
-    "pydicom": "formats",
-    "onnx": "onnx",
-    "onnxruntime": "onnx",
-    "onnxscript": "onnx",
-    "streamlit": "app",
+PACKAGES = {
+    "train": ("lightning", "sklearn"),
+    "notebooks": ("ipywidgets", "jupyter_client", "nbclient", "nbformat", "papermill"),
+    "explain": ("captum",),
+    "features": ("joblib", "threadpoolctl", "umap"),
+    "search": ("optuna",),
+    "cluster": ("distributed",),
+    "formats": ("ecgdatakit", "edfio", "h5py", "pydicom"),
+    "onnx": ("onnx", "onnxruntime", "onnxscript"),
+    "serve": ("fastapi", "prometheus_client", "pydantic", "python_multipart", "uvicorn", "websockets"),
+    "app": ("streamlit",),
 }
-"""The extra that installs each package that the base installation leaves out, by the name that is imported."""
+"""The packages of each extra, which the base installation leaves out, by the names that are imported."""
+
+EXTRAS = {package: extra for extra, packages in PACKAGES.items() for package in packages}
+"""The extra that installs each of these packages."""
 
 
 INTERRUPTED = 130
@@ -56,6 +49,10 @@ class EcgkitError(ValueError):
 
 class UnreadableRecordError(EcgkitError):
     """A record that cannot be read; preprocessing quarantines and counts it, and continues."""
+
+
+class UnknownFormatError(UnreadableRecordError):
+    """A file of a format that is not read."""
 
 
 def require(module: str, extra: str) -> types.ModuleType:

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 import yaml
 
-from ecgkit.cli import make_parser
+from ecgkit.cli.command import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -62,7 +62,8 @@ CALLS = sorted({(name(page), " ".join(words)) for page in PAGES for words in com
 
 @pytest.mark.parametrize(("page", "call"), CALLS)
 def test_every_command_that_a_page_shows_can_be_parsed(page: str, call: str) -> None:
-    placeholder = re.search(r"\b[A-Z]{2,}\b|\[|\.\.\.", call)
+    without_classes = re.sub(r"--class \S+", "", call)  # MI is the name of a class
+    placeholder = re.search(r"\b[A-Z]{2,}\b|\[|\.\.\.", without_classes)
     assert placeholder is None, f"{page} shows a command that cannot be typed: {call}"
     assert make_parser().parse_args(call.split()).command in call
 

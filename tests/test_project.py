@@ -71,7 +71,13 @@ def test_everything_that_is_installed_apart_from_tools_is_in_the_extra_all() -> 
 
 
 def test_the_table_of_extras_names_the_extra_that_installs_each_package() -> None:
-    distributions = {"sklearn": "scikit-learn", "umap": "umap-learn", "jupyter_client": "jupyter-client"}
+    distributions = {
+        "sklearn": "scikit-learn",
+        "umap": "umap-learn",
+        "jupyter_client": "jupyter-client",
+        "python_multipart": "python-multipart",
+        "prometheus_client": "prometheus-client",
+    }
     for package, name in EXTRAS.items():
         assert distributions.get(package, package) in {Requirement(line).name for line in extra(name)}
 

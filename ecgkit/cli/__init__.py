@@ -6,15 +6,11 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from ecgkit.cli.common import fail
 from ecgkit.errors import INTERRUPTED, interrupt
 
-if TYPE_CHECKING:
-    import argparse
-
-__all__ = ["main", "make_parser"]
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,13 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(arguments)
     except KeyboardInterrupt:
         return fail("interrupted", code=INTERRUPTED)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """Describe every command and its arguments."""
-    from ecgkit.cli.command import make_parser as make
-
-    return make()
 
 
 @contextmanager

@@ -10,16 +10,30 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 
 from ecgkit import __version__, paths
-from ecgkit.cli import app, convert, dashboard, data, evaluation, experiments, feature_space, predict, sessions, steps
+from ecgkit.cli import (
+    app,
+    convert,
+    dashboard,
+    data,
+    evaluation,
+    experiments,
+    explain,
+    feature_space,
+    predict,
+    quality,
+    serve,
+    sessions,
+    steps,
+)
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
 
 GROUPS = {
-    "an answer for an ECG": ("predict", "dashboard", "diagnose", "app"),
+    "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce"),
-    "files and sessions": ("convert", "sessions", "export-model", "export-npz"),
+    "files and sessions": ("convert", "quality", "sessions", "export-model", "export-npz"),
 }
 """The commands by task, in the order of ``ecgkit --help``."""
 
@@ -47,21 +61,17 @@ def make_parser() -> argparse.ArgumentParser:
         texts[name] = text
         return added
 
-    for group in (steps, predict, dashboard, app, data, convert, evaluation, feature_space, experiments, sessions):
+    answers = (predict, dashboard, app, serve)
+    for group in (steps, explain, *answers, data, convert, quality, evaluation, feature_space, experiments, sessions):
         group.add_commands(command)
     parser.epilog = overview(texts)
     return parser
 
 
 def overview(texts: dict[str, str]) -> str:
-    """List the commands by task; one that is in no group comes last."""
-    grouped = {name for names in GROUPS.values() for name in names}
-    groups = GROUPS | {"other": tuple(name for name in texts if name not in grouped)}
-    lines = []
-    for title, names in groups.items():
-        present = [name for name in names if name in texts]
-        lines += ["", f"{title}:", *(f"  {name:<14}{texts[name]}" for name in present)] if present else []
-    return "\n".join(lines[1:])
+    """List the commands by task."""
+    titles = {title: [f"  {name:<14}{texts[name]}" for name in names] for title, names in GROUPS.items()}
+    return "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in titles.items())
 
 
 def resume_hint(parsed: argparse.Namespace) -> str:

@@ -93,9 +93,16 @@ def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
 
 
 def with_flags(message: str) -> str:
-    """Return a message with the flags in place of the keywords of `ecgkit.open_ecg` and of the predictions."""
-    keyword = r"(?<= )(sampling_rate|unit|leads|record|start|duration)=(?=[,. ]|$)|\b(anyway|allow_missing_leads)=True"
-    return re.sub(keyword, lambda found: f"--{(found[1] or found[2]).replace('_', '-')}", message)
+    """Return a message with the flags in place of the keywords of `ecgkit.open_ecg` and of the predictions.
+
+    Keywords are ``unit=``, ``anyway=True``, and the name at the beginning of "sampling_rate is -5".
+    """
+    names = "sampling_rate|unit|leads|record|start|duration"
+    keyword = (
+        rf"(?<= )(?P<asked>{names})=(?=[,. ]|$)|\b(?P<skipped>anyway|allow_missing_leads)=True"
+        rf"|(?:(?<=^)|(?<=: ))(?P<wrong>{names}|age|sex)(?= is )"
+    )
+    return re.sub(keyword, lambda found: f"--{str(found[found.lastgroup or 0]).replace('_', '-')}", message)
 
 
 def note(message: str) -> None:

@@ -10,15 +10,17 @@ from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name
 from ecgkit.readers.files import record_key
+from ecgkit.readers.saving import WRITERS
 
-SUFFIXES = {"wfdb": ".hea", "csv": ".csv", "npz": ".npz", "edf": ".edf"}
+FORMATS = {"wfdb": ".hea"} | {suffix.removeprefix("."): suffix for suffix in WRITERS if suffix != ".hea"}
+"""The suffix of each format that is written."""
 
 
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
     added = command("convert", convert, "Convert ECG files of any format to WFDB, CSV, NPZ or EDF.")
     added.add_argument("files", metavar="FILE", nargs="+", help="ECG files; their formats are found by content")
-    added.add_argument("--format", required=True, choices=list(SUFFIXES), help="the format to write")
+    added.add_argument("--format", required=True, choices=list(FORMATS), help="the format to write")
     added.add_argument("--to", required=True, metavar="DIR", help="the folder to write into")
     add_hints(added)
 
@@ -58,7 +60,7 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
                     re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "ecg"
                 )  # the letters that the name of a WFDB record may have
             name = free_name(name, written)
-            path = folder / f"{name}{SUFFIXES[arguments.format]}"
+            path = folder / f"{name}{FORMATS[arguments.format]}"
             if path.exists() and path.resolve() == Path(file).resolve():
                 raise EcgkitError(f"{file} would be replaced by its conversion: choose another --to")
             echo(save_ecg(ecg, path))

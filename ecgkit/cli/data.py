@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ecgkit import paths
-from ecgkit.cli.common import AddCommand, confirm, echo, on_terminal
+from ecgkit.cli.common import AddCommand, echo
 from ecgkit.io import file_name
 
 
@@ -38,19 +38,6 @@ def download(arguments: argparse.Namespace, root: Path) -> None:
     rates = {None: source.sampling_rates[:1], 0: source.sampling_rates}.get(arguments.rate, (arguments.rate,))
     echo(source.download(folder, rates=rates, limit=arguments.limit, mirror=arguments.mirror, zip_file=arguments.zip))
     echo(folder)
-
-
-def offer_download(arguments: argparse.Namespace, root: Path) -> None:
-    """Ask, on a terminal only, whether to download a data set that is missing."""
-    from ecgkit.sources import SOURCES, source_class
-
-    if arguments.dataset not in SOURCES or arguments.raw is not None or not on_terminal():
-        return
-    source, folder = source_class(arguments.dataset), root / paths.RAW / arguments.dataset
-    if not source.download_size or source.is_in(folder):
-        return
-    if confirm(f"There is no {source.name} in {folder}. Download it now ({source.download_size})?"):
-        echo(source.download(folder, rates=source.sampling_rates[:1]))
 
 
 def export_npz(arguments: argparse.Namespace, root: Path) -> None:

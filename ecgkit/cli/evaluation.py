@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, OneLineParser, echo, echo_columns, echo_json, note
+from ecgkit.cli.common import AddCommand, OneLineParser, echo, echo_json, note
 from ecgkit.cli.options import add_fields, settings_of
+from ecgkit.cli.tables import echo_table
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import is_table
+from ecgkit.stats.labels import format_interval
 from ecgkit.workflow import STEPS, run_step
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ecgkit.evaluation import ExternalPredictions
 
 
@@ -69,8 +69,7 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
 
     for fold in (key for key in results if key.startswith("fold_")):
         table = interval_table(results, fold, ["auc", "average_precision", "f1", "brier", "ece"])
-        table = table.reset_index(names=fold.replace("_", " "))
-        echo_columns([[str(name) for name in table], *table.astype(str).to_numpy().tolist()])
+        echo_table([{fold.replace("_", " "): str(name)} | dict(row) for name, row in table.iterrows()])
         echo("")
     echo("in parentheses: 95 % confidence interval, 1,000 bootstrap resamples of patients")
 
@@ -91,10 +90,17 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.json:
         echo_json(board)
         return
-    echo_columns(
+    echo_table(
         [
-            ["session", "what", "fold 9", "fold 10", "difference to the best on fold 9", "ECE"],
-            *map(line, board["sessions"]),
+            {
+                "session": row["session"],
+                "what": f"{row['configuration']}, seed {row['seed']}",
+                "fold 9": entry(row, "fold_9_auc"),
+                "fold 10": entry(row, "fold_10_auc", "fold_10_low", "fold_10_high"),
+                "difference to the best on fold 9": entry(row, "difference", "difference_low", "difference_high"),
+                "ECE": entry(row, "ece"),
+            }
+            for row in board["sessions"]
         ]
     )
     for sentence in (board["standing"], *board["left_out"]):
@@ -102,30 +108,9 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
     echo(step.path)
 
 
-def line(row: dict[str, object]) -> list[str]:
-    """Return one session of a leaderboard as texts."""
-
-    def number(name: str, form: str = ".4f") -> str:
-        return "-" if row[name] is None else format(row[name], form)
-
-    interval = f"({number('fold_10_low', '.3f')} to {number('fold_10_high', '.3f')})"
-    difference = "-"
-    if row["difference"] is not None:
-        low, high = number("difference_low", "+.4f"), number("difference_high", "+.4f")
-        difference = f"{number('difference', '+.4f')} ({low} to {high})"
-    return [
-        str(row["session"]),
-        f"{row['configuration']}, seed {row['seed']}",
-        number("fold_9_auc"),
-        f"{number('fold_10_auc')} {interval}",
-        difference,
-        number("ece"),
-    ]
-
-
-def known(table: pd.DataFrame) -> dict[str, Any]:
-    """Return a table as JSON data, None where a number is not defined."""
-    return json.loads(table.to_json(orient="index"))
+def entry(row: dict[str, Any], value: str, low: str = "", high: str = "") -> str:
+    """Return a number of a leaderboard, with its interval if it has one."""
+    return format_interval({"value": row[value], "low": row.get(low), "high": row.get(high)}, digits=4)
 
 
 def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
@@ -155,7 +140,7 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
                     "names": pair.names,
                     "p_holm": None if math.isnan(p) else p,
                     "verdict": pair.verdict,
-                    "macro": known(pair.macro),
+                    "macro": json.loads(pair.macro.to_json(orient="index")),  # None where a number is not defined
                 }
                 for pair, p in zip(pairs, corrected.tolist(), strict=True)
             ]

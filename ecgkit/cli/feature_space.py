@@ -10,7 +10,6 @@ from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, echo, echo_columns, split_names
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name
-from ecgkit.sessions import Session
 
 if TYPE_CHECKING:
     from ecgkit.training import TrainedSession
@@ -44,13 +43,9 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--seed", type=int, default=0, metavar="N", help="of the splits of the probes (default: 0)")
 
 
-def find_session(arguments: argparse.Namespace, root: Path) -> Session:
-    """Find the finished training session of a command, before the imports that take seconds."""
-    return sessions.open_finished(arguments.session, paths.TRAINING, root)
-
-
-def open_source(session: Session, root: Path) -> TrainedSession:
-    """Open a training session with its model and its dataset."""
+def open_source(name: str, root: Path) -> TrainedSession:
+    """Open a finished training session with its model and its dataset."""
+    session = sessions.open_finished(name, paths.TRAINING, root)  # before the imports that take seconds
     from ecgkit.training import open_trained
 
     return open_trained(session, root)
@@ -71,7 +66,7 @@ def embed(arguments: argparse.Namespace, root: Path) -> None:
     layers, folds, encoders = split_names(arguments.layer), read_folds(arguments.folds), split_names(arguments.encoder)
     if not layers or not encoders:
         raise EcgkitError("no layer or no encoder is named: give --layer embedding --encoder trained")
-    source = open_source(find_session(arguments, root), root)
+    source = open_source(arguments.session, root)
     import numpy as np
 
     from ecgkit.feature_space.embeddings import session_embeddings
@@ -93,9 +88,9 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     """Find similar records, draw them, and print their descriptions and the picture's path."""
     if not 1 <= arguments.n <= MOST_SIMILAR:
         raise EcgkitError(f"-n is {arguments.n}: give a number of similar records from 1 to {MOST_SIMILAR}")
-    session = find_session(arguments, root)
-    path = picture_path(arguments.to, session.path / "cache" / f"similar_{file_name(arguments.record)}.png")
-    source = open_source(session, root)
+    given = None if arguments.to is None else picture_path(arguments.to)
+    source = open_source(arguments.session, root)
+    path = given or source.session.path / "cache" / f"similar_{file_name(arguments.record)}.png"
     dataset = source.dataset
     from ecgkit import plots
     from ecgkit.feature_space.embeddings import session_embeddings
@@ -114,10 +109,8 @@ def similar(arguments: argparse.Namespace, root: Path) -> None:
     echo(path)
 
 
-def picture_path(given: str | None, otherwise: Path) -> Path:
+def picture_path(given: str) -> Path:
     """Return the path of a picture, checked."""
-    if given is None:
-        return otherwise
     path = Path(given).expanduser().absolute()
     if path.suffix.lower() != ".png":
         raise EcgkitError(f"--to is {given!r}: give a file that ends in .png")
@@ -130,7 +123,7 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     """Probe each kept epoch and print the table and its file."""
     if arguments.seed < 0:
         raise EcgkitError(f"--seed is {arguments.seed}: give 0 or a positive number")
-    source = open_source(find_session(arguments, root), root)
+    source = open_source(arguments.session, root)
     import pandas as pd
 
     from ecgkit import plots

@@ -182,8 +182,8 @@ def as_flag(name: str, options: Mapping[str, Any]) -> str:
         return "another version of its files" if value else "it"
     if name == "measurements":
         return "measurements" if value else "--no-measurements"
-    flag = f"--{name.replace('_', '-')}"
-    return f"no {flag}" if value is None or value is False else flag if value is True else f"{flag} {value}"
+    flag, shown = f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else value
+    return f"no {flag}" if value is None or value is False else flag if value is True else f"{flag} {shown}"
 
 
 def is_file(path: Path, to: str | None) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, Function, add_root, confirm, echo, echo_columns, echo_json, on_terminal
-from ecgkit.cli.tables import damage, macro_metric, table_of, with_interval
+from ecgkit.cli.tables import HEADING, damage, echo_table, training_rows
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.files import main_metric
 from ecgkit.io import file_name, read_json
 from ecgkit.sessions import Session
 
@@ -79,8 +80,8 @@ def list_sessions(arguments: argparse.Namespace, root: Path) -> None:
         return
     trainings = found.pop(paths.TRAINING, [])
     if trainings:
-        echo(f"{paths.TRAINING} (macro AUC with 95 % confidence interval, * best on fold 9)")
-        echo_columns(table_of(trainings))
+        echo(f"{paths.TRAINING}: {HEADING}")
+        echo_table(training_rows(trainings))
     for kind, others in found.items():
         rows = [[one.name, state_of(one), damage(one) or subject_of(one), str(one.path)] for one in others]
         if rows:
@@ -114,7 +115,7 @@ def describe(session: Session) -> dict[str, Any]:
         "problem": problem or None,
         **{key: config.get(key) for key in keys},
         "reproduces": sessions.original_of(session),
-        **{f"{fold}_macro_auc": None if problem else macro_metric(session, fold)["value"] for fold in FOLDS},
+        **{f"{fold}_macro_auc": None if problem else main_metric(session, fold)["value"] for fold in FOLDS},
     }
 
 
@@ -124,45 +125,31 @@ def find(name: str, arguments: argparse.Namespace, root: Path) -> Session:
 
 
 def show(arguments: argparse.Namespace, root: Path) -> None:
-    """Print everything about a session."""
+    """Print everything about a session but its metrics and files, which its folder holds, and the folder last."""
     session = find(arguments.session, arguments, root)
     facts = describe(session) | details(session, root)
     if arguments.json:
         echo_json(facts)
         return
-    echo(f"{session.label}  {facts['state']}  {facts['size_mb']:.1f} MB")
-    if facts["reproduces"]:
-        echo(f"reproduction of {facts['reproduces']}")
-    for title in ("config", "environment"):
-        rows = [[key, as_text(value)] for key, value in sessions.flatten(facts[title]).items()]
-        echo(title)
-        echo_columns(rows or [["not recorded", ""]], indent="  ")
-    if facts["problem"]:
-        echo(facts["problem"])
-    for fold in () if facts["problem"] else FOLDS:
-        echo(f"{fold.replace('_', ' ')}: {with_interval(macro_metric(session, fold))}")
-    for what in ("probes", "reproductions"):
-        if facts[what]:
-            echo(f"{what}: {', '.join(facts[what])}")
+    shown = {key: value for key, value in facts.items() if key not in ("path", "notes", "metrics", "files")}
+    echo_columns([[key, as_text(value)] for key, value in sessions.flatten(shown).items() if value not in (None, [])])
     echo(session.path)
 
 
 def details(session: Session, root: Path) -> dict[str, Any]:
     """Return a session's files as JSON data, and which other sessions were made from it."""
     files = sorted(path for path in session.path.rglob("[!.]*") if path.is_file())
-    notes = session.path / "notes.txt"
-    results = {}
+    notes, results = session.path / "notes.txt", {}
     for path in files:
         if path.name == "metrics.json":
             with contextlib.suppress(EcgkitError):  # a damaged one is the session's problem
-                results[path] = read_json(path)
-    of_folders = {path.parent.name: data for path, data in results.items() if path.parent != session.path}
+                results["" if path.parent == session.path else path.parent.name] = read_json(path)
     is_training = session.kind == paths.TRAINING
     return {
         "config": sessions.read_config(session),
         "environment": sessions.read_environment(session),
         "notes": notes.read_text(encoding="utf-8", errors="replace") if notes.is_file() else None,
-        "metrics": results.get(session.path / "metrics.json", of_folders),
+        "metrics": results.get("", results),
         "files": [path.relative_to(session.path).as_posix() for path in files],
         "size_mb": round(sum(path.stat().st_size for path in files) / 1e6, 3),
         "probes": [probe.label for probe in sessions.probes_of(session, root)] if is_training else [],
@@ -178,27 +165,19 @@ def as_text(value: Any) -> str:
 def diff(arguments: argparse.Namespace, root: Path) -> None:
     """Print how two sessions differ."""
     first, second = (find(name, arguments, root) for name in (arguments.first, arguments.second))
-    config = sessions.differences(sessions.read_config(first), sessions.read_config(second))
-    environment = sessions.differences(sessions.read_environment(first), sessions.read_environment(second))
-    fingerprint = config.pop("dataset_fingerprint", None)
+    found = {
+        "config": sessions.differences(sessions.read_config(first), sessions.read_config(second)),
+        "environment": sessions.differences(sessions.read_environment(first), sessions.read_environment(second)),
+    }
     if arguments.json:
-        sections = {"config": config, "environment": environment}
-        pairs = {what: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for what, part in sections.items()}
-        recorded = [sessions.read_config(session).get("dataset_fingerprint") for session in (first, second)]
-        dataset = {"a": recorded[0], "b": recorded[1], "same": fingerprint is None}
-        echo_json({"a": first.label, "b": second.label, "dataset_fingerprint": dataset} | pairs)
+        pairs = {title: {key: {"a": a, "b": b} for key, (a, b) in part.items()} for title, part in found.items()}
+        echo_json({"a": first.label, "b": second.label} | pairs)
         return
     echo(f"{first.label} -> {second.label}")
-    echo_differences("config", config)
-    echo_differences("dataset fingerprint", {"dataset": fingerprint} if fingerprint else {})
-    echo_differences("environment", environment)
-
-
-def echo_differences(title: str, found: dict[str, tuple[Any, Any]]) -> None:
-    """Print one line per key that differs."""
-    echo(title if found else f"{title}: no difference")
-    for key, (old, new) in found.items():
-        echo(f"  {key}: {as_text(old)} -> {as_text(new)}")
+    for title, part in found.items():
+        echo(title if part else f"{title}: no difference")
+        for key, (a, b) in part.items():
+            echo(f"  {key}: {as_text(a)} -> {as_text(b)}")
 
 
 def delete(arguments: argparse.Namespace, root: Path) -> None:

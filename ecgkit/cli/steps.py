@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
-from ecgkit.cli.data import offer_download
 from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
-from ecgkit.cli.tables import echo_files, echo_trainings
+from ecgkit.cli.tables import echo_chain
 from ecgkit.errors import EcgkitError
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.sources import SOURCES
@@ -30,7 +29,6 @@ TEXTS = {
     "preprocess": "Make a processed dataset from a source of ECGs.",
     "train": "Train one model on a processed dataset.",
     "probe": "Analyse a model's embeddings: clusters, maps, and linear probes for age, sex, height and weight.",
-    "explain": "Show where in the ECG a model looks and what it uses.",
     "diagnose": "Answer for ECG files with a notebook: contents, probabilities, refusals, measurements, mean beats.",
 }
 
@@ -83,8 +81,6 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
 
     verify_signals(arguments)
     models = split_names(arguments.models)
-    chain.check_models(models, jobs=arguments.jobs)
-    offer_download(arguments, root)
     made = chain.run(
         root,
         dataset=arguments.dataset,
@@ -96,8 +92,7 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
         verbose=arguments.verbose,
         **{name: value for name, value in settings_of(arguments, STEPS["train"]).items() if name != "dataset"},
     )
-    echo_trainings(made.training)
-    echo_files(made)
+    echo_chain(made)
 
 
 def run_one(arguments: argparse.Namespace, root: Path) -> None:

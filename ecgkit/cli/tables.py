@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from ecgkit import paths
 from ecgkit.cli.common import echo, echo_columns
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.files import read_history, read_metrics
+from ecgkit.evaluation.files import main_metric, read_history
 from ecgkit.io import checked
 from ecgkit.sessions import Session, read_config
+from ecgkit.stats.labels import format_interval
 
 if TYPE_CHECKING:
     from ecgkit.workflow.chain import Chain
+
+
+HEADING = "macro AUC (95 % confidence interval), * best on fold 9"
 
 
 class Recorded(TypedDict):
@@ -29,20 +31,6 @@ class Recorded(TypedDict):
     training_session: NotRequired[str]
 
 
-UNKNOWN: dict[str, Any] = {"value": None, "low": None, "high": None}
-METRICS = ("auc", "r2")
-"""The metric of a training for labels, and of one for a quantity."""
-
-
-def macro_metric(session: Session, fold: str) -> dict[str, Any]:
-    """Read the macro AUC of a training, or the R2 of its quantity, with its interval; None where there is none."""
-    if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
-        return UNKNOWN
-    of_fold = read_metrics(session).get(fold, {})
-    metrics: dict[str, Any] = of_fold.get("macro") or next(iter(of_fold.values()), {})
-    return next((metrics[name] for name in METRICS if name in metrics), UNKNOWN)
-
-
 def damage(session: Session) -> str:
     """Return what is wrong with the files of a session that a list reads; empty if they can be read."""
     try:
@@ -50,18 +38,15 @@ def damage(session: Session) -> str:
             session.check_finished()
         checked(session.config, Recorded, str(session.path / "config.json"))
         for fold in ("fold_9", "fold_10"):
-            macro_metric(session, fold)
+            main_metric(session, fold)
     except EcgkitError as error:
         return str(error)
     return ""
 
 
-def with_interval(metric: dict[str, Any]) -> str:
-    """Write a value with its 95 % confidence interval; a dash where there is none."""
-    if metric["value"] is None:
-        return "-"
-    has_interval = metric["low"] is not None and metric["high"] is not None
-    return f"{metric['value']:.4f}" + (f" ({metric['low']:.3f} to {metric['high']:.3f})" if has_interval else "")
+def with_interval(session: Session, fold: str) -> str:
+    """Write the metric of a training with its 95 % confidence interval."""
+    return format_interval(main_metric(session, fold), digits=4)
 
 
 def minutes(session: Session) -> str:
@@ -76,47 +61,48 @@ def minutes(session: Session) -> str:
 def best_of(found: Sequence[Session]) -> Session | None:
     """Return the session with the highest value on fold 9; None if fewer than two have one."""
     finished = [session for session in found if session.is_done and not damage(session)]
-    values = {session: macro_metric(session, "fold_9")["value"] for session in finished}
+    values = {session: main_metric(session, "fold_9")["value"] for session in finished}
     known = {session: value for session, value in values.items() if value is not None}
     return max(known, key=lambda session: known[session]) if len(known) > 1 else None
 
 
-def training_row(session: Session, best: Session | None) -> list[str]:
-    """Return the row of one training; of a damaged one, what is wrong with it."""
-    if problem := damage(session):
-        return [session.name, "damaged", *["-"] * (len(HEADER) - 3), problem]
-    config = read_config(session)
-    modified = datetime.fromtimestamp(session.path.stat().st_mtime).astimezone()
-    report = session.path / "report.html"
-    return [
-        session.name,
-        str(config.get("model", "-")),
-        "-" if config.get("seed") is None else str(config["seed"]),
-        with_interval(macro_metric(session, "fold_9")) + (" *" if session == best else ""),
-        with_interval(macro_metric(session, "fold_10")),
-        minutes(session),
-        f"{modified:%Y-%m-%d %H:%M}",
-        str(report) if report.is_file() else "-",
-    ]
+def training_rows(found: Sequence[Session]) -> list[dict[str, str]]:
+    """Return one row per training, the one that is best on fold 9 marked; of a damaged one, what is wrong with it."""
+    best, rows = best_of(found), []
+    for session in found:
+        if problem := damage(session):
+            unknown = dict.fromkeys(("seed", "fold 9", "fold 10", "minutes", "date"), "-")
+            rows.append({"session": session.name, "model": "damaged", **unknown, "report": problem})
+            continue
+        config, report = read_config(session), session.path / "report.html"
+        modified = datetime.fromtimestamp(session.path.stat().st_mtime).astimezone()
+        rows.append(
+            {
+                "session": session.name,
+                "model": str(config.get("model", "-")),
+                "seed": "-" if config.get("seed") is None else str(config["seed"]),
+                "fold 9": with_interval(session, "fold_9") + (" *" if session == best else ""),
+                "fold 10": with_interval(session, "fold_10"),
+                "minutes": minutes(session),
+                "date": f"{modified:%Y-%m-%d %H:%M}",
+                "report": str(report) if report.is_file() else "-",
+            }
+        )
+    return rows
 
 
-HEADER = ["session", "model", "seed", "fold 9", "fold 10", "minutes", "date", "report"]
+def echo_table(rows: Sequence[dict[str, str]], names: Sequence[str] = ()) -> None:
+    """Print rows of texts under their names, by default all of them."""
+    shown = list(names or rows[0])
+    echo_columns([shown, *([row[name] for name in shown] for row in rows)])
 
 
-def echo_trainings(folders: Sequence[Path]) -> None:
-    """Print a table of finished trainings: model, fold 9, fold 10 with interval, minutes."""
-    found = [Session(path) for path in folders]
-    best = best_of(found)
-    rows = [[row[i] for i in (1, 3, 4, 5)] for row in (training_row(session, best) for session in found)]
-    echo("macro AUC (95 % confidence interval), * best on fold 9")
-    echo_columns([[HEADER[i] for i in (1, 3, 4, 5)], *rows])
-
-
-def echo_files(made: Chain) -> None:
-    """Print the files to open first."""
-    trained = [Session(path) for path in made.training]
+def echo_chain(made: Chain) -> None:
+    """Print a table of the trainings of a chain, and the files to open first."""
+    trained, probed = ([Session(path) for path in paths] for paths in (made.training, made.probes))
+    echo(HEADING)
+    echo_table(training_rows(trained), ("model", "fold 9", "fold 10", "minutes"))
     best = best_of(trained) or trained[0]
-    probed = [Session(path) for path in made.probes]
     of_best = [session.path for session in probed if read_config(session).get("training_session") == best.name]
     first = {
         "the best model's report": best.path / "report.html",
@@ -124,12 +110,5 @@ def echo_files(made: Chain) -> None:
         "what it has learned": of_best and of_best[0] / "overview.html",
         "an interactive map": of_best and of_best[0] / "map.html",
     }
-    rows = [[f"{text}:", str(path)] for text, path in first.items() if path and path.is_file()]
     echo("open first")
-    echo_columns(rows, indent="  ")
-
-
-def table_of(found: Sequence[Session]) -> list[list[str]]:
-    """Return the rows of all trainings, with a header."""
-    best = best_of(found)
-    return [HEADER, *(training_row(session, best) for session in found)]
+    echo_columns([[f"{text}:", str(path)] for text, path in first.items() if path and path.is_file()], indent="  ")

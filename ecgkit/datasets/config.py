@@ -8,7 +8,7 @@ from typing import Any
 
 from ecgkit import paths
 from ecgkit.datasets.manifest import dataset_name
-from ecgkit.errors import EcgkitError, check_types
+from ecgkit.errors import EcgkitError, check_least, check_types
 from ecgkit.signals.filters import Filters
 from ecgkit.sources import SOURCES, check_source, open_source, source_class
 from ecgkit.sources.base import Source
@@ -73,8 +73,7 @@ class PreprocessingConfig:
             raise EcgkitError(f"{self.source} has no raw folder, but raw is {self.raw}: name the source of these data")
         if self.split is not None:
             check_parts(self.split)
-        if self.jobs is not None and self.jobs < 1:
-            raise EcgkitError(f"jobs is {self.jobs}: give a positive number")
+        check_least(self, jobs=1)
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
             raise EcgkitError(f"name is {self.name!r}: give a plain folder name, such as 'ptbxl_clean'")
         self.filters.check(self.rate or source_class(self.source).sampling_rates[0])

@@ -14,11 +14,11 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.answers import Answer
 from ecgkit.readers import save_ecg
 from ecgkit.readers.files import find_ecg_files
+from ecgkit.readers.saving import WRITERS
 from ecgkit.signals.beats import MeanBeats, beat_times, group_beats, record_beat
 from ecgkit.sources.demo import Demo
 
 N_EXAMPLES = 24
-SUFFIXES = (".hea", ".csv", ".npz", ".edf")
 
 
 def find_files(config: DiagnosisConfig, folder: Path) -> list[Path]:
@@ -40,12 +40,12 @@ def make_examples(folder: Path) -> list[Path]:
         24 ECGs of 10 s at 500 Hz with age and sex; one whose values are microvolts though the file says mV; one without
         chest leads; and one that is no ECG.
     """
-    demo = Demo(n_records=200, sampling_rate=500)
+    demo, suffixes = Demo(n_records=200, sampling_rate=500), list(WRITERS)
     records = demo.records.set_index("record_id")
     for position, record_id in enumerate(records.index[:N_EXAMPLES]):
         facts = {"age": float(records.loc[record_id, "age"]), "sex": records.loc[record_id, "sex"]}
         ecg = replace(demo.read(record_id), **facts)
-        save_ecg(ecg, folder / f"example_{position + 1:02d}{SUFFIXES[position % len(SUFFIXES)]}")
+        save_ecg(ecg, folder / f"example_{position + 1:02d}{suffixes[position % len(suffixes)]}")
     save_ecg(replace(ecg, signal=ecg.signal * 1000), folder / "in_microvolts.npz")
     limbs = np.where(np.arange(12)[:, None] < 6, ecg.signal, np.nan).astype(np.float32)
     save_ecg(replace(ecg, signal=limbs), folder / "limb_leads_only.csv")

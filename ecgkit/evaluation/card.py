@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from ecgkit import sessions
 from ecgkit.datasets import Dataset
 from ecgkit.evaluation.files import read_history
+from ecgkit.evaluation.page import html_environment
 from ecgkit.inference.model_folder import CALIBRATION, CARD, THRESHOLDS
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import file_sha256
@@ -21,23 +20,7 @@ from ecgkit.stats.folds import PARTS
 from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval, metric_name
 from ecgkit.stats.subgroups import describe_gap
 
-SECTIONS = (
-    "What it is",
-    "Data and licence",
-    "Protocol",
-    "Results",
-    "Calibration",
-    "Limits",
-    "Not for clinical use",
-    "Use",
-)
-"""The headings that the card of a classifier has; that of a quantity has no calibration."""
-
 SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
-SYNTHETIC = "demo"
-NO_COMPARISON = "comorbidity"
-"""A division by the outcomes themselves, which says nothing about patients known beforehand."""
-
 NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", "model_options", "loss_options")
 """Parameters that other sections of the card contain, or that do not change the model."""
 
@@ -84,24 +67,19 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Mapping[str
     Returns
     -------
     str
-        Markdown with the headings of `SECTIONS`.
+        Markdown.
 
     References
     ----------
     Mitchell et al., "Model cards for model reporting", FAT* 2019, doi:10.1145/3287560.3287596.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ecgkit.evaluation", "templates"),
-        autoescape=jinja2.select_autoescape(["html"]),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = html_environment("ecgkit.evaluation").overlay(autoescape=False, keep_trailing_newline=True)
     environment.filters |= {"entry": format_interval, "number": "{:,}".format}
     metrics = results["metrics.json"]
     fold = "fold_10" if "fold_10" in metrics else "fold_9"
     subgroups, thresholds = results.get("subgroups.json"), results.get(THRESHOLDS, {})
+    # Co-morbidity divides by the outcomes themselves, which says nothing about patients known beforehand.
+    divisions = [name for name in (subgroups or {"divisions": ()})["divisions"] if name != "comorbidity"]
     return environment.get_template("card.md").render(
         **description,
         name=name,
@@ -114,8 +92,8 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Mapping[str
         fold=fold,
         bootstrap=metrics.get("bootstrap", {}).get(fold, {}),
         shown={metric: metric_name(metric) for metric in SHOWN if metric in metrics[fold][description["classes"][0]]},
-        gaps=None if subgroups is None else [describe_gap(subgroups, one) for one in _divisions(subgroups)],
-        is_synthetic=description["dataset"]["source"] == SYNTHETIC,
+        gaps=None if subgroups is None else [describe_gap(subgroups, one) for one in divisions],
+        is_synthetic=description["dataset"]["source"] == "demo",
     )
 
 
@@ -157,11 +135,6 @@ def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     for group in ("loss_options", "model_options"):
         flat |= {f"{group}.{key}": value for key, value in config.get(group, {}).items()}
     return flat
-
-
-def _divisions(subgroups: Mapping[str, Any]) -> list[str]:
-    """Return the divisions of patients and recordings whose gaps are shown."""
-    return [division for division in subgroups["divisions"] if division != NO_COMPARISON]
 
 
 def _describe_dataset(dataset: Dataset) -> dict[str, Any]:

@@ -5,15 +5,15 @@ Sessions are compared on fold 10 to report a difference, never to choose one of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ecgkit import stats
+from ecgkit import sessions, stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import read_thresholds, stored_predictions
 from ecgkit.sessions import Session
@@ -24,6 +24,12 @@ from ecgkit.stats.paired_tests import delong, paired_difference
 from ecgkit.stats.resampling import RESAMPLES, patient_weights
 
 Thresholds = Mapping[str, Any]
+
+ENSEMBLE = "ensemble"
+"""The model of an ensemble in ``config.json``."""
+
+SAME = ("dataset_fingerprint", "label_set", "min_records")
+"""The parameters that compared sessions must have in common."""
 
 
 @dataclass(frozen=True)
@@ -83,29 +89,25 @@ def _signed(value: float) -> str:
 
 
 def compare(
-    first: FoldScores,
-    second: FoldScores,
-    patient_ids: ArrayLike,
+    tables: Mapping[str, pd.DataFrame],
     *,
+    fold: int = TEST_FOLD,
     thresholds: tuple[Thresholds, Thresholds] | None = None,
-    names: tuple[str, str] = ("the first", "the second"),
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two sets of predictions for the same records by a paired bootstrap of patients.
+    """Compare two tables of predictions for the same records by a paired bootstrap of patients.
 
-    Each resample draws patients and takes the difference of both sets on the same draw.
+    Each resample draws patients and takes the difference of both on the same draw.
 
     Parameters
     ----------
-    first, second : FoldScores
-        Outcomes and probabilities of the same records in the same order; see `align`.
-    patient_ids : array-like, shape (records,)
-        The patient of each record.
+    tables : mapping of str to DataFrame
+        The names of the two, and their predictions, in any order; see `align`.
+    fold : int, default 10
+        10 to report, 9 to choose.
     thresholds : tuple of two mappings, optional
         As returned by `fit_thresholds` for each; without them there is no F1.
-    names : tuple of str
-        The names of the two in the verdict.
     resamples : int, default 1000
         Bootstrap resamples of patients.
     seed : int, default 0
@@ -118,14 +120,19 @@ def compare(
     Raises
     ------
     EcgkitError
-        If folds, classes, records or outcomes differ, or all records are of one patient.
+        If classes, records, patients or outcomes differ, or all records are of one patient.
 
     References
     ----------
     Efron and Tibshirani, "An introduction to the bootstrap" (1993), chapters 10 and 13.
     """
-    patients = _check_pair(first, second, np.asarray(patient_ids))
-    pairs = tuple(zip((first, second), thresholds or (None, None), strict=True))
+    first, second = tables
+    reference, other = align(tables).values()
+    classes, patients = class_names(reference), reference.loc[reference["fold"] == fold, "patient_id"].to_numpy()
+    scores = [stats.fold_scores(table, classes, fold) for table in (reference, other)]
+    if (n_patients := len(np.unique(patients))) < 2:
+        raise EcgkitError("all records are of one patient: an interval over patients needs at least two of them")
+    pairs = tuple(zip(scores, thresholds or (None, None), strict=True))
     weights = patient_weights(patients, resamples=resamples, seed=seed)
     values, drawn = [_class_metrics(*pair) for pair in pairs], [_class_metrics(*pair, weights) for pair in pairs]
     macro = {
@@ -134,34 +141,14 @@ def compare(
         for metric in values[0]
     }
     return Comparison(
-        names=names,
-        fold=first.fold,
+        names=(first, second),
+        fold=fold,
         n_records=len(patients),
-        n_patients=len(np.unique(patients)),
+        n_patients=n_patients,
         resamples=resamples,
         macro=pd.DataFrame.from_dict(macro, orient="index").rename_axis("metric").astype({"resamples": int}),
-        classes=_class_table(first, second, drawn[0]["auc"], drawn[1]["auc"]),
+        classes=_class_table(scores, drawn[0]["auc"], drawn[1]["auc"]),
     )
-
-
-def _check_pair(first: FoldScores, second: FoldScores, patients: NDArray[Any]) -> NDArray[Any]:
-    """Check that two sets of predictions are for the same records, of more than one patient."""
-    if (first.fold, first.classes) != (second.fold, second.classes):
-        raise EcgkitError(
-            f"fold {first.fold} with {', '.join(first.classes)} and fold {second.fold} with "
-            f"{', '.join(second.classes)} cannot be compared: pass the same fold and the same classes in one order"
-        )
-    if not len(first.prob) == len(second.prob) == len(patients):
-        raise EcgkitError(
-            f"there are {len(first.prob)} and {len(second.prob)} records and {len(patients)} patient ids: "
-            "pass the same records in one order, as align does"
-        )
-    differs = (first.known != second.known) | (first.positive != second.positive)
-    if differing := int(differs.any(axis=1).sum()):
-        raise EcgkitError(f"{differing} records have other true labels in the two: pass the same records in one order")
-    if len(np.unique(patients)) < 2:
-        raise EcgkitError("all records are of one patient: an interval over patients needs at least two of them")
-    return patients
 
 
 def _class_metrics(
@@ -179,9 +166,9 @@ def _class_metrics(
     return found
 
 
-def _class_table(first: FoldScores, second: FoldScores, drawn_first: Floats, drawn_second: Floats) -> pd.DataFrame:
+def _class_table(scores: Sequence[FoldScores], drawn_first: Floats, drawn_second: Floats) -> pd.DataFrame:
     """Compare the AUC of each class, by the bootstrap and by DeLong's test."""
-    rows = {}
+    (first, second), rows = scores, {}
     for i, name in enumerate(first.classes):
         test = delong(first.y_true[:, i], first.prob[:, i], second.prob[:, i])
         rows[name] = _row(test.first, test.second, drawn_first[:, i], drawn_second[:, i]) | {"delong_p": test.p}
@@ -191,16 +178,25 @@ def _class_table(first: FoldScores, second: FoldScores, drawn_first: Floats, dra
 
 def _row(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats) -> dict[str, float]:
     """Return the comparison of one metric as a row of a table."""
-    difference = paired_difference(first, second, drawn_first, drawn_second)
-    return {
-        "first": float(np.asarray(first)),
-        "second": float(np.asarray(second)),
-        "difference": difference.value,
-        "difference_low": difference.low,
-        "difference_high": difference.high,
-        "p": difference.p,
-        "resamples": difference.resamples,
-    }
+    values = {"first": float(np.asarray(first)), "second": float(np.asarray(second))}
+    return values | paired_difference(first, second, drawn_first, drawn_second)
+
+
+def check_same(first: Session, second: Session) -> None:
+    """Refuse a session of another dataset or label set than the first."""
+    config, reference = second.config, first.config
+    for key in SAME:
+        if config.get(key) == reference.get(key):
+            continue
+        shown = "dataset" if key == "dataset_fingerprint" else key
+        if config.get(shown) == reference.get(shown):
+            raise EcgkitError(f"its dataset {config.get(shown)} had other contents than that of {first.name}")
+        raise EcgkitError(f"its {shown} is {config.get(shown)}, that of {first.name} is {reference.get(shown)}")
+
+
+def is_ensemble(session: Session) -> bool:
+    """Return True if a session is an ensemble of others."""
+    return sessions.read_config(session).get("model") == ENSEMBLE
 
 
 def class_names(predictions: pd.DataFrame) -> tuple[str, ...]:
@@ -303,32 +299,10 @@ def compare_sessions(
     """
     if first.name == second.name:
         raise EcgkitError(f"{first.name} cannot be compared with a session of the same name: name another")
-    return compare_aligned(
-        align({session.name: session_predictions(session) for session in (first, second)}),
+    return compare(
+        {session.name: session_predictions(session) for session in (first, second)},
         fold=fold,
         thresholds=(read_thresholds(first), read_thresholds(second)),
-        resamples=resamples,
-        seed=seed,
-    )
-
-
-def compare_aligned(
-    tables: Mapping[str, pd.DataFrame],
-    *,
-    fold: int,
-    thresholds: tuple[Thresholds, Thresholds] | None,
-    resamples: int,
-    seed: int,
-) -> Comparison:
-    """Compare two tables of predictions that were sorted by `align`; see `compare`."""
-    (first, reference), (second, other) = tables.items()
-    classes = class_names(reference)
-    return compare(
-        stats.fold_scores(reference, classes, fold),
-        stats.fold_scores(other, classes, fold),
-        reference.loc[reference["fold"] == fold, "patient_id"].to_numpy(),
-        thresholds=thresholds,
-        names=(first, second),
         resamples=resamples,
         seed=seed,
     )

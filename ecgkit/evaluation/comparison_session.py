@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.evaluation.config import ComparisonConfig, find_members, is_ensemble, split_names
+from ecgkit.evaluation.comparison import is_ensemble
+from ecgkit.evaluation.config import ComparisonConfig, find_members, split_names
 from ecgkit.evaluation.ensembles import write_ensemble
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard
 from ecgkit.sessions import Session

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, check_choice, check_types
-from ecgkit.evaluation.files import read_metrics
+from ecgkit.evaluation.comparison import is_ensemble
 from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats.ensembles import METHODS
 from ecgkit.stats.resampling import RESAMPLES
-
-ENSEMBLE = "ensemble"
-"""The model of an ensemble in ``config.json``."""
-
-SAME = ("dataset_fingerprint", "label_set", "min_records")
-"""The parameters that compared sessions must have in common."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,6 @@ class ComparisonConfig:
         return {"members": predictions_sha256(members)}
 
 
-def is_ensemble(session: Session) -> bool:
-    """Return True if a session is an ensemble of others."""
-    return sessions.read_config(session).get("model") == ENSEMBLE
-
-
 def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
     """Return the SHA-256 of the predictions of each session, by name."""
     return {session.name: file_sha256(session.path / "predictions.parquet") for session in members}
@@ -90,44 +79,43 @@ def split_names(text: str) -> list[str]:
 def find_members(config: ComparisonConfig, root: Path) -> tuple[list[Session], list[str]]:
     """Find the sessions that take part; if all are compared, also one sentence per session that does not."""
     left_out: list[str] = []
+    wanted = {key: getattr(config, key) for key in ("dataset", "label_set") if getattr(config, key) is not None}
     if names := split_names(config.sessions):
-        if given := [key for key in ("dataset", "label_set") if getattr(config, key) is not None]:
-            value = getattr(config, given[0])
-            raise EcgkitError(f"{given[0]} is {value} and sessions are named: pass one of them")
+        if wanted:
+            key, value = next(iter(wanted.items()))
+            raise EcgkitError(f"{key} is {value} and sessions are named: pass one of them")
         members = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
     else:
-        members, left_out = _all_alike(config, root)
+        members, left_out = _all_alike(wanted, root)
     if len({session.name for session in members}) < 2:
         raise EcgkitError(f"{members[0].name} alone cannot be compared: train another model or seed, or name two")
     return members, left_out
 
 
-def _all_alike(config: ComparisonConfig, root: Path) -> tuple[list[Session], list[str]]:
+def _all_alike(wanted: Mapping[str, str], root: Path) -> tuple[list[Session], list[str]]:
     """Find the finished trainings of one dataset and label set, and the reasons why the others take no part."""
-    found = sessions.list_sessions(paths.TRAINING, root)
-    reasons = {session.name: _no_part(session) for session in found}
-    trained = [session for session in found if not reasons[session.name]]
-    wanted = {key: getattr(config, key) for key in ("dataset", "label_set") if getattr(config, key) is not None}
-    asked_for = [s for s in trained if all(s.config.get(key) == value for key, value in wanted.items())]
-    if not asked_for:
+    from ecgkit.evaluation.leaderboard import comparable
+
+    chosen, left_out = [], []
+    for session in sessions.list_sessions(paths.TRAINING, root):
+        if reason := _no_part(session, wanted):
+            left_out.append(f"{session.name} is left out: {reason}")
+        else:
+            chosen.append(session)
+    entries, others = comparable(chosen)
+    if not entries:
         what = " ".join(wanted.values()) or "any dataset"
         raise EcgkitError(f'no finished training of {what} in {root / paths.TRAINING}: make one by "ecgkit train"')
-    newest = asked_for[-1].config
-    alike = [s for s in asked_for if all(s.config.get(key) == newest.get(key) for key in ("dataset", *SAME))]
-    names = {session.name for session in alike}
-    reasons |= {s.name: "it is of another dataset or label set" for s in trained if s.name not in names}
-    return alike, [f"{name} takes no part: {reason}" for name, reason in reasons.items() if reason]
+    return [entry.session for entry in entries], [*left_out, *others]
 
 
-def _no_part(session: Session) -> str:
-    """Return the reason why a session takes no part if all trainings are compared; empty if it does."""
-    if not session.is_done:
-        return "it is not finished"
-    if target := session.config.get("target"):
-        return f"it was trained for {target}"
+def _no_part(session: Session, wanted: Mapping[str, str]) -> str:
+    """Return the reason why a session takes no part although it could be compared; empty if it does."""
+    config = sessions.read_config(session)
+    for key, value in wanted.items():
+        if config.get(key) != value:
+            return f"its {key} is {config.get(key)}, not {value}"
     if is_ensemble(session):
         return "it is an ensemble, and ensembles are made again from the sessions that take part"
-    if (session.path / "metrics.json").is_file() and "fold_10" not in read_metrics(session):
-        return f'fold 10 has not been evaluated; run "ecgkit evaluate {session.name}"'
     original = sessions.original_of(session)
     return f"it reproduces {original}, and one model counts once" if original else ""

@@ -20,14 +20,22 @@ from sklearn.model_selection import GroupKFold
 
 from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import align, class_names, session_predictions
-from ecgkit.evaluation.config import ENSEMBLE, SAME, predictions_sha256
+from ecgkit.evaluation.comparison import (
+    ENSEMBLE,
+    SAME,
+    align,
+    check_same,
+    class_names,
+    is_ensemble,
+    session_predictions,
+)
+from ecgkit.evaluation.config import predictions_sha256
 from ecgkit.evaluation.leaderboard import cost
 from ecgkit.evaluation.report import evaluate_session
 from ecgkit.sessions import Session
-from ecgkit.stats import Bools, Floats
+from ecgkit.stats import Bools, Floats, FoldScores
 from ecgkit.stats.calibration import CLIP, clipped_logit
-from ecgkit.stats.calibration_fit import known_splits, too_few_outcomes
+from ecgkit.stats.calibration_fit import Split, known_splits, too_few_outcomes
 from ecgkit.stats.ensembles import METHODS, combine
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
@@ -110,22 +118,15 @@ def fit_ensemble(members: Mapping[str, pd.DataFrame], method: str, *, seed: int 
     tables = align(members)
     reference = next(iter(tables.values()))
     classes = class_names(reference)
-    rows = {fold: (reference["fold"] == fold).to_numpy() for fold in (VALIDATION_FOLD, TEST_FOLD)}
-    scores = {fold: [stats.fold_scores(table, classes, fold) for table in tables.values()] for fold in rows}
-    prob = {fold: np.stack([one.prob for one in of_fold]) for fold, of_fold in scores.items()}
-    case = _Case(
-        truth=scores[VALIDATION_FOLD][0].positive,
-        known=scores[VALIDATION_FOLD][0].known,
-        prob=prob[VALIDATION_FOLD],
-        patients=patient_codes(reference.loc[rows[VALIDATION_FOLD], "patient_id"]),
-        members=tuple(tables),
-        classes=classes,
-        seed=seed,
-    )
-    description = _describe(case, method)
     combined = np.empty((len(reference), len(classes)), dtype=np.float32)
-    combined[rows[TEST_FOLD]] = combine(description, prob[TEST_FOLD])
-    combined[rows[VALIDATION_FOLD]] = _out_of_fold(case, method) if method in FITS else combine(description, case.prob)
+    for fold in (VALIDATION_FOLD, TEST_FOLD):
+        scores, rows = [stats.fold_scores(table, classes, fold) for table in tables.values()], reference["fold"] == fold
+        prob = np.stack([one.prob for one in scores])
+        if fold == VALIDATION_FOLD:
+            case = _Case(scores[0], prob, patient_codes(reference.loc[rows, "patient_id"]), tuple(tables), seed)
+            description = _describe(case, method)
+        is_fitted_on = fold == VALIDATION_FOLD and method in FITS
+        combined[rows.to_numpy()] = _out_of_fold(case, method) if is_fitted_on else combine(description, prob)
     kept = [*("record_id", "patient_id", "fold"), *(f"true_{name}" for name in classes)]
     added = pd.DataFrame(combined, columns=[f"prob_{name}" for name in classes])
     return Ensemble(description, pd.concat([reference[kept], added], axis=1))
@@ -166,15 +167,18 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     if made := sessions.find_finished(paths.TRAINING, root, config):
         return made
     ensemble = fit_ensemble({session.name: session_predictions(session) for session in opened}, method, seed=seed)
+    names = ", ".join(session.name for session in opened)
     session, lock = sessions.create_locked(paths.TRAINING, root)
     try:
         session.write_text("notes.txt", sessions.notes(session, root, config))
         session.write_json("config.json", config)
         session.write_json("environment.json", sessions.environment())
         session.write_json("ensemble.json", ensemble.description | _cost(opened))
-        for line in _log_lines(ensemble.description):
-            session.log(line)
-        _report(session, ensemble)
+        session.log(f"ensemble of {names} by {method}: {FORMULAS[method]}")
+        if ensemble.description["fitted_on"]:
+            session.log(f"fitted on fold {VALIDATION_FOLD}, whose own predictions are out of fold")
+        header = f"ensemble ({method}) of the best checkpoints of {names}"
+        evaluate_session(session, ensemble.predictions, ensemble.description["classes"], header=header)
         session.mark_done()
     finally:
         lock.release()
@@ -186,17 +190,15 @@ def _shared_config(members: Sequence[Session]) -> dict[str, Any]:
     names = [session.name for session in members]
     if twice := [name for name in names if names.count(name) > 1]:
         raise EcgkitError(f"{twice[0]} is a member twice: name each session once")
-    configs = [session.config for session in members]
-    for session, config in zip(members, configs, strict=True):
-        if config.get("model") == ENSEMBLE:
-            raise EcgkitError(f"{session.name} is an ensemble itself: name its members {', '.join(config['members'])}")
-        for key in SAME:
-            if config.get(key) != configs[0].get(key):
-                raise EcgkitError(
-                    f"the {key} of {session.name} is {config.get(key)}, of {names[0]} "
-                    f"{configs[0].get(key)}: name sessions of one dataset and label set"
-                )
-    return {key: configs[0][key] for key in ("dataset", *SAME)} if configs else {}
+    for session in members:
+        if is_ensemble(session):
+            members_of = ", ".join(session.config.get("members", ()))
+            raise EcgkitError(f"{session.name} is an ensemble itself: name its members {members_of}")
+        try:
+            check_same(members[0], session)
+        except EcgkitError as error:
+            raise EcgkitError(f"{session.name} cannot be a member: {error}") from error
+    return {key: members[0].config.get(key) for key in ("dataset", *SAME)} if members else {}
 
 
 def _cost(members: Sequence[Session]) -> dict[str, float | None]:
@@ -208,69 +210,44 @@ def _cost(members: Sequence[Session]) -> dict[str, float | None]:
     }
 
 
-def _log_lines(description: Mapping[str, Any]) -> list[str]:
-    """Describe the ensemble and the source of its predictions of fold 9, for the log."""
-    lines = [f"ensemble of {', '.join(description['members'])} by {description['method']}: {description['formula']}"]
-    if "weights" in description:
-        lines.append("weights: " + ", ".join(f"{name} {value:.4f}" for name, value in description["weights"].items()))
-    if description["fitted_on"]:
-        lines.append(
-            f"fitted on fold {VALIDATION_FOLD}, whose own predictions are out of fold: "
-            f"{description['splits']} splits of its patients, each predicted by a fit on the others"
-        )
-    return lines
-
-
-def _report(session: Session, ensemble: Ensemble) -> None:
-    """Write the files of the report."""
-    description = ensemble.description
-    names = ", ".join(description["members"])
-    header = f"ensemble ({description['method']}) of the best checkpoints of {names}"
-    evaluate_session(session, ensemble.predictions, description["classes"], header=header)
-
-
 @dataclass(frozen=True)
 class _Case:
     """The data of fold 9 on which an ensemble is fitted.
 
     Attributes
     ----------
-    truth, known : ndarray of bool, shape (records, classes)
+    scores : FoldScores
         Outcomes, and which of them are known.
     prob : ndarray of float64, shape (members, records, classes)
         Probabilities.
     patients : ndarray, shape (records,)
         The patient of each record.
-    members, classes : tuple of str
-        The names of the axes.
+    members : tuple of str
+        The names of the members.
     seed : int
         Of the splits of the patients.
     """
 
-    truth: Bools
-    known: Bools
+    scores: FoldScores
     prob: Floats
     patients: NDArray[np.int64]
     members: tuple[str, ...]
-    classes: tuple[str, ...]
     seed: int
 
     def take(self, rows: NDArray[np.int64]) -> _Case:
         """Return the same for some of the records."""
-        return replace(
-            self,
-            truth=self.truth[rows],
-            known=self.known[rows],
-            prob=self.prob[:, rows],
-            patients=self.patients[rows],
-        )
+        return replace(self, scores=self.scores.take(rows), prob=self.prob[:, rows], patients=self.patients[rows])
 
-    def splits(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    @property
+    def n_splits(self) -> int:
+        """The number of splits of the patients."""
+        return min(SPLITS, len(np.unique(self.patients)))
+
+    def splits(self) -> Iterator[Split]:
         """Split the records by patient; yield for each split the rows of the others, then its own."""
-        n_splits = min(SPLITS, len(np.unique(self.patients)))
-        if n_splits < 2:
+        if self.n_splits < 2:
             raise EcgkitError(f"fold {VALIDATION_FOLD} has one patient: an ensemble is fitted on at least two")
-        divided = GroupKFold(n_splits, shuffle=True, random_state=self.seed)
+        divided = GroupKFold(self.n_splits, shuffle=True, random_state=self.seed)
         yield from divided.split(self.patients, groups=self.patients)
 
 
@@ -281,18 +258,17 @@ def _describe(case: _Case, method: str) -> dict[str, Any]:
         "method": method,
         "formula": FORMULAS[method],
         "members": list(case.members),
-        "classes": list(case.classes),
+        "classes": list(case.scores.classes),
         "fitted_on": f"fold_{VALIDATION_FOLD}" if method in FITS else None,
     }
     if method not in FITS:
         return description | {"weights": dict.fromkeys(case.members, 1 / len(case.members))}
-    n_splits = min(SPLITS, len(np.unique(case.patients)))
-    return description | {"splits": n_splits, "seed": case.seed} | FITS[method](case)
+    return description | {"splits": case.n_splits, "seed": case.seed} | FITS[method](case)
 
 
 def _out_of_fold(case: _Case, method: str) -> Floats:
     """Predict each split of the patients by a fit on the others."""
-    predicted = np.empty(case.truth.shape)
+    predicted = np.empty(case.scores.prob.shape)
     for others, own in case.splits():
         predicted[own] = combine(_describe(case.take(others), method), case.prob[:, own])
     return predicted
@@ -301,7 +277,7 @@ def _out_of_fold(case: _Case, method: str) -> Floats:
 def _fit_weights(case: _Case) -> dict[str, Any]:
     """Find the non-negative weights of sum 1 with the lowest log loss, which is convex in them."""
     # The probability of the outcomes is the weighted mean of the members' probabilities of them.
-    likelihood = np.where(case.truth, case.prob, 1 - case.prob)[:, case.known].clip(CLIP, 1.0)
+    likelihood = np.where(case.scores.positive, case.prob, 1 - case.prob)[:, case.scores.known].clip(CLIP, 1.0)
 
     def loss(weights: Floats) -> tuple[float, Floats]:
         mixed = weights @ likelihood
@@ -327,37 +303,30 @@ def _fit_weights(case: _Case) -> dict[str, Any]:
 
 def _fit_stacking(case: _Case) -> dict[str, Any]:
     """Fit a logistic regression per class on the members' logits."""
-    logits = clipped_logit(case.prob)
-    splits = list(case.splits()) if len(np.unique(case.patients)) > 1 else []
+    logits, splits = clipped_logit(case.prob), list(case.splits()) if case.n_splits > 1 else []
     fits = {}
-    for i, name in enumerate(case.classes):
-        known = case.known[:, i]
-        fits[name] = _stack_class(case.truth[known, i], logits[:, known, i].T, known_splits(splits, known))
-        fits[name]["weights"] = dict(zip(case.members, fits[name]["weights"], strict=True))
+    for i, name in enumerate(case.scores.classes):
+        known = case.scores.known[:, i]
+        fit = _stack_class(case.scores.positive[known, i], logits[:, known, i].T, known_splits(splits, known))
+        fits[name] = fit | {"weights": dict(zip(case.members, fit["weights"], strict=True))}
     return {"coefficients": fits}
 
 
-def _stack_class(
-    truth: Bools, logits: Floats, splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
-) -> dict[str, Any]:
+def _stack_class(truth: Bools, logits: Floats, splits: Sequence[Split]) -> dict[str, Any]:
     """Fit one class, or fall back on the mean of logits and state the reason."""
-    n_members = logits.shape[1]
-
-    def mean_logit(reason: str) -> dict[str, Any]:
-        equal = [1 / n_members] * n_members
-        return {"intercept": 0.0, "weights": equal, "regularisation": None, "reason": reason}
-
-    if lacking := too_few_outcomes(truth):
-        return mean_logit(f"{lacking}: the mean of logits is used")
     usable = [pair for pair in splits if 0 < truth[pair[0]].sum() < len(pair[0])]
-    if not usable:
-        return mean_logit("one patient has all records of one outcome: the mean of logits is used")
-    centre, scale = logits.mean(axis=0), logits.std(axis=0)
-    z = (logits - centre) / np.where(scale > 0, scale, 1.0)
+    reason = too_few_outcomes(truth) or ("" if usable else "one patient has all records of one outcome")
+    if reason:
+        equal = [1 / logits.shape[1]] * logits.shape[1]
+        reason += ": the mean of logits is used"
+        return {"intercept": 0.0, "weights": equal, "regularisation": None, "reason": reason}
+    centre, spread = logits.mean(axis=0), logits.std(axis=0)
+    scale = np.where(spread > 0, spread, 1.0)
+    z = (logits - centre) / scale
     losses = [_held_out_loss(truth, z, usable, c) for c in REGULARISATIONS]
     chosen = REGULARISATIONS[int(np.argmin(losses))]
     fitted = _regression(chosen).fit(z, truth)
-    weights = fitted.coef_[0] / np.where(scale > 0, scale, 1.0)
+    weights = fitted.coef_[0] / scale
     return {
         "intercept": float(fitted.intercept_[0] - weights @ centre),
         "weights": weights.tolist(),
@@ -370,9 +339,7 @@ def _regression(c: float) -> LogisticRegression:
     return LogisticRegression(C=c, solver="newton-cholesky", tol=1e-6)
 
 
-def _held_out_loss(
-    truth: Bools, z: Floats, splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], c: float
-) -> float:
+def _held_out_loss(truth: Bools, z: Floats, splits: Sequence[Split], c: float) -> float:
     """Compute the log loss of predictions by fits on the other splits."""
     predicted = [_regression(c).fit(z[others], truth[others]).predict_proba(z[own])[:, 1] for others, own in splits]
     return float(log_loss(np.concatenate([truth[own] for _, own in splits]), np.concatenate(predicted), labels=[0, 1]))

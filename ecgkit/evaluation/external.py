@@ -9,7 +9,7 @@ import gzip
 import io
 import lzma
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.errors import EcgkitError, printable
-from ecgkit.evaluation.comparison import Comparison, align, compare_aligned
+from ecgkit.evaluation.comparison import Comparison, compare
 from ecgkit.evaluation.files import SUFFIXES, is_table
 from ecgkit.evaluation.report import evaluate
 from ecgkit.io import read_table, readable
@@ -299,26 +299,16 @@ def compare_predictions(
     """
     if unnamed := [name for name, one in pair.items() if "record_id" in one.lacks]:
         raise EcgkitError(f"{unnamed[0]} has no column record_id: add it, so that records can be matched")
-    pair = _with_shared_patients(pair)
+    tables = {name: one.table[one.table["fold"] == fold] for name, one in pair.items()}
+    named = [tables[name].set_index("record_id")["patient_id"] for name in pair if "patient_id" not in pair[name].lacks]
+    for name, one in pair.items():
+        if named and "patient_id" in one.lacks:  # the patients are those of the other file
+            tables[name] = tables[name].assign(patient_id=tables[name]["record_id"].map(named[0]))
     of_first, of_second = (one.thresholds for one in pair.values())
-    return compare_aligned(
-        align({name: one.table[one.table["fold"] == fold] for name, one in pair.items()}),
+    return compare(
+        tables,
         fold=fold,
         thresholds=None if of_first is None or of_second is None else (of_first, of_second),
         resamples=resamples,
         seed=seed,
     )
-
-
-def _with_shared_patients(pair: Mapping[str, ExternalPredictions]) -> dict[str, ExternalPredictions]:
-    """Take the patients of the other file where one has none."""
-    known = next((one.table for one in pair.values() if "patient_id" not in one.lacks), None)
-    if known is None:
-        return dict(pair)
-    patients = known.set_index("record_id")["patient_id"]
-    return {
-        name: replace(one, table=one.table.assign(patient_id=one.table["record_id"].map(patients)))
-        if "patient_id" in one.lacks
-        else one
-        for name, one in pair.items()
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -79,7 +79,11 @@ class ReportContent:
 
     def optional(self, name: str) -> dict[str, Any]:
         """Return the contents of a JSON file of the session; empty if there is none."""
-        return self.session.read_json(name) if (self.session.path / name).is_file() else {}
+        return self.session.read_json(name) if self.has(name) else {}
+
+    def text(self, name: str) -> str:
+        """Return the text of a file of the session; empty if there is none."""
+        return (self.session.path / name).read_text(encoding="utf-8") if self.has(name) else ""
 
     def has(self, name: str) -> bool:
         """Return True if the session has a file."""
@@ -88,92 +92,88 @@ class ReportContent:
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure of the report: its caption, and the function that draws it or returns None where it does not apply."""
+    """A figure of the report.
+
+    Attributes
+    ----------
+    caption : str
+        Its caption.
+    draw : callable
+        Draws it, or returns None where it does not apply.
+    needs : str
+        The file without which it does not apply; empty for a figure of a quantity, which no model of classes has.
+    """
 
     caption: str
     draw: Callable[[ReportContent], Figure | None]
+    needs: str = "thresholds.json"
 
 
-def _history(content: ReportContent) -> Figure | None:
-    """Draw the history of the training, except that of an ensemble."""
-    history = read_history(content.session)
-    return plots.history(history) if len(history) else None
-
-
-def _quantity(content: ReportContent) -> Figure | None:
+def _quantity(content: ReportContent) -> Figure:
     """Draw predicted against true values of a quantity."""
-    if content.has_classes:
-        return None
     (name,) = content.groups
     rows = content.predictions[content.predictions["fold"] == content.fold]
     true, predicted = rows[f"true_{name}"].to_numpy(), rows[f"predicted_{name}"].to_numpy()
     return plots.predicted_quantity(true, predicted, name=name, unit=QUANTITIES[name].unit, fold=content.fold)
 
 
-def _of_classes(
-    draw: Callable[[ReportContent], Figure | None], *files: str
-) -> Callable[[ReportContent], Figure | None]:
-    """Restrict a figure to models of classes, and to sessions that have some files."""
-    return lambda content: draw(content) if content.has_classes and all(map(content.has, files)) else None
-
-
-def _mistakes(kind: str) -> Callable[[ReportContent], Figure | None]:
-    """Return the function that draws the most confident mistakes of one kind."""
-
-    def draw(content: ReportContent) -> Figure | None:
-        if content.data is None:
-            return None
-        ids = content.predictions.loc[content.predictions["fold"] == content.fold, "record_id"].to_numpy()
-        worst = confident_mistakes(content.scores, content.thresholds, n=3, kind=kind, record_ids=ids)
-        position = pd.Index(content.data.records["record_id"]).get_indexer(worst["record_id"])
-        signals = [content.data.signal(int(i)) for i in position]
-        return plots.mistakes(signals, worst, sampling_rate=content.data.sampling_rate)
-
-    return _of_classes(draw)
+def _mistakes(content: ReportContent, kind: str) -> Figure | None:
+    """Draw the most confident mistakes of one kind."""
+    if content.data is None:
+        return None
+    ids = content.predictions.loc[content.predictions["fold"] == content.fold, "record_id"].to_numpy()
+    worst = confident_mistakes(content.scores, content.thresholds, n=3, kind=kind, record_ids=ids)
+    position = pd.Index(content.data.records["record_id"]).get_indexer(worst["record_id"])
+    signals = [content.data.signal(int(i)) for i in position]
+    return plots.mistakes(signals, worst, sampling_rate=content.data.sampling_rate)
 
 
 REPORT_FIGURES = {
     "history": ReportFigure(
-        "Training: loss and score on fold 9 by epoch; the mark is the epoch that was kept.", _history
+        "Training: loss and score on fold 9 by epoch; the mark is the epoch that was kept.",
+        lambda content: plots.history(read_history(content.session)),
+        "history.csv",
     ),
-    "predicted": ReportFigure("Predicted against true values.", _quantity),
+    "predicted": ReportFigure("Predicted against true values.", _quantity, ""),
     "auc_by_class": ReportFigure(
         "AUC of each class on each fold, with 95 % intervals; choices were made on fold 9.",
-        _of_classes(lambda content: plots.metric_by_class(content.results)),
+        lambda content: plots.metric_by_class(content.results),
     ),
     "roc_curves": ReportFigure(
         "ROC curves; the dots are the thresholds chosen on fold 9.",
-        _of_classes(lambda content: plots.roc_curves(content.scores, content.thresholds)),
+        lambda content: plots.roc_curves(content.scores, content.thresholds),
     ),
     "precision_recall_curves": ReportFigure(
         "Precision and recall; the dots are the thresholds chosen on fold 9.",
-        _of_classes(lambda content: plots.precision_recall_curves(content.scores, content.thresholds)),
+        lambda content: plots.precision_recall_curves(content.scores, content.thresholds),
     ),
     "confusion_matrices": ReportFigure(
         "Decisions at the thresholds chosen on fold 9.",
-        _of_classes(lambda content: plots.confusion_matrices(content.scores, content.thresholds)),
+        lambda content: plots.confusion_matrices(content.scores, content.thresholds),
     ),
     "score_histograms": ReportFigure(
         "Calibrated probabilities of records with and without the class; counts on a logarithmic scale.",
-        _of_classes(lambda content: plots.score_histograms(content.scores, content.thresholds)),
+        lambda content: plots.score_histograms(content.scores, content.thresholds),
     ),
     "reliability": ReportFigure(
-        "Predicted probability and observed frequency.", _of_classes(lambda content: plots.reliability(content.scores))
+        "Predicted probability and observed frequency.", lambda content: plots.reliability(content.scores)
     ),
     "subgroups": ReportFigure(
         "Macro AUC by subgroup, with 95 % intervals; small groups in grey.",
-        _of_classes(lambda content: plots.subgroup_forest(content.optional("subgroups.json")), "subgroups.json"),
+        lambda content: plots.subgroup_forest(content.optional("subgroups.json")),
+        "subgroups.json",
     ),
     "risk_coverage": ReportFigure(
         "The errors that remain if the model abstains on the records of which it is least confident.",
-        _of_classes(lambda content: plots.risk_coverage(content.optional("selective.json")), "selective.json"),
+        lambda content: plots.risk_coverage(content.optional("selective.json")),
+        "selective.json",
     ),
     "predicted_cooccurrence": ReportFigure(
         "Which classes occur together, in truth and in the model's decisions.",
-        _of_classes(lambda c: plots.cooccurrence_compared(cooccurrence_tables(c.scores, c.thresholds))),
+        lambda content: plots.cooccurrence_compared(cooccurrence_tables(content.scores, content.thresholds)),
     ),
-    "mistakes_missed": ReportFigure("The most confident false negatives.", _mistakes("missed")),
-    "mistakes_false_alarm": ReportFigure("The most confident false positives.", _mistakes("false alarm")),
+    "mistakes_missed": ReportFigure("The most confident false negatives.", partial(_mistakes, kind="missed")),
+    "mistakes_false_alarm": ReportFigure("The most confident false positives.", partial(_mistakes, kind="false alarm")),
 }
 """The figures of ``report.html``, in order."""
 
@@ -196,7 +196,8 @@ def draw_figures(content: ReportContent, *, redraw: bool = False) -> dict[str, s
     captions = {}
     for name, figure in REPORT_FIGURES.items():
         if redraw or not content.has(f"figures/{name}.png"):
-            drawn = figure.draw(content)
+            applies = content.has(figure.needs) if figure.needs else not content.has_classes
+            drawn = figure.draw(content) if applies else None
             if drawn is None:
                 continue
             content.session.save_figure(drawn, name)

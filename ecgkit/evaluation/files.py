@@ -6,6 +6,7 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import pandas as pd
 
+from ecgkit import paths
 from ecgkit.io import check_columns, read_table, readable
 from ecgkit.sessions import Session
 
@@ -58,6 +59,16 @@ class EnsembleCost(TypedDict):
 def read_metrics(session: Session) -> dict[str, Any]:
     """Read ``metrics.json``; raise `EcgkitError` naming the key that is missing or of another type."""
     return cast("dict[str, Any]", session.read_json("metrics.json", Metrics, way_out=EVALUATE_AGAIN))
+
+
+def main_metric(session: Session, fold: str) -> dict[str, float | None]:
+    """Read the macro AUC of a training, or the R2 of its quantity; None as its numbers where there is none."""
+    nothing: dict[str, float | None] = {"value": None, "low": None, "high": None}
+    if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
+        return nothing
+    groups = read_metrics(session).get(fold, {})
+    metrics: dict[str, dict[str, float | None]] = groups.get("macro") or next(iter(groups.values()), {})
+    return metrics.get("auc") or metrics.get("r2") or nothing
 
 
 def read_thresholds(session: Session) -> dict[str, Any]:

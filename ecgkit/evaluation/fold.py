@@ -45,54 +45,40 @@ def fold_metrics(
     EcgkitError
         If the scores have no calibrated probabilities, or a class has no threshold.
     """
-    truth, prob, calibrated = scores.y_true, scores.prob, scores.require_calibrated()
+    truth, prob, calibrated, at_half = scores.y_true, scores.prob, scores.require_calibrated(), scores.prob >= 0.5
+    decided, common = at_half, None
+    if thresholds is not None:
+        decided, common = stats.decide(scores, thresholds), thresholds.get("f_max_threshold")
+
+    def tuned(values: Floats, *, is_defined: bool = thresholds is not None) -> Floats:
+        return values if is_defined else np.full_like(values, np.nan)
+
+    of_decisions = stats.threshold_metrics(truth, decided, weights=weights)
+    of_halves = stats.threshold_metrics(truth, at_half, weights=weights)
     of_classes = {
         "auc": stats.auc(truth, prob, weights=weights),
         "average_precision": stats.average_precision(truth, prob, weights=weights),
-        **_of_decisions(scores, thresholds, weights),
+        **{name: tuned(values) for name, values in of_decisions.items()},
+        **{f"{name}_at_half": values for name, values in of_halves.items()},
         "brier": stats.brier(truth, calibrated, weights=weights),
         "ece": stats.ece(truth, calibrated, weights=weights),
         "ece_equal_mass": stats.ece(truth, calibrated, bins="mass", weights=weights),
     }
-    table = {
-        name: {metric: values[..., i] for metric, values in of_classes.items()} for i, name in enumerate(scores.classes)
-    }
-    return table | {
+    f_max = stats.f_max(truth, prob, threshold=0.5 if common is None else common, weights=weights)
+    return {
+        **{name: {metric: v[..., i] for metric, v in of_classes.items()} for i, name in enumerate(scores.classes)},
         "macro": {metric: stats.mean_of_classes(values) for metric, values in of_classes.items()},
-        **_of_all_classes(scores, thresholds, weights),
+        "micro": {
+            "f1": tuned(stats.micro_f1(truth, decided, weights=weights)),
+            "f1_at_half": stats.micro_f1(truth, at_half, weights=weights),
+        },
+        "samples": {
+            "subset_accuracy": tuned(stats.subset_accuracy(truth, decided, weights=weights)),
+            "hamming_loss": tuned(stats.hamming_loss(truth, decided, weights=weights)),
+            "f_max": tuned(f_max, is_defined=common is not None),
+            "f_max_oracle": stats.f_max_oracle(truth, prob, weights=weights),
+        },
     }
-
-
-def _of_decisions(
-    scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
-) -> dict[str, Floats]:
-    """Compute the metrics of each class's decisions, at the tuned thresholds and at 0.5."""
-    at_half = stats.threshold_metrics(scores.y_true, scores.prob >= 0.5, weights=weights)
-    tuned = {name: np.full_like(values, np.nan) for name, values in at_half.items()}
-    if thresholds is not None:
-        decided = stats.decide(scores, thresholds)
-        tuned = stats.threshold_metrics(scores.y_true, decided, weights=weights)
-    return tuned | {f"{name}_at_half": values for name, values in at_half.items()}
-
-
-def _of_all_classes(
-    scores: FoldScores, thresholds: Mapping[str, Any] | None, weights: Floats | None
-) -> dict[str, dict[str, Floats]]:
-    """Compute the metrics that are defined over all classes of a record together."""
-    truth, prob = scores.y_true, scores.prob
-    f1_at_half = stats.micro_f1(truth, prob >= 0.5, weights=weights)
-    nothing = np.full_like(f1_at_half, np.nan)
-    micro = {"f1": nothing, "f1_at_half": f1_at_half}
-    samples = dict.fromkeys(("subset_accuracy", "hamming_loss", "f_max"), nothing)
-    if thresholds is not None:
-        decided = stats.decide(scores, thresholds)
-        micro["f1"] = stats.micro_f1(truth, decided, weights=weights)
-        samples["subset_accuracy"] = stats.subset_accuracy(truth, decided, weights=weights)
-        samples["hamming_loss"] = stats.hamming_loss(truth, decided, weights=weights)
-        common = thresholds.get("f_max_threshold")
-        if common is not None:
-            samples["f_max"] = stats.f_max(truth, prob, threshold=common, weights=weights)
-    return {"micro": micro, "samples": samples | {"f_max_oracle": stats.f_max_oracle(truth, prob, weights=weights)}}
 
 
 def fold_report(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ import pandas as pd
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import align, class_names, session_predictions
-from ecgkit.evaluation.config import ENSEMBLE, SAME
+from ecgkit.evaluation.comparison import ENSEMBLE, SAME, align, check_same, class_names, session_predictions
 from ecgkit.evaluation.files import EnsembleCost, read_history, read_metrics
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm
-from ecgkit.stats.paired_tests import paired_difference
+from ecgkit.stats.paired_tests import DIFFERENCE, paired_difference
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 PUBLISHED = Path(__file__).resolve().parent / "published.csv"
@@ -44,10 +43,6 @@ class Leaderboard:
         On which they were trained.
     classes : tuple of str
         The classes.
-    best : str
-        The session with the highest macro AUC on fold 9.
-    best_configuration : str
-        The configuration with the highest macro AUC on fold 9, averaged over its seeds.
     sessions : DataFrame
         One row per session, the index its name: ``model``, ``configuration``, ``seed``, ``parameters``,
         ``training_seconds``, ``fold_9_auc``, ``fold_10_auc`` with ``fold_10_low`` and ``fold_10_high``;
@@ -66,11 +61,19 @@ class Leaderboard:
     dataset: str
     label_set: str
     classes: tuple[str, ...]
-    best: str
-    best_configuration: str
     sessions: pd.DataFrame
     configurations: pd.DataFrame
     left_out: tuple[str, ...]
+
+    @property
+    def best(self) -> str:
+        """The session with the highest macro AUC on fold 9."""
+        return str(self.sessions.index[0])
+
+    @property
+    def best_configuration(self) -> str:
+        """The configuration with the highest macro AUC on fold 9, averaged over its seeds."""
+        return str(self.configurations.index[0])
 
     @property
     def references(self) -> pd.DataFrame:
@@ -89,7 +92,7 @@ class Leaderboard:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """The contents of one session that the table needs."""
 
     session: Session
@@ -98,14 +101,7 @@ class _Entry:
     predictions: pd.DataFrame
 
 
-def leaderboard(
-    sessions: Sequence[Session],
-    *,
-    dataset: str | None = None,
-    label_set: str | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Leaderboard:
+def leaderboard(sessions: Sequence[Session], *, resamples: int = RESAMPLES, seed: int = 0) -> Leaderboard:
     """Rank the finished sessions of one dataset and label set, and compare each with the best by fold 9.
 
     Parameters
@@ -113,10 +109,6 @@ def leaderboard(
     sessions : sequence of Session
         Training sessions. The last readable one determines the contents of the dataset and the label set of the table;
         sessions that differ are left out with a sentence.
-    dataset : str, optional
-        Name of a processed dataset; all others are left out.
-    label_set : str, optional
-        Name of a label set; all others are left out.
     resamples : int, default 1000
         Bootstrap resamples of patients; see `ecgkit.stats.paired_tests.bootstrap_p` for how many are needed.
     seed : int, default 0
@@ -129,54 +121,39 @@ def leaderboard(
     Raises
     ------
     EcgkitError
-        If no session remains, or two have one name.
+        If no session remains.
     """
-    names = [session.name for session in sessions]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise EcgkitError(f"two sessions are called {twice[0]}: compare sessions of one folder")
-    wanted = {key: value for key, value in (("dataset", dataset), ("label_set", label_set)) if value is not None}
-    entries, left_out = _comparable(sessions, wanted)
+    entries, left_out = comparable(sessions)
+    if not entries:
+        reasons = "; ".join(left_out) or "there is none"
+        raise EcgkitError(f'none of {len(sessions)} sessions can be compared ({reasons}): finish one by "ecgkit train"')
     classes = class_names(entries[-1].predictions)
     draws = _draws(entries, classes, resamples=resamples, seed=seed)
     table = _session_table(entries)
-    of_sessions = _with_differences(table, draws)
-    of_configurations = _configuration_table(table, draws)
     return Leaderboard(
         dataset=entries[-1].config["dataset"],
         label_set=entries[-1].config["label_set"],
         classes=classes,
-        best=str(of_sessions.index[0]),
-        best_configuration=str(of_configurations.index[0]),
-        sessions=of_sessions,
-        configurations=of_configurations,
+        sessions=_with_differences(table, draws),
+        configurations=_configuration_table(table, draws),
         left_out=tuple(left_out),
     )
 
 
-def _comparable(sessions: Sequence[Session], wanted: Mapping[str, str]) -> tuple[list[_Entry], list[str]]:
-    """Read the sessions that can be compared, and return for the others the reason why they cannot."""
-    entries: list[_Entry] = []
+def comparable(sessions: Sequence[Session]) -> tuple[list[Entry], list[str]]:
+    """Read the sessions that can be compared with the last readable one, and say of each other one why it cannot."""
+    entries: list[Entry] = []
     left_out = []
     for session in reversed(sessions):
         try:
             entry = _read(session)
-            _check_wanted(entry, wanted)
-            if entries:
-                entry = _like(entries[0], entry)
+            entries.append(_like(entries[0], entry) if entries else entry)
         except EcgkitError as error:
             left_out.append(f"{session.name} is left out: {error}")
-            continue
-        entries.append(entry)
-    if not entries:
-        what = " and ".join(f"{key} {value}" for key, value in wanted.items()) or "any dataset"
-        raise EcgkitError(
-            f"none of {len(sessions)} sessions of {what} can be compared ({'; '.join(left_out) or 'there is none'}): "
-            'finish one by "ecgkit train"'
-        )
     return entries[::-1], left_out[::-1]
 
 
-def _read(session: Session) -> _Entry:
+def _read(session: Session) -> Entry:
     """Read one session; it must be finished and evaluated on fold 10."""
     predictions = session_predictions(session)
     config, results = session.config, read_metrics(session)
@@ -199,31 +176,17 @@ def _read(session: Session) -> _Entry:
         raise EcgkitError(f"its metrics.json has no {error}; evaluate it again") from error
     if numbers["fold_9_auc"] is None or numbers["fold_10_auc"] is None:
         raise EcgkitError("it has no macro AUC on folds 9 and 10, since no class has both outcomes there")
-    return _Entry(session, config, {name: float(value) for name, value in numbers.items()}, predictions)
+    return Entry(session, config, {name: float(value) for name, value in numbers.items()}, predictions)
 
 
-def _check_wanted(entry: _Entry, wanted: Mapping[str, str]) -> None:
-    """Refuse a session of another dataset or label set than requested."""
-    for key, value in wanted.items():
-        if entry.config[key] != value:
-            raise EcgkitError(f"its {key} is {entry.config[key]}, not {value}")
-
-
-def _like(reference: _Entry, entry: _Entry) -> _Entry:
+def _like(reference: Entry, entry: Entry) -> Entry:
     """Refuse a session of other data, and sort its predictions in the order of the reference."""
-    for key in SAME:
-        if entry.config[key] == reference.config[key]:
-            continue
-        shown = "dataset" if key == "dataset_fingerprint" else key
-        own, other = entry.config[shown], reference.config[shown]
-        if own == other:
-            raise EcgkitError(f"its dataset {own} had other contents than that of {reference.session.name}")
-        raise EcgkitError(f"its {shown} is {own}, that of {reference.session.name} is {other}")
+    check_same(reference.session, entry.session)
     tables = align({reference.session.name: reference.predictions, entry.session.name: entry.predictions})
-    return _Entry(entry.session, entry.config, entry.numbers, tables[entry.session.name])
+    return replace(entry, predictions=tables[entry.session.name])
 
 
-def _draws(entries: Sequence[_Entry], classes: Sequence[str], *, resamples: int, seed: int) -> dict[str, Floats]:
+def _draws(entries: Sequence[Entry], classes: Sequence[str], *, resamples: int, seed: int) -> dict[str, Floats]:
     """Compute the macro AUC on fold 10 of each session in the same resamples of patients."""
     first = entries[0].predictions
     weights = patient_weights(first.loc[first["fold"] == TEST_FOLD, "patient_id"], resamples=resamples, seed=seed)
@@ -234,7 +197,7 @@ def _draws(entries: Sequence[_Entry], classes: Sequence[str], *, resamples: int,
     return draws
 
 
-def _session_table(entries: Sequence[_Entry]) -> pd.DataFrame:
+def _session_table(entries: Sequence[Entry]) -> pd.DataFrame:
     """Tabulate the sessions, the best by fold 9 first."""
     labels = _labels([entry.config for entry in entries])
     rows = {}
@@ -255,14 +218,8 @@ def _with_differences(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd.Da
     """Compare each row's fold 10 macro AUC with that of the first row, in the same resamples."""
     best, *others = (str(name) for name in table.index)
     value = table["fold_10_auc"]
-    found = {name: paired_difference(value[name], value[best], draws[name], draws[best]) for name in others}
-    columns = {"difference": "value", "difference_low": "low", "difference_high": "high", "p": "p"}
-    added = pd.DataFrame(
-        {
-            column: pd.Series({name: getattr(one, attribute) for name, one in found.items()}, dtype=float)
-            for column, attribute in columns.items()
-        }
-    ).reindex(table.index)
+    found = [paired_difference(value[name], value[best], draws[name], draws[best]) for name in others]
+    added = pd.DataFrame(found, index=others, columns=list(DIFFERENCE)).drop(columns="resamples").reindex(table.index)
     added["p_holm"] = holm(added["p"])
     ece = table.columns.get_loc("ece")
     return pd.concat([table.iloc[:, :ece], added, table.iloc[:, ece:]], axis=1)
@@ -272,26 +229,22 @@ def _configuration_table(table: pd.DataFrame, draws: Mapping[str, Floats]) -> pd
     """Average over the seeds of each configuration, with the last run of each seed."""
     by_number = table.assign(number=[session_number(str(name)) for name in table.index]).sort_values("number")
     runs = by_number.drop_duplicates(["configuration", "seed"], keep="last")
-    rows, mean_draws = {}, {}
-    for label, part in runs.groupby("configuration", sort=False):
-        mean_draws[str(label)] = np.mean([draws[str(name)] for name in part.index], axis=0)
-        low, high = interval(mean_draws[str(label)])
-        rows[str(label)] = {
-            "model": part["model"].iloc[0],
-            "seeds": len(part),
-            "members": ", ".join(str(name) for name in part.index),
-            "parameters": part["parameters"].iloc[0],
-            "training_seconds": part["training_seconds"].mean(),
-            "fold_9_auc": part["fold_9_auc"].mean(),
-            "fold_9_sd": part["fold_9_auc"].std(ddof=1),
-            "fold_10_auc": part["fold_10_auc"].mean(),
-            "fold_10_sd": part["fold_10_auc"].std(ddof=1),
-            "fold_10_low": low,
-            "fold_10_high": high,
-            "ece": part["ece"].mean(),
-        }
-    ordered = pd.DataFrame.from_dict(rows, orient="index").rename_axis("configuration").astype({"parameters": "Int64"})
-    return _with_differences(ordered.sort_values("fold_9_auc", ascending=False, kind="stable"), mean_draws)
+    grouped = runs.rename_axis("session").reset_index().groupby("configuration", sort=False)
+    table = grouped.agg(
+        model=("model", "first"),
+        seeds=("seed", "size"),
+        members=("session", ", ".join),
+        parameters=("parameters", "first"),
+        training_seconds=("training_seconds", "mean"),
+        fold_9_auc=("fold_9_auc", "mean"),
+        fold_9_sd=("fold_9_auc", "std"),
+        fold_10_auc=("fold_10_auc", "mean"),
+        fold_10_sd=("fold_10_auc", "std"),
+    )
+    mean_draws = {str(name): np.mean([draws[one] for one in part["session"]], axis=0) for name, part in grouped}
+    table[["fold_10_low", "fold_10_high"]] = [interval(mean_draws[str(name)]) for name in table.index]
+    table["ece"] = grouped["ece"].mean()
+    return _with_differences(table.sort_values("fold_9_auc", ascending=False, kind="stable"), mean_draws)
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:

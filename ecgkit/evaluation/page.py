@@ -93,10 +93,10 @@ def write_page(
     captions = draw_figures(content, redraw=redraw)
     environment = html_environment("ecgkit.evaluation")
     environment.filters |= {"number": number, "entry": format_interval, "metric": metric_name, "cell": cell}
-    files = {f"figures/{name}.png": caption for name, caption in captions.items()}
     figures = [
-        {"caption": caption, "file": file, "data": base64.b64encode((session.path / file).read_bytes()).decode()}
-        for file, caption in files.items()
+        {"caption": caption, "file": f"figures/{name}.png", "data": base64.b64encode(png.read_bytes()).decode()}
+        for name, caption in captions.items()
+        if (png := session.path / "figures" / f"{name}.png")
     ]
     page = environment.get_template(PAGE).render(**_values(content), figures=figures)
     return session.write_text(PAGE, page)
@@ -116,7 +116,15 @@ def cell(entry: Mapping[str, float | None]) -> Markup:
 def _values(content: ReportContent) -> dict[str, Any]:
     """Collect the values of the page's template."""
     session, config = content.session, content.optional("config.json")
-    main = ("macro", "auc") if content.has_classes else (next(iter(content.groups)), "r2")
+    main, calibration, policies = (next(iter(content.groups)), "r2"), [], {}
+    if content.has_classes:
+        main = ("macro", "auc")
+        calibration = calibration_summary(content.scores).reset_index(names="class").to_dict("records")
+        points = policy_table(content.scores, content.thresholds).to_dict("index")
+        policies = {
+            policy: {name: points[name, policy] for name in content.classes}
+            for policy in content.thresholds["policies"]
+        }
     return {
         "session": session.name,
         "parameters": {name: config[name] for name in PARAMETERS if config.get(name) not in (None, "")},
@@ -129,42 +137,10 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "columns": [name for name in SHOWN_METRICS if name in content.groups[main[0]]],
         "bootstrap": content.results["bootstrap"][f"fold_{content.fold}"],
         "policy": content.thresholds.get("policy", ""),
-        "calibration": _calibration(content),
-        "policies": _policies(content),
-        "subgroups": _subgroup_rows(content.optional("subgroups.json")),
+        "calibration": calibration,
+        "policies": policies,
+        "divisions": content.optional("subgroups.json").get("divisions", {}),
         "class_names": {name: SUPERCLASSES[name] for name in content.classes if name in SUPERCLASSES},
         "files": [name for name in FILES if content.has(name)],
-        "classification_report": _text(session.path / "classification_report.txt"),
+        "classification_report": content.text("classification_report.txt"),
     }
-
-
-def _text(path: Path) -> str:
-    """Read a text file; empty if there is none."""
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
-
-
-def _calibration(content: ReportContent) -> list[dict[str, Any]]:
-    """Return the rows of the table of calibration errors."""
-    if not content.has_classes:
-        return []
-    table = calibration_summary(content.scores).reset_index(names="class")
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _policies(content: ReportContent) -> dict[str, Any]:
-    """Return for each threshold policy and class the threshold and its metrics."""
-    if not content.has_classes:
-        return {}
-    points = policy_table(content.scores, content.thresholds).to_dict("index")
-    names = content.thresholds["policies"]
-    return {policy: {name: points[name, policy] for name in content.classes} for policy in names}
-
-
-def _subgroup_rows(subgroups: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row per group: its division, name, counts and macro means."""
-    return [
-        {"division": division["title"], "group": name, "n_records": group["n_records"], "is_small": group["is_small"]}
-        | {metric: group["metrics"]["macro"][metric] for metric in ("auc", "sensitivity", "specificity")}
-        for division in subgroups.get("divisions", {}).values()
-        for name, group in division["groups"].items()
-    ]

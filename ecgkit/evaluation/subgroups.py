@@ -58,16 +58,6 @@ RULES = {
 
 
 @dataclass(frozen=True)
-class _Division:
-    """A division of the records: the group of each (None where it is unknown), and the groups in order."""
-
-    title: str
-    group_of: NDArray[np.object_]
-    order: tuple[str, ...]
-    n_other_devices: int = 0
-
-
-@dataclass(frozen=True)
 class _Fold:
     """The data from which the metrics of any group of a fold's records are computed."""
 
@@ -134,34 +124,43 @@ def subgroup_report(
         raise EcgkitError(f"{len(scores.prob):,} scores and {len(records):,} records: pass one of each per record")
     patients = records["patient_id"].to_numpy()
     fold = _Fold(scores, thresholds, patients, patient_weights(patients, resamples=resamples))
+    divisions = {name: _divide(fold, *division) for name, division in _divisions(records, scores).items()}
+    if other := divisions.get("device", {"groups": {}})["groups"].get(OTHER_DEVICES):
+        counts = pd.Series(_text(records["device"])).value_counts()
+        other |= {"n_devices": int((counts < MIN_DEVICE_RECORDS).sum())}
     return {
         "version": SUBGROUPS_VERSION,
         "fold": f"fold_{scores.fold}",
         "classes": list(scores.classes),
         "rules": RULES,
         "all": _measure(fold, np.ones(len(records), dtype=bool)).entry,
-        "divisions": {name: _divide(fold, division) for name, division in _divisions(records, scores).items()},
+        "divisions": divisions,
         "bootstrap": bootstrap_description(patients, resamples),
     }
 
 
-def _divisions(records: pd.DataFrame, scores: FoldScores) -> dict[str, _Division]:
-    """Divide the records in every way for which there is a column."""
-    divisions = {}
+def _divisions(records: pd.DataFrame, scores: FoldScores) -> dict[str, tuple[str, Any]]:
+    """Divide the records in every way for which there is a column: the title, and the group of each record."""
+    divisions: dict[str, tuple[str, Any]] = {}
     if "sex" in records:
-        divisions["sex"] = _Division("sex", _text(records["sex"]), SEXES)
+        divisions["sex"] = ("sex", pd.Categorical(_text(records["sex"]), SEXES))
     if "age" in records:
         age = pd.to_numeric(records["age"]).to_numpy(dtype="float64", na_value=np.nan)
-        band = np.array(AGE_BANDS, dtype=object)[np.digitize(age, AGE_EDGES)]
-        band[np.isnan(age)] = None
-        divisions["age_band"] = _Division("age band", band, AGE_BANDS)
+        divisions["age_band"] = ("age band", pd.cut(age, [-np.inf, *AGE_EDGES, np.inf], right=False, labels=AGE_BANDS))
     if "device" in records:
-        divisions["device"] = _by_device(_text(records["device"]))
+        divisions["device"] = ("recording device", _devices(_text(records["device"])))
     if set(NOISE_COLUMNS) & set(records):
-        divisions["noise"] = _Division("noise", noted_noise(records), NOISE)
-    n_classes = np.array(COMORBIDITY, dtype=object)[scores.positive.sum(axis=1).clip(max=2)]
-    n_classes[~scores.known.all(axis=1)] = None
-    return divisions | {"comorbidity": _Division("co-morbidity", n_classes, COMORBIDITY)}
+        divisions["noise"] = ("noise", pd.Categorical(noted_noise(records), NOISE))
+    n_classes = np.where(scores.known.all(axis=1), scores.positive.sum(axis=1).clip(max=2), -1).astype(np.int64)
+    return divisions | {"comorbidity": ("co-morbidity", pd.Categorical.from_codes(n_classes, pd.Index(COMORBIDITY)))}
+
+
+def _devices(device: NDArray[np.object_]) -> pd.Categorical:
+    """Divide by device, the most frequent first, the rare ones together."""
+    counts = pd.Series(device).value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    frequent = [name for name in counts.index[counts >= MIN_DEVICE_RECORDS] if name != OTHER_DEVICES]
+    named = pd.Series(device).where(lambda names: names.isin(frequent) | names.isna(), OTHER_DEVICES)
+    return pd.Categorical(named, [*frequent, OTHER_DEVICES])
 
 
 def noted_noise(records: pd.DataFrame) -> NDArray[np.object_]:
@@ -186,11 +185,8 @@ def noted_noise(records: pd.DataFrame) -> NDArray[np.object_]:
 
 def _any_text(records: pd.DataFrame, names: Sequence[str]) -> Bools:
     """Return which records have text in one of the existing columns."""
-    found = np.zeros(len(records), dtype=bool)
-    for name in names:
-        if name in records:
-            found |= pd.notna(_text(records[name]))
-    return found
+    there = [pd.notna(_text(records[name])) for name in names if name in records]
+    return np.any([np.zeros(len(records), bool), *there], axis=0)
 
 
 def _text(column: pd.Series) -> NDArray[np.object_]:
@@ -199,26 +195,13 @@ def _text(column: pd.Series) -> NDArray[np.object_]:
     return stripped.mask(stripped == "").to_numpy(dtype=object, na_value=None)  # type: ignore[call-overload] # None is what pandas takes
 
 
-def _by_device(device: NDArray[np.object_]) -> _Division:
-    """Divide by device, the most frequent first, the rare ones together."""
-    counts = pd.Series(device).value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    rare = {str(name) for name, count in counts.items() if count < MIN_DEVICE_RECORDS}
-    group_of = np.array([OTHER_DEVICES if name in rare else name for name in device], dtype=object)
-    order = [str(name) for name in counts.index if name not in rare | {OTHER_DEVICES}]
-    return _Division("recording device", group_of, (*order, OTHER_DEVICES), len(rare))
-
-
-def _divide(fold: _Fold, division: _Division) -> dict[str, Any]:
+def _divide(fold: _Fold, title: str, group_of: pd.Categorical) -> dict[str, Any]:
     """Compute the metrics of each group of a division, and the gaps between them."""
-    rows = {name: division.group_of == name for name in division.order}
-    groups = {name: _measure(fold, mask) for name, mask in rows.items() if mask.any()}
-    entries = {name: group.entry for name, group in groups.items()}
-    if division.n_other_devices:
-        entries[OTHER_DEVICES] = {"n_devices": division.n_other_devices} | entries[OTHER_DEVICES]
+    groups = {str(name): _measure(fold, group_of == name) for name in group_of.categories if (group_of == name).any()}
     return {
-        "title": division.title,
-        "unknown": len(division.group_of) - sum(entry["n_records"] for entry in entries.values()),
-        "groups": entries,
+        "title": title,
+        "unknown": int(group_of.isna().sum()),
+        "groups": {name: group.entry for name, group in groups.items()},
         "gaps": _gaps(groups, fold.scores),
     }
 

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.feature_space.standardize import check_embeddings, fit_scaler, training_rows
+from ecgkit.feature_space.standardize import standardize
 
 
 class SimilarRecords:
@@ -30,10 +30,8 @@ class SimilarRecords:
     """
 
     def __init__(self, embeddings: NDArray[np.floating], records: pd.DataFrame) -> None:
-        check_embeddings(embeddings, records)
-        scaler = fit_scaler(embeddings[training_rows(records)])
         self.records = records.reset_index(drop=True)
-        points = scaler.transform(embeddings)
+        points = standardize(embeddings, records)
         lengths = np.linalg.norm(points, axis=1, keepdims=True)
         self.directions = (points / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
 

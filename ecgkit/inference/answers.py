@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
-from ecgkit.inference.predictor import EnsemblePredictor, Predictor, QuantityPredictor
+from ecgkit.inference.missing_leads import missing_leads_finding
+from ecgkit.inference.predictor import EnsemblePredictor, Outcome, Predictor, QuantityPredictor
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
 from ecgkit.signals.ecg import ECG
@@ -137,7 +138,7 @@ class Answer:
     peaks : ndarray of int64
         Its R peaks in samples.
     findings : tuple of Finding
-        Notes of the reader, then what the checks found.
+        Notes of the reader, then what the checks found, then what the model has to say about its input.
     measurements : mapping of str to float
         As from `ecgkit.signals.measurements.measure_ecg`; NaN where it cannot be measured. Empty if they were not
         asked for.
@@ -330,12 +331,13 @@ def answer_ecgs(
         examined = list(results)
         predicted = iter(_predict(predictor, [item.ecg for item in examined if item.ecg and not item.refusal], skip))
         for (name, _), item in zip(some, examined, strict=True):
-            prediction, refusal = (None, item.refusal) if item.refusal else next(predicted)
+            prediction, refusal, added = (None, item.refusal, ()) if item.refusal else next(predicted)
             if name in done:
                 continue
             if prediction and item.ecg and prediction.quantity is None and options.get("windows", True):
                 prediction = replace(prediction, windows=_over_time(predictor, item.ecg))
-            yield Answer(name, predictor, *item._replace(refusal=refusal), prediction=prediction)
+            whole = item._replace(refusal=refusal, findings=item.findings + added)
+            yield Answer(name, predictor, *whole, prediction=prediction)
 
 
 def _examined_ahead(
@@ -393,29 +395,49 @@ def _examine(source: File | ECG, *, options: Options) -> Examined:
     return Examined(ecg, peaks, notes + found, measure_ecg(ecg, peaks) if is_measured else {}, refusal)
 
 
-def _predict(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[tuple[Prediction | None, str | None]]:
-    """Return the prediction or the refusal of each ECG; if one is refused, each half is predicted by itself."""
+def _predict(
+    predictor: Predictor, ecgs: Sequence[ECG], skip: Skip
+) -> list[tuple[Prediction | None, str | None, tuple[Finding, ...]]]:
+    """Return prediction or refusal, and findings, of each ECG; if one is refused, each half is predicted by itself."""
     if not ecgs:
         return []
     try:
-        return [(prediction, None) for prediction in _predictions(predictor, ecgs, skip)]
+        outcome = predictor.outcome(ecgs, **skip)
+        found = [_input_findings(predictor, *one) for one in zip(ecgs, outcome.distance.tolist(), strict=True)]
+        return [(one, None, some) for one, some in zip(_predictions(predictor, outcome), found, strict=True)]
     except EcgkitError as error:
         if len(ecgs) == 1:
-            return [(None, str(error))]
+            return [(None, str(error), ())]
     middle = len(ecgs) // 2
     return [answer for half in (ecgs[:middle], ecgs[middle:]) for answer in _predict(predictor, half, skip)]
 
 
-def _predictions(predictor: Predictor, ecgs: Sequence[ECG], skip: Skip) -> list[Prediction]:
+def _predictions(predictor: Predictor, outcome: Outcome) -> list[Prediction]:
     """Return what the model says of each ECG."""
+    probability = outcome.probabilities
     if isinstance(predictor, QuantityPredictor):
         nothing = np.zeros(0, np.float32), np.zeros(0, bool)
-        return [Prediction(*nothing, quantity=value) for value in predictor.predict(ecgs, **skip).tolist()]
-    if isinstance(predictor, EnsemblePredictor):
-        probability, *range_ = predictor.predict_range(ecgs, **skip)
-    else:
-        probability, range_ = predictor.predict_proba(ecgs, **skip), []
-    return [Prediction(*row) for row in zip(probability, probability >= predictor.thresholds, *range_, strict=True)]
+        return [Prediction(*nothing, quantity=value) for value in probability[:, 0].tolist()]
+    extremes = [values for values in (outcome.lowest, outcome.highest) if values is not None]
+    return [Prediction(*row) for row in zip(probability, probability >= predictor.thresholds, *extremes, strict=True)]
+
+
+def _input_findings(predictor: Predictor, ecg: ECG, distance: float) -> tuple[Finding, ...]:
+    """Return what the model has to say about its input."""
+    lost = predictor.lead_losses, predictor.name
+    missing = [missing_leads_finding(ecg.missing_leads, *lost)] if ecg.missing_leads else []
+    return (*missing, *_familiarity(predictor, distance))
+
+
+def _familiarity(predictor: Predictor, distance: float) -> list[Finding]:
+    """Return a finding for an ECG that is unlike those of the training, or of which that is not known."""
+    if math.isnan(distance):
+        text = f"not checked whether the ECG is like those that {predictor.name} was trained on: the model cannot tell"
+        return [Finding("unchecked", "note", text)]
+    if distance <= 1:
+        return []
+    text = f"unlike the ECGs that {predictor.name} was trained on ({distance:.1f} times the limit of the distance)"
+    return [Finding("unlike_training", "warning", text, evidence={"distance": distance, "limit": 1.0})]
 
 
 def _over_time(predictor: Predictor, ecg: ECG) -> Windows | None:

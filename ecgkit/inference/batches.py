@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -24,10 +24,11 @@ BACKENDS = ("auto", "torch", "onnx")
 
 
 class Skip(TypedDict, total=False):
-    """Which checks of a record are skipped, see `ecgkit.signals.prepare.Preparation`."""
+    """Which steps of a record are skipped, see `ecgkit.signals.prepare.Preparation`."""
 
     anyway: bool
     allow_missing_leads: bool
+    filtered: dict[Hashable, NDArray[np.floating]] | None
 
 
 Arrays = tuple[NDArray[np.float32], NDArray[np.float32] | None]

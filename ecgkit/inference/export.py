@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.inference.missing_leads import LEAD_LOSSES
 from ecgkit.inference.model_folder import (
     CALIBRATION,
     CARD,
@@ -20,11 +21,12 @@ from ecgkit.inference.model_folder import (
     find_folder,
     read_model,
 )
+from ecgkit.inference.reference import REFERENCE
 from ecgkit.io import TEMPORARY_SUFFIX, disk_errors
 
 FORMATS = ("folder", "onnx")
 COPIED = (str(WEIGHTS), CARD)
-COPIED_IF_THERE = (THRESHOLDS, CALIBRATION, "config.json", "metrics.json")
+COPIED_IF_THERE = (THRESHOLDS, CALIBRATION, REFERENCE, LEAD_LOSSES, "config.json", "metrics.json")
 
 
 def export_model(
@@ -94,14 +96,15 @@ def _fill_folder(session: Path, draft: Path) -> None:
 
 def _fill_onnx(session: Path, draft: Path, sampling_rate: int | None) -> None:
     """Write the graph and what is needed to predict with it, and open it once."""
-    from ecgkit.inference.onnx_graph import shortest, write_onnx
+    from ecgkit.inference.onnx_graph import output_names, shortest, write_onnx
     from ecgkit.inference.onnx_model import OnnxPredictor, write_description
 
     model = read_model(session)
     trained = model.trained
     write_onnx(model, draft / ONNX, sampling_rate=sampling_rate)
-    for name in (THRESHOLDS, CARD):
-        shutil.copyfile(session / name, draft / name)
+    for name in (THRESHOLDS, CARD, LEAD_LOSSES):
+        if (session / name).is_file():
+            shutil.copyfile(session / name, draft / name)
     rate = sampling_rate or trained.sampling_rate
     write_description(
         draft,
@@ -110,6 +113,7 @@ def _fill_onnx(session: Path, draft: Path, sampling_rate: int | None) -> None:
         label_set=trained.label_set,
         sampling_rate=rate,
         n_samples=shortest(trained, rate),
+        outputs=output_names(model),
     )
     OnnxPredictor(draft)
 

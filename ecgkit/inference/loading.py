@@ -11,6 +11,7 @@ from ecgkit import paths
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.inference.batches import BACKENDS, PRECISIONS, default_device, has_bfloat16
 from ecgkit.inference.matching import check_made_for
+from ecgkit.inference.missing_leads import read_lead_losses
 from ecgkit.inference.model_folder import (
     CALIBRATION,
     DONE,
@@ -92,6 +93,7 @@ def load_model(
     else:
         folder = find_folder(name, paths.resolve_root(root))
         predictor = _open_onnx(folder, precision) if _is_onnx(folder, backend) else _open(folder, precision)
+        predictor.lead_losses = read_lead_losses(folder, way_out=WAY_OUT)
     check_made_for(f"the model {predictor.name}", predictor, classes=classes, sampling_rate=sampling_rate)
     return predictor
 

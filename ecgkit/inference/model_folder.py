@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.reference import REFERENCE, Reference, read_reference
 from ecgkit.io import file_sha256, read_json
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class ModelFolder:
         The contents of ``thresholds.json`` and ``calibration.json``; empty for a model of a quantity.
     card : str
         The contents of ``model_card.md``; empty without one.
+    reference : Reference or None
+        The distribution of the training records; None of a folder without ``reference.json``.
     """
 
     path: Path
@@ -69,6 +72,7 @@ class ModelFolder:
     thresholds: dict[str, Any]
     calibration: dict[str, Any]
     card: str
+    reference: Reference | None = None
 
 
 def read_model(path: Path, *, model: str = "") -> ModelFolder:
@@ -94,7 +98,8 @@ def read_model(path: Path, *, model: str = "") -> ModelFolder:
 
     trained = load_weights(path / WEIGHTS, model=model)
     thresholds, calibration = ({}, {}) if trained.target else read_decisions(path)
-    return ModelFolder(path, trained, thresholds, calibration, read_card(path))
+    reference = read_reference(path / REFERENCE, trained.model.n_features, way_out=WAY_OUT)
+    return ModelFolder(path, trained, thresholds, calibration, read_card(path), reference)
 
 
 def read_decisions(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

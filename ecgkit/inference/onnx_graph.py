@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from ecgkit.errors import EcgkitError, one_line, require
 from ecgkit.inference.model_folder import ModelFolder
+from ecgkit.inference.reference import Reference
 from ecgkit.inference.weights import TrainedModel
 from ecgkit.signals.ecg import LEADS, check_rate
 from ecgkit.signals.filters import LARGEST_FACTOR, resampling_kernels
@@ -134,8 +135,28 @@ class Calibrating(nn.Module):
         return torch.sigmoid(self.fitted["slope"] * torch.log(clipped / (1 - clipped)) + self.fitted["intercept"])
 
 
+class Distance(nn.Module):
+    """`ecgkit.inference.reference.Reference.distance`."""
+
+    def __init__(self, reference: Reference) -> None:
+        super().__init__()
+        self.rest, self.limit = reference.rest, reference.limit
+        for name in ("mean", "components", "deviations"):
+            self.register_buffer(name, torch.from_numpy(getattr(reference, name)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(records, features)`` to ``(records,)``."""
+        mean, components, deviations = (self.get_buffer(name) for name in ("mean", "components", "deviations"))
+        features = features.double()
+        length = features.square().sum(1, keepdim=True).sqrt()
+        centred = features / torch.where(length > 0, length, 1.0) - mean
+        along = centred @ components.T
+        outside = ((centred**2).sum(1) - (along**2).sum(1)).clamp(min=0)
+        return (((along / deviations) ** 2).sum(1) + outside / self.rest**2).sqrt().float() / self.limit
+
+
 class WholeModel(nn.Module):
-    """Millivolts in, calibrated probabilities out.
+    """Millivolts in, calibrated probabilities out, and the distance from the training records where it is known.
 
     Parameters
     ----------
@@ -151,15 +172,17 @@ class WholeModel(nn.Module):
         self.preparing = Preparing(trained, sampling_rate)
         self.network = trained.model
         self.calibrating = nn.ModuleList(Calibrating(folder.calibration["classes"][name]) for name in trained.classes)
+        self.distance = Distance(folder.reference) if folder.reference else None
 
-    def forward(self, signal: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``(records, 12, samples)`` in mV to ``(records, classes)``, calibrated and uncalibrated."""
+    def forward(self, signal: Tensor) -> tuple[Tensor, ...]:
+        """Map ``(records, 12, samples)`` in mV to the outputs of `output_names`."""
         network = self.network
         windows = cut_windows(self.preparing(signal), network.n_samples)
         features = network.encode(windows.flatten(0, 1)).unflatten(0, windows.shape[:2]).mean(dim=1)
         prob = network.head(network.hidden(features)).sigmoid().double()
         columns = [calibrate(column) for calibrate, column in zip(self.calibrating, prob.unbind(1), strict=True)]
-        return torch.stack(columns, dim=1).float(), prob.float()
+        probabilities = torch.stack(columns, dim=1).float(), prob.float()
+        return (*probabilities, self.distance(features)) if self.distance else probabilities
 
 
 def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = None) -> Path:
@@ -167,8 +190,9 @@ def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = N
 
     The input ``signal`` is float32 of shape ``(records, 12, samples)``, finite, with leads in the order of
     `ecgkit.LEADS`; the outputs ``probability`` (calibrated) and ``uncalibrated`` are float32 of shape
-    ``(records, classes)``. The numbers of records and of samples vary. Offset removal, rounding, standardisation,
-    windows and calibration are nodes of the graph.
+    ``(records, classes)``, and ``distance``, of a model with a reference, is float32 of shape ``(records,)``, above 1
+    for an ECG that is unlike those of the training. The numbers of records and of samples vary. Offset removal,
+    rounding, standardisation, windows and calibration are nodes of the graph.
 
     Parameters
     ----------
@@ -209,7 +233,7 @@ def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = N
                 dynamo=True,
                 dynamic_shapes=(sizes,),
                 input_names=["signal"],
-                output_names=["probability", "uncalibrated"],
+                output_names=output_names(folder),
                 opset_version=OPSET,
                 custom_translation_table=translations(),
                 verbose=False,
@@ -222,6 +246,11 @@ def write_onnx(folder: ModelFolder, path: Path, *, sampling_rate: int | None = N
         reason = one_line(error.__cause__ or error)
         raise EcgkitError(f"{trained.name} cannot be written as ONNX ({reason}): use --format folder") from error
     return path
+
+
+def output_names(folder: ModelFolder) -> list[str]:
+    """Return the names of the outputs of a model's graph."""
+    return ["probability", "uncalibrated", *(["distance"] if folder.reference else [])]
 
 
 def shortest(trained: TrainedModel, sampling_rate: int) -> int:

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError, one_line, require
 from ecgkit.inference.batches import Skip, prepared_batches
 from ecgkit.inference.model_folder import ONNX, WAY_OUT, read_card, read_thresholds
-from ecgkit.inference.predictor import Predictor
+from ecgkit.inference.predictor import Outcome, Predictor
 from ecgkit.io import file_sha256, json_bytes, read_json, write_atomically
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.prepare import checked_microvolts
 
 DESCRIPTION = "model.json"
-FORMAT = "ecgkit-onnx-1"
+FORMAT = "ecgkit-onnx-2"
+DISTANCE = "distance"
+"""The output that `ecgkit.inference.reference` describes; a model without a reference has none."""
+
 AT_ONCE = 64
 """Windows that the graph reads at once; more of them do not stay in the processor's cache."""
 
@@ -36,6 +39,7 @@ class Description(TypedDict):
     leads: list[str]
     units: str
     sha256: str
+    outputs: list[str]
 
 
 def write_description(folder: Path, **facts: Any) -> None:
@@ -77,16 +81,27 @@ class OnnxPredictor(Predictor):
         """False: a model that takes age and sex is not exported."""
         return False
 
+    def _run(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> dict[str, NDArray[np.float32]]:
+        """Return the outputs of the graph by their names."""
+        batches = prepared_batches(ecgs, self._millivolts, None, n_read=self.n_samples, windows=AT_ONCE, **skip)
+        names = self._about["outputs"]
+        results = [self._session.run(names, {"signal": signal}) for signal, _ in batches]
+        return {name: np.concatenate(each) for name, each in zip(names, zip(*results, strict=True), strict=True)}
+
     def _probabilities(
         self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        batches = prepared_batches(ecgs, self._millivolts, None, n_read=self.n_samples, windows=AT_ONCE, **skip)
-        results = [self._session.run(["uncalibrated", "probability"], {"signal": signal}) for signal, _ in batches]
-        uncalibrated, probability = (np.concatenate(parts) for parts in zip(*results, strict=True))
-        return uncalibrated, probability
+        found = self._run(ecgs, **skip)
+        return found["uncalibrated"], found["probability"]
 
-    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
-        return self._probabilities(ecgs, **skip)[0]
+    def outcome(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> Outcome:
+        """Return calibrated probabilities, and how unlike the training records each ECG is; see `predict_proba`."""
+        found = self._run(ecgs, **skip)
+        distance = found.get(DISTANCE, np.full(len(ecgs), np.nan))
+        return Outcome(found["probability"], np.asarray(distance, np.float64))
+
+    def _computed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        return self._probabilities(ecgs, **skip)[0], self.outcome(ecgs, **skip).distance
 
     def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
         del ecgs, skip
@@ -94,7 +109,8 @@ class OnnxPredictor(Predictor):
 
     def _millivolts(self, ecg: ECG, **skip: Unpack[Skip]) -> NDArray[np.float32]:
         """Return what the graph reads of an ECG, which is checked as for every model."""
-        microvolts = checked_microvolts(ecg, sampling_rate=self.sampling_rate, n_samples=self.n_samples, **skip)
+        checks = {name: bool(skip.get(name)) for name in ("anyway", "allow_missing_leads")}
+        microvolts = checked_microvolts(ecg, sampling_rate=self.sampling_rate, n_samples=self.n_samples, **checks)
         return (microvolts / 1000).astype(np.float32)
 
 

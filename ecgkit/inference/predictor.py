@@ -6,13 +6,15 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.batches import Skip, prepared_batches, run_batches
+from ecgkit.inference.batches import BATCH, Skip, prepared_batches, run_batches
+from ecgkit.inference.missing_leads import LeadLosses
 from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 from ecgkit.stats.calibration import apply_calibration
@@ -29,6 +31,26 @@ Age = ArrayLike | None
 Sex = str | Sequence[str | None] | None
 UNKNOWN = ("nan", "<NA>")
 """What tables have for a sex that is not known, as texts."""
+
+
+class Outcome(NamedTuple):
+    """What a model computes for records.
+
+    Attributes
+    ----------
+    probabilities : ndarray of float32, shape (records, classes)
+        Calibrated; of a model for a quantity its value, in one column.
+    distance : ndarray of float64, shape (records,)
+        From the training records, see `ecgkit.inference.reference`: above 1 for an ECG that is unlike them, NaN where
+        the model has no reference for it. Of an ensemble, the mean of its members.
+    lowest, highest : ndarray of float32, shape (records, classes), or None
+        Of an ensemble, the extremes among its members, each calibrated by itself.
+    """
+
+    probabilities: NDArray[np.float32]
+    distance: NDArray[np.float64]
+    lowest: NDArray[np.float32] | None = None
+    highest: NDArray[np.float32] | None = None
 
 
 class Predictor(ABC):
@@ -51,9 +73,12 @@ class Predictor(ABC):
         The model card, in Markdown; empty without one.
     backend : {"torch", "onnx"}
         What computes the network.
+    lead_losses : LeadLosses or None
+        What it was measured to lose without some of the leads; see `ecgkit.inference.missing_leads`.
     """
 
     backend = "torch"
+    lead_losses: LeadLosses | None = None
 
     def __init__(
         self, name: str, classes: Sequence[str], label_set: str, *, decisions: tuple[Mapping, Mapping], card: str = ""
@@ -84,8 +109,8 @@ class Predictor(ABC):
         """Whether the model takes age and sex."""
 
     @abstractmethod
-    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
-        """Return the uncalibrated probabilities of ECGs that were checked."""
+    def _computed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Return the uncalibrated probabilities of ECGs that were checked, and their distances as in `Outcome`."""
 
     @abstractmethod
     def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
@@ -142,6 +167,11 @@ class Predictor(ABC):
         """
         return self._decide(self.predict_proba(x, sampling_rate=sampling_rate, age=age, sex=sex, **skip))
 
+    def outcome(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> Outcome:
+        """Return calibrated probabilities, and how unlike the training records each ECG is; see `predict_proba`."""
+        prob, distance = self._computed(ecgs, **skip)
+        return Outcome(self._calibrate(prob), distance)
+
     def embed(
         self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> NDArray[np.float32]:
@@ -181,7 +211,7 @@ class Predictor(ABC):
         self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the uncalibrated and the calibrated probabilities of ECGs that were checked."""
-        prob = self._uncalibrated(ecgs, **skip)
+        prob, _ = self._computed(ecgs, **skip)
         return prob, self._calibrate(prob)
 
     def _halves(self) -> NDArray[np.float32]:
@@ -227,7 +257,12 @@ class NetworkPredictor(Predictor):
         trained = folder.trained
         decisions = (folder.thresholds, folder.calibration)
         super().__init__(folder.path.name, trained.classes, trained.label_set, decisions=decisions, card=folder.card)
-        self.trained, self.precision = trained, precision
+        self.trained, self.precision, self.reference = trained, precision, folder.reference
+        from ecgkit.models.layers import fold_batch_norms
+
+        # A user's architecture may do more with its layers than to call them one after the other.
+        is_ours = not trained.sha256
+        self._fast = replace(trained, model=fold_batch_norms(trained.model)) if is_ours else trained
 
     @property
     def sampling_rate(self) -> int:
@@ -244,15 +279,17 @@ class NetworkPredictor(Predictor):
         """Whether the network takes age and sex."""
         return self.trained.scaler is not None
 
-    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
+    def _computed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         metadata = None
         if self.trained.scaler is not None:
             ages = [math.nan if ecg.age is None else ecg.age for ecg in ecgs]
             metadata = self.trained.scaler(ages, [ecg.sex for ecg in ecgs])
-        return self._run(ecgs, metadata, self.trained.predict, **skip)
+        columns = self._run(ecgs, metadata, self._fast.predict_with_features, **skip)
+        prob, features = np.split(columns, [len(self.classes)], axis=1)
+        return prob, self.reference.distance(features) if self.reference else np.full(len(ecgs), np.nan)
 
     def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
-        return self._run(ecgs, None, lambda signal, _: self.trained.model.embed(signal), **skip)
+        return self._run(ecgs, None, lambda signal, _: self._fast.model.embed(signal), **skip)
 
     def _run(
         self,
@@ -262,7 +299,7 @@ class NetworkPredictor(Predictor):
         **skip: Unpack[Skip],
     ) -> NDArray[np.float32]:
         batches = prepared_batches(ecgs, self.trained.preparation, metadata, n_read=self.n_samples, **skip)
-        return run_batches(self.trained.model, batches, call, n_records=len(ecgs), precision=self.precision)
+        return run_batches(self._fast.model, batches, call, n_records=len(ecgs), precision=self.precision)
 
 
 class EnsemblePredictor(Predictor):
@@ -300,24 +337,30 @@ class EnsemblePredictor(Predictor):
         """Whether a member takes age and sex."""
         return any(member.takes_metadata for member in self.members.values())
 
-    def _uncalibrated(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
-        each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
-        return apply_ensemble(self.description, each).astype(np.float32)
+    def _computed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        return self._combined(self._each(ecgs, **skip))
 
-    def predict_range(
+    def _each(
         self, ecgs: Sequence[ECG], **skip: Unpack[Skip]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Return calibrated probabilities, and the lowest and highest among the members; see `predict_proba`.
+    ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float64]]]:
+        """Return what each member computes; of many ECGs, too much would be kept to prepare each only once."""
+        if len(ecgs) <= BATCH:
+            skip["filtered"] = {}
+        return {name: member._computed(ecgs, **skip) for name, member in self.members.items()}
 
-        Returns
-        -------
-        probability, lowest, highest : ndarray of float32, shape (records, classes)
-            Each member's probability is calibrated by itself, so that all three are on one scale.
-        """
-        each = {name: member._uncalibrated(ecgs, **skip) for name, member in self.members.items()}
-        probability = self._calibrate(apply_ensemble(self.description, each).astype(np.float32))
-        members = np.stack([self.members[name]._calibrate(prob) for name, prob in each.items()])
-        return probability, members.min(axis=0), members.max(axis=0)
+    def outcome(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> Outcome:
+        """Return calibrated probabilities with the extremes among the members; see `predict_proba`."""
+        each = self._each(ecgs, **skip)
+        prob, distance = self._combined(each)
+        members = np.stack([self.members[name]._calibrate(prob) for name, (prob, _) in each.items()])
+        return Outcome(self._calibrate(prob), distance, members.min(axis=0), members.max(axis=0))
+
+    def _combined(
+        self, each: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float64]]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Combine what the members computed."""
+        prob = apply_ensemble(self.description, {name: prob for name, (prob, _) in each.items()})
+        return prob.astype(np.float32), np.mean([distance for _, distance in each.values()], axis=0)
 
     def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
         del ecgs, skip
@@ -330,19 +373,21 @@ class QuantityPredictor(NetworkPredictor):
     def __init__(self, folder: ModelFolder, *, precision: str = "float32") -> None:
         unused = dict.fromkeys(folder.trained.classes, 0.5)
         identity = {"classes": {name: {"method": "identity"} for name in folder.trained.classes}}
-        super().__init__(
-            ModelFolder(folder.path, folder.trained, {"thresholds": unused}, identity, folder.card), precision=precision
-        )
+        super().__init__(replace(folder, thresholds={"thresholds": unused}, calibration=identity), precision=precision)
 
     def predict_proba(self, *_: object, **__: object) -> NDArray[np.float32]:
         """Refuse: a quantity has no probability."""
         raise EcgkitError(f"the model {self.name} predicts {self.classes[0]}, which has no probability: use predict")
 
+    def outcome(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> Outcome:
+        """Return the quantity in place of probabilities."""
+        return Outcome(*self._computed(ecgs, **skip))
+
     def predict(
         self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]
     ) -> NDArray[np.float32]:
         """Return the quantity in its unit, shape (records,); parameters and errors are those of `Predictor`."""
-        return self._uncalibrated(self._ecgs(x, sampling_rate, age, sex), **skip)[:, 0]
+        return self._computed(self._ecgs(x, sampling_rate, age, sex), **skip)[0][:, 0]
 
     def __call__(
         self, x: Signals, *, sampling_rate: Rate = None, age: Age = None, sex: Sex = None, **skip: Unpack[Skip]

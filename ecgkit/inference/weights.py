@@ -91,7 +91,16 @@ class TrainedModel:
 
     def predict(self, signal: Tensor, metadata: Tensor | None) -> Tensor:
         """Return the uncalibrated probability of each class, or the value of a quantity in its unit."""
-        output = self.model(signal, metadata).float()
+        return self._scaled(self.model(signal, metadata))
+
+    def predict_with_features(self, signal: Tensor, metadata: Tensor | None) -> Tensor:
+        """Return what `predict` returns and, in further columns, the features of the signal."""
+        features = self.model.embed(signal)
+        return torch.cat([self._scaled(self.model.classify(features, metadata)), features.float()], dim=1)
+
+    def _scaled(self, output: Tensor) -> Tensor:
+        """Return probabilities of logits, or a quantity in its unit."""
+        output = output.float()
         return output * self.target.std + self.target.mean if self.target else output.sigmoid()
 
     def save(self, path: Path) -> Path:

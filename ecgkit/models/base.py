@@ -130,7 +130,10 @@ class ECGModel(nn.Module, ABC):
         """
         if (metadata is None) != (self.metadata_branch is None):
             raise EcgkitError(f"the model takes {self.n_metadata} metadata columns: pass exactly these, or None for 0")
-        features = self.embed(signal)
+        return self.classify(self.embed(signal), metadata)
+
+    def classify(self, features: Tensor, metadata: Tensor | None = None) -> Tensor:
+        """Compute the logits of the features that `embed` returned; the second half of `forward`."""
         if self.metadata_branch is not None:
             features = torch.cat([features, self.metadata_branch(metadata)], dim=1)
         return self.head(self.dropout(self.hidden(features)))

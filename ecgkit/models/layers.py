@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ecgkit.errors import EcgkitError
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def samples_per_frame(sampling_rate: int, frame_rate: int) -> int:
@@ -197,9 +203,13 @@ class AttentionPooling(nn.Module):
             nn.Conv1d(n_channels, n_channels // 2, 1), nn.Tanh(), nn.Conv1d(n_channels // 2, n_heads, 1)
         )
 
+    def weights(self, features: Tensor) -> Tensor:
+        """Return the weight of each token, ``(records, n_heads, time)``."""
+        return self.score(features).softmax(dim=-1)
+
     def forward(self, features: Tensor) -> Tensor:
         """Pool over the last axis."""
-        weights = self.score(features).softmax(dim=-1)
+        weights = self.weights(features)
         grouped = features.unflatten(1, (self.n_heads, -1))
         return torch.einsum("bht,bhct->bhc", weights, grouped).flatten(1)
 
@@ -211,3 +221,17 @@ def make_pooling(name: str, n_channels: int) -> tuple[nn.Module, int]:
     if name == "attention":
         return AttentionPooling(n_channels), n_channels
     raise EcgkitError(f"unknown pooling {name!r}: choose one of mean_max, attention")
+
+
+def fold_batch_norms(model: Network) -> Network:
+    """Return a copy for evaluation, in which convolutions do the work of the batch normalisation that follows them.
+
+    It gives the same output but for rounding, in less time. Only pairs that are neighbours in an `nn.Sequential` are
+    folded.
+    """
+    folded = copy.deepcopy(model).eval()
+    for stack in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
+        for position, (first, second) in enumerate(pairwise(stack)):
+            if isinstance(first, nn.Conv1d) and isinstance(second, nn.BatchNorm1d):
+                stack[position], stack[position + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
+    return folded

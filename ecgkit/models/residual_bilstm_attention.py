@@ -53,10 +53,13 @@ class TanhAttentionPooling(nn.Module):
         super().__init__()
         self.score = nn.Linear(n_channels, 1, bias=False)
 
+    def weights(self, features: Tensor) -> Tensor:
+        """Return the weight of each token, ``(records, 1, time)``."""
+        return self.score(features.transpose(1, 2)).tanh().softmax(dim=1).transpose(1, 2)
+
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(records, n_channels, time)`` to ``(records, n_channels)``."""
-        weights = self.score(features.transpose(1, 2)).tanh().softmax(dim=1)
-        return (features @ weights).squeeze(2)
+        return (features @ self.weights(features).transpose(1, 2)).squeeze(2)
 
 
 class ResidualBiLSTMAttention(ECGModel):

@@ -45,6 +45,8 @@ def check_class(found: object, file: Path, name: str) -> type[ECGModel]:
     parameters = inspect.signature(found).parameters.values()
     if inspect.isabstract(found):
         problem = "does not define encode(signal), which returns (records, features)"
+    elif found.forward is not ECGModel.forward:
+        problem = "defines forward, which is ECGModel's: define encode, and classify if the head differs"
     elif not isinstance(getattr(found, "gradcam_layer", None), str):
         problem = "has no gradcam_layer, the name of the layer that Grad-CAM reads"
     elif not any(item.kind == item.VAR_KEYWORD for item in parameters):

@@ -5,16 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import xlstm
 from torch import Tensor, nn
-from xlstm import (
-    FeedForwardConfig,
-    mLSTMBlock,
-    mLSTMBlockConfig,
-    mLSTMLayerConfig,
-    sLSTMBlock,
-    sLSTMBlockConfig,
-    sLSTMLayerConfig,
-)
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import accelerate
@@ -45,15 +37,15 @@ def make_block(kind: str, *, width: int, n_heads: int, index: int, n_blocks: int
     """
     if kind == "m":
         # The length only sizes a causal mask, which our cell does not need.
-        mlstm = mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=1)
-        return accelerate(mLSTMBlock(mLSTMBlockConfig(mlstm=mlstm, _num_blocks=n_blocks, _block_idx=index)))
+        mlstm = xlstm.mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=1)
+        return accelerate(xlstm.mLSTMBlock(xlstm.mLSTMBlockConfig(mlstm=mlstm, _num_blocks=n_blocks, _block_idx=index)))
     if kind == "s":
         # "vanilla" is plain PyTorch; upstream's default compiles CUDA code with nvcc on first use. Upstream keeps the
         # recurrent weights in bfloat16 by default, which only its CUDA kernels need.
-        slstm = sLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, backend="vanilla", dtype="float32")
-        feedforward = FeedForwardConfig(proj_factor=1.3, act_fn="gelu")
-        config = sLSTMBlockConfig(slstm=slstm, feedforward=feedforward, _num_blocks=n_blocks, _block_idx=index)
-        return accelerate(sLSTMBlock(config))
+        slstm = xlstm.sLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, backend="vanilla", dtype="float32")
+        feedforward = xlstm.FeedForwardConfig(proj_factor=1.3, act_fn="gelu")
+        config = xlstm.sLSTMBlockConfig(slstm=slstm, feedforward=feedforward, _num_blocks=n_blocks, _block_idx=index)
+        return accelerate(xlstm.sLSTMBlock(config))
     raise EcgkitError(f"unknown xLSTM block {kind!r}: write a layout of m and s, such as 'msm'")
 
 

@@ -18,6 +18,7 @@ from ecgkit.plots.evaluation import (
     roc_curves,
     score_histograms,
 )
+from ecgkit.plots.explanations import beat_relevance, explained_ecg, lead_segments
 from ecgkit.plots.maps import explained_variance, map_columns, map_errors, map_grid, map_panels, map_probabilities
 from ecgkit.plots.probes import (
     probe_by_epoch,

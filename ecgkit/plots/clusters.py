@@ -13,18 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import (
-    COLORS,
-    GREY,
-    LIGHT_GREY,
-    WIDTH,
-    dot,
-    heat_map,
-    name_cells,
-    new_axes,
-    new_figure,
-    row_figure,
-)
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, dot, heat_map, new_axes, new_figure, row_figure
 
 MARKERS = ("o", "s", "D", "^", "v")
 """The markers of the methods."""
@@ -56,17 +45,17 @@ def cluster_heatmap(composition: pd.DataFrame) -> Figure:
     share = np.divide(numbers, records[:, None], out=np.full(counts.shape, np.nan), where=records[:, None] > 0)
     n_rows, n_classes = share.shape
     annotated = n_classes <= 12
-    figure, axes = new_axes(WIDTH, 1.3 + (0.5 if annotated else 0.3) * n_rows + (0.0 if annotated else 0.5))
+    figure, axes = new_axes(height=1.3 + (0.5 if annotated else 0.3) * n_rows + (0.0 if annotated else 0.5))
 
     def write(row: int, column: int) -> str:
         return f"{share[row, column]:.0%}  ({numbers[row, column]:,})"
 
-    image = heat_map(axes, 100 * share, write if annotated else None, aspect="auto")
-    figure.colorbar(image, ax=axes, label="of the cluster's records (%)")
-    axes.axhline(n_rows - 1.5, color="black", linewidth=1.5)
     names = [*composition.index[:-1], "all records"]
     named = [f"{name}, n = {int(n):,}" for name, n in zip(names, records, strict=True)]
-    name_cells(axes, list(counts.columns), named, rotation=0 if annotated else 90)
+    look: dict[str, Any] = {"aspect": "auto", "rotation": 0 if annotated else 90}
+    image = heat_map(axes, 100 * share, list(counts.columns), named, write if annotated else None, **look)
+    figure.colorbar(image, ax=axes, label="of the cluster's records (%)")
+    axes.axhline(n_rows - 1.5, color="black", linewidth=1.5)
     axes.set(xlabel="class", title=title)
     return figure
 
@@ -109,7 +98,7 @@ def k_selection(table: pd.DataFrame, *, chosen: int | None = None) -> Figure:
         The band of the third panel is from the 2.5th to the 97.5th percentile of the pairs of solutions. Grey is the
         normal distribution with the same covariance, which has no clusters.
     """
-    figure = new_figure(WIDTH, 3.9)
+    figure = new_figure(height=3.9)
     inertia, silhouette, stability = figure.subplots(1, 3)
     own: dict[str, Any] = {"color": COLORS[0], "marker": "o", "markersize": 4}
     dashed: dict[str, Any] = {"color": GREY, "linestyle": "--", "marker": "o", "markersize": 3}

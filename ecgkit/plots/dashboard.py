@@ -25,6 +25,7 @@ from ecgkit.plots.ecg import (
 )
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure
 from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.measurements import PRINTED
 from ecgkit.signals.rhythm import beats, r_peaks, usual_beats
 from ecgkit.stats.labels import SUPERCLASSES
 
@@ -36,20 +37,6 @@ TITLE = 16.0  # mm at the top
 LARGEST_DISTANCE = 27.0  # mm between the rows, so that the sheet leaves room for what stands below it
 MOST_CLASSES = 12
 BEAT_BEFORE, BEAT_AFTER = 0.35, 0.55  # s around the R peak of a mean beat
-MEASUREMENTS = {
-    "heart_rate": ("heart rate", "/min", 0),
-    "rr_std": ("RR standard deviation", "s", 2),
-    "p_duration": ("P", "ms", 0),
-    "pr": ("PR", "ms", 0),
-    "qrs_duration": ("QRS", "ms", 0),
-    "qt": ("QT", "ms", 0),
-    "qtc": ("QTc (Bazett)", "ms", 0),
-    "qtc_fridericia": ("QTc (Fridericia)", "ms", 0),
-    "qrs_axis": ("QRS axis", "°", 0),
-    "sokolow_lyon": ("Sokolow-Lyon", "mV", 1),
-    "cornell": ("Cornell", "mV", 1),
-}
-"""The measurements on the page: name, unit and decimals."""
 
 
 def dashboard(
@@ -278,7 +265,7 @@ def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], threshol
 
 def _write_measurements(figure: Figure, measurements: Mapping[str, float], top: float) -> None:
     """Write two columns: names, and values with units."""
-    present = {key: value for key, value in MEASUREMENTS.items() if key in measurements}
+    present = {key: value for key, value in PRINTED.items() if key in measurements}
     texts = [
         f"{measurements[key]:.{decimals}f} {unit}" if np.isfinite(measurements[key]) else "not measurable"
         for key, (_, unit, decimals) in present.items()

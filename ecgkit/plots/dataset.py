@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,11 +13,9 @@ from ecgkit.plots.style import (
     COLORS,
     GREY,
     SEX_COLORS,
-    WIDTH,
     heat_map,
     histograms,
     legend_above,
-    name_cells,
     new_axes,
     new_figure,
     row_figure,
@@ -82,10 +82,11 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
         return f"{value:.0%}\n{both[row, column]:,}" if has_counts else f"{100 * value:.0f}"
 
     is_annotated = number <= 2 * ANNOTATED_CLASSES
-    image = heat_map(axes, 100 * share, write if is_annotated else None, font=9 if has_counts else 7)
+    names = list(labels.columns)
+    look: dict[str, Any] = {"font": 9 if has_counts else 7, "rotation": 0 if number <= 6 else 90}
+    image = heat_map(axes, 100 * share, names, names, write if is_annotated else None, **look)
     figure.colorbar(image, ax=axes, shrink=0.8, fraction=0.04, pad=0.02, label="of the records of the row (%)")
     axes.tick_params(labelsize=10 if number <= 24 else 6.5)
-    name_cells(axes, list(labels.columns), list(labels.columns), rotation=0 if number <= 6 else 90)
     axes.set(xlabel="... also carry", ylabel="records with ...")
     return figure
 
@@ -104,7 +105,7 @@ def metadata_by_sex(records: pd.DataFrame) -> Figure:
         Three histograms. Above each: the number of records with an unknown value or sex, and of extreme values beyond
         the axis.
     """
-    figure = new_figure(WIDTH, 3.8)
+    figure = new_figure(height=3.8)
     panels = figure.subplots(1, 3)
     for axes, name, unit in zip(panels, ("age", "height", "weight"), ("years", "cm", "kg"), strict=True):
         values = pd.to_numeric(records[name]).astype(float)
@@ -146,7 +147,7 @@ def fold_sizes(records: pd.DataFrame) -> Figure:
     Figure
         Above each bar the number of records and, in parentheses, of patients.
     """
-    figure, axes = new_axes(WIDTH, 3.0)
+    figure, axes = new_axes(height=3.0)
     by_fold = records.groupby("fold")["patient_id"].agg(["size", "nunique"])
     splits = {"training": (1, 8, GREY), "validation": (9, 9, COLORS[4]), "test": (10, 10, COLORS[0])}
     for split, (first, last, color) in splits.items():

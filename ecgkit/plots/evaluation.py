@@ -22,7 +22,6 @@ from ecgkit.plots.style import (
     histograms,
     legend_beside,
     line_styles,
-    name_cells,
     new_axes,
     point_size,
     row_figure,
@@ -103,7 +102,7 @@ def _curves(
         shown = ", ".join(missing) if len(missing) <= 3 else f"{len(missing)} classes"
         axes.plot([], [], color="none", label=f"without both outcomes: {shown}")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", anchor="W")
-    axes.set_title(f"Fold {scores.fold}: macro {metric} {stats.macro(summary):.3f}")
+    axes.set_title(f"Fold {scores.fold}: macro {metric} {stats.mean_of_classes(summary):.3f}")
     axes.grid(visible=True)
     legend_beside(axes, title=metric, alignment="left")
     return figure, axes
@@ -192,9 +191,8 @@ def _draw_matrix(axes: Axes, scores: FoldScores, decided: NDArray[np.bool_], i: 
         percentage = f"{share[row, column]:.1%}" if total[row, 0] else "none"
         return f"{counts[row, column]:,}\n{percentage}"
 
-    heat_map(axes, 100 * share, write, font=font)
     ticks = [f"not {class_name}", class_name] if len(class_name) <= 5 else ["no", "yes"]
-    name_cells(axes, ticks, ticks)
+    heat_map(axes, 100 * share, ticks, ticks, write, font=font)
     axes.tick_params(length=0, labelsize=font)
     axes.set_yticks([0, 1], ticks, rotation=90, va="center")
 

@@ -356,13 +356,12 @@ def _draw_categories(axes: Axes, points: NDArray[np.floating], values: pd.Series
     counts = by_frequency(values)
     if isinstance(values.dtype, pd.CategoricalDtype):
         counts = counts.reindex([str(name) for name in values.cat.categories if str(name) in counts.index])
-    named = list(counts.index if len(counts) <= NAMED_CATEGORIES else counts.index[: NAMED_CATEGORIES - 1])
-    colors = {name: SEX_COLORS.get(name, COLORS[i % len(COLORS)]) for i, name in enumerate(named)}
+    colors = category_colors(list(counts.index))
     names = values.astype("string").fillna("")
     _scatter(axes, points, c=[colors.get(name, GREY) if name else LIGHT_GREY for name in names])
-    handles = [dot(colors[name], f"{name} ({counts[name]:,})") for name in named]
-    if len(named) < len(counts):
-        rest = counts.iloc[len(named) :]
+    handles = [dot(color, f"{name} ({counts[name]:,})") for name, color in colors.items()]
+    if len(colors) < len(counts):
+        rest = counts.iloc[len(colors) :]
         handles.append(dot(GREY, f"other, {len(rest)} kinds ({rest.sum():,})"))
     if values.isna().any():
         handles.append(dot(LIGHT_GREY, f"unknown ({values.isna().sum():,})"))
@@ -470,6 +469,12 @@ def _legend_below(figure: Figure, handles: Sequence[Line2D], title: str | None =
     if handles:
         columns = -(-len(handles) // -(-len(handles) // 5))
         figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
+
+
+def category_colors(names: Sequence[str]) -> dict[str, str]:
+    """Choose the colours of the categories that are named: the first of all names."""
+    named = names if len(names) <= NAMED_CATEGORIES else names[: NAMED_CATEGORIES - 1]
+    return {name: SEX_COLORS.get(name, COLORS[i % len(COLORS)]) for i, name in enumerate(named)}
 
 
 def by_frequency(values: pd.Series) -> pd.Series:

@@ -24,7 +24,6 @@ from ecgkit.plots.style import (
     histograms,
     legend_beside,
     line_styles,
-    name_cells,
     name_rows,
     new_axes,
     new_figure,
@@ -212,10 +211,10 @@ def probe_classes(
     def write(row: int, column: int) -> str:
         return f"{share[row, column]:.0%}\n{counts[row, column]:,}"
 
-    image = heat_map(axes, 100 * share, write, font=8.5, aspect="auto")
-    figure.colorbar(image, ax=axes, label="of the true class (%)", shrink=0.8)
     rows = [f"{word}, n = {n:,}" for word, n in zip(order, total[:, 0], strict=True)]
-    name_cells(axes, order, rows, rotation=35 if len(classes) > 2 else 0)
+    rotation = 35 if len(classes) > 2 else 0
+    image = heat_map(axes, 100 * share, order, rows, write, font=8.5, aspect="auto", rotation=rotation)
+    figure.colorbar(image, ax=axes, label="of the true class (%)", shrink=0.8)
     axes.set(xlabel=f"predicted {target_name(name, unit)}", ylabel=f"true {target_name(name, unit)}")
     return figure
 

@@ -119,12 +119,15 @@ def dot(color: str, label: str, *, marker: str = "o", face: str | None = None) -
 def heat_map(
     axes: Axes,
     values: NDArray[np.floating],
+    columns: Sequence[str],
+    rows: Sequence[str],
     write: Callable[[int, int], str] | None = None,
     *,
     limits: tuple[float, float] = (0.0, 100.0),
     colors: str = "Blues",
     font: float = 9.0,
     aspect: str = "equal",
+    rotation: float = 0.0,
 ) -> AxesImage:
     """Draw a table as colours, blank where it is NaN, and in each cell what ``write`` returns for (row, column)."""
     image = axes.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], aspect=aspect)  # type: ignore[arg-type]
@@ -132,14 +135,10 @@ def heat_map(
         if write is not None and not np.isnan(value):
             color = "white" if abs(value) > 0.6 * limits[1] else "black"
             axes.text(column, row, write(row, column), ha="center", va="center", color=color, fontsize=font)
+    axes.set_xticks(range(len(columns)), columns, rotation=rotation)
+    axes.set_yticks(range(len(rows)), rows)
     axes.spines[:].set_visible(False)
     return image
-
-
-def name_cells(axes: Axes, columns: Sequence[str], rows: Sequence[str], **keywords: Any) -> None:
-    """Name the columns and rows of a heat map; the keywords are those of the columns' texts."""
-    axes.set_xticks(range(len(columns)), columns, **keywords)
-    axes.set_yticks(range(len(rows)), rows)
 
 
 def histograms(axes: Axes, groups: Mapping[str, tuple[ArrayLike, str]], edges: ArrayLike) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, heat_map, name_cells, new_figure, row_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, heat_map, new_figure, row_figure
 from ecgkit.stats.labels import metric_name
 
 ANNOTATED_CLASSES = 12
@@ -187,11 +187,11 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for axes, (key, title, colors, limits, label) in zip(panels, maps, strict=True):
         share = 100 * tables[key].to_numpy(dtype=np.float64)
         write = partial(_percentage, share, signed=key == "difference") if side_by_side else None
-        image = heat_map(axes, share, write, limits=limits, colors=colors, font=9 if len(classes) <= 6 else 6.5)
+        look: dict[str, Any] = dict(limits=limits, colors=colors, rotation=0 if len(classes) <= 5 else 90)
+        image = heat_map(axes, share, classes, classes, write, font=9 if len(classes) <= 6 else 6.5, **look)
         place: dict[str, Any] = dict(location="bottom") if side_by_side else {}
         figure.colorbar(image, ax=axes, shrink=0.8, label=label, **place)
         axes.tick_params(length=0, labelsize=9.0 if len(classes) <= 24 else 5.5)
-        name_cells(axes, classes, classes, rotation=0 if len(classes) <= 5 else 90)
         axes.set(title=title, xlabel="... also carry")
     panels[0].set_ylabel("records with ...")
     return figure

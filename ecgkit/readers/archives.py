@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.io import file_name
@@ -23,18 +24,24 @@ def unpack_zip(path: Path, folder: Path) -> Path:
     UnreadableRecordError
         If it holds many files, is far larger inside than outside, is encrypted, or does not hold just one ECG.
     """
+    with path.open("rb") as file:
+        for name, data in read_zip(file, path.stat().st_size).items():
+            _write(folder, name, data)
+    return _choose(folder, "the zip")
+
+
+def read_zip(file: BinaryIO, size: int) -> dict[str, bytes]:
+    """Return the files of a zip of ``size`` bytes by their names, without folders; see `unpack_zip`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             items = [item for item in archive.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
-            _check_items(path, items)
+            _check_items(items, size)
             names = [PurePosixPath(item.filename.replace("\\", "/")).name for item in items]
             if len(set(names)) < len(names):
                 raise UnreadableRecordError("the zip has several files of one name in its folders: zip one record")
-            for item, name in zip(items, names, strict=True):
-                _write(folder, name, archive.read(item))
+            return {name: archive.read(item) for item, name in zip(items, names, strict=True)}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
         raise UnreadableRecordError(f"the zip cannot be unpacked: {' '.join(str(error).split())[:150]}") from error
-    return _choose(folder, "the zip")
 
 
 def unpack_bytes(parts: Mapping[str, bytes], folder: Path) -> Path:
@@ -94,16 +101,14 @@ def _choose(folder: Path, what: str) -> Path:
     return candidates[0]
 
 
-def _check_items(path: Path, items: list[zipfile.ZipInfo]) -> None:
+def _check_items(items: list[zipfile.ZipInfo], packed: int) -> None:
     """Check the number and the sizes of the files that a zip announces."""
     if len(items) > MOST_FILES:
         raise UnreadableRecordError(f"the zip has {len(items)} files and at most {MOST_FILES} are read")
     size = sum(item.file_size for item in items)
     check_size(size, LARGEST, "the zip, unpacked,")
-    if size > 2**20 and size > HIGHEST_RATIO * path.stat().st_size:
-        raise UnreadableRecordError(
-            f"the zip is {size // max(1, path.stat().st_size)} times as large unpacked: no ECG is"
-        )
+    if size > 2**20 and size > HIGHEST_RATIO * packed:
+        raise UnreadableRecordError(f"the zip is {size // max(1, packed)} times as large unpacked: no ECG is")
 
 
 def _write(folder: Path, name: str, data: bytes) -> None:

@@ -65,7 +65,7 @@ def to_ecg(found: Signals, hints: Hints) -> ECG:
     lengths = {len(values) for values in leads.signals}
     if len(lengths) > 1:
         raise UnreadableRecordError(f"the leads have different lengths, {min(lengths)} to {max(lengths)} samples")
-    cut = _window(lengths.pop(), rate, (hints.start or 0.0) - found.start, hints.duration)
+    cut = _window(lengths.pop(), rate, hints, before=found.start)
     signal = np.full((len(LEADS), cut.stop - cut.start), np.nan, np.float32)
     with np.errstate(over="ignore"):
         for name, values in zip(leads.names, leads.signals, strict=True):
@@ -136,15 +136,15 @@ def _one_rate(leads: Signals) -> float:
     return check_rate(rates.pop())
 
 
-def _window(n_samples: int, rate: float, start: float, wanted: float | None) -> slice:
-    """Return the part of the samples that is wanted; ``start`` and ``wanted`` are seconds."""
-    length = n_samples / rate
+def _window(n_samples: int, rate: float, hints: Hints, *, before: float) -> slice:
+    """Return the part of the samples that is wanted; a reader left out the seconds before them."""
+    start, wanted, length = hints.start or 0.0, hints.duration, before + n_samples / rate
     if wanted is None and length - start > LONGEST:
         raise EcgkitError(f"the file has {length:,.0f} s and at most {LONGEST:.0f} are read: give start= and duration=")
     duration = length - start if wanted is None else wanted
     if duration > LONGEST:
         raise EcgkitError(f"duration is {duration:g} s: give at most {LONGEST:.0f}")
-    first = round(start * rate)
+    first = round((start - before) * rate)
     last = min(n_samples, first + round(duration * rate))
     if wanted is not None and first + round(duration * rate) > n_samples:
         raise EcgkitError(f"start {start:g} s and duration {duration:g} s pass the end of the file, {length:g} s")

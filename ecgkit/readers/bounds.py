@@ -18,7 +18,9 @@ MOST_CHANNELS = 256
 
 
 def check_markup(data: bytes) -> None:
-    """Refuse an XML file of more tags or attributes than any ECG has."""
+    """Refuse an XML file of more tags or attributes than any ECG has, or with entities."""
+    if b"<!ENTITY" in data.replace(b"\0", b""):
+        raise UnreadableRecordError("the XML file declares entities: no ECG machine does")
     if max(data.count(b"<"), data.count(b"=")) > MOST_TAGS:
         raise UnreadableRecordError(f"the XML file has more than {MOST_TAGS:,} tags: no ECG has")
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import binascii
+import math
 import re
+import struct
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +35,8 @@ PARSERS = {
 }
 """For each format, the module and the class of ecgdatakit that read it."""
 
+_ISHNE_HEAD = 522  # bytes of the part of an ISHNE header that every file has
+
 EXACT_RATES = ("sampling_rate_exact", "sampling_frequency", "frequency", "sampling_rates")
 """Where ecgdatakit keeps the sampling rate that it rounds to whole Hz for its leads."""
 
@@ -47,10 +54,46 @@ _NO_RATE = re.compile(r"using the MFER default of 1000 Hz")
 def make_reader(name: str) -> Any:
     """Return the function that reads one format of `PARSERS`."""
 
-    def read(path: Path, _hints: Hints) -> Signals:
-        return read_clinical(path, name)
+    def read(path: Path, hints: Hints) -> Signals:
+        is_part = name == "ISHNE" and (hints.start is not None or hints.duration is not None)
+        return read_ishne_part(path, hints) if is_part else read_clinical(path, name)
 
     return read
+
+
+def read_ishne_part(path: Path, hints: Hints) -> Signals:
+    """Read the part of an ISHNE file that is asked for, which may be of any length; the rest is not read.
+
+    References
+    ----------
+    Badilini F. The ISHNE Holter Standard Output File Format. Ann. Noninvasive Electrocardiol. 1998;3(3):263-266.
+    """
+    with path.open("rb") as file:
+        head = file.read(_ISHNE_HEAD)
+        if len(head) < _ISHNE_HEAD:
+            raise UnreadableRecordError("the ISHNE file is truncated in its header")
+        checksum, (announced, place) = struct.unpack_from("<H", head, 8)[0], struct.unpack_from("<i4xi", head, 14)
+        n_leads, rate = struct.unpack_from("<h", head, 156)[0], struct.unpack_from("<h", head, 272)[0]
+        held = (path.stat().st_size - place) // (2 * max(n_leads, 1))
+        first = min(int((hints.start or 0.0) * rate), held - 1)
+        last = held if hints.duration is None else math.ceil(((hints.start or 0.0) + hints.duration) * rate)
+        is_cut = held < announced != held * n_leads  # some recorders announce the samples of all leads
+        # What is inconsistent is left to the reader of whole files, which says what it is.
+        if min(n_leads, rate) <= 0 or not _ISHNE_HEAD <= place <= path.stat().st_size or first < 0 or is_cut:
+            return read_clinical(path, "ISHNE")
+        last = min(held, max(last, first + 1))
+        check_size(2 * n_leads * (last - first), LARGEST_BINARY, path.name)
+        file.seek(0)
+        whole = file.read(place)
+        changed = whole[10:14] + struct.pack("<i", last - first) + whole[18:]
+        if checksum and checksum == binascii.crc_hqx(whole[10:], 0xFFFF):
+            checksum = binascii.crc_hqx(changed, 0xFFFF)
+        file.seek(place + 2 * n_leads * first)
+        samples = file.read(2 * n_leads * (last - first))
+    with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder:
+        part = Path(folder) / path.name
+        part.write_bytes(whole[:8] + struct.pack("<H", checksum) + changed + samples)
+        return replace(read_clinical(part, "ISHNE"), start=first / rate)
 
 
 def read_clinical(path: Path, name: str) -> Signals:

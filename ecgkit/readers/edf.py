@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import math
 import re
 import warnings
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,31 +20,44 @@ LARGEST = 128 * 2**20
 _SAMPLE_BYTES = {True: 3, False: 2}
 
 
-def read_edf(path: Path, _hints: Hints) -> Signals:
-    """Read an EDF, EDF+ or BDF file without interruptions.
+@dataclass(frozen=True)
+class _Layout:
+    """Where the data records of a file are."""
+
+    header: int  # bytes
+    records: int
+    is_announced: bool  # whether the header says how many records there are
+    seconds: float  # of a record
+    record: int  # bytes of a record
+
+
+def read_edf(path: Path, hints: Hints) -> Signals:
+    """Read an EDF, EDF+ or BDF file without interruptions; of a part that is asked for, only its data records.
 
     References
     ----------
     Kemp and Olivier, Clinical Neurophysiology 2003, https://www.edfplus.info/specs/edfplus.html.
     """
     edfio = require("edfio", "formats")
-    check_size(path.stat().st_size, LARGEST, path.name)
     with path.open("rb") as start:
-        is_bdf = start.read(1) == b"\xff"
-    is_complete = _check_length(path, _SAMPLE_BYTES[is_bdf])
+        head = start.read(256)
+    is_bdf, is_interrupted = head[:1] == b"\xff", head[192:197] in (b"EDF+D", b"BDF+D")
+    layout = _check_length(path, _SAMPLE_BYTES[is_bdf])
+    # Where there are gaps, times cannot be counted in records.
+    wanted = range(layout.records) if is_interrupted else _wanted(layout, hints)
+    check_size(len(wanted) * layout.record, LARGEST, path.name)
+    source = path if len(wanted) == layout.records else io.BytesIO(_cut(path, layout, wanted))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        file = (edfio.read_bdf if is_bdf else edfio.read_edf)(path)
+        file = (edfio.read_bdf if is_bdf else edfio.read_edf)(source)
         if not file.signals:
             raise UnreadableRecordError("the file has annotations only, no signal")
-        if file.reserved.startswith(("EDF+D", "BDF+D")) and not file.is_continuous:
+        if is_interrupted and not file.is_continuous:
             raise UnreadableRecordError("the recording is interrupted (EDF+D): export it without gaps")
         signals = [_signal(item) for item in file.signals]
         patient = _patient(file)
     notes = {" ".join(str(item.message).split())[:120] for item in caught}
-    findings = (
-        [] if is_complete else ["the number of data records was not stated and follows from the length of the file"]
-    )
+    unannounced = ["the number of data records was not stated and follows from the length of the file"]
     return Signals(
         signals=tuple(values for values, _ in signals),
         names=tuple(_name(item.label) for item in file.signals),
@@ -50,18 +66,37 @@ def read_edf(path: Path, _hints: Hints) -> Signals:
         age=patient[0],
         sex=patient[1],
         metadata={"format": "BDF" if is_bdf else "EDF"},
-        findings=tuple(findings + sorted(notes)),
+        findings=(*([] if layout.is_announced else unannounced), *sorted(notes)),
+        start=wanted.start * layout.seconds,
     )
 
 
-def _check_length(path: Path, sample_bytes: int) -> bool:
-    """Check that a file has as many bytes as its header announces; return False if it announces none."""
+def _wanted(layout: _Layout, hints: Hints) -> range:
+    """Return the data records of the part that is asked for; at least one."""
+    if not layout.seconds or (hints.start is None and hints.duration is None):
+        return range(layout.records)
+    start = hints.start or 0.0
+    first = min(int(start / layout.seconds), layout.records - 1)
+    end = math.inf if hints.duration is None else (start + hints.duration) / layout.seconds
+    return range(first, layout.records if end >= layout.records else max(first + 1, math.ceil(end)))
+
+
+def _cut(path: Path, layout: _Layout, wanted: range) -> bytes:
+    """Return a file of some of the data records."""
+    with path.open("rb") as file:
+        head = file.read(layout.header)
+        file.seek(layout.header + wanted.start * layout.record)
+        return head[:236] + f"{len(wanted):<8}".encode() + head[244:] + file.read(len(wanted) * layout.record)
+
+
+def _check_length(path: Path, sample_bytes: int) -> _Layout:
+    """Check that a file has as many bytes as its header announces."""
     with path.open("rb") as file:
         head = file.read(256)
         try:
             header, records, duration = int(head[184:192]), int(head[236:244]), float(head[244:252])
             n_signals = int(head[252:256])
-            if not (0 < n_signals <= 1024 and header == 256 * (n_signals + 1) and duration >= 0):
+            if not (0 < n_signals <= 1024 and header == 256 * (n_signals + 1) and 0 <= duration < math.inf):
                 raise ValueError("the header is inconsistent")
             rest = file.read(header - 256)
             counts = [int(rest[216 * n_signals + 8 * row : 216 * n_signals + 8 * row + 8]) for row in range(n_signals)]
@@ -69,15 +104,14 @@ def _check_length(path: Path, sample_bytes: int) -> bool:
             raise UnreadableRecordError(f"the header of the EDF file cannot be read: {str(error)[:100]}") from error
     if min(counts) <= 0:
         raise UnreadableRecordError("a signal of the EDF file has no samples")
-    found = path.stat().st_size - header
-    per_record = sample_bytes * sum(counts)
-    if records == -1:
+    found, per_record, is_announced = path.stat().st_size - header, sample_bytes * sum(counts), records != -1
+    if not is_announced:
         records = found // per_record
     if records <= 0 or found < records * per_record:
         raise UnreadableRecordError(
             f"the file is truncated: it has {found:,} of {records * per_record:,} bytes of samples"
         )
-    return int(head[236:244]) != -1
+    return _Layout(header, records, is_announced, duration, per_record)
 
 
 def _name(label: str) -> str:

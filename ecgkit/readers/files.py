@@ -8,28 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError
+from ecgkit.readers.formats import FORMATS
 
-SUFFIXES = frozenset(
-    (
-        ".hea",
-        ".dcm",
-        ".xml",
-        ".scp",
-        ".ecg",
-        ".edf",
-        ".bdf",
-        ".csv",
-        ".tsv",
-        ".npy",
-        ".npz",
-        ".h5",
-        ".hdf5",
-        ".parquet",
-        ".json",
-        ".mwf",
-        ".zip",
-    )
-)
+SUFFIXES = frozenset({".zip", *(suffix for found in FORMATS for suffix in found.suffixes)})
 """The suffixes of the files that are taken from a folder; a file that is named is read whatever its suffix is."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ecgkit.errors import UnreadableRecordError
+from ecgkit.errors import UnknownFormatError, UnreadableRecordError
 from ecgkit.readers.arrays import read_npy, read_npz, read_parquet
 from ecgkit.readers.base import Hints, Signals
 from ecgkit.readers.clinical import PARSERS, make_reader, parser_accepts
@@ -33,6 +33,8 @@ class Format:
         Takes the path and the first bytes of a file and returns True if it is of this format.
     read : callable
         Takes the path and the hints of the caller and returns the signals.
+    suffixes : tuple of str
+        How the names of its files end, as a rule: these are looked for in a folder.
     has_records : bool
         Whether a file can hold many records, of which the caller chooses one.
     """
@@ -40,6 +42,7 @@ class Format:
     name: str
     matches: Callable[[Path, bytes], bool]
     read: Callable[[Path, Hints], Signals]
+    suffixes: tuple[str, ...]
     has_records: bool = False
 
 
@@ -83,31 +86,40 @@ def _is_scp(_path: Path, head: bytes) -> bool:
 
 
 FORMATS = (
-    Format("NumPy .npy", _starts(b"\x93NUMPY"), read_npy, has_records=True),
-    Format("HDF5", _starts(b"\x89HDF\r\n\x1a\n"), read_hdf5, has_records=True),
-    Format("Parquet", _starts(b"PAR1"), read_parquet),
+    Format("NumPy .npy", _starts(b"\x93NUMPY"), read_npy, (".npy",), has_records=True),
+    Format("HDF5", _starts(b"\x89HDF\r\n\x1a\n"), read_hdf5, (".h5", ".hdf5"), has_records=True),
+    Format("Parquet", _starts(b"PAR1"), read_parquet, (".parquet",)),
     Format(
         "NumPy .npz",
         lambda _path, head: head.startswith(b"PK\3\4") and b".npy" in head[:200],
         read_npz,
+        (".npz",),
         has_records=True,
     ),
-    Format("EDF", _starts(b"0       ", b"\xffBIOSEMI"), read_edf),
-    Format("DICOM", lambda _path, head: head[128:132] == b"DICM", make_reader("DICOM")),
-    Format("ISHNE", _starts(b"ISHNE1.0"), make_reader("ISHNE")),
-    Format("SCP-ECG", _is_scp, make_reader("SCP-ECG")),
-    Format("HL7 aECG", _root(r"<(?:[\w.-]+:)?AnnotatedECG\b"), make_reader("HL7 aECG")),
-    Format("Philips Sierra XML", _root(r"(?i)<(?:[\w.-]+:)?restingecgdata\b"), make_reader("Philips Sierra XML")),
-    Format("GE MUSE XML", _root(r"(?i)<RestingECG[\s>]|<MuseInfo"), make_reader("GE MUSE XML")),
-    Format("Mortara XML", _root(r"<ECG[\s>]"), make_reader("Mortara XML")),
+    Format("EDF", _starts(b"0       ", b"\xffBIOSEMI"), read_edf, (".edf", ".bdf")),
+    Format("DICOM", lambda _path, head: head[128:132] == b"DICM", make_reader("DICOM"), (".dcm",)),
+    Format("ISHNE", _starts(b"ISHNE1.0"), make_reader("ISHNE"), (".ecg",)),
+    Format("SCP-ECG", _is_scp, make_reader("SCP-ECG"), (".scp",)),
+    Format("HL7 aECG", _root(r"<(?:[\w.-]+:)?AnnotatedECG\b"), make_reader("HL7 aECG"), (".xml",)),
+    Format(
+        "Philips Sierra XML", _root(r"(?i)<(?:[\w.-]+:)?restingecgdata\b"), make_reader("Philips Sierra XML"), (".xml",)
+    ),
+    Format("GE MUSE XML", _root(r"(?i)<RestingECG[\s>]|<MuseInfo"), make_reader("GE MUSE XML"), (".xml",)),
+    Format("Mortara XML", _root(r"<ECG[\s>]"), make_reader("Mortara XML"), (".xml",)),
     Format(
         "Kardia JSON",
         lambda _path, head: head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"),
         make_reader("Kardia JSON"),
+        (".json",),
     ),
-    Format("WFDB", _is_wfdb, read_wfdb),
-    Format("MFER", lambda path, head: parser_accepts("MFER", path, head) and not is_text(head), make_reader("MFER")),
-    Format("CSV or TSV", lambda _path, head: is_text(head) and not xml_head(head), read_text),
+    Format("WFDB", _is_wfdb, read_wfdb, (".hea",)),
+    Format(
+        "MFER",
+        lambda path, head: parser_accepts("MFER", path, head) and not is_text(head),
+        make_reader("MFER"),
+        (".mwf",),
+    ),
+    Format("CSV or TSV", lambda _path, head: is_text(head) and not xml_head(head), read_text, (".csv", ".tsv")),
 )
 """All formats, in the order in which they are tried; a zip is unpacked before."""
 
@@ -129,7 +141,7 @@ def find_format(path: Path) -> Format:
 
     Raises
     ------
-    UnreadableRecordError
+    UnknownFormatError
         If it is none that is read: the message says what it seems to be.
     """
     with path.open("rb") as file:
@@ -141,9 +153,9 @@ def find_format(path: Path) -> Format:
             return found
     for pattern, reason in REFUSED:
         if re.match(pattern, head, re.DOTALL):
-            raise UnreadableRecordError(f"the file is {reason}")
+            raise UnknownFormatError(f"the file is {reason}")
     if "<HealthData" in xml_head(head):
-        raise UnreadableRecordError(
+        raise UnknownFormatError(
             "the export of Apple Health has the ECGs in its folder electrocardiograms: open one of these"
         )
     if path.suffix.lower() in (".dat", ".mat"):
@@ -152,7 +164,7 @@ def find_format(path: Path) -> Format:
         )
     root = re.search(r"<([A-Za-z_][\w.:-]*)", re.sub(r"<[?!][^>]*>", "", xml_head(head)))
     kind = f"XML with the root {root[1]}, which" if root else "of a format that"
-    raise UnreadableRecordError(f"the file is {kind} is not read; read are {', '.join(item.name for item in FORMATS)}")
+    raise UnknownFormatError(f"the file is {kind} is not read; read are {', '.join(item.name for item in FORMATS)}")
 
 
 assert set(PARSERS) <= {item.name for item in FORMATS}  # noqa: S101 - every parser has its row in the table

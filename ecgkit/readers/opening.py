@@ -11,12 +11,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from numpy.typing import ArrayLike
+
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers.archives import unpack_bytes, unpack_zip
+from ecgkit.readers.arrays import from_array
 from ecgkit.readers.assembly import apply_hints, to_ecg
 from ecgkit.readers.base import Hints, Signals
 from ecgkit.readers.formats import HEAD, find_format
-from ecgkit.signals.ecg import ECG
+from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 
 File = str | Path | bytes | Mapping[str, bytes]
 
@@ -71,10 +74,36 @@ def open_ecg(
     found, label = _read(file, hints)
     try:
         return to_ecg(apply_hints(found, hints), hints)
-    except UnreadableRecordError as error:
-        raise UnreadableRecordError(f"{label}: {error}") from error
     except EcgkitError as error:
-        raise EcgkitError(f"{label}: {error}") from error
+        raise type(error)(f"{label}: {error}") from error
+
+
+def ecg_from_signal(signal: ArrayLike, *, sampling_rate: float, unit: str = "mV", leads: Sequence[str] = LEADS) -> ECG:
+    """Make an ECG of an array, in the way in which files are opened.
+
+    Parameters
+    ----------
+    signal : array-like of float, shape (leads, samples)
+        NaN where there is no value.
+    sampling_rate : float
+        In Hz.
+    unit : str, default "mV"
+        ``"mV"``, ``"uV"`` or a multiple such as ``"4.88uV"``.
+    leads : sequence of str, default `ecgkit.LEADS`
+        One name per row.
+
+    Returns
+    -------
+    ECG
+        See `open_ecg`.
+
+    Raises
+    ------
+    EcgkitError
+        If the array does not fit the names, or is no ECG for `open_ecg`.
+    """
+    hints = Hints(sampling_rate, unit, tuple(leads))
+    return to_ecg(apply_hints(from_array(as_numbers(signal), hints), hints), hints)
 
 
 def read_signals(
@@ -110,6 +139,33 @@ def read_signals(
         raise EcgkitError(f"{label}: {error}") from error
 
 
+def missing_arguments(file: File, *, record: str | int | None = None) -> tuple[str, ...]:
+    """Return the arguments that `open_ecg` needs because the file does not say them.
+
+    Parameters
+    ----------
+    file, record
+        See `open_ecg`.
+
+    Returns
+    -------
+    tuple of str
+        Of ``"leads"``, ``"unit"`` and ``"sampling_rate"``; empty for a file that cannot be read.
+    """
+    try:
+        found = read_signals(file, record=record)
+    except EcgkitError:
+        return ()
+    rows = [row for row, name in enumerate(found.names) if name in LEADS]
+    chosen = found.select(rows or range(len(found.signals)))
+    missing = {
+        "leads": not rows and not any(found.names),
+        "unit": "" in chosen.units,
+        "sampling_rate": None in chosen.sampling_rates,
+    }
+    return tuple(name for name, is_missing in missing.items() if is_missing)
+
+
 def _read(file: File, hints: Hints) -> tuple[Signals, str]:
     """Return the signals of a file, and its name for messages."""
     if isinstance(file, (str, Path)):
@@ -137,10 +193,8 @@ def _read_path(path: Path, hints: Hints) -> Signals:
             if hints.record is not None and not found.has_records:
                 raise EcgkitError(f"record is {hints.record!r} and a file of {found.name} has one: leave it out")
             signals = found.read(path, hints)
-    except UnreadableRecordError as error:
-        raise UnreadableRecordError(_prefixed(label, error)) from error
     except EcgkitError as error:
-        raise EcgkitError(_prefixed(label, error)) from error
+        raise type(error)(_prefixed(label, error)) from error
     except MemoryError as error:
         raise UnreadableRecordError(f"{label} needs more memory than there is") from error
     except Exception as error:  # a library raises what it happens to meet in a damaged file

@@ -65,6 +65,13 @@ def find_dialect(lines: list[str], header: list[str], n_leads: int) -> tuple[str
     one_name = bool(header) and len(split_fields(header[-1], ",")) == 1 and ";" not in header[-1]
     if commas <= {0, 1} and "." not in joined and (n_leads == 1 or one_name):
         return "", ","
+    fields, n_names = split_fields(lines[-1], ","), len(split_fields(header[-1], ",")) if header else 0
+    are_split = n_names > 1 and "." not in joined and len(fields) in (2 * n_names - 1, 2 * n_names)
+    if are_split or any("," in field for field in fields):  # the second in quotes
+        raise UnreadableRecordError(
+            "commas separate the columns and are the decimal signs as well: write decimal points, or separate the "
+            "columns by semicolons"
+        )
     return ",", "."
 
 

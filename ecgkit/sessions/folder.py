@@ -40,6 +40,7 @@ LISTED = (
     "weights/best.safetensors",
     "thresholds.json",
     "calibration.json",
+    "reference.json",
     "predictions.parquet",
     "metrics.json",
     "model_card.md",

@@ -129,6 +129,27 @@ def check_quality(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> tuple[Fin
     return unit + tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
 
 
+def noise_levels(ecg: ECG) -> dict[str, Floats]:
+    """Measure the noise of each lead over the first 10 s.
+
+    Parameters
+    ----------
+    ecg : ECG
+        The record.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (12,)
+        ``wander``, the range of the medians of seconds, and ``muscle``, the noise between the beats from 30 to 45 Hz
+        (of recordings at 90 Hz or more), both in mV. NaN for a lead that is absent or flat.
+    """
+    signal = ecg.signal[:, : round(WINDOW * ecg.sampling_rate)]
+    window = _window(signal, ecg.sampling_rate, np.zeros(0, np.int64))
+    muscle = _muscle_sizes(window) if ecg.sampling_rate >= 2 * MUSCLE_BAND[1] else np.full(len(LEADS), np.nan)
+    sizes = {"wander": _wander_sizes(window), "muscle": muscle}
+    return {name: np.where(window.alive, values, np.nan) for name, values in sizes.items()}
+
+
 def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
     """Raise an error for an ECG with a refused finding.
 
@@ -171,7 +192,7 @@ class _Window:
 
     @cached_property
     def coarse(self) -> NDArray[np.float32]:
-        return self.band(0.0, np.inf)
+        return self.values if self.n_coarse == self.raw.shape[1] else self.band(0.0, np.inf)
 
     @property
     def coarse_rate(self) -> float:
@@ -183,6 +204,12 @@ class _Window:
         inside = (self.frequencies[:few] >= low) & (self.frequencies[:few] <= high)
         scale = self.n_coarse / self.raw.shape[1]
         return np.asarray(irfft(self.spectrum[:, :few] * inside, self.n_coarse, axis=1) * scale, np.float32)
+
+    def power(self, low: float, high: float) -> Floats:
+        """Return the mean square of each lead between two frequencies above zero, by Parseval's theorem."""
+        first, last = np.searchsorted(self.frequencies, (low, high))
+        inside = self.spectrum[:, first : last + 1]
+        return np.asarray(2 * np.sum(inside.real**2 + inside.imag**2, axis=1) / self.raw.shape[1] ** 2)
 
     def pieces(self, leads: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
         """Cut the coarse leads into pieces one after the other, shape (12, pieces, samples)."""
@@ -197,13 +224,18 @@ class _Window:
 
 def _check_window(signal: NDArray[np.float32], rate: float, peaks: NDArray[np.int64]) -> list[Finding]:
     """Run all checks on about ten seconds."""
+    checks = CHECKS if rate >= MIN_RATE else CHECKS_WITHOUT_BEATS
+    window = _window(signal, rate, peaks)
+    return [finding for check in checks for finding in check(window)]
+
+
+def _window(signal: NDArray[np.float32], rate: float, peaks: NDArray[np.int64]) -> _Window:
+    """Prepare about ten seconds for the checks."""
     values = repair(signal)
     values = values - values.mean(axis=1, keepdims=True)
     n_coarse = min(signal.shape[1], max(2, round(signal.shape[1] * COARSE / rate)))
     alive, coarse_peaks = np.ptp(values, axis=1) > 0, np.rint(peaks * n_coarse / signal.shape[1]).astype(np.int64)
-    window = _Window(signal, rate, values, rfft(values, axis=1), alive, n_coarse, coarse_peaks)
-    checks = CHECKS if rate >= MIN_RATE else CHECKS_WITHOUT_BEATS
-    return [finding for check in checks for finding in check(window)]
+    return _Window(signal, rate, values, rfft(values, axis=1), alive, n_coarse, coarse_peaks)
 
 
 def _gaps(window: _Window) -> Iterator[Finding]:
@@ -282,9 +314,19 @@ def _detached(window: _Window) -> Iterator[Finding]:
         yield Finding("detached", "warning", text, leads, {"share": float(shares[low].min())})
 
 
+def _wander_sizes(window: _Window) -> Floats:
+    """Return the range of the medians of seconds of each lead, in mV."""
+    return np.ptp(np.median(window.pieces(window.coarse, 1.0), axis=2), axis=1)
+
+
+def _muscle_sizes(window: _Window) -> Floats:
+    """Return the noise between the beats of each lead from 30 to 45 Hz, in mV."""
+    powers = np.mean(window.pieces(window.band(*MUSCLE_BAND), 0.2) ** 2, axis=2)
+    return np.sqrt(np.median(powers, axis=1))
+
+
 def _wander(window: _Window) -> Iterator[Finding]:
-    levels = np.median(window.pieces(window.coarse, 1.0), axis=2)
-    size = window.in_half_of_the_leads(np.ptp(levels, axis=1))
+    size = window.in_half_of_the_leads(_wander_sizes(window))
     if size > WANDER:
         text = f"the baseline wanders by {size:.1f} mV in half of the leads"
         yield Finding("wander", "warning", text, evidence={"mV": size})
@@ -293,8 +335,9 @@ def _wander(window: _Window) -> Iterator[Finding]:
 def _muscle(window: _Window) -> Iterator[Finding]:
     if window.rate < 2 * MUSCLE_BAND[1]:
         return
-    powers = np.mean(window.pieces(window.band(*MUSCLE_BAND), 0.2) ** 2, axis=2)
-    size = window.in_half_of_the_leads(np.sqrt(np.median(powers, axis=1)))
+    if window.in_half_of_the_leads(window.power(*MUSCLE_BAND)) < MUSCLE**2 / 2:
+        return  # the median of the pieces is at most twice their mean
+    size = window.in_half_of_the_leads(_muscle_sizes(window))
     if size > MUSCLE:
         text = f"muscle noise: {1000 * size:.0f} microvolts from 30 to 45 Hz in half of the leads"
         yield Finding("muscle", "warning", text, evidence={"mV": size})

@@ -33,6 +33,21 @@ GLOBAL_MEASUREMENTS = {
     "qtc_fridericia": ("ms", "QT divided by the cube root of the RR interval in seconds (Fridericia)"),
     "cornell": ("mV", "R in aVL plus S in V3"),
 }
+PRINTED = {
+    "heart_rate": ("heart rate", "/min", 0),
+    "rr_std": ("RR standard deviation", "s", 2),
+    "p_duration": ("P", "ms", 0),
+    "pr": ("PR", "ms", 0),
+    "qrs_duration": ("QRS", "ms", 0),
+    "qt": ("QT", "ms", 0),
+    "qtc": ("QTc (Bazett)", "ms", 0),
+    "qtc_fridericia": ("QTc (Fridericia)", "ms", 0),
+    "qrs_axis": ("QRS axis", "°", 0),
+    "sokolow_lyon": ("Sokolow-Lyon", "mV", 1),
+    "cornell": ("Cornell", "mV", 1),
+}
+"""What a reader is shown of `GLOBAL_MEASUREMENTS`: name, unit and decimals."""
+
 LEAD_MEASUREMENTS = {
     "q": ("mV", "depth below the baseline before the first R wave in {}; 0 without a Q wave"),
     "r": ("mV", "height of the highest R wave above the baseline in {}; 0 without an R wave"),
@@ -236,7 +251,10 @@ def _qrs_bounds(speed: Floats) -> tuple[int, int] | None:
 
 def _extrapolated_end(speed: Floats, centre: int, highest: float) -> int:
     """Extend the last steep fall of the speed to zero: where ST rises from the J point on, it never gets slow."""
-    last = centre + int(np.flatnonzero(speed[centre : centre + round(0.2 / STEP)] >= FAST_SHARE * highest)[-1])
+    fast = np.flatnonzero(speed[centre : centre + round(0.2 / STEP)] >= FAST_SHARE * highest)
+    if not len(fast):  # all of the complex is before the R peak
+        return len(speed)
+    last = centre + int(fast[-1])
     fall = -np.gradient(speed)[max(centre, last - 5) : last + 6]
     steepest = float(fall.max())
     return last + WIDENING + round(float(speed[last]) / steepest) if steepest > 0 else len(speed)

@@ -6,7 +6,7 @@ stores; a network reads it without the offset of each lead, and standardised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,14 @@ class Preparation:
         """Length in seconds that the network reads at once."""
         return self.n_samples / self.sampling_rate
 
-    def __call__(self, ecg: ECG, *, anyway: bool = False, allow_missing_leads: bool = False) -> NDArray[np.float32]:
+    def __call__(
+        self,
+        ecg: ECG,
+        *,
+        anyway: bool = False,
+        allow_missing_leads: bool = False,
+        filtered: dict[Hashable, NDArray[np.floating]] | None = None,
+    ) -> NDArray[np.float32]:
         """Prepare an ECG for the network.
 
         Parameters
@@ -66,6 +73,8 @@ class Preparation:
             Prepare it even if its levels are not those of an ECG in mV.
         allow_missing_leads : bool, default False
             Prepare it even if it lacks leads; they are zero.
+        filtered : dict, optional
+            What other networks of the same rate, length and filters have filtered already, and this one adds to.
 
         Returns
         -------
@@ -78,14 +87,12 @@ class Preparation:
         EcgkitError
             If the ECG is too short, flat, lacks a lead, or its values cannot be mV.
         """
-        microvolts = checked_microvolts(
-            ecg,
-            sampling_rate=self.sampling_rate,
-            n_samples=self.n_samples,
-            anyway=anyway,
-            allow_missing_leads=allow_missing_leads,
-        )
-        return self.network_input(filter_microvolts(microvolts, self.filters, sampling_rate=self.sampling_rate))
+        size = {"sampling_rate": self.sampling_rate, "n_samples": self.n_samples}
+        known, key = {} if filtered is None else filtered, (id(ecg), *size.values(), self.filters)
+        if key not in known:
+            microvolts = checked_microvolts(ecg, **size, anyway=anyway, allow_missing_leads=allow_missing_leads)
+            known[key] = filter_microvolts(microvolts, self.filters, sampling_rate=self.sampling_rate)
+        return self.network_input(known[key])
 
     def network_input(self, microvolts: NDArray[Any]) -> NDArray[np.float32]:
         """Remove the offset of each lead and standardise.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import median
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -243,16 +244,16 @@ def beats(
     return cut - cut[:, :, segment].mean(axis=2, keepdims=True)
 
 
-def usual_beats(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDArray[np.bool_]:
+def usual_beats(cut: Floats) -> NDArray[np.bool_]:
     """Mark the beats that look like most: extrasystoles and beats under artefacts do not.
+
+    Their correlation with the median beat, over all leads and samples at once, is at least `MIN_CORRELATION`. In a
+    noisy recording, where fewer than half of the beats reach it, the better half is taken.
 
     Parameters
     ----------
     cut : ndarray, shape (beats, leads, samples)
         As from `beats`.
-    min_correlation : float, default 0.9
-        With the median beat, over all leads and samples at once. In a noisy recording, where fewer than half of the
-        beats reach it, the better half is taken.
 
     Returns
     -------
@@ -265,16 +266,11 @@ def usual_beats(cut: Floats, *, min_correlation: float = MIN_CORRELATION) -> NDA
     middle = np.median(centred, axis=0)
     norm = np.linalg.norm(centred, axis=1) * np.linalg.norm(middle)
     correlation = centred @ middle / np.where(norm > 0, norm, 1.0)
-    return np.asarray(correlation >= min(min_correlation, float(np.median(correlation))))
+    return np.asarray(correlation >= min(MIN_CORRELATION, float(np.median(correlation))))
 
 
 def aligned_mean_beat(
-    cut: Floats,
-    *,
-    sampling_rate: float,
-    before: float = BEFORE,
-    rate: float = 500.0,
-    min_correlation: float = MIN_CORRELATION,
+    cut: Floats, *, sampling_rate: float, before: float = BEFORE, rate: float = 500.0
 ) -> NDArray[np.float32]:
     """Average the usual beats on a finer grid, each shifted by up to 6 ms to match the others.
 
@@ -290,8 +286,6 @@ def aligned_mean_beat(
         Seconds before the R peak, as they were cut.
     rate : float, default 500
         Samples per second of the result, in Hz.
-    min_correlation : float, default 0.9
-        Of a beat with the median beat, see `usual_beats`.
 
     Returns
     -------
@@ -312,7 +306,7 @@ def aligned_mean_beat(
     ]
     if not len(cut):
         return np.full((cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
-    known = np.nan_to_num(cut[usual_beats(cut, min_correlation=min_correlation)])
+    known = np.nan_to_num(cut[usual_beats(cut)])
     steps = _steps_apart(known, round(before * sampling_rate), sampling_rate)
     total = np.zeros((cut.shape[1], matrices[0].shape[1]), np.float32)
     for step in np.unique(steps):
@@ -449,7 +443,8 @@ def _complexes(strength: NDArray[np.float64], sampling_rate: float) -> NDArray[n
     edges = _sections(len(strength), sampling_rate)
     highest = np.maximum.reduceat(strength, edges[:-1])
     # About ten seconds on each side: the heart's voltage changes with breath and posture, and over hours.
-    usual = np.array([np.median(highest[max(0, i - 5) : i + 6]) for i in range(len(highest))])
+    of_sections = highest.tolist()  # for so few numbers NumPy is slower
+    usual = np.array([median(of_sections[max(0, i - 5) : i + 6]) for i in range(len(of_sections))])
     height = strength[places] / usual[np.searchsorted(edges, places, side="right").clip(1, len(usual)) - 1]
     chosen = _strongest(places, height, _SHARE, np.zeros(len(places), dtype=bool), sampling_rate)
     times = places[chosen]

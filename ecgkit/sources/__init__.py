@@ -5,8 +5,8 @@ A source is added with one module and one line in `SOURCES`; see `ecgkit.sources
 
 from __future__ import annotations
 
-import importlib
 import inspect
+import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,7 @@ def source_class(name: str) -> type[Source]:
         If there is no source of this name.
     """
     check_choice("source", name, SOURCES)
-    module, _, attribute = SOURCES[name].partition(":")
-    found: type[Source] = getattr(importlib.import_module(module), attribute)
+    found: type[Source] = pkgutil.resolve_name(SOURCES[name])
     return found
 
 

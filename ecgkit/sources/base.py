@@ -89,8 +89,6 @@ class Source(ABC):
         Of the data.
     has_folder : bool
         Whether there is a folder of raw data.
-    download_size : str
-        Size of the download, such as ``"550 MB"``; empty for a source that cannot be downloaded.
     sampling_rate : int
         In Hz, the same for every record.
     n_samples : int
@@ -113,7 +111,6 @@ class Source(ABC):
     licence: ClassVar[str] = "unknown"
     citation: ClassVar[str] = "unknown"
     has_folder: ClassVar[bool] = True
-    download_size: ClassVar[str] = ""
 
     sampling_rate: int
     n_samples: int

@@ -12,7 +12,6 @@ from __future__ import annotations
 from ecgkit.stats.calibration_error import (
     N_BINS,
     brier,
-    brier_decomposition,
     calibrated_ece_interval,
     ece,
     reliability,
@@ -30,7 +29,7 @@ from ecgkit.stats.classification import (
     threshold_metrics,
     youden_threshold,
 )
-from ecgkit.stats.ranking import auc, average_precision, macro, macro_auc, mean_of_classes, operating_points
+from ecgkit.stats.ranking import auc, average_precision, macro_auc, mean_of_classes, operating_points
 from ecgkit.stats.validation import (
     Bools,
     Floats,
@@ -51,7 +50,6 @@ __all__ = [
     "average_precision",
     "best_f1_threshold",
     "brier",
-    "brier_decomposition",
     "calibrated_ece_interval",
     "check_probabilities",
     "check_scores",
@@ -63,7 +61,6 @@ __all__ = [
     "f_max_threshold",
     "fold_scores",
     "hamming_loss",
-    "macro",
     "macro_auc",
     "mean_of_classes",
     "micro_f1",

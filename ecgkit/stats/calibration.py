@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.stats.calibration_error import brier, brier_decomposition, calibrated_ece_interval, ece
+from ecgkit.stats.calibration_error import brier, calibrated_ece_interval, ece
 from ecgkit.stats.validation import Floats, FoldScores, as_outcomes, is_quantity
 
 if TYPE_CHECKING:
@@ -125,10 +125,7 @@ def calibration_summary(scores: FoldScores) -> pd.DataFrame:
         One row per class, then ``macro``, their mean. All columns but the last are floats between 0 and 1:
 
         - ``ece_before``, ``ece_after``: expected calibration error over 15 bins of equal width;
-        - ``ece_equal_mass_before``, ``ece_equal_mass_after``: over 15 bins of equally many records;
         - ``brier_before``, ``brier_after``: Brier score;
-        - ``brier_reliability``, ``brier_resolution``, ``brier_uncertainty``: its parts after calibration, as
-          `ecgkit.brier_decomposition` defines them; the part within bins is omitted;
         - ``perfect_low``, ``perfect_high``: the 95 % interval of ``ece_after`` of a perfectly calibrated model; of
           ``macro``, the same for the mean;
         - ``inside``, bool: whether ``ece_after`` is at most ``perfect_high``, so that no miscalibration is detectable.
@@ -144,16 +141,12 @@ def calibration_summary(scores: FoldScores) -> pd.DataFrame:
     import pandas as pd
 
     truth, before, after = scores.y_true, scores.prob, scores.require_calibrated()
-    parts = [brier_decomposition(truth[:, i], after[:, i]) for i in range(len(scores.classes))]
     low, high, of_macro = calibrated_ece_interval(after, known=scores.known)
     columns = {
         "ece_before": ece(truth, before),
         "ece_after": ece(truth, after),
-        "ece_equal_mass_before": ece(truth, before, bins="mass"),
-        "ece_equal_mass_after": ece(truth, after, bins="mass"),
         "brier_before": brier(truth, before),
         "brier_after": brier(truth, after),
-        **{f"brier_{name}": [part[name] for part in parts] for name in ("reliability", "resolution", "uncertainty")},
         "perfect_low": low,
         "perfect_high": high,
     }

@@ -25,44 +25,6 @@ def brier(y_true: ArrayLike, prob: ArrayLike, *, weights: ArrayLike | None = Non
     return case.shaped(divide(case.weights @ squared, case.weights @ case.known))
 
 
-def brier_decomposition(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS) -> dict[str, float]:
-    """Decompose the Brier score of one class over bins of equal width.
-
-    Parameters
-    ----------
-    y_true : array-like of bool, shape (records,)
-        Outcomes.
-    prob : array-like of float, shape (records,)
-        Probabilities.
-    n_bins : int, default 15
-        Bins between 0 and 1.
-
-    Returns
-    -------
-    dict of str to float
-        ``reliability`` (0 is calibrated), ``resolution`` (higher is better), ``uncertainty`` (of the outcome alone)
-        and ``within_bins``, the part within bins. The Brier score is
-        reliability - resolution + uncertainty + within_bins. All NaN if no outcome is known.
-
-    References
-    ----------
-    Murphy, "A new vector partition of the probability score", J. Appl. Meteorology 12 (1973); Stephenson et al., "Two
-    extra components in the Brier score decomposition", Weather and Forecasting 23 (2008), for what is within bins.
-    """
-    truth, values = known_scores(y_true, prob)
-    if not len(truth):
-        return dict.fromkeys(("reliability", "resolution", "uncertainty", "within_bins"), float("nan"))
-    table = reliability(truth, values, n_bins=n_bins)
-    share, rate = table["count"] / len(truth), truth.mean()
-    parts = {
-        "reliability": float((share * (table["predicted"] - table["observed"]) ** 2).sum()),
-        "resolution": float((share * (table["observed"] - rate) ** 2).sum()),
-        "uncertainty": float(rate * (1 - rate)),
-    }
-    whole = float(brier(truth, values))
-    return parts | {"within_bins": whole - parts["reliability"] + parts["resolution"] - parts["uncertainty"]}
-
-
 def reliability(y_true: ArrayLike, prob: ArrayLike, *, n_bins: int = N_BINS, bins: str = "width") -> pd.DataFrame:
     """Compare predicted probabilities with observed frequencies in bins.
 

@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold
 from ecgkit.stats.calibration import CLIP, METHODS, calibrate, clipped_logit
 from ecgkit.stats.folds import VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
-from ecgkit.stats.validation import Bools, Floats, FoldScores, fold_scores, is_quantity, known_scores
+from ecgkit.stats.validation import Bools, Floats, fold_scores, is_quantity, known_scores
 
 MIN_RECORDS = 10
 """The fewest positives, and negatives, from which a calibration is fitted."""
@@ -182,7 +182,10 @@ def fit_calibration(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[s
         "formula": "1 / (1 + exp(-(slope * log(prob / (1 - prob)) + intercept))); isotonic: 0.9999 * f(prob) + "
         "0.0001 * prob, where f is linear between the points (x, y) and constant outside",
         "chosen_by": f"log loss, cross-validated over {N_SPLITS} groups of patients; the simplest among equals",
-        "classes": {name: _calibrate_known(fold, i, splits) for i, name in enumerate(classes)},
+        "classes": {
+            name: _calibrate(fold.positive[rows, i], fold.prob[rows, i], known_splits(splits, rows))
+            for i, (name, rows) in enumerate(zip(classes, fold.known.T, strict=True))
+        },
     }
 
 
@@ -204,21 +207,13 @@ def _splits(rows: pd.DataFrame) -> list[Split]:
     return list(GroupKFold(N_SPLITS, shuffle=True, random_state=0).split(of_record, groups=of_record))
 
 
-def _calibrate_known(fold: FoldScores, i: int, splits: list[Split]) -> dict[str, Any]:
-    """Calibrate a class by the records for which it is known."""
-    known = fold.known[:, i]
-    return _calibrate(fold.positive[known, i], fold.prob[known, i], known_splits(splits, known))
-
-
 def _calibrate(truth: Bools, prob: Floats, splits: list[Split]) -> dict[str, Any]:
-    """Choose and fit the calibration of one class, or state why it is not calibrated."""
-    reason = _reason_against(truth, prob, splits)
-    if reason is not None:
+    """Fit the best method for one class by the cross-validated log loss, or state the reason for none."""
+    if reason := _reason_against(truth, prob, splits):
         losses = {"identity": _log_loss(truth, prob)} if len(truth) else {}
         return _fit("identity", truth, prob) | {"reason": reason, "log_loss": losses}
     losses = {method: _cross_validated(method, truth, prob, splits) for method in METHODS}
-    best = min(losses.values())
-    method = next(name for name in METHODS if losses[name] <= best + TIE)
+    method = next(name for name in METHODS if losses[name] <= min(losses.values()) + TIE)
     why = {"reason": "no other method has a lower cross-validated log loss"} if method == "identity" else {}
     return _fit(method, truth, prob) | why | {"log_loss": losses}
 
@@ -229,7 +224,7 @@ def too_few_outcomes(truth: Bools) -> str:
     return next((f"{n} {what}, fewer than {MIN_RECORDS}" for what, n in counts.items() if n < MIN_RECORDS), "")
 
 
-def _reason_against(truth: Bools, prob: Floats, splits: list[Split]) -> str | None:
+def _reason_against(truth: Bools, prob: Floats, splits: list[Split]) -> str:
     """Return the reason why a class cannot be calibrated, or None."""
     if lacking := too_few_outcomes(truth):
         return f"fold {VALIDATION_FOLD} has {lacking}"
@@ -240,7 +235,7 @@ def _reason_against(truth: Bools, prob: Floats, splits: list[Split]) -> str | No
     slope, _ = fit_platt(truth, prob)
     if not slope > 0:
         return f"the fitted slope is {slope:.3g}, and only a positive one keeps the order of the records"
-    return None
+    return ""
 
 
 def _cross_validated(method: str, truth: Bools, prob: Floats, splits: list[Split]) -> float:

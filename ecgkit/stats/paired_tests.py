@@ -11,31 +11,11 @@ from scipy.stats import norm, rankdata
 from ecgkit.stats.resampling import interval
 from ecgkit.stats.validation import Floats, known_scores
 
+DIFFERENCE = ("difference", "difference_low", "difference_high", "p", "resamples")
+"""The keys of a paired difference."""
+
 ROUNDING = 1e-12
 """A standard error below this is zero up to rounding."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The difference of one metric between two models on the same records, first minus second.
-
-    Attributes
-    ----------
-    value : float
-        On the records themselves.
-    low, high : float
-        The 2.5 and 97.5 percentiles over the resamples in which the metric is defined.
-    p : float
-        Two-sided p value; see `bootstrap_p`.
-    resamples : int
-        The number of resamples in which the metric is defined.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    resamples: int
 
 
 @dataclass(frozen=True)
@@ -61,29 +41,28 @@ class DeLong:
     p: float
 
 
-def paired_difference(first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats) -> Difference:
-    """Compute the difference of a metric with its interval and p value.
+def paired_difference(
+    first: ArrayLike, second: ArrayLike, drawn_first: Floats, drawn_second: Floats
+) -> dict[str, float | int]:
+    """Compare two values by their paired bootstrap draws.
 
     Parameters
     ----------
     first, second : float
-        The metric of each model on the records themselves.
-    drawn_first, drawn_second : ndarray of float64, shape (resamples,)
-        The metric of each model on the same resamples; NaN where it is not defined.
+        The values.
+    drawn_first, drawn_second : ndarray of float, shape (resamples,)
+        Their values in the same resamples.
 
     Returns
     -------
-    Difference
-        First minus second.
-
-    References
-    ----------
-    Efron and Tibshirani, "An introduction to the bootstrap" (1993), chapters 10 and 13.
+    dict
+        With the keys `DIFFERENCE`: ``difference`` (first minus second) with its 95 % interval ``difference_low`` and
+        ``difference_high``, its ``p`` value (see `bootstrap_p`), and the number of ``resamples`` in which both are
+        defined.
     """
     draws = drawn_first - drawn_second
-    low, high = interval(draws)
-    value = float(np.asarray(first) - np.asarray(second))
-    return Difference(value, low, high, bootstrap_p(draws), int((~np.isnan(draws)).sum()))
+    numbers = (float(np.asarray(first) - np.asarray(second)), *interval(draws), bootstrap_p(draws))
+    return dict(zip(DIFFERENCE, (*numbers, int((~np.isnan(draws)).sum())), strict=True))
 
 
 def bootstrap_p(draws: ArrayLike) -> float:

@@ -8,13 +8,6 @@ from numpy.typing import ArrayLike, NDArray
 from ecgkit.stats.validation import Bools, Floats, columns, divide, known_scores
 
 
-def macro(values: ArrayLike) -> float:
-    """Return the mean over the classes that have a value; NaN if none has."""
-    values = np.asarray(values, dtype=np.float64)
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
 def mean_of_classes(values: ArrayLike) -> Floats:
     """Average over the last axis without the classes that have no value; NaN where none has."""
     values = np.asarray(values, dtype=np.float64)
@@ -49,7 +42,7 @@ def auc(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = Non
 
 def macro_auc(y_true: ArrayLike, scores: ArrayLike) -> float:
     """Compute the mean AUC of the classes that have both outcomes; NaN if none has. See `auc`."""
-    return macro(auc(y_true, scores))
+    return float(mean_of_classes(auc(y_true, scores)))
 
 
 def average_precision(y_true: ArrayLike, scores: ArrayLike, *, weights: ArrayLike | None = None) -> Floats:

@@ -84,15 +84,14 @@ def fit_thresholds(
     prob = fold.prob if calibration is not None else fold.require_calibrated()
     n_positive = fold.positive.sum(axis=0)
     has_both = (n_positive > 0) & (n_positive < fold.known.sum(axis=0))
-    policies = {
-        name: {
-            one: find(fold.y_true[:, i], prob[:, i]) if has_both[i] else UNFITTED_THRESHOLD
-            for i, one in enumerate(classes)
-        }
-        for name, find in POLICIES.items()
-    }
+    limits = np.full((len(POLICIES), len(classes)), UNFITTED_THRESHOLD)
+    for i in np.flatnonzero(has_both):
+        limits[:, i] = [find(fold.y_true[:, i], prob[:, i]) for find in POLICIES.values()]
+    if calibration is not None:  # the decisions stay the same
+        limits[:, has_both] = apply_calibration(limits, calibration, classes)[:, has_both]
+    policies = {name: dict(zip(classes, row, strict=True)) for name, row in zip(POLICIES, limits.tolist(), strict=True)}
     common = f_max_threshold(fold.y_true, fold.prob)
-    fitted = {
+    return {
         "policy": policy,
         "fitted_on": f"fold_{VALIDATION_FOLD}",
         "of": "calibrated",
@@ -101,35 +100,6 @@ def fit_thresholds(
         "f_max_threshold": None if np.isnan(common) else common,
         "policies": policies,
     }
-    return fitted if calibration is None else calibrated_thresholds(fitted, calibration)
-
-
-def calibrated_thresholds(thresholds: Mapping[str, Any], calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """Calibrate thresholds that were chosen for uncalibrated probabilities; the decisions stay the same.
-
-    Parameters
-    ----------
-    thresholds : mapping
-        As returned by `fit_thresholds`, for uncalibrated probabilities.
-    calibration : mapping
-        As returned by `fit_calibration`. Thresholds of classes that were not fitted stay 0.5.
-
-    Returns
-    -------
-    dict
-        The same for calibrated probabilities, as float32 numbers.
-    """
-
-    def convert(values: Mapping[str, float]) -> dict[str, float]:
-        names = list(values)
-        converted = apply_calibration(np.array([list(values.values())]), calibration, names)[0].tolist()
-        return {
-            name: values[name] if name in thresholds["not_fitted"] else value
-            for name, value in zip(names, converted, strict=True)
-        }
-
-    policies = {name: convert(values) for name, values in thresholds["policies"].items()}
-    return {**thresholds, "of": "calibrated", "thresholds": convert(thresholds["thresholds"]), "policies": policies}
 
 
 def policy_table(scores: FoldScores, thresholds: Mapping[str, Any]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from torch.utils.data import BatchSampler, DataLoader
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import records_at_once
+from ecgkit.inference.reference import REFERENCE
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.io import readable, write_atomically
 from ecgkit.models import is_user_file, locate
@@ -35,6 +36,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
+from ecgkit.training.inference import embedding_reference
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
 from ecgkit.training.module import Module
@@ -251,8 +253,8 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     Parameters
     ----------
     session : Session
-        Receives ``history.csv``, ``training_log.txt``, ``weights/best.safetensors`` and ``weights/last.ckpt``, and a
-        copy of a user's own model file in ``weights/``.
+        Receives ``history.csv``, ``training_log.txt``, ``weights/best.safetensors`` and ``weights/last.ckpt``,
+        ``reference.json``, and a copy of a user's own model file in ``weights/``.
     config : TrainingConfig
         The configuration, as resolved.
     dataset : Dataset
@@ -276,7 +278,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     best = session.best_weights
     if best.is_file() and is_complete(read_history(session), config):
         session.log(f"the training of {session.name} is complete: the best epoch is read")
-        return load_weights(best)
+        return _with_reference(session, dataset)
     trained = new_model(config, dataset)
     keep_model_file(session, config)
     writer = SessionWriter(session, trained, config, on_epoch)
@@ -294,7 +296,15 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
             f"no epoch of {session.path} has a score on fold 9: lower learning_rate {config.learning_rate}"
         )
     session.log(f"best epoch {writer.best_epoch}: {writer.metric} {writer.best_score:.4f} on fold 9")
-    return load_weights(best)
+    return _with_reference(session, dataset)
+
+
+def _with_reference(session: Session, dataset: Dataset) -> TrainedModel:
+    """Read the best checkpoint, and write the distribution of its features where it is not there yet."""
+    trained = load_weights(session.best_weights)
+    if not (session.path / REFERENCE).is_file():
+        session.write_json(REFERENCE, embedding_reference(trained, dataset).contents())
+    return trained
 
 
 def make_loop(

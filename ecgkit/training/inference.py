@@ -15,9 +15,10 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import BATCH, Arrays, records_at_once, run_batches
 from ecgkit.inference.matching import check_made_for
+from ecgkit.inference.reference import N_FITTED, Reference, fit_reference
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.sessions import Session
-from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
 from ecgkit.training.data import dataset_metadata, training_data
 
@@ -163,6 +164,28 @@ def embed(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64])
     """
     check_match(trained, dataset)
     return run_over_dataset(trained, dataset, positions, lambda signal, _: trained.model.embed(signal))
+
+
+def embedding_reference(trained: TrainedModel, dataset: Dataset) -> Reference:
+    """Fit what `ecgkit.inference.reference` measures unusual input against; fold 10 is not read.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model.
+    dataset : Dataset
+        What it was trained on.
+
+    Returns
+    -------
+    Reference
+        Of up to 2,000 records of folds 1-8, drawn at random, with the limit of all of fold 9.
+    """
+    positions = dataset.folds(*TRAIN_FOLDS)
+    drawn = np.sort(np.random.default_rng(0).permutation(positions)[:N_FITTED])
+    validation = dataset.folds(VALIDATION_FOLD)
+    text = f"{len(drawn)} records of folds 1-8 of {dataset.name}; limit of {len(validation)} records of fold 9"
+    return fit_reference(embed(trained, dataset, drawn), embed(trained, dataset, validation), text)
 
 
 @dataclass(frozen=True)

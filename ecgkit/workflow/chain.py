@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from ecgkit import datasets, paths
 from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import INTERRUPTED, EcgkitError, check_choice, interrupt
+from ecgkit.models.names import check_name
 from ecgkit.sources import SOURCES
 from ecgkit.workflow.parameters import check_settings
 from ecgkit.workflow.run import Outcome, report, run_step
@@ -24,6 +26,9 @@ from ecgkit.workflow.steps import STEPS
 
 COSTS = {"preprocess": 1.0, "train": 3.0, "probe": 4.0, "compare": 1.5}
 """How long the steps take, relative to each other: for the time that is left."""
+
+Work = deque[tuple[Any, Callable[[], Any]]]
+"""Calls that wait, each with a key."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,15 @@ class Progress:
     worked: float = 0.0
 
     def finish(self, name: str, what: str, outcome: Outcome) -> None:
-        """Print that a step is finished."""
+        """Print that a step is finished, with the time that is left by the time per cost so far."""
         self.done.append(name)
-        result = "unchanged, skipped" if outcome.skipped else "done"
         self.worked += 0.0 if outcome.skipped else COSTS[name]
         left = sum(COSTS[one] for one in self.names) - sum(COSTS[one] for one in self.done)
+        result = "unchanged, skipped" if outcome.skipped else "done"
         text = f"step {len(self.done)} of {len(self.names)}: {what}: {result}"
         if left and self.worked:
-            text += f"; about {self.seconds_left(left) / 60:.1f} min left"
+            text += f"; about {(time.monotonic() - self.begun) / self.worked * left / 60:.1f} min left"
         report(text)
-
-    def seconds_left(self, left: float) -> float:
-        """Estimate the time that is left from the time per cost so far."""
-        return (time.monotonic() - self.begun) / self.worked * left
 
 
 def run(
@@ -124,7 +125,12 @@ def run(
         If an argument is refused (before the first step starts), or a step fails.
     """
     root = paths.resolve_root(root)
-    check_models(models, jobs=jobs)
+    if jobs is not None and jobs < 1:
+        raise EcgkitError(f"jobs is {jobs}: give a positive number")
+    if not models or len(set(models)) != len(models):
+        raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
+    for model in models:
+        check_name(model)
     check_trainings(root, dataset, models, raw, settings)
     probes = probes and not settings.get("target")
     names = ["preprocess"] * (dataset in SOURCES) + ["train"] * len(models)
@@ -161,52 +167,33 @@ def run_models(
     probes: bool,
 ) -> tuple[list[Path], list[Path]]:
     """Train each model, and probe each training as soon as it is finished; the first error ends the chain."""
-    waiting = deque(("train", number) for number in range(len(calls)))
-    running: dict[Future[Outcome], tuple[str, int]] = {}
+    work: Work = deque(
+        (("train", n), partial(run_step, "train", root, **common, **calls[n])) for n in range(len(calls))
+    )
     made: dict[tuple[str, int], Path] = {}
-    errors: list[BaseException] = []
-    while running or (waiting and not errors):
-        while waiting and not errors and len(running) < at_once:
-            name, number = waiting.popleft()
-            of_probe = (
-                {"training_session": made[("train", number)].name, "seed": calls[number].get("seed")}
-                if name == "probe"
-                else {}
-            )
-            settings = calls[number] if name == "train" else of_probe
-            running[executor.submit(run_step, name, root, **common, **settings)] = (name, number)
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
-            name, number = running.pop(future)
-            if error := future.exception():
-                errors.append(error)
-                continue
-            outcome = future.result()
-            made[(name, number)] = outcome.path
-            progress.finish(name, f"{name} {calls[number]['model']}", outcome)
-            if name == "train" and probes:
-                waiting.append(("probe", number))
-    if errors:
-        raise errors[0]
+    for (name, n), future in finished(executor, work, at_once=at_once):
+        outcome = future.result()
+        made[name, n] = outcome.path
+        progress.finish(name, f"{name} {calls[n]['model']}", outcome)
+        if name == "train" and probes:
+            of_probe = {"training_session": outcome.path.name, "seed": calls[n].get("seed")}
+            work.append((("probe", n), partial(run_step, "probe", root, **common, **of_probe)))
     trained, probed = ([made[key] for key in sorted(made) if key[0] == name] for name in ("train", "probe"))
     return trained, probed
 
 
-def check_models(models: Sequence[str], *, jobs: int | None) -> None:
-    """Check what can be checked without any data: the names of the models, and how many run at the same time.
+def finished(executor: Executor, work: Work, *, at_once: int) -> Iterator[tuple[Any, Future[Any]]]:
+    """Run calls, only so many at once that none starts after Ctrl-C, and yield each key with its future when done.
 
-    Raises
-    ------
-    EcgkitError
-        If a model is unknown or named twice, or none is named, or fewer than one notebook is to run.
+    Work may be added meanwhile.
     """
-    from ecgkit.models.names import check_name
-
-    if jobs is not None and jobs < 1:
-        raise EcgkitError(f"jobs is {jobs}: give a positive number")
-    if not models or len(set(models)) != len(models):
-        raise EcgkitError(f"models is {','.join(models)!r}: name each model once")
-    for model in models:
-        check_name(model)
+    running: dict[Future[Any], Any] = {}
+    while work or running:
+        while work and len(running) < at_once:
+            key, call = work.popleft()
+            running[executor.submit(call)] = key
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            yield running.pop(future), future
 
 
 def check_trainings(root: Path, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any]) -> None:

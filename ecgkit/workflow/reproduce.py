@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +13,9 @@ from ecgkit import __version__, datasets, paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import read_metrics, stored_predictions
 from ecgkit.sessions import REPRODUCTION, Session
+from ecgkit.stats.labels import format_interval
 from ecgkit.workflow.run import report
-from ecgkit.workflow.runner import run_notebook
+from ecgkit.workflow.runner import environment_variables, run_notebook
 from ecgkit.workflow.steps import STEPS, recorded
 
 if TYPE_CHECKING:
@@ -118,9 +116,8 @@ def recorded_training(original: Session) -> TrainingConfig:
     """
     from ecgkit.training.config import recorded_config  # loads torch
 
-    recorded = original.config
-    if recorded.get("model") == "ensemble":
-        members = ", ".join(recorded.get("members", ()))
+    if original.config.get("model") == "ensemble":
+        members = ", ".join(original.config.get("members", ()))
         raise EcgkitError(f"{original.name} is an ensemble and trains nothing: reproduce a member ({members})")
     return recorded_config(original)
 
@@ -153,25 +150,17 @@ def run_again(original: Session, config: TrainingConfig, values: dict[str, Any],
         raise EcgkitError(f"no {notebook.name} in {original.path}: a session cannot be reproduced without its notebook")
     with sessions.claim(paths.TRAINING, root, values, original=original.name) as session:
         report(f"{session.path}: running the notebook of {original.name}")
-        with threads_of(original):
+        with environment_variables(threads_of(original)):
             values = asdict(config) | {"root": str(root), "session": sessions.NEW}
             run_notebook(notebook, values, session, skipped_tags=getattr(config, "skipped_tags", ()))
     return session
 
 
-@contextlib.contextmanager
-def threads_of(original: Session) -> Iterator[None]:
-    """Let a notebook's kernel use as many threads as the original: they decide how sums are rounded."""
+def threads_of(original: Session) -> dict[str, str]:
+    """Return the variables that let a kernel use as many threads as the original: they decide how sums are rounded."""
     threads = sessions.read_environment(original).get("threads")
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if threads and threads <= datasets.n_cores() else ()
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            os.environ.update({name: value} if value is not None else {})
+    return dict.fromkeys(names, str(threads))
 
 
 def compare(original: Session, new: Session, changed: list[str], tolerance: float | None) -> dict[str, Any]:
@@ -268,14 +257,10 @@ def outside_interval(before: dict[str, Any], after: dict[str, Any]) -> list[str]
     against = []
     for fold in folds_of(before, after):
         old, new = before[fold]["macro"]["auc"], after[fold]["macro"]["auc"]["value"]
-        if None in (new, old["low"], old["high"]):
-            if new != old["value"]:
-                against.append(f"the macro AUC of {fold.replace('_', ' ')} is {new}, recorded is {old['value']}")
-        elif not old["low"] <= new <= old["high"]:
-            against.append(
-                f"the macro AUC of {fold.replace('_', ' ')} is {new:.4f}, outside the recorded interval, "
-                f"{old['low']:.4f} to {old['high']:.4f}"
-            )
+        low, high = old["low"], old["high"]
+        if not (new == old["value"] if None in (new, low, high) else low <= new <= high):
+            recorded = format_interval(old, digits=4)
+            against.append(f"the macro AUC of {fold.replace('_', ' ')} is {new}, outside the recorded {recorded}")
     return against
 
 

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,17 +72,16 @@ def split_parameters(notebook: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def claimed_for_notebook(session: Session) -> Iterator[None]:
-    """Name the session to the notebook's kernel, which inherits this process's environment."""
-    before = os.environ.get(SESSION_VARIABLE)
-    os.environ[SESSION_VARIABLE] = str(session.path)
+def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of this process's environment, which a notebook's kernel inherits."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[SESSION_VARIABLE]
-        else:
-            os.environ[SESSION_VARIABLE] = before
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 def run_notebook(
@@ -114,7 +113,7 @@ def run_notebook(
     executed = session.path.with_name(f".{session.name}.{notebook.name}")
     failed = session.path.with_name(f"{session.name}.failed.ipynb")
     try:
-        with claimed_for_notebook(session):
+        with environment_variables({SESSION_VARIABLE: str(session.path)}):
             leave_out_cells(notebook, executed, skipped_tags)
             execute(notebook, executed, parameters, verbose=verbose)
         check_complete(executed)

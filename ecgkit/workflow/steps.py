@@ -11,6 +11,8 @@ from typing import Any
 from ecgkit import paths
 from ecgkit.workflow.parameters import check_settings
 
+SESSION = "training_session"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -23,7 +25,7 @@ class Step:
     notebook : str
         File name of the notebook.
     config : str
-        Where the configuration class is, as ``module:Class``; imported when it is first needed.
+        Where the configuration class is in the package, as ``module:Class``; imported when it is first needed.
     kind : str
         The folder of its outputs.
     subject : str
@@ -40,7 +42,7 @@ class Step:
     def config_class(self) -> Any:
         """The configuration class: a dataclass with the methods ``resolve`` and ``inputs``."""
         module, _, name = self.config.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(f"ecgkit.{module}"), name)
 
     @property
     def path(self) -> Path:
@@ -70,41 +72,15 @@ class Step:
         return self.config_class.resolve(root, **check_settings(self.config_class, settings))
 
 
-STEPS = {
-    step.name: step
-    for step in (
-        Step(
-            "preprocess",
-            "1_Preprocessing.ipynb",
-            "ecgkit.datasets.config:PreprocessingConfig",
-            paths.PROCESSED,
-            "source",
-        ),
-        Step("train", "2_Training.ipynb", "ecgkit.training.config:TrainingConfig", paths.TRAINING, "dataset"),
-        Step(
-            "probe",
-            "3_Feature_Space.ipynb",
-            "ecgkit.feature_space.config:FeatureSpaceConfig",
-            paths.PROBES,
-            "training_session",
-        ),
-        Step(
-            "explain",
-            "4_Explainability.ipynb",
-            "ecgkit.explain.config:ExplainabilityConfig",
-            paths.EXPLANATIONS,
-            "training_session",
-        ),
-        Step("diagnose", "5_Diagnosis.ipynb", "ecgkit.diagnosis.config:DiagnosisConfig", paths.DIAGNOSES, "files"),
-        Step(
-            "compare",
-            "6_Comparison.ipynb",
-            "ecgkit.evaluation.config:ComparisonConfig",
-            paths.COMPARISONS,
-            "sessions",
-        ),
-    )
-}
+_STEPS = (
+    Step("preprocess", "1_Preprocessing.ipynb", "datasets.config:PreprocessingConfig", paths.PROCESSED, "source"),
+    Step("train", "2_Training.ipynb", "training.config:TrainingConfig", paths.TRAINING, "dataset"),
+    Step("probe", "3_Feature_Space.ipynb", "feature_space.config:FeatureSpaceConfig", paths.PROBES, SESSION),
+    Step("explain", "4_Explainability.ipynb", "explain.config:ExplainabilityConfig", paths.EXPLANATIONS, SESSION),
+    Step("diagnose", "5_Diagnosis.ipynb", "diagnosis.config:DiagnosisConfig", paths.DIAGNOSES, "files"),
+    Step("compare", "6_Comparison.ipynb", "evaluation.config:ComparisonConfig", paths.COMPARISONS, "sessions"),
+)
+STEPS = {step.name: step for step in _STEPS}
 """Every notebook that is a step, by the name of its command."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import math
@@ -12,9 +11,11 @@ import re
 import shutil
 import threading
 import warnings
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,21 @@ import pandas as pd
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, one_line, require, shown
-from ecgkit.evaluation.files import read_metrics
+from ecgkit.evaluation.files import main_metric, read_history
 from ecgkit.io import file_name, json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
-from ecgkit.workflow.chain import notebook_executor
+from ecgkit.workflow.chain import Work, finished, notebook_executor
 from ecgkit.workflow.run import report, run_step
-from ecgkit.workflow.space import encode, flatten_tables
+from ecgkit.workflow.space import (
+    NOT_VARIED,
+    TABLES,
+    apply,
+    encode,
+    flatten_tables,
+    position_of,
+    read_space,
+    suggest,
+)
 from ecgkit.workflow.steps import STEPS, recorded
 
 if TYPE_CHECKING:
@@ -55,9 +65,8 @@ START_UP = 5
 MIN_TRIALS = 4
 """The number of finished trials that the figures need."""
 
-_environment = (
-    threading.Lock()
-)  # a notebook's session is named by the environment, which the threads of a process share
+# A notebook's session is named by the environment, which the threads of a process share.
+_environment = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -75,12 +84,7 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def open_study(
-    folder: Path,
-    about: dict[str, Any],
-    *,
-    shared: bool,
-    study_name: str | None = None,
-    pruner: optuna.pruners.BasePruner | None = None,
+    folder: Path, about: dict[str, Any], *, shared: bool, pruner: optuna.pruners.BasePruner | None = None
 ) -> optuna.Study:
     """Open a study, or create it.
 
@@ -92,8 +96,6 @@ def open_study(
         The space and the configuration around it, as JSON data.
     shared : bool
         Whether several processes run its trials: they then give signs of life.
-    study_name : str, optional
-        By default the name of the folder.
     pruner : optuna.pruners.BasePruner, optional
         Ends trials early.
 
@@ -124,14 +126,11 @@ def open_study(
             "grace_period": GRACE,
             "heartbeat_stale_trial_callback": RetryHeartbeatStaleTrialCallback(),
         }
-        storage = RDBStorage(
-            f"sqlite:///{folder / DATABASE}",
-            engine_kwargs={"connect_args": {"timeout": 60}},
-            **(alive if shared else {}),
-        )
+        url, connect = f"sqlite:///{folder / DATABASE}", {"connect_args": {"timeout": 60}}
+        storage = RDBStorage(url, engine_kwargs=connect, **(alive if shared else {}))
         return optuna.create_study(
             storage=storage,
-            study_name=study_name or folder.name,
+            study_name=folder.name,
             direction="maximize",
             load_if_exists=True,
             pruner=pruner,
@@ -157,12 +156,10 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
             {
                 "trial": trial.number,
                 "state": STATES[trial.state.name],
-                "fold_9_macro_auc": trial.value
-                if trial.value is not None
-                else (math.nan if best is None else epochs[best]),
+                "fold_9_macro_auc": max(epochs.values(), default=math.nan) if trial.value is None else trial.value,
                 "best_epoch": best,
                 "epochs_run": len(trial.intermediate_values) or None,
-                "seconds": trial.duration and round(trial.duration.total_seconds(), 1),
+                "seconds": trial.user_attrs.get("seconds", trial.duration and trial.duration.total_seconds()),
                 **trial.params,
                 "session": trial.user_attrs.get("session"),
                 "error": trial.user_attrs.get("error", ""),
@@ -170,7 +167,7 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
         )
     if not rows:
         return pd.DataFrame(columns=["trial", "state"])
-    table = pd.DataFrame(rows).astype({"best_epoch": "Int64", "epochs_run": "Int64"})
+    table = pd.DataFrame(rows).astype({"best_epoch": "Int64", "epochs_run": "Int64"}).round({"seconds": 1})
     order = {state: number for number, state in enumerate(STATES.values())}
     table = table.sort_values(["fold_9_macro_auc", "trial"], ascending=[False, True])
     table = table.sort_values("state", key=lambda states: states.map(order), kind="stable", ignore_index=True)
@@ -267,8 +264,6 @@ def plan_search(root: Path, *, study: str | None = None, space: str | Path | Non
     EcgkitError
         If a name is unknown or a value is refused.
     """
-    from ecgkit.workflow.space import read_space
-
     root = paths.resolve_root(root)
     config = STEPS["train"].resolve(root, settings | {"test": False, "save_every_epoch": False})
     name = study or f"{Path(config.model).name}_{config.dataset}_{config.label_set or config.target}".replace(":", "_")
@@ -317,7 +312,9 @@ def run_search(search: Search, *, trials: int, timeout: float | None = None) -> 
         # Another seed for each call: a resumed search would suggest its first values again.
         seed = np.random.SeedSequence([search.config.seed, len(study.trials)]).generate_state(1)[0]
         study.sampler = optuna.samplers.TPESampler(seed=int(seed), multivariate=True, constant_liar=True)
-        enqueue_recipe(study, search)
+        recipe = position_of(search.config, search.space)
+        if recipe is not None and not study.trials:
+            study.enqueue_trial(recipe)  # the first trial, so that a search shows its gain over the recipe
         ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
         if sum(trial.state in ended for trial in study.trials) < trials:
             study.optimize(
@@ -330,21 +327,11 @@ def run_search(search: Search, *, trials: int, timeout: float | None = None) -> 
         return write_table(search.folder, study)
 
 
-def enqueue_recipe(study: optuna.Study, search: Search) -> None:
-    """Let the recipe itself be the first trial, so that a search shows its gain over the recipe."""
-    from ecgkit.workflow.space import position_of
-
-    recipe = position_of(search.config, search.space)
-    if recipe is not None and not study.trials:
-        study.enqueue_trial(recipe)
-
-
 def objective(search: Search, trial: optuna.Trial) -> float:
     """Train once in the trial's own folder and return the best macro AUC on fold 9."""
     import optuna
 
     from ecgkit.training import fit, training_data
-    from ecgkit.workflow.space import apply, suggest
 
     aucs: list[float] = []
 
@@ -394,8 +381,6 @@ def publish(search: Search, study: optuna.Study, trial: optuna.trial.FrozenTrial
 
 def recipe_text(search: Search, trial: optuna.trial.FrozenTrial) -> str:
     """Write a trial's configuration as a recipe, without what each machine and each training decides."""
-    from ecgkit.workflow.space import NOT_VARIED, TABLES, apply
-
     left_out = {*NOT_VARIED} - {"label_set", "target", "min_records", "seed"}
     config = asdict(apply(search.config, trial.params))
     kept = {name: value for name, value in config.items() if name not in left_out}
@@ -555,22 +540,22 @@ def run_sweep(
     at_once = len(configs) if scheduler else min(jobs or 1, len(configs))
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_optuna())
-        from optuna.trial import TrialState
-
         executor = stack.enter_context(open_executor(at_once, scheduler))
         folder.mkdir(parents=True, exist_ok=True)
         message = f"another process runs the sweep {sweep.file.stem}: wait until it has finished, or stop it"
         stack.enter_context(locked(folder / ".running", message))
-        # Other values are another study in the same file, since Optuna's choices cannot change.
-        values = json.dumps([test, {name: axis.choices for name, axis in axes_of(sweep).items()}])
-        name = f"{sweep.file.stem}_{hashlib.sha256(values.encode()).hexdigest()[:8]}"
-        study = open_study(folder, {"file": str(sweep.file)}, shared=False, study_name=name)
-        for trial in study.get_trials(
-            states=(TrialState.RUNNING, TrialState.WAITING)
-        ):  # of a call that was interrupted
-            study.tell(trial.number, state=TrialState.FAIL)
-        train_all(study, sweep, configs, executor, root=root, at_once=at_once, folder=folder)
-        return write_table(folder, study)
+        # The sessions are the memory of a sweep: its study is made anew, and finished sessions are found again.
+        (folder / DATABASE).unlink(missing_ok=True)
+        study, axes = open_study(folder, {"file": str(sweep.file)}, shared=False), axes_of(sweep)
+        work: Work = deque((n, partial(train_one, root, config)) for n, config in enumerate(configs))
+        for n, future in finished(executor, work, at_once=at_once):
+            values = {name: sweep.runs[n].get(name) for name in axes}
+            study.enqueue_trial({name: encode(value) for name, value in values.items()})
+            result = record_result(study, study.ask(axes), future)
+            varied = " ".join(f"{name}={short(value)}" for name, value in values.items())
+            report(f"{n + 1}/{len(configs)}  {varied}  {result}")
+            table = write_table(folder, study)
+        return table
 
 
 def axes_of(sweep: Sweep) -> dict[str, Any]:
@@ -581,76 +566,32 @@ def axes_of(sweep: Sweep) -> dict[str, Any]:
     return {name: CategoricalDistribution(tuple(found)) for name, found in values.items()}
 
 
-def train_all(
-    study: optuna.Study,
-    sweep: Sweep,
-    configs: list[dict[str, Any]],
-    executor: Executor,
-    *,
-    root: Path,
-    at_once: int,
-    folder: Path,
-) -> None:
-    """Train what is not finished; no more runs are submitted than train at once, so that none starts after Ctrl-C."""
-    waiting = list(enumerate(configs))
-    running: dict[Future[tuple[str, float | None]], tuple[optuna.Trial, int]] = {}
-    done = {json.dumps(t.params, sort_keys=True): t for t in study.trials if t.state.name == "COMPLETE"}
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            number, config = waiting.pop(0)
-            params = {name: encode(sweep.runs[number].get(name)) for name in sweep.varying}
-            if json.dumps(params, sort_keys=True) in done and sessions.find_finished(paths.TRAINING, root, config):
-                continue
-            study.enqueue_trial(params)
-            trial = study.ask(axes_of(sweep))
-            running[submit(executor, root, config)] = (trial, number)
-        for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-            trial, number = running.pop(future)
-            record_result(study, trial, future)
-            table = write_table(folder, study).set_index("trial")
-            row = table.loc[trial.number]
-            values = " ".join(f"{name}={short(sweep.runs[number].get(name))}" for name in sweep.varying)
-            auc = f"fold 9 macro AUC {row['fold_9_macro_auc']:.4f}"
-            result = row.get("error") or f"{row.get('session')}  {auc}"
-            report(f"{number + 1}/{len(configs)}  {row['state']}  {values}  {result}")
-
-
-def submit(executor: Executor, root: Path, config: dict[str, Any]) -> Future[tuple[str, float | None]]:
-    """Submit a training; a broken executor returns a failed future."""
-    try:
-        return executor.submit(train_one, root, config)
-    except Exception as error:  # of whatever kind: the executor's own
-        future: Future[tuple[str, float | None]] = Future()
-        future.set_exception(error)
-        return future
-
-
-def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float | None]:
-    """Train in a new session, or find a finished one; return its name and its macro AUC on fold 9."""
+def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float, float]:
+    """Train in a new session, or find a finished one; return its name, macro AUC on fold 9 and training seconds."""
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
         outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
-    metrics = read_metrics(Session(outcome.path))["fold_9"]
-    table = metrics.get("macro") or next(iter(metrics.values()))
-    return outcome.path.name, table.get("auc", table.get("r2"))["value"]
+    session = Session(outcome.path)
+    auc = main_metric(session, "fold_9")["value"]
+    if auc is None:
+        raise EcgkitError(f"{session.name}: the macro AUC of fold 9 is not defined")
+    return session.name, auc, float(read_history(session)["seconds"].sum(min_count=1))
 
 
-def record_result(study: optuna.Study, trial: optuna.Trial, future: Future[tuple[str, float | None]]) -> None:
-    """Record the result of a run in the study."""
+def record_result(study: optuna.Study, trial: optuna.Trial, future: Future[tuple[str, float, float]]) -> str:
+    """Record the result of a run in the study, and describe it; a failure is one run's, and the others continue."""
     import optuna
 
     try:
-        session, auc = future.result()
-    except Exception as error:  # of whatever kind: it is one run's, and the others continue
+        session, auc, seconds = future.result()
+    except Exception as error:  # of whatever kind
         trial.set_user_attr("error", one_line(error))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return
+        return f"failed  {one_line(error)}"
     trial.set_user_attr("session", session)
-    if auc is None or math.isnan(auc):
-        trial.set_user_attr("error", "the macro AUC of fold 9 is not defined")
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    else:
-        study.tell(trial, auc)
+    trial.set_user_attr("seconds", seconds)
+    study.tell(trial, auc)
+    return f"done  {session}  fold 9 macro AUC {auc:.4f}"
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ import pytest
 from conftest_ptbxl import make_ptbxl, publish
 
 from ecgkit import paths, sessions
-from ecgkit.cli import main, make_parser
+from ecgkit.cli import main
+from ecgkit.cli.command import GROUPS, make_parser
 from ecgkit.errors import EcgkitError
 from ecgkit.workflow import STEPS
 from ecgkit.workflow import chain as pipeline
@@ -34,7 +35,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "message"),
     [
         (["run", "--dataset", "ptbxl"], "no PTB-XL in .*--dataset demo"),
-        (["run", "--dataset", "mimic"], "unknown dataset 'mimic': choose one of demo, ptbxl"),
+        (["run", "--dataset", "mimic"], "unknown dataset 'mimic': choose one of demo"),
         (["run", "--models", "resnet1d,vit"], "unknown model 'vit': choose one of resnet1d, xlstm, hybrid"),
         (["run", "--models", ""], "name each model once"),
         (["run", "--models", "xlstm,xlstm"], "name each model once"),
@@ -151,31 +152,7 @@ def test_dictionaries_are_pairs_or_json() -> None:
 
 def test_every_command_takes_a_root() -> None:
     commands = subcommands_of(make_parser(), "command")
-    chain = {
-        "download",
-        "run",
-        "preprocess",
-        "train",
-        "probe",
-        "export-npz",
-        "convert",
-        "predict",
-        "dashboard",
-        "diagnose",
-        "app",
-    }
-    feature_space = {"embed", "probe-epochs", "similar"}
-    others = {
-        "evaluate",
-        "compare",
-        "reproduce",
-        "sweep",
-        "search",
-        "sessions",
-        "export-model",
-        "explain",
-    }
-    assert set(commands) == chain | feature_space | others
+    assert set(commands) == {name for names in GROUPS.values() for name in names}
     subcommands = subcommands_of(commands["sessions"], "subcommand")
     assert set(subcommands) == {"list", "show", "diff", "delete"}
     assert all("--root" in command.format_help() for command in [*commands.values(), *subcommands.values()])
@@ -197,45 +174,13 @@ def test_a_download_prints_the_folder_last(tmp_path: Path, capsys: pytest.Captur
     assert "10 records of 6 patients at 100 Hz; a part: the first 10 of 20 records" in capsys.readouterr().out
 
 
-class TestTheChainOffersTheDownload:
-    """On a terminal it asks; elsewhere it names the command, and never downloads unasked."""
+def test_a_missing_source_is_one_line_with_its_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--dataset", "ptbxl", "--root", str(tmp_path)]) == 2
+    assert "ecgkit download ptbxl" in one_line(capsys)
 
-    @pytest.fixture
-    def downloads(self, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-        made: list[Path] = []
-        monkeypatch.setattr("ecgkit.sources.ptbxl.download.download", lambda folder, **_: made.append(folder) or "done")
-        return made
 
-    @pytest.fixture
-    def terminal(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """Return the questions; the last element is the answer to the next question."""
-        asked = ["y"]
-        monkeypatch.setattr("ecgkit.cli.data.on_terminal", lambda: True)
-        monkeypatch.setattr("builtins.input", lambda text: asked.insert(0, text) or asked[-1])
-        return asked
-
-    def command(self, root: Path, *more: str) -> int:
-        return main(["run", "--dataset", "ptbxl", "--root", str(root), *more])
-
-    def test_elsewhere_it_says_the_command(self, tmp_path, downloads, capsys) -> None:
-        assert self.command(tmp_path) == 2
-        assert "run `ecgkit download ptbxl`" in one_line(capsys)
-        assert downloads == []
-
-    @pytest.mark.usefixtures("terminal")
-    def test_yes_downloads(self, tmp_path, downloads) -> None:
-        assert self.command(tmp_path) == 2  # what would be downloaded is not there in this test
-        assert downloads == [tmp_path / paths.RAW / "ptbxl"]
-
-    @pytest.mark.parametrize("answer", ["", "n", "no", "what?"])
-    def test_anything_else_does_not(self, answer, tmp_path, downloads, terminal, capsys) -> None:
-        terminal[-1] = answer
-        assert self.command(tmp_path) == 2
-        question, _ = terminal
-        assert "[y/N]" in question
-        assert "550 MB" in question
-        assert "run `ecgkit download ptbxl`" in one_line(capsys)
-        assert downloads == []
+class TestATerminal:
+    """What is typed into a real terminal."""
 
     @pytest.fixture
     def on_a_real_terminal(self):
@@ -253,13 +198,6 @@ class TestTheChainOffersTheDownload:
 
         return run
 
-    def test_a_real_terminal(self, tmp_path: Path, on_a_real_terminal) -> None:
-        command = [Path(sys.executable).with_name("ecgkit"), "run", "--dataset", "ptbxl", "--root", tmp_path]
-        code, shown = on_a_real_terminal(command, b"n\n")
-        assert code == 2
-        assert "(550 MB at 100 Hz)? [y/N]" in shown
-        assert "ecgkit: no PTB-XL in " in shown
-
     @pytest.mark.parametrize(("typed", "answer"), [(b"\x04", False), (b"n\n", False), (b"y\n", True)])
     def test_the_end_of_input_is_a_no(self, typed: bytes, answer: bool, on_a_real_terminal) -> None:
         code = "from ecgkit.cli.common import on_terminal, confirm; print(on_terminal(), confirm('Really?'))"
@@ -267,31 +205,6 @@ class TestTheChainOffersTheDownload:
         assert exit_code == 0
         assert "Really? [y/N]" in shown
         assert shown.split()[-2:] == ["True", str(answer)]
-
-    def test_it_does_not_ask_before_the_rest_is_right(self, tmp_path, downloads, terminal) -> None:
-        for more in (["--models", "vit"], ["--jobs", "0"]):
-            assert self.command(tmp_path, *more) == 2
-        assert terminal == ["y"]
-        assert downloads == []
-
-    @pytest.mark.usefixtures("terminal")
-    def test_it_asks_again_where_a_download_ended_before_the_tables(self, tmp_path, downloads) -> None:
-        (tmp_path / paths.RAW / "ptbxl").mkdir(parents=True)
-        (tmp_path / paths.RAW / "ptbxl" / "LICENSE.txt").touch()
-        assert self.command(tmp_path) == 2
-        assert len(downloads) == 1
-
-    def test_it_does_not_ask_where_a_folder_is_named(self, tmp_path, downloads, terminal) -> None:
-        assert self.command(tmp_path, "--raw", str(tmp_path / "x")) == 2
-        assert terminal == ["y"]
-        assert downloads == []
-
-    def test_it_does_not_ask_where_something_is_there(self, tmp_path, downloads, terminal) -> None:
-        make_ptbxl(tmp_path / paths.RAW / "ptbxl", 3)
-        (tmp_path / paths.RAW / "ptbxl" / "scp_statements.csv").unlink()
-        assert self.command(tmp_path) == 2
-        assert terminal == ["y"]
-        assert downloads == []
 
 
 def test_an_interruption_says_how_to_go_on(
@@ -395,8 +308,8 @@ class TestSessions:
         assert shown["probes"] == ["probe_training_sessions/session_1"]
         assert shown["files"] == ["DONE", "config.json", "environment.json"]
         text = say("show", "session_1")
-        assert re.search(r"^  model_options\.dropout +0\.3$", text, re.MULTILINE)
-        assert "probes: probe_training_sessions/session_1" in text
+        assert re.search(r"^config\.model_options\.dropout +0\.3$", text, re.MULTILINE)
+        assert re.search(r'^probes +\["probe_training_sessions/session_1"\]$', text, re.MULTILINE)
         for arguments in (["probe_training_sessions/session_1"], ["1", "--kind", "probe"]):
             probe = say("show", *arguments, "--json")
             assert probe["training_session"] == "session_1"
@@ -410,16 +323,16 @@ class TestSessions:
     def test_diff(self, say) -> None:
         found = say("diff", "1", "2", "--json")
         assert found["a"] == "training_sessions/session_1"
-        assert found["config"] == {"model_options.dropout": {"a": 0.3, "b": 0.2}, "seed": {"a": 0, "b": 1}}
-        fingerprint = {"a": f"a{'0' * 63}", "b": f"b{'0' * 63}", "same": False}
-        assert found["dataset_fingerprint"] == fingerprint
+        fingerprint = {"a": f"a{'0' * 63}", "b": f"b{'0' * 63}"}
+        options = {"model_options.dropout": {"a": 0.3, "b": 0.2}, "seed": {"a": 0, "b": 1}}
+        assert found["config"] == options | {"dataset_fingerprint": fingerprint}
         assert found["environment"] == {"packages.torch": {"a": "2.6", "b": "2.7"}}
         text = say("diff", "session_1", "session_2")
         assert "  seed: 0 -> 1\n" in text
         assert "  packages.torch: 2.6 -> 2.7\n" in text
         same = say("diff", "1", "1", "--json")
-        assert (same["config"], same["environment"], same["dataset_fingerprint"]["same"]) == ({}, {}, True)
-        assert say("diff", "1", "1").count("no difference") == 3
+        assert (same["config"], same["environment"]) == ({}, {})
+        assert say("diff", "1", "1").count("no difference") == 2
 
     def left(self, root: Path) -> list[str]:
         return [s.label for kind in (paths.TRAINING, paths.PROBES) for s in sessions.list_sessions(kind, root)]

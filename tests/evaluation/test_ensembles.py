@@ -329,7 +329,10 @@ def test_members_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_
     before = len(sessions.list_sessions(paths.TRAINING, tmp_path))
     for members, message in (
         (["session_1", "session_1"], "session_1 is a member twice"),
-        (["session_1", other], "the label_set of session_4 is diagnostic, of session_1 superclass"),
+        (
+            ["session_1", other],
+            "session_4 cannot be a member: its label_set is diagnostic, that of session_1 is superclass",
+        ),
         (["session_1", ensemble], "session_7 is an ensemble itself: name its members session_1, session_2"),
         (["session_1", unfinished], "is not finished"),
         (["session_1", "session_99"], "no session 'session_99'"),

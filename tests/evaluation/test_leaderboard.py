@@ -14,8 +14,7 @@ from made_sessions import CLASSES, CONFIG, make_predictions, make_session
 from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import compare_sessions
-from ecgkit.evaluation.config import SAME
+from ecgkit.evaluation.comparison import SAME, compare_sessions
 from ecgkit.evaluation.leaderboard import PUBLISHED, cost, format_table, leaderboard, published, standing
 from ecgkit.sessions import Session
 from ecgkit.stats.multiple_testing import holm
@@ -164,22 +163,9 @@ def test_what_cannot_be_compared_is_left_out_with_a_sentence(tmp_path: Path) -> 
         assert "\n" not in sentence
 
 
-def test_a_dataset_or_label_set_can_be_asked_for(tmp_path: Path) -> None:
-    make_session(tmp_path, replace(CONFIG, label_set="diagnostic"))
-    make_session(tmp_path)
-    board = leaderboard(all_sessions(tmp_path), label_set="diagnostic", resamples=20)
-    assert list(board.sessions.index) == ["session_1"]
-    assert board.left_out == ("session_2 is left out: its label_set is superclass, not diagnostic",)
-    with pytest.raises(EcgkitError, match="none of 2 sessions of dataset demo can be compared") as error:
-        leaderboard(all_sessions(tmp_path), dataset="demo")
-    assert "\n" not in str(error.value)
+def test_no_session_is_refused() -> None:
     with pytest.raises(EcgkitError, match="none of 0 sessions"):
         leaderboard([])
-
-
-def test_two_sessions_of_one_name_are_refused(root: Path) -> None:
-    with pytest.raises(EcgkitError, match="two sessions are called session_1"):
-        leaderboard([all_sessions(root)[0]] * 2)
 
 
 def test_what_a_session_does_not_say_is_not_known(tmp_path: Path) -> None:

@@ -69,16 +69,14 @@ def test_who_takes_no_part_is_said(root: Path) -> None:
     copy.write_json("reproduction.json", {"reproduces": "session_2"})
     run = begin_comparison(root, ensembles="mean_logit", resamples=20)
     run.ensembles()
-    assert run.left_out == (
-        "session_3 takes no part: it is of another dataset or label set",
-        "session_4 takes no part: it is not finished",
-        "session_6 takes no part: it reproduces session_2, and one model counts once",
-    )
+    reasons = {sentence.split()[0]: sentence for sentence in run.left_out}
+    assert "its dataset is demo, that of session_5 is ptbxl" in reasons["session_3"]
+    assert "not finished" in reasons["session_4"]
+    assert "reproduces session_2" in reasons["session_6"]
+    assert len(reasons) == 3
     assert set(run.left_out) <= set(run.leaderboard().left_out)
-    assert (
-        "session_7 takes no part: it is an ensemble, and ensembles are made again from the sessions that take part"
-        in (find_members(ComparisonConfig(), root)[1])
-    )
+    left_out = find_members(ComparisonConfig(), root)[1]
+    assert any("session_7" in sentence and "ensemble" in sentence for sentence in left_out)
 
 
 def test_an_ensemble_may_be_named_and_joins_no_other(root: Path) -> None:

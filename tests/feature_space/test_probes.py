@@ -9,7 +9,6 @@ from sklearn.metrics import f1_score, mean_absolute_error, r2_score, roc_auc_sco
 
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes import (
-    HEART_RATE,
     TARGETS,
     all_targets,
     fit_probes,
@@ -18,7 +17,7 @@ from ecgkit.feature_space.probes import (
     probe_table,
 )
 from ecgkit.feature_space.probes.comparison import compare_with_controls
-from ecgkit.feature_space.probes.targets import Target
+from ecgkit.feature_space.probes.targets import HEART_RATE, Target
 from ecgkit.feature_space.probes.task import make_task
 
 AGE, SEX, HEIGHT, _ = TARGETS

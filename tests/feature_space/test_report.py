@@ -15,13 +15,12 @@ from ecgkit.feature_space.probes import (
     TARGETS,
     Target,
     fit_probes,
-    probe_figures,
     probe_layers,
     probe_table,
     readable_table,
     write_probe_session,
 )
-from ecgkit.feature_space.probes.report import report_text
+from ecgkit.feature_space.probes.report import probe_figures, report_text
 from ecgkit.io import file_name
 from ecgkit.plots import probe_comparison
 from ecgkit.plots.style import new_figure

@@ -14,10 +14,11 @@ from ecgkit.inference import answers
 from ecgkit.inference.answers import answer_ecg, answer_ecgs
 from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import save_ecg
-from ecgkit.signals import findings, measurements, rhythm
-from ecgkit.signals.ecg import ECG
+from ecgkit.signals import findings, measurements, prepare, rhythm
+from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.findings import check_quality
 from ecgkit.signals.measurements import measure_ecg
+from ecgkit.signals.prepare import filter_microvolts
 from ecgkit.sources.demo import Demo
 
 
@@ -78,6 +79,28 @@ def test_a_refused_ecg_keeps_what_is_known(ecg: ECG, model: Predictor) -> None:
     anyway = answer_ecg(loud, model, anyway=True)
     assert anyway.refusal is None
     assert anyway.findings[0].name == "unit"  # the reason is told nevertheless
+
+
+def test_a_prediction_without_all_leads_is_marked(ecg: ECG, model: Predictor) -> None:
+    limbs = replace(ecg, signal=np.where(np.arange(12)[:, None] < 6, ecg.signal, np.nan).astype(np.float32))
+    assert answer_ecg(limbs, model).prediction is None
+    answer = answer_ecg(limbs, model, allow_missing_leads=True)
+    assert answer.prediction is not None
+    (mark,) = [finding for finding in answer.findings if finding.name == "missing_leads"]
+    assert (mark.level, mark.leads) == ("warning", LEADS[6:])
+
+
+def test_an_ensemble_prepares_each_ecg_once(ecg: ECG, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, calls = load_model("ensemble"), []
+
+    def counted(*arguments: object, **keywords: object) -> np.ndarray:
+        calls.append(arguments)
+        return filter_microvolts(*arguments, **keywords)  # type: ignore[arg-type]
+
+    expected = model.predict_proba([ecg, replace(ecg, signal=2 * ecg.signal)])
+    monkeypatch.setattr(prepare, "filter_microvolts", counted)
+    np.testing.assert_array_equal(model.predict_proba([ecg, replace(ecg, signal=2 * ecg.signal)]), expected)
+    assert len(calls) == 2
 
 
 def test_a_long_recording_has_windows(ecg: ECG, model: Predictor) -> None:

@@ -69,6 +69,13 @@ def test_the_graph_alone_gives_the_calibrated_probabilities(name: str, graph: Pa
         np.testing.assert_allclose(probability, model.predict_proba(some, sampling_rate=100), atol=ALIKE)
 
 
+def test_the_graph_gives_the_distance_from_the_training(name: str, graph: Path, ecgs: list[ecgkit.ECG]) -> None:
+    expected = ecgkit.load_model(name).outcome(ecgs)
+    found = ecgkit.load_model(graph).outcome(ecgs)
+    np.testing.assert_allclose(found.distance, expected.distance, rtol=1e-3)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=ALIKE)
+
+
 def test_the_folder_predicts_as_the_model(name: str, graph: Path, ecgs: list[ecgkit.ECG]) -> None:
     model, other = ecgkit.load_model(name), ecgkit.load_model(graph)
     assert (other.backend, other.classes, other.n_samples) == ("onnx", model.classes, model.n_samples)

@@ -20,7 +20,7 @@ from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.cli import main
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.card import SECTIONS, describe, model_card
+from ecgkit.evaluation.card import describe, model_card
 from ecgkit.inference import export as exporting
 from ecgkit.inference import model_folder
 from ecgkit.inference.export import export_model
@@ -33,11 +33,25 @@ from ecgkit.training import fit, predict_folds
 from ecgkit.training.config import configure
 
 WANTED = {"resnet1d", "xlstm", "hybrid", "ensemble"}
-FILES = {"weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "config.json", "metrics.json"}
+FILES = {
+    *("weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "reference.json", "config.json"),
+    "metrics.json",
+}
 HEAVY = {"lightning", "matplotlib", "sklearn", "pandas", "umap", "papermill", "wfdb", "jinja2", "xlstm", "numba"}
 MOST_BYTES = 12_000_000
 SMALL = {"widths": [8, 8, 8, 8], "blocks": 1}
 SOURCE = Demo(n_records=300, seed=3)
+
+SECTIONS = (
+    "What it is",
+    "Data and licence",
+    "Protocol",
+    "Results",
+    "Calibration",
+    "Limits",
+    "Not for clinical use",
+    "Use",
+)
 
 
 @pytest.fixture(scope="module")

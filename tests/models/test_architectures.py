@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from torch import nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model, resolve_options
-from ecgkit.models.layers import BiLSTM, convolutions, to_frame_rate
+from ecgkit.models.layers import BiLSTM, convolutions, fold_batch_norms, to_frame_rate
 from ecgkit.models.recurrence_cnn import recurrence_plot
 from ecgkit.models.residual_bilstm_attention import PooledResidualBlock, TanhAttentionPooling
 
@@ -231,3 +232,22 @@ def test_options_are_the_defaults_and_what_is_given() -> None:
     assert options["pool"] == 4
     assert options["widths"] == (64, 128, 256)
     assert not options.keys() & SHAPE.keys()
+
+
+@pytest.mark.parametrize("name", ["resnet1d", "hybrid", "cnn"])
+def test_folded_batch_norms_give_the_same_output(name: str) -> None:
+    model, random = make(name), torch.Generator().manual_seed(0)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    for norm in norms:
+        for values in (norm.weight.data, norm.bias.data, norm.running_mean):
+            values.copy_(torch.randn(values.shape, generator=random))
+        norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=random) + 0.5)
+    signal = torch.randn(2, 12, 1000, generator=random)
+    model.eval()
+    folded = fold_batch_norms(model)
+    left = [module for module in folded.modules() if isinstance(module, nn.BatchNorm1d)]
+    assert len(left) < len(norms)
+    with torch.inference_mode():
+        expected = model(signal)
+        torch.testing.assert_close(folded(signal), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    assert any(isinstance(module, nn.BatchNorm1d) for module in model.modules())  # the model itself is as it was

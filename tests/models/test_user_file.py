@@ -64,6 +64,11 @@ def test_a_user_model_is_created_with_its_options(my_model: Path) -> None:
         ("class MyNet", "class Other", "no class MyNet"),
         ("(ECGModel)", "(nn.Module)", "subclass"),
         ("def encode", "def forwards", "encode"),
+        (
+            "    def encode",
+            "    def forward(self, signal, metadata=None):\n        return signal\n\n    def encode",
+            "forward",
+        ),
         ("    gradcam_layer", "    layer", "gradcam_layer"),
         ("dropout=0.1, **shared):", "dropout=0.1):", "shared"),
         ("width=8", "width", "'width'"),

@@ -329,3 +329,62 @@ def test_a_few_bytes_that_announce_a_great_deal_are_refused_at_once():
         with pytest.raises(UnreadableRecordError, match=named):
             open_ecg(data)
         assert time.process_time() - begin < 2, named
+
+
+@pytest.mark.parametrize("kind", ["EDF", "BDF", "ISHNE", "WFDB"])
+@pytest.mark.parametrize("start", [0.0, 3.3, 7.0])
+def test_a_part_of_a_long_file_is_that_part_of_the_whole(kind: str, start: float, tmp_path: Path) -> None:
+    signal = np.tile(made.SIGNAL, 20)[:, : 20 * made.RATE]
+    if kind == "WFDB":
+        data = made.zipped(made.wfdb(signal, made.RATE))
+    else:
+        data = made.ishne(signal, made.RATE) if kind == "ISHNE" else made.edf(signal, made.RATE, kind=kind)
+    path = tmp_path / "long"
+    path.write_bytes(data)
+    whole, part = open_ecg(path), open_ecg(path, start=start, duration=2.5)
+    first = round(start * made.RATE)
+    np.testing.assert_array_equal(part.signal, whole.signal[:, first : first + round(2.5 * made.RATE)])
+    end = open_ecg(path, start=start)
+    np.testing.assert_array_equal(end.signal, whole.signal[:, first:])
+    with pytest.raises(EcgkitError, match="pass the end of the file, 20 s"):
+        open_ecg(path, start=19.0, duration=2.0)
+    with pytest.raises(EcgkitError, match="30 s"):
+        open_ecg(path, start=30.0)
+
+
+@pytest.mark.parametrize("kind", ["EDF", "ISHNE"])
+def test_of_a_file_larger_than_what_is_read_a_part_is_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long"
+    path.write_bytes(MADE[kind])
+    whole = open_ecg(path)
+    size = len(MADE[kind]) * 2 // 3
+    monkeypatch.setattr("ecgkit.readers.edf.LARGEST", size)
+    monkeypatch.setattr("ecgkit.readers.clinical.LARGEST_BINARY", size)
+    with pytest.raises(EcgkitError, match="take a part"):
+        open_ecg(path)
+    np.testing.assert_array_equal(
+        open_ecg(path, start=1.0, duration=1.0).signal, whole.signal[:, made.RATE : 2 * made.RATE]
+    )
+
+
+def test_edf_with_interruptions_is_refused_and_without_is_read(tmp_path: Path) -> None:
+    import edfio
+
+    signal = [edfio.EdfSignal(row * 1000.0, made.RATE, label=name, physical_dimension="uV",
+                              physical_range=(-32768, 32767), digital_range=(-32768, 32767))
+              for name, row in zip(LEADS, made.SIGNAL, strict=True)]  # fmt: skip
+    continuous = edfio.Edf(signal, annotations=[edfio.EdfAnnotation(1, None, "note")]).to_bytes()
+    assert continuous[192:197] == b"EDF+C"
+    marked = continuous[:192] + b"EDF+D" + continuous[197:]
+    expected = open_ecg(continuous).signal
+    np.testing.assert_array_equal(open_ecg(marked).signal, expected)
+    np.testing.assert_array_equal(
+        open_ecg(continuous, start=3.0, duration=2.0).signal, expected[:, 3 * made.RATE : 5 * made.RATE]
+    )
+    assert marked.count(b"+5\x14\x14") == 1
+    gap = marked.replace(b"+5\x14\x14", b"+8\x14\x14")
+    for part in ({}, {"start": 0.0, "duration": 2.0}):
+        with pytest.raises(EcgkitError, match="interrupted"):
+            open_ecg(gap, **part)

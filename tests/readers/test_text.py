@@ -7,6 +7,7 @@ import pytest
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers import open_ecg, read_signals
+from ecgkit.readers.opening import missing_arguments
 from ecgkit.signals.ecg import LEADS
 
 RATE = 250
@@ -219,3 +220,18 @@ def test_all_columns_are_signals_one_level_below():
     assert found.units == ("", "", "")
     assert found.sampling_rates == (RATE,) * 3
     np.testing.assert_allclose(found.signals[2], MILLIVOLTS[2], atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["{}", '"{}"'])
+def test_commas_that_separate_and_are_decimal_signs_are_named(form: str) -> None:
+    rows = [",".join(form.format(f"{value:.3f}".replace(".", ",")) for value in row) for row in MILLIVOLTS.T]
+    with pytest.raises(EcgkitError, match="decimal signs as well"):
+        open_ecg("\n".join([",".join(LEADS), *rows]).encode(), **KNOWN)
+
+
+def test_what_a_file_does_not_say_can_be_asked() -> None:
+    bare = b"I,II,V1\n" + b"0.1,0.2,0.3\n" * 500
+    assert missing_arguments(bare) == ("unit", "sampling_rate")
+    assert missing_arguments(b"1,2\n" * 500) == ("leads", "unit", "sampling_rate")
+    assert missing_arguments(b"time (s),I (mV)\n" + b"".join(b"%.3f,0.1\n" % (i / 100) for i in range(500))) == ()
+    assert missing_arguments(b"Dear doctor") == ()

@@ -134,6 +134,16 @@ def test_wander_muscle_and_hum_at_any_rate(signals: list[np.ndarray], rate: int)
     assert (heard is not None and heard.evidence["Hz"] == 50) == (rate > 100)  # 100 Hz cannot hold 50 Hz
 
 
+def test_muscle_noise_is_told_as_its_definition_says(signals: list[np.ndarray]) -> None:
+    random = np.random.default_rng(3)
+    for size, signal in zip(np.linspace(0.02, 0.16, 30), signals, strict=False):
+        noisy = signal + at_electrodes(random.normal(0, size, (9, signal.shape[1])))
+        spectrum, frequencies = np.fft.rfft(noisy - noisy.mean(axis=1, keepdims=True)), np.fft.rfftfreq(1000, 0.01)
+        band = np.fft.irfft(spectrum * ((frequencies >= 30) & (frequencies <= 45)), 1000)
+        rms = np.sqrt(np.median(np.mean(band.reshape(12, 50, 20) ** 2, axis=2), axis=1))
+        assert ("muscle" in found(noisy)) == (np.sort(rms)[6] > 0.04)
+
+
 def swap_arms(signal: np.ndarray) -> np.ndarray:
     swapped = signal[[0, 2, 1, 4, 3, 5, 6, 7, 8, 9, 10, 11]].copy()
     swapped[0] *= -1

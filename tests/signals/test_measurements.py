@@ -155,3 +155,11 @@ def test_at_200_beats_a_minute_there_is_no_room_for_a_t_wave() -> None:
 def test_the_columns_are_documented_and_in_order() -> None:
     assert list(measurement_columns().index) == list(NAMES)
     assert measurement_columns().loc["st_V2"].tolist() == ["mV", "level 60 ms after the J point in V2"]
+
+
+def test_a_beat_whose_fast_part_ends_before_its_highest_sample_is_measured_without_an_error() -> None:
+    beat = [0.0, 0.1, 0.2, 0.1, 0.0, 0.0, -0.1, 1.0, -0.3, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.3, 0.2, 0.1, 0.0, 0.0]
+    lead = np.array((beat + [0.0] * 60) * 4)
+    factors = np.array([0.6, 1.0, 0.4, -0.8, 0.1, 0.7, -0.4, 0.3, 0.8, 1.2, 1.1, 0.8])
+    measured = measure_ecg(ECG(factors[:, None] * lead, sampling_rate=100))
+    assert measured["heart_rate"] == pytest.approx(75, abs=1)  # a beat every 0.8 s

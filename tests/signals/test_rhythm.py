@@ -106,6 +106,13 @@ def test_planted_pulses_are_found_to_the_sample(sampling_rate: int, rate: int) -
     assert heart_rate(found, sampling_rate=sampling_rate) == pytest.approx(rate, rel=0.02)
 
 
+@pytest.mark.parametrize("sampling_rate", [100, 250, 500, 1000])
+@pytest.mark.parametrize("rate", [25, 40, 75, 150, 250, 300])
+def test_the_heart_rate_of_clean_signals_is_within_2_percent(sampling_rate: int, rate: int) -> None:
+    signal = pulses(np.arange(0.31, 9.8, 60 / rate), sampling_rate=sampling_rate, t_wave=0.15 if rate < 200 else 0.0)
+    assert measure_ecg(ECG(signal, sampling_rate))["heart_rate"] == pytest.approx(rate, rel=0.02)
+
+
 @pytest.mark.parametrize("n_leads", [1, 3, 12])
 @pytest.mark.parametrize("seconds", [2.5, 180.0])
 def test_any_number_of_leads_and_any_length(n_leads: int, seconds: float) -> None:

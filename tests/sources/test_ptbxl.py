@@ -15,7 +15,8 @@ from conftest_ptbxl import tiny_signal
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.sources.base import CORE_COLUMNS
 from ecgkit.sources.ptbxl.folder import PUBLISHED_ROWS
-from ecgkit.sources.ptbxl.source import LABEL_SETS, PtbXl
+from ecgkit.sources.ptbxl.source import PtbXl
+from ecgkit.sources.ptbxl.tables import LABEL_SETS
 
 TinyPtbXl = Callable[..., Path]
 

@@ -18,50 +18,6 @@ def case(seed: int, n_records: int = 500) -> tuple[np.ndarray, np.ndarray]:
     return rng.random(n_records) < prob**1.5, prob
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("n_bins", [5, 15])
-def test_the_brier_score_is_the_sum_of_its_five_parts(seed: int, n_bins: int) -> None:
-    truth, prob = case(seed)
-    found = stats.brier_decomposition(truth, prob, n_bins=n_bins)
-
-    # Stephenson et al. (2008): variance and covariance of forecasts and outcomes within the bins, each from its terms.
-    of = np.minimum(np.floor(prob * n_bins), n_bins - 1)
-    rel = res = variance = covariance = 0.0
-    for one in np.unique(of):
-        f, o = prob[of == one], truth[of == one].astype(float)
-        rel += len(f) * (f.mean() - o.mean()) ** 2 / len(prob)
-        res += len(f) * (o.mean() - truth.mean()) ** 2 / len(prob)
-        variance += ((f - f.mean()) ** 2).sum() / len(prob)
-        covariance += 2 * ((f - f.mean()) * (o - o.mean())).sum() / len(prob)
-
-    assert found["reliability"] == pytest.approx(rel, abs=1e-12)
-    assert found["resolution"] == pytest.approx(res, abs=1e-12)
-    assert found["uncertainty"] == pytest.approx(truth.mean() * (1 - truth.mean()), abs=1e-12)
-    assert found["within_bins"] == pytest.approx(variance - covariance, abs=1e-12)
-
-
-def test_bins_hide_nothing_where_their_probabilities_are_equal() -> None:
-    rng = np.random.default_rng(0)
-    prob = rng.choice([0.1, 0.35, 0.6, 0.85], 400)
-    found = stats.brier_decomposition(rng.random(400) < prob, prob)
-    assert found["within_bins"] == pytest.approx(0, abs=1e-15)
-
-
-def test_a_decomposition_by_hand() -> None:
-    # Four records at 0.25 of which one is positive, four at 0.5 of which all are; the rate of all is 5/8.
-    prob = np.repeat([0.25, 0.5], 4)
-    found = stats.brier_decomposition([1, 0, 0, 0, 1, 1, 1, 1], prob)
-    assert found["reliability"] == pytest.approx(0.5**2 / 2)
-    assert found["resolution"] == pytest.approx((3 / 8) ** 2)
-    assert found["uncertainty"] == pytest.approx(15 / 64)
-
-
-def test_who_always_says_the_rate_is_calibrated_and_tells_nothing() -> None:
-    truth = np.arange(100) < 30
-    found = stats.brier_decomposition(truth, np.full(100, 0.3))
-    assert found == pytest.approx({"reliability": 0, "resolution": 0, "uncertainty": 0.21, "within_bins": 0}, abs=1e-15)
-
-
 @pytest.mark.parametrize("n_bins", [5, 10, 15])
 def test_bins_of_equal_mass_differ_by_one_record_at_most(n_bins: int) -> None:
     for n_records in (*range(n_bins, 70), 2158):

@@ -13,7 +13,7 @@ from made_predictions import as_calibrated, make_predictions
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.stats.calibration import add_calibration
-from ecgkit.stats.thresholds import POLICIES, calibrated_thresholds, fit_thresholds, policy_table
+from ecgkit.stats.thresholds import POLICIES, fit_thresholds, policy_table
 
 CLASSES = ("NORM", "MI", "STTC")
 
@@ -206,7 +206,7 @@ def test_calibrated_thresholds_leave_the_decisions_as_they_are() -> None:
     points = {"method": "isotonic", "x": [0.0, 0.3, 0.3001, 0.7, 1.0], "y": [0.1, 0.1, 0.4, 0.4, 0.9]}
     calibration = {"classes": dict.fromkeys(CLASSES, points)}
     limits = fit_thresholds(as_calibrated(predictions), CLASSES)
-    fitted = calibrated_thresholds(limits, calibration)
+    fitted = fit_thresholds(predictions, CLASSES, calibration)
     table = add_calibration(predictions, calibration, CLASSES)
     for name in CLASSES:
         for policy in POLICIES:
@@ -214,4 +214,3 @@ def test_calibrated_thresholds_leave_the_decisions_as_they_are() -> None:
             differs = decided != (table[f"calibrated_{name}"] >= fitted["policies"][policy][name])
             assert differs.sum() <= 2  # next to the threshold, which float32 does not resolve
             assert fitted["policies"][policy][name] == np.float32(fitted["policies"][policy][name])
-    assert fit_thresholds(predictions, CLASSES, calibration)["thresholds"] == fitted["thresholds"]

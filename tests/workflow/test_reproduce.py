@@ -22,6 +22,7 @@ from ecgkit.cli import main
 from ecgkit.sessions import Session
 from ecgkit.workflow import reproduce as reproduction
 from ecgkit.workflow import run_step, start
+from ecgkit.workflow.runner import environment_variables
 
 RECIPE = """
 epochs = 1
@@ -283,7 +284,7 @@ def test_threads_are_those_of_the_original_where_there_are_cores(
     original = Session(tmp_path)
     for recorded, inside in ((1, "1"), (10**6, "5"), (None, "5")):
         original.write_json("environment.json", {"threads": recorded})
-        with reproduction.threads_of(original):
+        with environment_variables(reproduction.threads_of(original)):
             assert os.environ["OMP_NUM_THREADS"] == inside
         assert os.environ["OMP_NUM_THREADS"] == "5"
         assert "MKL_NUM_THREADS" not in os.environ

@@ -20,8 +20,8 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.maps.projections import Projection, shown_records
 from ecgkit.io import write_atomically
-from ecgkit.plots.maps import NAMED_CATEGORIES, OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, SEX_COLORS
+from ecgkit.plots.maps import OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency, category_colors
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import resample
 from ecgkit.stats.labels import target_name
@@ -172,8 +172,7 @@ def _column(values: pd.Series) -> dict[str, Any]:
     text = values.astype("string")
     categories = list(by_frequency(text).index)
     codes = pd.Categorical(text, categories=categories).codes
-    named = len(categories) if len(categories) <= NAMED_CATEGORIES else NAMED_CATEGORIES - 1
-    colors = [SEX_COLORS.get(name, COLORS[i % len(COLORS)]) for i, name in enumerate(categories[:named])]
+    colors = list(category_colors(categories).values())
     return common | {"kind": "category", "categories": categories, "colors": colors, "values": _base64(codes, "<i2")}
 
 

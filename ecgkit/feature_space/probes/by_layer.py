@@ -99,15 +99,16 @@ def probe_layers(
             check_embeddings(values, records)
             probes = fit_linear(values[training], problems, patients[training], seed=seed)
             for name, task in tasks.items():
-                row = {"target": name, "metric": task.target.main_metric, "encoder": encoder, "layer": layer}
-                row |= {"features": values.shape[1], "training": len(task.training), "test": len(task.test)}
-                rows[name].append(row | {"skipped": reasons[name]})
+                row: dict[str, object] = {"target": name, "metric": task.target.main_metric, "encoder": encoder}
+                row |= {"layer": layer, "features": values.shape[1], "skipped": reasons[name]}
+                row |= {"training": len(task.training), "test": len(task.test)}
                 if name in probes:
                     weights = patient_weights(task.patients[task.test], resamples=resamples, seed=seed)
                     found = task.score(task.predict(probes[name], values[task.test]), weights)
-                    rows[name][-1] |= {"strength": probes[name].strength}
-                    rows[name][-1] |= _numbers(*found, None if layer == ALL_TOGETHER else before.get(name))
+                    row |= {"strength": probes[name].strength}
+                    row |= _numbers(*found, None if layer == ALL_TOGETHER else before.get(name))
                     before[name] = found
+                rows[name].append(row)
     return pd.DataFrame([row for of_target in rows.values() for row in of_target], columns=list(COLUMNS))
 
 

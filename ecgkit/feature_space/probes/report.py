@@ -182,23 +182,17 @@ def overview(session: Session, results: Mapping[str, ProbeResult], folders: Mapp
     """Return the page of a session whose files are written."""
     drawn = [path.stem for path in sorted((session.path / "figures").glob("*.png"))]
     table = probe_table(results).fillna({"description": ""})
-    targets = [
-        {
-            "title": target_name(name, result.target.unit),
-            "sentences": [probe_summary(result), *result.notes],
-            "rows": [] if result.skipped else table[table["target"] == name].to_dict("records"),
-            "links": _files_of(session.path, folders[name]),
-        }
-        for name, result in results.items()
-    ]
     environment = html_environment("ecgkit.feature_space.probes")
     environment.filters |= {"number": _number, "metric": metric_name, "source": source_name}
+    environment.filters |= {"target": target_name, "summary": probe_summary}
     return environment.get_template("overview.html").render(
         session=session.path.name,
         subject=subject,
         drawn=drawn,
         headline=readable_table(results),
-        targets=targets,
+        results=results,
+        rows={name: rows.to_dict("records") for name, rows in table.groupby("target")},
+        links={name: _files_of(session.path, folder) for name, folder in folders.items()},
         notes=INTERVALS,
         others=[path.name for pattern in ("*.html", "*.parquet") for path in sorted(session.path.glob(pattern))],
     )

@@ -12,6 +12,7 @@ import numpy as np
 import streamlit as st
 
 from ecgkit.inference.answers import Answer
+from ecgkit.serving.page import looked
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.measurements import wave_bounds
 
@@ -36,11 +37,20 @@ def show_chart(answer: Answer) -> None:
     start = 0.0
     if ecg.duration > LONGEST:
         start = st.slider("Part of the recording, from (s)", 0.0, ecg.duration - LONGEST, 0.0, 10.0)
+    areas = looked.choose(answer)
     draw = st.components.v2.component("ecgkit_chart", **_assets())
-    draw(key="chart", data=chart_data(answer, start))
+    draw(key="chart", data=chart_data(answer, start) | {"areas": _part(areas, start)})
     with st.expander("Text alternative of the chart"):
         st.write(describe(answer, start))
         st.html(_amplitudes(answer))
+
+
+def _part(areas: dict[str, Any] | None, start: float) -> dict[str, Any] | None:
+    """Return the colours of the part of a recording that is drawn."""
+    if areas is None:
+        return None
+    first, last = round(start / areas["seconds"]), round((start + LONGEST) / areas["seconds"])
+    return areas | {"values": [row[first:last] for row in areas["values"]]}
 
 
 def chart_data(answer: Answer, start: float = 0.0) -> dict[str, Any]:

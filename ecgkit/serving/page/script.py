@@ -10,10 +10,11 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.answers import Answer, answer_ecgs
 from ecgkit.inference.loading import list_models, load_model
 from ecgkit.inference.predictor import Predictor
+from ecgkit.readers.opening import File, missing_arguments
 from ecgkit.serving.page import language_model, settings, sources, texts, views
 from ecgkit.serving.page.chart import show_chart
 from ecgkit.serving.page.markup import STYLE
-from ecgkit.signals.ecg import OLDEST, SEXES
+from ecgkit.signals.ecg import ECG, OLDEST, SEXES
 
 NOTHING = "none"
 
@@ -114,15 +115,14 @@ def ask(items: list[sources.Item], number: int, answer: Answer) -> None:
     item, message = items[number], answer.refusal or ""
     said = st.session_state["said"]
     given: dict[str, Any] = said.get(item.key, {})
-    skips = [name for name in ("anyway", "allow_missing_leads") if name in texts.skips(message) or given.get(name)]
-    for name in skips:
-        if st.toggle(texts.skip_label(name), value=given.get(name, False), key=f"{name} {item.key}") != given.get(
-            name, False
-        ):
-            said[item.key] = given | {name: not given.get(name, False)}
-            st.rerun()
-    fields = [name for name in texts.FIELDS if name in texts.asked_for(message) or name in given]
-    if not fields or isinstance(item.source, sources.ECG):
+    for name in ("anyway", "allow_missing_leads"):
+        if name in given or name in texts.skips(message):
+            is_on = st.toggle(texts.skip_label(name), given.get(name, False), key=f"{name} {item.key}")
+            if is_on != given.get(name, False):
+                said[item.key] = given | {name: is_on}
+                st.rerun()
+    fields = fields_for(item.source, message, given)
+    if not fields:
         return
     with st.form(f"fields {item.key}"):
         found = {name: field(name, given.get(name), item.key) for name in fields}
@@ -133,6 +133,14 @@ def ask(items: list[sources.Item], number: int, answer: Answer) -> None:
                 kept = {name: value for name, value in said.get(each.key, {}).items() if name not in fields}
                 said[each.key] = kept | known
             st.rerun()
+
+
+def fields_for(source: File | ECG, message: str, given: dict[str, Any]) -> list[str]:
+    """Return what is asked for: what a refusal names, with all else that the file does not say, and what was given."""
+    asked = set(texts.asked_for(message))
+    if asked and not isinstance(source, ECG):
+        asked |= set(missing_arguments(source, record=given.get("record")))
+    return [name for name in texts.FIELDS if name in asked or name in given]
 
 
 def field(name: str, value: Any, key: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from ecgkit.errors import EcgkitError
-from ecgkit.readers.archives import group_files
+from ecgkit.readers.archives import group_files, read_zip
 from ecgkit.readers.opening import File
 from ecgkit.serving.page.texts import name_class
 from ecgkit.signals.ecg import ECG, SEXES
@@ -19,7 +20,7 @@ from ecgkit.stats.labels import SUPERCLASSES
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Normal ECG": {"classes": ["NORM"], "heart_rate": 68, "seed": 1},
     "Myocardial infarction": {"classes": ["MI"], "heart_rate": 76, "seed": 2},
-    "ST/T change": {"classes": ["STTC"], "heart_rate": 82, "seed": 1},
+    "ST/T change": {"classes": ["STTC"], "heart_rate": 82, "seed": 6},
     "Conduction disturbance": {"classes": ["CD"], "heart_rate": 64, "seed": 3},
     "Hypertrophy": {"classes": ["HYP"], "heart_rate": 70, "seed": 3},
     "Infarction and conduction disturbance": {"classes": ["MI", "CD"], "heart_rate": 88, "seed": 5},
@@ -57,8 +58,21 @@ def upload() -> list[Item]:
     identity = {file.name: file.file_id for file in files}
     items = []
     for name, parts in group_files({file.name: file.getvalue() for file in files}).items():
-        items.append(Item(" ".join(identity[part] for part in parts), name, parts))
+        key = " ".join(identity[part] for part in parts)
+        inside = records_inside(name, parts[name])
+        items += [Item(f"{key} {each}", each, files) for each, files in inside.items()] or [Item(key, name, parts)]
     return items
+
+
+def records_inside(name: str, data: bytes) -> dict[str, dict[str, bytes]]:
+    """Return the records of a zip of several; nothing for other files, and for a zip that `open_ecg` has to explain."""
+    if not name.lower().endswith(".zip"):
+        return {}
+    try:
+        records = group_files(read_zip(io.BytesIO(data), len(data)))
+    except EcgkitError:
+        return {}
+    return records if len(records) > 1 else {}
 
 
 def example() -> list[Item]:

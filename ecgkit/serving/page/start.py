@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+import threading
+import time
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError, require
@@ -37,8 +40,7 @@ def start_page(*, host: str, port: int, model: str, root: Path) -> None:
     load_model(model, root=root)
     check_address(host, port)
     os.environ |= {settings.MODEL: model, settings.ROOT: str(root)}
-    shown = f"[{host}]" if ":" in host else host
-    print(f"The page is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)  # noqa: T201 - the command's result
+    threading.Thread(target=announce, args=(host, port), daemon=True).start()
     options = {
         "server.address": host,
         "server.port": port,
@@ -50,7 +52,18 @@ def start_page(*, host: str, port: int, model: str, root: Path) -> None:
         "client.toolbarMode": "minimal",
         "logger.hideWelcomeMessage": True,
     }
-    streamlit.App(Path(__file__).with_name("script.py")).run(config=options)
+    with contextlib.suppress(KeyboardInterrupt):  # the way to end it
+        streamlit.App(Path(__file__).with_name("script.py")).run(config=options)
+
+
+def announce(host: str, port: int) -> None:
+    """Print the address as soon as something listens there."""
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            break
+        time.sleep(0.1)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"The page is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)  # noqa: T201 - the command's result
 
 
 def check_address(host: str, port: int) -> None:

@@ -18,9 +18,7 @@ from ecgkit.inference.answers import WINDOW, Answer
 from ecgkit.io import file_name
 from ecgkit.serving.page.markup import Markup, bar, table
 from ecgkit.serving.page.texts import MEANINGS, name_class, with_fields
-from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS
-
-DECIMALS = {"mV": 2, "s": 2}
+from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, PRINTED
 
 
 def show_head(answer: Answer) -> None:
@@ -99,10 +97,10 @@ def show_measurements(answer: Answer) -> None:
         return
     st.subheader("Measurements", anchor=False)
     rows = []
-    for name, (unit, meaning) in GLOBAL_MEASUREMENTS.items():
-        value = answer.measurements.get(name, math.nan)
-        text = f"{value:.{DECIMALS.get(unit, 0)}f} {unit}" if math.isfinite(value) else "not measurable"
-        rows.append([Markup(f"{escape(name.replace('_', ' '))}<small>{escape(meaning)}</small>"), text])
+    for key, (name, unit, decimals) in PRINTED.items():
+        value = answer.measurements.get(key, math.nan)
+        text = f"{value:.{decimals}f} {unit}" if math.isfinite(value) else "not measurable"
+        rows.append([Markup(f"{escape(name)}<small>{escape(GLOBAL_MEASUREMENTS[key][1])}</small>"), text])
     st.html(table(["measurement", "value"], rows))
 
 
@@ -117,16 +115,14 @@ def show_course(answer: Answer) -> None:
     st.caption(
         f"The probability of each label in {len(windows.starts)} windows of {WINDOW:g} s; dashed: its threshold."
     )
-    wide = pd.DataFrame(windows.probabilities, columns=list(answer.predictor.classes))
-    wide.insert(0, "seconds", [start + WINDOW / 2 for start in windows.starts])
-    long = wide.melt("seconds", var_name="label", value_name="probability")
-    long["threshold"] = long["label"].map(answer.thresholds)
-    x = alt.X("seconds", title="middle of the window (s)")
-    base = alt.Chart(long).properties(height=90)
-    lines = base.mark_line(point=True).encode(x=x, y=alt.Y("probability", scale=alt.Scale(domain=[0, 1])))
-    limits = base.mark_line(strokeDash=[5, 4], color="gray").encode(x=x, y="threshold")
-    rows = alt.layer(lines, limits).facet(row=alt.Row("label", sort=list(answer.predictor.classes), title=None))
-    st.altair_chart(rows)
+    middles = [start + WINDOW / 2 for start in windows.starts]
+    for number, label in enumerate(answer.predictor.classes):
+        course = pd.DataFrame({"seconds": middles, "probability": windows.probabilities[:, number]})
+        x = alt.X("seconds", title="middle of the window (s)")
+        line = alt.Chart(course).mark_line(point=True).encode(x, alt.Y("probability", scale=alt.Scale(domain=[0, 1])))
+        limit = alt.Chart(pd.DataFrame({"threshold": [answer.thresholds[label]]}))
+        rule = limit.mark_rule(strokeDash=[5, 4], color="gray").encode(alt.Y("threshold", title="probability"))
+        st.altair_chart(alt.layer(line, rule).properties(height=150, title=name_class(label)))
     with st.expander("The probabilities over time as a table"):
         body = [[f"{start:g} s", *(f"{value:.3f}" for value in row)]
                 for start, row in zip(windows.starts, windows.probabilities.tolist(), strict=True)]  # fmt: skip
@@ -141,9 +137,10 @@ def show_overview(answers: Sequence[Answer]) -> None:
         st.warning(f"{failed} of {len(answers)} have no answer: the column error says why.")
     rows = [row | {"findings": "; ".join(row["findings"])} for row in (answer.to_row() for answer in answers)]
     frame = pd.DataFrame(rows)
-    first = ["record", *(name for name in rows[0] if name.startswith(("probability_", "decision_", "predicted_")))]
-    frame = frame[[*first, "findings", "error", "heart_rate"]]
-    frame["error"] = frame["error"].map(with_fields)
+    said = [name for name in rows[0] if name.startswith(("probability_", "decision_", "predicted_"))]
+    frame = frame[["record", *(["error"] if failed else []), *said, "heart_rate", "findings"]]
+    if failed:
+        frame["error"] = frame["error"].map(with_fields)
     st.dataframe(frame, hide_index=True)
     left, right = st.columns(2)
     left.download_button("All as CSV", csv_table(answers), "ecgs.csv", "text/csv", on_click="ignore")

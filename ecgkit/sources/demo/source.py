@@ -132,6 +132,32 @@ class Demo(Source):
         plan = self._plan(record_id)
         return _draw_signal(plan, self.seed, int(record_id), sampling_rate=self.sampling_rate, noise_free=noise_free)
 
+    def planted_signs(self, record_id: str) -> FloatArray:
+        """Return what the diseases of a record change in its beats.
+
+        Parameters
+        ----------
+        record_id : str
+            A value of ``records["record_id"]``.
+
+        Returns
+        -------
+        ndarray of float64, shape (12, samples)
+            The record without noise minus the same heart without a finding, in mV; zero for a healthy one.
+
+        Raises
+        ------
+        EcgkitError
+            If there is no such record.
+        """
+        plan, number = self._plan(record_id), int(record_id)
+        healthy = plan | {"findings": {}, "unreported": {}}
+        with_signs, without = (
+            _draw_signal(one, self.seed, number, sampling_rate=self.sampling_rate, noise_free=True)
+            for one in (plan, healthy)
+        )
+        return with_signs - without
+
     def wave_boundaries(self, record_id: str) -> pd.DataFrame:
         """Return where the waves of each beat begin and end, which is known because they were planted.
 

@@ -16,27 +16,8 @@ from ecgkit.readers.wfdb import WfdbFiles
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Source
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.ptbxl.folder import (
-    DOWNLOAD,
-    FILE_COLUMNS,
-    MANIFEST,
-    TABLES,
-    check_folder,
-    describe_part,
-    find_record_files,
-    find_version,
-    n_complete,
-    read_manifest,
-)
-from ecgkit.sources.ptbxl.tables import (
-    COLUMNS,
-    LABEL_SETS,
-    RECORD_COLUMNS,
-    STATEMENT_COLUMNS,
-    make_labels,
-    make_records,
-    parse_codes,
-)
+from ecgkit.sources.ptbxl import folder as layout
+from ecgkit.sources.ptbxl import tables
 
 DURATION = 10
 
@@ -76,28 +57,27 @@ class PtbXl(Source):
     """
 
     name = "ptbxl"
-    sampling_rates = tuple(FILE_COLUMNS)
-    columns = COLUMNS
-    all_false = dict.fromkeys(LABEL_SETS, "unlabelled")
+    sampling_rates = tuple(layout.FILE_COLUMNS)
+    columns = tables.COLUMNS
+    all_false = dict.fromkeys(tables.LABEL_SETS, "unlabelled")
     licence = "CC BY 4.0"
     citation = "Wagner et al. (2022), PTB-XL, PhysioNet, https://doi.org/10.13026/kfzx-aw45"
-    download_size = "550 MB at 100 Hz"
 
     def __init__(self, folder: Path | str, *, sampling_rate: int = 100) -> None:
-        if sampling_rate not in FILE_COLUMNS:
+        if sampling_rate not in layout.FILE_COLUMNS:
             raise EcgkitError(f"PTB-XL has no sampling rate of {sampling_rate} Hz: choose 100 or 500")
         self.folder = Path(folder).absolute()
         self.sampling_rate = sampling_rate
         self.n_samples = DURATION * sampling_rate
-        check_folder(Path(folder))
-        table = CsvTable(self.folder / TABLES[0], RECORD_COLUMNS)
-        statements = CsvTable(self.folder / TABLES[1], STATEMENT_COLUMNS)
-        records, labels = make_records(table), make_labels(parse_codes(table), statements)
-        files = table.rows[FILE_COLUMNS[sampling_rate]].fillna("")
-        manifest = read_manifest(self.folder) or {}
-        self.version = find_version(self.folder, len(records), manifest)
-        self.part = describe_part(manifest, len(records), sampling_rate)
-        states = find_record_files(self.folder, sampling_rate)
+        layout.check_folder(Path(folder))
+        table = CsvTable(self.folder / layout.TABLES[0], tables.RECORD_COLUMNS)
+        statements = CsvTable(self.folder / layout.TABLES[1], tables.STATEMENT_COLUMNS)
+        records, labels = tables.make_records(table), tables.make_labels(tables.parse_codes(table), statements)
+        files = table.rows[layout.FILE_COLUMNS[sampling_rate]].fillna("")
+        manifest = layout.read_manifest(self.folder) or {}
+        self.version = layout.find_version(self.folder, len(records), manifest)
+        self.part = layout.describe_part(manifest, len(records), sampling_rate)
+        states = layout.find_record_files(self.folder, sampling_rate)
         chosen = self._select_present(files, states, manifest)
         self.records = records[chosen].reset_index(drop=True)
         self.labels = {name: classes[chosen].reset_index(drop=True) for name, classes in labels.items()}
@@ -117,26 +97,26 @@ class PtbXl(Source):
 
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records: tables, and size and time of change of every file."""
-        tables = [(self.folder / name).read_bytes() for name in TABLES]
+        texts = [(self.folder / name).read_bytes() for name in layout.TABLES]
         return {
             "source": self.name,
             "version": self.version,
             "part": self.part,
             "sampling_rate": self.sampling_rate,
             "n_records": len(self.records),
-            "tables_sha256": _sha256(b"".join([*tables, "\n".join(self.records["record_id"]).encode()])),
+            "tables_sha256": _sha256(b"".join([*texts, "\n".join(self.records["record_id"]).encode()])),
             "files_sha256": self._files_sha256,
         }
 
     def describe(self) -> str:
         """Return one line; see `Source.describe`."""
-        part = f"; a part: {self.part.get('reason', MANIFEST)}" if self.part else ""
+        part = f"; a part: {self.part.get('reason', layout.MANIFEST)}" if self.part else ""
         return printable(super().describe() + part)
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
         """Return True if a folder holds the table of PTB-XL."""
-        return (folder / TABLES[0]).is_file()
+        return (folder / layout.TABLES[0]).is_file()
 
     @classmethod
     def download(cls, folder: Path, **options: Any) -> str:
@@ -150,7 +130,7 @@ class PtbXl(Source):
     ) -> NDArray[np.bool_]:
         """Return which rows have files; refuse if others are missing from a folder that is not marked a part."""
         rate = self.sampling_rate
-        asked = np.arange(len(files)) < n_complete(manifest, len(files), rate)
+        asked = np.arange(len(files)) < layout.n_complete(manifest, len(files), rate)
         # A name that no file can have is the fault of one record, which is quarantined.
         present = (files.isin(states.keys()) | files.str.contains("\0", regex=False)).to_numpy(dtype=bool)
         missing = asked & ~present
@@ -158,8 +138,8 @@ class PtbXl(Source):
             first = f", the first is {files[missing].iloc[0]!r}" if missing.any() else ""
             raise EcgkitError(
                 f"{missing.sum():,} of {asked.sum():,} records of {self.folder} have no files at {rate} Hz{first}: "
-                f"complete the folder, by {DOWNLOAD} or by hand, choose another rate, or, if it is meant to be a part, "
-                f'write {{"part": true}} to {MANIFEST} in it'
+                f"complete the folder, by {layout.DOWNLOAD} or by hand, choose another rate, or, if it is meant to be "
+                f'a part, write {{"part": true}} to {layout.MANIFEST} in it'
             )
         return np.asarray(asked & present)
 

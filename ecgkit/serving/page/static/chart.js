@@ -112,9 +112,9 @@ class Chart {
     const isDark = 0.3 * parts[0] + 0.59 * parts[1] + 0.11 * parts[2] < 128;
     return isDark
       ? { paper: "#15171c", fine: "#33262a", coarse: "#5a3a40", trace: "#f2f2f2", text: "#f2f2f2", peak: "#6cb4ff",
-          wave: { P: "#6cb4ff", QRS: "#ffb454", T: "#7bd88f" }, caliper: "#ffd866", area: "255, 180, 84" }
+          wave: { P: "#6cb4ff", QRS: "#ffb454", T: "#7bd88f" }, caliper: "#ffd866", speaksFor: "255, 150, 40", speaksAgainst: "60, 140, 255" }
       : { paper: "#fffdfb", fine: "#fbe3e0", coarse: "#efb5ae", trace: "#111111", text: "#111111", peak: "#0b57a4",
-          wave: { P: "#0b57a4", QRS: "#a34700", T: "#1b6e2c" }, caliper: "#6a1b9a", area: "230, 110, 0" };
+          wave: { P: "#0b57a4", QRS: "#a34700", T: "#1b6e2c" }, caliper: "#6a1b9a", speaksFor: "235, 120, 0", speaksAgainst: "20, 110, 230" };
   }
 
   drawGrid(pen, ink) {
@@ -136,14 +136,14 @@ class Chart {
     }
   }
 
-  // Where the model looked: strength from 0 to 1, per lead and part of the recording.
+  // Where the model looked: from -1 (against the label) to 1 (for it), per lead and part of the recording.
   drawAreas(pen, ink) {
     const { areas } = this.data;
     if (!areas) return;
     this.rows.forEach(({ name }, row) => {
       const values = areas.values[this.data.leads.indexOf(name)];
       values.forEach((value, part) => {
-        pen.fillStyle = `rgba(${ink.area}, ${0.55 * value})`;
+        pen.fillStyle = `rgba(${value > 0 ? ink.speaksFor : ink.speaksAgainst}, ${0.6 * Math.abs(value)})`;
         pen.fillRect(this.x(part * areas.seconds), TOP * this.mm + row * this.rowHeight, areas.seconds * this.perSecond + 0.5, this.rowHeight);
       });
     });
@@ -213,8 +213,10 @@ class Chart {
         }
         pen.stroke();
         pen.setLineDash([]);
+        // P ends where QRS begins, so that the letters stand next to each other.
         const middle = from === null ? until : (from + until) / 2;
-        pen.fillText(wave, this.x(time + middle) - pen.measureText(wave).width / 2, 12);
+        const shift = { P: pen.measureText(wave).width - 2, QRS: 7, T: pen.measureText(wave).width / 2 }[wave];
+        pen.fillText(wave, this.x(time + middle) - shift, 12);
       }
     }
   }

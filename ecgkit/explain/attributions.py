@@ -1,0 +1,276 @@
+"""Which samples of an ECG speak for a class: one call for all methods, one result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.explain.methods import METHODS, Inputs, relevance_of
+from ecgkit.inference.batches import Skip
+from ecgkit.inference.loading import load_model
+from ecgkit.inference.predictor import EnsemblePredictor, NetworkPredictor, Predictor, QuantityPredictor
+from ecgkit.progress import progress_bar
+from ecgkit.signals.ecg import ECG
+from ecgkit.signals.segments import SEGMENTS, wave_segments
+
+if TYPE_CHECKING:
+    from ecgkit.inference.weights import TrainedModel
+
+__all__ = ["METHODS", "Explanation", "background_set", "explain_ecg", "explain_ecgs", "predicted_classes"]
+
+N_BACKGROUND = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The relevance of each sample of one ECG for some classes.
+
+    Attributes
+    ----------
+    record_id, model, method : str
+        What was explained, and by which of `METHODS`.
+    unit : str
+        Of the relevance, see `METHODS`. In ``"logits"`` the sum over any region is what the region contributes.
+    classes : tuple of str
+        The classes that are explained.
+    relevance : ndarray of float32, shape (classes, 12, samples)
+        Positive where a sample speaks for the class, negative where it speaks against it.
+    signal : ndarray of float32, shape (12, samples)
+        What the network read, before standardisation: resampled, filtered, without offset; in mV.
+    sampling_rate : float
+        Of both, in Hz.
+    values : ndarray of float32, shape (classes,)
+        Calibrated probabilities; of a model for a quantity, its value.
+    change : ndarray of float32, shape (classes,)
+        Logit of the ECG minus the logit of what it is compared with (flat line, background set); NaN for methods
+        without such a reference.
+    """
+
+    record_id: str
+    model: str
+    method: str
+    unit: str
+    classes: tuple[str, ...]
+    relevance: NDArray[np.float32]
+    signal: NDArray[np.float32]
+    sampling_rate: float
+    values: NDArray[np.float32]
+    change: NDArray[np.float32]
+
+    def by_lead(self) -> NDArray[np.float32]:
+        """Return the sum over time, shape (classes, 12)."""
+        return self.relevance.sum(axis=2)
+
+    def by_segment(self) -> NDArray[np.float32]:
+        """Return the sums over P, QRS, ST, T and all else, shape (classes, 12, 5)."""
+        segments = wave_segments(self.signal, sampling_rate=self.sampling_rate)
+        members = [segments == number for number in (*range(len(SEGMENTS)), -1)]
+        return np.stack([self.relevance[:, :, member].sum(axis=2) for member in members], axis=2)
+
+    def of(self, name: str) -> NDArray[np.float32]:
+        """Return the relevance for one class, shape (12, samples)."""
+        return self.relevance[self.classes.index(check_choice("class", name, self.classes))]
+
+
+def explain_ecg(
+    model: str | int | Path | Predictor,
+    ecg: ECG,
+    *,
+    method: str = "integrated_gradients",
+    classes: Sequence[str] | None = None,
+    background: Sequence[ECG] | None = None,
+    **skip: Unpack[Skip],
+) -> Explanation:
+    """Explain what a model says about one ECG.
+
+    Parameters
+    ----------
+    model : str, int, Path or Predictor
+        What `ecgkit.load_model` takes or returns. Of an ensemble the members' relevances are added up with the weights
+        of the ensemble.
+    ecg : ECG
+        As for a prediction; a longer one is read in windows, whose relevances are added up.
+    method : str, default "integrated_gradients"
+        One of `METHODS`.
+    classes : sequence of str, optional
+        The classes to explain; all by default.
+    background : sequence of ECG, optional
+        For ``"gradient_shap"``; `background_set` by default.
+    **skip
+        ``anyway`` and ``allow_missing_leads``, as for a prediction.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such method or class, the model is an ONNX graph, has no attention weights where they are asked
+        for, or the ECG is refused.
+    """
+    predictor = model if isinstance(model, Predictor) else load_model(model)
+    check_choice("method", method, METHODS)
+    names = tuple(predictor.classes if classes is None else classes)
+    for name in names:
+        check_choice("class", name, predictor.classes)
+    asked = _Asked(method, names, background, skip)
+    if isinstance(predictor, EnsemblePredictor):
+        return _explain_ensemble(predictor, ecg, asked)
+    if not isinstance(predictor, NetworkPredictor):
+        raise EcgkitError(
+            f"{predictor.name} is an ONNX graph, which has no gradients and no layers to read: "
+            "explain the model that was exported"
+        )
+    return _explain_network(predictor, ecg, asked)
+
+
+def explain_ecgs(
+    model: str | int | Path | Predictor,
+    ecgs: Iterable[ECG],
+    *,
+    total: int | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Iterator[Explanation]:
+    """Explain ECGs one after the other, so that memory holds one explanation at a time.
+
+    Parameters
+    ----------
+    model : str, int, Path or Predictor
+        As for `explain_ecg`.
+    ecgs : iterable of ECG
+        They may be read while they are explained.
+    total : int, optional
+        Their number, for the progress bar.
+    progress : bool, default False
+        Show a progress bar on standard error.
+    **options
+        As for `explain_ecg`.
+
+    Yields
+    ------
+    Explanation
+    """
+    predictor = model if isinstance(model, Predictor) else load_model(model)
+    with progress_bar(total=total or 0, description="explaining ECGs", unit="records", shown=progress) as bar:
+        for ecg in ecgs:
+            yield explain_ecg(predictor, ecg, **options)
+            bar.update(1)
+
+
+def predicted_classes(predictor: Predictor, ecg: ECG, **skip: Unpack[Skip]) -> tuple[str, ...]:
+    """Return the classes that a model predicts for an ECG; without one, the class nearest to its threshold."""
+    if isinstance(predictor, QuantityPredictor):
+        return predictor.classes
+    probabilities = predictor.predict_proba([ecg], **skip)[0]
+    decided = probabilities >= predictor.thresholds
+    if not decided.any():
+        decided[np.argmax(probabilities - predictor.thresholds)] = True
+    return tuple(name for name, yes in zip(predictor.classes, decided, strict=True) if yes)
+
+
+def background_set(sampling_rate: int) -> list[ECG]:
+    """Return the default background of ``"gradient_shap"``: sixteen synthetic normal ECGs of 10 s, seeds 0 to 15."""
+    from ecgkit.sources.demo.source import make_ecg
+
+    generated = 500 if sampling_rate > 100 else 100
+    return [make_ecg(["NORM"], sampling_rate=generated, seed=seed) for seed in range(N_BACKGROUND)]
+
+
+class _Asked(NamedTuple):
+    """What was asked for, checked."""
+
+    method: str
+    classes: tuple[str, ...]
+    background: Sequence[ECG] | None
+    skip: Skip
+
+
+def _explain_network(predictor: NetworkPredictor, ecg: ECG, asked: _Asked) -> Explanation:
+    """Explain one network."""
+    trained = predictor.trained
+    method, classes, background, skip = asked
+    prepared = trained.preparation(ecg, **skip)
+    inputs = Inputs(
+        model=trained.model,
+        signal=prepared,
+        metadata=trained.scaler([np.nan if ecg.age is None else ecg.age], [ecg.sex]) if trained.scaler else None,
+        targets=[trained.classes.index(name) for name in classes],
+        flat=-trained.mean / trained.std,
+        std=trained.std,
+        sampling_rate=trained.sampling_rate,
+    )
+    if method == "gradient_shap":
+        chosen = background_set(trained.sampling_rate) if background is None else background
+        fitted = [_fit_length(trained.preparation(other), prepared.shape[1]) for other in chosen]
+        inputs = replace(inputs, background=np.stack(fitted))
+    relevance, change = relevance_of(method, inputs)
+    scale, output = (trained.target.std, trained.target.unit) if trained.target else (1.0, "logits")
+    return Explanation(
+        record_id=ecg.record_id,
+        model=predictor.name,
+        method=method,
+        unit=METHODS[method].unit_of(output),
+        classes=classes,
+        relevance=(relevance * scale).astype(np.float32),
+        signal=_millivolts(trained, prepared),
+        sampling_rate=trained.sampling_rate,
+        values=_values(predictor, ecg, classes, skip),
+        change=(change * scale).astype(np.float32),
+    )
+
+
+def _explain_ensemble(predictor: EnsemblePredictor, ecg: ECG, asked: _Asked) -> Explanation:
+    """Add up the explanations of the members with the weights of the ensemble."""
+    method, classes, background, skip = asked
+    each = {
+        name: explain_ecg(member, ecg, method=method, classes=classes, background=background, **skip)
+        for name, member in predictor.members.items()
+    }
+    shapes = {(found.sampling_rate, found.signal.shape[1]) for found in each.values()}
+    if len(shapes) > 1:
+        rates = ", ".join(f"{name} {found.sampling_rate:g} Hz" for name, found in each.items())
+        raise EcgkitError(f"the members of {predictor.name} read different signals ({rates}): explain one of them")
+    weights = {name: _weights(predictor.description, name, classes) for name in each}
+    first = next(iter(each.values()))
+    return replace(
+        first,
+        model=predictor.name,
+        relevance=np.sum([weights[name][:, None, None] * found.relevance for name, found in each.items()], axis=0),
+        change=np.sum([weights[name] * found.change for name, found in each.items()], axis=0),
+        values=_values(predictor, ecg, classes, skip),
+    )
+
+
+def _weights(description: Any, member: str, classes: Sequence[str]) -> NDArray[np.float32]:
+    """Return the weight of a member of an ensemble for each class."""
+    if description["method"] == "stacking":
+        weights = [description["coefficients"][name]["weights"][member] for name in classes]
+    else:
+        weights = [description["weights"][member]] * len(classes)
+    return np.array(weights, np.float32)
+
+
+def _values(predictor: Predictor, ecg: ECG, classes: Sequence[str], skip: Skip) -> NDArray[np.float32]:
+    """Return the calibrated probability of each class, or the quantity."""
+    if isinstance(predictor, QuantityPredictor):
+        return predictor.predict([ecg], **skip)
+    probabilities = predictor.predict_proba([ecg], **skip)[0]
+    return probabilities[[predictor.classes.index(name) for name in classes]]
+
+
+def _millivolts(trained: TrainedModel, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Undo the standardisation."""
+    return prepared * trained.std[:, None] + trained.mean[:, None]
+
+
+def _fit_length(signal: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]:
+    """Repeat or cut a signal to a length."""
+    return np.resize(signal.T, (n_samples, signal.shape[0])).T

@@ -1,0 +1,82 @@
+"""Records of a dataset to explain: rightly predicted ones of each class."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ecgkit.datasets import Dataset
+from ecgkit.errors import EcgkitError
+from ecgkit.inference.predictor import Predictor, QuantityPredictor
+from ecgkit.signals.ecg import ECG
+
+FOLD = 9
+AT_ONCE = 64
+
+
+def choose_examples(
+    predictor: Predictor, dataset: Dataset, *, per_class: int, seconds: float | None = None, seed: int = 0
+) -> tuple[list[ECG], list[str]]:
+    """Choose records of fold 9 that have a class and are predicted to have it, each of another patient.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The model.
+    dataset : Dataset
+        With the classes of the model.
+    per_class : int
+        Records of each class at most; of a model for a quantity, records in all.
+    seconds : float, optional
+        The beginning of each record that is taken; by default as much as the model reads at once.
+    seed : int, default 0
+        Of the order in which records are looked at.
+
+    Returns
+    -------
+    ecgs : list of ECG
+        In mV, with age and sex.
+    classes : list of str
+        The class of each.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such record.
+    """
+    length = round((seconds or predictor.n_samples / predictor.sampling_rate) * dataset.sampling_rate)
+    order = np.random.default_rng(seed).permutation(dataset.folds(FOLD))
+    patients = dataset.records["patient_id"].to_numpy()
+    used, ecgs, classes = set[str](), list[ECG](), list[str]()
+    for column, name in enumerate(predictor.classes):
+        left = per_class
+        is_quantity = isinstance(predictor, QuantityPredictor)
+        has = np.ones(len(dataset), bool) if is_quantity else dataset.labels[name].fillna(value=False).to_numpy(bool)
+        rows = order[has[order]]
+        for some in (rows[i : i + AT_ONCE] for i in range(0, len(rows), AT_ONCE)):
+            if not left:
+                break
+            found = [record(dataset, row, length) for row in some.tolist()]
+            values = np.ones(len(found)) if is_quantity else predictor.predict_proba(found, anyway=True)[:, column]
+            limit = 0.0 if is_quantity else predictor.thresholds[column]
+            for row, ecg, value in zip(some.tolist(), found, values, strict=True):
+                if left and value >= limit and patients[row] not in used:
+                    used.add(patients[row])
+                    ecgs.append(ecg)
+                    classes.append(name)
+                    left -= 1
+    if not ecgs:
+        raise EcgkitError(f"{predictor.name} predicts no record of fold {FOLD} rightly: there is nothing to explain")
+    return ecgs, classes
+
+
+def record(dataset: Dataset, row: int, n_samples: int | None = None) -> ECG:
+    """Return one record of a dataset, or its beginning, with age and sex."""
+    known = dataset.records.iloc[row]
+    age, sex = known["age"], known["sex"]
+    return ECG(
+        dataset.signal(row)[:, :n_samples],
+        dataset.sampling_rate,
+        str(known["record_id"]),
+        age=float(age) if np.isfinite(float(age)) else None,
+        sex=sex if isinstance(sex, str) else None,
+    )

@@ -1,0 +1,140 @@
+"""Explanations as files: figures, an interactive page, arrays."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgkit.explain.attributions import Explanation
+from ecgkit.signals.beats import RATE, beat_times
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+ClassBeats = tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]
+
+
+def mean_beat(explanation: Explanation) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Average the beats of an ECG and their relevance, aligned at the R peak.
+
+    Returns
+    -------
+    beat : ndarray of float32, shape (12, beat samples)
+        In mV, at `ecgkit.signals.beats.beat_times`; NaN without a beat.
+    relevance : ndarray of float32, shape (classes, 12, beat samples)
+        At the same times.
+    """
+    rate = explanation.sampling_rate
+    peaks = r_peaks(explanation.signal, sampling_rate=rate)
+    beat = aligned_mean_beat(beats(explanation.signal, peaks, sampling_rate=rate), sampling_rate=rate, rate=RATE)
+    n_before, n_after = round(BEFORE * rate), round(AFTER * rate)
+    inside = peaks[(peaks >= n_before) & (peaks + n_after <= explanation.signal.shape[1])]
+    if not len(inside):
+        return beat, np.full((len(explanation.classes), *beat.shape), np.nan, np.float32)
+    cut = [explanation.relevance[:, :, peak - n_before : peak + n_after] for peak in inside.tolist()]
+    coarse = np.mean(cut, axis=0)
+    times = (np.arange(coarse.shape[2]) - n_before) / rate * 1000
+    fine = [np.interp(beat_times(rate), times, row) for row in coarse.reshape(-1, coarse.shape[2])]
+    return beat, np.reshape(fine, (*coarse.shape[:2], -1)).astype(np.float32)
+
+
+def class_beats(explanations: Iterable[Explanation]) -> ClassBeats:
+    """Average the mean beats of records, and their relevance, for each class that was explained.
+
+    Parameters
+    ----------
+    explanations : iterable of Explanation
+        At one sampling rate; each of some classes.
+
+    Returns
+    -------
+    classes : tuple of str
+        In the order in which they first occur.
+    beats, relevance : ndarray of float32, shape (classes, 12, beat samples)
+        Means over the records with a beat, each as from `mean_beat`.
+    """
+    found: dict[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
+    for explanation in explanations:
+        beat, relevance = mean_beat(explanation)
+        for name, values in zip(explanation.classes, relevance, strict=True):
+            found.setdefault(name, []).append((beat, values))
+    means = [np.nanmean(np.array(pairs), axis=0) for pairs in found.values()]
+    return tuple(found), np.stack([mean[0] for mean in means]), np.stack([mean[1] for mean in means])
+
+
+def draw(explanation: Explanation, title: str) -> dict[str, Figure]:
+    """Draw one explanation.
+
+    Returns
+    -------
+    dict of str to Figure
+        ``"ecg-CLASS"`` for each class, ``"leads"``, ``"beats"`` (if the ECG has a beat).
+    """
+    from ecgkit.plots import explanations as plots
+
+    how = f"{explanation.model}, {explanation.method.replace('_', ' ')}"
+    figures = {
+        f"ecg-{name}": plots.explained_ecg(
+            explanation.signal,
+            explanation.of(name),
+            sampling_rate=explanation.sampling_rate,
+            title=f"{title}: {name} {value:.2f} ({how})",
+            unit=explanation.unit,
+        )
+        for name, value in zip(explanation.classes, explanation.values.tolist(), strict=True)
+    }
+    figures["leads"] = plots.lead_segments(
+        explanation.by_segment(), explanation.classes, title=f"{title} ({how})", unit=explanation.unit
+    )
+    beat, relevance = mean_beat(explanation)
+    if np.isfinite(beat).any():
+        times = beat_times(explanation.sampling_rate)
+        text = f"{title}: mean beat ({how})"
+        figures["beats"] = plots.beat_relevance(
+            times, beat, relevance, explanation.classes, title=text, unit=explanation.unit
+        )
+    return figures
+
+
+def arrays(explanation: Explanation) -> bytes:
+    """Return the contents of an ``.npz`` file with the fields of an explanation, without pickles."""
+    buffer = io.BytesIO()
+    fields: dict[str, Any] = {name: np.array(value) for name, value in vars(explanation).items()}
+    np.savez_compressed(buffer, leads=np.array(LEADS), **fields)
+    return buffer.getvalue()
+
+
+def html(explanation: Explanation, title: str) -> str:
+    """Return one page that works without a network: choose a class, move along the trace, read the relevance."""
+    from jinja2 import Environment, PackageLoader
+
+    largest = np.abs(explanation.relevance).max(axis=(1, 2))
+    scale = np.where(largest > 0, largest, 1.0)
+    data: dict[str, Any] = {
+        "classes": explanation.classes,
+        "values": [round(value, 4) for value in explanation.values.tolist()],
+        "leads": LEADS,
+        "rate": explanation.sampling_rate,
+        "unit": explanation.unit,
+        "scale": scale.tolist(),
+        "signal": _packed(explanation.signal * 1000),
+        "relevance": [_packed(values) for values in explanation.relevance / scale[:, None, None] * 32767],
+    }
+    environment = Environment(loader=PackageLoader("ecgkit.explain"), autoescape=True)
+    text = json.dumps(data).replace("<", "\\u003c")
+    how = f"{explanation.model}, {explanation.method.replace('_', ' ')}"
+    return environment.get_template("explanation.html").render(title=title, how=how, data=text)
+
+
+def _packed(values: NDArray[np.floating]) -> str:
+    """Pack numbers as integers of 16 bits."""
+    return base64.b64encode(np.rint(values).clip(-32767, 32767).astype("<i2").tobytes()).decode()
