@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +11,9 @@ from fake_language_model import FakeModel
 from streamlit.testing.v1 import AppTest
 
 from ecgkit.serving.page import script, settings
+
+# Streamlit sets it for its own process; the kernels that other tests start from this one would show no figures.
+os.environ.pop("MPLBACKEND", None)
 
 
 @pytest.fixture
