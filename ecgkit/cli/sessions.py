@@ -15,6 +15,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import main_metric
 from ecgkit.io import file_name, read_json
 from ecgkit.sessions import Session
+from ecgkit.stats.labels import format_interval
 
 KINDS = {
     "training": paths.TRAINING,
@@ -132,6 +133,9 @@ def show(arguments: argparse.Namespace, root: Path) -> None:
         echo_json(facts)
         return
     shown = {key: value for key, value in facts.items() if key not in ("path", "notes", "metrics", "files")}
+    if not damage(session):
+        intervals = {fold: main_metric(session, fold) for fold in FOLDS}
+        shown |= {f"{fold}_macro_auc": format_interval(entry, digits=4) for fold, entry in intervals.items()}
     echo_columns([[key, as_text(value)] for key, value in sessions.flatten(shown).items() if value not in (None, [])])
     echo(session.path)
 

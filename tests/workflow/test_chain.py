@@ -34,6 +34,7 @@ SESSION_FILES = {
     "model_card.md",
     "notes.txt",
     "predictions.parquet",
+    "reference.json",
     "report.html",
     "selective.json",
     "subgroups.json",

@@ -147,7 +147,7 @@ def test_sessions_show_what_a_training_left(trained: Session, capsys: pytest.Cap
     assert {"weights/best.safetensors", "2_Training.ipynb", "DONE"} <= set(shown["files"])
     assert main(["sessions", "show", "1", *root]) == 0
     auc = trained.read_json("metrics.json")["fold_9"]["macro"]["auc"]
-    assert f"fold 9: {auc['value']:.4f} ({auc['low']:.3f} to {auc['high']:.3f})" in capsys.readouterr().out
+    assert f"{auc['value']:.4f} ({auc['low']:.4f} to {auc['high']:.4f})" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
