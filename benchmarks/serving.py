@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from ecgkit.sources.demo import Demo
 BOUNDARY = "ecgkit-benchmark"
 HEADERS = {"json": "application/json", "wfdb": f"multipart/form-data; boundary={BOUNDARY}"}
 IN_PROCESS = 40
+LONGEST_RECOVERY = 30
 
 
 def main() -> None:
@@ -199,7 +201,7 @@ async def streams(address: str, ecg: ECG, n_streams: int) -> np.ndarray:
 
 
 def overload(address: str, folder: Path) -> None:
-    """Send as much as 300 connections can, and look whether one request alone is answered afterwards."""
+    """Send as much as 300 connections can, and measure how long afterwards one request alone is answered again."""
     statuses, times = load(address, folder, "wfdb", "-c", "300", "-D", "20")
     print(f"overload: {dict(statuses)}")
     show("overload: ms of those that were answered", times)
@@ -207,8 +209,16 @@ def overload(address: str, folder: Path) -> None:
         f"{address}/v1/predict", (folder / "json").read_bytes(), {"Content-Type": HEADERS["json"]}
     )
     start = time.perf_counter()
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
-        print(f"after the overload: {answer.status} in {1000 * (time.perf_counter() - start):.0f} ms")
+    while time.perf_counter() - start < LONGEST_RECOVERY:
+        try:
+            with urllib.request.urlopen(request) as answer:  # noqa: S310
+                print(f"after the overload: {answer.status} within {1000 * (time.perf_counter() - start):.0f} ms")
+                return
+        except urllib.error.HTTPError as error:
+            if error.code != 429:
+                raise
+            time.sleep(0.05)
+    sys.exit(f"no answer for {LONGEST_RECOVERY} s after the overload")
 
 
 def show(what: str, values: np.ndarray) -> None:
