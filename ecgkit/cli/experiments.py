@@ -37,7 +37,9 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("file", metavar="FILE", help=text)
     added.add_argument("--test", action="store_true", help="also evaluate fold 10, which is closed otherwise")
     added.add_argument("--jobs", type=int, metavar="N", help="trainings at the same time (default: 1)")
-    added.add_argument("--scheduler", metavar="URL", help="train on a Dask cluster, such as tcp://host:8786")
+    added.add_argument(
+        "--scheduler", metavar="URL", help="train on the workers of a Dask scheduler, such as tcp://host:8786"
+    )
     text = "Search for hyperparameters on fold 9; the same command resumes, and several processes share the work."
     command("search", search, text, fill=fill_search)
 
