@@ -26,6 +26,7 @@ AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 DEVICES = ("cpu", "cuda")
+UNLABELLED = ("drop", "negative")
 POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record", "train_fraction")
 NOT_NEGATIVE = (
     "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
@@ -77,6 +78,9 @@ class TrainingConfig:
         Seed of weights, order of records, augmentation and dropout.
     min_records : int
         Leave out classes with fewer records than this in folds 1-8.
+    unlabelled : str
+        Records of folds 1-8 whose labels are all false where that means unlabelled: drop leaves them out of the
+        training, negative counts them as negative for each class. Folds 9 and 10 are not affected.
     metadata : bool
         Also give age and sex to the model.
     test : bool
@@ -141,6 +145,7 @@ class TrainingConfig:
     patience: int = 5
     seed: int = 0
     min_records: int = 0
+    unlabelled: str = "drop"
     metadata: bool = False
     test: bool = True
     precision: str = "float32"
@@ -169,6 +174,7 @@ class TrainingConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("unlabelled", self.unlabelled, UNLABELLED)
         self._check_target()
         from ecgkit import models
         from ecgkit.training.losses import check_loss
