@@ -28,7 +28,8 @@ class Plain(ECGModel):
 
     def __init__(self, **shared):
         super().__init__(**shared)
-        self.trunk = nn.Sequential(nn.Conv1d(self.n_leads, 16, 15, stride=4), nn.ReLU(), nn.Conv1d(16, 16, 15, stride=4))
+        layers = nn.Conv1d(self.n_leads, 16, 15, stride=4), nn.ReLU(), nn.Conv1d(16, 16, 15, stride=4)
+        self.trunk = nn.Sequential(*layers)
         self.build_head(16, dropout=0.0)
 
     def encode(self, signal):
