@@ -1,4 +1,4 @@
-"""Sources whose records have any rate and length: resampled, cut or filled, and defective ones refused with a reason."""
+"""Sources whose records have any rate and length: resampled, cut or filled, and refused if they have a defect."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ SHORTEST_SHARE = 0.5
 """A record that holds a smaller share of the length asked for is refused."""
 MARGIN = 1.0
 """Seconds after the end of what is kept that the resampling filter reads."""
+
+LENGTH = "the start of a longer record is kept; what a shorter one lacks is missing"
+STRICT_LENGTH = (
+    "the start of a longer record is kept; a shorter one ends in the mean of each lead, which is its offset; "
+    "one of less than half the length is quarantined"
+)
 
 
 class Files(RecordReader, Protocol):
@@ -57,7 +63,7 @@ class FittedReader:
     refused: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, record_id: str) -> ECG:
-        """Read one record from its start; samples after the end of a short one are NaN."""
+        """Read one record from its start; a short one ends in the mean of each lead, or in NaN unless strict."""
         if record_id in self.refused:
             raise UnreadableRecordError(f"{record_id} {self.refused[record_id]}")
         ecg, seconds = self.files.read(record_id), self.n_samples / self.sampling_rate
@@ -66,7 +72,8 @@ class FittedReader:
         start = ecg.signal[:, : ceil((seconds + MARGIN) * ecg.sampling_rate)]
         rates = {"sampling_rate": ecg.sampling_rate, "target_rate": self.sampling_rate}
         found = at_rate(start, **rates, keep_missing=True)[:, : self.n_samples]
-        signal = np.full((len(found), self.n_samples), np.nan, np.float32)
+        fill = np.nanmean(found, axis=1, keepdims=True) if self.strict else np.nan
+        signal = np.full((len(found), self.n_samples), fill, np.float32)
         signal[:, : found.shape[1]] = found
         return replace(ecg, signal=signal, sampling_rate=self.sampling_rate, record_id=record_id)
 
@@ -110,7 +117,11 @@ class FittedSource(Source):
 
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records; see `Source.identity`."""
-        return super().identity() | {"kind": type(self).name, "n_samples": self.n_samples}
+        return super().identity() | {
+            "kind": type(self).name,
+            "n_samples": self.n_samples,
+            "length": STRICT_LENGTH if self._reader.strict else LENGTH,
+        }
 
 
 def find_defect(ecg: ECG, seconds: float) -> str:
@@ -126,17 +137,14 @@ def find_defect(ecg: ECG, seconds: float) -> str:
     Returns
     -------
     str
-        Leads that are missing, no values, a length under half of what is kept, every lead constant, or a value further
-        than 20 mV from the median of its lead.
+        Leads that are missing or NaN throughout, a length under half of what is kept, every lead constant, or a value
+        further than 20 mV from the median of its lead.
     """
     if ecg.missing_leads:
         return f"lacks the leads {', '.join(ecg.missing_leads)}"
     if ecg.duration < SHORTEST_SHARE * seconds:
         return f"is {ecg.duration:g} s long, less than half of the {seconds:g} s that are kept"
     is_known = np.isfinite(ecg.signal)
-    empty = ~is_known.any(axis=1)
-    if empty.any():
-        return "holds no values, NaN throughout" if empty.all() else "has a lead that is NaN throughout"
     known = ecg.signal if is_known.all() else np.where(is_known, ecg.signal, np.nan)
     if not (np.fmax.reduce(known, axis=1) > np.fmin.reduce(known, axis=1)).any():
         return "is flat, every lead is constant"

@@ -100,6 +100,11 @@ class Folder(FittedSource):
         self._files = EcgFiles(str(self.folder), paths, hints)
         self._fit(self._files, sampling_rate=sampling_rate, seconds=seconds, strict=False)
 
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return True if a folder has the table."""
+        return (folder / TABLE).is_file()
+
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records: table, options, and size and time of change of files."""
         return super().identity() | {
