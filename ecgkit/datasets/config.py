@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths
+from ecgkit.cluster import check_places
 from ecgkit.datasets.manifest import dataset_name
 from ecgkit.errors import EcgkitError, check_least, check_types
 from ecgkit.signals.filters import Filters
@@ -42,6 +43,8 @@ class PreprocessingConfig:
         Options of the source; the demo has ``n_records`` and ``seed``.
     jobs : int or None
         Number of processes; None means one per core.
+    scheduler : str or None
+        Address of a Dask scheduler whose workers read the records, such as tcp://host:8786; they need the same folders.
     overwrite : bool
         Whether to replace a dataset of this name that holds other data.
     anyway : bool
@@ -63,6 +66,7 @@ class PreprocessingConfig:
     split: list[float] | None = None
     source_options: dict[str, Any] = field(default_factory=dict)
     jobs: int | None = None
+    scheduler: str | None = None
     overwrite: bool = False
     anyway: bool = False
 
@@ -74,6 +78,7 @@ class PreprocessingConfig:
         if self.split is not None:
             check_parts(self.split)
         check_least(self, jobs=1)
+        check_places(self.jobs, self.scheduler)
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
             raise EcgkitError(f"name is {self.name!r}: give a plain folder name, such as 'ptbxl_clean'")
         self.filters.check(self.rate or source_class(self.source).sampling_rates[0])

@@ -89,6 +89,8 @@ class Source(ABC):
         Of the data.
     has_folder : bool
         Whether there is a folder of raw data.
+    folder : Path or None
+        The folder of the raw data, absolute.
     sampling_rate : int
         In Hz, the same for every record.
     n_samples : int
@@ -113,6 +115,7 @@ class Source(ABC):
     licence: ClassVar[str] = "unknown"
     citation: ClassVar[str] = "unknown"
     has_folder: ClassVar[bool] = True
+    folder: Path | None = None
 
     sampling_rate: int
     n_samples: int

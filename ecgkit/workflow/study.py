@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, sessions
+from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, one_line, require, shown
 from ecgkit.evaluation.files import main_metric, read_history
 from ecgkit.io import file_name, json_bytes, locked, read_json, read_toml, toml_value, write_atomically
@@ -503,7 +504,13 @@ def check_sweep(sweep: Sweep, root: Path, *, test: bool) -> list[dict[str, Any]]
 
 
 def run_sweep(
-    root: Path, sweep: Sweep, *, jobs: int | None = None, scheduler: str | None = None, test: bool = False
+    root: Path,
+    sweep: Sweep,
+    *,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    test: bool = False,
+    cell_timeout: int | None = None,
 ) -> pd.DataFrame:
     """Train what is not finished yet, each run in its own session.
 
@@ -519,6 +526,8 @@ def run_sweep(
         Address of a Dask scheduler whose workers train instead; they need the same root.
     test : bool, default False
         Whether fold 10 is evaluated; without it, no run opens fold 10.
+    cell_timeout : int, optional
+        Seconds after which a cell of a notebook that has not ended is stopped, and its run failed; by default never.
 
     Returns
     -------
@@ -533,21 +542,22 @@ def run_sweep(
     root = paths.resolve_root(root)
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give a positive number")
-    if jobs is not None and scheduler is not None:
-        raise EcgkitError("--jobs is for this machine and --scheduler for a cluster: choose one of them")
+    check_places(jobs, scheduler)
     configs = check_sweep(sweep, root, test=test)
     folder = sweep.folder(root)
     at_once = len(configs) if scheduler else min(jobs or 1, len(configs))
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_optuna())
-        executor = stack.enter_context(open_executor(at_once, scheduler))
+        data = [root / paths.PROCESSED / name for name in {config["dataset"] for config in configs}]
+        pool = workers(scheduler, sees=[root, *data]) if scheduler else notebook_executor(at_once)
+        executor = stack.enter_context(pool)
         folder.mkdir(parents=True, exist_ok=True)
         message = f"another process runs the sweep {sweep.file.stem}: wait until it has finished, or stop it"
         stack.enter_context(locked(folder / ".running", message))
         # The sessions are the memory of a sweep: its study is made anew, and finished sessions are found again.
         (folder / DATABASE).unlink(missing_ok=True)
         study, axes = open_study(folder, {"file": str(sweep.file)}, shared=False), axes_of(sweep)
-        work: Work = deque((n, partial(train_one, root, config)) for n, config in enumerate(configs))
+        work: Work = deque((n, partial(train_one, root, config, cell_timeout)) for n, config in enumerate(configs))
         for n, future in finished(executor, work, at_once=at_once):
             values = {name: sweep.runs[n].get(name) for name in axes}
             study.enqueue_trial({name: encode(value) for name, value in values.items()})
@@ -566,11 +576,12 @@ def axes_of(sweep: Sweep) -> dict[str, Any]:
     return {name: CategoricalDistribution(tuple(found)) for name, found in values.items()}
 
 
-def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float, float]:
+def train_one(root: Path, config: dict[str, Any], cell_timeout: int | None) -> tuple[str, float, float]:
     """Train in a new session, or find a finished one; return its name, macro AUC on fold 9 and training seconds."""
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
-        outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
+        settings = {name: config[name] for name in names}
+        outcome = run_step("train", root, verbose=False, quiet=True, cell_timeout=cell_timeout, **settings)
     session = Session(outcome.path)
     auc = main_metric(session, "fold_9")["value"]
     if auc is None:
@@ -592,19 +603,3 @@ def record_result(study: optuna.Study, trial: optuna.Trial, future: Future[tuple
     trial.set_user_attr("seconds", seconds)
     study.tell(trial, auc)
     return f"done  {session}  fold 9 macro AUC {auc:.4f}"
-
-
-@contextlib.contextmanager
-def open_executor(jobs: int, scheduler: str | None) -> Iterator[Executor]:
-    """Yield the executor of the runs: a pool of processes, or a Dask client's."""
-    if scheduler is None:
-        with notebook_executor(jobs) as executor:
-            yield executor
-        return
-    distributed = require("distributed", "cluster")
-    try:
-        client = distributed.Client(scheduler)
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"no Dask scheduler at {scheduler}: start one with `dask scheduler` ({error})") from error
-    with client:
-        yield client.get_executor(pure=False)
