@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
-from ecgkit.errors import EcgkitError
-from ecgkit.io import json_bytes, read_json, write_atomically
+from ecgkit.cluster import check_places, workers
+from ecgkit.errors import EcgkitError, printable
+from ecgkit.io import csv_text, json_bytes, read_json, write_atomically
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ecgkit.inference.answers import Answer
 
 STANDARD_INPUT = "-"
-FINDINGS_BETWEEN = "; "
 
 
 def add_commands(command: AddCommand) -> None:
@@ -40,6 +40,8 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
+    text = "read and measure on the workers of a Dask scheduler, such as tcp://host:8786"
+    added.add_argument("--scheduler", metavar="URL", help=text)
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
     add_options(added)
 
@@ -78,12 +80,13 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
 
     if arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
+    check_places(arguments.jobs if arguments.jobs > 1 else None, arguments.scheduler)
     style = arguments.format or ("csv" if arguments.to else "table")
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
-    files: list[tuple[str, Any]] = [(str(path), path) for path in found]
+    files: list[tuple[str, Any]] = [(str(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     chosen = {"backend": arguments.backend, "precision": arguments.precision}
@@ -102,7 +105,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
         written = read_written(Path(arguments.to), style, made_by)
     n_left = sum(name not in written.records for name, _ in files)
     errors = [written.errors[name] for name, _ in files if name in written.errors]
-    with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
+    with reading(arguments.jobs, n_left, arguments.scheduler, found) as pool, opened(arguments.to) as file:
         answers = answer_ecgs(files, predictor, done=written.records, executor=pool, **options)
         write = WRITERS[style](file, max((len(name) for name, _ in files), default=0))
         for answer in counted(answers, n_left, shown=bool(arguments.to)):
@@ -167,8 +170,9 @@ def read_written(path: Path, style: str, made_by: dict[str, Any]) -> Written:
             if style == "json"
             else list(csv.DictReader(io.StringIO(text, newline="")))
         )
-        records = frozenset(row["record"] for row in rows)
-        errors = {row["record"]: row["error"] for row in rows if row["error"]}
+        text_of = csv_text if style == "csv" else str
+        records = frozenset(text_of(row["record"]) for row in rows)
+        errors = {text_of(row["record"]): row["error"] for row in rows if row["error"]}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
     os.truncate(path, whole)  # only now: a file of others stays as it is
@@ -203,8 +207,14 @@ def opened(path: str | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def reading(jobs: int, n_files: int) -> Iterator[Executor | None]:
-    """Start processes that read files, if there is more than one to start."""
+def reading(
+    jobs: int, n_files: int, scheduler: str | None = None, files: Iterable[Path] = ()
+) -> Iterator[Executor | None]:
+    """Start processes that read files, if there is more than one to start, or use those of a cluster."""
+    if scheduler and n_files:
+        with workers(scheduler, sees=sorted({path.absolute().parent for path in files})) as pool:
+            yield pool
+        return
     if min(jobs, n_files) < 2:
         yield None
         return
@@ -234,6 +244,8 @@ def json_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
 
 def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
     """Write one line per file, after a line with the names of the columns."""
+    from ecgkit.inference.answers import csv_row
+
     is_new = not file.seekable() or not file.tell()
 
     def write(row: Row) -> None:
@@ -242,7 +254,10 @@ def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
         if is_new:
             writer.writeheader()
         is_new = False
-        writer.writerow(row | {"findings": FINDINGS_BETWEEN.join(row["findings"])})
+        cells = csv_row(row)
+        if file.isatty():  # a terminal would act on what is in the names of others; a file keeps them as they are
+            cells = {name: printable(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+        writer.writerow(cells)
         file.flush()
 
     return write
@@ -264,9 +279,10 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
                 *(f"{SHOWN[name]:>9}" for name in measured),
             ]
             echo("  ".join([f"{'record':<{width}}", *titles]))
-        name = row["record"] if len(row["record"]) <= width else f"...{row['record'][3 - width :]}"
-        if row["error"]:
-            echo(f"{name:<{width}}  {row['error']}")
+        name, error = (printable(row[key]).replace("\n", "\\n") for key in ("record", "error"))
+        name = name if len(name) <= width else f"...{name[3 - width :]}"
+        if error:
+            echo(f"{name:<{width}}  {error}")
             return
         values = [f"{describe(row, label):>{max(7, len(label))}}" for label in labels]
         values += [f"{'-' if row[name] is None else format(row[name], '.0f'):>9}" for name in measured]

@@ -143,7 +143,16 @@ def check_checkpoint(path: Path) -> bool:
         state = torch.load(io.BytesIO(content), weights_only=True)
         if not all(torch.isfinite(tensor).all() for tensor in state["state_dict"].values()):
             raise ValueError("its weights are not finite")
-    except (OSError, EOFError, LookupError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
         why = str(error).partition("\n")[0]
         raise EcgkitError(
             f"cannot resume from {path} ({why}): remove it to train again from the first epoch"
@@ -326,7 +335,8 @@ def make_loop(
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
     positive_share = torch.from_numpy(np.nanmean(batches.labels[positions], axis=0))
     loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)
-    return Module(trained.model, config, loss), loader(batches, train), loader(batches, validation)
+    module = Module(trained.model, config, loss, trained.preparation.std)
+    return module, loader(batches, train), loader(batches, validation)
 
 
 def keep_model_file(session: Session, config: TrainingConfig) -> None:
