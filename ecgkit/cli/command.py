@@ -32,7 +32,7 @@ GROUPS = {
     "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
-    "many trainings": ("sweep", "search", "reproduce"),
+    "many trainings": ("sweep", "search", "reproduce", "soft-labels"),
     "files and sessions": ("convert", "quality", "sessions", "export-model", "export-npz"),
 }
 """The commands by task, in the order of ``ecgkit --help``."""

@@ -36,6 +36,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
+from ecgkit.training.distillation import soften
 from ecgkit.training.inference import embedding_reference
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
@@ -321,6 +322,8 @@ def make_loop(
 ) -> tuple[Module, DataLoader[Any], DataLoader[Any]]:
     """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
     batches = Batches(dataset, trained.scaler, trained.preparation)
+    if config.distill:
+        batches.labels = soften(batches.labels, dataset, config)
     positions = dataset.folds(*TRAIN_FOLDS)
     train = ShuffledBatches(
         positions,
