@@ -59,7 +59,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
 
 def fill_run(parser: OneLineParser) -> None:
     """Add the arguments of ``run``."""
-    text = f"{', '.join(SOURCES)}, or the name of a processed dataset (default: demo)"
+    text = f"{', '.join(SOURCES)}, a folder of raw data, or the name of a processed dataset (default: demo)"
     parser.add_argument("--dataset", default="demo", metavar="NAME", help=text)
     parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
     parser.add_argument("--models", default=DEFAULT_MODELS, metavar="A,B", help=f"default: {DEFAULT_MODELS}")

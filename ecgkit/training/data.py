@@ -161,6 +161,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
         folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
         negative_in=TRAIN_FOLDS if config.unlabelled == "negative" else (),
     )
+    dataset = dataset.subset(np.flatnonzero(~dataset.records["fold"].isin(config.hold_out_folds)))
     dataset = with_target(dataset, config.target) if config.target else dataset
     dataset = with_fraction(dataset, config.train_fraction, config.seed) if config.train_fraction < 1 else dataset
     check_trainable(dataset, config)

@@ -37,6 +37,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
+from ecgkit.training.distillation import soften
 from ecgkit.training.inference import embedding_reference
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
@@ -151,7 +152,16 @@ def check_checkpoint(path: Path) -> bool:
         state = torch.load(io.BytesIO(content), weights_only=True)
         if not all(torch.isfinite(tensor).all() for tensor in state["state_dict"].values()):
             raise ValueError("its weights are not finite")
-    except (OSError, EOFError, LookupError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
         why = str(error).partition("\n")[0]
         raise EcgkitError(
             f"cannot resume from {path} ({why}): remove it to train again from the first epoch"
@@ -349,6 +359,8 @@ def make_loop(
 ) -> tuple[Module, DataLoader[Any], DataLoader[Any]]:
     """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
     batches = Batches(dataset, trained.scaler, trained.preparation)
+    if config.distill:
+        batches.labels = soften(batches.labels, dataset, config)
     positions = dataset.folds(*TRAIN_FOLDS)
     train = ShuffledBatches(
         positions,
