@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgkit.errors import printable
 from ecgkit.explain.attributions import Explanation
 from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
@@ -81,7 +82,7 @@ def draw(explanation: Explanation, title: str) -> dict[str, Figure]:
     """
     from ecgkit.plots import explanations as plots
 
-    how = _how(explanation)
+    title, how = printable(title), _how(explanation)
     figures = {f"ecg-{name}": draw_class(explanation, name, title) for name in explanation.classes}
     figures["leads"] = plots.lead_segments(
         explanation.by_segment(), explanation.classes, title=f"{title} ({how})", unit=explanation.unit
@@ -100,11 +101,12 @@ def draw_class(explanation: Explanation, name: str, title: str) -> Figure:
     """Draw the ECG with the relevance for one class under the trace; see `ecgkit.plots.explanations.explained_ecg`."""
     from ecgkit.plots.explanations import explained_ecg
 
+    value = explanation.values[explanation.classes.index(name)]
     return explained_ecg(
         explanation.signal,
         explanation.of(name),
         sampling_rate=explanation.sampling_rate,
-        title=f"{title}: {name} {explanation.values[explanation.classes.index(name)]:.2f} ({_how(explanation)})",
+        title=f"{printable(title)}: {name} {value:.2f} ({_how(explanation)})",
         unit=explanation.unit,
     )
 
@@ -166,7 +168,8 @@ def html(explanation: Explanation, title: str) -> str:
     }
     environment = Environment(loader=PackageLoader("ecgkit.explain"), autoescape=True)
     text = json.dumps(data).replace("<", "\\u003c")
-    return environment.get_template("explanation.html").render(title=title, how=_how(explanation), data=text)
+    template = environment.get_template("explanation.html")
+    return template.render(title=printable(title), how=_how(explanation), data=text)
 
 
 def _packed(values: NDArray[np.floating]) -> str:
