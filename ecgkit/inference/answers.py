@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -299,7 +299,6 @@ def answer_ecgs(
     model: str | int | Path | Predictor = "resnet1d",
     *,
     done: Collection[str] = (),
-    executor: Executor | None = None,
     **options: Unpack[Options],
 ) -> Iterator[Answer]:
     """Answer many ECGs, a few at a time.
@@ -313,8 +312,6 @@ def answer_ecgs(
     done : collection of str, optional
         Names that are left out. The others are predicted together with the same ECGs as without it, so that they get
         the same probabilities to the last bit.
-    executor : Executor, optional
-        Reads, checks and measures; by default this process does.
     **options
         See `Options`.
 
@@ -327,7 +324,7 @@ def answer_ecgs(
     # Levels are checked with everything else before the network sees an ECG.
     skip = Skip(anyway=True, allow_missing_leads=options.get("allow_missing_leads", False))
     look = partial(_examine, options=options)
-    for some, results in _examined_ahead(sources, look, done, executor):
+    for some, results in _examined_ahead(sources, look, done):
         examined = list(results)
         predicted = iter(_predict(predictor, [item.ecg for item in examined if item.ecg and not item.refusal], skip))
         for (name, _), item in zip(some, examined, strict=True):
@@ -344,15 +341,13 @@ def _examined_ahead(
     sources: Iterable[tuple[str, File | ECG]],
     look: Callable[[File | ECG], Examined],
     done: Collection[str],
-    executor: Executor | None,
 ) -> Iterator[tuple[list[tuple[str, File | ECG]], Iterable[Examined]]]:
-    """Yield a few sources and what is known of them, while a thread or the executor examines those that follow."""
+    """Yield a few sources and what is known of them; of many, a thread examines those that follow meanwhile."""
     left = iter(sources)
     some = list(islice(left, AT_ONCE))
     with ExitStack() as stack:
-        if executor is None and len(some) == AT_ONCE:
-            executor = stack.enter_context(ThreadPoolExecutor(1))
-        run: Callable[..., Iterable[Examined]] = executor.map if executor else map
+        is_many = len(some) == AT_ONCE
+        run: Callable[..., Iterable[Examined]] = stack.enter_context(ThreadPoolExecutor(1)).map if is_many else map
         before = None
         while some:
             if not all(name in done for name, _ in some):
