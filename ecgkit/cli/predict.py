@@ -11,7 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import get_context
@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
-from ecgkit.errors import EcgkitError
-from ecgkit.io import json_bytes, read_json, write_atomically
+from ecgkit.cluster import check_places, workers
+from ecgkit.errors import EcgkitError, printable
+from ecgkit.io import csv_text, json_bytes, read_json, write_atomically
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ecgkit.inference.predictor import Predictor
 
 STANDARD_INPUT = "-"
-FINDINGS_BETWEEN = "; "
 
 
 def add_commands(command: AddCommand) -> None:
@@ -42,6 +42,8 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with the model (default: 1)")
+    text = "read and measure on the workers of a Dask scheduler, such as tcp://host:8786"
+    added.add_argument("--scheduler", metavar="URL", help=text)
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
     add_options(added)
 
@@ -79,7 +81,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
     question = Question(arguments.model, root, arguments.backend, arguments.precision, style, options)
     n_processes = min(arguments.jobs, -(-len(files) // UNIT))
-    with processes(n_processes, prepare_to_answer, n_processes) as pool:
+    with processes(n_processes, prepare_to_answer, n_processes) as pool, ExitStack() as stack:
         predictor, written = question.load(), Written()
         if arguments.to:
             made_by = {
@@ -94,7 +96,12 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
         done = written.records
         n_left = sum(name not in done for name, _ in files)
         errors = [written.errors[name] for name, _ in files if name in written.errors]
-        rows = question.answer_in_processes(files, done, pool) if pool else question.answer(files, predictor, done)
+        if pool:
+            rows = question.answer_in_processes(files, done, pool)
+        else:
+            seen = sorted({path.parent for _, path in files if isinstance(path, Path)})
+            readers = stack.enter_context(workers(arguments.scheduler if n_left else None, sees=seen))
+            rows = question.answer(files, predictor, done, readers)
         return write_rows(arguments, style, files, counted(rows, n_left, shown=bool(arguments.to)), errors)
 
 
@@ -104,11 +111,12 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
 
     if arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
+    check_places(arguments.jobs if arguments.jobs > 1 else None, arguments.scheduler)
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
-    files: list[Source] = [(str(path), path) for path in found]
+    files: list[Source] = [(str(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     return files
@@ -174,11 +182,13 @@ class Question:
 
         return load_model(self.model, root=self.root, backend=self.backend, precision=self.precision)
 
-    def answer(self, files: Iterable[Source], model: Predictor, done: Collection[str]) -> Iterator[Row]:
+    def answer(
+        self, files: Iterable[Source], model: Predictor, done: Collection[str], readers: Executor | None = None
+    ) -> Iterator[Row]:
         """Yield the rows of files, but for those that are done."""
         from ecgkit.inference.answers import answer_ecgs
 
-        for answer in answer_ecgs(files, model, done=done, **self.options):
+        for answer in answer_ecgs(files, model, done=done, executor=readers, **self.options):
             yield answer.to_dict() if self.style == "json" else answer.to_row()
 
     def answer_unit(self, files: Iterable[Source], done: Collection[str]) -> list[Row]:
@@ -249,8 +259,9 @@ def read_written(path: Path, style: str, made_by: dict[str, Any]) -> Written:
             if style == "json"
             else list(csv.DictReader(io.StringIO(text, newline="")))
         )
-        records = frozenset(row["record"] for row in rows)
-        errors = {row["record"]: row["error"] for row in rows if row["error"]}
+        text_of = csv_text if style == "csv" else str
+        records = frozenset(text_of(row["record"]) for row in rows)
+        errors = {text_of(row["record"]): row["error"] for row in rows if row["error"]}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
     os.truncate(path, whole)  # only now: a file of others stays as it is
@@ -304,6 +315,8 @@ def json_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
 
 def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
     """Write one line per file, after a line with the names of the columns."""
+    from ecgkit.inference.answers import csv_row
+
     is_new = not file.seekable() or not file.tell()
 
     def write(row: Row) -> None:
@@ -312,7 +325,10 @@ def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
         if is_new:
             writer.writeheader()
         is_new = False
-        writer.writerow(row | {"findings": FINDINGS_BETWEEN.join(row["findings"])})
+        cells = csv_row(row)
+        if file.isatty():  # a terminal would act on what is in the names of others; a file keeps them as they are
+            cells = {name: printable(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+        writer.writerow(cells)
         file.flush()
 
     return write
@@ -334,9 +350,10 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
                 *(f"{SHOWN[name]:>9}" for name in measured),
             ]
             echo("  ".join([f"{'record':<{width}}", *titles]))
-        name = row["record"] if len(row["record"]) <= width else f"...{row['record'][3 - width :]}"
-        if row["error"]:
-            echo(f"{name:<{width}}  {row['error']}")
+        name, error = (printable(row[key]).replace("\n", "\\n") for key in ("record", "error"))
+        name = name if len(name) <= width else f"...{name[3 - width :]}"
+        if error:
+            echo(f"{name:<{width}}  {error}")
             return
         values = [f"{describe(row, label):>{max(7, len(label))}}" for label in labels]
         values += [f"{'-' if row[name] is None else format(row[name], '.0f'):>9}" for name in measured]

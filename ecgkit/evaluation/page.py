@@ -28,7 +28,7 @@ PARAMETERS = ("model", "dataset", "label_set", "target", "seed", "epochs", "batc
 FILES = (
     *("model_card.md", "classification_report.txt", "2_Training.ipynb", "predictions.parquet", "thresholds.json"),
     *("calibration.json", "subgroups.json", "selective.json", "config.json", "environment.json", "ensemble.json"),
-    *("history.csv", "training_log.txt", "notes.txt", "weights/best.safetensors"),
+    *("unlabelled.parquet", "history.csv", "training_log.txt", "notes.txt", "weights/best.safetensors"),
 )
 """The files of a session that the page links, relative to it."""
 
@@ -93,13 +93,15 @@ def write_page(
     captions = draw_figures(content, redraw=redraw)
     environment = html_environment("ecgkit.evaluation")
     environment.filters |= {"number": number, "entry": format_interval, "metric": metric_name, "cell": cell}
-    figures = [
-        {"caption": caption, "file": f"figures/{name}.png", "data": base64.b64encode(png.read_bytes()).decode()}
-        for name, caption in captions.items()
-        if (png := session.path / "figures" / f"{name}.png")
-    ]
+    figures = [embedded(session, name, caption) for name, caption in captions.items()]
     page = environment.get_template(PAGE).render(**_values(content), figures=figures)
     return session.write_text(PAGE, page)
+
+
+def embedded(session: Session, name: str, caption: str) -> dict[str, str]:
+    """Return a figure of a session as a page embeds it."""
+    png = session.path / "figures" / f"{name}.png"
+    return {"caption": caption, "file": f"figures/{name}.png", "data": base64.b64encode(png.read_bytes()).decode()}
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -130,6 +132,7 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "parameters": {name: config[name] for name in PARAMETERS if config.get(name) not in (None, "")},
         "environment": content.optional("environment.json"),
         "results": content.results,
+        "with_unlabelled": content.results.get("with_unlabelled"),
         "fold": content.fold,
         "folds": [fold for fold in (10, 9) if f"fold_{fold}" in content.results],
         "main": main,

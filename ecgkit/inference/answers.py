@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +20,7 @@ from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.missing_leads import missing_leads_finding
 from ecgkit.inference.predictor import EnsemblePredictor, Outcome, Predictor, QuantityPredictor
+from ecgkit.io import csv_cell
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
 from ecgkit.signals.ecg import ECG
@@ -299,6 +300,7 @@ def answer_ecgs(
     model: str | int | Path | Predictor = "resnet1d",
     *,
     done: Collection[str] = (),
+    executor: Executor | None = None,
     **options: Unpack[Options],
 ) -> Iterator[Answer]:
     """Answer many ECGs, a few at a time.
@@ -312,6 +314,8 @@ def answer_ecgs(
     done : collection of str, optional
         Names that are left out. The others are predicted together with the same ECGs as without it, so that they get
         the same probabilities to the last bit.
+    executor : Executor, optional
+        Reads, checks and measures; by default this process does.
     **options
         See `Options`.
 
@@ -324,7 +328,7 @@ def answer_ecgs(
     # Levels are checked with everything else before the network sees an ECG.
     skip = Skip(anyway=True, allow_missing_leads=options.get("allow_missing_leads", False))
     look = partial(_examine, options=options)
-    for some, results in _examined_ahead(sources, look, done):
+    for some, results in _examined_ahead(sources, look, done, executor):
         examined = list(results)
         predicted = iter(_predict(predictor, [item.ecg for item in examined if item.ecg and not item.refusal], skip))
         for (name, _), item in zip(some, examined, strict=True):
@@ -341,13 +345,15 @@ def _examined_ahead(
     sources: Iterable[tuple[str, File | ECG]],
     look: Callable[[File | ECG], Examined],
     done: Collection[str],
+    executor: Executor | None,
 ) -> Iterator[tuple[list[tuple[str, File | ECG]], Iterable[Examined]]]:
-    """Yield a few sources and what is known of them; of many, a thread examines those that follow meanwhile."""
+    """Yield a few sources and what is known of them, while a thread or the executor examines those that follow."""
     left = iter(sources)
     some = list(islice(left, AT_ONCE))
     with ExitStack() as stack:
-        is_many = len(some) == AT_ONCE
-        run: Callable[..., Iterable[Examined]] = stack.enter_context(ThreadPoolExecutor(1)).map if is_many else map
+        if executor is None and len(some) == AT_ONCE:
+            executor = stack.enter_context(ThreadPoolExecutor(1))
+        run: Callable[..., Iterable[Examined]] = executor.map if executor else map
         before = None
         while some:
             if not all(name in done for name, _ in some):
@@ -468,3 +474,9 @@ def _plain(values: NDArray[np.float32]) -> list[Any]:
     if values.ndim > 1:
         return [_plain(row) for row in values]
     return [float(str(value)) for value in values]
+
+
+def csv_row(row: Mapping[str, Any]) -> dict[str, object]:
+    """Return a row of `Answer.to_row` for a CSV file: its findings are one text, and no text in it is a formula."""
+    written = {name: csv_cell(value) for name, value in row.items()}
+    return written | {"findings": csv_cell("; ".join(row["findings"]))}

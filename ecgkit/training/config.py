@@ -26,16 +26,18 @@ AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 DEVICES = ("cpu", "cuda")
+UNLABELLED = ("drop", "negative")
 POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record", "train_fraction")
 NOT_NEGATIVE = (
     "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
     "baseline",
 )  # fmt: skip
 SHARES = ("warm_up", "lead_dropout")
+SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
-INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256")
-"""Keys of ``config.json`` next to the fields: fingerprints of dataset, model file and weights to start from."""
+INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
+"""Keys of ``config.json`` next to the fields: fingerprints of dataset, model file, first weights and soft labels."""
 LEARNING_RATE_SHARE = 0.1
 """The learning rate of a whole network that was trained before, as a share of the recipe's."""
 FOR_QUANTITIES = {"loss": "mse", "mixup": 0.0}
@@ -77,6 +79,9 @@ class TrainingConfig:
         Seed of weights, order of records, augmentation and dropout.
     min_records : int
         Leave out classes with fewer records than this in folds 1-8.
+    unlabelled : str
+        Records of folds 1-8 whose labels are all false where that means unlabelled: drop leaves them out of the
+        training, negative counts them as negative for each class. Folds 9 and 10 are not affected.
     metadata : bool
         Also give age and sex to the model.
     test : bool
@@ -108,6 +113,9 @@ class TrainingConfig:
         Standard deviation of added white noise, in standard deviations of the lead.
     baseline : float
         Largest amplitude of an added slow sine wave, in standard deviations of the lead.
+    robustness : dict
+        Probability with which each fault of a recording is planted in a record, such as ``{"wander": 0.2, "leads":
+        0.1}``: offset, wander, hum, lead (one is flat), leads (a group is flat), gap, low_pass (40 Hz).
     model_options : dict
         Options of the architecture, such as ``{"dropout": 0.5}``.
     init : str
@@ -118,6 +126,12 @@ class TrainingConfig:
         Train the last layer only; needs ``init``.
     train_fraction : float
         Share of the patients of folds 1-8 to train on, above 0 and up to 1, for a learning curve.
+    hold_out_folds : list of int
+        Folds of 1-8 that are not trained on, for the soft labels of others; see `ecgkit.training.distillation`.
+    distill : str
+        A file of soft labels, which ``ecgkit soft-labels`` makes, to mix with the labels of folds 1-8; empty for none.
+    distill_weight : float
+        Share of the soft labels in the mixture, from 0 to 1.
     recipe : str
         A recipe file of your own, which sets the parameters that are not set otherwise; empty for the model's recipe.
 
@@ -141,6 +155,7 @@ class TrainingConfig:
     patience: int = 5
     seed: int = 0
     min_records: int = 0
+    unlabelled: str = "drop"
     metadata: bool = False
     test: bool = True
     precision: str = "float32"
@@ -156,10 +171,14 @@ class TrainingConfig:
     lead_dropout: float = 0.0
     noise: float = 0.0
     baseline: float = 0.0
+    robustness: dict[str, float] = field(default_factory=dict)
     model_options: dict[str, Any] = field(default_factory=dict)
     init: str = ""
     freeze: bool = False
     train_fraction: float = 1.0
+    hold_out_folds: list[int] = field(default_factory=list)
+    distill: str = ""
+    distill_weight: float = 0.5
     recipe: str = ""
 
     def __post_init__(self) -> None:
@@ -169,6 +188,8 @@ class TrainingConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("unlabelled", self.unlabelled, UNLABELLED)
+        self._check_robustness()
         self._check_target()
         from ecgkit import models
         from ecgkit.training.losses import check_loss
@@ -236,6 +257,8 @@ class TrainingConfig:
             from ecgkit.training.initial import initial_sha256
 
             read["init_sha256"] = initial_sha256(self.init, root)
+        if self.distill:
+            read["distill_sha256"] = file_sha256(Path(self.distill))
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 
     def _check_numbers(self) -> None:
@@ -255,12 +278,29 @@ class TrainingConfig:
         if self.crops_per_record > 1 and not self.crop_seconds:
             raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
 
+    def _check_robustness(self) -> None:
+        """Refuse a fault that is unknown, and what is no probability."""
+        if not self.robustness:
+            return
+        from ecgkit.training.faults import FAULTS
+
+        for name, value in self.robustness.items():
+            check_choice("robustness", name, FAULTS)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise EcgkitError(f"robustness of {name} is {value!r}: give a probability from 0 to 1")
+
     def _check_start(self) -> None:
         """Refuse a frozen network of random weights, and more than all training records."""
         if self.freeze and not self.init:
             raise EcgkitError("freeze is set without init, but random weights have to be trained: name init")
-        if self.train_fraction > 1:
-            raise EcgkitError(f"train_fraction is {self.train_fraction:g}: give a share above 0 and up to 1")
+        for name in SHARES_WITH_ONE:
+            if not 0 <= getattr(self, name) <= 1:
+                raise EcgkitError(f"{name} is {getattr(self, name):g}: give a share up to 1")
+        held_out = set(self.hold_out_folds)
+        if not held_out < set(TRAIN_FOLDS) or len(held_out) < len(self.hold_out_folds):
+            raise EcgkitError(f"hold_out_folds is {self.hold_out_folds}: give some of the folds 1-8, each once")
+        if self.distill and self.target in QUANTITIES:
+            raise EcgkitError(f"distill is for classes, and {self.target} is a quantity: leave it out")
 
     def _check_target(self) -> None:
         """Refuse a target that does not go with the label set, the loss or the model's input."""
@@ -372,6 +412,8 @@ def configure(
         values["learning_rate"] = LEARNING_RATE_SHARE * values.get("learning_rate", TrainingConfig.learning_rate)
     values |= chosen
     values["device"] = resolve_device(values["device"])
+    if values.get("distill"):
+        values["distill"] = str(_soft_label_file(values["distill"]))
     if values["precision"] == AUTO:
         from ecgkit.inference.batches import has_bfloat16
 
@@ -384,6 +426,14 @@ def configure(
         if not recipe:
             raise
         raise EcgkitError(f"with the recipe {recipe}: {error}") from error
+
+
+def _soft_label_file(name: str) -> Path:
+    """Return the absolute path of a file of soft labels: one that ships next to the recipes, or any other."""
+    file = RECIPES / name if (RECIPES / name).is_file() else Path(name).expanduser().absolute()
+    if not file.is_file():
+        raise EcgkitError(f"no file {file}: make soft labels with `ecgkit soft-labels`, or leave out distill")
+    return file
 
 
 class _Recorded(TypedDict):
