@@ -27,6 +27,7 @@ from ecgkit.cli import (
 )
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
+from ecgkit.workflow.launcher import check_command
 
 GROUPS = {
     "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = make_parser().parse_args(arguments)
     try:
+        check_command(parsed.command)
         return parsed.function(parsed, paths.resolve_root(parsed.root)) or 0
     except (EcgkitError, ModuleNotFoundError) as error:
         if details := getattr(error, "details", ""):

@@ -347,15 +347,36 @@ def test_the_help_says_what_each_choice_is(capsys: pytest.CaptureFixture[str]) -
     assert "--backend {auto,torch,onnx} auto is onnx" in text
 
 
-def test_standard_input_and_processes(
+def test_standard_input_is_a_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = (folder / "d.edf").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    assert main(["predict", "-", str(folder / "d.edf"), "--format", "json", "--jobs", "2"]) == 0
+    assert main(["predict", "-", str(folder / "d.edf"), "--format", "json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     named, piped = (row | {"record": ""} for row in rows)
     assert named == piped
+
+
+def test_processes_write_the_same_rows_and_resume(tmp_path: Path) -> None:
+    demo = Demo(n_records=40)
+    for record_id in demo.records["record_id"]:
+        save_ecg(demo.read(record_id), tmp_path / "ecgs" / f"{record_id}.npz")
+    (tmp_path / "ecgs" / "7.npz").write_bytes(b"none")
+    written = []
+    for name, jobs in (("one.csv", "1"), ("two.csv", "2")):
+        command = ["predict", str(tmp_path / "ecgs"), "--to", str(tmp_path / name), "--jobs", jobs]
+        assert main([*command, "--no-measurements"]) == 1
+        written.append((tmp_path / name).read_bytes())
+    one, two = (rows_of(content.decode()) for content in written)
+    assert [row["record"] for row in one] == [str(path) for path in find_ecg_files([tmp_path / "ecgs"])]
+    for row, other in zip(one, two, strict=True):
+        differing = {name for name in row if row[name] != other[name]}
+        assert all(abs(float(row[name]) - float(other[name])) < 1e-6 for name in differing)
+    kept = b"".join(written[1].splitlines(keepends=True)[:21])  # in the middle of the second unit
+    (tmp_path / "two.csv").write_bytes(kept)
+    assert main([*command, "--no-measurements"]) == 1
+    assert (tmp_path / "two.csv").read_bytes() == written[1]
 
 
 def test_the_table_marks_what_reaches_its_threshold(
