@@ -27,12 +27,13 @@ from ecgkit.cli import (
 )
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
+from ecgkit.workflow.launcher import check_command
 
 GROUPS = {
     "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
-    "many trainings": ("sweep", "search", "reproduce"),
+    "many trainings": ("sweep", "search", "reproduce", "soft-labels"),
     "files and sessions": ("convert", "quality", "sessions", "export-model", "export-npz"),
 }
 """The commands by task, in the order of ``ecgkit --help``."""
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = make_parser().parse_args(arguments)
     try:
+        check_command(parsed.command)
         return parsed.function(parsed, paths.resolve_root(parsed.root)) or 0
     except (EcgkitError, ModuleNotFoundError) as error:
         if details := getattr(error, "details", ""):
@@ -111,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {error.filename or paths.resolve_root(parsed.root)}"
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         way_out = "make room or choose another --root" if full else "check that it exists and can be read and written"
         return fail(f"{error.strerror or error}{where}; {way_out}, then run it again")

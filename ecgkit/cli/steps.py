@@ -14,7 +14,7 @@ from ecgkit.cluster import workers
 from ecgkit.errors import EcgkitError
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.sources import SOURCES
-from ecgkit.workflow import STEPS, run_step
+from ecgkit.workflow import STEPS, launcher, run_step
 
 VERIFY = "compare signals.npy with its checksum although its size and time stamps are unchanged"
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
@@ -59,7 +59,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
 
 def fill_run(parser: OneLineParser) -> None:
     """Add the arguments of ``run``."""
-    text = f"{', '.join(SOURCES)}, or the name of a processed dataset (default: demo)"
+    text = f"{', '.join(SOURCES)}, a folder of raw data, or the name of a processed dataset (default: demo)"
     parser.add_argument("--dataset", default="demo", metavar="NAME", help=text)
     parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
     parser.add_argument("--models", default=DEFAULT_MODELS, metavar="A,B", help=f"default: {DEFAULT_MODELS}")
@@ -107,6 +107,9 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     verify_signals(arguments)
     settings = settings_of(arguments, step) | {"cell_timeout": arguments.cell_timeout}
+    if launcher.rank():
+        launcher.follow(step.resolve(root, settings_of(arguments, step)), root)
+        return
     with workers(settings.get("scheduler")):  # refused before a kernel starts
         pass
     echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)

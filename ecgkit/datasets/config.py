@@ -11,7 +11,7 @@ from ecgkit.cluster import check_places
 from ecgkit.datasets.manifest import dataset_name
 from ecgkit.errors import EcgkitError, check_least, check_types
 from ecgkit.signals.filters import Filters
-from ecgkit.sources import SOURCES, check_source, open_source, source_class
+from ecgkit.sources import SOURCES, check_source, open_source, source_class, source_in
 from ecgkit.sources.base import Source
 from ecgkit.stats.folds import check_parts
 
@@ -23,7 +23,7 @@ class PreprocessingConfig:
     Attributes
     ----------
     source : str
-        Name of a source of ECGs, or a folder of ECG files with a table ``labels.csv``.
+        Name of a source of ECGs, or a folder: of ECG files with a table ``labels.csv``, or of the raw data of a source.
     raw : str or None
         Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo generates its data and has no such folder.
     name : str or None
@@ -89,7 +89,7 @@ class PreprocessingConfig:
         del root
         values = {name: value for name, value in settings.items() if value is not None}
         if is_folder(values.get("source")):
-            values |= {"source": "folder", "raw": values["source"]}
+            values |= {"source": source_in(Path(values["source"]).expanduser()), "raw": values["source"]}
         if values.get("raw"):
             values["raw"] = str(Path(values["raw"]).expanduser().absolute())
         return cls(**values)
@@ -115,7 +115,7 @@ class PreprocessingConfig:
     def folder(self, root: Path) -> Path:
         """Return the folder of the processed dataset."""
         name = self.name or dataset_name(self.open_source(root), self.filters)
-        if name in SOURCES and self.source == "folder":
+        if name in SOURCES and name != self.source:
             raise EcgkitError(f"a dataset of {self.raw} would be called {name!r}, as a source is: pass another --name")
         return root / paths.PROCESSED / name
 
