@@ -362,7 +362,12 @@ def memory_errors(config: TrainingConfig | PretrainingConfig) -> Iterator[None]:
 
 
 def describe(
-    trained: TrainedModel, config: TrainingConfig | PretrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool
+    trained: TrainedModel,
+    config: TrainingConfig | PretrainingConfig,
+    trainer: pl.Trainer,
+    *,
+    n_train: int,
+    resumed: bool,
 ) -> str:
     """Write the first line of the log: model, data, device."""
     return (

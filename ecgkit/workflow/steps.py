@@ -78,7 +78,9 @@ _STEPS = (
     Step("probe", "3_Feature_Space.ipynb", "feature_space.config:FeatureSpaceConfig", paths.PROBES, SESSION),
     Step("explain", "4_Explainability.ipynb", "explain.config:ExplainabilityConfig", paths.EXPLANATIONS, SESSION),
     Step("diagnose", "5_Diagnosis.ipynb", "diagnosis.config:DiagnosisConfig", paths.DIAGNOSES, "files"),
-    Step("pretrain", "7_Pretraining.ipynb", "training.pretraining.config:PretrainingConfig", paths.PRETRAINING, "dataset"),
+    Step(
+        "pretrain", "7_Pretraining.ipynb", "training.pretraining.config:PretrainingConfig", paths.PRETRAINING, "dataset"
+    ),
     Step("compare", "6_Comparison.ipynb", "evaluation.config:ComparisonConfig", paths.COMPARISONS, "sessions"),
 )
 STEPS = {step.name: step for step in _STEPS}

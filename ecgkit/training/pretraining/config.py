@@ -9,7 +9,16 @@ from typing import Any
 from ecgkit import paths
 from ecgkit.datasets import check_contents, default_label_set
 from ecgkit.errors import EcgkitError, check_choice, check_types, shown
-from ecgkit.training.config import AUTO, DEVICES, PRECISIONS, SCHEDULES, check_numbers, model_options, named_manifest, resolve_hardware
+from ecgkit.training.config import (
+    AUTO,
+    DEVICES,
+    PRECISIONS,
+    SCHEDULES,
+    check_numbers,
+    model_options,
+    named_manifest,
+    resolve_hardware,
+)
 
 ENCODER = "token_encoder"
 METHODS = ("jepa", "cpc")

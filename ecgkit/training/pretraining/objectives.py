@@ -58,7 +58,7 @@ class Objective(nn.Module, ABC):
             A scalar.
         """
 
-    def after_step(self, progress: float) -> None:  # noqa: B027 - only some objectives have something to do
+    def after_step(self, progress: float) -> None:
         """Do what follows an optimiser's step; ``progress`` runs from 0 to 1 over the pretraining."""
 
 
