@@ -1,13 +1,13 @@
 """Fit `reference.json` of the models that ship, and measure which input is found to be unlike their training records.
 
-    python benchmarks/unlike_training.py PTBXL_DATASET [--models resnet1d,hybrid,xlstm] [--fit] [--planted 70]
+    python benchmarks/unlike_training.py PTBXL_DATASET [--models resnet1d,hybrid,xlstm] [--fit] [--planted 500]
 
 ``PTBXL_DATASET`` is the folder of the processed dataset (``ecgkit preprocess ptbxl``). ``--fit`` writes the files, from
 folds 1-8 with the limit of fold 9. Then a Markdown table is printed, one column per model and one for their mean, the
-ensemble: the share in percent that is beyond the limit, of the records of fold 9 with and without a note on noise or
-electrodes, and of the first ``--planted`` records without one in which each fault of `benchmarks/quality.py` is
-planted, or which are replaced by something that is no ECG. Computed in bfloat16 where the machine has it and the model
-allows it.
+ensemble: the share in percent that is beyond the limit, with 95 % intervals (Wilson), of the records of fold 9 with
+and without a note on noise or electrodes, and of the first ``--planted`` records without one in which each fault of
+`benchmarks/quality.py` is planted, or which are replaced by something that is no ECG. Computed in bfloat16 where the
+machine has it and the model allows it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from quality import FAULTS, NOTES, Random, Signal, from_electrodes
+from quality import FAULTS, NOTES, Random, Signal, from_electrodes, share
 
 from ecgkit import load_model
 from ecgkit.datasets import Dataset, open_dataset
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path, metavar="PTBXL_DATASET")
     parser.add_argument("--models", default="resnet1d,hybrid,xlstm")
     parser.add_argument("--fit", action="store_true")
-    parser.add_argument("--planted", type=int, default=70, help="records (default: 70)")
+    parser.add_argument("--planted", type=int, default=500, help="records (default: 500)")
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.dataset, label_set="superclass")
     positions = dataset.folds(9)
@@ -132,8 +132,8 @@ def main() -> None:
             found.append(reference.distance(features(model, groups[group])))
     print("| input |", " | ".join(models), "| ensemble |\n|---|", "---|" * (len(models) + 1), sep="")
     for group, found in distances.items():
-        shares = [np.mean(distance > 1) for distance in (*found, np.mean(found, axis=0))]
-        print(f"| {group} |", " | ".join(f"{100 * share:.1f}" for share in shares), "|")
+        shares = [share(int(np.sum(distance > 1)), len(distance)) for distance in (*found, np.mean(found, axis=0))]
+        print(f"| {group} |", " | ".join(shares), "|")
 
 
 if __name__ == "__main__":

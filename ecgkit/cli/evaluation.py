@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, echo_json, note
-from ecgkit.cli.options import add_fields, settings_of
+from ecgkit.cli.options import add_cell_timeout, add_fields, settings_of
 from ecgkit.cli.tables import echo_table
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import is_table
@@ -42,6 +42,7 @@ def fill_compare(parser: OneLineParser) -> None:
     parser.add_argument("--no-ensembles", action="store_true", help="make no ensembles")
     parser.add_argument("--force", action="store_true", help="compare again although nothing changed")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    add_cell_timeout(parser)
     add_fields(parser, STEPS["compare"], without=("sessions",))
 
 
@@ -81,9 +82,9 @@ def compare(arguments: argparse.Namespace, root: Path) -> None:
         return
     names = [sessions.open_finished(name, paths.TRAINING, root).name for name in arguments.sessions]
     settings = settings_of(arguments, STEPS["compare"]) | ({"ensembles": ""} if arguments.no_ensembles else {})
-    del settings["sessions"]
+    settings |= {"sessions": ",".join(names), "cell_timeout": arguments.cell_timeout}
     with contextlib.redirect_stdout(sys.stderr):
-        step = run_step("compare", root, force=arguments.force, sessions=",".join(names), **settings)
+        step = run_step("compare", root, force=arguments.force, **settings)
     from ecgkit.evaluation.comparison_session import LEADERBOARD
 
     board = sessions.Session(step.path).read_json(LEADERBOARD)

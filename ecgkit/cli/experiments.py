@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, echo_columns, fail
-from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
+from ecgkit.cli.options import OF_RECIPE, add_cell_timeout, add_fields, settings_of
 from ecgkit.workflow import STEPS
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add_commands(command: AddCommand) -> None:
         "otherwise the macro AUC has to be inside the recorded interval)"
     )
     added.add_argument("--tolerance", type=float, metavar="X", help=text)
+    add_cell_timeout(added)
     text = "Train with each of the values in a TOML file, each time in a new session; finished ones are skipped."
     added = command("sweep", sweep, text)
     text = "TOML: fields of the training, [grid] with lists of values, [[run]] entries"
@@ -38,6 +39,7 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--test", action="store_true", help="also evaluate fold 10, which is closed otherwise")
     added.add_argument("--jobs", type=int, metavar="N", help="trainings at the same time (default: 1)")
     added.add_argument("--scheduler", metavar="URL", help="train on a Dask cluster, such as tcp://host:8786")
+    add_cell_timeout(added)
     text = "Search for hyperparameters on fold 9; the same command resumes, and several processes share the work."
     command("search", search, text, fill=fill_search)
 
@@ -58,7 +60,8 @@ def reproduce(arguments: argparse.Namespace, root: Path) -> int:
     """Reproduce a session, print the numbers of both sessions, and the new session's folder last."""
     from ecgkit.workflow.reproduce import reproduce as reproduce_session
 
-    result = reproduce_session(root, arguments.session, anyway=arguments.anyway, tolerance=arguments.tolerance)
+    options = {name: getattr(arguments, name) for name in ("anyway", "tolerance", "cell_timeout")}
+    result = reproduce_session(root, arguments.session, **options)
     echo_comparison(result)
     echo(result.session.path)
     if result.succeeded:
@@ -95,7 +98,8 @@ def sweep(arguments: argparse.Namespace, root: Path) -> int:
     from ecgkit.workflow import study
 
     asked = study.read_sweep(arguments.file)
-    table = study.run_sweep(root, asked, jobs=arguments.jobs, scheduler=arguments.scheduler, test=arguments.test)
+    options = {name: getattr(arguments, name) for name in ("jobs", "scheduler", "test", "cell_timeout")}
+    table = study.run_sweep(root, asked, **options)
     echo_trials(table)
     echo(asked.folder(root) / study.TABLE)
     done = table["session"].dropna().nunique() if "session" in table else 0

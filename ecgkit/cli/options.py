@@ -27,6 +27,12 @@ def add_fields(
             add_field(group, parameter, default)
 
 
+def add_cell_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cell-timeout``, of the commands that run notebooks."""
+    text = "stop a notebook whose cell takes longer; the same command resumes (default: never)"
+    parser.add_argument("--cell-timeout", type=int, metavar="SECONDS", help=text)
+
+
 def add_field(group: argparse._ArgumentGroup, parameter: Parameter, default: str) -> None:
     """Add the flag of one field."""
     keywords: dict[str, Any] = {"default": argparse.SUPPRESS, "help": help_text(parameter, default)}

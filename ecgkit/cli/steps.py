@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
-from ecgkit.cli.options import OF_RECIPE, add_fields, settings_of
+from ecgkit.cli.options import OF_RECIPE, add_cell_timeout, add_fields, settings_of
 from ecgkit.cli.tables import echo_chain
 from ecgkit.errors import EcgkitError
 from ecgkit.paths import VERIFY_VARIABLE
@@ -53,6 +53,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
     add_fields(parser, step, without=(step.subject,), **of_step)
     parser.add_argument("--force", action="store_true", help="run it again although nothing changed")
     parser.add_argument("--verify", action="store_true", help=VERIFY)
+    add_cell_timeout(parser)
     if name in ("train", "pretrain"):
         parser.add_argument("--resume", action="store_true", help="insist on resuming an interrupted session")
 
@@ -68,6 +69,7 @@ def fill_run(parser: OneLineParser) -> None:
     parser.add_argument("--jobs", type=int, metavar="N", help="notebooks at the same time (default: one per core)")
     parser.add_argument("--no-probes", action="store_true", help="leave the probes out")
     parser.add_argument("--verbose", action="store_true", help="show what the notebooks print")
+    add_cell_timeout(parser)
     add_fields(parser, STEPS["train"], without=("dataset", "model"), default=OF_RECIPE)
 
 
@@ -92,6 +94,7 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
         jobs=arguments.jobs,
         probes=not arguments.no_probes,
         verbose=arguments.verbose,
+        cell_timeout=arguments.cell_timeout,
         **{name: value for name, value in settings_of(arguments, STEPS["train"]).items() if name != "dataset"},
     )
     echo_chain(made)
@@ -104,5 +107,5 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.force and resume:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     verify_signals(arguments)
-    settings = settings_of(arguments, step)
+    settings = settings_of(arguments, step) | {"cell_timeout": arguments.cell_timeout}
     echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.missing_leads import LEAD_LOSSES
 from ecgkit.inference.reference import REFERENCE, Reference, read_reference
 from ecgkit.io import file_sha256, read_json
 
@@ -175,7 +176,7 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that decides what a model predicts; those of an ensemble's members as well.
+    """Return the SHA-256 of each file that decides what a model answers; those of an ensemble's members as well.
 
     Parameters
     ----------
@@ -187,7 +188,7 @@ def checksums(folder: Path) -> dict[str, str]:
     dict of str to str
         By the names of the files, with that of their folder for a member.
     """
-    used = [folder / name for name in (WEIGHTS, ONNX, ENSEMBLE, THRESHOLDS, CALIBRATION)]
+    used = [folder / name for name in (WEIGHTS, ONNX, ENSEMBLE, THRESHOLDS, CALIBRATION, REFERENCE, LEAD_LOSSES)]
     found = {path.name: file_sha256(path) for path in used if path.is_file()}
     if ENSEMBLE in found:
         for member in read_json(folder / ENSEMBLE, Ensemble, way_out=WAY_OUT)["members"]:

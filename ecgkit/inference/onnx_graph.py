@@ -96,9 +96,9 @@ class Preparing(nn.Module):
         # Sums of whole numbers are exact in float64, so that a difference of two sums is.
         n_samples = microvolts.shape[-1]
         sums = functional.pad(microvolts.cumsum(-1), (1, 0))
-        start = torch.arange(n_samples) // self.stretch * self.stretch
-        stop = (start + self.stretch).clamp(max=n_samples)
-        first = torch.minimum(start, (stop - self.stretch).clamp(min=0))
+        start = torch.arange(n_samples) - self.stretch // 2
+        stop = (start.clamp(min=0) + self.stretch).clamp(max=n_samples)
+        first = (stop - self.stretch).clamp(min=0)
         return torch.round((sums[..., stop] - sums[..., first]) / (stop - first))
 
 

@@ -22,7 +22,7 @@ LARGEST = 32767
 """The largest absolute value in microvolts that is stored, or read by a network; larger ones are clipped."""
 
 OFFSET_SECONDS = 10.0
-"""The offset of a lead is its mean over the record, in a longer one over each stretch of so many seconds."""
+"""The offset of a lead is its mean over the record, in a longer one over so many seconds around each sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Preparation:
     filters : Filters
         The filters of the training data.
     offset_seconds : float
-        The offset of each lead is removed over stretches of this length; 0 if it was kept.
+        The offset of each lead is its mean over so many seconds around a sample; 0 if it was kept.
     """
 
     sampling_rate: int
@@ -228,9 +228,9 @@ def clip_to_int16(microvolts: NDArray[np.floating]) -> NDArray[np.int16]:
 def remove_offset(
     microvolts: NDArray[Any], *, sampling_rate: float, seconds: float = OFFSET_SECONDS
 ) -> NDArray[np.floating]:
-    """Subtract from each lead its mean over the record, in a longer one over each stretch of some seconds.
+    """Subtract from each lead its mean over the record, in a longer one at each sample over the seconds around it.
 
-    What remains at the end of a longer record gets the mean of the last whole stretch of that length. The mean is
+    At the beginning and the end of a longer record the first and the last stretch of that length are taken. The mean is
     rounded to whole microvolts, so that a stored signal and one in higher precision give the same result.
 
     Parameters
@@ -248,8 +248,11 @@ def remove_offset(
     """
     n_samples, length = microvolts.shape[-1], round(seconds * sampling_rate)
     result = microvolts.astype(np.result_type(microvolts, np.float32))
-    for start in range(0, n_samples, length):
-        stop = start + length
-        stretch = microvolts[..., max(0, min(start, n_samples - length)) : stop]
-        result[..., start:stop] -= np.rint(stretch.mean(axis=-1, keepdims=True, dtype=np.float64))
+    if n_samples <= length:
+        result -= np.rint(microvolts.mean(axis=-1, keepdims=True, dtype=np.float64))
+        return result
+    sums = np.cumsum(np.rint(microvolts), axis=-1, dtype=np.float64)  # exact: whole numbers
+    sums = np.concatenate([np.zeros((*sums.shape[:-1], 1)), sums], axis=-1)
+    first = np.clip(np.arange(n_samples) - length // 2, 0, n_samples - length)
+    result -= np.rint((sums[..., first + length] - sums[..., first]) / length)
     return result

@@ -90,6 +90,7 @@ def run(
     jobs: int | None = None,
     probes: bool = True,
     verbose: bool = False,
+    cell_timeout: int | None = None,
     **settings: Any,
 ) -> Chain:
     """Run the whole chain: a processed dataset, then a training and a probe session per model, and a comparison.
@@ -112,6 +113,8 @@ def run(
         Whether the trained models are probed; those trained for a target have no classes and are not.
     verbose : bool, default False
         Whether what the notebooks print is shown.
+    cell_timeout : int, optional
+        Seconds after which a cell that has not ended is stopped; by default never.
     **settings
         Other fields of `TrainingConfig`.
 
@@ -137,7 +140,7 @@ def run(
     names += ["probe"] * (len(models) * probes) + ["compare"] * (len(models) > 1)
     progress = Progress(names)
     report(f"{len(names)} steps on {dataset}: {', '.join(models)}")
-    common = {"force": force, "verbose": verbose, "quiet": True}
+    common = {"force": force, "verbose": verbose, "quiet": True, "cell_timeout": cell_timeout}
     folder = root / paths.PROCESSED / dataset
     if dataset in SOURCES:
         made = run_step("preprocess", root, source=dataset, raw=raw, jobs=jobs, **common)

@@ -60,7 +60,14 @@ class Reproduction:
         return not self.facts["against"]
 
 
-def reproduce(root: Path, session: str | Path, *, anyway: bool = False, tolerance: float | None = None) -> Reproduction:
+def reproduce(
+    root: Path,
+    session: str | Path,
+    *,
+    anyway: bool = False,
+    tolerance: float | None = None,
+    cell_timeout: int | None = None,
+) -> Reproduction:
     """Run the notebook of a training session again, with the recorded parameters, in a new session.
 
     With the same processor, threads and packages, every probability has to be the same. Elsewhere sums are rounded
@@ -78,6 +85,8 @@ def reproduce(root: Path, session: str | Path, *, anyway: bool = False, toleranc
         Continue although the dataset or the version of ecgkit differs from the record.
     tolerance : float, optional
         Largest difference of a probability that passes, instead of the rules above.
+    cell_timeout : int, optional
+        Seconds after which a cell that has not ended is stopped; by default never.
 
     Returns
     -------
@@ -100,7 +109,7 @@ def reproduce(root: Path, session: str | Path, *, anyway: bool = False, toleranc
         raise EcgkitError(f"{original.label} cannot be reproduced: {'; '.join(changed)}: undo that, or add --anyway")
     for line in changed:
         report(f"{original.label}: {line}; running it anyway")
-    new = not_compared(original, values, root) or run_again(original, config, values, root)
+    new = not_compared(original, values, root) or run_again(original, config, values, root, cell_timeout)
     facts = {"version": VERSION, "reproduces": original.name} | compare(original, new, changed, tolerance)
     new.write_json(REPRODUCTION, facts)
     return Reproduction(original, new, facts)
@@ -143,7 +152,9 @@ def not_compared(original: Session, values: dict[str, Any], root: Path) -> Sessi
     return waiting[-1] if waiting else None
 
 
-def run_again(original: Session, config: TrainingConfig, values: dict[str, Any], root: Path) -> Session:
+def run_again(
+    original: Session, config: TrainingConfig, values: dict[str, Any], root: Path, cell_timeout: int | None
+) -> Session:
     """Run the session's notebook into a new session, or into an interrupted one."""
     notebook = original.path / STEPS["train"].notebook
     if not notebook.is_file():
@@ -152,7 +163,8 @@ def run_again(original: Session, config: TrainingConfig, values: dict[str, Any],
         report(f"{session.path}: running the notebook of {original.name}")
         with environment_variables(threads_of(original)):
             values = asdict(config) | {"root": str(root), "session": sessions.NEW}
-            run_notebook(notebook, values, session, skipped_tags=getattr(config, "skipped_tags", ()))
+            skipped = getattr(config, "skipped_tags", ())
+            run_notebook(notebook, values, session, skipped_tags=skipped, cell_timeout=cell_timeout)
     return session
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.errors import printable
+from ecgkit.errors import EcgkitError, printable
 from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import locked
 from ecgkit.sessions import NEW, SESSION_VARIABLE, Session
@@ -138,6 +138,7 @@ def run_step(
     resume: bool | None = None,
     verbose: bool = True,
     quiet: bool = False,
+    cell_timeout: int | None = None,
     **settings: Any,
 ) -> Outcome:
     """Run a step's notebook, unless its output exists already with the same configuration.
@@ -156,6 +157,8 @@ def run_step(
         Whether what the notebook prints is passed on.
     quiet : bool, default False
         Whether not even the folder of the output is printed.
+    cell_timeout : int, optional
+        Seconds after which a cell that has not ended is stopped; the session can be resumed. By default never.
     **settings
         Fields of the step's configuration; None leaves a field unset.
 
@@ -168,6 +171,8 @@ def run_step(
     EcgkitError
         If a setting is unknown or refused, or the notebook fails.
     """
+    if cell_timeout is not None and cell_timeout < 1:
+        raise EcgkitError(f"cell_timeout is {cell_timeout}: give 1 or more seconds")
     chosen, folder = STEPS[step], paths.resolve_root(root)
     config = chosen.resolve(folder, settings)
     claim = claim_dataset if chosen.kind == paths.PROCESSED else claim_session
@@ -178,7 +183,7 @@ def run_step(
         if to_run is not None:
             values = asdict(to_run) | {"root": str(folder)}
             skipped = getattr(to_run, "skipped_tags", ())
-            run_notebook(chosen.path, values, session, verbose=verbose, skipped_tags=skipped)
+            run_notebook(chosen.path, values, session, verbose=verbose, skipped_tags=skipped, cell_timeout=cell_timeout)
     return Outcome(session.path, skipped=to_run is None)
 
 

@@ -85,7 +85,13 @@ def environment_variables(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def run_notebook(
-    notebook: Path, values: dict[str, Any], session: Session, *, verbose: bool = True, skipped_tags: Sequence[str] = ()
+    notebook: Path,
+    values: dict[str, Any],
+    session: Session,
+    *,
+    verbose: bool = True,
+    skipped_tags: Sequence[str] = (),
+    cell_timeout: int | None = None,
 ) -> None:
     """Run a notebook into a folder, put the executed copy there, and write ``DONE``.
 
@@ -101,12 +107,15 @@ def run_notebook(
         Whether what the notebook prints is passed on.
     skipped_tags : sequence of str
         Cells with one of these tags are left out.
+    cell_timeout : int, optional
+        Seconds after which a cell that has not ended is stopped, and its kernel with it; by default never.
 
     Raises
     ------
     EcgkitError
-        If the notebook does not take a parameter, a cell fails (its one-line message is passed on), or the notebook
-        ended before its last cell. The cells executed so far are then next to the folder as ``FOLDER.failed.ipynb``.
+        If the notebook does not take a parameter, a cell fails (its one-line message is passed on) or takes too long,
+        or the notebook ended before its last cell. The cells executed so far are then next to the folder as
+        ``FOLDER.failed.ipynb``.
     """
     parameters = split_parameters(notebook, values)
     # Next to the folder, not in it: a dataset's folder only appears when it is complete.
@@ -115,7 +124,7 @@ def run_notebook(
     try:
         with environment_variables({SESSION_VARIABLE: str(session.path)}):
             leave_out_cells(notebook, executed, skipped_tags)
-            execute(notebook, executed, parameters, verbose=verbose)
+            execute(notebook, executed, parameters, verbose=verbose, cell_timeout=cell_timeout)
         check_complete(executed)
         session.check_folder()
     except EcgkitError as error:
@@ -131,18 +140,23 @@ def run_notebook(
             shutil.move(executed, failed)
 
 
-def failed_cell(executed: Path) -> str:
-    """Return the source of the cell that failed and the last lines of its output; empty if no cell failed."""
+def last_cell(executed: Path) -> tuple[int, Any]:
+    """Return the last cell of code that was begun, with its number, as the kernel counts; 0 and None without one."""
     import nbformat
 
     cells = nbformat.read(executed, as_version=4).cells if executed.is_file() else []
-    for cell in cells:
-        outputs = cell.get("outputs", [])
-        if any(output.output_type == "error" for output in outputs):
-            printed = "".join(output.text for output in outputs if output.output_type == "stream")
-            lines = printed.splitlines()[-LAST_LINES:]
-            return "\n".join([*(f"    {line}" for line in cell.source.splitlines()), *lines])
-    return ""
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    begun = [(n, cell) for n, cell in enumerate(code, 1) if cell.metadata.get("papermill", {}).get("start_time")]
+    return begun[-1] if begun else (0, None)
+
+
+def failed_cell(executed: Path) -> str:
+    """Return the source of the cell at which a notebook stopped and the last lines of its output."""
+    _, cell = last_cell(executed)
+    if cell is None:
+        return ""
+    printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+    return "\n".join([*(f"    {line}" for line in cell.source.splitlines()), *printed.splitlines()[-LAST_LINES:]])
 
 
 def leave_out_cells(notebook: Path, copy: Path, tags: Sequence[str]) -> None:
@@ -163,14 +177,16 @@ def check_complete(executed: Path) -> None:
         raise EcgkitError(f"{executed.name.split('.', 2)[2]} ended before its last cell")
 
 
-def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool) -> None:
+def execute(
+    notebook: Path, output: Path, parameters: dict[str, Any], *, verbose: bool, cell_timeout: int | None = None
+) -> None:
     """Execute the copy of a notebook with papermill, and turn a cell's error into one line."""
     with warnings.catch_warnings(), Path(os.devnull).open("w") as nowhere:
         # papermill's own imports; nothing that a user could act on
         warnings.simplefilter("ignore", DeprecationWarning)
         import papermill
         from jupyter_client.kernelspec import NoSuchKernel
-        from nbclient.exceptions import DeadKernelError
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
         _keep_interruptions_quiet()
         try:
@@ -183,6 +199,8 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
                 progress_bar=False,
                 stdout_file=sys.stdout if verbose else nowhere,
                 stderr_file=sys.stderr if verbose else nowhere,
+                execution_timeout=cell_timeout,
+                iopub_timeout=600,  # a busy machine delivers the end of a cell's output late
                 # the kernel's messages on its own transport; what a cell raises comes back as its result
                 extra_arguments=["--log-level=CRITICAL"],
             )
@@ -190,10 +208,12 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], *, verbose
             message = strip_colours(error.evalue).strip()
             what = message if error.ename == EcgkitError.__name__ else f"{error.ename}: {message}"
             raise EcgkitError(f"{notebook.name}, cell {error.exec_count}: {' '.join(what.split())}") from error
+        except CellTimeoutError as error:
+            what = f"not finished after {cell_timeout} s, the cell timeout; give more time and run it again to resume"
+            raise EcgkitError(f"{notebook.name}, cell {last_cell(output)[0]}: {what}") from error
         except (DeadKernelError, RuntimeError) as error:  # a RuntimeError where it died before its first answer
-            raise EcgkitError(
-                f"{notebook.name}: its kernel died; free memory or lower batch_size, then run it again to resume"
-            ) from error
+            what = "its kernel died; free memory or lower batch_size, then run it again to resume"
+            raise EcgkitError(f"{notebook.name}, cell {last_cell(output)[0]}: {what}") from error
         except NoSuchKernel as error:
             raise EcgkitError(f"no Jupyter kernel {KERNEL!r}: pip install ipykernel") from error
 

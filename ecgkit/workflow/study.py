@@ -503,7 +503,13 @@ def check_sweep(sweep: Sweep, root: Path, *, test: bool) -> list[dict[str, Any]]
 
 
 def run_sweep(
-    root: Path, sweep: Sweep, *, jobs: int | None = None, scheduler: str | None = None, test: bool = False
+    root: Path,
+    sweep: Sweep,
+    *,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    test: bool = False,
+    cell_timeout: int | None = None,
 ) -> pd.DataFrame:
     """Train what is not finished yet, each run in its own session.
 
@@ -519,6 +525,8 @@ def run_sweep(
         Address of a Dask scheduler whose workers train instead; they need the same root.
     test : bool, default False
         Whether fold 10 is evaluated; without it, no run opens fold 10.
+    cell_timeout : int, optional
+        Seconds after which a cell of a notebook that has not ended is stopped, and its run failed; by default never.
 
     Returns
     -------
@@ -547,7 +555,7 @@ def run_sweep(
         # The sessions are the memory of a sweep: its study is made anew, and finished sessions are found again.
         (folder / DATABASE).unlink(missing_ok=True)
         study, axes = open_study(folder, {"file": str(sweep.file)}, shared=False), axes_of(sweep)
-        work: Work = deque((n, partial(train_one, root, config)) for n, config in enumerate(configs))
+        work: Work = deque((n, partial(train_one, root, config, cell_timeout)) for n, config in enumerate(configs))
         for n, future in finished(executor, work, at_once=at_once):
             values = {name: sweep.runs[n].get(name) for name in axes}
             study.enqueue_trial({name: encode(value) for name, value in values.items()})
@@ -566,11 +574,12 @@ def axes_of(sweep: Sweep) -> dict[str, Any]:
     return {name: CategoricalDistribution(tuple(found)) for name, found in values.items()}
 
 
-def train_one(root: Path, config: dict[str, Any]) -> tuple[str, float, float]:
+def train_one(root: Path, config: dict[str, Any], cell_timeout: int | None) -> tuple[str, float, float]:
     """Train in a new session, or find a finished one; return its name, macro AUC on fold 9 and training seconds."""
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
-        outcome = run_step("train", root, verbose=False, quiet=True, **{name: config[name] for name in names})
+        settings = {name: config[name] for name in names}
+        outcome = run_step("train", root, verbose=False, quiet=True, cell_timeout=cell_timeout, **settings)
     session = Session(outcome.path)
     auc = main_metric(session, "fold_9")["value"]
     if auc is None:

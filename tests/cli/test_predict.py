@@ -252,15 +252,15 @@ def test_rows_of_other_options_are_not_appended(
     assert [row["record"][-5:] for row in rows_of(to.read_text())] == ["a.hea", "b.npz"]
 
 
+@pytest.mark.parametrize("name", ["thresholds.json", "reference.json", "missing_leads.json"])
 def test_rows_of_a_changed_model_are_not_appended(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(SHIPPED / "resnet1d", tmp_path / "mine")
     command = ["predict", str(folder / "a.hea"), "--model", str(tmp_path / "mine"), "--to", str(tmp_path / "out.csv")]
     assert main(command) == 0
-    assert main(command) == 0
-    thresholds = tmp_path / "mine" / "thresholds.json"
-    thresholds.write_text(thresholds.read_text() + "\n")
+    changed = tmp_path / "mine" / name
+    changed.write_text(changed.read_text() + "\n")
     assert main(command) == 2
     assert "out.csv" in capsys.readouterr().err
 

@@ -56,13 +56,13 @@ def test_mean_beats_are_those_of_the_decided_files(answers: list[Answer]) -> Non
     assert class_beats([answer for answer in answers if answer.refusal], answers[0].predictor.classes) is None
 
 
-def test_another_threshold_is_another_diagnosis(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["thresholds.json", "reference.json", "missing_leads.json"])
+def test_another_threshold_or_reference_is_another_diagnosis(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(SHIPPED / "resnet1d", folder)
     config = DiagnosisConfig(model=str(folder))
     before = config.inputs(tmp_path)
-    thresholds = folder / "thresholds.json"
-    thresholds.write_text(thresholds.read_text() + "\n")
+    (folder / name).write_text((folder / name).read_text() + "\n")
     assert config.inputs(tmp_path) != before
     assert DiagnosisConfig(model="ensemble").inputs(tmp_path)["model_sha256"]
 

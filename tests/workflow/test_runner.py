@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from ecgkit.cli import main
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
 from ecgkit.workflow.runner import run_notebook, shown_parameters, split_parameters
@@ -65,6 +66,10 @@ Session(Path(os.environ["ECGKIT_SESSION"])).close()
 """
 
 
+KILLED = "import os\nimport signal\nos.kill(os.getpid(), signal.SIGKILL)"
+ENDLESS = "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})\nwhile True: pass"
+
+
 def make_session(tmp_path: Path) -> Session:
     session = Session(tmp_path / "session_1")
     session.path.mkdir()
@@ -101,12 +106,33 @@ def test_an_error_in_a_cell_becomes_one_line(tmp_path: Path) -> None:
     assert not session.is_done
 
 
-def test_a_kernel_that_dies_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cell", "named"),
+    [("import os\nos._exit(1)", "its kernel died"), (KILLED, "its kernel died"), (ENDLESS, "3 s")],
+    ids=["exits", "killed", "endless"],
+)
+def test_a_cell_that_does_not_come_back_is_one_line_and_the_session_can_be_resumed(
+    cell: str, named: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     session = make_session(tmp_path)
-    notebook = write(tmp_path / "n.ipynb", "seed = 0", "import os\nos._exit(1)", CLOSE)
-    with pytest.raises(EcgkitError, match="its kernel died"):
-        run_notebook(notebook, {}, session)
+    notebook = write(tmp_path / "n.ipynb", "seed = 0", cell, CLOSE)
+    with pytest.raises(EcgkitError, match=rf"^n\.ipynb, cell 3: .*{named}.* \(see .*failed\.ipynb\)$") as caught:
+        run_notebook(notebook, {"seed": 1}, session, cell_timeout=3)
+    assert cell.splitlines()[0] in caught.value.details
     assert not session.is_done
+    assert not session.is_running
+    assert (tmp_path / "session_1.failed.ipynb").is_file()
+    assert capfd.readouterr().err == ""
+    run_notebook(write(tmp_path / "n.ipynb", "seed = 0", "pass", CLOSE), {}, session)
+    assert session.is_done
+    assert not (tmp_path / "session_1.failed.ipynb").exists()
+
+
+@pytest.mark.parametrize("seconds", [0, -5])
+def test_a_cell_timeout_is_positive(seconds: int, demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "demo", "--cell-timeout", str(seconds), "--root", str(demo_root)]) == 2
+    assert f"cell_timeout is {seconds}:" in capsys.readouterr().err
+    assert not (demo_root / "training_sessions").exists()
 
 
 def test_an_interruption_leaves_no_traceback(tmp_path: Path) -> None:
