@@ -30,7 +30,7 @@ from ecgkit.errors import EcgkitError, not_installed
 
 GROUPS = {
     "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
-    "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
+    "from ECGs to a model": ("run", "download", "preprocess", "pretrain", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce"),
     "files and sessions": ("convert", "quality", "sessions", "export-model", "export-npz"),

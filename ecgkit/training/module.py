@@ -35,9 +35,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def seeds_of_epoch(module: pl.LightningModule) -> list[int]:
+def seeds_of_epoch(seed: int, module: pl.LightningModule) -> list[int]:
     """Derive three seeds from the seed of the configuration, the epoch and the process."""
-    sequence = np.random.SeedSequence([module.config.seed, module.current_epoch, module.global_rank])
+    sequence = np.random.SeedSequence([seed, module.current_epoch, module.global_rank])
     return [int(seed) for seed in sequence.generate_state(3)]
 
 
@@ -71,7 +71,7 @@ class Module(pl.LightningModule):
         del batch
         if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
             return
-        seeds = seeds_of_epoch(self)
+        seeds = seeds_of_epoch(self.config.seed, self)
         self.generator.manual_seed(seeds[0])
         torch.manual_seed(seeds[1])
         self.rng = np.random.default_rng(seeds[2])

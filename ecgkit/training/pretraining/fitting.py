@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler
 from torch.utils.data import Dataset as TorchDataset
 
 from ecgkit import paths
@@ -26,7 +25,7 @@ from ecgkit.models.token_encoder import TokenEncoder
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
-from ecgkit.training.data import ShuffledBatches
+from ecgkit.training.data import ShuffledBatches, loader
 from ecgkit.training.fitting import (
     add_to_history,
     check_checkpoint,
@@ -112,7 +111,7 @@ class PretrainingModule(pl.LightningModule):
         """Seed all random numbers of an epoch with (seed, epoch, rank): a resumed training repeats them."""
         del batch
         if batch_idx == 0:
-            seeds = seeds_of_epoch(self)
+            seeds = seeds_of_epoch(self.config.seed, self)
             self.generator.manual_seed(seeds[0])
             torch.manual_seed(seeds[1])
             self.train_losses.clear()
@@ -253,12 +252,8 @@ def pretrain(session: Session, config: PretrainingConfig, dataset: Dataset) -> T
             world_size=trainer.world_size,
         )
         validation = BatchSampler(dataset.folds(VALIDATION_FOLD).tolist(), config.batch_size, drop_last=False)
-        loaders: list[DataLoader[Any]] = [
-            DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0) for sampler in (train, validation)
-        ]
         session.log(describe(trained, config, trainer, n_train=len(positions), resumed=resumed))
         with interruptible(), memory_errors(config):
-            trainer.fit(
-                PretrainingModule(trained, config), *loaders, ckpt_path=last if resumed else None, weights_only=True
-            )
+            module, ckpt = PretrainingModule(trained, config), last if resumed else None
+            trainer.fit(module, loader(batches, train), loader(batches, validation), ckpt_path=ckpt, weights_only=True)
     return load_weights(best)
