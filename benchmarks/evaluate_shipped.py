@@ -24,12 +24,12 @@ from sklearn.metrics import roc_auc_score
 from ecgkit import evaluation
 from ecgkit.datasets import Dataset, build_dataset, open_dataset
 from ecgkit.evaluation.card import describe, model_card
-from ecgkit.evaluation.ensembles import fit_ensemble
+from ecgkit.evaluation.ensembles import combine_unlabelled, fit_ensemble
 from ecgkit.inference.model_folder import SHIPPED, WEIGHTS
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.sessions import Session
 from ecgkit.sources.ptbxl.source import PtbXl
-from ecgkit.training.inference import run_over_dataset
+from ecgkit.training.inference import predict_folds, predict_unlabelled, run_over_dataset
 
 FOLDS = (9, 10)
 
@@ -58,14 +58,11 @@ def report(name: str, trained: TrainedModel, dataset: Dataset, folder: Path) -> 
     (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS, Path("config.json")):
         (folder / file).write_bytes((SHIPPED / name / file).read_bytes())
-    tables = []
-    for fold in FOLDS:
-        rows = dataset.folds(fold)
-        prob = pd.DataFrame(predict(trained, dataset, fold), columns=[f"prob_{label}" for label in dataset.classes])
-        table = dataset.records.loc[rows, ["record_id", "patient_id", "fold"]].reset_index(drop=True)
-        truth = dataset.labels.iloc[rows].reset_index(drop=True).add_prefix("true_")
-        tables.append(pd.concat([table, truth, prob], axis=1))
-    results = evaluation.evaluate_session(Session(folder), pd.concat(tables), dataset.classes, data=dataset)
+    tables = {
+        "predictions": predict_folds(trained, dataset, folds=FOLDS),
+        "unlabelled": predict_unlabelled(trained, dataset, folds=FOLDS),
+    }
+    results = evaluation.evaluate_session(Session(folder), **tables, classes=dataset.classes, data=dataset)
     print_macro(name, results)
 
 
@@ -74,6 +71,9 @@ def print_macro(name: str, results: Mapping[str, Any]) -> None:
     for fold in FOLDS:
         auc, f1 = (results[f"fold_{fold}"]["macro"][metric] for metric in ("auc", "f1"))
         print(f"{name}: fold {fold}: macro AUC {auc}, macro F1 {f1}", flush=True)
+        counted = results["with_unlabelled"]
+        auc, n_records = counted[f"fold_{fold}"]["macro"]["auc"], counted["records"][f"fold_{fold}"]
+        print(f"{name}: fold {fold}, all {n_records} records: macro AUC {auc}", flush=True)
 
 
 def report_ensemble(names: Sequence[str], dataset: Dataset, folder: Path) -> None:
@@ -82,7 +82,9 @@ def report_ensemble(names: Sequence[str], dataset: Dataset, folder: Path) -> Non
     ensemble = fit_ensemble(tables, "mean_prob")
     session = Session(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    results = evaluation.evaluate_session(session, ensemble.predictions, dataset.classes, data=dataset)
+    unlabelled = combine_unlabelled([Session(folder.parent / name) for name in names], ensemble.description)
+    counted = {"classes": dataset.classes, "unlabelled": unlabelled, "data": dataset}
+    results = evaluation.evaluate_session(session, ensemble.predictions, **counted)
     session.write_json("ensemble.json", ensemble.description)
     config = {"model": "ensemble", "method": "mean_prob", "members": list(names), "label_set": "superclass", "seed": 0}
     session.write_json("config.json", config | {"dataset": dataset.name})

@@ -1,63 +1,191 @@
-"""Test the explanations of the shipped models.
+"""Test the explanations of the shipped models, a model and a method at a time.
 
-    python benchmarks/explanations.py PTBXL_DATASET [--models resnet1d,xlstm,hybrid] [--twin resnet1d=WEIGHTS ...]
-        [--records 24] [--territory 40] [--to CSV]
+    python benchmarks/explanations.py PTBXL_DATASET ROWS [--models resnet1d,xlstm,hybrid] [--twin resnet1d=WEIGHTS ...]
+        [--parts A,B] [--records 200] [--randomised 50] [--territory 50]
+    python benchmarks/explanations.py --times
 
 PTBXL_DATASET is a processed dataset (`ecgkit preprocess ptbxl`). Records are of fold 9, one per patient, equally many
 of each superclass that the model predicts rightly; the first 2.5 s, which the shipped models read at once, are
-explained. A twin is the same recipe with another seed: a model folder, a session, or a file of weights. Prints one
-Markdown table per model (with the pointing game on the demo, and the territories), and the times of one explanation.
+explained. A twin is the same recipe with another seed: a model folder, a session, or a file of weights. The rows of
+each model and part are written to a file in the folder ROWS, and those that are there are not computed again; in the
+end all of them are printed as Markdown tables. ``--times`` measures the times of one explanation, and the memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ecgkit import load_model
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.explain import truth
-from ecgkit.explain.attributions import METHODS, explain_ecg
+from ecgkit.explain.amplitude import WAVES, amplitude_check
+from ecgkit.explain.attributions import METHODS, background_set, explain_ecg, explain_ecgs, network_inputs
 from ecgkit.explain.examples import FOLD, choose_examples, record
+from ecgkit.explain.methods import relevance_of
 from ecgkit.inference.predictor import NetworkPredictor
 from ecgkit.inference.weights import load_weights
+from ecgkit.io import write_atomically
+from ecgkit.signals.ecg import ECG
 from ecgkit.sources.demo import Demo
+from ecgkit.sources.demo.source import make_ecg
 
-CROP = 250  # samples at 100 Hz, which the shipped models read at once
-N_BACKGROUND = 4  # normal records of folds 1-8, for gradient_shap
+SLOW = {"integrated_gradients": 2, "gradient_shap": 4}
+"""By how much fewer records these methods are tested on."""
+
+PARTS = (truth.AMPLITUDE, truth.RANDOM, *METHODS, "territories", "signs")
+POINTED = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion_segments")
+IN_TERRITORIES = ("saliency", "integrated_gradients", "occlusion_leads", "occlusion_segments")
+AMPLITUDES = {"R": "V4", "T": "V3", "P": "II"}
+LEADS_DIFFER = ("saliency", "input_x_gradient", "integrated_gradients", "guided_grad_cam", "occlusion_segments")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", type=Path, metavar="PTBXL_DATASET")
+    parser.add_argument("dataset", type=Path, metavar="PTBXL_DATASET", nargs="?")
+    parser.add_argument("rows", type=Path, metavar="ROWS", nargs="?", help="folder of the rows")
     parser.add_argument("--models", default="resnet1d,xlstm,hybrid")
+    parser.add_argument("--parts", default=",".join(PARTS), help="methods and others, in the order in which they run")
     parser.add_argument("--twin", action="append", default=[], metavar="MODEL=PATH")
-    parser.add_argument("--records", type=int, default=24, help="for the tests of the methods (default: 24)")
-    parser.add_argument("--territory", type=int, default=40, help="of each SCP code, and demo records (default: 40)")
-    parser.add_argument("--without", default="", metavar="A,B", help="methods that are not tested")
-    parser.add_argument("--to", type=Path, help="write all rows as CSV")
+    parser.add_argument("--records", type=int, default=200, help="for the tests of the methods (default: 200)")
+    parser.add_argument("--randomised", type=int, default=50, help="of these, with random weights (default: 50)")
+    parser.add_argument("--territory", type=int, default=50, help="of each SCP code, and demo records (default: 50)")
+    parser.add_argument("--times", action="store_true", help="measure times and memory instead")
     arguments = parser.parse_args()
+    if arguments.times:
+        print_times(arguments.models.split(","))
+        return
+    if not arguments.rows:
+        parser.error("give PTBXL_DATASET and ROWS, or --times")
     twins = dict(pair.split("=", 1) for pair in arguments.twin)
-    everything = []
     dataset = open_dataset(arguments.dataset, label_set="superclass")
-    for name in arguments.models.split(","):
-        predictor = open_network(name)
-        twin = with_weights(predictor, twins[name]) if name in twins else None
-        sizes = {"n_records": arguments.records, "n_territory": arguments.territory}
-        rows = check_model(predictor, twin, dataset, leave_out=arguments.without.split(","), **sizes)
-        everything.append(rows.assign(model=name))
-        print(f"\n{name}\n", flush=True)
-        print(as_markdown(truth.summarise(rows)), flush=True)
-        print_times(predictor, dataset)
-    if arguments.to:
-        pd.concat(everything).to_csv(arguments.to, index=False)
+    benches = [Bench(name, dataset, twins.get(name, ""), arguments) for name in arguments.models.split(",")]
+    for part in arguments.parts.split(","):
+        for bench in benches:
+            if part != "attention" or bench.has_attention:
+                bench.keep(part)
+    keep(arguments.rows / "amplitude_check.parquet", check_amplitudes)
+    print_tables(arguments.rows, dataset)
+
+
+@dataclass
+class Bench:
+    """The tests of one model."""
+
+    name: str
+    dataset: Dataset
+    twin: str
+    arguments: argparse.Namespace
+
+    @cached_property
+    def predictor(self) -> NetworkPredictor:
+        """The model."""
+        return open_network(self.name)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the model has attention weights."""
+        return hasattr(getattr(self.predictor.trained.model, "pooling", None), "weights")
+
+    @cached_property
+    def examples(self) -> tuple[list[ECG], list[str]]:
+        """The records and their classes, in an order in which the classes take turns."""
+        per_class = -(-self.arguments.records // len(self.predictor.classes))
+        ecgs, classes = choose_examples(self.predictor, self.dataset, per_class=per_class)
+        ranks = pd.Series(classes).groupby(classes).cumcount().to_numpy()
+        order = np.argsort(ranks, kind="stable").tolist()
+        return [ecgs[row] for row in order], [classes[row] for row in order]
+
+    def keep(self, part: str) -> None:
+        """Compute the rows of a part, if they are not there."""
+        parts: dict[str, Callable[[], pd.DataFrame]] = {"territories": self.territories, "signs": self.signs}
+        path = self.arguments.rows / f"{self.name}-{part.replace(' ', '_')}.parquet"
+        keep(path, parts.get(part, lambda: self.check(part)))
+
+    def check(self, method: str) -> pd.DataFrame:
+        """Test one method."""
+        number = self.arguments.records // SLOW.get(method, 1)
+        ecgs, classes = (values[:number] for values in self.examples)
+        twin = with_weights(self.predictor, self.twin) if self.twin else None
+        background = background_set(self.predictor.sampling_rate) if method == "gradient_shap" else None
+        trial = truth.prepare_trial(self.predictor, ecgs, classes, twin=twin, background=background)
+        return trial.check(method, n_randomised=self.arguments.randomised // SLOW.get(method, 1))
+
+    def territories(self) -> pd.DataFrame:
+        """Return the share of the relevance in the leads that textbooks name, for some SCP codes."""
+        tables = []
+        for code, (name, leads) in truth.TERRITORIES.items():
+            ecgs = list(self.with_code(code, name))
+            inputs = network_inputs(self.predictor.trained, ecgs, [[name]] * len(ecgs), anyway=True)
+            for method in IN_TERRITORIES:
+                share = truth.territory(relevance_of(method, inputs)[0][:, 0], leads)
+                check = f"leads of {code}"
+                ids = [ecg.record_id for ecg in ecgs]
+                tables.append(pd.DataFrame({"record_id": ids, "method": method, "check": check, "value": share}))
+        return pd.concat(tables, ignore_index=True)
+
+    def with_code(self, code: str, name: str) -> Iterator[ECG]:
+        """Yield records of fold 9 with an SCP code whose class the model predicts, each of another patient."""
+        codes, patients = self.dataset.records["scp_codes"].astype(str), self.dataset.records["patient_id"]
+        column = self.predictor.classes.index(name)
+        seen = set[str]()
+        for row in self.dataset.folds(FOLD).tolist():
+            if len(seen) == self.arguments.territory:
+                return
+            if f'"{code}"' not in codes[row].replace("'", '"') or patients[row] in seen:
+                continue
+            ecg = record(self.dataset, row, self.predictor.n_samples)
+            if self.predictor.predict_proba([ecg], anyway=True)[0, column] >= self.predictor.thresholds[column]:
+                seen.add(patients[row])
+                yield ecg
+
+    def signs(self) -> pd.DataFrame:
+        """Play the pointing game with records of the demo that have one disease, which the model predicts."""
+        demo = Demo(n_records=2000, sampling_rate=self.predictor.sampling_rate)
+        labels = demo.labels["superclass"].fillna(value=False).astype(bool).set_axis(demo.records["record_id"])
+        ids, classes = list[str](), list[str]()
+        for record_id, found in labels[(labels.sum(axis=1) == 1) & ~labels["NORM"]].iterrows():
+            name = str(found.index[found.to_numpy().argmax()])
+            column = self.predictor.classes.index(name)
+            ecg = demo.read(str(record_id))
+            ecg = replace(ecg, signal=ecg.signal[:, : self.predictor.n_samples])
+            if self.predictor.predict_proba([ecg])[0, column] >= self.predictor.thresholds[column]:
+                ids.append(str(record_id))
+                classes.append(name)
+            if len(ids) == self.arguments.territory:
+                break
+        games = [truth.point_at_signs(self.predictor, demo, ids, classes, method=name) for name in POINTED]
+        return pd.concat(games, ignore_index=True)
+
+
+def keep(path: Path, compute: Callable[[], pd.DataFrame]) -> None:
+    """Write rows to a file, if it is not there."""
+    if path.exists():
+        return
+    start = time.process_time()
+    rows = compute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, rows.to_parquet())
+    print(f"{path.stem}: {rows['record_id'].nunique()} records, {time.process_time() - start:.0f} s of CPU", flush=True)
+
+
+def open_network(name: str) -> NetworkPredictor:
+    """Open a model that is one network."""
+    predictor = load_model(name)
+    if not isinstance(predictor, NetworkPredictor):
+        raise SystemExit(f"{name} is no single network")
+    return predictor
 
 
 def with_weights(predictor: NetworkPredictor, path: str) -> NetworkPredictor:
@@ -69,108 +197,80 @@ def with_weights(predictor: NetworkPredictor, path: str) -> NetworkPredictor:
     return twin
 
 
-def open_network(name: str) -> NetworkPredictor:
-    """Open a model that is one network."""
-    predictor = load_model(name)
-    if not isinstance(predictor, NetworkPredictor):
-        raise SystemExit(f"{name} is no single network")
-    return predictor
+def check_amplitudes() -> pd.DataFrame:
+    """Return the rows of the amplitude check."""
+    return pd.concat([amplitude_check(wave, AMPLITUDES[wave], methods=LEADS_DIFFER) for wave in WAVES])
 
 
-def check_model(
-    predictor: NetworkPredictor,
-    twin: NetworkPredictor | None,
-    dataset: Dataset,
-    *,
-    n_records: int,
-    n_territory: int,
-    leave_out: Sequence[str] = (),
-) -> pd.DataFrame:
-    """Return the rows of all tests of one model."""
-    left_out = {*leave_out, *(() if has_attention(predictor) else ("attention",))}
-    methods = [name for name in METHODS if name not in left_out]
-    ecgs, classes = choose_examples(predictor, dataset, per_class=-(-n_records // len(predictor.classes)))
-    normal = np.flatnonzero(dataset.labels["NORM"].fillna(value=False).to_numpy(bool))
-    background = [
-        record(dataset, int(place), CROP) for place in np.intersect1d(normal, dataset.folds(1))[:N_BACKGROUND]
-    ]
-    options = {"twin": twin, "background": background, "progress": True}
-    rows = truth.check_records(predictor, ecgs, classes, methods=methods, **options)  # type: ignore[arg-type]
-    gains = [truth.gain_over(rows, order) for order in (truth.RANDOM, truth.AMPLITUDE)]
-    demo = Demo(n_records=1000, sampling_rate=predictor.sampling_rate)
-    ids, named = chosen_signs(predictor, demo, n_territory)
-    some = ("integrated_gradients", "input_x_gradient", "grad_cam", "occlusion_segments", "saliency")
-    games = [truth.point_at_signs(predictor, demo, ids, named, method=name) for name in some]
-    return pd.concat([rows, *gains, *games, territories(predictor, dataset, n_territory)], ignore_index=True)
+def print_tables(folder: Path, dataset: Dataset) -> None:
+    """Print what the rows say."""
+    patients = dict(zip(dataset.records["record_id"], dataset.records["patient_id"], strict=True))
+    files = {path.stem: pd.read_parquet(path) for path in sorted(folder.glob("*.parquet"))}
+    amplitudes = files.pop("amplitude_check", None)
+    if amplitudes is not None:
+        print("\nAmplitude check\n\n" + as_markdown(truth.summarise(amplitudes)))
+    for name in dict.fromkeys(stem.split("-")[0] for stem in files):
+        parts = {stem.split("-")[1]: rows for stem, rows in files.items() if stem.startswith(f"{name}-")}
+        for part in ("territories", "signs"):
+            if part in parts:
+                known = patients if part == "territories" else None
+                print(f"\n{name}: {part}\n\n" + as_markdown(truth.summarise(parts.pop(part), known)))
+        rows = pd.concat(parts.values(), ignore_index=True)
+        orders = [order for order in (truth.RANDOM, truth.AMPLITUDE) if order in set(rows["method"])]
+        gains = [truth.gain_over(rows, order) for order in orders]
+        summary = truth.summarise(pd.concat([rows, *gains]), patients)
+        checks = summary.index.get_level_values("check")
+        is_layer = checks.str.contains("randomised")
+        print(f"\n{name}\n\n" + as_markdown(summary[~is_layer | (checks == "randomised all")]))
+        print("\n" + as_markdown(summary[is_layer], columns="method"))
+        verdict = truth.verdict(summary)
+        failed = {method: ", ".join(row.index[row != "passes"]) for method, row in verdict.iterrows()}
+        print("\n" + "\n".join(f"{method}: {tests or 'survives'}" for method, tests in failed.items()))
 
 
-def has_attention(predictor: NetworkPredictor) -> bool:
-    """Return True if a model has attention weights."""
-    return hasattr(getattr(predictor.trained.model, "pooling", None), "weights")
-
-
-def chosen_signs(predictor: NetworkPredictor, demo: Demo, number: int) -> tuple[list[str], list[str]]:
-    """Choose records of the demo with one diseased superclass that the model predicts."""
-    labels = demo.labels["superclass"].fillna(value=False).astype(bool)
-    alone = labels[(labels.sum(axis=1) == 1) & ~labels["NORM"]]
-    ids, classes = list[str](), list[str]()
-    for row in range(len(demo.records)):
-        record_id = demo.records["record_id"].iloc[row]
-        key = record_id if record_id in alone.index else row
-        if key not in alone.index or len(ids) == number:
-            continue
-        name = str(alone.columns[int(alone.loc[key].to_numpy().argmax())])
-        column = predictor.classes.index(name)
-        if predictor.predict_proba([demo.read(record_id)])[0, column] >= predictor.thresholds[column]:
-            ids.append(record_id)
-            classes.append(name)
-    return ids, classes
-
-
-def territories(predictor: NetworkPredictor, dataset: Dataset, number: int) -> pd.DataFrame:
-    """Return the share of the relevance in the leads that textbooks name, for some SCP codes."""
-    rows = []
-    codes = dataset.records["scp_codes"].astype(str)
-    for code, (name, leads) in truth.TERRITORIES.items():
-        column = predictor.classes.index(name)
-        has_code = np.array([f'"{code}"' in text or f"'{code}'" in text for text in codes])
-        positions = [position for position in dataset.folds(FOLD) if has_code[position]]
-        found = 0
-        for position in positions:
-            if found == number:
-                break
-            ecg = record(dataset, position, CROP)
-            if predictor.predict_proba([ecg], anyway=True)[0, column] < predictor.thresholds[column]:
-                continue
-            found += 1
-            for method in ("integrated_gradients", "saliency", "occlusion_leads", "occlusion_segments"):
-                explained = explain_ecg(predictor, ecg, method=method, classes=[name], anyway=True)
-                rows.append((ecg.record_id, method, f"leads of {code}", truth.territory(explained, leads)))
-    return pd.DataFrame(rows, columns=["record_id", "method", "check", "value"])
-
-
-def as_markdown(summary: pd.DataFrame) -> str:
-    """Write a summary with one row per method and one column per check."""
+def as_markdown(summary: pd.DataFrame, columns: str = "check") -> str:
+    """Write a summary, by default with one row per method and one column per check."""
     cells = {key: f"{row['value']:.2f} ({row['low']:.2f} to {row['high']:.2f})" for key, row in summary.iterrows()}
     table = pd.Series(cells).rename_axis(["method", "check"]).reset_index(name="cell")
-    wide = table.pivot_table(index="method", columns="check", values="cell", aggfunc="first", sort=False).fillna("")
-    lines = ["| method | " + " | ".join(wide.columns) + " |", "|---" * (1 + len(wide.columns)) + "|"]
-    lines += [
-        f"| {method} | " + " | ".join(row) + " |" for method, row in zip(wide.index, wide.to_numpy(), strict=True)
-    ]
-    return "\n".join([*lines, "", f"records: {summary['records'].groupby('check').max().to_dict()}"])
+    index = "method" if columns == "check" else "check"
+    wide = table.pivot_table(index=index, columns=columns, values="cell", aggfunc="first", sort=False).fillna("")
+    lines = [f"| {index} | " + " | ".join(wide.columns) + " |", "|---" * (1 + len(wide.columns)) + "|"]
+    lines += [f"| `{name}` | " + " | ".join(row) + " |" for name, row in zip(wide.index, wide.to_numpy(), strict=True)]
+    numbers = summary["records"].groupby(columns).max()
+    return "\n".join([*lines, "", f"records: {numbers.to_dict()}"])
 
 
-def print_times(predictor: NetworkPredictor, dataset: Dataset) -> None:
-    """Print the time of explaining 10 s, one class, the fastest of three."""
-    ecg = record(dataset, 0)
-    for method in ("grad_cam", "integrated_gradients"):
-        taken = []
-        for _ in range(3):
-            start = time.perf_counter()
-            explain_ecg(predictor, replace(ecg), method=method, classes=[predictor.classes[0]])
-            taken.append(time.perf_counter() - start)
-        print(f"{method}: {min(taken):.3f} s for one ECG of 10 s and one class")
+def print_times(models: list[str]) -> None:
+    """Print the time of explaining 10 s, one class, the fastest of five, and its ratio to the prediction."""
+    ecg = make_ecg(["MI"], sampling_rate=100, seed=3)
+    print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    for name in models:
+        predictor = open_network(name)
+        calls = {"predict_proba": lambda p=predictor: p.predict_proba([ecg])}
+        for method in ("grad_cam", "integrated_gradients", "gradient_shap", "occlusion_segments"):
+            calls[method] = lambda p=predictor, m=method: explain_ecg(p, ecg, method=m, classes=["MI"])
+        times = {call: fastest(run) for call, run in calls.items()}
+        for call, (wall, busy) in times.items():
+            ratio = busy / times["predict_proba"][1]
+            print(f"{name} {call}: {1000 * wall:.0f} ms, {1000 * busy:.0f} ms of CPU, {ratio:.1f} predictions")
+    for number in (100, 1000):
+        start = time.perf_counter()
+        ecgs = (replace(ecg, record_id=str(row)) for row in range(number))
+        for _ in explain_ecgs(models[0], ecgs, method="grad_cam", classes=["MI"]):
+            pass
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{number} records, grad_cam: {time.perf_counter() - start:.0f} s, at most {peak:.0f} MiB")
+
+
+def fastest(run: Callable[[], object], repeats: int = 5) -> tuple[float, float]:
+    """Return the shortest wall and processor time of a call in s, after one that is not counted."""
+    run()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter(), time.process_time()
+        run()
+        taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+    return min(wall for wall, _ in taken), min(busy for _, busy in taken)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Fit and measure the checks of `ecgkit.signals.findings` on PTB-XL with planted faults.
 
-    python benchmarks/quality.py PTBXL [--fit] [--records 9000] [--planted 500] [--auc]
+    python benchmarks/quality.py PTBXL [--fit] [--records 9000] [--planted 500] [--auc MODEL ...]
 
 ``PTBXL`` is the unpacked data set. Records without a note on noise or electrodes are taken. ``--fit`` fits the weights
 of misplaced leads on folds 1-8 (``ecgkit/signals/misplacement.json``). Then the false alarms on fold 9 are printed, and
 the share of its records in which each planted fault is found, by its own check and by any, in percent with 95 %
 intervals (Wilson). Noise and wander are planted in nine electrodes, and the leads derived from these. ``--auc`` prints
-what each fault costs ``resnet1d`` on fold 9 instead.
+what each fault costs models on fold 9 instead: those that ship, by name, or model folders such as a session's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft, rfftfreq
+from scipy.signal import butter, sosfiltfilt
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -37,6 +38,7 @@ from ecgkit.sources.ptbxl.source import PtbXl
 
 NOTES = ["baseline_drift", "static_noise", "burst_noise", "electrodes_problems"]
 RATE, N = 100.0, 1000
+LOW_PASS = butter(4, 40, fs=RATE, output="sos")
 SWAPPED_ARMS = ([0, 2, 1, 4, 3, 5, 6, 7, 8, 9, 10, 11], [-1] + 11 * [1])
 REVERSED_CHEST = [*range(6), *range(11, 5, -1)]
 FALSE_ALARMS = 0.001
@@ -154,6 +156,16 @@ FAULTS: dict[str, tuple[str, Plant]] = {
 """The check that should find each fault, and how it is planted."""
 
 
+CHANGES: dict[str, Plant] = {
+    "none": lambda s, _: s,
+    "offset of up to 1 mV at each electrode": lambda s, r: s + from_electrodes(r.uniform(-1, 1, (9, 1)) + np.zeros(N)),
+    "gain of 1.1": lambda s, _: np.float32(1.1) * s,
+    "low-pass of 40 Hz": lambda s, _: sosfiltfilt(LOW_PASS, s).astype(np.float32),
+    "limb leads flat": lambda s, _: with_leads(s, range(6), 0),
+}
+"""Changes that no check has to find."""
+
+
 def clean_records(source: PtbXl, folds: Sequence[int]) -> list[str]:
     """List the records of folds that have no note on noise or electrodes."""
     records = source.records
@@ -229,22 +241,24 @@ def measure(source: PtbXl, record_ids: Sequence[str], n_planted: int | None) -> 
         print(f"| {fault} | `{check}` | {share(hits, len(signals))} | {share(others, len(signals))} |", flush=True)
 
 
-def measure_auc(source: PtbXl, record_ids: Sequence[str]) -> None:
-    """Print what each fault costs."""
-    model = load_model("resnet1d")
+def measure_auc(source: PtbXl, record_ids: Sequence[str], names: Sequence[str]) -> None:
+    """Print the macro AUC of each model without a fault, and what each fault costs it."""
+    models = [load_model(name) for name in names]
     rows = source.records["record_id"].isin(record_ids).to_numpy()
-    truth = source.labels["superclass"].loc[rows, list(model.classes)].to_numpy(bool)
+    truth = source.labels["superclass"].loc[rows, list(models[0].classes)].to_numpy(bool)
     kept = truth.any(axis=1)
     signals = [np.asarray(source.read(record_id).signal) for record_id in record_ids]
-    clean = None
-    for fault, (_, plant) in {"none": ("", lambda s, _: s), **FAULTS}.items():
+    clean: list[float] = []
+    print(f"| fault | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for fault, plant in (CHANGES | {fault: plant for fault, (_, plant) in FAULTS.items()}).items():
         random = np.random.default_rng(1)
         planted = [plant(signal, random) for signal in signals]
         ecgs = [ECG(*values) if isinstance(values, tuple) else ECG(values, RATE) for values in planted]
-        probabilities = model.predict_proba(ecgs, anyway=True)
-        auc = float(roc_auc_score(truth[kept], probabilities[kept], average="macro"))
-        clean = auc if clean is None else clean
-        print(f"| {fault} | {auc:.3f} | {clean - auc:.3f} |", flush=True)
+        predicted = [model.predict_proba(ecgs, anyway=True) for model in models]
+        aucs = [float(roc_auc_score(truth[kept], prob[kept], average="macro")) for prob in predicted]
+        clean = clean or aucs
+        lost = aucs if fault == "none" else [one - auc for one, auc in zip(clean, aucs, strict=True)]
+        print(f"| {fault} | {' | '.join(f'{value:.4f}' for value in lost)} |", flush=True)
 
 
 def main() -> None:
@@ -256,14 +270,14 @@ def main() -> None:
     parser.add_argument(
         "--planted", type=int, help="plant faults in the first so many records of fold 9 (default: all)"
     )
-    parser.add_argument("--auc", action="store_true")
+    parser.add_argument("--auc", nargs="+", metavar="MODEL")
     arguments = parser.parse_args()
     source = PtbXl(arguments.raw)
     if arguments.fit:
         fit(source, arguments.records)
     record_ids = clean_records(source, [9])
     if arguments.auc:
-        measure_auc(source, record_ids[: arguments.planted])
+        measure_auc(source, record_ids[: arguments.planted], arguments.auc)
     else:
         measure(source, record_ids, arguments.planted)
 

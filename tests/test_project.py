@@ -20,7 +20,7 @@ LAYERS = [
     {"errors", "io", "paths", "progress"},
     {"signals", "stats"},
     {"plots"},
-    {"readers", "sources", "datasets", "sessions"},
+    {"cluster", "readers", "sources", "datasets", "sessions"},
     {"models"},
     {"inference"},
     {"training"},

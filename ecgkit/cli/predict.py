@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
+from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError
 from ecgkit.io import json_bytes, read_json, write_atomically
 from ecgkit.progress import progress_bar
@@ -40,6 +41,8 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
+    text = "read and measure on the workers of a Dask scheduler, such as tcp://host:8786"
+    added.add_argument("--scheduler", metavar="URL", help=text)
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
     add_options(added)
 
@@ -78,12 +81,13 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
 
     if arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
+    check_places(arguments.jobs if arguments.jobs > 1 else None, arguments.scheduler)
     style = arguments.format or ("csv" if arguments.to else "table")
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
-    files: list[tuple[str, Any]] = [(str(path), path) for path in found]
+    files: list[tuple[str, Any]] = [(str(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     chosen = {"backend": arguments.backend, "precision": arguments.precision}
@@ -102,7 +106,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
         written = read_written(Path(arguments.to), style, made_by)
     n_left = sum(name not in written.records for name, _ in files)
     errors = [written.errors[name] for name, _ in files if name in written.errors]
-    with reading(arguments.jobs, n_left) as pool, opened(arguments.to) as file:
+    with reading(arguments.jobs, n_left, arguments.scheduler, found) as pool, opened(arguments.to) as file:
         answers = answer_ecgs(files, predictor, done=written.records, executor=pool, **options)
         write = WRITERS[style](file, max((len(name) for name, _ in files), default=0))
         for answer in counted(answers, n_left, shown=bool(arguments.to)):
@@ -203,8 +207,14 @@ def opened(path: str | None) -> Iterator[TextIO]:
 
 
 @contextmanager
-def reading(jobs: int, n_files: int) -> Iterator[Executor | None]:
-    """Start processes that read files, if there is more than one to start."""
+def reading(
+    jobs: int, n_files: int, scheduler: str | None = None, files: Iterable[Path] = ()
+) -> Iterator[Executor | None]:
+    """Start processes that read files, if there is more than one to start, or use those of a cluster."""
+    if scheduler and n_files:
+        with workers(scheduler, sees=sorted({path.absolute().parent for path in files})) as pool:
+            yield pool
+        return
     if min(jobs, n_files) < 2:
         yield None
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
 from ecgkit.cli.options import OF_RECIPE, add_cell_timeout, add_fields, settings_of
 from ecgkit.cli.tables import echo_chain
+from ecgkit.cluster import workers
 from ecgkit.errors import EcgkitError
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.sources import SOURCES
@@ -60,7 +61,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
 
 def fill_run(parser: OneLineParser) -> None:
     """Add the arguments of ``run``."""
-    text = f"{', '.join(SOURCES)}, or the name of a processed dataset (default: demo)"
+    text = f"{', '.join(SOURCES)}, a folder of raw data, or the name of a processed dataset (default: demo)"
     parser.add_argument("--dataset", default="demo", metavar="NAME", help=text)
     parser.add_argument("--raw", metavar="DIR", help="folder of the raw data (default: raw_datasets/SOURCE)")
     parser.add_argument("--models", default=DEFAULT_MODELS, metavar="A,B", help=f"default: {DEFAULT_MODELS}")
@@ -108,4 +109,6 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     verify_signals(arguments)
     settings = settings_of(arguments, step) | {"cell_timeout": arguments.cell_timeout}
+    with workers(settings.get("scheduler")):  # refused before a kernel starts
+        pass
     echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)

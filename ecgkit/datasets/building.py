@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ecgkit.cluster import workers
 from ecgkit.datasets.chunks import Chunk, ChunkReport, is_finished, read_report, report_path, start_worker, write_chunk
 from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
 from ecgkit.datasets.manifest import FORMAT_VERSION, MANIFEST, NO_FILTERS, make_manifest, manifest_sha256, merge_reports
@@ -50,6 +51,7 @@ def build_dataset(
     *,
     filters: Filters = NO_FILTERS,
     executor: Executor | None = None,
+    scheduler: str | None = None,
     jobs: int | None = None,
     progress: bool = True,
     overwrite: bool = False,
@@ -69,6 +71,8 @@ def build_dataset(
     executor : Executor, optional
         Where the records are read: any `concurrent.futures.Executor` whose workers see the same files. By default a
         pool of processes on this machine.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers read the records instead; see `ecgkit.cluster.workers`.
     jobs : int, optional
         Number of processes of the default pool; by default one per core.
     progress : bool
@@ -106,7 +110,9 @@ def build_dataset(
                 return open_dataset(directory, label_set=None)
             partial.mkdir(exist_ok=True)
             chunks = _unfinished_chunks(partial, source, request)
-            _run_chunks(chunks, executor, jobs=jobs, progress=progress, name=directory.name)
+            folders = [folder for folder in (partial, source.folder) if folder]
+            with workers(scheduler if chunks else None, sees=folders) as on_cluster:
+                _run_chunks(chunks, executor or on_cluster, jobs=jobs, progress=progress, name=directory.name)
             _finish(partial, directory, source, request)
     dataset = open_dataset(directory, label_set=None)
     quarantined = dataset.manifest["quarantined"]["count"]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths
+from ecgkit.cluster import check_places
 from ecgkit.datasets.manifest import dataset_name
 from ecgkit.errors import EcgkitError, check_least, check_types
 from ecgkit.signals.filters import Filters
-from ecgkit.sources import SOURCES, check_source, open_source, source_class
+from ecgkit.sources import SOURCES, check_source, open_source, source_class, source_in
 from ecgkit.sources.base import Source
 from ecgkit.stats.folds import check_parts
 
@@ -22,7 +23,7 @@ class PreprocessingConfig:
     Attributes
     ----------
     source : str
-        Name of a source of ECGs, or a folder of ECG files with a table ``labels.csv``.
+        Name of a source of ECGs, or a folder: of ECG files with a table ``labels.csv``, or of the raw data of a source.
     raw : str or None
         Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo generates its data and has no such folder.
     name : str or None
@@ -42,6 +43,8 @@ class PreprocessingConfig:
         Options of the source; the demo has ``n_records`` and ``seed``.
     jobs : int or None
         Number of processes; None means one per core.
+    scheduler : str or None
+        Address of a Dask scheduler whose workers read the records, such as tcp://host:8786; they need the same folders.
     overwrite : bool
         Whether to replace a dataset of this name that holds other data.
     anyway : bool
@@ -63,6 +66,7 @@ class PreprocessingConfig:
     split: list[float] | None = None
     source_options: dict[str, Any] = field(default_factory=dict)
     jobs: int | None = None
+    scheduler: str | None = None
     overwrite: bool = False
     anyway: bool = False
 
@@ -74,6 +78,7 @@ class PreprocessingConfig:
         if self.split is not None:
             check_parts(self.split)
         check_least(self, jobs=1)
+        check_places(self.jobs, self.scheduler)
         if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
             raise EcgkitError(f"name is {self.name!r}: give a plain folder name, such as 'ptbxl_clean'")
         self.filters.check(self.rate or source_class(self.source).sampling_rates[0])
@@ -84,7 +89,7 @@ class PreprocessingConfig:
         del root
         values = {name: value for name, value in settings.items() if value is not None}
         if is_folder(values.get("source")):
-            values |= {"source": "folder", "raw": values["source"]}
+            values |= {"source": source_in(Path(values["source"]).expanduser()), "raw": values["source"]}
         if values.get("raw"):
             values["raw"] = str(Path(values["raw"]).expanduser().absolute())
         return cls(**values)
@@ -110,7 +115,7 @@ class PreprocessingConfig:
     def folder(self, root: Path) -> Path:
         """Return the folder of the processed dataset."""
         name = self.name or dataset_name(self.open_source(root), self.filters)
-        if name in SOURCES and self.source == "folder":
+        if name in SOURCES and name != self.source:
             raise EcgkitError(f"a dataset of {self.raw} would be called {name!r}, as a source is: pass another --name")
         return root / paths.PROCESSED / name
 

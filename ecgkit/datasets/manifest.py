@@ -180,6 +180,7 @@ def make_manifest(
         "quarantined": _quarantined(source, reports),
         "repaired": _repaired(records, reports),
         "folds": {str(fold): int(count) for fold, count in records["fold"].value_counts().sort_index().items()},
+        "unmapped_codes": dict(source.unmapped),
         "columns": {column: asdict(columns[column]) for column in columns},
         "labels": {label_set: _label_set(table, source, label_set) for label_set, table in labels.items()},
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.datasets.contents import as_plain, check_contents, map_signals, read_labels, read_records
 from ecgkit.datasets.manifest import labelled_rows
@@ -61,6 +61,8 @@ class Dataset:
         Equal for equal contents.
     n_unlabelled : int
         Records left out because they have no labels of the label set.
+    unlabelled : Dataset or None
+        Those of them whose labels are known and all false, which other ways of counting call negative for each class.
     opened_folds : tuple of int
         The folds that were opened; records of other folds are left out.
     """
@@ -80,6 +82,7 @@ class Dataset:
     std: NDArray[np.float32]
     fingerprint: str
     n_unlabelled: int
+    unlabelled: Dataset | None = None
     opened_folds: tuple[int, ...] = ALL_FOLDS
 
     def __len__(self) -> int:
@@ -94,6 +97,16 @@ class Dataset:
     def folds(self, *folds: int) -> NDArray[np.int64]:
         """Return the positions in ``records`` of some folds, in order."""
         return np.flatnonzero(self.records["fold"].isin(folds).to_numpy())
+
+    def subset(self, positions: ArrayLike) -> Dataset:
+        """Return the records at some positions, in this order."""
+        chosen = np.asarray(positions, np.int64)
+        return replace(
+            self,
+            records=self.records.iloc[chosen].reset_index(drop=True),
+            labels=self.labels.iloc[chosen].reset_index(drop=True),
+            rows=self.rows[chosen],
+        )
 
     def signal(self, position: int) -> NDArray[np.float32]:
         """Return one record in mV, shape (12, samples); ``position`` counts in ``records``."""
@@ -175,6 +188,7 @@ def open_dataset(
     label_set: str | None = ONLY,
     min_records: int = 0,
     folds: Sequence[int] | None = None,
+    negative_in: Sequence[int] = (),
     verify: bool = False,
 ) -> Dataset:
     """Open a processed dataset.
@@ -190,6 +204,8 @@ def open_dataset(
         Classes with fewer records in folds 1-8 are left out, before records without labels are.
     folds : sequence of int, optional
         Records of other folds are left out of everything; by default all ten are opened.
+    negative_in : sequence of int
+        Folds whose records without a true label are kept, as negative for each class, where all-false means unlabelled.
     verify : bool
         Compare ``signals.npy`` with its checksum although size and time stamps are unchanged; see
         `ecgkit.datasets.contents.check_contents`.
@@ -212,36 +228,39 @@ def open_dataset(
         label_set = next(iter(manifest["labels"])) if len(manifest["labels"]) == 1 else None
     chosen = np.ones(len(records), bool) if folds is None else records["fold"].isin(folds).to_numpy()
     labels = pd.DataFrame(index=records.index)
-    labelled = np.ones(len(records), bool)
+    labelled = known = np.ones(len(records), bool)
     if label_set is not None:
         check_choice(f"label set of dataset {directory.name}", label_set, manifest["labels"])
         labels = _frequent_classes(read_labels(directory, manifest, label_set), records, min_records)
         labelled = labelled_rows(labels, manifest["labels"][label_set]["all_false"])
+        known = labelled_rows(labels, "negative")
         if not len(labels.columns) or not (chosen & labelled).any():
             raise EcgkitError(
                 f"no class of {label_set} in dataset {directory.name} has {min_records} records in folds 1-8: "
                 "give a smaller number"
             )
-    keep = chosen & labelled
-    labels = labels[keep].reset_index(drop=True)
-    return Dataset(
+    keep = labelled | (known & records["fold"].isin(negative_in).to_numpy())
+    whole = Dataset(
         path=directory,
         name=directory.name,
         manifest=manifest,
-        records=records[keep].reset_index(drop=True),
-        labels=as_plain(labels),
+        records=records,
+        labels=labels,
         label_set=label_set,
         classes=tuple(labels.columns),
         signals=signals,
-        rows=np.flatnonzero(keep),
+        rows=np.arange(len(records)),
         sampling_rate=manifest["sampling_rate"],
         n_samples=manifest["n_samples"],
         mean=_per_lead(manifest["standardisation"]["mean"]),
         std=_per_lead(manifest["standardisation"]["std"]),
         fingerprint=manifest["fingerprint"],
-        n_unlabelled=int((chosen & ~labelled).sum()),
+        n_unlabelled=int((chosen & ~keep).sum()),
         opened_folds=ALL_FOLDS if folds is None else tuple(folds),
     )
+    opened, unlabelled = (whole.subset(np.flatnonzero(chosen & rows)) for rows in (keep, known & ~keep))
+    unlabelled = replace(unlabelled, labels=as_plain(unlabelled.labels))
+    return replace(opened, labels=as_plain(opened.labels), unlabelled=unlabelled)
 
 
 def _frequent_classes(labels: pd.DataFrame, records: pd.DataFrame, min_records: int) -> pd.DataFrame:

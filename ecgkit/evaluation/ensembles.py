@@ -30,6 +30,7 @@ from ecgkit.evaluation.comparison import (
     session_predictions,
 )
 from ecgkit.evaluation.config import predictions_sha256
+from ecgkit.evaluation.files import UNLABELLED, stored_predictions
 from ecgkit.evaluation.leaderboard import cost
 from ecgkit.evaluation.report import evaluate_session
 from ecgkit.sessions import Session
@@ -178,11 +179,23 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
         if ensemble.description["fitted_on"]:
             session.log(f"fitted on fold {VALIDATION_FOLD}, whose own predictions are out of fold")
         header = f"ensemble ({method}) of the best checkpoints of {names}"
-        evaluate_session(session, ensemble.predictions, ensemble.description["classes"], header=header)
+        tables = {"predictions": ensemble.predictions, "unlabelled": combine_unlabelled(opened, ensemble.description)}
+        evaluate_session(session, **tables, classes=ensemble.description["classes"], header=header)
         session.mark_done()
     finally:
         lock.release()
     return session
+
+
+def combine_unlabelled(members: Sequence[Session], description: Mapping[str, Any]) -> pd.DataFrame | None:
+    """Combine the members' predictions of records without a label; None if a member has none of them."""
+    if not all((session.path / UNLABELLED).is_file() for session in members):
+        return None
+    tables = align({session.name: stored_predictions(session, UNLABELLED) for session in members})
+    columns = [f"prob_{name}" for name in description["classes"]]
+    combined = next(iter(tables.values())).copy()
+    combined[columns] = combine(description, np.stack([table[columns].to_numpy(float) for table in tables.values()]))
+    return combined
 
 
 def _shared_config(members: Sequence[Session]) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from ecgkit.sessions import Session
 SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 """How the names of tables of predictions end."""
 
+UNLABELLED = "unlabelled.parquet"
+"""The predictions of records without a label of the set, laid out as ``predictions.parquet``."""
+
 EVALUATE_AGAIN = "evaluate the session again"
 
 
@@ -35,6 +38,7 @@ class Metrics(TypedDict):
     fold_9: NotRequired[Groups]
     fold_10: NotRequired[Groups]
     bootstrap: dict[str, dict[str, Any]]
+    with_unlabelled: NotRequired[dict[str, Any]]
 
 
 class Thresholds(TypedDict):
@@ -86,9 +90,9 @@ def read_history(session: Session) -> pd.DataFrame:
     return check_columns(table, path, {"epoch": "integer", "seconds": "number"}, way_out="train the model again")
 
 
-def stored_predictions(session: Session) -> pd.DataFrame:
+def stored_predictions(session: Session, name: str = "predictions.parquet") -> pd.DataFrame:
     """Read ``predictions.parquet``; raise `EcgkitError` naming a column that is not as it should be."""
-    path = session.path / "predictions.parquet"
+    path = session.path / name
     table = read_table(path, {"record_id": "any", "patient_id": "any", "fold": "integer"}, way_out=EVALUATE_AGAIN)
     numbers = [str(name) for name in table if str(name).startswith(("prob_", "predicted_", "calibrated_"))]
     return check_columns(table, path, dict.fromkeys(numbers, "number"), way_out=EVALUATE_AGAIN)

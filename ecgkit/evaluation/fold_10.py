@@ -14,7 +14,7 @@ from ecgkit.evaluation.report import evaluate, write_report
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import add_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
-from ecgkit.training.inference import open_trained, predict_folds
+from ecgkit.training.inference import open_trained, predict_folds, predict_unlabelled
 
 
 def evaluate_test_fold(session: Session, root: Path) -> dict[str, Any]:
@@ -50,13 +50,13 @@ def evaluate_test_fold(session: Session, root: Path) -> dict[str, Any]:
         session.read_json(name) if (session.path / name).is_file() else None
         for name in ("calibration.json", "thresholds.json")
     )
+    unlabelled = predict_unlabelled(opened.trained, opened.dataset, folds=(VALIDATION_FOLD, TEST_FOLD))
     if calibration is not None:
-        tested = add_calibration(tested, calibration, classes)
+        tested, unlabelled = (add_calibration(table, calibration, classes) for table in (tested, unlabelled))
     predictions = pd.concat([stored[stored["fold"] == VALIDATION_FOLD], tested], ignore_index=True)
-    results = evaluate(predictions, classes, thresholds)
+    results = evaluate(predictions, classes, thresholds, unlabelled=unlabelled)
     now = datetime.now().astimezone().isoformat(timespec="seconds")
     session.log(f"fold {TEST_FOLD} evaluated on {now}")
-    write_report(
-        session, predictions, results, calibration=calibration, thresholds=thresholds, data=opened.dataset, redraw=True
-    )
+    fitted: dict[str, Any] = {"calibration": calibration, "thresholds": thresholds, "unlabelled": unlabelled}
+    write_report(session, predictions, results, **fitted, data=opened.dataset, redraw=True)
     return results

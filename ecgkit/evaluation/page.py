@@ -28,7 +28,7 @@ PARAMETERS = ("model", "dataset", "label_set", "target", "seed", "epochs", "batc
 FILES = (
     *("model_card.md", "classification_report.txt", "2_Training.ipynb", "predictions.parquet", "thresholds.json"),
     *("calibration.json", "subgroups.json", "selective.json", "config.json", "environment.json", "ensemble.json"),
-    *("history.csv", "training_log.txt", "notes.txt", "weights/best.safetensors"),
+    *("unlabelled.parquet", "history.csv", "training_log.txt", "notes.txt", "weights/best.safetensors"),
 )
 """The files of a session that the page links, relative to it."""
 
@@ -130,6 +130,7 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "parameters": {name: config[name] for name in PARAMETERS if config.get(name) not in (None, "")},
         "environment": content.optional("environment.json"),
         "results": content.results,
+        "with_unlabelled": content.results.get("with_unlabelled"),
         "fold": content.fold,
         "folds": [fold for fold in (10, 9) if f"fold_{fold}" in content.results],
         "main": main,

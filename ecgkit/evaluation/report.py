@@ -11,6 +11,7 @@ import sklearn.metrics
 from ecgkit import stats
 from ecgkit.errors import check_choice
 from ecgkit.evaluation.card import write_model_card
+from ecgkit.evaluation.files import UNLABELLED
 from ecgkit.evaluation.fold import fold_report, quantity_report
 from ecgkit.evaluation.page import write_page
 from ecgkit.evaluation.selective import selective_report
@@ -42,6 +43,7 @@ def evaluate(
     classes: Sequence[str],
     thresholds: Mapping[str, Any] | None = None,
     *,
+    unlabelled: pd.DataFrame | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """Compute the contents of ``metrics.json``.
@@ -55,6 +57,8 @@ def evaluate(
         The classes, or the name of the quantity.
     thresholds : mapping, optional
         As returned by `fit_thresholds`; without them the metrics at tuned thresholds are None.
+    unlabelled : DataFrame, optional
+        Predictions of the records without a label of the set, with the same columns; see ``with_unlabelled`` below.
     resamples : int, default 1000
         Bootstrap resamples of patients.
 
@@ -63,7 +67,9 @@ def evaluate(
     dict
         ``{"version": 1, "fold_9": {GROUP: {METRIC: {"value", "low", "high"}}}, "fold_10": ..., "bootstrap": {"fold_9":
         ..., "fold_10": ...}}`` with the folds that were predicted; see `fold_report`. A group is a class, ``"macro"``,
-        ``"micro"`` or ``"samples"``, or the quantity. A value is None where the metric is not defined.
+        ``"micro"`` or ``"samples"``, or the quantity. A value is None where the metric is not defined. With
+        ``unlabelled``, also ``"with_unlabelled"``: the same for all records, of which those without a label count as
+        negative for each class, and the numbers of ``records`` and ``unlabelled`` of each fold.
 
     Raises
     ------
@@ -82,7 +88,15 @@ def evaluate(
         else:
             scores = stats.fold_scores(predictions, classes, fold)
             result[key], bootstrap[key] = fold_report(scores, thresholds, patients, resamples=resamples)
-    return result | {"bootstrap": bootstrap}
+    result["bootstrap"] = bootstrap
+    if unlabelled is not None and len(unlabelled):
+        everything = pd.concat([predictions, unlabelled], ignore_index=True)
+        counted = {
+            name: {f"fold_{fold}": int(n) for fold, n in table["fold"].value_counts().sort_index().items()}
+            for name, table in (("records", everything), ("unlabelled", unlabelled))
+        }
+        result["with_unlabelled"] = counted | evaluate(everything, classes, thresholds, resamples=resamples)
+    return result
 
 
 def metrics_table(results: Mapping[str, Any], fold: str = "fold_10") -> pd.DataFrame:
@@ -201,6 +215,7 @@ def evaluate_session(
     predictions: pd.DataFrame,
     classes: Sequence[str],
     *,
+    unlabelled: pd.DataFrame | None = None,
     data: Dataset | None = None,
     header: str = "",
 ) -> dict[str, Any]:
@@ -215,6 +230,8 @@ def evaluate_session(
         of the best checkpoint; for a quantity, ``true_NAME`` and ``predicted_NAME``.
     classes : sequence of str
         The classes, or the name of the quantity.
+    unlabelled : DataFrame, optional
+        Predictions of the records without a label of the set, as of `ecgkit.training.predict_unlabelled`.
     data : Dataset, optional
         The dataset, for the subgroups and for figures of ECGs.
     header : str, default ""
@@ -233,10 +250,11 @@ def evaluate_session(
     calibration = fit_calibration(predictions, classes)
     predictions = add_calibration(predictions, calibration, classes)
     thresholds = fit_thresholds(predictions, classes, calibration)
-    results = evaluate(predictions, classes, thresholds)
-    write_report(
-        session, predictions, results, calibration=calibration, thresholds=thresholds, data=data, header=header
-    )
+    fitted: dict[str, Any] = {"calibration": calibration, "thresholds": thresholds}
+    if unlabelled is not None:
+        unlabelled = add_calibration(unlabelled, calibration, classes)
+    results = evaluate(predictions, classes, thresholds, unlabelled=unlabelled)
+    write_report(session, predictions, results, unlabelled=unlabelled, **fitted, data=data, header=header)
     return results
 
 
@@ -247,6 +265,7 @@ def write_report(
     *,
     calibration: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, Any] | None = None,
+    unlabelled: pd.DataFrame | None = None,
     data: Dataset | None = None,
     header: str = "",
     redraw: bool = False,
@@ -255,7 +274,8 @@ def write_report(
 
     Writes ``predictions.parquet``, ``calibration.json``, ``thresholds.json``, ``classification_report.txt``,
     ``subgroups.json``, ``selective.json`` and ``model_card.md`` (with ``data``), the figures of ``report.html``, the
-    page itself and, last, ``metrics.json``. A quantity has only predictions, figures, page and metrics.
+    page itself and, last, ``metrics.json``. A quantity has only predictions, figures, page and metrics. The predictions
+    of records without a label are in ``unlabelled.parquet``.
 
     Parameters
     ----------
@@ -267,6 +287,8 @@ def write_report(
         As returned by `evaluate`.
     calibration, thresholds : mapping, optional
         As returned by `fit_calibration` and `fit_thresholds`; empty or None for a quantity.
+    unlabelled : DataFrame, optional
+        The calibrated predictions that `evaluate` got under this name.
     data : Dataset, optional
         The dataset, for the subgroups and for figures of ECGs.
     header : str, default ""
@@ -285,6 +307,8 @@ def write_report(
             reports["subgroups.json"] = subgroup_report(scores, _records_of(predictions, data, scores.fold), thresholds)
             reports["selective.json"] = selective_report(predictions, classes, thresholds)
     session.write_table("predictions.parquet", predictions)
+    if unlabelled is not None and len(unlabelled):
+        session.write_table(UNLABELLED, unlabelled)
     for name, report in reports.items():
         session.write_json(name, report)
     if text:

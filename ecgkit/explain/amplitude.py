@@ -89,16 +89,16 @@ def amplitude_check(wave: str, lead: str, *, methods: Sequence[str], seed: int =
     tested = np.arange(N_TRAINING, N_TRAINING + N_TESTED)
     signals, heights = waves.scaled(tested, random.uniform(0.5, LARGEST, N_TESTED))
     flat, std = np.zeros(len(LEADS), np.float32), np.ones(len(LEADS), np.float32)
-    inputs = [Inputs(model, signal, None, [0], flat, std, RATE) for signal in signals]
-    read = np.array([one.logits(one.signal[None])[0, 0] for one in inputs]) * scale[1] + scale[0]
+    inputs = Inputs(model, signals, None, np.zeros((N_TESTED, 1), np.intp), flat, std, RATE)
+    read = inputs.logits(signals)[:, 0] * scale[1] + scale[0]
     error = float(np.mean((read - heights) ** 2) / heights.var())
     rows = [("all", "network", "r2", 1 - error)]
-    for number, one in zip(tested.tolist(), inputs, strict=True):
-        mask = np.zeros(one.signal.shape, bool)
-        mask[waves.row] = waves.mask[number]
-        for method in methods:
-            relevance = np.abs(relevance_of(method, one)[0][0])
-            share = float(relevance[mask].sum() / max(relevance.sum(), 1e-12))
+    masks = np.zeros(signals.shape, bool)
+    masks[:, waves.row] = waves.mask[tested]
+    for method in methods:
+        relevance = np.abs(relevance_of(method, inputs)[0][:, 0])
+        shares = (relevance * masks).sum(axis=(1, 2)) / relevance.sum(axis=(1, 2)).clip(1e-12)
+        for number, share, mask in zip(tested.tolist(), shares.tolist(), masks, strict=True):
             rows.append((str(number), method, f"amplitude {wave}", share))
             rows.append((str(number), method, f"chance {wave}", float(mask.mean())))
     return pd.DataFrame(rows, columns=["record_id", "method", "check", "value"])

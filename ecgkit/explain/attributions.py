@@ -193,25 +193,56 @@ class _Asked(NamedTuple):
     skip: Skip
 
 
+def network_inputs(
+    trained: TrainedModel,
+    ecgs: Sequence[ECG],
+    classes: Sequence[Sequence[str]],
+    *,
+    background: Sequence[ECG] | None = None,
+    **skip: Unpack[Skip],
+) -> Inputs:
+    """Prepare ECGs of one length for `relevance_of`.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The network.
+    ecgs : sequence of ECG
+        As for a prediction.
+    classes : sequence of sequence of str
+        The classes to explain of each ECG, equally many.
+    background : sequence of ECG, optional
+        For ``"gradient_shap"``; repeated or cut to the length of the ECGs.
+    **skip
+        ``anyway`` and ``allow_missing_leads``, as for a prediction.
+
+    Returns
+    -------
+    Inputs
+    """
+    signals = np.stack([trained.preparation(ecg, **skip) for ecg in ecgs])
+    ages = [np.nan if ecg.age is None else ecg.age for ecg in ecgs]
+    fitted = [_fit_length(trained.preparation(other), signals.shape[2]) for other in background or ()]
+    return Inputs(
+        model=trained.model,
+        signals=signals,
+        metadata=trained.scaler(ages, [ecg.sex for ecg in ecgs]) if trained.scaler else None,
+        targets=np.array([[trained.classes.index(name) for name in names] for names in classes]),
+        flat=-trained.mean / trained.std,
+        std=trained.std,
+        sampling_rate=trained.sampling_rate,
+        background=np.stack(fitted) if fitted else None,
+    )
+
+
 def _explain_network(predictor: NetworkPredictor, ecg: ECG, asked: _Asked) -> Explanation:
     """Explain one network."""
     trained = predictor.trained
     method, classes, background, skip = asked
-    prepared = trained.preparation(ecg, **skip)
-    inputs = Inputs(
-        model=trained.model,
-        signal=prepared,
-        metadata=trained.scaler([np.nan if ecg.age is None else ecg.age], [ecg.sex]) if trained.scaler else None,
-        targets=[trained.classes.index(name) for name in classes],
-        flat=-trained.mean / trained.std,
-        std=trained.std,
-        sampling_rate=trained.sampling_rate,
-    )
-    if method == "gradient_shap":
-        chosen = background_set(trained.sampling_rate) if background is None else background
-        fitted = [_fit_length(trained.preparation(other), prepared.shape[1]) for other in chosen]
-        inputs = replace(inputs, background=np.stack(fitted))
-    relevance, change = relevance_of(method, inputs)
+    if method == "gradient_shap" and background is None:
+        background = background_set(trained.sampling_rate)
+    inputs = network_inputs(trained, [ecg], [classes], background=background, **skip)
+    (relevance,), (change,) = relevance_of(method, inputs)
     scale, output = (trained.target.std, trained.target.unit) if trained.target else (1.0, "logits")
     return Explanation(
         record_id=ecg.record_id,
@@ -220,7 +251,7 @@ def _explain_network(predictor: NetworkPredictor, ecg: ECG, asked: _Asked) -> Ex
         unit=METHODS[method].unit_of(output),
         classes=classes,
         relevance=(relevance * scale).astype(np.float32),
-        signal=_millivolts(trained, prepared),
+        signal=inputs.millivolts[0],
         sampling_rate=trained.sampling_rate,
         values=_values(predictor, ecg, classes, skip),
         change=(change * scale).astype(np.float32),
@@ -264,11 +295,6 @@ def _values(predictor: Predictor, ecg: ECG, classes: Sequence[str], skip: Skip) 
         return predictor.predict([ecg], **skip)
     probabilities = predictor.predict_proba([ecg], **skip)[0]
     return probabilities[[predictor.classes.index(name) for name in classes]]
-
-
-def _millivolts(trained: TrainedModel, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Undo the standardisation."""
-    return prepared * trained.std[:, None] + trained.mean[:, None]
 
 
 def _fit_length(signal: NDArray[np.float32], n_samples: int) -> NDArray[np.float32]:

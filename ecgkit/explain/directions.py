@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,16 @@ from ecgkit.feature_space.probes.task import Task, check_probeable, make_task
 from ecgkit.feature_space.similar import describe_record
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, fold_rows
 from ecgkit.stats.folds import TEST_FOLD
+from ecgkit.stats.multiple_testing import holm
+from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, interval, patient_weights
+
+Head = Callable[[NDArray[np.float32]], NDArray[np.floating]]
+
+N_RANDOM, PER_ROW = 100, 20
+"""Number of random directions, at least, and per p value: the smallest is then below 0.05 after the correction."""
+
+N_MOVED = 200
+"""Records whose embeddings are moved."""
 
 LOW, HIGH = "low", "high"
 
@@ -112,6 +123,106 @@ def fit_task(task: Task, embeddings: NDArray[np.floating], *, seed: int) -> Line
     """Fit a probe on the embeddings of the records of folds 1-8 with a known value, one row each."""
     problem = Problem(task.known[task.training], is_class=bool(task.target.categories))
     return fit_linear(embeddings, {"value": problem}, task.patients[task.training], seed=seed)["value"]
+
+
+def concept_moves(
+    embeddings: NDArray[np.floating],
+    records: pd.DataFrame,
+    targets: Sequence[Target],
+    *,
+    classes: Sequence[str],
+    head: Head | None,
+    n_random: int | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Measure how well concepts are linearly encoded, and how far moving along each moves the logit of each class.
+
+    Parameters
+    ----------
+    embeddings : ndarray, shape (records, features)
+        The input of the head.
+    records : DataFrame
+        In the same order; columns ``patient_id``, ``fold`` and those of the targets.
+    targets : sequence of Target
+        Quantities, or two classes each.
+    classes : sequence of str
+        One per logit.
+    head : callable or None
+        From embeddings to logits of shape (records, classes); None leaves the changes unknown.
+    n_random : int, optional
+        Random directions of the same variance, with which each is compared; by default 100, or 20 per row of the result
+        if that is more.
+    resamples : int, default 1000
+        Bootstrap resamples of the patients.
+    seed : int, default 0
+        Of splits, random directions and resamples.
+
+    Returns
+    -------
+    DataFrame
+        One row per ``concept`` and ``class``: ``unit``, ``metric`` (``"r2"`` or ``"auc"``) with ``value``, ``low`` and
+        ``high``, of the probe of folds 1-8 in fold 10; ``change``, the mean change of the logit of up to 200 records of
+        fold 10 when the embedding moves as it does in folds 1-8 with one standard deviation of what the probe reads
+        (the pattern of the probe, not its coefficients, which also cancel what has nothing to do with the concept);
+        ``random_low`` and ``random_high``, the 2.5 and 97.5 percentiles of the same for random directions; ``p``, the
+        share of these, with the direction itself, that move it as far, and ``p_holm``, corrected for all rows.
+
+    Raises
+    ------
+    EcgkitError
+        As `concept_direction`.
+
+    References
+    ----------
+    Haufe et al., "On the interpretation of weight vectors of linear models in multivariate neuroimaging", NeuroImage 87
+    (2014). Pahde et al., "Navigating neural space: revisiting concept activation vectors to overcome directional
+    divergence", 2022, arXiv:2202.03482.
+    """
+    moved = np.random.default_rng(seed).permutation(fold_rows(records, (TEST_FOLD,)))[:N_MOVED]
+    number = n_random or max(N_RANDOM, PER_ROW * len(targets) * len(classes))
+    tables = []
+    for target in targets:
+        direction = concept_direction(embeddings, records, target, seed=seed)
+        task = make_task(direction.target, records)
+        weights = patient_weights(task.patients[task.test], resamples=resamples, seed=seed)
+        value, drawn = task.score(task.predict(direction.probe, embeddings[task.test]), weights)
+        low, high = interval(drawn)
+        table = pd.DataFrame({"class": list(classes)})
+        table[["concept", "unit", "metric"]] = target.name, target.unit, target.main_metric
+        table[["value", "low", "high"]] = value, low, high
+        table[["change", "random_low", "random_high", "p"]] = np.nan
+        if head is not None:
+            standardised = direction.probe.scaler.transform(embeddings[task.training]).astype(np.float64)
+            steps = _patterns(direction.vector, standardised, number, seed) * direction.probe.scaler.scale
+            changes = _logit_changes(head, embeddings[moved], steps)
+            change, random = changes[0], changes[1:]
+            table["change"] = change
+            table["random_low"], table["random_high"] = np.percentile(random, PERCENTILES, axis=0)
+            table["p"] = (1 + (np.abs(random) >= np.abs(change)).sum(axis=0)) / (1 + number)
+        tables.append(table)
+    result = pd.concat(tables, ignore_index=True)
+    return result.assign(p_holm=holm(result["p"]))
+
+
+def _patterns(
+    vector: NDArray[np.float64], standardised: NDArray[np.float64], number: int, seed: int
+) -> NDArray[np.float64]:
+    """Return how the embedding changes with one standard deviation along a direction, and along random ones.
+
+    The random ones have a random sign for each principal component, as in `erase_random`: their variance is the same.
+    """
+    variances, axes = np.linalg.eigh(np.cov(standardised.T, bias=True))
+    along = axes.T @ vector
+    signs = np.vstack([np.ones(len(along)), np.random.default_rng(seed).choice([-1.0, 1.0], (number, len(along)))])
+    return (signs * (variances * along)) @ axes.T / np.sqrt((variances * along**2).sum())
+
+
+def _logit_changes(head: Head, embeddings: NDArray[np.floating], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean change of each logit with each step, shape (steps, classes)."""
+    points = np.asarray(embeddings, np.float32)
+    before = head(points)
+    return np.array([np.mean(head(points + step.astype(np.float32)) - before, axis=0) for step in steps])
 
 
 def along_direction(

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.explain.directions import ConceptDirection, concept_direction, fit_task
+from ecgkit.explain.directions import N_RANDOM, PER_ROW, ConceptDirection, Head, concept_direction, fit_task
 from ecgkit.explain.erasure import Eraser, erase_least_squares, erase_random
 from ecgkit.feature_space.probes.controls import exchange_patients
 from ecgkit.feature_space.probes.linear import Problem, fit_linear
@@ -30,13 +30,6 @@ if TYPE_CHECKING:
 
 OWN_HEAD, REFITTED = "own head", "refitted head"
 
-N_RANDOM = 100
-"""Number of random removals, at least: the smallest p value is then 0.01."""
-
-PER_CLASS = 20
-"""At least so many per class: the smallest p value is below 0.05 also after the correction for the classes."""
-
-Head = Callable[[NDArray[np.float32]], NDArray[np.floating]]
 Reader = Callable[[Eraser | None], Floats]
 
 
@@ -135,7 +128,7 @@ def concept_effect(
     enough = _enough_patients(labels.iloc[test].to_numpy(dtype=np.float64, na_value=np.nan), patients)
     points = eraser.scaler.transform(embeddings[task.training]).astype(np.float64)
     _, axes = np.linalg.eigh(points.T @ points)
-    number = n_random or max(N_RANDOM, PER_CLASS * int(enough.sum()))
+    number = n_random or max(N_RANDOM, PER_ROW * int(enough.sum()))
     random = [erase_random(eraser, axes, seed=seed + i) for i in range(number)]
     readers: dict[str, Reader] = {}
     if head is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-STEPS, SHAP_STEPS = 64, 16
+STEPS, SHAP_STEPS = 64, 8
 """Steps of Integrated Gradients from the flat line, and from each ECG of the background set."""
 
 AT_ONCE = 32
@@ -39,11 +40,11 @@ class Inputs:
     ----------
     model : ECGModel
         The network.
-    signal : ndarray of float32, shape (12, samples)
+    signals : ndarray of float32, shape (ecgs, 12, samples)
         Standardised.
-    metadata : ndarray of float32, shape (1, columns), or None
+    metadata : ndarray of float32, shape (ecgs, columns), or None
         Of a model that takes age and sex.
-    targets : list of int
+    targets : ndarray of int, shape (ecgs, targets)
         The outputs to explain.
     flat : ndarray of float32, shape (12,)
         A flat line at 0 mV, standardised.
@@ -51,51 +52,58 @@ class Inputs:
         Standard deviation of each lead in mV.
     sampling_rate : int
         In Hz.
-    background : ndarray of float32, shape (ecgs, 12, samples), or None
+    background : ndarray of float32, shape (ecgs of the background, 12, samples), or None
         Standardised.
     """
 
     model: ECGModel
-    signal: Floats
+    signals: Floats
     metadata: Floats | None
-    targets: list[int]
+    targets: NDArray[np.intp]
     flat: Floats
     std: Floats
     sampling_rate: int
     background: Floats | None = None
 
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Inputs:
+        """Return some of the ECGs."""
+        metadata = None if self.metadata is None else self.metadata[rows]
+        return replace(self, signals=self.signals[rows], metadata=metadata, targets=self.targets[rows])
+
     @property
-    def device(self) -> Any:
-        """The device of the network."""
-        return next(self.model.parameters()).device
+    def millivolts(self) -> Floats:
+        """The signals in mV, shape (ecgs, 12, samples)."""
+        return (self.signals - self.flat[:, None]) * self.std[:, None]
 
-    def tensor(self, values: NDArray[np.floating] | None = None) -> Tensor:
-        """Return signals, by default the one to explain, as a batch on the network's device."""
+    def tensor(self, values: NDArray[Any]) -> Tensor:
+        """Return an array on the network's device."""
         import torch
 
-        chosen = self.signal[None] if values is None else values
-        return torch.from_numpy(np.ascontiguousarray(chosen, np.float32)).to(self.device)
+        return torch.from_numpy(np.ascontiguousarray(values)).to(next(self.model.parameters()).device)
 
-    def forward(self, signal: Tensor) -> Tensor:
-        """Return the logits of a batch of signals with the metadata of the one ECG."""
+    def columns(self) -> Tensor | None:
+        """Return the metadata on the network's device, as captum passes it on."""
+        return None if self.metadata is None else self.tensor(self.metadata)
+
+    def logits(self, signals: NDArray[np.floating], owners: NDArray[np.intp] | None = None) -> Floats:
+        """Return the logits to explain, (signals, targets), of signals that belong to ECGs, by default in turn."""
         import torch
 
-        if self.metadata is None:
-            return self.model(signal)
-        columns = torch.from_numpy(self.metadata).to(self.device)
-        return self.model(signal, columns.expand(len(signal), -1))
-
-    def logits(self, signals: NDArray[np.floating]) -> Floats:
-        """Return the logits to explain of signals, shape (signals, targets), a batch at a time."""
-        import torch
-
-        with torch.no_grad():
-            batches = [self.forward(self.tensor(signals[i : i + AT_ONCE])) for i in range(0, len(signals), AT_ONCE)]
-            return torch.cat(batches)[:, self.targets].float().cpu().numpy()
+        rows = np.arange(len(signals)) if owners is None else owners
+        found = np.empty((len(signals), self.targets.shape[1]), np.float32)
+        for some in (slice(first, first + AT_ONCE) for first in range(0, len(signals), AT_ONCE)):
+            metadata = None if self.metadata is None else self.tensor(self.metadata[rows[some]])
+            with torch.no_grad():
+                output = self.model(self.tensor(signals[some].astype(np.float32)), metadata).float().cpu().numpy()
+            found[some] = np.take_along_axis(output, self.targets[rows[some]], axis=1)
+        return found
 
 
 Result = tuple[Floats, Floats]
-"""Relevance ``(classes, 12, samples)``, and the change of each logit from the reference or NaN."""
+"""Relevance ``(ecgs, targets, 12, samples)``, and the change of each logit from the reference or NaN."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ class Method:
 
 
 def relevance_of(method: str, inputs: Inputs) -> Result:
-    """Compute the relevance by a method of `METHODS`."""
+    """Compute the relevance of ECGs by a method of `METHODS`, some of them at once."""
     import torch
 
     require("captum", "explain")
@@ -133,51 +141,57 @@ def relevance_of(method: str, inputs: Inputs) -> Result:
     # cuDNN has no backward pass of recurrent layers outside of training.
     with torch.backends.cudnn.flags(enabled=False), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # captum tells that it sets gradients and hooks
-        relevance, change = METHODS[method].run(inputs)
-    return relevance.astype(np.float32), change.astype(np.float32)
+        parts = [METHODS[method].run(inputs[first : first + AT_ONCE]) for first in range(0, len(inputs), AT_ONCE)]
+    relevance, change = (np.concatenate(part).astype(np.float32) for part in zip(*parts, strict=True))
+    return relevance, change
 
 
-def _by_target(inputs: Inputs, attribute: Callable[[int], Tensor]) -> Floats:
-    """Stack what captum returns for each target, without the axis of the batch."""
-    return np.stack([attribute(target).detach().float().cpu().numpy()[0] for target in inputs.targets])
+def _by_target(inputs: Inputs, attribute: Callable[..., Tensor]) -> Floats:
+    """Stack what captum returns for each target, shape (ecgs, targets, ...)."""
+    columns = inputs.columns()
+    found = [
+        attribute(target=inputs.tensor(target), additional_forward_args=columns).detach().float().cpu().numpy()
+        for target in inputs.targets.T
+    ]
+    return np.stack(found, axis=1)
 
 
 def _no_reference(inputs: Inputs) -> Floats:
-    return np.full(len(inputs.targets), np.nan, np.float32)
+    return np.full(inputs.targets.shape, np.nan, np.float32)
+
+
+def _gradient(inputs: Inputs) -> Floats:
+    """Return the gradient of each logit."""
+    from captum.attr import Saliency
+
+    signals = inputs.tensor(inputs.signals).requires_grad_()
+    return _by_target(inputs, partial(Saliency(inputs.model).attribute, signals, abs=False))
 
 
 def _saliency(inputs: Inputs) -> Result:
     """Gradient of the logit; Simonyan et al., 2014, arXiv:1312.6034."""
-    from captum.attr import Saliency
-
-    method, signal = Saliency(inputs.forward), inputs.tensor().requires_grad_()
-    gradient = _by_target(inputs, lambda target: method.attribute(signal, target=target, abs=False))
-    return gradient / inputs.std[:, None], _no_reference(inputs)
+    return _gradient(inputs) / inputs.std[:, None], _no_reference(inputs)
 
 
 def _input_x_gradient(inputs: Inputs) -> Result:
     """Signal times gradient, measured from the flat line; Shrikumar et al., 2017, arXiv:1605.01713."""
-    from captum.attr import Saliency
-
-    method, signal = Saliency(inputs.forward), inputs.tensor().requires_grad_()
-    gradient = _by_target(inputs, lambda target: method.attribute(signal, target=target, abs=False))
-    return gradient * (inputs.signal - inputs.flat[:, None]), _no_reference(inputs)
+    return _gradient(inputs) * (inputs.signals - inputs.flat[:, None])[:, None], _no_reference(inputs)
 
 
-def _integrated(inputs: Inputs, baseline: Floats, steps: int) -> Floats:
-    """Integrate the gradients from a baseline to the signal."""
+def _integrated(inputs: Inputs, baselines: Floats, steps: int) -> Floats:
+    """Integrate the gradients from one baseline per ECG to its signal."""
     from captum.attr import IntegratedGradients
 
-    method, signal, start = IntegratedGradients(inputs.forward), inputs.tensor(), inputs.tensor(baseline[None])
-    keywords: dict[str, Any] = {"baselines": start, "n_steps": steps, "internal_batch_size": AT_ONCE}
-    return _by_target(inputs, lambda target: method.attribute(signal, target=target, **keywords))
+    start = inputs.tensor(baselines.astype(np.float32))
+    options: dict[str, Any] = {"baselines": start, "n_steps": steps, "internal_batch_size": AT_ONCE}
+    attribute = IntegratedGradients(inputs.model).attribute
+    return _by_target(inputs, partial(attribute, inputs.tensor(inputs.signals), **options))
 
 
 def _integrated_gradients(inputs: Inputs) -> Result:
     """Gradients along the line from a flat line; Sundararajan et al., 2017, arXiv:1703.01365."""
-    flat = np.repeat(inputs.flat[:, None], inputs.signal.shape[1], axis=1)
-    here, there = inputs.logits(np.stack([inputs.signal, flat]))
-    return _integrated(inputs, flat, STEPS), here - there
+    flat = np.broadcast_to(inputs.flat[:, None], inputs.signals.shape)
+    return _integrated(inputs, flat, STEPS), inputs.logits(inputs.signals) - inputs.logits(flat)
 
 
 def _gradient_shap(inputs: Inputs) -> Result:
@@ -187,37 +201,40 @@ def _gradient_shap(inputs: Inputs) -> Result:
     """
     if inputs.background is None or not len(inputs.background):
         raise EcgkitError("gradient_shap needs a background of at least one ECG")
-    total = np.mean([_integrated(inputs, start, SHAP_STEPS) for start in inputs.background], axis=0)
-    change = inputs.logits(inputs.signal[None])[0] - inputs.logits(inputs.background).mean(axis=0)
-    return total, change
+    total, change = [], []
+    for row in range(len(inputs)):
+        copies = inputs[np.repeat(row, len(inputs.background))]
+        total.append(_integrated(copies, inputs.background, SHAP_STEPS).mean(axis=0))
+        change.append((copies.logits(copies.signals[:1]) - copies.logits(inputs.background)).mean(axis=0))
+    return np.stack(total), np.stack(change)
 
 
 def _over_time(inputs: Inputs, maps: Floats) -> Floats:
-    """Spread maps of a layer, (targets, windows, frames), over the samples and leads so that their sums remain."""
+    """Spread maps of a layer, (ecgs, targets, windows, frames), over samples and leads so that their sums remain."""
     import torch
 
     from ecgkit.models.base import window_starts
 
-    n_samples = inputs.signal.shape[1]
+    n_leads, n_samples = inputs.signals.shape[1:]
     length = min(n_samples, inputs.model.n_samples)
-    starts = window_starts(n_samples, length) if maps.shape[1] > 1 else [0]
-    fine = torch.nn.functional.interpolate(torch.from_numpy(maps), size=length, mode="linear").numpy()
-    fine *= maps.shape[2] / length
-    result = np.zeros((len(maps), n_samples), np.float32)
+    starts = window_starts(n_samples, length) if maps.shape[2] > 1 else [0]
+    flat = torch.from_numpy(maps.reshape(-1, *maps.shape[2:]))
+    fine = torch.nn.functional.interpolate(flat, size=length, mode="linear").numpy()
+    fine = fine.reshape(*maps.shape[:3], length) * (maps.shape[3] / length)
+    result = np.zeros((*maps.shape[:2], n_samples), np.float32)
     for window, start in enumerate(starts):
-        result[:, start : start + length] += fine[:, window]
-    n_leads = inputs.signal.shape[0]
-    return np.repeat(result[:, None] / n_leads, n_leads, axis=1)
+        result[..., start : start + length] += fine[:, :, window]
+    return np.repeat(result[:, :, None] / n_leads, n_leads, axis=2)
 
 
 def _grad_cam(inputs: Inputs) -> Result:
     """Feature map times mean gradient, signed, of the layer the model names; Selvaraju et al., arXiv:1610.02391."""
     from captum.attr import LayerGradCam
 
-    layer = inputs.model.get_submodule(inputs.model.gradcam_layer)
-    method, signal = LayerGradCam(inputs.forward, layer), inputs.tensor().requires_grad_()
-    maps = [method.attribute(signal, target=target).detach().float().cpu().numpy()[:, 0] for target in inputs.targets]
-    return _over_time(inputs, np.stack(maps)), _no_reference(inputs)
+    method = LayerGradCam(inputs.model, inputs.model.get_submodule(inputs.model.gradcam_layer))
+    maps = _by_target(inputs, partial(method.attribute, inputs.tensor(inputs.signals).requires_grad_()))
+    windows = maps.reshape(len(inputs), -1, *maps.shape[1:2], maps.shape[-1])
+    return _over_time(inputs, np.swapaxes(windows, 1, 2)), _no_reference(inputs)
 
 
 def _guided_grad_cam(inputs: Inputs) -> Result:
@@ -226,12 +243,9 @@ def _guided_grad_cam(inputs: Inputs) -> Result:
 
     cam, nothing = _grad_cam(inputs)
     with _without_inplace(inputs.model):
-        method, signal = GuidedBackprop(inputs.model), inputs.tensor().requires_grad_()
-        extra = () if inputs.metadata is None else (inputs.tensor(inputs.metadata),)
-        guided = _by_target(
-            inputs, lambda target: method.attribute(signal, target=target, additional_forward_args=extra or None)
-        )
-    largest = np.abs(cam).max(axis=(1, 2), keepdims=True)
+        attribute = GuidedBackprop(inputs.model).attribute
+        guided = _by_target(inputs, partial(attribute, inputs.tensor(inputs.signals).requires_grad_()))
+    largest = np.abs(cam).max(axis=(2, 3), keepdims=True)
     return guided / inputs.std[:, None] * cam.clip(0) / np.where(largest > 0, largest, 1), nothing
 
 
@@ -250,45 +264,48 @@ def _without_inplace(model: ECGModel) -> Iterator[None]:
 
 def _attention(inputs: Inputs) -> Result:
     """Read the weights with which the model pools over time, the same for all classes; their sum is 1."""
-    import torch
-
     pooling: Any = getattr(inputs.model, "pooling", None)
     if not hasattr(pooling, "weights"):
         raise EcgkitError(f"{type(inputs.model).__name__} has no attention weights: choose another method")
     seen: list[Any] = []
     handle = pooling.register_forward_hook(lambda module, arguments, _: seen.append(module.weights(*arguments)))
     try:
-        with torch.no_grad():
-            inputs.forward(inputs.tensor())
+        inputs.logits(inputs.signals)
     finally:
         handle.remove()
-    weights = seen[0].mean(dim=1).cpu().numpy() / len(seen[0])
-    return np.repeat(_over_time(inputs, weights[None]), len(inputs.targets), axis=0), _no_reference(inputs)
+    weights = seen[0].mean(dim=1).detach().cpu().numpy()
+    windows = weights.reshape(len(inputs), 1, -1, weights.shape[-1])
+    found = _over_time(inputs, windows / windows.shape[2])
+    return np.repeat(found, inputs.targets.shape[1], axis=1), _no_reference(inputs)
 
 
-def _occluded(inputs: Inputs, pieces: list[tuple[NDArray[np.intp], NDArray[np.bool_]]]) -> Floats:
-    """Return the mean relevance of each sample over the pieces that it is part of.
+Piece = tuple[NDArray[np.intp], NDArray[np.bool_]]
+"""Some leads, and a mask of samples."""
 
-    A piece is some leads and a mask of samples. Its relevance is the logit that is lost when a straight line replaces
-    each stretch of it, spread over its samples.
+
+def _occluded(inputs: Inputs, pieces_of: Callable[[Floats], list[Piece]]) -> Result:
+    """Return the mean relevance of each sample over the pieces of its ECG that it is part of.
+
+    The relevance of a piece is the logit that is lost when a straight line replaces each stretch of it, spread over
+    its samples. ``pieces_of`` cuts a signal in mV into pieces.
     """
-    total = np.zeros((len(inputs.targets), *inputs.signal.shape), np.float32)
-    count = np.zeros(inputs.signal.shape, np.float32)
-    before = inputs.logits(inputs.signal[None])[0]
-    for first in range(0, len(pieces), AT_ONCE):
-        some = pieces[first : first + AT_ONCE]
-        after = inputs.logits(np.stack([_bridge(inputs, *piece) for piece in some]))
-        for (leads, mask), logits in zip(some, after, strict=True):
+    shape = inputs.signals.shape[1:]
+    total = np.zeros((*inputs.targets.shape, *shape), np.float32)
+    for row, (of_ecg, signal, millivolts) in enumerate(zip(total, inputs.signals, inputs.millivolts, strict=True)):
+        count, pieces = np.zeros(shape, np.float32), pieces_of(millivolts)
+        signals = np.array([signal, *(_bridge(inputs, signal, *piece) for piece in pieces)])
+        before, *after = inputs.logits(signals, np.full(len(signals), row))
+        for (leads, mask), logits in zip(pieces, after, strict=True):
             place = leads[:, None], np.flatnonzero(mask)
-            total[(slice(None), *place)] += ((before - logits) / (len(leads) * mask.sum()))[:, None, None]
+            of_ecg[(slice(None), *place)] += ((before - logits) / (len(leads) * mask.sum()))[:, None, None]
             count[place] += 1
-    relevance: Floats = (total / np.maximum(count, 1)).astype(np.float32)
-    return relevance
+        total[row] /= np.maximum(count, 1)
+    return total, _no_reference(inputs)
 
 
-def _bridge(inputs: Inputs, leads: NDArray[np.intp], mask: NDArray[np.bool_]) -> Floats:
+def _bridge(inputs: Inputs, signal: Floats, leads: NDArray[np.intp], mask: NDArray[np.bool_]) -> Floats:
     """Replace the masked samples of some leads by straight lines; a lead that is masked throughout becomes flat."""
-    result = inputs.signal.copy()
+    result = signal.copy()
     if mask.all():
         result[leads] = inputs.flat[leads, None]
         return result
@@ -300,29 +317,29 @@ def _bridge(inputs: Inputs, leads: NDArray[np.intp], mask: NDArray[np.bool_]) ->
 
 def _occlusion_time(inputs: Inputs) -> Result:
     """Replace 200 ms of all leads, every 100 ms."""
-    n_leads, n_samples = inputs.signal.shape
+    n_leads, n_samples = inputs.signals.shape[1:]
     length, stride = (max(1, round(seconds * inputs.sampling_rate)) for seconds in (WINDOW, STRIDE))
     places, leads = np.arange(n_samples), np.arange(n_leads)
-    starts = range(0, n_samples, stride)
-    pieces = [(leads, (places >= start) & (places < start + length)) for start in starts]
-    return _occluded(inputs, pieces), _no_reference(inputs)
+    pieces = [(leads, (places >= start) & (places < start + length)) for start in range(0, n_samples, stride)]
+    return _occluded(inputs, lambda _: pieces)
 
 
 def _occlusion_leads(inputs: Inputs) -> Result:
     """Replace one lead by a flat line."""
-    n_leads, n_samples = inputs.signal.shape
+    n_leads, n_samples = inputs.signals.shape[1:]
     everything = np.ones(n_samples, bool)
-    return _occluded(inputs, [(np.array([lead]), everything) for lead in range(n_leads)]), _no_reference(inputs)
+    return _occluded(inputs, lambda _: [(np.array([lead]), everything) for lead in range(n_leads)])
 
 
 def _occlusion_segments(inputs: Inputs) -> Result:
     """Replace P, QRS, ST or T of one lead, in all beats."""
-    millivolts = (inputs.signal - inputs.flat[:, None]) * inputs.std[:, None]
-    segments = wave_segments(millivolts, sampling_rate=inputs.sampling_rate)
-    masks = [segments == number for number in range(len(SEGMENTS))]
-    leads = range(inputs.signal.shape[0])
-    pieces = [(np.array([lead]), mask) for lead in leads for mask in masks if mask.any()]
-    return _occluded(inputs, pieces), _no_reference(inputs)
+
+    def pieces_of(millivolts: Floats) -> list[Piece]:
+        segments = wave_segments(millivolts, sampling_rate=inputs.sampling_rate)
+        masks = [segments == number for number in range(len(SEGMENTS))]
+        return [(np.array([lead]), mask) for lead in range(len(millivolts)) for mask in masks if mask.any()]
+
+    return _occluded(inputs, pieces_of)
 
 
 METHODS: dict[str, Method] = {

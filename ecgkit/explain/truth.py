@@ -1,14 +1,15 @@
 """Tests of explanations: the network must depend on what a method points at, and the method on the network.
 
-Every test returns one row per record, method and check; `summarise` gives means with intervals.
+Every test returns one row per record, method and check; `summarise` gives means with intervals. Many records are
+explained and compared at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from ecgkit.errors import EcgkitError
-from ecgkit.explain.attributions import Explanation, explain_ecg
+from ecgkit.explain.attributions import background_set, network_inputs
+from ecgkit.explain.methods import Inputs, relevance_of
 from ecgkit.inference.predictor import NetworkPredictor
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import ECG, LEADS
@@ -25,6 +27,8 @@ from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 if TYPE_CHECKING:
     from torch import nn
 
+    from ecgkit.inference.weights import TrainedModel
+    from ecgkit.models.base import ECGModel
     from ecgkit.sources.demo.source import Demo
 
 Floats = NDArray[np.floating]
@@ -40,6 +44,9 @@ SHIFT, NOISE = 0.02, 0.02
 
 AMPLITUDE, RANDOM = "amplitude", "random order"
 """Orders of cells that need no network: by the mean absolute voltage, and by chance."""
+
+NETWORKS = 10
+"""Untrained networks, of which the records take turns; one alone might agree with the trained one by chance."""
 
 UNUSED_SEEDS = 1_000_000
 """Untrained weights have seeds from here on."""
@@ -76,11 +83,14 @@ def cells(relevance: Floats, sampling_rate: float) -> Floats:
     return np.add.reduceat(relevance, starts, axis=-1)
 
 
-def correlation(first: Floats, second: Floats) -> float:
-    """Return Pearson's correlation of two arrays; 0 if one is constant, which shows nothing."""
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return 0.0
-    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+def correlation(first: Floats, second: Floats) -> NDArray[np.float64]:
+    """Return Pearson's correlation of each record of two arrays; 0 where one is constant, which shows nothing."""
+    pair = [np.asarray(values, np.float64).reshape(len(values), -1) for values in (first, second)]
+    centred = [values - values.mean(axis=1, keepdims=True) for values in pair]
+    scale = np.prod([np.sqrt((values**2).sum(axis=1)) for values in centred], axis=0)
+    varies = np.all([np.ptp(values, axis=1) > 0 for values in pair], axis=0)
+    found: NDArray[np.float64] = np.where(varies, (centred[0] * centred[1]).sum(axis=1) / np.where(varies, scale, 1), 0)
+    return found
 
 
 def deletion_and_insertion(predict: Callable[[Floats], Floats], signal: Floats, order: Floats, rate: float) -> Floats:
@@ -134,6 +144,7 @@ def check_records(
     methods: Sequence[str],
     twin: NetworkPredictor | None = None,
     background: Sequence[ECG] | None = None,
+    n_randomised: int | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> pd.DataFrame:
@@ -144,15 +155,18 @@ def check_records(
     predictor : NetworkPredictor
         The model.
     ecgs : sequence of ECG
-        Each of another patient.
+        Of one length, each of another patient.
     classes : sequence of str
         The class of each that is explained.
     methods : sequence of str
-        Of `ecgkit.explain.attributions.METHODS`.
+        Of `ecgkit.explain.attributions.METHODS`; the orders ``"amplitude"`` and ``"random order"``, which need no
+        network, are added.
     twin : NetworkPredictor, optional
         The same recipe with another seed.
     background : sequence of ECG, optional
-        For ``"gradient_shap"``.
+        For ``"gradient_shap"``; `ecgkit.explain.attributions.background_set` by default.
+    n_randomised : int, optional
+        Records that are explained with random weights, spread over all of them; all by default.
     seed : int, default 0
         Of noise, random order and random weights.
     progress : bool, default False
@@ -162,102 +176,189 @@ def check_records(
     -------
     DataFrame
         Columns ``record_id``, ``method``, ``check``, ``value``. Checks: ``deletion`` and ``insertion``, mean
-        probabilities (also of the methods ``"amplitude"`` and ``"random order"``); ``two seeds``, ``randomised head``,
-        ``randomised half``, ``randomised all``, ``shift`` and ``noise``, correlations of cells of 100 ms;
-        ``completeness``, the sum of the relevance minus the change of the logit.
+        probabilities (also of the two orders); ``two seeds``, ``randomised from LAYER`` for each layer from the last
+        to the first, for which it is ``randomised all``, ``shift`` and ``noise``, correlations of cells of 100 ms;
+        ``size of randomised all``, the absolute correlation; ``completeness``, by how much the sum of the relevance
+        differs from the change of the logit.
     """
-    rows: list[tuple[str, str, str, float]] = []
-    scrambled = dict(randomised(predictor, seed=seed))
-    random = np.random.default_rng(seed)
-    with progress_bar(total=len(ecgs), description="testing explanations", unit="records", shown=progress) as bar:
-        for ecg, name in zip(ecgs, classes, strict=True):
-            step = round(SHIFT * ecg.sampling_rate)
-            later = replace(ecg, signal=np.pad(ecg.signal[:, step:], ((0, 0), (0, step)), mode="edge"))
-            noisy = replace(ecg, signal=ecg.signal + random.normal(0, NOISE, ecg.signal.shape).astype(np.float32))
-            for method in methods:
-                options: dict[str, Any] = {"method": method, "classes": [name], "background": background}
-                options |= {"anyway": True}
-                found = explain_ecg(predictor, ecg, **options)
-                moved = explain_ecg(predictor, later, **options)
-                others = {"noise": explain_ecg(predictor, noisy, **options)}
-                others |= {check: explain_ecg(model, ecg, **options) for check, model in scrambled.items()}
-                others |= {"two seeds": explain_ecg(twin, ecg, **options)} if twin else {}
-                values = {check: compare(found, other) for check, other in others.items()}
-                values |= {"shift": compare(found, moved, lag=round(SHIFT * found.sampling_rate))}
-                if np.isfinite(found.change).all():
-                    values["completeness"] = float(abs(found.relevance.sum() - found.change[0]))
-                order = cells(found.relevance[0], found.sampling_rate)
-                values |= _dependence(predictor, ecg, found, order)
-                rows += [(ecg.record_id, method, check, value) for check, value in values.items()]
-            for method, order in _without_network(found, random):
-                values = _dependence(predictor, ecg, found, order)
-                rows += [(ecg.record_id, method, check, value) for check, value in values.items()]
+    if "gradient_shap" in methods and background is None:
+        background = background_set(predictor.sampling_rate)
+    trial = prepare_trial(predictor, ecgs, classes, twin=twin, background=background, seed=seed)
+    tables = []
+    names = (*methods, AMPLITUDE, RANDOM)
+    with progress_bar(total=len(names), description="testing explanations", unit="methods", shown=progress) as bar:
+        for method in names:
+            tables.append(trial.check(method, n_randomised=n_randomised))
             bar.update(1)
-    return pd.DataFrame(rows, columns=["record_id", "method", "check", "value"])
+    return pd.concat(tables, ignore_index=True)
 
 
-def compare(first: Explanation, second: Explanation, *, lag: int = 0) -> float:
-    """Correlate the cells of two explanations of one class, the second of which begins ``lag`` samples later."""
-    n_samples, rate = first.relevance.shape[2] - lag, first.sampling_rate
-    return correlation(cells(first.relevance[0, :, lag:], rate), cells(second.relevance[0, :, :n_samples], rate))
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Records prepared for the tests of any number of methods.
+
+    Attributes
+    ----------
+    trained : TrainedModel
+        The model.
+    record_ids : tuple of str
+        One per record.
+    clean, shifted, noisy : Inputs
+        The records as they are, 20 ms later, and with noise.
+    twin : Inputs or None
+        The records as another network reads them.
+    seed : int
+        Of random order and random weights.
+    """
+
+    trained: TrainedModel
+    record_ids: tuple[str, ...]
+    clean: Inputs
+    shifted: Inputs
+    noisy: Inputs
+    twin: Inputs | None
+    seed: int
+
+    def check(self, method: str, *, n_randomised: int | None = None) -> pd.DataFrame:
+        """Test one method, or one of the orders that need no network; see `check_records`."""
+        if method in (AMPLITUDE, RANDOM):
+            cell_heights = cells(np.abs(self.clean.millivolts), self.clean.sampling_rate)
+            drawn = np.random.default_rng(self.seed).random(cell_heights.shape)
+            return self._table(method, self._dependence(cell_heights if method == AMPLITUDE else drawn))
+        relevance, change = (values[:, 0] for values in relevance_of(method, self.clean))
+        found = cells(relevance, self.clean.sampling_rate)
+        values = self._dependence(found)
+        if np.isfinite(change).all():
+            values["completeness"] = np.abs(relevance.sum(axis=(1, 2)) - change)
+        rate, n_samples = self.clean.sampling_rate, relevance.shape[2]
+        lag, later = round(SHIFT * rate), relevance_of(method, self.shifted)[0][:, 0]
+        values["shift"] = correlation(cells(relevance[..., lag:], rate), cells(later[..., : n_samples - lag], rate))
+        values["noise"] = correlation(found, self._cells(method, self.noisy))
+        if self.twin is not None:
+            values["two seeds"] = correlation(found, self._cells(method, self.twin))
+        some = np.linspace(0, len(found) - 1, min(len(found), n_randomised or len(found))).round().astype(np.intp)
+        random: dict[str, NDArray[np.float64]] = {}
+        for number in range(NETWORKS):
+            turn = some[number::NETWORKS]
+            for check, model in randomised(self.trained, seed=self.seed + number) if len(turn) else ():
+                others = self._cells(method, replace(self.clean[turn], model=model))
+                random.setdefault(check, np.empty(len(some)))[number::NETWORKS] = correlation(found[turn], others)
+        random["size of randomised all"] = np.abs(random["randomised all"])
+        return pd.concat([self._table(method, values), self._table(method, random, some)], ignore_index=True)
+
+    def _cells(self, method: str, inputs: Inputs) -> Floats:
+        return cells(relevance_of(method, inputs)[0][:, 0], inputs.sampling_rate)
+
+    def _dependence(self, orders: Floats) -> dict[str, NDArray[np.float64]]:
+        """Return the areas of deletion and insertion of the cells in an order, of the class that is explained."""
+        areas = []
+        for row, (signal, order) in enumerate(zip(self.clean.millivolts, orders, strict=True)):
+
+            def predict(signals: Floats, row: int = row) -> Floats:
+                standardised = signals / self.clean.std[:, None] + self.clean.flat[:, None]
+                return expit(self.clean.logits(standardised, np.full(len(signals), row))[:, 0].astype(np.float64))
+
+            areas.append(deletion_and_insertion(predict, signal, order, self.clean.sampling_rate))
+        return dict(zip(AREAS, np.transpose(areas), strict=True))
+
+    def _table(
+        self, method: str, values: Mapping[str, NDArray[np.float64]], rows: NDArray[np.intp] | None = None
+    ) -> pd.DataFrame:
+        ids = np.array(self.record_ids)[slice(None) if rows is None else rows]
+        tables = [
+            pd.DataFrame({"record_id": ids, "method": method, "check": check, "value": found})
+            for check, found in values.items()
+        ]
+        return pd.concat(tables, ignore_index=True)
 
 
-def _dependence(predictor: NetworkPredictor, ecg: ECG, found: Explanation, order: Floats) -> dict[str, float]:
-    """Return the areas of deletion and insertion of the cells in an order, of the class that is explained."""
-    import torch
-
+def prepare_trial(
+    predictor: NetworkPredictor,
+    ecgs: Sequence[ECG],
+    classes: Sequence[str],
+    *,
+    twin: NetworkPredictor | None = None,
+    background: Sequence[ECG] | None = None,
+    seed: int = 0,
+) -> Trial:
+    """Prepare records once for all tests; see `check_records`."""
+    random = np.random.default_rng(seed)
+    shifted, noisy = [], []
+    for ecg in ecgs:
+        step = round(SHIFT * ecg.sampling_rate)
+        shifted.append(replace(ecg, signal=np.pad(ecg.signal[:, step:], ((0, 0), (0, step)), mode="edge")))
+        noise = random.normal(0, NOISE, ecg.signal.shape).astype(np.float32)
+        noisy.append(replace(ecg, signal=ecg.signal + noise))
     trained = predictor.trained
-    column = trained.classes.index(found.classes[0])
-    age = np.nan if ecg.age is None else ecg.age
-    columns = torch.from_numpy(trained.scaler([age], [ecg.sex])) if trained.scaler else None
 
-    def predict(signals: Floats) -> Floats:
-        prepared = ((signals - trained.mean[:, None]) / trained.std[:, None]).astype(np.float32)
-        device = next(trained.model.parameters()).device
-        metadata = None if columns is None else columns.expand(len(signals), -1).to(device)
-        with torch.no_grad():
-            logits = trained.model(torch.from_numpy(prepared).to(device), metadata)[:, column]
-        return expit(logits.float().cpu().numpy().astype(np.float64))
+    def inputs(model: TrainedModel, records: Sequence[ECG]) -> Inputs:
+        return network_inputs(model, records, [[name] for name in classes], background=background, anyway=True)
 
-    areas = deletion_and_insertion(predict, found.signal, order, found.sampling_rate)
-    return dict(zip(AREAS, areas.tolist(), strict=True))
-
-
-def _without_network(found: Explanation, random: np.random.Generator) -> Iterator[tuple[str, Floats]]:
-    """Yield the orders of cells that a method must surpass."""
-    amplitude = cells(np.abs(found.signal), found.sampling_rate)
-    yield AMPLITUDE, amplitude
-    yield RANDOM, random.random(amplitude.shape)
+    return Trial(
+        trained=trained,
+        record_ids=tuple(ecg.record_id for ecg in ecgs),
+        clean=inputs(trained, ecgs),
+        shifted=inputs(trained, shifted),
+        noisy=inputs(trained, noisy),
+        twin=inputs(twin.trained, ecgs) if twin else None,
+        seed=seed,
+    )
 
 
-def randomised(predictor: NetworkPredictor, *, seed: int = 0) -> Iterator[tuple[str, NetworkPredictor]]:
-    """Yield the model with its head, the upper half of its layers, and all of them replaced by untrained ones.
+def randomised(trained: TrainedModel, *, seed: int = 0) -> Iterator[tuple[str, ECGModel]]:
+    """Replace the layers of a network by untrained ones, one after the other from the last to the first.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The network, which is left as it is.
+    seed : int, default 0
+        Of the untrained weights.
+
+    Yields
+    ------
+    check : str
+        ``"randomised from LAYER"``, for the first layer ``"randomised all"``. A normalisation goes with the layer
+        before it.
+    model : ECGModel
+        The same object each time, with one more layer replaced.
 
     References
     ----------
     Adebayo et al., "Sanity checks for saliency maps", 2018, arXiv:1810.03292.
     """
-    names = layers(predictor.trained.model)[::-1]
     # A training starts from the weights of its own seed, which are small integers, and a head hardly leaves them.
-    fresh = predictor.trained.untrained(UNUSED_SEEDS + seed).model
-    for check, count in (("head", 1), ("half", (len(names) + 1) // 2), ("all", len(names))):
-        model = deepcopy(predictor.trained.model)
-        for name in names[:count]:
-            model.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
-        changed = deepcopy(predictor)
-        changed.trained = replace(predictor.trained, model=model.eval())
-        yield f"randomised {check}", changed
+    fresh = trained.untrained(UNUSED_SEEDS + seed).model
+    model = deepcopy(trained.model).eval()
+    names = layers(model)
+    for name in names[::-1]:
+        layer = model.get_submodule(name)
+        layer.load_state_dict(fresh.get_submodule(name).state_dict())
+        is_normalisation = all(parameter.dim() == 1 for parameter in layer.parameters())
+        if name == names[0]:
+            yield "randomised all", model
+        elif not is_normalisation:
+            yield f"randomised from {name}", model
 
 
 def layers(model: nn.Module) -> list[str]:
-    """Return the names of the layers with weights, from the input to the head; a sequence counts as its parts."""
-    from torch.nn import Sequential
+    """Return the names of the layers with weights, from input to head; a stack of blocks counts as its parts."""
+    from torch.nn import ModuleList, Sequential
 
     names: list[str] = []
     for name, child in model.named_children():
-        parts = [f"{name}.{part}" for part, _ in child.named_children()] if isinstance(child, Sequential) else [name]
-        names += [part for part in parts if any(True for _ in model.get_submodule(part).parameters())]
+        if not any(True for _ in child.parameters()):
+            continue
+        is_stack = any(isinstance(one, Sequential | ModuleList) and _has_blocks(one) for one in child.children())
+        is_split = not isinstance(model, Sequential | ModuleList) and (
+            is_stack or isinstance(child, Sequential | ModuleList)
+        )
+        names += [f"{name}.{part}" for part in layers(child)] if is_split else [name]
     return names
+
+
+def _has_blocks(sequence: nn.Module) -> bool:
+    return any(any(True for _ in block.children()) for block in sequence.children())
 
 
 def point_at_signs(
@@ -268,7 +369,7 @@ def point_at_signs(
     Parameters
     ----------
     predictor : NetworkPredictor
-        The model.
+        The model, which explains as much of the beginning of each record as it reads at once.
     demo : Demo
         At the sampling rate of the model.
     record_ids, classes : sequence of str
@@ -289,24 +390,44 @@ def point_at_signs(
         raise EcgkitError(
             f"the demo has {demo.sampling_rate} Hz and the model reads {predictor.sampling_rate} Hz: make the demo so"
         )
+    ecgs = [demo.read(record_id) for record_id in record_ids]
+    ecgs = [replace(ecg, signal=ecg.signal[:, : predictor.n_samples]) for ecg in ecgs]
+    inputs = network_inputs(predictor.trained, ecgs, [[name] for name in classes], anyway=True)
     rows = []
-    for record_id, name in zip(record_ids, classes, strict=True):
-        signs = cells(np.abs(demo.planted_signs(record_id)), demo.sampling_rate)
-        is_planted = signs >= PLANTED * signs.max()
-        found = explain_ecg(predictor, demo.read(record_id), method=method, classes=[name])
-        order = cells(found.relevance[0], found.sampling_rate)
-        rows.append((record_id, method, "pointing", float(is_planted.flat[np.argmax(order)])))
-        rows.append((record_id, method, "chance", float(is_planted.mean())))
+    for record_id, relevance in zip(record_ids, relevance_of(method, inputs)[0][:, 0], strict=True):
+        signs = np.abs(demo.planted_signs(record_id))[:, : relevance.shape[1]]
+        for check, value in zip(("pointing", "chance"), pointing(relevance, signs, demo.sampling_rate), strict=True):
+            rows.append((record_id, method, check, value))
     return pd.DataFrame(rows, columns=["record_id", "method", "check", "value"])
 
 
-def territory(found: Explanation, leads: Sequence[str]) -> float:
-    """Return the share of the positive relevance in some leads, divided by their share of the leads: 1 is chance."""
-    positive = found.relevance[0].clip(0).sum(axis=1)
-    if not positive.sum():
-        return 1.0
-    inside = positive[[LEADS.index(lead) for lead in leads]].sum() / positive.sum()
-    return float(inside * len(LEADS) / len(leads))
+def pointing(relevance: Floats, signs: Floats, sampling_rate: float) -> tuple[float, float]:
+    """Return 1 if the most relevant cell has a planted sign, else 0, and the share of the cells that have one."""
+    planted = cells(signs, sampling_rate)
+    is_planted = planted >= PLANTED * planted.max()
+    return float(is_planted.flat[np.argmax(cells(relevance, sampling_rate))]), float(is_planted.mean())
+
+
+def territory(relevance: Floats, leads: Sequence[str]) -> NDArray[np.float64]:
+    """Return the share of positive relevance in some leads, divided by their share of the leads: 1 is chance.
+
+    Parameters
+    ----------
+    relevance : ndarray, shape (records, 12, samples)
+        For one class.
+    leads : sequence of str
+        Names of leads.
+
+    Returns
+    -------
+    ndarray of float64, shape (records,)
+        1 where no relevance is positive.
+    """
+    positive = relevance.clip(0).sum(axis=2, dtype=np.float64)
+    total = positive.sum(axis=1)
+    inside = positive[:, [LEADS.index(lead) for lead in leads]].sum(axis=1)
+    share = np.where(total > 0, inside / np.where(total > 0, total, 1), len(leads) / len(LEADS))
+    return share * len(LEADS) / len(leads)
 
 
 def summarise(

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ecgkit.plots.probes import CHANCE, metric_title
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, name_rows, new_figure
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, heat_map, name_rows, new_axes, new_figure
+from ecgkit.signals.measurements import PRINTED
 from ecgkit.stats.labels import target_name
 
 LEVEL = 0.05
@@ -54,6 +55,44 @@ def concept_removed(classes: pd.DataFrame, probe: pd.DataFrame, *, name: str) ->
     figure.suptitle(f"{target_name(name).capitalize()} removed from the embeddings (fold 10)", x=0.01, ha="left")
     figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def concept_moves(table: pd.DataFrame) -> Figure:
+    """Draw how far each concept moves the logit of each class.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from `ecgkit.explain.directions.concept_moves`.
+
+    Returns
+    -------
+    Figure
+        One row per concept, named with how well a linear probe reads it, one column per class: the change of the logit
+        per standard deviation, bold with a star where less than 5 % of the random directions, corrected for all cells,
+        move it as far.
+    """
+    concepts, classes = (list(dict.fromkeys(table[name])) for name in ("concept", "class"))
+    values, p = (table[name].to_numpy(np.float64).reshape(len(concepts), -1) for name in ("change", "p_holm"))
+    rows = table.drop_duplicates("concept").to_dict("records")
+    names = [f"{_concept_name(row)}: {metric_title(row['metric'])} {row['value']:.2f}" for row in rows]
+    largest = float(np.nanmax(np.abs(values), initial=1e-3))
+    figure, axes = new_axes(3.2 + 0.9 * len(classes), 1.4 + 0.34 * len(concepts))
+
+    def write(row: int, column: int) -> str:
+        return f"{values[row, column]:+.2f}{' *' if p[row, column] < LEVEL else ''}"
+
+    heat_map(axes, values, classes, names, write, limits=(-largest, largest), colors="RdBu_r", aspect="auto")
+    axes.tick_params(length=0)
+    axes.set_title("change of the logit per standard deviation along the direction", fontsize=10, loc="right")
+    figure.supxlabel(f"* beyond random directions of the same variance: p < {LEVEL:g} (Holm)", fontsize=9)
+    return figure
+
+
+def _concept_name(row: dict[Any, Any]) -> str:
+    """Name a concept."""
+    name = str(row["concept"])
+    return PRINTED[name][0] if name in PRINTED else target_name(name.replace("st_", "ST in "))
 
 
 def _draw_probe(axes: Axes, probe: pd.DataFrame, name: str) -> None:

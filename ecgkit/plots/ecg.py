@@ -41,6 +41,7 @@ LABEL_HEIGHT = 5.0  # above the highest point of a row, for the names of the lea
 LABEL_SECONDS = 0.36  # the width of a name on paper
 ROW_DISTANCE = (25.0, 45.0)  # between the baselines of neighbouring rows, at least and at most
 TITLE_LINE, NOTE_HEIGHT = 5.0, 7.0
+NARROWEST = 190.0  # width of a single sheet, for the title and the note
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,27 @@ def plot_ecgs(
     longest = max(ecg.duration for ecg in ecgs)
     _write_notes(figure, (width, total), sampling_rate=sampling_rate, seconds=longest, cut=cut)
     return figure
+
+
+def paper_figure(
+    traces: Sequence[Sequence[NDArray[np.float64]]], *, seconds: float, title: str, note: str
+) -> tuple[Figure, Axes, _Rows, tuple[float, float]]:
+    """Make the figure of one sheet with a title above and a note below; return also the size of the paper in mm."""
+    rows = stack_rows(traces)
+    above, below = 4.0 + TITLE_LINE * len(title.splitlines()) if title else 2.0, 8.0
+    width, total = max(NARROWEST, LEFT + seconds * MM_PER_SECOND + RIGHT), rows.height + above + below
+    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
+    axes = figure.add_axes((0.0, below / total, 1.0, rows.height / total))
+    if title:
+        figure.text(2 / width, 1 - 2 / total, title, fontsize=11, va="top")
+    figure.text(
+        2 / width,
+        1.2 / total,
+        f"{MM_PER_SECOND:g} mm/s    {MM_PER_MILLIVOLT:g} mm/mV    {note}",
+        fontsize=9,
+        va="bottom",
+    )
+    return figure, axes, rows, (width, rows.height)
 
 
 def draw_sheet(

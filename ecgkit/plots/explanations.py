@@ -17,15 +17,13 @@ from ecgkit.plots.beats import TIME_LABEL
 from ecgkit.plots.ecg import (
     LAYOUT,
     LEFT,
-    MM_PER_INCH,
     MM_PER_MILLIVOLT,
     MM_PER_SECOND,
     RHYTHM_LEAD,
-    RIGHT,
     SHOWN_SECONDS,
     arrange_leads,
     draw_sheet,
-    stack_rows,
+    paper_figure,
 )
 from ecgkit.plots.style import COLORS, WIDTH, new_figure
 from ecgkit.signals.ecg import LEADS
@@ -39,7 +37,6 @@ SIGNED = LinearSegmentedColormap.from_list("signed", [AGAINST, "white", FOR])
 STRONGEST = 99.0
 """Percentile of the absolute relevance that gets the full colour."""
 
-NARROWEST = 190.0  # mm of paper, for the title and the scale
 STRIP = 7.0  # mm on each side of the baseline that are coloured
 
 Floats = NDArray[np.floating]
@@ -82,13 +79,10 @@ def explained_ecg(
     traces = arrange_leads(signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT)
     smooth = _smooth(relevance[:, :n_shown], sampling_rate)
     largest = _largest(smooth)
-    rows = stack_rows(traces)
-    above, below = 9.0 if title else 2.0, 8.0
-    width = max(NARROWEST, LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
-    total = rows.height + above + below
-    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
-    axes = figure.add_axes((0.0, below / total, 1.0, rows.height / total))
-    draw_sheet(axes, traces, rows, (width, rows.height), sampling_rate=sampling_rate)
+    seconds = n_shown / sampling_rate
+    note = f"orange speaks for the class, blue against it; full colour: {largest:.2g} {unit} per sample"
+    figure, axes, rows, size = paper_figure(traces, seconds=seconds, title=title, note=note)
+    draw_sheet(axes, traces, rows, size, sampling_rate=sampling_rate)
     bands = arrange_leads(smooth.astype(np.float64))
     for leads, parts, baseline in zip((*LAYOUT, (RHYTHM_LEAD,)), bands, rows.baselines, strict=True):
         start = 0.0
@@ -97,14 +91,7 @@ def explained_ecg(
             x = LEFT + np.array([start, start + seconds]) * MM_PER_SECOND
             _shade(axes, part, largest, (*x.tolist(), baseline - STRIP, baseline + STRIP)).set_gid(f"relevance {lead}")
             start += seconds
-    axes.set(xlim=(0, width), ylim=(0, rows.height))
-    if title:
-        figure.text(2 / width, 1 - 2 / total, title, fontsize=11, va="top")
-    note = (
-        f"{MM_PER_SECOND:g} mm/s    {MM_PER_MILLIVOLT:g} mm/mV    orange speaks for the class, blue against it;"
-        f" full colour: {largest:.2g} {unit} per sample"
-    )
-    figure.text(2 / width, 1.2 / total, note, fontsize=9, va="bottom")
+    axes.set(xlim=(0, size[0]), ylim=(0, size[1]))
     return figure
 
 

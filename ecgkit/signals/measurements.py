@@ -336,6 +336,8 @@ def _p_ends(speed: Floats, size: Floats, grid: Floats) -> tuple[float, float]:
     # Between its two halves the P wave stands still for a moment.
     edges = np.flatnonzero(np.diff(np.concatenate(([0], binary_closing(fast, np.ones(P_PAUSE)), [0]))))
     stretches = list(zip(edges[::2], edges[1::2], strict=True))
+    if not stretches:  # all of the window is about as fast: nothing in it is a wave
+        return float("nan"), float("nan")
     first, last = max(stretches, key=lambda ends: float(np.sum(speed[slice(*ends)] ** 2)))
     # A wave that is cut off by the window is not the P wave but what comes before it.
     if first == 0 or size[first:last].max() < MIN_P or (last - first) * STEP > LONGEST_P:

@@ -194,10 +194,35 @@ def to_microvolts(signal: ArrayLike, *, sampling_rate: float, target_rate: float
     -------
     ndarray of float64, shape (leads, samples)
     """
-    repaired: NDArray[np.floating] = repair(np.asarray(signal, np.float64))
+    return at_rate(np.asarray(signal, np.float64), sampling_rate=sampling_rate, target_rate=target_rate) * 1000.0
+
+
+def at_rate(
+    signal: NDArray[np.floating], *, sampling_rate: float, target_rate: float, keep_missing: bool = False
+) -> NDArray[np.floating]:
+    """Repair a signal and resample it.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (leads, samples)
+        Any unit. It is not changed.
+    sampling_rate, target_rate : float
+        The rate of ``signal`` and the rate of the result, in Hz.
+    keep_missing : bool, default False
+        Mark the samples of the result that are nearest to a missing one as missing again.
+
+    Returns
+    -------
+    ndarray, shape (leads, samples)
+    """
+    missing = ~np.isfinite(signal)
+    result = repair(signal)
     if sampling_rate != target_rate:
-        repaired = resample(repaired, sampling_rate=sampling_rate, target_rate=target_rate)
-    return repaired * 1000.0
+        result = resample(result, sampling_rate=sampling_rate, target_rate=target_rate)
+    if keep_missing and missing.any():
+        nearest = np.rint(np.arange(result.shape[1]) * sampling_rate / target_rate).astype(int)
+        result = np.where(missing[:, np.clip(nearest, 0, signal.shape[1] - 1)], np.nan, result)
+    return result
 
 
 def filter_microvolts(microvolts: ArrayLike, filters: Filters, *, sampling_rate: float) -> NDArray[np.floating]:

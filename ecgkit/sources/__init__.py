@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ecgkit.sources.base import Source
 
 SOURCES = {
+    "cinc": "ecgkit.sources.cinc:Cinc",
     "demo": "ecgkit.sources.demo:Demo",
     "folder": "ecgkit.sources.folder:Folder",
     "ptbxl": "ecgkit.sources.ptbxl.source:PtbXl",
@@ -35,6 +36,13 @@ def source_class(name: str) -> type[Source]:
     check_choice("source", name, SOURCES)
     found: type[Source] = pkgutil.resolve_name(SOURCES[name])
     return found
+
+
+def source_in(folder: Path) -> str:
+    """Return the name of the source whose raw data a folder holds; that of own files if there is no other."""
+    names = sorted(SOURCES, key=lambda name: name != "folder")  # a table of one's own comes first
+    found = (name for name in names if source_class(name).has_folder and source_class(name).is_in(folder))
+    return next(found, "folder")
 
 
 def source_options(source: type[Source]) -> dict[str, Any]:
@@ -88,4 +96,4 @@ def open_source(name: str, folder: Path | None = None, *, sampling_rate: int | N
     return source(*arguments, sampling_rate=sampling_rate or source.sampling_rates[0], **options)  # type: ignore[call-arg]
 
 
-__all__ = ["SOURCES", "check_source", "open_source", "source_class", "source_options"]
+__all__ = ["SOURCES", "check_source", "open_source", "source_class", "source_in", "source_options"]

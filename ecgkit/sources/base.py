@@ -89,12 +89,16 @@ class Source(ABC):
         Of the data.
     has_folder : bool
         Whether there is a folder of raw data.
+    folder : Path or None
+        The folder of the raw data, absolute.
     sampling_rate : int
         In Hz, the same for every record.
     n_samples : int
         Samples per lead, the same for every record.
     split : tuple of float
         The shares of training, validation and test of `divide`; empty while the folds are those of the source.
+    unmapped : mapping of str to int
+        Diagnostic codes that are left out of the labels since no table has them, and the number of records of each.
     records : DataFrame
         One row per record, index ``0..n-1``, made by `record_table`.
     labels : dict of str to DataFrame
@@ -111,10 +115,12 @@ class Source(ABC):
     licence: ClassVar[str] = "unknown"
     citation: ClassVar[str] = "unknown"
     has_folder: ClassVar[bool] = True
+    folder: Path | None = None
 
     sampling_rate: int
     n_samples: int
     split: tuple[float, ...] = ()
+    unmapped: Mapping[str, int] = MappingProxyType({})
     records: pd.DataFrame
     labels: dict[str, pd.DataFrame]
 
@@ -199,12 +205,15 @@ class Source(ABC):
         self.records, self.split = self.records.assign(fold=folds), tuple(parts)
 
     def describe(self) -> str:
-        """Return one line with name, version, number of records, patients and impossible values, and sampling rate."""
+        """Return one line: name, version, records, patients, sampling rate, impossible values and unmapped codes."""
         n_patients = self.records["patient_id"].nunique()
         counts = [f"{count} of {name}" for name, count in self.records.attrs.get(IMPOSSIBLE, {}).items()]
+        left_out = [f"{code} ({count:,})" for code, count in self.unmapped.items()]
         return printable(
             f"{self.name} {self.version}: {len(self.records):,} records of {n_patients:,} patients at "
-            f"{self.sampling_rate} Hz" + (f"; impossible values, now unknown: {', '.join(counts)}" if counts else "")
+            f"{self.sampling_rate} Hz"
+            + (f"; impossible values, now unknown: {', '.join(counts)}" if counts else "")
+            + (f"; codes in no table (records): {', '.join(left_out)}" if left_out else "")
         )
 
     @classmethod

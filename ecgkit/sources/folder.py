@@ -9,9 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.io import file_name
@@ -19,10 +17,9 @@ from ecgkit.readers import open_ecg
 from ecgkit.readers.base import known_sex
 from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.ecg import ECG
-from ecgkit.signals.filters import resample
-from ecgkit.signals.prepare import repair
-from ecgkit.sources.base import CORE_COLUMNS, Column, Source, record_table
+from ecgkit.sources.base import CORE_COLUMNS, Column, record_table
 from ecgkit.sources.csv_table import CsvTable
+from ecgkit.sources.fitted import FittedSource, states_sha256
 from ecgkit.stats.folds import ALL_FOLDS, assign_folds
 
 TABLE = "labels.csv"
@@ -32,7 +29,7 @@ LISTED = 10
 """The number of files or records that a message names of each kind."""
 
 
-class Folder(Source):
+class Folder(FittedSource):
     """A folder of ECG files with a table ``labels.csv``.
 
     The table has the columns ``record_id`` and ``patient_id``, and where they are known ``age`` (years), ``sex`` (male
@@ -72,8 +69,6 @@ class Folder(Source):
     all_false = MappingProxyType({LABEL_SET: "negative"})
     licence = "that of the owner of the files"
     citation = "the owner of the files"
-    sampling_rates = (100,)
-    any_rate = True
 
     def __init__(
         self,
@@ -89,10 +84,7 @@ class Folder(Source):
         self.folder = Path(folder).absolute()
         if not (self.folder / TABLE).is_file():
             raise EcgkitError(f"{self.folder} has no {TABLE}: write a table with record_id, patient_id and the classes")
-        if not 1 <= seconds <= 3600:
-            raise EcgkitError(f"seconds is {seconds:g}: give a length from 1 to 3,600 s")
         self.name = file_name(self.folder.name)
-        self.sampling_rate, self.n_samples = sampling_rate, round(seconds * sampling_rate)
         table = CsvTable(self.folder / TABLE, REQUIRED)
         ids = table.texts("record_id")
         table.refuse("record_id", ids.isna(), "and every record needs one")
@@ -105,28 +97,19 @@ class Folder(Source):
         self.version = hashlib.sha256((self.folder / TABLE).read_bytes()).hexdigest()[:12]
         hints = {"sampling_rate": file_rate, "unit": unit}
         paths = dict(zip(self.records["record_id"], files, strict=True))
-        self._reader = FileReader(str(self.folder), paths, sampling_rate, self.n_samples, hints)
+        self._files = EcgFiles(str(self.folder), paths, hints)
+        self._fit(self._files, sampling_rate=sampling_rate, seconds=seconds, strict=False)
 
-    def read(self, record_id: str) -> ECG:
-        """Read one record; see `Source.read`."""
-        if record_id not in self._reader.files:
-            raise EcgkitError(f"no record {record_id!r} in {self.folder / TABLE}: it has {len(self.records):,} records")
-        return self._reader.read(record_id)
-
-    def reader(self, record_ids: Sequence[str]) -> FileReader:
-        """Return what a worker process needs to read these records, without the tables."""
-        return replace(self._reader, files={name: self._reader.files[name] for name in record_ids})
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return True if a folder has the table."""
+        return (folder / TABLE).is_file()
 
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records: table, options, and size and time of change of files."""
-        states = []
-        for name in self._reader.files.values():
-            state = (self.folder / name).stat()
-            states.append(f"{name} {state.st_size} {state.st_mtime_ns}")
         return super().identity() | {
-            "n_samples": self.n_samples,
-            "hints": dict(self._reader.hints),
-            "files_sha256": hashlib.sha256("\n".join(states).encode()).hexdigest(),
+            "hints": dict(self._files.hints),
+            "files_sha256": states_sha256(self.folder, self._files.files.values()),
         }
 
     def describe(self) -> str:
@@ -136,8 +119,8 @@ class Folder(Source):
 
 
 @dataclass(frozen=True)
-class FileReader:
-    """Reads records from files, at one rate and of one length.
+class EcgFiles:
+    """Files of any readable format, by the identifiers of their records.
 
     Attributes
     ----------
@@ -145,39 +128,21 @@ class FileReader:
         The folder of the files.
     files : mapping of str to str
         The file of each record, within the folder.
-    sampling_rate : int
-        In Hz.
-    n_samples : int
-        Samples per lead.
     hints : mapping
         What the files do not say: ``sampling_rate`` in Hz and ``unit``.
     """
 
     folder: str
     files: Mapping[str, str]
-    sampling_rate: int
-    n_samples: int
     hints: Mapping[str, float | str | None]
 
     def read(self, record_id: str) -> ECG:
-        """Read one record; samples after the end of a short one are NaN."""
-        ecg = open_ecg(Path(self.folder) / self.files[record_id], **self.hints)  # type: ignore[arg-type]
-        signal = np.full((ecg.signal.shape[0], self.n_samples), np.nan, np.float32)
-        found = _at_rate(ecg, self.sampling_rate)[:, : self.n_samples]
-        signal[:, : found.shape[1]] = found
-        return replace(ecg, signal=signal, sampling_rate=self.sampling_rate, record_id=record_id)
+        """Read one record."""
+        return open_ecg(Path(self.folder) / self.files[record_id], **self.hints)  # type: ignore[arg-type]
 
-
-def _at_rate(ecg: ECG, sampling_rate: int) -> NDArray[np.floating]:
-    """Return the signal at another rate; a sample next to a missing one of the file is missing."""
-    if ecg.sampling_rate == sampling_rate:
-        return ecg.signal
-    missing = np.isnan(ecg.signal)
-    result = resample(repair(ecg.signal), sampling_rate=ecg.sampling_rate, target_rate=sampling_rate)
-    if missing.any():
-        nearest = np.arange(result.shape[1]) * ecg.sampling_rate / sampling_rate
-        result[missing[:, np.clip(np.rint(nearest).astype(int), 0, ecg.n_samples - 1)]] = np.nan
-    return result
+    def subset(self, record_ids: Sequence[str]) -> EcgFiles:
+        """Return the same reader for some of its records."""
+        return replace(self, files={name: self.files[name] for name in record_ids})
 
 
 def _match(folder: Path, ids: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,12 +10,19 @@ if TYPE_CHECKING:
     from ecgkit.training.config import TrainingConfig, configure
     from ecgkit.training.data import Batches, training_data
     from ecgkit.training.fitting import fit, read_history
-    from ecgkit.training.inference import TrainedSession, embed, open_trained, predict, predict_folds
+    from ecgkit.training.inference import (
+        TrainedSession,
+        embed,
+        open_trained,
+        predict,
+        predict_folds,
+        predict_unlabelled,
+    )
     from ecgkit.training.model import new_model
 
 __all__ = [
     "Batches", "TrainedModel", "TrainedSession", "TrainingConfig", "configure", "embed", "fit", "load_weights",
-    "new_model", "open_trained", "predict", "predict_folds", "read_history", "training_data",
+    "new_model", "open_trained", "predict", "predict_folds", "predict_unlabelled", "read_history", "training_data",
 ]  # fmt: skip
 
 

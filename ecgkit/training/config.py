@@ -29,6 +29,7 @@ AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
 SCHEDULES = ("one_cycle", "cosine", "constant")
 DEVICES = ("cpu", "cuda")
+UNLABELLED = ("drop", "negative")
 POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record", "train_fraction")
 NOT_NEGATIVE = (
     "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
@@ -80,6 +81,9 @@ class TrainingConfig:
         Seed of weights, order of records, augmentation and dropout.
     min_records : int
         Leave out classes with fewer records than this in folds 1-8.
+    unlabelled : str
+        Records of folds 1-8 whose labels are all false where that means unlabelled: drop leaves them out of the
+        training, negative counts them as negative for each class. Folds 9 and 10 are not affected.
     metadata : bool
         Also give age and sex to the model.
     test : bool
@@ -111,6 +115,9 @@ class TrainingConfig:
         Standard deviation of added white noise, in standard deviations of the lead.
     baseline : float
         Largest amplitude of an added slow sine wave, in standard deviations of the lead.
+    robustness : dict
+        Probability with which each fault of a recording is planted in a record, such as ``{"wander": 0.2, "leads":
+        0.1}``: offset, wander, hum, lead (one is flat), leads (a group is flat), gap, low_pass (40 Hz).
     model_options : dict
         Options of the architecture, such as ``{"dropout": 0.5}``.
     init : str
@@ -144,6 +151,7 @@ class TrainingConfig:
     patience: int = 5
     seed: int = 0
     min_records: int = 0
+    unlabelled: str = "drop"
     metadata: bool = False
     test: bool = True
     precision: str = "float32"
@@ -159,6 +167,7 @@ class TrainingConfig:
     lead_dropout: float = 0.0
     noise: float = 0.0
     baseline: float = 0.0
+    robustness: dict[str, float] = field(default_factory=dict)
     model_options: dict[str, Any] = field(default_factory=dict)
     init: str = ""
     freeze: bool = False
@@ -172,6 +181,8 @@ class TrainingConfig:
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("unlabelled", self.unlabelled, UNLABELLED)
+        self._check_robustness()
         self._check_target()
         from ecgkit import models
         from ecgkit.training.losses import check_loss
@@ -243,6 +254,17 @@ class TrainingConfig:
         check_numbers(self, positive=POSITIVE, not_negative=NOT_NEGATIVE, shares=SHARES)
         if self.crops_per_record > 1 and not self.crop_seconds:
             raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
+
+    def _check_robustness(self) -> None:
+        """Refuse a fault that is unknown, and what is no probability."""
+        if not self.robustness:
+            return
+        from ecgkit.training.faults import FAULTS
+
+        for name, value in self.robustness.items():
+            check_choice("robustness", name, FAULTS)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise EcgkitError(f"robustness of {name} is {value!r}: give a probability from 0 to 1")
 
     def _check_start(self) -> None:
         """Refuse a frozen network of random weights, and more than all training records."""

@@ -159,6 +159,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
         label_set=config.label_set or None,
         min_records=config.min_records,
         folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
+        negative_in=TRAIN_FOLDS if config.unlabelled == "negative" else (),
     )
     dataset = with_target(dataset, config.target) if config.target else dataset
     dataset = with_fraction(dataset, config.train_fraction, config.seed) if config.train_fraction < 1 else dataset

@@ -335,7 +335,8 @@ def make_loop(
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
     positive_share = torch.from_numpy(np.nanmean(batches.labels[positions], axis=0))
     loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)
-    return Module(trained.model, config, loss), loader(batches, train), loader(batches, validation)
+    module = Module(trained.model, config, loss, trained.preparation.std)
+    return module, loader(batches, train), loader(batches, validation)
 
 
 def keep_model_file(session: Session, config: TrainingConfig) -> None:

@@ -110,6 +110,8 @@ def predict(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64
         If model and dataset do not match.
     """
     check_match(trained, dataset)
+    if not len(positions):
+        return np.empty((0, len(trained.classes)), np.float32)
     return run_over_dataset(trained, dataset, positions, trained.predict)
 
 
@@ -139,6 +141,27 @@ def predict_folds(
     truth = dataset.labels.iloc[positions].reset_index(drop=True).add_prefix("true_")
     columns = [f"{'predicted' if trained.target else 'prob'}_{name}" for name in dataset.classes]
     return pd.concat([table, truth, pd.DataFrame(probabilities, columns=columns)], axis=1)
+
+
+def predict_unlabelled(trained: TrainedModel, dataset: Dataset, *, folds: Sequence[int]) -> pd.DataFrame:
+    """Predict the records of some folds that were left out since none of their labels is true.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The model.
+    dataset : Dataset
+        Opened with the model's label set.
+    folds : sequence of int
+        The folds to predict.
+
+    Returns
+    -------
+    DataFrame
+        As `predict_folds` returns it, with every label false; without a row if there is no such record.
+    """
+    left_out = dataset.subset([]) if dataset.unlabelled is None else dataset.unlabelled
+    return predict_folds(trained, left_out, folds=folds)
 
 
 def embed(trained: TrainedModel, dataset: Dataset, positions: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,8 +67,11 @@ def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: P
         If a setting contradicts the weights, or the dataset has another sampling rate, other filters or shorter records
         than they were trained with.
     """
+    from ecgkit.inference.weights import load_weights
+
     name = str(settings["init"])
-    trained = read_initial(name, root)
+    folder = initial_folder(name, root)
+    trained = load_weights(folder / WEIGHTS)
     preparation, filters = trained.preparation, trained.preparation.filters.to_dict()
     if preparation.sampling_rate != manifest["sampling_rate"]:
         raise EcgkitError(
@@ -80,7 +82,7 @@ def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: P
         raise EcgkitError(f"{name} was trained with the filters {filters}: preprocess the data with the same")
     if preparation.n_samples > manifest["n_samples"]:
         raise EcgkitError(f"{name} reads {preparation.seconds:g} s, longer than the records: preprocess longer ones")
-    model = f"{initial_folder(name, root) / 'weights' / trained.name}" if ".py:" in trained.name else trained.name
+    model = f"{folder / 'weights' / trained.name}" if ".py:" in trained.name else trained.name
     of_weights = {
         "model": model,
         "model_options": {key: value for key, value in trained.keywords.items() if key not in OF_ARCHITECTURE},
@@ -92,7 +94,7 @@ def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: P
             raise EcgkitError(f"{key} is {settings[key]!r} and that of {name} is {value!r}: leave it out")
     if not of_weights["crop_seconds"]:
         of_weights["crops_per_record"] = 1
-    return settings | of_weights | {"init": name if name in shipped() else str(find_folder(name, root))}
+    return settings | of_weights | {"init": name if name in shipped() else str(folder)}
 
 
 def start_from(model: ECGModel, classes: tuple[str, ...], trained: TrainedModel, *, freeze: bool) -> None:
@@ -153,10 +155,4 @@ def with_fraction(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     codes = patient_codes(dataset.records["patient_id"].iloc[training])
     order = np.random.default_rng(seed).permutation(codes.max() + 1)
     chosen = np.isin(codes, order[: max(1, round(fraction * len(order)))])
-    kept = np.setdiff1d(np.arange(len(dataset)), training[~chosen])
-    return replace(
-        dataset,
-        records=dataset.records.iloc[kept].reset_index(drop=True),
-        labels=dataset.labels.iloc[kept].reset_index(drop=True),
-        rows=dataset.rows[kept],
-    )
+    return dataset.subset(np.setdiff1d(np.arange(len(dataset)), training[~chosen]))

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import ArrayLike
 from sklearn.metrics import r2_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -19,6 +20,7 @@ from ecgkit.stats import macro_auc
 from ecgkit.training.augmentation import make_augmentation, mix
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
+from ecgkit.training.faults import Faults
 from ecgkit.training.losses import SquaredError
 from ecgkit.training.pretraining.config import PretrainingConfig
 
@@ -52,16 +54,19 @@ class Module(pl.LightningModule):
         Recipe and seed.
     loss : Module
         Made by `ecgkit.training.losses.make_loss`.
+    std : array-like of float, shape (12,), optional
+        Standard deviation of each lead, in mV, which faults need; see `ecgkit.training.faults.Faults`.
 
     References
     ----------
     Loshchilov and Hutter (2019), arXiv:1711.05101 (AdamW).
     """
 
-    def __init__(self, model: ECGModel, config: TrainingConfig, loss: nn.Module) -> None:
+    def __init__(self, model: ECGModel, config: TrainingConfig, loss: nn.Module, std: ArrayLike = 1.0) -> None:
         super().__init__()
         self.model, self.config, self.loss = model, config, loss
         self.augment = make_augmentation(config, model)
+        self.faults = Faults(config.robustness, model.sampling_rate, std)
         self.generator, self.rng = torch.Generator(), np.random.default_rng()
         self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
@@ -83,7 +88,7 @@ class Module(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Compute the loss of an augmented batch."""
         signal, labels, metadata = batch
-        signal = self.augment(signal, self.generator)
+        signal = self.faults(self.augment(signal, self.generator), self.generator)
         if self.config.mixup:
             signal, labels, metadata = mix(signal, labels, metadata, self.config.mixup, self.rng)
         loss = self.loss(self.model(signal, metadata).float(), labels)

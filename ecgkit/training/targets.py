@@ -64,14 +64,8 @@ def with_target(dataset: Dataset, target: str) -> Dataset:
         known = column.notna()
         labels = pd.DataFrame({POSITIVE_SEX: (column == POSITIVE_SEX).to_numpy(bool, na_value=False)})
     kept = np.flatnonzero(known.to_numpy(bool, na_value=False))
-    found = replace(
-        dataset,
-        records=dataset.records.iloc[kept].reset_index(drop=True),
-        labels=labels.iloc[kept].reset_index(drop=True),
-        classes=tuple(map(str, labels)),
-        rows=dataset.rows[kept],
-        n_unlabelled=len(known) - len(kept),
-    )
+    named = replace(dataset, labels=labels, classes=tuple(map(str, labels)), n_unlabelled=len(known) - len(kept))
+    found = named.subset(kept)
     for where, folds in (("folds 1-8", TRAIN_FOLDS), ("fold 9", (VALIDATION_FOLD,))):
         if (count := len(found.folds(*folds))) < MIN_RECORDS:
             raise EcgkitError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import datasets, paths
-from ecgkit.datasets.config import PreprocessingConfig
+from ecgkit.datasets.config import PreprocessingConfig, is_folder
 from ecgkit.errors import INTERRUPTED, EcgkitError, check_choice, interrupt
 from ecgkit.models.names import check_name
 from ecgkit.sources import SOURCES
@@ -100,7 +100,8 @@ def run(
     root : Path
         The folder of data sets and sessions.
     dataset : str
-        A source (``"demo"``, ``"ptbxl"``), which is preprocessed first, or the name of a processed dataset.
+        A source (``"demo"``, ``"ptbxl"``) or a folder of raw data, which is preprocessed first, or the name of a
+        processed dataset.
     models : sequence of str
         Names of architectures.
     raw : str, optional
@@ -136,13 +137,13 @@ def run(
         check_name(model)
     check_trainings(root, dataset, models, raw, settings)
     probes = probes and not settings.get("target")
-    names = ["preprocess"] * (dataset in SOURCES) + ["train"] * len(models)
+    names = ["preprocess"] * is_raw(dataset, root) + ["train"] * len(models)
     names += ["probe"] * (len(models) * probes) + ["compare"] * (len(models) > 1)
     progress = Progress(names)
     report(f"{len(names)} steps on {dataset}: {', '.join(models)}")
     common = {"force": force, "verbose": verbose, "quiet": True, "cell_timeout": cell_timeout}
     folder = root / paths.PROCESSED / dataset
-    if dataset in SOURCES:
+    if is_raw(dataset, root):
         made = run_step("preprocess", root, source=dataset, raw=raw, jobs=jobs, **common)
         progress.finish("preprocess", f"preprocess {dataset}", made)
         folder = made.path
@@ -157,6 +158,12 @@ def run(
         progress.finish("compare", "compare", outcome)
         compared = outcome.path
     return Chain(folder, trained, probed, compared)
+
+
+def is_raw(dataset: str, root: Path) -> bool:
+    """Return True if a dataset is a source or a folder of raw data, not the name of a processed dataset."""
+    is_made = "/" not in dataset and (root / paths.PROCESSED / dataset).is_dir()
+    return dataset in SOURCES or (not is_made and is_folder(dataset))
 
 
 def run_models(
@@ -202,13 +209,14 @@ def finished(executor: Executor, work: Work, *, at_once: int) -> Iterator[tuple[
 def check_trainings(root: Path, dataset: str, models: Sequence[str], raw: str | None, settings: dict[str, Any]) -> None:
     """Check dataset and configuration of all trainings, before anything is written."""
     train = STEPS["train"]
-    if dataset in SOURCES:
+    if is_raw(dataset, root):
         from ecgkit.training.config import configure
 
-        source = PreprocessingConfig.resolve(root, source=dataset, raw=raw).open_source(root)
+        preprocessing = PreprocessingConfig.resolve(root, source=dataset, raw=raw)
+        source, name = preprocessing.open_source(root), preprocessing.folder(root).name
         checked = check_settings(train.config_class, settings)
         for model in models:
-            config = configure(dataset=dataset, model=model, source=dataset, **checked)
+            config = configure(dataset=name, model=model, source=preprocessing.source, **checked)
             if config.label_set:
                 check_choice("label set", config.label_set, source.labels)
         return

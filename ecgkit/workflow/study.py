@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit import paths, sessions
+from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, one_line, require, shown
 from ecgkit.evaluation.files import main_metric, read_history
 from ecgkit.io import file_name, json_bytes, locked, read_json, read_toml, toml_value, write_atomically
@@ -541,14 +542,15 @@ def run_sweep(
     root = paths.resolve_root(root)
     if jobs is not None and jobs < 1:
         raise EcgkitError(f"jobs is {jobs}: give a positive number")
-    if jobs is not None and scheduler is not None:
-        raise EcgkitError("--jobs is for this machine and --scheduler for a cluster: choose one of them")
+    check_places(jobs, scheduler)
     configs = check_sweep(sweep, root, test=test)
     folder = sweep.folder(root)
     at_once = len(configs) if scheduler else min(jobs or 1, len(configs))
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_optuna())
-        executor = stack.enter_context(open_executor(at_once, scheduler))
+        data = [root / paths.PROCESSED / name for name in {config["dataset"] for config in configs}]
+        pool = workers(scheduler, sees=[root, *data]) if scheduler else notebook_executor(at_once)
+        executor = stack.enter_context(pool)
         folder.mkdir(parents=True, exist_ok=True)
         message = f"another process runs the sweep {sweep.file.stem}: wait until it has finished, or stop it"
         stack.enter_context(locked(folder / ".running", message))
@@ -601,19 +603,3 @@ def record_result(study: optuna.Study, trial: optuna.Trial, future: Future[tuple
     trial.set_user_attr("seconds", seconds)
     study.tell(trial, auc)
     return f"done  {session}  fold 9 macro AUC {auc:.4f}"
-
-
-@contextlib.contextmanager
-def open_executor(jobs: int, scheduler: str | None) -> Iterator[Executor]:
-    """Yield the executor of the runs: a pool of processes, or a Dask client's."""
-    if scheduler is None:
-        with notebook_executor(jobs) as executor:
-            yield executor
-        return
-    distributed = require("distributed", "cluster")
-    try:
-        client = distributed.Client(scheduler)
-    except (OSError, ValueError) as error:
-        raise EcgkitError(f"no Dask scheduler at {scheduler}: start one with `dask scheduler` ({error})") from error
-    with client:
-        yield client.get_executor(pure=False)

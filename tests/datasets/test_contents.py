@@ -260,6 +260,34 @@ def test_where_all_false_means_unlabelled_such_records_are_left_out(tmp_path: Pa
     assert len(dataset) + dataset.n_unlabelled == 40
 
 
+def test_where_all_false_means_unlabelled_such_records_may_be_negatives_of_some_folds(tmp_path: Path) -> None:
+    source = Clinic()
+    source.all_false = {"af": "unlabelled"}
+    path = build(tmp_path / "d", source).path
+    number, fold = np.arange(40), source.records["fold"].to_numpy()
+    positive, unknown = number % 4 == 0, number % 5 == 3
+    negative = ~positive & ~unknown
+
+    dropped = open_dataset(path, label_set="af")
+    np.testing.assert_array_equal(dropped.unlabelled.rows, np.flatnonzero(negative))
+    assert not dropped.unlabelled.labels.to_numpy().any()
+
+    dataset = open_dataset(path, label_set="af", negative_in=(1, 2, 3))
+    kept = (positive & ~unknown) | (negative & np.isin(fold, (1, 2, 3)))  # one that is unknown stays unknown
+    np.testing.assert_array_equal(dataset.rows, np.flatnonzero(kept))
+    np.testing.assert_array_equal(dataset.labels["AF"], positive[kept])
+    np.testing.assert_array_equal(dataset.unlabelled.rows, np.flatnonzero(negative & ~kept))
+    assert dataset.n_unlabelled == (~kept).sum()
+
+
+def test_a_subset_has_the_records_in_the_order_that_was_asked_for(tmp_path: Path) -> None:
+    dataset = open_dataset(build(tmp_path / "d").path)
+    some = dataset.subset([5, 2])
+    assert some.records["record_id"].tolist() == dataset.records["record_id"].iloc[[5, 2]].tolist()
+    assert some.labels["AF"].tolist() == dataset.labels["AF"].iloc[[5, 2]].tolist()
+    np.testing.assert_array_equal(some.signal(1), dataset.signal(2))
+
+
 def test_a_lock_file_left_over_where_there_are_no_locks_is_named(tmp_path: Path) -> None:
     path = tmp_path / ".d.lock"
     # On a file system without locks filelock falls back on this class, for which the file alone counts.

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.comparison import class_names
-from ecgkit.evaluation.ensembles import FITS, fit_ensemble, write_ensemble
+from ecgkit.evaluation.ensembles import FITS, combine_unlabelled, fit_ensemble, write_ensemble
 from ecgkit.evaluation.leaderboard import leaderboard
 from ecgkit.sessions import Session
 from ecgkit.stats.ensembles import METHODS, apply_ensemble
@@ -343,3 +343,18 @@ def test_members_that_do_not_go_together_are_refused_and_nothing_is_written(tmp_
             write_ensemble(tmp_path, members, "mean_prob")
         assert "\n" not in str(error.value)
     assert len(sessions.list_sessions(paths.TRAINING, tmp_path)) == before
+
+
+def test_records_without_a_label_are_combined_as_the_others(tmp_path: Path) -> None:
+    members = [Session(tmp_path / name) for name in ("session_1", "session_2")]
+    description = {"method": "mean_prob", "members": ["session_1", "session_2"], "classes": list(CLASSES)}
+    description["weights"] = dict.fromkeys(description["members"], 0.5)
+    tables = list(make_members(FEW).values())[:2]
+    for session, table in zip(members, tables, strict=True):
+        session.path.mkdir()
+        session.write_table("unlabelled.parquet", table)
+    combined = combine_unlabelled(members, description)
+    mean = (tables[0]["prob_NORM"] + tables[1]["prob_NORM"]) / 2
+    np.testing.assert_allclose(combined["prob_NORM"], mean, rtol=1e-6)
+    (members[0].path / "unlabelled.parquet").unlink()
+    assert combine_unlabelled(members, description) is None

@@ -30,6 +30,7 @@ def predictions(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
 
     monkeypatch.setattr("ecgkit.evaluation.fold_10.predict_folds", predict_folds)
     monkeypatch.setattr("ecgkit.evaluation.fold_10.open_trained", open_trained)
+    monkeypatch.setattr("ecgkit.evaluation.fold_10.predict_unlabelled", lambda *_, **__: table.iloc[:0])
     return table
 
 

@@ -254,3 +254,35 @@ def test_seventy_one_classes_with_rare_ones(tmp_path: Path) -> None:
     values = [results["fold_10"][name]["auc"]["value"] for name in classes]
     assert None in values
     assert results["fold_10"]["macro"]["auc"]["value"] == pytest.approx(np.mean([v for v in values if v is not None]))
+
+
+def without_label(n_records: int = 30) -> pd.DataFrame:
+    """Predictions of records of folds 9 and 10 none of whose labels is true."""
+    table = make_predictions(n_records, seed=5)
+    table[["record_id", "patient_id"]] += 10_000
+    return table.assign(**{f"true_{name}": False for name in CLASSES})
+
+
+def test_records_without_a_label_are_counted_both_ways(tmp_path: Path) -> None:
+    predictions, unlabelled = make_predictions(), without_label()
+    plain = evaluate_session(Session(tmp_path), predictions, CLASSES)
+    both = evaluate_session(Session(tmp_path), predictions, CLASSES, unlabelled=unlabelled)
+
+    # Calibration, thresholds and the numbers of the labelled records are what they are without the others.
+    counted = both.pop("with_unlabelled")
+    assert both == plain
+    assert counted["records"] == {"fold_9": 215, "fold_10": 215}
+    assert counted["unlabelled"] == {"fold_9": 15, "fold_10": 15}
+    everything = pd.concat([predictions, unlabelled])
+    test = everything[everything["fold"] == 10]
+    for name in CLASSES:
+        expected = sklearn.metrics.roc_auc_score(test[f"true_{name}"], test[f"prob_{name}"])
+        assert counted["fold_10"][name]["auc"]["value"] == pytest.approx(expected)
+    assert counted["fold_10"]["macro"]["auc"]["low"] < counted["fold_10"]["macro"]["auc"]["value"]
+
+    stored = pd.read_parquet(tmp_path / "unlabelled.parquet")
+    assert stored["record_id"].tolist() == unlabelled["record_id"].tolist()
+    assert list(stored) == list(pd.read_parquet(tmp_path / "predictions.parquet"))
+    page = (tmp_path / "report.html").read_text()
+    assert "200 records" in page
+    assert "215 records" in page

@@ -46,14 +46,20 @@ def make_inputs(name: str, n_samples: int = 250, *, n_metadata: int = 0) -> Inpu
     signal = make_ecg(sampling_rate=100, seed=1).signal[:, :250]
     metadata = np.ones((1, n_metadata), np.float32) if n_metadata else None
     flat, std = np.zeros(12, np.float32), np.ones(12, np.float32)
-    return Inputs(model, signal, metadata, [0, 2], flat, std, 100)
+    return Inputs(model, signal[None], metadata, np.array([[0, 2]]), flat, std, 100)
+
+
+def explained(method: str, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    """Return relevance and change of the one ECG."""
+    (relevance,), (change,) = relevance_of(method, inputs)
+    return relevance, change
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_architecture_is_explained(name: str) -> None:
     inputs = make_inputs(name, n_metadata=4)
     for method in ("saliency", "grad_cam", "guided_grad_cam", "occlusion_leads"):
-        relevance, _ = relevance_of(method, inputs)
+        relevance, _ = explained(method, inputs)
         assert relevance.shape == (2, 12, 250), method
         assert np.isfinite(relevance).all(), method
         assert relevance.any() or method == "guided_grad_cam", method
@@ -63,10 +69,11 @@ def test_every_architecture_is_explained(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet1d", "xlstm", "bilstm"])
 def test_a_step_along_the_gradient_changes_the_logit_as_it_says(name: str) -> None:
     inputs = make_inputs(name)
-    gradient, _ = relevance_of("saliency", inputs)
-    for row in range(len(inputs.targets)):
+    gradient, _ = explained("saliency", inputs)
+    for row in range(inputs.targets.shape[1]):
         step = 0.02 * gradient[row] / np.linalg.norm(gradient[row])
-        up, down = inputs.logits(np.stack([inputs.signal + step, inputs.signal - step]))[:, row]
+        moved = np.concatenate([inputs.signals + step, inputs.signals - step])
+        up, down = inputs.logits(moved, np.zeros(2, np.intp))[:, row]
         assert up - down == pytest.approx(2 * 0.02 * np.linalg.norm(gradient[row]), rel=0.03)
 
 
@@ -75,10 +82,29 @@ def test_additive_methods_are_complete(method: str, resnet1d, ecg: ECG) -> None:
     ecg = replace(ecg, signal=ecg.signal[:, :250])
     background = [make_ecg(sampling_rate=100, seed=seed) for seed in (0, 1)]
     found = explain_ecg(resnet1d, ecg, method=method, classes=["MI", "CD"], background=background)
-    # The logit has kinks, on which 16 steps from one ECG to another are less exact than 64 from a flat line.
-    exactness = {"rel": 0.02, "abs": 0.03} if method == "integrated_gradients" else {"rel": 0.05, "abs": 0.15}
+    # The logit has kinks, on which 8 steps from one ECG to another are less exact than 64 from a flat line.
+    exactness = {"rel": 0.02, "abs": 0.03} if method == "integrated_gradients" else {"rel": 0.05, "abs": 0.3}
     assert found.relevance.sum(axis=(1, 2)) == pytest.approx(found.change, **exactness)
     assert found.by_lead().sum(axis=1) == pytest.approx(found.by_segment().sum(axis=(1, 2)), rel=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_many_ecgs_at_once_are_explained_as_each_alone(method: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(
+        "resnet1d", widths=(8, 16), pooling="attention", n_leads=12, n_classes=3, n_samples=100, sampling_rate=100,
+        n_metadata=2,
+    ).eval()  # fmt: skip
+    signals = np.stack([make_ecg(sampling_rate=100, seed=seed).signal[:, :180] for seed in range(5)])
+    metadata = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    flat, std = np.full(12, 0.1, np.float32), np.full(12, 0.3, np.float32)
+    targets = np.array([[0, 1], [1, 2], [2, 2], [0, 2], [1, 0]])
+    inputs = Inputs(model, signals, metadata, targets, flat, std, 100, background=signals[:2] / 2)
+    together, change = relevance_of(method, inputs)
+    for row in range(5):
+        relevance, alone = explained(method, inputs[row : row + 1])
+        assert together[row] == pytest.approx(relevance, rel=1e-3, abs=1e-4 * float(np.abs(relevance).max()))
+        assert change[row] == pytest.approx(alone, rel=1e-3, abs=1e-4, nan_ok=True)
 
 
 def test_what_is_constant_has_no_relevance() -> None:
@@ -87,16 +113,16 @@ def test_what_is_constant_has_no_relevance() -> None:
         first = next(module for module in inputs.model.modules() if isinstance(module, torch.nn.Conv1d))
         first.weight[:, 5] = 0
     for method in ("integrated_gradients", "occlusion_leads", "saliency"):
-        relevance, _ = relevance_of(method, inputs)
+        relevance, _ = explained(method, inputs)
         assert np.abs(relevance[:, 5]).max() < 1e-4 * np.abs(relevance[:, 4]).max()
 
 
 def test_a_longer_record_is_the_sum_of_its_windows() -> None:
     inputs = make_inputs("resnet1d", n_samples=100)
-    relevance, change = relevance_of("integrated_gradients", inputs)
+    relevance, change = explained("integrated_gradients", inputs)
     assert relevance.sum(axis=(1, 2)) == pytest.approx(change, rel=0.05, abs=0.02)
     for method in ("grad_cam", "occlusion_time"):
-        relevance, _ = relevance_of(method, inputs)
+        relevance, _ = explained(method, inputs)
         assert relevance.shape == (2, 12, 250)
         assert np.ptp(relevance[:, 0], axis=1).all()
 
@@ -105,7 +131,7 @@ def test_attention_is_a_distribution_over_time() -> None:
     for name, options in (("resnet1d", {"pooling": "attention"}), ("residual_bilstm_attention", {})):
         inputs = make_inputs("resnet1d")
         model = create_model(name, n_leads=12, n_classes=3, n_samples=250, sampling_rate=100, **options).eval()
-        relevance, _ = relevance_of("attention", Inputs(model, *list(vars(inputs).values())[1:]))
+        relevance, _ = explained("attention", replace(inputs, model=model))
         assert relevance.sum(axis=(1, 2)) == pytest.approx([1, 1], abs=1e-3)
         assert (relevance >= 0).all()
 

@@ -11,11 +11,19 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from ecgkit.errors import EcgkitError
-from ecgkit.explain.directions import along_direction, concept_direction, group_members, group_table, records_at_ends
+from ecgkit.explain.directions import (
+    along_direction,
+    concept_direction,
+    concept_moves,
+    group_members,
+    group_table,
+    records_at_ends,
+)
 from ecgkit.explain.effect import ConceptEffect, concept_effect
 from ecgkit.explain.erasure import erase_least_squares, erase_random
 from ecgkit.feature_space.probes.linear import ALPHAS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
+from ecgkit.plots.concepts import concept_moves as draw_moves
 from ecgkit.plots.concepts import concept_removed
 from ecgkit.stats.multiple_testing import holm
 
@@ -339,3 +347,58 @@ def test_what_does_not_fit_is_refused(world: World) -> None:
     along = along_direction(direction, world.embeddings, world.records)
     with pytest.raises(EcgkitError, match="1 patients"):
         records_at_ends(along.head(1))
+
+
+class TestMoves:
+    def test_a_concept_moves_the_class_that_is_read_from_it_and_random_directions_do_not(self, world: World) -> None:
+        table = concept_moves(
+            world.embeddings,
+            world.records,
+            [AGE, SEX],
+            classes=list(world.labels),
+            head=head_of(world),
+            resamples=50,
+        ).set_index(["concept", "class"])
+        own = table.loc["age", "OLD"]
+        assert own["change"] > own["random_high"]
+        assert own["p_holm"] < 0.05
+        for concept, name in (("age", "INDEPENDENT"), ("sex", "OLD"), ("sex", "INDEPENDENT")):
+            assert abs(table.loc[(concept, name), "change"]) < 0.2 * own["change"]
+        assert table.loc["age", "metric"].eq("r2").all()
+        assert 0.6 < own["low"] < own["value"] < own["high"] < 0.9
+
+    def test_for_a_linear_head_it_is_the_slope_of_the_logit_over_the_position(self, world: World) -> None:
+        matrix = np.random.default_rng(0).standard_normal((N_FEATURES, 2))
+        table = concept_moves(
+            world.embeddings,
+            world.records,
+            [AGE],
+            classes=["a", "b"],
+            head=lambda values: values @ matrix,
+            n_random=20,
+            resamples=20,
+        )
+        training = world.embeddings[world.training]
+        positions = concept_direction(world.embeddings, world.records, AGE).positions(training)
+        slopes = np.polyfit(positions, training @ matrix, 1)[0]
+        assert table["change"].to_numpy() == pytest.approx(slopes, rel=1e-3)
+
+    def test_without_a_head_only_the_encoding_is_known(self, world: World) -> None:
+        table = concept_moves(
+            world.embeddings, world.records, [AGE], classes=["a"], head=None, n_random=5, resamples=20
+        )
+        assert table["change"].isna().all()
+        assert table["value"].notna().all()
+        assert not [text for text in draw_moves(table).axes[0].texts if text.get_text()]
+
+    def test_the_figure_marks_what_is_beyond_random(self) -> None:
+        row = {"unit": "ms", "metric": "r2", "value": 0.7, "low": 0.6, "high": 0.8}
+        table = pd.DataFrame(
+            [
+                row | {"concept": "qrs_duration", "class": "CD", "change": 1.5, "p_holm": 0.01},
+                row | {"concept": "qrs_duration", "class": "MI", "change": -0.1, "p_holm": 0.6},
+            ]
+        )
+        axes = draw_moves(table).axes[0]
+        assert [text.get_text() for text in axes.texts] == ["+1.50 *", "-0.10"]
+        assert axes.get_yticklabels()[0].get_text() == "QRS: R² 0.70"

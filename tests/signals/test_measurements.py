@@ -163,3 +163,12 @@ def test_a_beat_whose_fast_part_ends_before_its_highest_sample_is_measured_witho
     factors = np.array([0.6, 1.0, 0.4, -0.8, 0.1, 0.7, -0.4, 0.3, 0.8, 1.2, 1.1, 0.8])
     measured = measure_ecg(ECG(factors[:, None] * lead, sampling_rate=100))
     assert measured["heart_rate"] == pytest.approx(75, abs=1)  # a beat every 0.8 s
+
+
+def test_a_window_in_which_everything_is_as_fast_has_no_p_wave() -> None:
+    times = np.arange(1000) / 100
+    wave = np.where(np.arange(12)[:, None] % 2, np.sin(8 * np.pi * times), np.cos(8 * np.pi * times))
+    spikes = np.exp(-0.5 * (((times % 1) - 0.5) / 0.012) ** 2)
+    found = measure_ecg(ECG((0.1 * wave + spikes).astype(np.float32), 100))
+    assert found["n_beats"] == 10
+    assert np.isnan([found["pr"], found["p_duration"]]).all()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_sources import cinc_folder
 
 from ecgkit.readers import save_ecg
 from ecgkit.sources import SOURCES, open_source
@@ -18,6 +19,7 @@ from ecgkit.sources.base import CORE_COLUMNS, Source, record_table
 def source(request: pytest.FixtureRequest, tiny_ptbxl: Callable[..., Path], tmp_path: Path) -> Source:
     """Open a small example of each source; a new one needs a line here."""
     open_example = {
+        "cinc": lambda: open_source("cinc", cinc_folder(tmp_path / "challenge")),
         "demo": lambda: open_source("demo", n_records=20),
         "folder": lambda: open_source("folder", own_folder(tmp_path)),
         "ptbxl": lambda: open_source("ptbxl", tiny_ptbxl(20)),

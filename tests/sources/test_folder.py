@@ -188,3 +188,15 @@ def test_leads_that_a_file_lacks_stay_missing(folder: Path) -> None:
     ecg.signal[LEADS.index("V6")] = np.nan
     readers.save_ecg(ecg, folder / "r2.npz")
     assert Folder(folder).read("r2").missing_leads == ("V6",)
+
+
+def test_the_chain_takes_a_folder(folder: Path, tmp_path: Path) -> None:
+    from ecgkit.workflow.chain import check_trainings, is_raw
+
+    assert is_raw(str(folder), tmp_path)
+    assert not is_raw("my_data", tmp_path)
+    check_trainings(tmp_path, str(folder), ["cnn"], None, {"label_set": "labels"})
+    with pytest.raises(EcgkitError, match="superclass"):
+        check_trainings(tmp_path, str(folder), ["cnn"], None, {"label_set": "superclass"})
+    (tmp_path / "processed_datasets" / "ward").mkdir(parents=True)
+    assert not is_raw("ward", tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.data import Batches, ShuffledBatches, fit_metadata_scaler
+from ecgkit.training.config import TrainingConfig
+from ecgkit.training.data import Batches, ShuffledBatches, fit_metadata_scaler, training_data
 
 
 def test_training_records_are_standardised_and_only_they_decide_how(demo_dataset: Dataset) -> None:
@@ -130,3 +132,21 @@ def test_a_class_without_positives_or_negatives_is_named_with_the_way_out(demo_d
     with pytest.raises(EcgkitError, match="no negative record of AF in fold 9"):
         with_labels(demo_dataset, AF=unknown).check_outcomes()
     with_labels(demo_dataset, COMMON=common).check_outcomes()
+
+
+def test_records_without_a_label_are_negatives_in_the_training_folds_only(demo_root: Path) -> None:
+    def opened(**settings: str) -> Dataset:
+        return training_data(TrainingConfig(dataset="demo", model="cnn", **settings), demo_root)
+
+    dropped, negative = opened(), opened(unlabelled="negative")
+    left_out = dropped.unlabelled
+    assert len(left_out.folds(*TRAIN_FOLDS)) > 0
+    assert len(negative.folds(*TRAIN_FOLDS)) == len(dropped.folds(*TRAIN_FOLDS)) + len(left_out.folds(*TRAIN_FOLDS))
+    added = ~negative.records["record_id"].isin(dropped.records["record_id"])
+    assert not negative.labels[added].to_numpy().any()
+    assert negative.records.loc[added, "fold"].isin(TRAIN_FOLDS).all()
+    pd.testing.assert_frame_equal(
+        negative.records.loc[negative.folds(9, 10)].reset_index(drop=True),
+        dropped.records.loc[dropped.folds(9, 10)].reset_index(drop=True),
+    )
+    assert dropped.unlabelled.folds(9, 10).size == negative.unlabelled.folds(9, 10).size

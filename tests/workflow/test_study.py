@@ -9,9 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -341,40 +339,6 @@ class TestSweep:
         with locked(root / "sweeps" / "seeds" / ".running", "the test has it"):
             assert self.call(root) == 2
         assert "another process runs the sweep seeds" in one_line(capsys)
-
-    def test_a_cluster_takes_the_same_path(
-        self, root: Path, notebook: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        asked = []
-
-        class Client(ThreadPoolExecutor):
-            def __init__(self, address: str) -> None:
-                super().__init__(3)  # a worker with several threads
-                asked.append(address)
-
-            def get_executor(self, *, pure: bool) -> Executor:
-                assert not pure  # or equal calls would be one
-                return self
-
-        monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
-        assert self.call(root, "--scheduler", "tcp://cluster:8786") == 0
-        assert asked == ["tcp://cluster:8786"]
-        assert [state for _, state in self.states(root)] == ["done"] * 3
-        capsys.readouterr()
-        assert self.call(root, "--scheduler", "tcp://cluster:8786", "--jobs", "2") == 2
-        assert "--jobs" in one_line(capsys)
-
-    @pytest.mark.parametrize("missing", [True, False])
-    def test_no_cluster_is_one_line(
-        self, root: Path, missing: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        def refuse(address: str) -> None:
-            raise OSError("timed out")
-
-        monkeypatch.setitem(sys.modules, "distributed", None if missing else SimpleNamespace(Client=refuse))
-        assert self.call(root, "--scheduler", "tcp://a:1") == 2
-        assert ("cluster" if missing else "tcp://a:1") in one_line(capsys)
-        assert not (root / "sweeps").exists()
 
 
 def other_fold_10(folder: Path) -> None:

@@ -140,6 +140,17 @@ HEART_RATE = Target(
 )
 """QT and its corrected form together determine the heart rate."""
 
+MEASURED = (
+    HEART_RATE,
+    Target("pr", unit="ms", plausible=(60, 400)),
+    Target("qrs_duration", unit="ms", plausible=(40, 260)),
+    Target("qtc_fridericia", unit="ms", plausible=(250, 700)),
+    Target("sokolow_lyon", unit="mV", plausible=(0, 15)),
+    Target("cornell", unit="mV", plausible=(-2, 10)),
+    *(Target(f"st_{lead}", unit="mV", plausible=(-2, 2)) for lead in ("V2", "V3", "V4")),
+)
+"""ECG measurements as concepts, by the columns of `ecgkit.signals.measurements.measurement_columns`."""
+
 
 def join_targets(
     records: pd.DataFrame, labels: pd.DataFrame | None = None, measurements: pd.DataFrame | None = None

@@ -115,12 +115,12 @@ def individual_heart(heart: Heart, rng: np.random.Generator) -> Heart:
     return varied
 
 
-def _scale(heart: Heart, factors: dict[str, float]) -> Heart:
+def scale_waves(heart: Heart, factors: dict[str, float]) -> Heart:
     """Multiply the amplitudes of some waves."""
     return heart | {name: replace(heart[name], amplitude=heart[name].amplitude * f) for name, f in factors.items()}
 
 
-def _stretch_qrs(heart: Heart, factor: float) -> Heart:
+def stretch_qrs(heart: Heart, factor: float) -> Heart:
     """Multiply the times and widths of the QRS waves, and delay the ST segment and the T wave."""
     stretched = {}
     for name, wave in heart.items():
@@ -179,7 +179,7 @@ def infarct(heart: Heart, code: str, severity: float, stage: float) -> Heart:
     territory = TERRITORIES[code]
     apex, t_wave, j_point = heart["apex"], heart["T"], heart["J point"]
     scar = severity * (0.55 + 0.45 * min(1.0, 2 * stage))
-    heart = _scale(heart, {name: 1 - share * scar for name, share in territory.lost.items()})
+    heart = scale_waves(heart, {name: 1 - share * scar for name, share in territory.lost.items()})
     injury = (0.05 + 0.3 * severity) * (1 - stage) ** 1.5 + 0.02 + 0.05 * severity
     inversion = (0.03 + 0.33 * severity) * (np.sin(np.pi * min(1.0, stage / 0.9)) - 0.45 * max(0.0, 1 - 4 * stage))
     q_wave = 0.08 + 0.85 * scar
@@ -202,7 +202,7 @@ def depress_st(heart: Heart, amount: float, frontal: float = 35, front: float = 
 
 def invert_t(heart: Heart, amount: float, frontal: float, front: float, *, keep: float) -> Heart:
     """Reduce the T wave to a share, and add one of ``amount`` mV against a direction."""
-    heart = _scale(heart, {"T": keep})
+    heart = scale_waves(heart, {"T": keep})
     wave = heart["T"]
     return heart | {
         "T inversion": replace(wave, rise=48, fall=36, amplitude=amount, towards=-direction(frontal, front))
@@ -211,13 +211,13 @@ def invert_t(heart: Heart, amount: float, frontal: float, front: float, *, keep:
 
 def _ischaemia(heart: Heart, s: float) -> Heart:
     """Depress ST and invert T in the lateral leads."""
-    heart = _scale(depress_st(heart, 0.02 + 0.17 * s, 35, 20), {"J point": 0.5 - 0.4 * s})
+    heart = scale_waves(depress_st(heart, 0.02 + 0.17 * s, 35, 20), {"J point": 0.5 - 0.4 * s})
     return invert_t(heart, 0.02 + 0.26 * s, 30, 15, keep=0.7 - 0.6 * s)
 
 
 def _anterolateral_ischaemia(heart: Heart, s: float) -> Heart:
     """Invert T in the anterolateral leads."""
-    heart = _scale(depress_st(heart, 0.02 + 0.06 * s, 0, 40), {"J point": 0.3})
+    heart = scale_waves(depress_st(heart, 0.02 + 0.06 * s, 0, 40), {"J point": 0.3})
     return invert_t(heart, 0.03 + 0.45 * s, 0, 42, keep=0.7 - 0.6 * s)
 
 
@@ -234,8 +234,10 @@ def _left_ventricular_hypertrophy(heart: Heart, s: float) -> Heart:
     """Raise the voltage of the left ventricle, with strain if severe."""
     # Relative to the amplitude of this heart, so that the final voltage is what depends on the severity.
     grown = max(1.0, (1.55 + 1.2 * s) / max(heart["free wall"].amplitude, 0.3))
-    heart = _scale(heart, {"free wall": grown, "apex": 1 + 0.35 * s, "septum": 1.1, "left atrium": 1.15 + 0.35 * s})
-    heart = _stretch_qrs(heart, 1.0 + 0.08 * s)
+    heart = scale_waves(
+        heart, {"free wall": grown, "apex": 1 + 0.35 * s, "septum": 1.1, "left atrium": 1.15 + 0.35 * s}
+    )
+    heart = stretch_qrs(heart, 1.0 + 0.08 * s)
     return strain(heart, max(0.0, 1.2 * s - 0.45))
 
 
@@ -244,7 +246,7 @@ def strain(heart: Heart, s: float) -> Heart:
     if s <= 0:
         return heart
     wall = heart["free wall"].towards
-    heart = _scale(heart, {"T": 1 - 0.85 * min(1.0, 1.3 * s), "J point": 0.4})
+    heart = scale_waves(heart, {"T": 1 - 0.85 * min(1.0, 1.3 * s), "J point": 0.4})
     peak, t_peak = heart["J point"].peak + 45, heart["T"].peak - 8
     return heart | {
         "strain ST": Wave("ST", peak, 28, 70, 0.05 + 0.13 * s, -wall, FREE_WALL),
@@ -265,7 +267,7 @@ def _left_atrial_enlargement(heart: Heart, s: float) -> Heart:
 def _right_bundle(heart: Heart, s: float) -> Heart:
     """Activate the right ventricle late: rSR' in V1, a broad S wave in I and V6."""
     end = 122 + 26 * s
-    heart = _delay_repolarisation(_scale(heart, {"base": 0.5}), end - 90)
+    heart = _delay_repolarisation(scale_waves(heart, {"base": 0.5}), end - 90)
     late, t_peak = heart["free wall"].amplitude * (0.42 + 0.2 * s), heart["T"].peak
     return heart | {
         "late right ventricle": Wave("QRS", end - 36, 12, 14.5, late, direction(172, 40), RIGHT_VENTRICLE),
@@ -275,7 +277,7 @@ def _right_bundle(heart: Heart, s: float) -> Heart:
 
 def _incomplete_right_bundle(heart: Heart, s: float) -> Heart:
     """Activate the right ventricle slightly late."""
-    heart = _scale(heart, {"base": 0.55})
+    heart = scale_waves(heart, {"base": 0.55})
     late = heart["free wall"].amplitude * (0.1 + 0.22 * s)
     peak = heart["base"].peak + 6 + 6 * s
     return heart | {"late right ventricle": Wave("QRS", peak, 8.5, 9.5, late, direction(175, 48), RIGHT_VENTRICLE)}
@@ -287,7 +289,7 @@ def _left_bundle(heart: Heart, s: float) -> Heart:
     strength = 0.55 + 0.45 * heart["free wall"].amplitude
     wall = heart["free wall"].towards
     axis = float(np.rad2deg(np.arctan2(wall[1], wall[0]))) - 15
-    heart = _scale(heart, {"septum": 0.0, "apex": 0.12, "free wall": 0.0, "base": 0.0, "T": 0.15, "J point": 0.0})
+    heart = scale_waves(heart, {"septum": 0.0, "apex": 0.12, "free wall": 0.0, "base": 0.0, "T": 0.15, "J point": 0.0})
     heart = _delay_repolarisation(heart, 140 * scale - 90)
     st_peak, t_peak = heart["J point"].peak + 10, heart["T"].peak
     across = direction(axis, -35)
@@ -311,12 +313,12 @@ def _left_anterior_fascicle(heart: Heart, s: float) -> Heart:
         "base": direction(upwards - 20, -30),
     }
     heart = heart | {name: replace(heart[name], towards=towards) for name, towards in turned.items()}
-    return _stretch_qrs(heart, 1 + 0.08 * s)
+    return stretch_qrs(heart, 1 + 0.08 * s)
 
 
 def _slow_ventricles(heart: Heart, s: float) -> Heart:
     """Widen the QRS complex."""
-    return _stretch_qrs(heart, (108 + 26 * s) / max(heart["base"].peak / 66 * 90, 80))
+    return stretch_qrs(heart, (108 + 26 * s) / max(heart["base"].peak / 66 * 90, 80))
 
 
 def _slow_av_node(heart: Heart, s: float) -> Heart:
@@ -332,7 +334,9 @@ EFFECTS: dict[str, Callable[[Heart, float], Heart]] = {
     "IVCD": _slow_ventricles, "IRBBB": _incomplete_right_bundle, "CRBBB": _right_bundle, "CLBBB": _left_bundle,
     "1AVB": _slow_av_node,
     "NDT": lambda heart, s: invert_t(heart, 0.01 + 0.09 * s, 20, 10, keep=0.75 - 0.6 * s),
-    "NST_": lambda heart, s: _scale(depress_st(heart, 0.02 + 0.12 * s), {"T": 0.9 - 0.4 * s, "J point": 0.6 - 0.5 * s}),
+    "NST_": lambda heart, s: scale_waves(
+        depress_st(heart, 0.02 + 0.12 * s), {"T": 0.9 - 0.4 * s, "J point": 0.6 - 0.5 * s}
+    ),
     "ISC_": _ischaemia, "ISCAL": _anterolateral_ischaemia, "ISCIN": _inferior_ischaemia,
 }  # fmt: skip
 """The effect of each SCP code other than infarctions on a heart, at a severity from 0 to 1."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ecgkit.sources.demo.beats import Rhythm, draw_beats, heart_potentials
 from ecgkit.sources.demo.dipole import Heart, Physiology, diseased_heart, healthy_heart, individual_heart, segment_ends
 from ecgkit.sources.demo.noise import record
 from ecgkit.sources.demo.population import COLUMNS, draw_plan, draw_plans, make_records
+from ecgkit.sources.demo.signs import grow_signs
 from ecgkit.sources.demo.statements import LABEL_SETS, STATEMENTS
 from ecgkit.sources.scp import label_tables
 
@@ -210,6 +212,7 @@ def make_ecg(
     severity: float = 0.8,
     age: float | None = None,
     sex: str | None = None,
+    signs: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> ECG:
     """Generate one ECG in sinus rhythm with the signs of some superclasses.
@@ -232,6 +235,9 @@ def make_ecg(
         In years, 18 to 97; drawn by default.
     sex : {"male", "female"}, optional
         Drawn by default.
+    signs : mapping of str to float, optional
+        Signs of `ecgkit.sources.demo.signs.SIGNS` and their sizes, added to the heart while the beats, the electrodes
+        and the noise of the seed stay the same.
     seed : int, default 0
         Equal seeds give equal ECGs.
 
@@ -258,7 +264,7 @@ def make_ecg(
     check_choice("sex", sex or SEXES[0], SEXES)
     _check_sampling_rate(sampling_rate)
     plan = draw_plan(seed, classes, heart_rate=heart_rate, noise=noise, severity=severity, age=age, sex=sex)
-    signal = _draw_signal(plan, seed, 1, seconds=seconds, sampling_rate=sampling_rate)
+    signal = _draw_signal(plan, seed, 1, seconds=seconds, sampling_rate=sampling_rate, signs=signs or {})
     name = f"demo {' '.join(classes) or 'borderline'} {seed}"
     return ECG(
         (np.rint(1000 * signal) / 1000).astype(np.float32),
@@ -277,12 +283,14 @@ def _draw_signal(
     seconds: float = SECONDS,
     sampling_rate: int,
     noise_free: bool = False,
+    signs: Mapping[str, float] = MappingProxyType({}),
 ) -> FloatArray:
     """Generate the twelve leads of a plan in mV."""
     from scipy.signal import resample_poly
 
     rng = np.random.default_rng([seed, 1, number])
-    body, heart, rhythm = _body(plan, seed, rng), _heart(plan, seed), _rhythm(plan)
+    body, rhythm = _body(plan, seed, rng), _rhythm(plan)
+    heart = grow_signs(_heart(plan, seed), body, signs)
     electrodes = heart_potentials(
         heart, body, rhythm, seconds=seconds + 2 * MARGIN, sampling_rate=GENERATED_AT, rng=rng
     )

@@ -1,0 +1,141 @@
+"""Counterfactuals: the probability while a sign grows, and the smallest change of an ECG that flips a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ecgkit.errors import EcgkitError
+from ecgkit.plots.ecg import (
+    LAYOUT,
+    LEFT,
+    MM_PER_MILLIVOLT,
+    MM_PER_SECOND,
+    RHYTHM_LEAD,
+    SHOWN_SECONDS,
+    arrange_leads,
+    draw_sheet,
+    paper_figure,
+)
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, grid_of_axes, heat_map, new_figure
+from ecgkit.signals.ecg import LEADS
+from ecgkit.signals.segments import SEGMENTS
+
+UNCHANGED = 0.01
+"""mV: what differs by less is not drawn as changed."""
+
+
+def sign_curves(table: pd.DataFrame, summary: pd.DataFrame, thresholds: Mapping[str, float]) -> Figure:
+    """Draw the probability of a class while one sign grows, one panel per sign.
+
+    Parameters
+    ----------
+    table, summary : DataFrame
+        As from `ecgkit.explain.counterfactuals.grow_signs` and `summarise_growth`.
+    thresholds : mapping of str to float
+        By class.
+
+    Returns
+    -------
+    Figure
+        A grey line per record, the mean in colour, the threshold dashed; above each panel the rank correlation with its
+        95 % interval.
+    """
+    figure = new_figure(WIDTH, 3.0 * -(-len(summary) // 3))
+    for axes, (sign, row) in zip(grid_of_axes(figure, len(summary), columns=3), summary.iterrows(), strict=True):
+        curves = table[table["sign"] == sign].pivot_table(index="size", columns="record_id", values="probability")
+        for column in curves:
+            axes.plot(curves.index, curves[column], color=LIGHT_GREY, linewidth=0.9, gid="record")
+        axes.plot(curves.index, curves.mean(axis=1), color=COLORS[1], linewidth=2.2, gid="mean")
+        axes.axhline(thresholds[row["class"]], color=GREY, linewidth=1.0, linestyle="--")
+        interval = f"({row['spearman_low']:.2f} to {row['spearman_high']:.2f})"
+        axes.set_title(f"{row['class']}: rank correlation {row['spearman']:.2f}\n{interval}", fontsize=10)
+        axes.set(xlabel=row["label"], ylim=(-0.02, 1.02))
+    figure.supylabel("calibrated probability")
+    return figure
+
+
+def changed_ecg(
+    before: NDArray[np.floating], after: NDArray[np.floating], *, sampling_rate: float, title: str = ""
+) -> Figure:
+    """Draw an ECG on millimetre paper, and over it in colour where it was changed.
+
+    Parameters
+    ----------
+    before, after : ndarray, shape (12, samples)
+        In mV.
+    sampling_rate : float
+        In Hz.
+    title : str
+        Text above the paper.
+
+    Returns
+    -------
+    Figure
+        The first 10 s, 25 mm/s and 10 mm/mV.
+
+    Raises
+    ------
+    EcgkitError
+        If the shapes differ.
+    """
+    if before.shape != after.shape:
+        raise EcgkitError(f"signals of shapes {before.shape} and {after.shape}: pass an ECG and the same one changed")
+    n_shown = min(before.shape[1], round(SHOWN_SECONDS * sampling_rate))
+    original, changed = (
+        arrange_leads(signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for signal in (before, after)
+    )
+    both = [first + second for first, second in zip(original, changed, strict=True)]
+    note = "black: the record; orange: with the change"
+    figure, axes, rows, size = paper_figure(both, seconds=n_shown / sampling_rate, title=title, note=note)
+    draw_sheet(axes, original, rows, size, sampling_rate=sampling_rate)
+    sheet = zip((*LAYOUT, (RHYTHM_LEAD,)), original, changed, rows.baselines, strict=True)
+    for leads, first, second, baseline in sheet:
+        start = 0
+        for lead, trace, other in zip(leads, first, second, strict=True):
+            x = LEFT + (start + np.arange(len(trace))) / sampling_rate * MM_PER_SECOND
+            y = np.where(np.abs(other - trace) > UNCHANGED * MM_PER_MILLIVOLT, baseline + other, np.nan)
+            axes.plot(x, y, color=COLORS[1], linewidth=1.4, gid=f"changed {lead}")
+            start += len(trace)
+    return figure
+
+
+def segment_changes(table: pd.DataFrame, *, title: str = "") -> Figure:
+    """Draw by lead and segment the smallest change that flips a decision.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from `ecgkit.explain.flips.smallest_changes`.
+    title : str
+        Text above.
+
+    Returns
+    -------
+    Figure
+        In each cell the change in mV, darker where less is needed; blank where no change that was tried flips it.
+    """
+    leads = [lead for lead in LEADS if lead in set(table["lead"])]
+    values = table.pivot_table(index="lead", columns="segment", values="change", dropna=False)
+    shown = values.reindex(index=leads, columns=list(SEGMENTS)).to_numpy()
+    largest = float(np.nanmax(np.abs(shown), initial=0.1))
+    figure = new_figure(4.6, 4.4)
+    axes = figure.add_subplot()
+    shades = largest - np.abs(shown)
+    heat_map(
+        axes,
+        shades,
+        SEGMENTS,
+        leads,
+        lambda row, column: f"{shown[row, column]:+.2f}",
+        limits=(0, largest),
+        aspect="auto",
+    )
+    axes.set_title(title, fontsize=10)
+    axes.tick_params(length=0)
+    figure.supxlabel("change in mV; blank: none that was tried", fontsize=9)
+    return figure
