@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 import tomllib
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 TEMPORARY_SUFFIX = ".ecgkit-tmp"
 """How the names of unfinished files end; one that is still there belongs to a process that was killed."""
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a cell begins that a spreadsheet would compute, or one that was neutralised."""
+
 _SPARE_BYTES = 64 * 2**20
 
 _LONGEST_NAME = 120
@@ -46,6 +50,9 @@ def write_atomically(path: Path, data: bytes) -> Path:
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a disk that is full while it is written says no name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -76,6 +83,41 @@ def file_name(name: str) -> str:
         ending = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
         kept = f"{kept.encode()[:_LONGEST_NAME].decode(errors='ignore')}-{ending}"
     return kept if kept.strip(".") else "-" * max(len(kept), 1)
+
+
+def csv_cell(value: object) -> object:
+    """Return what is written into a cell of a CSV file: ``'`` goes before a text that a spreadsheet would compute.
+
+    Parameters
+    ----------
+    value : object
+        A text such as ``"=1+1"``, perhaps the name of somebody else's file; numbers stay as they are.
+
+    Returns
+    -------
+    object
+        The value, or such as ``"'=1+1"``, which `csv_text` reverts.
+    """
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
+
+
+def csv_text(cell: str) -> str:
+    """Return the text that `csv_cell` has written into a cell."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell) else cell
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """Write a table as CSV, with every text as `csv_cell` writes it."""
+    return table.map(csv_cell).to_csv(index=False).encode()
+
+
+def _is_formula(text: str) -> bool:
+    """Return True if a spreadsheet would compute a text, once it has no ``'`` in front; a number is none."""
+    try:
+        float(text)
+    except ValueError:
+        return _FORMULA.match(text) is not None
+    return False
 
 
 def json_bytes(data: object) -> bytes:

@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {error.filename or paths.resolve_root(parsed.root)}"
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         way_out = "make room or choose another --root" if full else "check that it exists and can be read and written"
         return fail(f"{error.strerror or error}{where}; {way_out}, then run it again")

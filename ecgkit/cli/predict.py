@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note, with_flags
 from ecgkit.cli.convert import add_hints, hints
 from ecgkit.cluster import check_places, workers
-from ecgkit.errors import EcgkitError
-from ecgkit.io import json_bytes, read_json, write_atomically
+from ecgkit.errors import EcgkitError, printable
+from ecgkit.io import csv_text, json_bytes, read_json, write_atomically
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ecgkit.inference.answers import Answer
 
 STANDARD_INPUT = "-"
-FINDINGS_BETWEEN = "; "
 
 
 def add_commands(command: AddCommand) -> None:
@@ -171,8 +170,9 @@ def read_written(path: Path, style: str, made_by: dict[str, Any]) -> Written:
             if style == "json"
             else list(csv.DictReader(io.StringIO(text, newline="")))
         )
-        records = frozenset(row["record"] for row in rows)
-        errors = {row["record"]: row["error"] for row in rows if row["error"]}
+        text_of = csv_text if style == "csv" else str
+        records = frozenset(text_of(row["record"]) for row in rows)
+        errors = {text_of(row["record"]): row["error"] for row in rows if row["error"]}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise EcgkitError(f"{path} was not written by ecgkit predict --format {style}: {way_out}") from error
     os.truncate(path, whole)  # only now: a file of others stays as it is
@@ -244,6 +244,8 @@ def json_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
 
 def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
     """Write one line per file, after a line with the names of the columns."""
+    from ecgkit.inference.answers import csv_row
+
     is_new = not file.seekable() or not file.tell()
 
     def write(row: Row) -> None:
@@ -252,7 +254,10 @@ def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
         if is_new:
             writer.writeheader()
         is_new = False
-        writer.writerow(row | {"findings": FINDINGS_BETWEEN.join(row["findings"])})
+        cells = csv_row(row)
+        if file.isatty():  # a terminal would act on what is in the names of others; a file keeps them as they are
+            cells = {name: printable(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+        writer.writerow(cells)
         file.flush()
 
     return write
@@ -274,9 +279,10 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
                 *(f"{SHOWN[name]:>9}" for name in measured),
             ]
             echo("  ".join([f"{'record':<{width}}", *titles]))
-        name = row["record"] if len(row["record"]) <= width else f"...{row['record'][3 - width :]}"
-        if row["error"]:
-            echo(f"{name:<{width}}  {row['error']}")
+        name, error = (printable(row[key]).replace("\n", "\\n") for key in ("record", "error"))
+        name = name if len(name) <= width else f"...{name[3 - width :]}"
+        if error:
+            echo(f"{name:<{width}}  {error}")
             return
         values = [f"{describe(row, label):>{max(7, len(label))}}" for label in labels]
         values += [f"{'-' if row[name] is None else format(row[name], '.0f'):>9}" for name in measured]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecgkit.errors import check_choice
+from ecgkit.errors import check_choice, printable
 from ecgkit.inference.answers import WINDOW, Answer
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.measurements import wave_bounds
@@ -40,7 +40,7 @@ def draw_answer(answer: Answer) -> tuple[Figure, ...]:
     from ecgkit.plots.dashboard import dashboard, mean_beats, probabilities_over_time
 
     assert answer.ecg is not None, "an ECG that cannot be opened cannot be drawn"  # noqa: S101
-    name = Path(answer.record).name
+    name = printable(Path(answer.record).name)
     page = dashboard(
         answer.ecg,
         probabilities=answer.probabilities,
@@ -122,7 +122,8 @@ def html(answer: Answer, figures: Sequence[Figure]) -> str:
     figures : sequence of Figure
         As from `draw_answer`.
     """
-    return _render(answer, Path(answer.record).name, rows=[_row(answer, Path(answer.record).name)], figures=figures)
+    name = printable(Path(answer.record).name)
+    return _render(answer, name, rows=[_row(answer, name)], figures=figures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,7 @@ def html_overview(entries: Sequence[Entry]) -> str:
     drawn = [entry for entry in entries if entry.page]
     rates = [entry.answer.measurements["heart_rate"] for entry in drawn]
     figure = overview(rates, [entry.amplitude for entry in drawn])
-    rows = [_row(entry.answer, entry.answer.record, entry.page) for entry in entries]
+    rows = [_row(entry.answer, printable(entry.answer.record), entry.page) for entry in entries]
     return _render(entries[0].answer, "ECGs", rows=rows, figures=[figure], entries=drawn)
 
 

@@ -12,6 +12,7 @@ from ecgkit.evaluation.comparison import is_ensemble
 from ecgkit.evaluation.config import ComparisonConfig, find_members, split_names
 from ecgkit.evaluation.ensembles import write_ensemble
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard
+from ecgkit.io import csv_bytes
 from ecgkit.sessions import Session
 
 LEADERBOARD = "leaderboard.json"
@@ -62,8 +63,8 @@ class ComparisonRun:
 
     def save(self, board: Leaderboard) -> pd.DataFrame:
         """Write a leaderboard as CSV and JSON, and return its sessions."""
-        self.session.write_text("leaderboard.csv", board.sessions.to_csv())
         rows = board.sessions.reset_index(names="session").astype(object)
+        self.session.write_text("leaderboard.csv", csv_bytes(rows).decode())
         rows = rows.where(rows.notna(), None)
         self.session.write_json(
             LEADERBOARD,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgkit.errors import printable
 from ecgkit.explain.attributions import Explanation
 from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
@@ -81,6 +82,7 @@ def draw(explanation: Explanation, title: str) -> dict[str, Figure]:
     """
     from ecgkit.plots import explanations as plots
 
+    title = printable(title)
     how = f"{explanation.model}, {explanation.method.replace('_', ' ')}"
     figures = {
         f"ecg-{name}": plots.explained_ecg(
@@ -132,7 +134,7 @@ def html(explanation: Explanation, title: str) -> str:
     environment = Environment(loader=PackageLoader("ecgkit.explain"), autoescape=True)
     text = json.dumps(data).replace("<", "\\u003c")
     how = f"{explanation.model}, {explanation.method.replace('_', ' ')}"
-    return environment.get_template("explanation.html").render(title=title, how=how, data=text)
+    return environment.get_template("explanation.html").render(title=printable(title), how=how, data=text)
 
 
 def _packed(values: NDArray[np.floating]) -> str:

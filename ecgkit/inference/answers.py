@@ -20,6 +20,7 @@ from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.missing_leads import missing_leads_finding
 from ecgkit.inference.predictor import EnsemblePredictor, Outcome, Predictor, QuantityPredictor
+from ecgkit.io import csv_cell
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
 from ecgkit.signals.ecg import ECG
@@ -473,3 +474,9 @@ def _plain(values: NDArray[np.float32]) -> list[Any]:
     if values.ndim > 1:
         return [_plain(row) for row in values]
     return [float(str(value)) for value in values]
+
+
+def csv_row(row: Mapping[str, Any]) -> dict[str, object]:
+    """Return a row of `Answer.to_row` for a CSV file: its findings are one text, and no text in it is a formula."""
+    written = {name: csv_cell(value) for name, value in row.items()}
+    return written | {"findings": csv_cell("; ".join(row["findings"]))}

@@ -142,7 +142,16 @@ def check_checkpoint(path: Path) -> bool:
         state = torch.load(io.BytesIO(content), weights_only=True)
         if not all(torch.isfinite(tensor).all() for tensor in state["state_dict"].values()):
             raise ValueError("its weights are not finite")
-    except (OSError, EOFError, LookupError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        RuntimeError,
+        ValueError,
+        pickle.UnpicklingError,
+    ) as error:
         why = str(error).partition("\n")[0]
         raise EcgkitError(
             f"cannot resume from {path} ({why}): remove it to train again from the first epoch"

@@ -150,6 +150,12 @@ def last_cell(executed: Path) -> tuple[int, Any]:
     return begun[-1] if begun else (0, None)
 
 
+def place_in(executed: Path) -> str:
+    """Return at which cell a notebook stopped, for a message."""
+    number, _ = last_cell(executed)
+    return f"cell {number}" if number else "before its first cell"
+
+
 def failed_cell(executed: Path) -> str:
     """Return the source of the cell at which a notebook stopped and the last lines of its output."""
     _, cell = last_cell(executed)
@@ -210,10 +216,10 @@ def execute(
             raise EcgkitError(f"{notebook.name}, cell {error.exec_count}: {' '.join(what.split())}") from error
         except CellTimeoutError as error:
             what = f"not finished after {cell_timeout} s, the cell timeout; give more time and run it again to resume"
-            raise EcgkitError(f"{notebook.name}, cell {last_cell(output)[0]}: {what}") from error
+            raise EcgkitError(f"{notebook.name}, {place_in(output)}: {what}") from error
         except (DeadKernelError, RuntimeError) as error:  # a RuntimeError where it died before its first answer
             what = "its kernel died; free memory or lower batch_size, then run it again to resume"
-            raise EcgkitError(f"{notebook.name}, cell {last_cell(output)[0]}: {what}") from error
+            raise EcgkitError(f"{notebook.name}, {place_in(output)}: {what}") from error
         except NoSuchKernel as error:
             raise EcgkitError(f"no Jupyter kernel {KERNEL!r}: pip install ipykernel") from error
 

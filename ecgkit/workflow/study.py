@@ -26,7 +26,7 @@ from ecgkit import paths, sessions
 from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, one_line, require, shown
 from ecgkit.evaluation.files import main_metric, read_history
-from ecgkit.io import file_name, json_bytes, locked, read_json, read_toml, toml_value, write_atomically
+from ecgkit.io import csv_bytes, file_name, json_bytes, locked, read_json, read_toml, toml_value, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.workflow.chain import Work, finished, notebook_executor
 from ecgkit.workflow.run import report, run_step
@@ -178,7 +178,7 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
 def write_table(folder: Path, study: optuna.Study) -> pd.DataFrame:
     """Write ``trials.csv`` and return the table."""
     table = table_of(study)
-    write_atomically(folder / TABLE, table.to_csv(index=False).encode())
+    write_atomically(folder / TABLE, csv_bytes(table))
     return table
 
 

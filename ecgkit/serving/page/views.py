@@ -14,7 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from ecgkit.diagnosis.pages import draw_answer, pdf, picture
-from ecgkit.inference.answers import WINDOW, Answer
+from ecgkit.inference.answers import WINDOW, Answer, csv_row
 from ecgkit.io import file_name
 from ecgkit.serving.page.markup import Markup, bar, table
 from ecgkit.serving.page.texts import MEANINGS, name_class, with_fields
@@ -135,7 +135,7 @@ def show_overview(answers: Sequence[Answer]) -> None:
     failed = sum(bool(answer.refusal) for answer in answers)
     if failed:
         st.warning(f"{failed} of {len(answers)} have no answer: the column error says why.")
-    rows = [row | {"findings": "; ".join(row["findings"])} for row in (answer.to_row() for answer in answers)]
+    rows = [csv_row(answer.to_row()) for answer in answers]
     frame = pd.DataFrame(rows)
     said = [name for name in rows[0] if name.startswith(("probability_", "decision_", "predicted_"))]
     frame = frame[["record", *(["error"] if failed else []), *said, "heart_rate", "findings"]]
