@@ -35,7 +35,7 @@ NOT_NEGATIVE = (
     "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
     "baseline",
 )  # fmt: skip
-SHARES = ("warm_up", "lead_dropout")
+SHARES = ("warm_up", "lead_dropout", "weight_average")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
@@ -76,6 +76,9 @@ class TrainingConfig:
         Share of all steps during which the learning rate rises, from 0 to below 1.
     gradient_clip : float
         Largest norm of the gradient.
+    weight_average : float
+        Decay per step of a moving average of the weights, such as 0.999, which is then what fold 9 reads and what is
+        kept; 0 for none.
     patience : int
         Epochs without improvement on fold 9 after which training stops.
     seed : int
@@ -155,6 +158,7 @@ class TrainingConfig:
     schedule: str = "one_cycle"
     warm_up: float = 0.25
     gradient_clip: float = 1.0
+    weight_average: float = 0.0
     patience: int = 5
     seed: int = 0
     min_records: int = 0

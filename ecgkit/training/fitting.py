@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -80,17 +81,18 @@ class SessionWriter(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the weights if their score on fold 9 is the best so far."""
-        del pl_module
+        assert isinstance(pl_module, Module)  # noqa: S101 - for the type checker
         self.session.check_folder()
+        kept = replace(self.trained, model=pl_module.kept)
         score = float(trainer.callback_metrics[self.config.monitor])
         epoch = trainer.current_epoch + 1
         is_best = score > self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, epoch
         if is_best and trainer.is_global_zero:
-            self.trained.save(self.session.best_weights)
+            kept.save(self.session.best_weights)
         if self.config.save_every_epoch and trainer.is_global_zero:
-            self.trained.save(self.session.path / "weights" / f"epoch_{epoch:03d}.safetensors")
+            kept.save(self.session.path / "weights" / f"epoch_{epoch:03d}.safetensors")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's line and its row of the history."""

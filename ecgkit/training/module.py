@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import r2_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models import ECGModel
@@ -67,6 +68,11 @@ class Module(pl.LightningModule):
         self.model, self.config, self.loss = model, config, loss
         self.augment = make_augmentation(config, model)
         self.faults = Faults(config.robustness, model.sampling_rate, std)
+        self.average: AveragedModel | None = None
+        if config.weight_average:
+            self.average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(config.weight_average), use_buffers=True
+            ).requires_grad_(requires_grad=False)
         self.generator, self.rng = torch.Generator(), np.random.default_rng()
         self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
@@ -95,11 +101,22 @@ class Module(pl.LightningModule):
         self.train_losses.append(loss.detach())
         return loss
 
+    @property
+    def kept(self) -> ECGModel:
+        """The network that fold 9 reads and that is saved: the average of the weights, if there is one."""
+        return self.model if self.average is None else cast("ECGModel", self.average.module)
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Add the weights after a step to their average (Polyak and Juditsky, 1992, doi:10.1137/0330046)."""
+        del outputs, batch, batch_idx
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
     def validation_step(self, batch: Batch, _: int) -> None:
         """Collect the outputs for a batch in float32, as the finished model will be evaluated."""
         signal, labels, metadata = batch
         with torch.autocast(self.device.type, enabled=False):
-            self.outputs.append((self.model(signal, metadata).float(), labels))
+            self.outputs.append((self.kept(signal, metadata).float(), labels))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the monitored metric of fold 9, which every process reads as a whole."""
