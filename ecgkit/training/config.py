@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
@@ -17,6 +18,8 @@ from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from ecgkit.sessions import Session
 
 # torch, the models and the losses are imported where they are needed: the command line only lists the fields.
@@ -228,12 +231,9 @@ class TrainingConfig:
         for name in needed:
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
-        name = settings["dataset"]
-        if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
-            raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
         if settings.get("model"):
             check_name(settings["model"])
-        manifest = read_manifest(root / paths.PROCESSED / name)
+        manifest = named_manifest(root, settings["dataset"])
         if settings.get("init"):
             from ecgkit.training.initial import initial_settings
 
@@ -273,18 +273,7 @@ class TrainingConfig:
 
     def _check_numbers(self) -> None:
         """Refuse numbers outside their range."""
-        for item in dataclasses.fields(self):
-            if isinstance(value := getattr(self, item.name), float) and not math.isfinite(value):
-                raise EcgkitError(f"{item.name} is {value}: give a finite number")
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give a positive number")
-        for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give zero or a positive number")
-        for name in SHARES:
-            if not 0 <= getattr(self, name) < 1:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give a number from 0 to below 1")
+        check_numbers(self, positive=POSITIVE, not_negative=NOT_NEGATIVE, shares=SHARES)
         if self.crops_per_record > 1 and not self.crop_seconds:
             raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
 
@@ -329,6 +318,30 @@ class TrainingConfig:
             )
         if self.metadata and self.target in ("age", "sex"):
             raise EcgkitError(f"the target {self.target} is part of the metadata: train without metadata")
+
+
+def check_numbers(
+    config: DataclassInstance, *, positive: Sequence[str], not_negative: Sequence[str], shares: Sequence[str]
+) -> None:
+    """Refuse a number of a configuration that is not finite or outside the range of its name."""
+    for item in dataclasses.fields(config):
+        if isinstance(value := getattr(config, item.name), float) and not math.isfinite(value):
+            raise EcgkitError(f"{item.name} is {value}: give a finite number")
+    for names, is_allowed, needed in (
+        (positive, lambda value: value > 0, "a positive number"),
+        (not_negative, lambda value: value >= 0, "zero or a positive number"),
+        (shares, lambda value: 0 <= value < 1, "a number from 0 to below 1"),
+    ):
+        for name in names:
+            if not is_allowed(value := getattr(config, name)):
+                raise EcgkitError(f"{name} is {value}: give {needed}")
+
+
+def named_manifest(root: Path, name: str) -> dict[str, Any]:
+    """Read the manifest of a processed dataset; its name must be that of a folder, not a path."""
+    if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
+        raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
+    return read_manifest(root / paths.PROCESSED / name)
 
 
 def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | None = None) -> dict[str, Any]:
@@ -424,13 +437,9 @@ def configure(
     if chosen.get("init") and not chosen.get("freeze"):
         values["learning_rate"] = LEARNING_RATE_SHARE * values.get("learning_rate", TrainingConfig.learning_rate)
     values |= chosen
-    values["device"] = resolve_device(values["device"])
+    values |= resolve_hardware(values["device"], values["precision"])
     if values.get("distill"):
         values["distill"] = str(_soft_label_file(values["distill"]))
-    if values["precision"] == AUTO:
-        from ecgkit.inference.batches import has_bfloat16
-
-        values["precision"] = "bfloat16" if has_bfloat16(values["device"]) else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
     try:
@@ -497,6 +506,16 @@ def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:
 
     options = resolve_options(model, given)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def resolve_hardware(device: str, precision: str) -> dict[str, str]:
+    """Return ``device`` and ``precision`` without ``"auto"``."""
+    device = resolve_device(device)
+    if precision == AUTO:
+        from ecgkit.inference.batches import has_bfloat16
+
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
+    return {"device": device, "precision": precision}
 
 
 def resolve_device(device: str) -> str:

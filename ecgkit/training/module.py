@@ -25,6 +25,7 @@ from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
 from ecgkit.training.faults import Faults
 from ecgkit.training.losses import SquaredError
+from ecgkit.training.pretraining.config import PretrainingConfig
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -37,6 +38,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": choose(decaying=True), "weight_decay": weight_decay},
         {"params": choose(decaying=False), "weight_decay": 0.0},
     ]
+
+
+def seeds_of_epoch(seed: int, module: pl.LightningModule) -> list[int]:
+    """Derive three seeds from the seed of the configuration, the epoch and the process."""
+    sequence = np.random.SeedSequence([seed, module.current_epoch, module.global_rank])
+    return [int(seed) for seed in sequence.generate_state(3)]
 
 
 class Module(pl.LightningModule):
@@ -87,9 +94,9 @@ class Module(pl.LightningModule):
         del batch
         if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
             return
-        seeds = np.random.SeedSequence([self.config.seed, self.current_epoch, self.global_rank]).generate_state(3)
-        self.generator.manual_seed(int(seeds[0]))
-        torch.manual_seed(int(seeds[1]))
+        seeds = seeds_of_epoch(self.config.seed, self)
+        self.generator.manual_seed(seeds[0])
+        torch.manual_seed(seeds[1])
         self.rng = np.random.default_rng(seeds[2])
         self.train_losses.clear()
         if self.config.freeze:  # statistics of batch normalisation stay too, and nothing is dropped out
@@ -149,20 +156,28 @@ class Module(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create AdamW and its schedule."""
         trained = nn.ModuleList([self.model, self.auxiliary or nn.Identity()])
-        groups = parameter_groups(trained, self.config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate)
-        schedule = make_schedule(optimizer, self.config, steps=int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return make_optimizer(trained, self.config, steps=int(self.trainer.estimated_stepping_batches))
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, *, steps: int) -> LRScheduler:
+def make_optimizer(
+    network: nn.Module, config: TrainingConfig | PretrainingConfig, *, steps: int
+) -> OptimizerLRScheduler:
+    """Create AdamW for the parameters that are trained, and its schedule, as Lightning takes them."""
+    optimizer = torch.optim.AdamW(parameter_groups(network, config.weight_decay), lr=config.learning_rate)
+    schedule = make_schedule(optimizer, config, steps=steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig | PretrainingConfig, *, steps: int
+) -> LRScheduler:
     """Create the schedule of the learning rate.
 
     Parameters
     ----------
     optimizer : Optimizer
         Its learning rate is the peak.
-    config : TrainingConfig
+    config : TrainingConfig or PretrainingConfig
         Its ``warm_up`` and ``schedule``: ``"one_cycle"`` (Smith and Topin, 2018, arXiv:1708.07120), ``"cosine"`` down
         to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983) or ``"constant"``, both after a linear warm-up.
     steps : int
