@@ -29,7 +29,7 @@ PER_LEAD = {
     "amplitude": "amplitude (mV)",
     "wander": "baseline wander (mV)",
     "muscle": "noise, 30 to 45 Hz (mV)",
-    "mains": "mains hum (mV)",
+    "hum": "mains hum (mV)",
 }
 """What is measured in each lead, with the label of its axis; see `survey`."""
 
@@ -67,9 +67,9 @@ def survey(
     -------
     DataFrame
         One row per name: ``record``; ``error``, empty or why it cannot be read; ``seconds``, ``sampling_rate`` in Hz,
-        ``heart_rate`` per minute; for each lead ``amplitude_LEAD`` (largest minus smallest value), ``wander_LEAD`` and
-        ``muscle_LEAD`` (see `ecgkit.signals.findings.noise_levels`) in mV, NaN where there is none; ``findings``, a
-        tuple of `ecgkit.signals.findings.Finding`; and ``checksum`` of rate and signal in microvolts.
+        ``heart_rate`` per minute; for each lead ``amplitude_LEAD`` (largest minus smallest value), ``wander_LEAD``,
+        ``muscle_LEAD`` and ``hum_LEAD`` (see `ecgkit.signals.findings.noise_levels`) in mV, NaN where there is none;
+        ``findings``, a tuple of `ecgkit.signals.findings.Finding`; and ``checksum`` of rate and signal in microvolts.
     """
     tasks = [names[first : first + AT_ONCE] for first in range(0, len(names), AT_ONCE)]
     run: Callable[..., Iterable[list[dict[str, Any]]]] = executor.map if executor else map

@@ -47,7 +47,7 @@ def test_mains_hum_is_measured_where_the_rate_shows_it() -> None:
     signal = np.zeros((12, len(times)), np.float32) + np.sin(2 * np.pi * times).astype(np.float32)
     signal[LEADS.index("V2")] += (0.05 * np.sin(2 * np.pi * 50 * times)).astype(np.float32)
     signal[LEADS.index("V3")] += (0.02 * np.sin(2 * np.pi * 60 * times)).astype(np.float32)
-    mains = noise_levels(ECG(signal, rate))["mains"]
+    mains = noise_levels(ECG(signal, rate))["hum"]
     assert mains[LEADS.index("V2")] == pytest.approx(0.05, rel=0.02)
     assert mains[LEADS.index("V3")] == pytest.approx(0.02, rel=0.02)
-    assert np.isnan(noise_levels(ECG(signal[:, ::5], 100))["mains"]).all()
+    assert np.isnan(noise_levels(ECG(signal[:, ::5], 100))["hum"]).all()
