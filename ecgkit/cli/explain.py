@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note, split_names, with_flags
-from ecgkit.cli.predict import add_options, said
+from ecgkit.cli.predict import add_options, counted, said
 from ecgkit.cli.steps import fill_step, run_one
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name, write_atomically
@@ -66,7 +66,8 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     options, written, failed = said(arguments), set[str](), 0
     skip = {name: options[name] for name in ("anyway", "allow_missing_leads")}
     sources = [(str(file), file) for file in files]
-    for answer in answer_ecgs(sources, predictor, measurements=False, windows=False, **options):
+    answers = answer_ecgs(sources, predictor, measurements=False, windows=False, **options)
+    for answer in counted(answers, len(files), shown=len(files) > 1, description="explaining"):
         if answer.ecg is None or answer.refusal:
             message = with_flags(str(answer.refusal))
             if len(files) == 1:

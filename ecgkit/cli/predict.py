@@ -224,9 +224,9 @@ def reading(
         yield pool
 
 
-def counted(answers: Iterable[Answer], total: int, *, shown: bool) -> Iterator[Answer]:
+def counted(answers: Iterable[Answer], total: int, *, shown: bool, description: str = "predicting") -> Iterator[Answer]:
     """Show the progress while answers pass."""
-    with progress_bar(total=total, description="predicting", unit="files", shown=shown) as bar:
+    with progress_bar(total=total, description=description, unit="files", shown=shown) as bar:
         for answer in answers:
             yield answer
             bar.update()
