@@ -60,6 +60,9 @@ class TrainingConfig:
     label_set : str
         Name of a label set of the dataset (PTB-XL: superclass, subclass, diagnostic, form, rhythm, all); by default its
         first.
+    auxiliary : dict
+        Further label sets that heads of their own learn from the same features, each with the weight of its loss, such
+        as ``{"all": 0.5}``; the finished model has the label set alone.
     target : str
         Train for age (years), height (cm), weight (kg) or sex instead of a label set; empty for a label set.
     epochs : int
@@ -150,6 +153,7 @@ class TrainingConfig:
     dataset: str
     model: str
     label_set: str = "superclass"
+    auxiliary: dict[str, float] = field(default_factory=dict)
     target: str = ""
     epochs: int = 10
     batch_size: int = 64
@@ -196,7 +200,7 @@ class TrainingConfig:
         check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("unlabelled", self.unlabelled, UNLABELLED)
-        self._check_robustness()
+        self._check_tables()
         self._check_target()
         from ecgkit import models
         from ecgkit.training.losses import check_loss
@@ -241,6 +245,8 @@ class TrainingConfig:
             folder, folds = root / paths.PROCESSED / config.dataset, (*TRAIN_FOLDS, VALIDATION_FOLD)
             labelled = open_dataset(folder, label_set=config.label_set, min_records=config.min_records, folds=folds)
             labelled.check_outcomes()
+        for name in config.auxiliary:
+            check_choice("auxiliary", name, [one for one in manifest["labels"] if one != config.label_set])
         config.input_samples(manifest["n_samples"], manifest["sampling_rate"])
         return config
 
@@ -271,8 +277,11 @@ class TrainingConfig:
         if self.crops_per_record > 1 and not self.crop_seconds:
             raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
 
-    def _check_robustness(self) -> None:
-        """Refuse a fault that is unknown, and what is no probability."""
+    def _check_tables(self) -> None:
+        """Refuse a weight that is not positive, a fault that is unknown, and what is no probability."""
+        for name, value in self.auxiliary.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise EcgkitError(f"auxiliary of {name} is {value!r}: give a positive weight")
         if not self.robustness:
             return
         from ecgkit.training.faults import FAULTS

@@ -36,6 +36,7 @@ from ecgkit.io import readable, write_atomically
 from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.training.auxiliary import auxiliary_labels
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
 from ecgkit.training.distillation import soften
@@ -386,7 +387,9 @@ def make_loop(
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
     positive_share = torch.from_numpy(np.nanmean(batches.labels[positions], axis=0))
     loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)
-    module = Module(trained.model, config, loss, trained.preparation.std)
+    further = [auxiliary_labels(dataset, name) for name in config.auxiliary]
+    batches.labels = np.hstack([batches.labels, *further])
+    module = Module(trained.model, config, loss, trained.preparation.std, [part.shape[1] for part in further])
     return module, loader(batches, train), loader(batches, validation)
 
 

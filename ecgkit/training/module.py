@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -19,6 +20,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.models import ECGModel
 from ecgkit.stats import macro_auc
 from ecgkit.training.augmentation import make_augmentation, mix
+from ecgkit.training.auxiliary import AuxiliaryHeads
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
 from ecgkit.training.faults import Faults
@@ -57,17 +59,27 @@ class Module(pl.LightningModule):
         Made by `ecgkit.training.losses.make_loss`.
     std : array-like of float, shape (12,), optional
         Standard deviation of each lead, in mV, which faults need; see `ecgkit.training.faults.Faults`.
+    sizes : sequence of int, default ()
+        Classes of each further label set of ``config.auxiliary``, whose labels follow those of the model in a batch.
 
     References
     ----------
     Loshchilov and Hutter (2019), arXiv:1711.05101 (AdamW).
     """
 
-    def __init__(self, model: ECGModel, config: TrainingConfig, loss: nn.Module, std: ArrayLike = 1.0) -> None:
+    def __init__(
+        self,
+        model: ECGModel,
+        config: TrainingConfig,
+        loss: nn.Module,
+        std: ArrayLike = 1.0,
+        sizes: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.model, self.config, self.loss = model, config, loss
         self.augment = make_augmentation(config, model)
         self.faults = Faults(config.robustness, model.sampling_rate, std)
+        self.auxiliary = AuxiliaryHeads(model, sizes, list(config.auxiliary.values())) if sizes else None
         self.average: AveragedModel | None = None
         if config.weight_average:
             self.average = AveragedModel(
@@ -97,7 +109,12 @@ class Module(pl.LightningModule):
         signal = self.faults(self.augment(signal, self.generator), self.generator)
         if self.config.mixup:
             signal, labels, metadata = mix(signal, labels, metadata, self.config.mixup, self.rng)
-        loss = self.loss(self.model(signal, metadata).float(), labels)
+        own, others = labels[:, : self.model.n_classes], labels[:, self.model.n_classes :]
+        if self.auxiliary is None:
+            loss = self.loss(self.model(signal, metadata).float(), own)
+        else:
+            features = self.model.embed(signal)
+            loss = self.loss(self.model.classify(features, metadata).float(), own) + self.auxiliary(features, others)
         self.train_losses.append(loss.detach())
         return loss
 
@@ -116,7 +133,7 @@ class Module(pl.LightningModule):
         """Collect the outputs for a batch in float32, as the finished model will be evaluated."""
         signal, labels, metadata = batch
         with torch.autocast(self.device.type, enabled=False):
-            self.outputs.append((self.kept(signal, metadata).float(), labels))
+            self.outputs.append((self.kept(signal, metadata).float(), labels[:, : self.model.n_classes]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the monitored metric of fold 9, which every process reads as a whole."""
@@ -138,7 +155,8 @@ class Module(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create AdamW and its schedule."""
-        return make_optimizer(self.model, self.config, steps=int(self.trainer.estimated_stepping_batches))
+        trained = nn.ModuleList([self.model, self.auxiliary or nn.Identity()])
+        return make_optimizer(trained, self.config, steps=int(self.trainer.estimated_stepping_batches))
 
 
 def make_optimizer(
