@@ -26,6 +26,7 @@ from ecgkit.stats import FoldScores
 from ecgkit.stats.calibration import calibrate, clipped_logit
 from ecgkit.stats.calibration_fit import fit_temperature
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.labels import format_interval
 from ecgkit.stats.prior_shift import add_offset, difference_interval, fit_offset, prior_by_em
 from ecgkit.stats.resampling import RESAMPLES
 
@@ -250,7 +251,7 @@ def outside_report(table: pd.DataFrame, subject: Subject, *, resamples: int = RE
     for name in (*classes, "macro"):
         pair = [own.get(name, {}).get("auc"), outside[name]["auc"]]
         if all(entry is not None and None not in entry.values() for entry in pair):
-            value, low, high = difference_interval(*(_triple(entry) for entry in pair))  # type: ignore[arg-type]
+            value, low, high = difference_interval(*(_triple(entry) for entry in pair))
             drops[name] = {"value": value, "low": low, "high": high}
     groups = [*classes, "macro"]
     return {
@@ -275,7 +276,7 @@ def _triple(entry: Mapping[str, float | None]) -> tuple[float, float, float]:
 
 def _usable(table: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
     """Return the classes with enough records of both outcomes, and for the others why they are left out."""
-    names = [name.removeprefix("true_") for name in table if name.startswith("true_")]
+    names = [name.removeprefix("true_") for name in map(str, table) if name.startswith("true_")]
     counts = {name: table[f"true_{name}"].astype("boolean").value_counts() for name in names}
     left_out = {
         name: f"{int(count.get(True, 0)):,} records with it and {int(count.get(False, 0)):,} without"
@@ -332,7 +333,7 @@ def repair_report(
     """Fit each repair on a sample of patients, and evaluate it on all others; see `outside_report`."""
     sample = drawn_sample(table["patient_id"])
     fitted, rest = scores.take(sample), scores.take(~sample)
-    shifts: dict[str, dict[str, dict[str, float]]] = {}
+    shifts: dict[str, dict[str, float]] = {}
     repaired = {name: rest.require_calibrated().copy() for name in REPAIRS}
     for i, name in enumerate(scores.classes):
         truth, prob = fitted.y_true[:, i], fitted.require_calibrated()[:, i]
@@ -402,7 +403,7 @@ def write_outside_page(session: Session, results: Mapping[str, Any], table: pd.D
     for name, (figure, _) in pictures.items():
         session.save_figure(figure, name)
     environment = html_environment("ecgkit.evaluation")
-    environment.filters |= {"cell": cell}
+    environment.filters |= {"cell": cell, "entry": format_interval}
     figures = [embedded(session, name, caption) for name, (_, caption) in pictures.items()]
     page = environment.get_template("outside.html").render(
         results=results, session=session.name, repairs=REPAIRS, columns=SHOWN, figures=figures

@@ -17,7 +17,7 @@ from ecgkit.errors import EcgkitError
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def samples_per_frame(sampling_rate: int, frame_rate: int) -> int:
+def samples_per_frame(sampling_rate: int, frame_rate: float) -> int:
     """Return the number of samples per frame, at least 1, that comes closest to a frame rate."""
     return max(1, round(sampling_rate / frame_rate))
 

@@ -36,11 +36,13 @@ class CsvTable:
     Raises
     ------
     EcgkitError
-        If the file is no CSV, such as a Git LFS pointer or a web page, or lacks a column or has it twice.
+        If the file is missing or no CSV, such as a Git LFS pointer or a web page, or lacks a column or has it twice.
     """
 
     def __init__(self, path: Path, columns: Iterable[str]) -> None:
         self.path = path
+        if not path.is_file():
+            raise EcgkitError(f"no {path.name} in {path.parent}: give the folder of the data set")
         try:
             with path.open("rb") as file:
                 start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -94,6 +96,11 @@ class CsvTable:
         flags = texts.str.lower().map(FLAGS)
         self.refuse(name, texts.notna() & flags.isna(), "neither true nor false")
         return flags.astype("boolean")
+
+    def refuse_blanks(self, *names: str) -> None:
+        """Refuse a blank in these columns."""
+        for name in names:
+            self.refuse(name, self.texts(name).isna(), "and every record needs one")
 
     def refuse_duplicates(self, name: str, values: pd.Series | None = None) -> None:
         """Refuse a value that occurs twice; ``values`` are those of the column after parsing."""

@@ -33,6 +33,7 @@ from ecgkit.training.module import parameter_groups
 # Toy sizes: they only have to run.
 TINY = {
     "resnet1d": {"widths": [8, 8], "blocks": 1},
+    "token_encoder": {"width": 16, "depth": 1, "n_heads": 2},
     "xlstm": {"width": 16, "layout": "ms", "n_heads": 2},
     "hybrid": {"widths": [8, 16], "blocks": 1, "layout": "s", "n_heads": 2},
     "cross_lead_cnn": {"filters_per_lead": 1, "widths": [8], "kernel_sizes": [5], "strides": [4], "n_dense": 8},
