@@ -27,12 +27,13 @@ from ecgkit.cli import (
 )
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
+from ecgkit.workflow.launcher import check_command
 
 GROUPS = {
     "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
     "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
-    "many trainings": ("sweep", "search", "reproduce"),
+    "many trainings": ("sweep", "search", "reproduce", "soft-labels"),
     "files and sessions": ("convert", "quality", "sessions", "export-model", "export-npz"),
 }
 """The commands by task, in the order of ``ecgkit --help``."""
@@ -99,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parsed = make_parser().parse_args(arguments)
     try:
+        check_command(parsed.command)
         return parsed.function(parsed, paths.resolve_root(parsed.root)) or 0
     except (EcgkitError, ModuleNotFoundError) as error:
         if details := getattr(error, "details", ""):

@@ -26,10 +26,20 @@ if TYPE_CHECKING:
 
 def add_commands(command: AddCommand) -> None:
     """Add the commands of this module."""
-    text = "Evaluate a table of predictions; or fold 10 of a session that was trained with --no-test, once."
+    text = (
+        "Evaluate a table of predictions; a model on all records of another data set; "
+        "or fold 10 of a session that was trained with --no-test, once."
+    )
     added = command("evaluate", evaluate, text)
-    text = "a training session, or a .parquet or .csv file (or .csv.gz) with true_CLASS and prob_CLASS of each class"
-    added.add_argument("subject", metavar="SESSION|FILE", help=text)
+    text = (
+        "a training session, with --dataset also a model, or a .parquet or .csv file (or .csv.gz) "
+        "with true_CLASS and prob_CLASS of each class"
+    )
+    added.add_argument("subject", metavar="SESSION|MODEL|FILE", help=text)
+    text = "a processed dataset that the model was not trained on, into comparison_sessions"
+    added.add_argument("--dataset", metavar="NAME", help=text)
+    added.add_argument("--label-set", metavar="SET", help="of that dataset (default: the model's)")
+    added.add_argument("--force", action="store_true", help="with --dataset: evaluate again although nothing changed")
     added.add_argument("--json", action="store_true", help="print the contents of metrics.json and nothing else")
     text = "Compare finished trainings: leaderboard, paired intervals, ensembles."
     command("compare", compare, text, fill=fill_compare)
@@ -48,6 +58,11 @@ def fill_compare(parser: OneLineParser) -> None:
 
 def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
+    if arguments.dataset:
+        evaluate_elsewhere(arguments, root)
+        return
+    if arguments.label_set or arguments.force:
+        raise EcgkitError("--label-set and --force go with --dataset: name a processed dataset")
     path = Path(arguments.subject).expanduser()
     if is_table(path.name) or path.is_file():
         if not path.is_file():
@@ -73,6 +88,49 @@ def evaluate(arguments: argparse.Namespace, root: Path) -> None:
         echo_table([{fold.replace("_", " "): str(name)} | dict(row) for name, row in table.iterrows()])
         echo("")
     echo("in parentheses: 95 % confidence interval, 1,000 bootstrap resamples of patients")
+
+
+def evaluate_elsewhere(arguments: argparse.Namespace, root: Path) -> None:
+    """Evaluate a model on another data set, and print what it loses and what repairs its calibration."""
+    from ecgkit.evaluation.outside import RESULTS, evaluate_outside
+
+    with contextlib.redirect_stdout(sys.stderr):
+        session = evaluate_outside(
+            arguments.subject, arguments.dataset, root, label_set=arguments.label_set, force=arguments.force
+        )
+    results = session.read_json(RESULTS)
+    if arguments.json:
+        echo_json(results)
+        return
+    if not results["overlap_checked"]:
+        note("the training data of this model are unknown: whether it has seen these records was not checked")
+    own, drop, repairs = results["own"], results["drop"], results["repair"]["results"]
+    dash = {"value": None, "low": None, "high": None}
+    echo_table(
+        [
+            {
+                "class": name,
+                "AUC here": format_interval(of_class["auc"]),
+                "own fold 10": format_interval(own.get(name, {}).get("auc", dash)),
+                "drop": format_interval(drop.get(name, dash)),
+                "ECE": format_interval(of_class["ece"]),
+            }
+            for name, of_class in results["outside"].items()
+        ]
+    )
+    echo("")
+    echo_table(
+        [
+            {
+                f"macro, {results['repair']['n_evaluated']:,} records": repair,
+                "ECE": format_interval(found["macro"]["ece"]),
+            }
+            for repair, found in repairs.items()
+        ]
+    )
+    if results["left_out"]:
+        echo(f"left out: {results['left_out']:,} records of patients that the training data hold")
+    echo(session.path)
 
 
 def compare(arguments: argparse.Namespace, root: Path) -> None:

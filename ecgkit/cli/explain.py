@@ -54,7 +54,7 @@ def explain(arguments: argparse.Namespace, root: Path) -> int | None:
 
 def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     """Write the explanations and print their paths; a file that is refused does not end the others."""
-    from ecgkit.explain.attributions import explain_ecg, predicted_classes
+    from ecgkit.explain.attributions import check_explainable, explain_ecg, predicted_classes
     from ecgkit.inference.answers import answer_ecgs
     from ecgkit.inference.loading import load_model
     from ecgkit.readers.files import find_ecg_files
@@ -62,6 +62,7 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     files = find_ecg_files(arguments.files)
     predictor = load_model(arguments.training_session, root=root)
     chosen = split_names(arguments.classes) if arguments.classes else []
+    check_explainable(predictor, method=arguments.method, classes=() if chosen == [ALL] else chosen)
     options, written, failed = said(arguments), set[str](), 0
     skip = {name: options[name] for name in ("anyway", "allow_missing_leads")}
     sources = [(str(file), file) for file in files]

@@ -14,7 +14,7 @@ from ecgkit.cluster import workers
 from ecgkit.errors import EcgkitError
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.sources import SOURCES
-from ecgkit.workflow import STEPS, run_step
+from ecgkit.workflow import STEPS, launcher, run_step
 
 VERIFY = "compare signals.npy with its checksum although its size and time stamps are unchanged"
 DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
@@ -107,6 +107,9 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     verify_signals(arguments)
     settings = settings_of(arguments, step) | {"cell_timeout": arguments.cell_timeout}
+    if launcher.rank():
+        launcher.follow(step.resolve(root, settings_of(arguments, step)), root)
+        return
     with workers(settings.get("scheduler")):  # refused before a kernel starts
         pass
     echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)

@@ -93,13 +93,15 @@ def write_page(
     captions = draw_figures(content, redraw=redraw)
     environment = html_environment("ecgkit.evaluation")
     environment.filters |= {"number": number, "entry": format_interval, "metric": metric_name, "cell": cell}
-    figures = [
-        {"caption": caption, "file": f"figures/{name}.png", "data": base64.b64encode(png.read_bytes()).decode()}
-        for name, caption in captions.items()
-        if (png := session.path / "figures" / f"{name}.png")
-    ]
+    figures = [embedded(session, name, caption) for name, caption in captions.items()]
     page = environment.get_template(PAGE).render(**_values(content), figures=figures)
     return session.write_text(PAGE, page)
+
+
+def embedded(session: Session, name: str, caption: str) -> dict[str, str]:
+    """Return a figure of a session as a page embeds it."""
+    png = session.path / "figures" / f"{name}.png"
+    return {"caption": caption, "file": f"figures/{name}.png", "data": base64.b64encode(png.read_bytes()).decode()}
 
 
 def number(value: float | None, digits: int = 3) -> str:

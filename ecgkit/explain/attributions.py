@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.explain.methods import METHODS, Inputs, relevance_of
+from ecgkit.errors import EcgkitError, check_choice, require
+from ecgkit.explain.methods import METHODS, Inputs, attention_of, relevance_of
 from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.predictor import EnsemblePredictor, NetworkPredictor, Predictor, QuantityPredictor
@@ -22,9 +22,21 @@ from ecgkit.signals.segments import SEGMENTS, wave_segments
 if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel
 
-__all__ = ["METHODS", "Explanation", "background_set", "explain_ecg", "explain_ecgs", "predicted_classes"]
+__all__ = [
+    "METHODS",
+    "Explanation",
+    "background_set",
+    "check_explainable",
+    "explain_ecg",
+    "explain_ecgs",
+    "network_inputs",
+    "predicted_classes",
+]
 
 N_BACKGROUND = 16
+
+MOST_SECONDS = 120
+"""The longest ECG that is explained: the network keeps what it computes in all windows of one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,23 +124,44 @@ def explain_ecg(
     Raises
     ------
     EcgkitError
-        If there is no such method or class, the model is an ONNX graph, has no attention weights where they are asked
-        for, or the ECG is refused.
+        If the model cannot be explained so, see `check_explainable`, the ECG is refused, or it has more than 120 s.
     """
     predictor = model if isinstance(model, Predictor) else load_model(model)
-    check_choice("method", method, METHODS)
-    names = tuple(predictor.classes if classes is None else classes)
-    for name in names:
-        check_choice("class", name, predictor.classes)
-    asked = _Asked(method, names, background, skip)
+    check_explainable(predictor, method=method, classes=classes or ())
+    if ecg.duration > MOST_SECONDS:
+        raise EcgkitError(
+            f"the ECG has {ecg.duration:g} s and at most {MOST_SECONDS} are explained at once: "
+            "choose a part with start= and duration="
+        )
+    asked = _Asked(method, tuple(predictor.classes if classes is None else classes), background, skip)
     if isinstance(predictor, EnsemblePredictor):
         return _explain_ensemble(predictor, ecg, asked)
-    if not isinstance(predictor, NetworkPredictor):
-        raise EcgkitError(
-            f"{predictor.name} is an ONNX graph, which has no gradients and no layers to read: "
-            "explain the model that was exported"
-        )
+    assert isinstance(predictor, NetworkPredictor)  # noqa: S101 - it was checked
     return _explain_network(predictor, ecg, asked)
+
+
+def check_explainable(predictor: Predictor, *, method: str, classes: Sequence[str] = ()) -> None:
+    """Raise an error if a model cannot be explained by a method, or lacks a class, before any ECG is read.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no such method or class, captum is not installed, the model, or a member of an ensemble, is an ONNX
+        graph, or it has no attention weights where they are asked for.
+    """
+    check_choice("method", method, METHODS)
+    for name in classes:
+        check_choice("class", name, predictor.classes)
+    members = predictor.members.values() if isinstance(predictor, EnsemblePredictor) else [predictor]
+    for member in members:
+        if not isinstance(member, NetworkPredictor):
+            raise EcgkitError(
+                f"{member.name} is an ONNX graph, which has no gradients and no layers to read: "
+                "explain the model that was exported"
+            )
+        if method == "attention":
+            attention_of(member.trained.model)
+    require("captum", "explain")
 
 
 def explain_ecgs(

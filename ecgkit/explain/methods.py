@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgkit.errors import EcgkitError, require
+from ecgkit.errors import EcgkitError
 from ecgkit.signals.segments import SEGMENTS, wave_segments
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ Floats = NDArray[np.float32]
 STEPS, SHAP_STEPS = 64, 8
 """Steps of Integrated Gradients from the flat line, and from each ECG of the background set."""
 
-AT_ONCE = 32
-"""Signals that the network reads at once."""
+AT_ONCE = 64
+"""Windows that the network reads at once, so that memory does not grow with the number of ECGs or steps."""
 
 WINDOW, STRIDE = 0.2, 0.1
 """Seconds of the windows that ``"occlusion_time"`` replaces, and from one to the next."""
@@ -78,6 +78,14 @@ class Inputs:
         """The signals in mV, shape (ecgs, 12, samples)."""
         return (self.signals - self.flat[:, None]) * self.std[:, None]
 
+    @property
+    def at_once(self) -> int:
+        """Signals that the network reads at once."""
+        from ecgkit.models.base import window_starts
+
+        n_samples = self.signals.shape[2]
+        return max(1, AT_ONCE // len(window_starts(n_samples, min(n_samples, self.model.n_samples))))
+
     def tensor(self, values: NDArray[Any]) -> Tensor:
         """Return an array on the network's device."""
         import torch
@@ -94,7 +102,7 @@ class Inputs:
 
         rows = np.arange(len(signals)) if owners is None else owners
         found = np.empty((len(signals), self.targets.shape[1]), np.float32)
-        for some in (slice(first, first + AT_ONCE) for first in range(0, len(signals), AT_ONCE)):
+        for some in (slice(first, first + self.at_once) for first in range(0, len(signals), self.at_once)):
             metadata = None if self.metadata is None else self.tensor(self.metadata[rows[some]])
             with torch.no_grad():
                 output = self.model(self.tensor(signals[some].astype(np.float32)), metadata).float().cpu().numpy()
@@ -136,12 +144,12 @@ def relevance_of(method: str, inputs: Inputs) -> Result:
     """Compute the relevance of ECGs by a method of `METHODS`, some of them at once."""
     import torch
 
-    require("captum", "explain")
     inputs.model.eval()
     # cuDNN has no backward pass of recurrent layers outside of training.
     with torch.backends.cudnn.flags(enabled=False), torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # captum tells that it sets gradients and hooks
-        parts = [METHODS[method].run(inputs[first : first + AT_ONCE]) for first in range(0, len(inputs), AT_ONCE)]
+        step = inputs.at_once
+        parts = [METHODS[method].run(inputs[first : first + step]) for first in range(0, len(inputs), step)]
     relevance, change = (np.concatenate(part).astype(np.float32) for part in zip(*parts, strict=True))
     return relevance, change
 
@@ -183,7 +191,7 @@ def _integrated(inputs: Inputs, baselines: Floats, steps: int) -> Floats:
     from captum.attr import IntegratedGradients
 
     start = inputs.tensor(baselines.astype(np.float32))
-    options: dict[str, Any] = {"baselines": start, "n_steps": steps, "internal_batch_size": AT_ONCE}
+    options: dict[str, Any] = {"baselines": start, "n_steps": steps, "internal_batch_size": inputs.at_once}
     attribute = IntegratedGradients(inputs.model).attribute
     return _by_target(inputs, partial(attribute, inputs.tensor(inputs.signals), **options))
 
@@ -262,11 +270,17 @@ def _without_inplace(model: ECGModel) -> Iterator[None]:
             module.inplace = True  # type: ignore[assignment]
 
 
+def attention_of(model: ECGModel) -> Any:
+    """Return the pooling with attention weights of a model, or raise an error if it has none."""
+    pooling: Any = getattr(model, "pooling", None)
+    if not hasattr(pooling, "weights"):
+        raise EcgkitError(f"{type(model).__name__} has no attention weights: choose another method")
+    return pooling
+
+
 def _attention(inputs: Inputs) -> Result:
     """Read the weights with which the model pools over time, the same for all classes; their sum is 1."""
-    pooling: Any = getattr(inputs.model, "pooling", None)
-    if not hasattr(pooling, "weights"):
-        raise EcgkitError(f"{type(inputs.model).__name__} has no attention weights: choose another method")
+    pooling = attention_of(inputs.model)
     seen: list[Any] = []
     handle = pooling.register_forward_hook(lambda module, arguments, _: seen.append(module.weights(*arguments)))
     try:

@@ -82,18 +82,8 @@ def draw(explanation: Explanation, title: str) -> dict[str, Figure]:
     """
     from ecgkit.plots import explanations as plots
 
-    title = printable(title)
-    how = f"{explanation.model}, {explanation.method.replace('_', ' ')}"
-    figures = {
-        f"ecg-{name}": plots.explained_ecg(
-            explanation.signal,
-            explanation.of(name),
-            sampling_rate=explanation.sampling_rate,
-            title=f"{title}: {name} {value:.2f} ({how})",
-            unit=explanation.unit,
-        )
-        for name, value in zip(explanation.classes, explanation.values.tolist(), strict=True)
-    }
+    title, how = printable(title), _how(explanation)
+    figures = {f"ecg-{name}": draw_class(explanation, name, title) for name in explanation.classes}
     figures["leads"] = plots.lead_segments(
         explanation.by_segment(), explanation.classes, title=f"{title} ({how})", unit=explanation.unit
     )
@@ -105,6 +95,51 @@ def draw(explanation: Explanation, title: str) -> dict[str, Figure]:
             times, beat, relevance, explanation.classes, title=text, unit=explanation.unit
         )
     return figures
+
+
+def draw_class(explanation: Explanation, name: str, title: str) -> Figure:
+    """Draw the ECG with the relevance for one class under the trace; see `ecgkit.plots.explanations.explained_ecg`."""
+    from ecgkit.plots.explanations import explained_ecg
+
+    value = explanation.values[explanation.classes.index(name)]
+    return explained_ecg(
+        explanation.signal,
+        explanation.of(name),
+        sampling_rate=explanation.sampling_rate,
+        title=f"{printable(title)}: {name} {value:.2f} ({_how(explanation)})",
+        unit=explanation.unit,
+    )
+
+
+def _how(explanation: Explanation) -> str:
+    return f"{explanation.model}, {explanation.method.replace('_', ' ')}"
+
+
+def to_dict(explanation: Explanation) -> dict[str, Any]:
+    """Return an explanation as JSON takes it, numbers with five digits; None where there is no change."""
+    known = np.isfinite(explanation.change)
+    return {
+        "model": explanation.model,
+        "record": explanation.record_id,
+        "method": explanation.method,
+        "unit": explanation.unit,
+        "sampling_rate": float(explanation.sampling_rate),
+        "leads": list(LEADS),
+        "signal": _rounded(explanation.signal),
+        "classes": [
+            {
+                "name": name,
+                "value": float(f"{explanation.values[row]:.5g}"),
+                "change": float(f"{explanation.change[row]:.5g}") if known[row] else None,
+                "relevance": _rounded(explanation.relevance[row]),
+            }
+            for row, name in enumerate(explanation.classes)
+        ],
+    }
+
+
+def _rounded(values: NDArray[np.floating]) -> list[list[float]]:
+    return [[float(f"{value:.5g}") for value in row] for row in values.tolist()]
 
 
 def arrays(explanation: Explanation) -> bytes:
@@ -133,8 +168,8 @@ def html(explanation: Explanation, title: str) -> str:
     }
     environment = Environment(loader=PackageLoader("ecgkit.explain"), autoescape=True)
     text = json.dumps(data).replace("<", "\\u003c")
-    how = f"{explanation.model}, {explanation.method.replace('_', ' ')}"
-    return environment.get_template("explanation.html").render(title=printable(title), how=how, data=text)
+    template = environment.get_template("explanation.html")
+    return template.render(title=printable(title), how=_how(explanation), data=text)
 
 
 def _packed(values: NDArray[np.floating]) -> str:

@@ -40,6 +40,14 @@ Point = tuple[float, float]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
+FOLD_STYLES = {
+    "fold_9": ("fold 9 (chosen on)", "D", GREY, -0.13),
+    "fold_10": ("fold 10 (test)", "o", COLORS[0], 0.13),
+    "outside": ("another data set", "s", COLORS[1], -0.13),
+}
+"""Name, marker, colour and shift of the records that a metric is from."""
+
+
 def roc_curves(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
     """Draw the ROC curve of each class, with a dot at the threshold chosen on fold 9.
 
@@ -228,13 +236,19 @@ def score_histograms(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figur
     return figure
 
 
-def reliability(scores: FoldScores) -> Figure:
+def reliability(
+    scores: FoldScores, *, names: tuple[str, str] = ("uncalibrated", "calibrated on fold 9"), title: str = ""
+) -> Figure:
     """Draw the observed frequency over the predicted probability, before and after calibration.
 
     Parameters
     ----------
     scores : FoldScores
         Outcomes and probabilities of a fold, with or without the calibrated ones.
+    names : tuple of str
+        What ``prob`` and ``calibrated`` are called.
+    title : str, optional
+        What the records are; by default the fold.
 
     Returns
     -------
@@ -244,13 +258,13 @@ def reliability(scores: FoldScores) -> Figure:
         diagonal.
     """
     classes = scores.classes
-    kinds = [("uncalibrated", scores.prob, GREY, "o")]
+    kinds = [(names[0], scores.prob, GREY, "o")]
     if scores.calibrated is not None:
-        kinds.append(("calibrated on fold 9", scores.calibrated, COLORS[0], "s"))
+        kinds.append((names[1], scores.calibrated, COLORS[0], "s"))
     labels = dict(x_label="predicted probability", y_label="records          observed frequency")
     figure, cells = figure_of_cells(
         len(classes),
-        title=f"Fold {scores.fold}; hollow: bins of fewer than {FEW} records",
+        title=f"{title or f'Fold {scores.fold}'}; hollow: bins of fewer than {FEW} records",
         cell_height=2.2,
         gaps=(0.45, 0.75),
         **labels,
@@ -286,7 +300,7 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
     Parameters
     ----------
     results : mapping
-        The contents of ``metrics.json``.
+        The contents of ``metrics.json``; also with the key ``outside``, of another data set.
     metric : str, default "auc"
         The metric.
 
@@ -300,18 +314,16 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
     EcgkitError
         If there is no such metric.
     """
-    folds = [fold for fold in ("fold_9", "fold_10") if fold in results]
+    folds = [fold for fold in FOLD_STYLES if fold in results]
     groups = [name for name in results[folds[0]] if name not in ("micro", "samples")]
     check_choice("metric", metric, results[folds[0]][groups[-1]])
     height = 0.28 if len(groups) <= 30 else 0.2
     figure, axes = row_figure(groups, label=metric_name(metric), room=1.2, row=height)
     positions = np.arange(len(groups))
-    styles = {"fold_9": ("D", GREY, -0.13), "fold_10": ("o", COLORS[0], 0.13)}
     for fold in folds:
-        marker, color, shift = styles[fold]
+        label, marker, color, shift = FOLD_STYLES[fold]
         entries = pd.DataFrame([results[fold][name][metric] for name in groups]).astype(float)
         axes.hlines(positions + shift, entries["low"], entries["high"], colors=color, linewidths=1.5)
-        label = "fold 9 (chosen on)" if fold == "fold_9" else "fold 10 (test)"
         axes.plot(entries["value"], positions + shift, marker, color=color, markersize=5, linestyle="", label=label)
     axes.axhline(len(groups) - 1.5, color="black", linewidth=0.6)
     axes.grid(visible=True, axis="y")

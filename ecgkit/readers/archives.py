@@ -10,6 +10,7 @@ from typing import BinaryIO
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.io import file_name
 from ecgkit.readers.base import check_size
+from ecgkit.readers.formats import SUFFIXES
 
 MOST_FILES = 200
 LARGEST = 256 * 2**20
@@ -36,6 +37,8 @@ def read_zip(file: BinaryIO, size: int) -> dict[str, bytes]:
         with zipfile.ZipFile(file) as archive:
             items = [item for item in archive.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
             _check_items(items, size)
+            if any(item.filename == "[Content_Types].xml" for item in items):
+                raise UnreadableRecordError("the file is an Office document: save its table as CSV")
             names = [PurePosixPath(item.filename.replace("\\", "/")).name for item in items]
             if len(set(names)) < len(names):
                 raise UnreadableRecordError("the zip has several files of one name in its folders: zip one record")
@@ -67,7 +70,7 @@ def group_files(parts: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
         The files of each record by the name of the one to open: a WFDB header with the files that it names, and every
         other file by itself.
     """
-    found = {name: _wfdb_files(name, parts) for name in parts if name.endswith(".hea")}
+    found = {name: _wfdb_files(name, parts) for name in parts if _is_header(name)}
     named = {name for header, files in found.items() for name in files if name != header}
     whole = {header: files for header, files in found.items() if header not in named}
     taken = {name for files in whole.values() for name in files}
@@ -80,25 +83,32 @@ def group_files(parts: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
 
 def _wfdb_files(header: str, parts: Mapping[str, bytes], *, with_segments: bool = True) -> set[str]:
     """Return the names of a WFDB header, of the files that it names, and of those of its segments."""
-    words = set(parts[header].decode("utf-8", "replace").split())
-    found = {header} | {name for name in parts if name in words}
+    words = set(parts[header].decode("utf-8", "replace").lower().split())
+    found = {header} | {name for name in parts if name.lower() in words}
     for name in parts:
-        if with_segments and name != header and name.endswith(".hea") and name.removesuffix(".hea") in words:
+        if with_segments and name != header and _is_header(name) and name[:-4].lower() in words:
             found |= _wfdb_files(name, parts, with_segments=False)
     return found
 
 
 def _choose(folder: Path, what: str) -> Path:
-    """Return the header of the WFDB record that was unpacked, or the only file."""
+    """Return the header of the WFDB record that was unpacked, or the only file, or the only one of a known suffix."""
     files = sorted(folder.iterdir())
-    headers = [file for file in files if file.suffix == ".hea"]
+    headers = [file for file in files if _is_header(file.name)]
     # The header of several segments comes with those of the segments, which its lines name.
     whole = [file for file in headers if "/" in (file.read_text(errors="replace").split() or [""])[0]]
     candidates = headers if len(headers) == 1 else whole or (files if not headers else [])
+    if len(candidates) > 1 and not headers:  # next to notes, or a print of the ECG
+        candidates = [file for file in files if file.suffix.lower() in SUFFIXES] or candidates
     if len(candidates) != 1:
         names = ", ".join(file.name for file in files[:8]) or "nothing"
         raise UnreadableRecordError(f"{what} has not one ECG but {names}: give the files of one record")
     return candidates[0]
+
+
+def _is_header(name: str) -> bool:
+    """Return True for the name of a WFDB header."""
+    return name.lower().endswith(".hea")
 
 
 def _check_items(items: list[zipfile.ZipInfo], packed: int) -> None:

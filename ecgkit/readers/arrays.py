@@ -26,35 +26,60 @@ KEYS = {
 
 
 def read_npy(path: Path, hints: Hints) -> Signals:
-    """Read one array: ``(leads, samples)``, ``(samples, leads)`` or ``(samples,)``."""
+    """Read one array: ``(leads, samples)``, ``(samples, leads)`` or ``(samples,)``, or one with a name per column."""
     check_size(path.stat().st_size, LARGEST, path.name)
     array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.dtype.names:
+        return from_columns([_numbers(array[name]).ravel() for name in array.dtype.names], array.dtype.names)
     return from_array(array, hints)
 
 
 def read_npz(path: Path, hints: Hints) -> Signals:
-    """Read an archive of arrays: a signal with its rate, leads and unit, or one array per lead."""
-    arrays = _unpack(path)
-    key = next((key for key in KEYS["signal"] if key in arrays and arrays[key].ndim in (1, 2, 3)), None)
+    """Read an archive of arrays."""
+    return from_named_arrays(_unpack(path), hints)
+
+
+def from_named_arrays(arrays: Mapping[str, Any], hints: Hints) -> Signals:
+    """Make signals of arrays by their names: a signal with its rate, leads and unit, or one array per lead.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The signal has one of the usual names, or is the only array of two or three axes. It may be a dataset of HDF5.
+    hints : Hints
+        See `from_array`.
+
+    Raises
+    ------
+    EcgkitError
+        If there is no signal, or more than one.
+    """
+    tables = [key for key, array in arrays.items() if array.ndim in (2, 3) and array.dtype.kind in "iuf"]
+    usual = (key for key in KEYS["signal"] if key in arrays and arrays[key].ndim in (1, 2, 3))
+    key = next(usual, tables[0] if len(tables) == 1 else None)
     rate, unit = (_scalar(arrays, name) for name in ("rate", "unit"))
     rate = None if rate is None else check_rate(rate)
     if key is None:
         leads = [name for name, array in arrays.items() if standard_name(name) in LEADS and array.ndim == 1]
         if not leads:
-            raise UnreadableRecordError(f"the archive has no signal: it has {', '.join(arrays)[:200] or 'nothing'}")
+            raise UnreadableRecordError(
+                f"the file has no array of a signal: it has {', '.join(arrays)[:200] or 'none'}"
+            )
         found = from_columns(
             [_numbers(arrays[name]) for name in leads], leads, units=[unit or ""] * len(leads), rate=rate
         )
     else:
-        names = next((arrays[name] for name in KEYS["leads"] if name in arrays), None)
-        given = None if names is None else tuple(standard_name(str(name)) for name in names.ravel())
+        names = next((np.asarray(arrays[name]) for name in KEYS["leads"] if name in arrays), None)
+        given = None if names is None else tuple(standard_name(_text(name)) for name in names.ravel())
         found = from_array(arrays[key], replace(hints, leads=given or hints.leads))
         found = replace(found, names=given or found.names, sampling_rates=(rate,) * len(found.signals))
         found = found.in_millivolts(unit or "")
-    facts = {name: arrays[name].item() for name in ("age", "sex") if name in arrays and arrays[name].size == 1}
+    facts = {
+        name: np.asarray(arrays[name]).item() for name in ("age", "sex") if name in arrays and arrays[name].size == 1
+    }
     age = facts.get("age")
     return replace(
-        found, age=known_age(age) if isinstance(age, (int, float)) else None, sex=known_sex(facts.get("sex", ""))
+        found, age=known_age(age) if isinstance(age, (int, float)) else None, sex=known_sex(_text(facts.get("sex", "")))
     )
 
 
@@ -75,12 +100,26 @@ def read_parquet(path: Path, _hints: Hints) -> Signals:
         raise UnreadableRecordError(f"the Parquet file cannot be read: {' '.join(str(error).split())[:150]}") from error
     names, columns = [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
+        label = "" if name.startswith("__index") else str(name)
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            names.append(str(name))
+            names.append(label)
             columns.append(np.asarray(column.to_numpy(), np.float64))
+        elif pa.types.is_temporal(column.type) and not column.null_count:
+            seconds = _seconds(column)
+            if len(seconds) > 1 and np.diff(seconds).min() > 0:
+                names.append(f"{label or 'time'} (s)")
+                columns.append(seconds)
     if not columns:
         raise UnreadableRecordError("the Parquet file has no column of numbers")
-    return from_columns(columns, ["" if name.startswith("__index") else name for name in names])
+    return from_columns(columns, names)
+
+
+def _seconds(column: Any) -> np.ndarray:
+    """Return dates, times of day or durations as seconds since the first."""
+    values = np.asarray(column.to_pandas())
+    if values.dtype == object:  # times of day, dates
+        values = np.array([np.datetime64(f"1970-01-01T{item}" if hasattr(item, "hour") else item) for item in values])
+    return (values - values[0]) / np.timedelta64(1, "s")
 
 
 def from_array(array: np.ndarray, hints: Hints) -> Signals:
@@ -146,8 +185,13 @@ def _numbers(array: np.ndarray) -> np.ndarray:
 def _scalar(arrays: Mapping[str, np.ndarray], name: str) -> Any:
     """Return the value under one of the known names of an archive, if all of its elements are the same."""
     found = next((arrays[key] for key in KEYS[name] if key in arrays), None)
-    values = set() if found is None else set(found.ravel().tolist())
-    return values.pop() if len(values) == 1 else None
+    values = [] if found is None else np.unique(found).tolist()
+    return (_text(values[0]) if isinstance(values[0], bytes) else values[0]) if len(values) == 1 else None
+
+
+def _text(value: Any) -> str:
+    """Return a text that may be stored as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _unpack(path: Path) -> dict[str, np.ndarray]:

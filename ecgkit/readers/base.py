@@ -23,7 +23,10 @@ TIME_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "
 _WORDS = {"VOLT": "V", "MILLIVOLT": "MV", "MICROVOLT": "UV", "NANOVOLT": "NV"}
 _UNIT = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?)?\s*(\D+)", re.IGNORECASE)
 _CASES = {lead.upper(): lead for lead in LEADS}
-_LEAD = re.compile(r"(?:MDC_ECG_LEAD_|(?:ECG|EKG|LEAD|ECG LEAD)[ _:-]+)?(D?I{1,3}|AV[RLF]|V[1-6])")
+_IN_LANGUAGES = "ABLEITUNG|D[EÉ]RIVATION|DERIVAZIONE|DERIVACI[OÓ]N|DERIVA[CÇ][AÃ]O"
+_LEAD = re.compile(
+    rf"(?:MDC_ECG_LEAD_|(?:ECG|EKG|LEAD|ECG LEAD|{_IN_LANGUAGES})[ _:-]+|第)?(D?I{{1,3}}|AV[RLF]|V[1-6])(?:誘導|导联)?"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,6 +89,12 @@ def check_dicom(data: bytes) -> None:
         raise UnreadableRecordError("the DICOM file is deflated: write it uncompressed")
 
 
+def check_kardia(data: bytes) -> None:
+    """Refuse JSON of another kind."""
+    if b'"recordedAt"' not in data:
+        raise UnreadableRecordError("the JSON is no export of Kardia: write the samples as CSV or NPZ")
+
+
 CHECKS: dict[str, Callable[[bytes], None]] = {
     "DICOM": check_dicom,
     "HL7 aECG": check_markup,
@@ -96,5 +102,6 @@ CHECKS: dict[str, Callable[[bytes], None]] = {
     "Mortara XML": check_markup,
     "Philips Sierra XML": check_sierra,
     "MFER": check_mfer,
+    "Kardia JSON": check_kardia,
 }
 """The check of each format that needs one."""

@@ -46,7 +46,7 @@ _REFUSED = re.compile(
 )
 _IGNORED = re.compile(
     r"median|representative|repbeat|TYPICAL_CYCLE|not converted to|is not an integer; rounded|not in a voltage unit"
-    r"|additional multiplex|Unrecognised sequences"
+    r"|additional multiplex|Unrecognised sequences|using the MFER default"
 )
 _NO_RATE = re.compile(r"using the MFER default of 1000 Hz")
 

@@ -56,7 +56,7 @@ def read_edf(path: Path, hints: Hints) -> Signals:
             raise UnreadableRecordError("the recording is interrupted (EDF+D): export it without gaps")
         signals = [_signal(item) for item in file.signals]
         patient = _patient(file)
-    notes = {" ".join(str(item.message).split())[:120] for item in caught}
+    notes = {" ".join(str(item.message).split())[:120] for item in caught if "indicates -1" not in str(item.message)}
     unannounced = ["the number of data records was not stated and follows from the length of the file"]
     return Signals(
         signals=tuple(values for values, _ in signals),
@@ -127,7 +127,8 @@ def _signal(item: Any) -> tuple[Vector, str]:
     low, high = item.digital_range
     if low >= high or item.physical_min == item.physical_max:
         raise UnreadableRecordError(f"signal {item.label} has no range of values: its mV are unknown")
-    values, unit = scaled(item.data, item.physical_dimension.strip())
+    # A byte that is no UTF-8 is the micro sign of a machine's own encoding.
+    values, unit = scaled(item.data, item.physical_dimension.strip().replace("\ufffd", "\u00b5"))
     return values.astype(np.float32), unit
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError
-from ecgkit.readers.formats import FORMATS
+from ecgkit.readers.formats import SUFFIXES
 
-SUFFIXES = frozenset({".zip", *(suffix for found in FORMATS for suffix in found.suffixes)})
+TAKEN = SUFFIXES | {".zip"}
 """The suffixes of the files that are taken from a folder; a file that is named is read whatever its suffix is."""
 
 
@@ -39,7 +39,7 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if _is_ecg_file(file.relative_to(path)) and file.is_file())
             if not inside:
-                raise EcgkitError(f"no ECG file in {path}: files need one of the suffixes {' '.join(sorted(SUFFIXES))}")
+                raise EcgkitError(f"no ECG file in {path}: files need one of the suffixes {' '.join(sorted(TAKEN))}")
         elif glob.has_magic(str(name)) and not path.exists():
             anchor = Path(path.anchor)  # "." of a relative pattern
             inside = sorted(file for file in anchor.glob(str(path.relative_to(path.anchor))) if file.is_file())
@@ -53,7 +53,7 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
 
 def _is_ecg_file(path: Path) -> bool:
     """Return True for a suffix of an ECG file, but for copies in hidden folders, such as those of JupyterLab."""
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in TAKEN and not any(part.startswith(".") for part in path.parts)
 
 
 def record_key(text: str | None) -> int | str | None:

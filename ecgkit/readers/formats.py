@@ -15,10 +15,12 @@ from ecgkit.readers.clinical import PARSERS, make_reader, parser_accepts
 from ecgkit.readers.edf import read_edf
 from ecgkit.readers.hdf5 import read_hdf5
 from ecgkit.readers.text import decode, is_text, read_text
-from ecgkit.readers.wfdb import read_wfdb
+from ecgkit.readers.wfdb import existing, read_wfdb
 
 HEAD = 4096
 """Bytes at the beginning of a file that tell its format."""
+
+_JSON_LIST = re.compile(rb"\s*\[\s*[\[{]")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def xml_head(head: bytes) -> str:
 
 def _is_wfdb(path: Path, head: bytes) -> bool:
     """Return True for the header of a WFDB record, and for a signal file whose header lies next to it."""
-    if path.suffix.lower() != ".hea" and path.with_suffix(".hea").is_file():
+    if path.suffix.lower() != ".hea" and Path(existing(str(path.with_suffix(".hea")))).is_file():
         return path.suffix.lower() in (".dat", ".mat") or head.startswith(b"MATLAB")
     if not is_text(head):
         return False
@@ -119,16 +121,31 @@ FORMATS = (
         make_reader("MFER"),
         (".mwf",),
     ),
-    Format("CSV or TSV", lambda _path, head: is_text(head) and not xml_head(head), read_text, (".csv", ".tsv")),
+    Format(
+        "CSV or TSV",
+        lambda _path, head: is_text(head) and not xml_head(head) and not _JSON_LIST.match(head),
+        read_text,
+        (".csv", ".tsv"),
+    ),
 )
 """All formats, in the order in which they are tried; a zip is unpacked before."""
+
+SUFFIXES = frozenset(suffix for found in FORMATS for suffix in found.suffixes)
+"""How the names of files of all formats end."""
 
 REFUSED = (
     (
         rb"%PDF|\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM",
         "a picture or a printed page: it has no samples, export the ECG as data",
     ),
-    (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "compressed: unpack it first"),
+    (
+        rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar",
+        "compressed or an archive: unpack it first",
+    ),
+    (rb"PK\x03\x04|PK\x05\x06", "a zip in a zip: unpack the outer one"),
+    (rb"\xd0\xcf\x11\xe0", "an Office document: save its table as CSV"),
+    (rb"ARROW1", "a table of Arrow or Feather: write it as Parquet"),
+    (_JSON_LIST.pattern, "a list of JSON: write the samples as CSV or NPZ"),
     (rb"MATLAB|.{20}val\0", "of MATLAB: give it together with its header (.hea), as {name: bytes} or in one zip"),
     (rb"ANN  1\.0", "an ISHNE file of annotations: give the recording that it belongs to"),
     (rb"\x80[\x02-\x05]", "a pickle, which can run any code: save the arrays with numpy.savez"),

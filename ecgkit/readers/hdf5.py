@@ -1,7 +1,8 @@
-"""Read HDF5 in the layout of the CODE data sets."""
+"""Read HDF5: the layout of the CODE data sets, and arrays by their names."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,20 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import UnreadableRecordError, require
-from ecgkit.readers.arrays import choose_record, from_array
+from ecgkit.readers.arrays import choose_record, from_array, from_named_arrays
 from ecgkit.readers.base import Hints, Signals, check_size
 from ecgkit.signals.ecg import LEADS
 
 LARGEST = 256 * 2**20
+MOST_NAMES = 64
 CODE_RATE = 400.0
 
 
 def read_hdf5(path: Path, hints: Hints) -> Signals:
     """Read one record of ``tracings``, of shape (records, samples, 12), at 400 Hz and with the twelve leads in order.
 
-    The file does not say its unit. A record is padded with zeros on both sides; they are left out.
+    The file does not say its unit. A record is padded with zeros on both sides; they are left out. In a file of other
+    names, the datasets and attributes are taken as the arrays of an ``.npz``.
 
     References
     ----------
@@ -29,12 +32,13 @@ def read_hdf5(path: Path, hints: Hints) -> Signals:
     h5py = require("h5py", "formats")
     with h5py.File(path, "r") as file:
         tracings = _dataset(h5py, file, "tracings")
-        if tracings is None or tracings.ndim != 3 or tracings.shape[2] != len(LEADS):
+        if tracings is None:
+            return from_named_arrays(_arrays(h5py, file), hints)
+        if tracings.ndim != 3 or tracings.shape[2] != len(LEADS):
             raise UnreadableRecordError(
-                f"the HDF5 file has no dataset tracings of the shape (records, samples, 12): it has {_names(file)}"
+                f"the HDF5 file has no dataset tracings of the shape (records, samples, 12), but {tracings.shape}"
             )
-        size = int(np.prod(tracings.chunks or tracings.shape[1:])) * tracings.dtype.itemsize
-        check_size(max(size, 8 * int(np.prod(tracings.shape[1:]))), LARGEST, "a record of the HDF5 file")
+        _check_record(tracings)
         ids = _dataset(h5py, file, "exam_id")
         known = None
         if ids is not None and ids.shape == tracings.shape[:1]:
@@ -51,6 +55,27 @@ def read_hdf5(path: Path, hints: Hints) -> Signals:
     return replace(found, names=LEADS, sampling_rates=(CODE_RATE,) * len(LEADS), findings=findings)
 
 
+def _check_record(dataset: Any) -> None:
+    """Check the size of what is read for one record, and of the pieces in which it is stored."""
+    of_record = dataset.shape[dataset.ndim > 2 :]
+    size = math.prod(dataset.chunks or of_record) * dataset.dtype.itemsize
+    check_size(max(size, 8 * math.prod(of_record)), LARGEST, "a record of the HDF5 file")
+
+
+def _arrays(h5py: Any, file: Any) -> dict[str, Any]:
+    """Return the datasets of a file, and its attributes and those of the datasets, by their names."""
+    found: dict[str, Any] = {}
+    for name in list(file)[:MOST_NAMES]:
+        dataset = _dataset(h5py, file, name)
+        if dataset is None or dataset.shape is None:
+            continue
+        _check_record(dataset)
+        found |= {key: np.asarray(value) for key, value in list(dataset.attrs.items())[:MOST_NAMES]}
+        # What has records is read in part, later.
+        found[name] = dataset if dataset.ndim > 1 else np.asarray(dataset[()])
+    return found | {key: np.asarray(value) for key, value in list(file.attrs.items())[:MOST_NAMES]}
+
+
 def _dataset(h5py: Any, file: Any, name: str) -> Any:
     """Return a dataset that is in the file itself: no link and no storage leads to another file."""
     if name not in file:
@@ -63,8 +88,3 @@ def _dataset(h5py: Any, file: Any, name: str) -> Any:
     if dataset.external or dataset.is_virtual:
         raise UnreadableRecordError(f"{name} of the HDF5 file is stored in another file: copy it into the file")
     return dataset
-
-
-def _names(file: Any) -> str:
-    """List the first names of a file."""
-    return ", ".join(map(str, list(file)[:8])) or "nothing"

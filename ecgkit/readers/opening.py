@@ -19,6 +19,7 @@ from ecgkit.readers.arrays import from_array
 from ecgkit.readers.assembly import apply_hints, to_ecg
 from ecgkit.readers.base import Hints, Signals
 from ecgkit.readers.formats import HEAD, find_format
+from ecgkit.readers.wfdb import existing
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
 
 File = str | Path | bytes | Mapping[str, bytes]
@@ -213,8 +214,9 @@ def _prefixed(label: str, error: Exception) -> str:
 def _regular_file(path: Path) -> Path:
     """Return a path to a file; ``NAME`` stands for ``NAME.hea`` if there is no file of that name."""
     try:
-        if not path.exists() and path.with_name(f"{path.name}.hea").is_file():
-            return path.with_name(f"{path.name}.hea")
+        header = Path(existing(str(path.with_name(f"{path.name}.hea"))))
+        if not path.exists() and header.is_file():
+            return header
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

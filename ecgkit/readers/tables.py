@@ -82,8 +82,10 @@ def rate_of(times: Vector, seconds: float | None) -> tuple[float | None, np.ndar
         raise UnreadableRecordError("the column of times does not rise from row to row")
     step = float(np.median(steps))
     places = np.rint((times - times[0]) / step)
-    if steps.max() < 1.5 * step:  # no row is missing: the mean step is more exact than the median of rounded times
-        step, places = float(times[-1] - times[0]) / (len(times) - 1), np.arange(len(times), dtype=float)
+    mean = float(times[-1] - times[0]) / (len(times) - 1)
+    is_rounded = steps.max() < 1.9 * mean and np.ptp(steps) <= 2.01 * _grain(times)
+    if steps.max() < 1.5 * step or is_rounded:  # no row is missing: the mean step is more exact than a rounded one
+        step, places = mean, np.arange(len(times), dtype=float)
     if places[-1] > 4 * len(times) or (np.diff(places) < 1).any() or _uneven(times, places, step):
         raise UnreadableRecordError("the column of times has uneven steps: resample the signals first")
     missing = None if places[-1] == len(times) - 1 else places.astype(np.int64)
@@ -94,6 +96,12 @@ def rate_of(times: Vector, seconds: float | None) -> tuple[float | None, np.ndar
         return None, missing
     rate = rates[0] if seconds else fitting[0]
     return (float(round(rate)) if abs(rate - round(rate)) < 2e-4 * rate else rate), missing
+
+
+def _grain(times: Vector) -> float:
+    """Return the power of ten to which times are rounded, 0 for times with more than six decimals."""
+    scaled = (times * 10.0**digits for digits in range(7))
+    return next((10.0**-k for k, values in enumerate(scaled) if np.abs(values - np.rint(values)).max() < 1e-3), 0.0)
 
 
 def _uneven(times: Vector, places: np.ndarray, step: float) -> bool:

@@ -24,12 +24,13 @@ from ecgkit.readers.base import (
     standard_name,
 )
 from ecgkit.readers.tables import TIME_NAMES, from_columns, rate_of, seconds_per_step
-from ecgkit.readers.text_table import CLOCK, MISSING, find_dialect, read_numbers, split_fields, to_numbers
+from ecgkit.readers.text_table import CLOCK, DATE, MISSING, find_dialect, read_numbers, split_fields, to_numbers
 from ecgkit.signals.ecg import LEADS
 
 LARGEST = 48 * 2**20
-MOST_HEADER_LINES = 200
-_NUMBER = re.compile(r"[-+\u2212]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?|" + "|".join(filter(None, MISSING)))
+MOST_HEADER_LINES, MOST_FOOTER_LINES = 200, 50
+_NO_VALUE = "|".join(map(re.escape, filter(None, MISSING)))
+_NUMBER = re.compile(rf"[-+\u2212]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?|{_NO_VALUE}")
 _KEY_VALUE = re.compile(r"""^[#%"'\s]*(.+?)\s*["']?\s*[,;:=\t]\s*["']?(.*?)["'\s,;]*$""")
 _HERTZ = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:hz|hertz|ヘルツ|赫兹?|赫茲|герц)", re.IGNORECASE)
 _ANY_WORD = re.compile(r"(\d+(?:[.,]\d+)?)\s*[^\W\d]+")
@@ -48,24 +49,27 @@ def read_text(path: Path, hints: Hints) -> Signals:
             "a table of Samsung Health has no samples: the trace of an ECG is in the files of the same export that lie "
             "under jsons/com.samsung.health.ecg, or in the PDF report of Samsung Health Monitor"
         )
-    header, body = _split(text)
+    header, body, after = _split(text)
     facts = _facts(header)
     n_leads = len(hints.leads or ()) or (1 if facts["lead"] and facts["rate"] else 0)
     sample = [line[:2000] for line in body[: 2**20].split("\n")[:50] if line.strip()]
     separator, decimal = find_dialect(sample, header, n_leads)
-    names, columns = read_numbers(body, separator, decimal)
-    units = [""] * len(columns)
-    if names and header and facts["rate"] is None:
+    names, found_columns = read_numbers(body, separator, decimal)
+    units = [""] * len(found_columns)
+    are_rows = bool(names)
+    if are_rows and header and facts["rate"] is None:
         facts["rate"] = _rate_of_row(header[-1], separator, decimal)
-    if not names:
-        names, units = _header_names(header, separator, len(columns))
+    if not are_rows:
+        names, units = _header_names(header, separator, len(found_columns))
+    columns, names, units, left_out = _without_texts(found_columns, names, units)
+    if not are_rows:
         columns, names, units = _tidy(columns, names, units)
     found = from_columns(columns, names, units=units, rate=facts["rate"])
     if len(found.signals) == 1 and standard_name(found.names[0]) not in LEADS and facts["lead"]:
         found = replace(found, names=(facts["lead"],))
     if facts["unit"] and not any(found.units):
         found = found.in_millivolts(facts["unit"])
-    return replace(found, age=facts["age"], sex=facts["sex"])
+    return replace(found, age=facts["age"], sex=facts["sex"], findings=(*left_out, *after))
 
 
 def decode(data: bytes) -> str:
@@ -91,27 +95,53 @@ def _tokens(line: str) -> list[str]:
     return [token.strip("\"'") for token in re.split(r"[\t;,|\s]+", line.strip().rstrip(",;|")) if token.strip("\"'")]
 
 
-def _split(text: str) -> tuple[list[str], str]:
-    """Split a text into the lines of its header and, in one piece, those of numbers."""
+def _split(text: str) -> tuple[list[str], str, list[str]]:
+    """Split a text into the lines of its header and, in one piece, those of numbers; with findings on the rest."""
     text = text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
     header: list[str] = []
     place = 0
     while place < len(text) and len(header) < MOST_HEADER_LINES:
         end = text.find("\n", place)
         end = len(text) if end < 0 else end
-        if _is_data(text[place : min(end, place + 4000)]):
-            return [line for line in header if line.strip()], text[place:].rstrip()
-        header.append(text[place : min(end, place + 4000)])
+        line = text[place : min(end, place + 4000)]
+        if _is_data(line) or _is_row_with_text(line, header[-2:]):
+            return [line for line in header if line.strip()], *_without_footer(text[place:].rstrip())
+        header.append(line)
         place = end + 1
     raise UnreadableRecordError("the text has no line of numbers: it is no table of an ECG")
 
 
+def _without_footer(body: str) -> tuple[str, list[str]]:
+    """Leave out lines of comments, and what stands after the last line of numbers."""
+    n_before = body.count("\n")
+    if "\n#" in body or "\n%" in body:
+        body = re.sub(r"(?m)^(?:#(?!N/A)|%).*\n?", "", body).rstrip()
+    for _ in range(MOST_FOOTER_LINES):
+        start = body.rfind("\n") + 1
+        numbers = [_NUMBER.fullmatch(token) and token for token in _tokens(body[start : start + 400])]
+        if not start or all(numbers) or re.search(r"\d", " ".join(filter(None, numbers))):
+            break
+        body = body[: start - 1].rstrip()
+    n_less = n_before - body.count("\n")
+    return body, [f"{n_less} lines without numbers left out"] if n_less else []
+
+
+def _is_row_with_text(line: str, header: list[str]) -> bool:
+    """Return True for mostly numbers below the names of several leads: a column may hold text."""
+    if not any(sum(standard_name(split_name(token)[0]) in LEADS for token in _tokens(text)) > 1 for text in header):
+        return False
+    numbers = [_NUMBER.fullmatch(token) is not None for token in _tokens(line)]
+    return sum(numbers) > max(1, len(numbers) // 2)
+
+
 def _is_data(line: str) -> bool:
-    """Return True for a line of nothing but numbers; before them a time or the name of a lead may stand."""
+    """Return True for a line of nothing but numbers; before them a time, or a lead and its unit, may stand."""
     # A line of a thousand numbers is known by its first ones.
     tokens = _tokens(line[:400])[:20] if len(line) > 400 else _tokens(line)
     rest = tokens[1:] if tokens and standard_name(tokens[0]) in LEADS and len(tokens) > 8 else tokens
-    while rest and (CLOCK.fullmatch(rest[0]) or re.fullmatch(r"\[?\d{4}-\d{2}-\d{2}", rest[0])):
+    if len(rest) < len(tokens) and millivolts(rest[0]):
+        rest = rest[1:]
+    while rest and (CLOCK.fullmatch(rest[0]) or re.fullmatch(rf"\[?(?:{DATE})", rest[0])):
         rest = rest[1:]
     return all(_NUMBER.fullmatch(token) for token in rest) and re.search(r"\d", " ".join(rest)) is not None
 
@@ -137,6 +167,8 @@ def _rate_of_row(line: str, separator: str, decimal: str) -> float | None:
     """Return the sampling rate of a line of times above one line per lead, None for another line."""
     name, *times = split_fields(line, separator)[:1000]
     word, unit = split_name(name)
+    if times and (not times[0] or times[0].lower() in TIME_UNITS):  # a column of units
+        unit = times.pop(0) or unit
     if word.lower() not in TIME_NAMES or len(times) < 4:
         return None
     return rate_of(to_numbers(times[:-1], decimal, name), seconds_per_step(word, unit))[0]  # the last may be cut
@@ -152,6 +184,23 @@ def _names_leads(fields: list[str]) -> bool:
     return any(
         standard_name(re.split(r"[(\[_ ]", field)[0]) in LEADS or standard_name(field) in LEADS for field in fields
     )
+
+
+def _without_texts(
+    columns: list[Vector | str], names: list[str], units: list[str]
+) -> tuple[list[Vector], list[str], list[str], list[str]]:
+    """Leave out columns of text that are named and no lead, with a finding."""
+    kept, left_out = [], []
+    for row, column in enumerate(columns):
+        if not isinstance(column, str):
+            kept.append(row)
+        elif not names[row] or _names_leads([names[row]]) or names[row].lower() in TIME_NAMES:
+            where = f"column {names[row]}" if names[row] else f"column {row + 1}"
+            raise UnreadableRecordError(f"{where} of the table has {column[:40]!r}, which is no number")
+        else:
+            left_out.append(f"the column {names[row]} of text left out")
+    numbers = [column for column in columns if not isinstance(column, str)]
+    return numbers, [names[row] for row in kept], [units[row] for row in kept], left_out
 
 
 def _tidy(columns: list[Vector], names: list[str], units: list[str]) -> tuple[list[Vector], list[str], list[str]]:

@@ -11,22 +11,26 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import UnreadableRecordError
-from ecgkit.readers.base import Vector, check_size, standard_name
+from ecgkit.readers.base import Vector, check_size, millivolts, standard_name
 from ecgkit.signals.ecg import LEADS
 
 LARGEST_ROWS = 8 * 2**20
 MOST_ROWS, MOST_COLUMNS, MOST_CLOCKS = 64, 1024, 10**6
-MISSING = ("", "nan", "NaN", "NAN", "na", "NA", "null", "NULL", "None", "-")
-CLOCK = re.compile(r"\[?(?:\d{4}-\d{2}-\d{2}[T ]?)?(?:\d{1,2}:)?\d{1,2}:\d{2}(?:[.,]\d+)?Z?\]?")
+MISSING = ("", "nan", "NaN", "NAN", "na", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "-", "--")
+DATE = r"\d{4}-\d{2}-\d{2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./]\d{1,2}[./]\d{4}"
+CLOCK = re.compile(
+    rf"\[?(?:(?:{DATE})[T ]?)?(?:\d{{1,2}}:)?\d{{1,2}}:\d{{2}}(?:[.,]\d+)?(?: ?(?:Z|[-+]\d{{2}}:?\d{{2}}))?\]?"
+)
 
 
-def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], list[Vector]]:
+def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], list[Vector | str]]:
     """Read the lines of numbers.
 
     Parameters
     ----------
     body : str
-        The lines; each is a sample of all signals or, in a table of few lines, a signal, possibly with its name.
+        The lines; each is a sample of all signals or, in a table of few lines, a signal, possibly with its name and its
+        unit.
     separator : str
         ``""`` for one column, ``" "`` for any white space.
     decimal : str
@@ -34,8 +38,8 @@ def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], li
 
     Returns
     -------
-    tuple of list of str and list of ndarray
-        The names if the lines have them, else nothing, and the signals.
+    tuple of list of str and list of ndarray or str
+        The names if the lines have them, else nothing, and the signals; of a column of text the first one.
     """
     lines = body.count("\n") + 1
     first = body.partition("\n")[0]
@@ -82,13 +86,16 @@ def split_fields(line: str, separator: str) -> list[str]:
     return [field.strip().strip("\"'").lstrip("#").strip() for field in next(csv.reader([line], delimiter=separator))]
 
 
-def _rows(lines: list[str], separator: str, decimal: str, *, is_named: bool) -> tuple[list[str], list[Vector]]:
+def _rows(lines: list[str], separator: str, decimal: str, *, is_named: bool) -> tuple[list[str], list[Vector | str]]:
     """Read one lead per line."""
-    names, rows = [], []
+    names: list[str] = []
+    rows: list[Vector | str] = []
     for line in lines:
         values = line.rstrip().rstrip(separator or None).split(separator if separator.strip() else None)
         if is_named:
             names.append(values.pop(0).strip().strip("\"'"))
+            if values and millivolts(values[0].strip().strip("\"'")):
+                names[-1] = f"{names[-1]} ({values.pop(0).strip()})"
         rows.append(to_numbers(values, decimal, names[-1] if names else "a line"))
     if len({len(row) for row in rows}) > 1:
         raise UnreadableRecordError("the lines of the leads have different lengths")
@@ -104,25 +111,45 @@ def to_numbers(values: list[str], decimal: str, where: str) -> Vector:
         raise UnreadableRecordError(f"{where} has something that is no number: {str(error)[:100]}") from error
 
 
-def _columns(body: str, separator: str, decimal: str) -> list[Vector]:
-    """Read one lead per column."""
+def _columns(body: str, separator: str, decimal: str) -> list[Vector | str]:
+    """Read one lead per column; of a column of text, the first one."""
     if separator == " ":
         body, separator = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", body), "\t"
         body = re.sub(r"[ \t]+", "\t", body)
     has_clock = bool(separator and CLOCK.fullmatch(split_fields(body[:100].partition("\n")[0], separator)[0]))
-    table = _parse(body.replace("\u2212", "-"), separator or "\x1f", decimal, has_clock=has_clock)
-    columns = [np.asarray(column.to_numpy(), np.float64) for column in table.columns[has_clock:]]
+    text = body.replace("\u2212", "-")
+    table = _parse(text, separator or "\x1f", decimal, n_texts=int(has_clock))
+    columns = [_numbers(column, decimal) for column in table.columns[has_clock:]]
     return [_clock_seconds(table.column(0).to_pylist()), *columns] if has_clock else columns
 
 
-def _parse(text: str, separator: str, decimal: str, *, has_clock: bool) -> Any:
-    """Parse columns of numbers with Arrow, which is fast."""
+def _numbers(column: Any, decimal: str) -> Vector | str:
+    """Return a column as numbers, or the first text of it that is none."""
+    if column.type != "string":
+        return np.asarray(column.to_numpy(), np.float64)
+    texts = column.to_pylist()
+    try:
+        return to_numbers(texts, decimal, "a column")
+    except UnreadableRecordError:
+        return next(text for text in texts if not _is_number(text, decimal))
+
+
+def _is_number(text: str, decimal: str) -> bool:
+    """Return True for a text that is a number or blank."""
+    try:
+        return bool(len(to_numbers([text], decimal, "")))
+    except UnreadableRecordError:
+        return False
+
+
+def _parse(text: str, separator: str, decimal: str, *, n_texts: int) -> Any:
+    """Parse columns of numbers with Arrow, which is fast; the first ones, or if need be all, are texts."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     n_columns = text.partition("\n")[0].count(separator) + 1
     names = [f"f{number}" for number in range(n_columns)]
-    types = {name: pa.float64() for name in names} | ({"f0": pa.string()} if has_clock else {})
+    types = {name: pa.float64() if number >= n_texts else pa.string() for number, name in enumerate(names)}
     try:
         return arrow_csv.read_csv(
             io.BytesIO(text.encode()),
@@ -133,6 +160,8 @@ def _parse(text: str, separator: str, decimal: str, *, has_clock: bool) -> Any:
             ),
         )
     except pa.ArrowInvalid as error:
+        if "conversion error" in str(error) and n_texts < n_columns and n_columns > 1:
+            return _parse(text, separator, decimal, n_texts=n_columns)
         reason = " ".join(str(error).split())[:150]
         raise UnreadableRecordError(f"the table is no table of numbers: {reason}") from error
 
@@ -141,12 +170,12 @@ def _clock_seconds(texts: list[str]) -> Vector:
     """Convert times of day or dates to seconds since the first."""
     if len(texts) > MOST_CLOCKS:
         raise UnreadableRecordError(f"the table has {len(texts):,} times of day: write the time in seconds")
-    cleaned = [str(text).strip("[]Z'\" ").replace(",", ".") for text in texts]
+    cleaned = [re.sub(r" ?[-+]\d{2}:?\d{2}$", "", str(text).strip("[]Z'\" ")).replace(",", ".") for text in texts]
     try:
         if "-" in cleaned[0]:
             stamps = np.array(cleaned, dtype="datetime64[us]")
             return (stamps - stamps[0]).astype(np.float64) / 1e6
-        return np.fromiter(map(_seconds, cleaned), np.float64, len(cleaned))
+        return np.fromiter((_seconds(text.rpartition(" ")[2]) for text in cleaned), np.float64, len(cleaned))
     except ValueError as error:
         raise UnreadableRecordError(f"the column of times cannot be read: {str(error)[:100]}") from error
 

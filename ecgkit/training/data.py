@@ -76,7 +76,7 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
     repeats : int
         How often an epoch repeats each record.
     rank, world_size : int
-        Number of this process and of all that train together; each takes every ``world_size``-th batch.
+        Number of this process and of all that train together, which share each batch.
     """
 
     def __init__(
@@ -98,15 +98,15 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Return the number of batches of one process."""
-        return max(1, len(self.positions) // self.batch_size // self.world_size)
+        """Return the number of batches."""
+        return max(1, len(self.positions) // self.batch_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         """Yield the batches of the epoch."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.positions)
         for step in range(len(self)):
-            start = (step * self.world_size + self.rank) * self.batch_size % len(order)
-            yield order[start : start + self.batch_size]
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield batch[self.rank :: self.world_size]
 
 
 def loader(batches: Batches, sampler: Sampler[Any]) -> DataLoader[Any]:
@@ -161,6 +161,7 @@ def training_data(config: TrainingConfig, root: Path, *, test: bool | None = Non
         folds=None if with_test else (*TRAIN_FOLDS, VALIDATION_FOLD),
         negative_in=TRAIN_FOLDS if config.unlabelled == "negative" else (),
     )
+    dataset = dataset.subset(np.flatnonzero(~dataset.records["fold"].isin(config.hold_out_folds)))
     dataset = with_target(dataset, config.target) if config.target else dataset
     dataset = with_fraction(dataset, config.train_fraction, config.seed) if config.train_fraction < 1 else dataset
     check_trainable(dataset, config)

@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import BatchSampler, DataLoader
 
 from ecgkit.datasets import Dataset
@@ -36,6 +37,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
+from ecgkit.training.distillation import soften
 from ecgkit.training.inference import embedding_reference
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
@@ -132,6 +134,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         write_atomically(Path(path), data.getvalue() + MARK + hashlib.sha256(data.getvalue()).digest())
 
 
+class Launched(DDPStrategy):
+    """Training in processes that a launcher has started, in a notebook's kernel too."""
+
+    def _configure_launcher(self) -> None:
+        self._launcher = None
+
+
 def check_checkpoint(path: Path) -> bool:
     """Return True if there is a checkpoint to resume from, and refuse one that is damaged or not finite."""
     if not path.is_file():
@@ -202,6 +211,8 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")  # device is "cpu"
+            # Every process computes the metrics of the whole fold 9.
+            warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
             # Lightning's own use of torch's pytrees, which newer versions of torch call deprecated
             warnings.filterwarnings("ignore", message=".*LeafSpec.*")
             yield
@@ -238,8 +249,7 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
     )
     return pl.Trainer(
         accelerator=config.device,
-        # Several GPUs need a launcher, such as torchrun: from inside a notebook's kernel they cannot be started.
-        devices="auto" if "WORLD_SIZE" in os.environ else 1,
+        **_processes(config),
         precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip,
@@ -254,6 +264,18 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
         enable_model_summary=False,
         default_root_dir=session.path,
     )
+
+
+def _processes(config: TrainingConfig) -> dict[str, Any]:
+    """Return how many processes train: one, or those of a launcher, since a notebook's kernel cannot start others."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return {"devices": 1}
+    if config.batch_size < world:
+        raise EcgkitError(f"batch_size is {config.batch_size} for {world} processes: give {world} or more")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    backend = "nccl" if config.device == "cuda" else "gloo"
+    return {"devices": local, "num_nodes": world // local, "strategy": Launched(process_group_backend=backend)}
 
 
 def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch: OnEpoch | None = None) -> TrainedModel:
@@ -288,6 +310,24 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     if best.is_file() and is_complete(read_history(session), config):
         session.log(f"the training of {session.name} is complete: the best epoch is read")
         return _with_reference(session, dataset)
+    writer = _loop(session, config, dataset, on_epoch)
+    if not best.is_file():
+        raise EcgkitError(
+            f"no epoch of {session.path} has a score on fold 9: lower learning_rate {config.learning_rate}"
+        )
+    session.log(f"best epoch {writer.best_epoch}: {writer.metric} {writer.best_score:.4f} on fold 9")
+    return _with_reference(session, dataset)
+
+
+def follow(session: Session, config: TrainingConfig, dataset: Dataset) -> None:
+    """Train as a further process of a launcher such as torchrun, whose first process calls `fit`; writes nothing."""
+    check_trainable(dataset, config)
+    if not (session.best_weights.is_file() and is_complete(read_history(session), config)):
+        _loop(session, config, dataset)
+
+
+def _loop(session: Session, config: TrainingConfig, dataset: Dataset, on_epoch: OnEpoch | None = None) -> SessionWriter:
+    """Run Lightning's loop, from the last checkpoint if there is one."""
     trained = new_model(config, dataset)
     keep_model_file(session, config)
     writer = SessionWriter(session, trained, config, on_epoch)
@@ -296,16 +336,14 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
     with quiet_lightning():
         trainer = make_trainer(session, config, writer)
         module, train, validation = make_loop(trained, config, dataset, trainer)
-        n_train = len(dataset.folds(*TRAIN_FOLDS))
-        session.log(describe(trained, config, trainer, n_train=n_train, resumed=resumed))
+        if trainer.is_global_zero:
+            n_train = len(dataset.folds(*TRAIN_FOLDS))
+            session.log(describe(trained, config, trainer, n_train=n_train, resumed=resumed))
         with interruptible(), memory_errors(config):
             trainer.fit(module, train, validation, ckpt_path=last if resumed else None, weights_only=True)
-    if not best.is_file():
-        raise EcgkitError(
-            f"no epoch of {session.path} has a score on fold 9: lower learning_rate {config.learning_rate}"
-        )
-    session.log(f"best epoch {writer.best_epoch}: {writer.metric} {writer.best_score:.4f} on fold 9")
-    return _with_reference(session, dataset)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # what follows is done by the first process alone
+    return writer
 
 
 def _with_reference(session: Session, dataset: Dataset) -> TrainedModel:
@@ -321,6 +359,8 @@ def make_loop(
 ) -> tuple[Module, DataLoader[Any], DataLoader[Any]]:
     """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
     batches = Batches(dataset, trained.scaler, trained.preparation)
+    if config.distill:
+        batches.labels = soften(batches.labels, dataset, config)
     positions = dataset.folds(*TRAIN_FOLDS)
     train = ShuffledBatches(
         positions,

@@ -16,6 +16,7 @@ from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import locked
 from ecgkit.sessions import NEW, SESSION_VARIABLE, Session
 from ecgkit.sessions.folder import before_close
+from ecgkit.workflow import launcher
 from ecgkit.workflow.recording import record
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, Step, recorded
@@ -180,6 +181,8 @@ def run_step(
         what = "unchanged, skipped" if to_run is None else f"running {chosen.notebook}"
         if not quiet:
             report(f"{session.path}: {what}")
+        if step == "train":
+            launcher.announce(session.path if to_run is not None else None)
         if to_run is not None:
             values = asdict(to_run) | {"root": str(folder)}
             skipped = getattr(to_run, "skipped_tags", ())

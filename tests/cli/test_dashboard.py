@@ -12,6 +12,7 @@ import pytest
 from ecgkit import load_model
 from ecgkit.cli import main
 from ecgkit.inference.answers import answer_ecg
+from ecgkit.inference.onnx_model import OnnxPredictor
 from ecgkit.readers import save_ecg
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.demo import Demo
@@ -114,3 +115,48 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert arguments[-1] in error
     assert error.count("\n") == 1
     assert not Path("out").exists()
+
+
+def test_where_the_model_looked_is_added(folder: Path, tmp_path: Path) -> None:
+    command = ["dashboard", str(folder / "one.npz"), "--to", str(tmp_path / "out"), "--class", "MI,CD"]
+    assert main([*command, "--explain", "grad_cam"]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"one-npz.png", "one-npz-explained-MI.png", "one-npz-explained-CD.png"} <= names
+    assert main([*command, "--format", "html", "--explain", "grad_cam"]) == 0
+    page = (tmp_path / "out" / "one-npz.html").read_text()
+    assert page.count("<svg") == 4
+    assert "grad cam" in page
+    assert main([*command, "--format", "pdf", "--explain", "grad_cam"]) == 0
+    assert (tmp_path / "out" / "one-npz.pdf").read_bytes().count(b"/MediaBox") == 4
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--explain", "magic"], "magic"),
+        (["--explain", "attention"], "attention"),
+        (["--explain", "grad_cam", "--class", "MIX"], "MIX"),
+        (["--class", "MI"], "--explain"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(
+    more: list[str], named: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dashboard", str(folder), "--to", str(tmp_path / "out"), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["dashboard", "explain"])
+def test_a_graph_cannot_be_explained(
+    command: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = object.__new__(OnnxPredictor)  # without the graph, which takes long to export
+    graph.name, graph.classes = "exported", ("MI",)
+    monkeypatch.setattr("ecgkit.inference.loading.load_model", lambda *_, **__: graph)
+    files = [str(folder / "one.npz"), "--to", str(tmp_path / "out")]
+    words = ["explain", "exported", *files] if command == "explain" else ["dashboard", *files, "--explain"]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "exported is an ONNX graph" in line

@@ -163,6 +163,24 @@ def test_what_cannot_be_explained_is_named(options: dict, named: str, resnet1d, 
         explain_ecg(resnet1d, ecg, **options)
 
 
+def test_a_recording_that_does_not_fit_into_memory_is_refused(resnet1d, ecg: ECG) -> None:
+    hour = replace(ecg, signal=np.tile(ecg.signal, 13))
+    with pytest.raises(EcgkitError, match="130 s"):
+        explain_ecg(resnet1d, hour)
+
+
+def test_the_network_reads_as_many_windows_at_once_whatever_is_explained(monkeypatch) -> None:
+    inputs = make_inputs("resnet1d", n_samples=50)  # nine windows
+    inputs = inputs[np.zeros(20, np.intp)]
+    sizes = []
+    handle = inputs.model.trunk[0].register_forward_hook(lambda _, signal, __: sizes.append(len(signal[0])))
+    monkeypatch.setattr("ecgkit.explain.methods.STEPS", 16)
+    for method in ("integrated_gradients", "occlusion_leads", "saliency", "grad_cam"):
+        relevance_of(method, inputs)
+    handle.remove()
+    assert max(sizes) <= 64
+
+
 def test_a_graph_cannot_be_explained(ecg: ECG) -> None:
     graph = object.__new__(OnnxPredictor)  # without the graph, which takes long to export
     graph.name, graph.classes = "exported", ("MI",)

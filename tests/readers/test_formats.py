@@ -131,6 +131,121 @@ def test_files_of_a_record_are_given_as_bytes_or_in_a_zip_with_folders():
     np.testing.assert_allclose(open_ecg(single).signal, SIGNAL, atol=1e-6)
 
 
+def test_names_of_wfdb_files_in_capitals_are_found(tmp_path: Path):
+    files = made.wfdb(SIGNAL, RATE)
+    for header, samples in (("X.HEA", "X.DAT"), ("x.HEA", "x.DAT"), ("x.hea", "X.DAT")):
+        folder = tmp_path / header / samples
+        folder.mkdir(parents=True)
+        (folder / header).write_bytes(files["x.hea"])
+        (folder / samples).write_bytes(files["x.dat"])
+        for name in (header, samples, "x"):
+            np.testing.assert_allclose(open_ecg(folder / name).signal, SIGNAL, atol=1e-6)
+        packed = made.zipped({header: files["x.hea"], samples: files["x.dat"]})
+        np.testing.assert_allclose(open_ecg(packed).signal, SIGNAL, atol=1e-6)
+
+
+def test_the_only_ecg_of_a_zip_is_read_next_to_notes_and_prints():
+    others = {"readme.txt": b"exported on Monday", "ecg.pdf": b"%PDF-1.4"}
+    for name in ("HL7 aECG", "CSV or TSV"):
+        data = made.zipped({f"ecg.{'xml' if name == 'HL7 aECG' else 'csv'}": MADE[name]} | others)
+        np.testing.assert_allclose(open_ecg(data).signal, SIGNAL, atol=1e-6)
+    with pytest.raises(UnreadableRecordError, match="b.csv"):
+        open_ecg(made.zipped({"a.csv": MADE["CSV or TSV"], "b.csv": MADE["CSV or TSV"]}))
+
+
+def npz(**arrays: object) -> bytes:
+    """An archive of NumPy."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def hdf5(arrays: dict[str, object], attributes: dict[str, object], *, on_dataset: bool) -> bytes:
+    """HDF5 with arrays and attributes."""
+    h5py, buffer = pytest.importorskip("h5py"), io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+        (file[next(iter(arrays))] if on_dataset else file).attrs.update(attributes)
+    return buffer.getvalue()
+
+
+ENCODED = np.array([name.encode() for name in LEADS])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(npz(waveform=SIGNAL, sampling_rate=RATE, unit="mV", leads=LEADS), id="another name"),
+        pytest.param(
+            npz(ecg=SIGNAL, labels=np.arange(5), fs=RATE, unit=b"mV", leads=ENCODED, sex=b"female"), id="bytes"
+        ),
+        pytest.param(
+            hdf5({"ecg": SIGNAL}, {"fs": RATE, "unit": "mV", "leads": list(LEADS)}, on_dataset=True), id="HDF5"
+        ),
+        pytest.param(
+            hdf5({"x": SIGNAL.T, "leads": ENCODED}, {"fs": RATE, "units": b"mV"}, on_dataset=False), id="HDF5 T"
+        ),
+        pytest.param(
+            hdf5(dict(zip(LEADS, SIGNAL, strict=True)), {"fs": RATE, "unit": "mV"}, on_dataset=False), id="leads"
+        ),
+    ],
+)
+def test_arrays_are_found_by_their_names(data: bytes):
+    ecg = open_ecg(data)
+    np.testing.assert_allclose(ecg.signal, SIGNAL, atol=1e-6)
+    assert ecg.sampling_rate == RATE
+
+
+def test_one_of_many_records_of_hdf5_is_read():
+    data = hdf5({"X": np.stack([0 * SIGNAL, SIGNAL])}, {"fs": RATE, "unit": "mV"}, on_dataset=False)
+    np.testing.assert_allclose(open_ecg(data, record=1, leads=LEADS).signal, SIGNAL, atol=1e-6)
+    with pytest.raises(EcgkitError, match="record="):
+        open_ecg(data, leads=LEADS)
+
+
+def test_an_archive_of_two_signals_is_not_guessed_at():
+    for data in (npz(train=SIGNAL, test=SIGNAL), hdf5({"train": SIGNAL, "test": SIGNAL}, {}, on_dataset=False)):
+        with pytest.raises(UnreadableRecordError, match=r"train.*test|test.*train"):
+            open_ecg(data)
+
+
+def test_an_array_with_a_name_per_column_is_a_table():
+    buffer = io.BytesIO()
+    np.save(buffer, np.rec.fromarrays(list(SIGNAL), names=list(LEADS)))
+    np.testing.assert_allclose(open_ecg(buffer.getvalue(), sampling_rate=RATE, unit="mV").signal, SIGNAL, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["timedelta", "datetime", "numbers", "count", "clock"])
+def test_the_index_of_a_table_of_parquet_is_its_time(kind: str):
+    pd = pytest.importorskip("pandas")
+    seconds = np.arange(SIGNAL.shape[1]) / RATE
+    spans = pd.to_timedelta(seconds, unit="s")
+    moments = pd.Timestamp("2024-01-01 10:00") + spans
+    index = {"timedelta": spans, "datetime": moments, "clock": [moment.time() for moment in moments],
+             "numbers": pd.Index(seconds, name="time_s"), "count": pd.RangeIndex(len(seconds))}[kind]  # fmt: skip
+    frame = pd.DataFrame(SIGNAL.T, columns=list(LEADS), index=index).assign(
+        patient="a", visited=pd.Timestamp("2024-01-01")
+    )
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer)
+    ecg = open_ecg(buffer.getvalue(), unit="mV", **({"sampling_rate": RATE} if kind == "count" else {}))
+    np.testing.assert_allclose(ecg.signal, SIGNAL, atol=1e-6)
+    assert ecg.sampling_rate == RATE
+
+
+def test_the_micro_sign_of_an_edf_header_may_be_in_another_encoding():
+    data = MADE["EDF"].replace(b"uV      ", b"\xb5V      ")
+    np.testing.assert_allclose(open_ecg(data).signal, SIGNAL, atol=1e-6)
+
+
+def test_what_the_caller_says_is_no_finding():
+    data = made.mfer(SIGNAL, RATE, with_rate=False)
+    assert open_ecg(data, sampling_rate=RATE).findings == ()
+    unstated = MADE["EDF"][:236] + b"-1      " + MADE["EDF"][244:]
+    assert len(open_ecg(unstated).findings) == 1
+
+
 def bomb() -> bytes:
     """A small zip of a large file of zeros."""
     return made.zipped({"x.csv": bytes(64 * 2**20)})
@@ -172,6 +287,11 @@ ENTITIES = (
         pytest.param(b'<?xml version="1.0"?><HealthData locale="de"></HealthData>', id="Apple export"),
         pytest.param(b"<html><body>not found</body></html>", id="HTML"),
         pytest.param(b'{"a": 1}', id="JSON"),
+        pytest.param(b"[[0.1, 0.2], [0.3, 0.4]]", id="JSON list"),
+        pytest.param(made.zipped({"[Content_Types].xml": b"<a/>", "xl/workbook.xml": b"<a/>"}), id="workbook"),
+        pytest.param(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), id="old workbook"),
+        pytest.param(b"ARROW1\0\0" + bytes(100), id="Feather"),
+        pytest.param(b"a.xml".ljust(257, b"\0") + b"ustar\x0000" + bytes(300), id="tar"),
         pytest.param(b"", id="empty"),
         pytest.param(made.wfdb(SIGNAL, RATE)["x.hea"], id="header alone"),
         pytest.param(np.array([0, 12, 5, 0, 4], "<i4").tobytes() + b"val\0" + bytes(120), id="MATLAB alone"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,21 @@ VARIANTS = {
     "rows with times": (",".join(["time (ms)", *MILLISECONDS]) + "\n" + rows_of(), {"unit": "mV"}),
     "comments": ("# sampling_rate: 250 Hz\n# unit: mV\n# sex: female\n" + table(), {}),
     "row of units": (table(names=LEADS).replace("\n", "\n" + ",".join(["mV"] * 12) + "\n", 1), {"sampling_rate": RATE}),
+    "rows with units": (
+        "lead,unit," + ",".join(map(str, range(600))) + "\n" + re.sub(r"(?m)^(\w+),", r"\1,mV,", rows_of()),
+        {"sampling_rate": RATE},
+    ),
+    "rows with units and times": (
+        ",".join(["time", "ms", *MILLISECONDS]) + "\n" + re.sub(r"(?m)^(\w+),", r"\1,mV,", rows_of()), {}
+    ),
+    "names in Italian": (table(names=[f"Derivazione {name} (mV)" for name in LEADS]), {"sampling_rate": RATE}),
+    "names in German": (
+        table(names=[f"Ableitung {name} [mV]" for name in LEADS], separator=";", decimal=","), {"sampling_rate": RATE}
+    ),
+    "names in Japanese": (table(names=[f"{name}誘導" for name in LEADS]), KNOWN),
+    "milliseconds cut to whole ones": (
+        table(first=np.floor(TIMES * 1000 + 0.3 * np.sin(np.arange(600))), first_name="time_ms"), {"unit": "mV"}
+    ),
 }  # fmt: skip
 
 
@@ -98,6 +115,44 @@ def test_some_of_the_leads_of_a_file_are_chosen():
     )
 
 
+def test_a_column_of_text_a_footer_and_comments_are_left_out_and_reported():
+    lines = table(names=[*LEADS, "note"], values=np.vstack([MILLIVOLTS, np.zeros(600)])).splitlines()
+    noted = [line.removesuffix("0.000") + ("beat" if number % 200 == 1 else "") for number, line in enumerate(lines)]
+    text = "\n".join([lines[0], *noted[1:300], "# the second part", *noted[300:], "# end", "-- of the file --"])
+    ecg = open_ecg(text.encode(), **KNOWN)
+    np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+    assert [finding for finding in ecg.findings if "note" in finding]
+    assert [finding for finding in ecg.findings if finding.startswith("3 lines")]
+
+
+def test_text_in_a_lead_is_an_error_that_names_lead_and_text():
+    text = table().replace("\n", "\nbroken,", 1).replace(",", "", 0)
+    spoiled = text.replace("broken," + text.split("broken,")[1].split(",")[0], "broken", 1)
+    with pytest.raises(UnreadableRecordError, match=r"column I .*'broken'"):
+        open_ecg(spoiled.encode(), **KNOWN)
+    without = table(head=False).splitlines()
+    without[3] = "0.1,x," + without[3].split(",", 2)[2]
+    with pytest.raises(UnreadableRecordError, match=r"column 2 .*'x'"):
+        open_ecg("\n".join(without).encode(), **KNOWN, leads=LEADS)
+
+
+@pytest.mark.parametrize("word", ["N/A", "#N/A", "--", "NaN"])
+def test_words_for_a_missing_value_are_gaps(word: str):
+    lines = table().splitlines()
+    lines[5] = ",".join([word] * 12)
+    assert np.isnan(open_ecg("\n".join(lines).encode(), **KNOWN).signal[:, 4]).all()
+
+
+def test_a_missing_row_is_a_gap_and_a_rate_of_rounded_times_is_none():
+    times = np.round(np.arange(600) / 450, 3)  # steps of 2 and 3 ms
+    assert open_ecg(table(first=times * 1000, first_name="t_ms").encode(), unit="mV").sampling_rate == pytest.approx(
+        450, abs=0.5
+    )
+    without = [line for number, line in enumerate(table(first=TIMES).splitlines()) if number != 100]
+    ecg = open_ecg("\n".join(without).encode(), unit="mV")
+    assert (ecg.sampling_rate, np.isnan(ecg.signal[:, 99]).all()) == (RATE, True)
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
 def test_every_encoding_gives_the_same_signal(encoding: str):
     text = table(names=[f"{name} [µV]" for name in LEADS], values=MILLIVOLTS * 1000)
@@ -106,7 +161,15 @@ def test_every_encoding_gives_the_same_signal(encoding: str):
 
 
 @pytest.mark.parametrize(
-    "form", ["0:{:02.0f}.{:03.0f}", "2020-01-01T10:00:{:02.0f}.{:03.0f}", "2020-01-01 10:00:{:02.0f}.{:03.0f}"]
+    "form",
+    [
+        "0:{:02.0f}.{:03.0f}",
+        "2020-01-01T10:00:{:02.0f}.{:03.0f}",
+        "2020-01-01 10:00:{:02.0f}.{:03.0f}",
+        "2020-01-01T10:00:{:02.0f}.{:03.0f}+01:00",
+        "01/02/2020 10:00:{:02.0f}.{:03.0f}",
+        "2020-01-01 10:00:{:02.0f}.{:03.0f} +0100",
+    ],
 )
 def test_times_of_day_give_the_rate(form: str):
     stamps = [form.format(*divmod(round(1000 * time), 1000)) for time in TIMES]

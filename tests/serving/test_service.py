@@ -20,11 +20,14 @@ from fastapi.testclient import TestClient
 from service_requests import as_form, as_json
 
 import ecgkit
+from ecgkit.explain.attributions import explain_ecg
 from ecgkit.inference.answers import answer_ecg
+from ecgkit.inference.onnx_model import OnnxPredictor
 from ecgkit.readers import save_ecg
 from ecgkit.serving.service import schemas
 from ecgkit.serving.service.app import make_app
 from ecgkit.serving.service.settings import Settings
+from ecgkit.serving.service.work import Job, Work, do
 from ecgkit.signals.ecg import ECG
 
 
@@ -102,6 +105,58 @@ def test_a_page_is_a_pdf_or_a_picture(client: TestClient, ecg: ECG, wfdb_files: 
     assert picture.headers["content-type"] == "image/png"
     assert picture.content.startswith(b"\x89PNG")
     assert client.post("/v1/dashboard", json=as_json(ecg, format="gif")).status_code == 422
+
+
+def test_where_the_model_looked_is_the_explanation_of_the_package(
+    client: TestClient, ecg: ECG, wfdb_files: dict[str, bytes]
+) -> None:
+    got = client.post("/v1/explain", json=as_json(ecg, method="grad_cam", classes=["MI", "CD"]))
+    assert got.status_code == 200, got.text
+    answer = schemas.Explained.model_validate(got.json())
+    wanted = explain_ecg("resnet1d", ecg, method="grad_cam", classes=["MI", "CD"])
+    assert [entry.name for entry in answer.classes] == ["MI", "CD"]
+    for row, entry in enumerate(answer.classes):
+        assert np.array(entry.relevance) == pytest.approx(wanted.relevance[row], rel=1e-3, abs=1e-6)
+        assert entry.value == pytest.approx(wanted.values[row], abs=1e-4)
+        assert entry.change is None
+    assert np.array(answer.signal) == pytest.approx(wanted.signal, abs=1e-3)
+    assert (answer.sampling_rate, answer.leads, answer.unit) == (100, list(ecgkit.LEADS), "logits")
+    form = {"classes": "CD, MI", "method": "occlusion_leads", "format": "png"}
+    picture = client.post("/v1/explain", files=as_form(wfdb_files), data=form)
+    assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
+    assert picture.content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"method": "magic"}, "magic"),
+        ({"method": "attention"}, "attention"),
+        ({"classes": ["MIX"]}, "MIX"),
+        ({"classes": []}, "classes"),
+        ({"format": "pdf"}, "format"),
+    ],
+)
+def test_what_cannot_be_explained_is_422_and_named(
+    client: TestClient, ecg: ECG, fields: dict[str, Any], named: str
+) -> None:
+    got = client.post("/v1/explain", json=as_json(ecg, **fields))
+    assert got.status_code == 422
+    assert named in got.json()["error"]
+
+
+def test_a_graph_is_predicted_and_not_explained(ecg: ECG) -> None:
+    class Graph(OnnxPredictor):
+        """Without a graph, which takes long to export."""
+
+        def __init__(self) -> None:
+            self.name, self.classes = "graph", ("MI",)
+
+    work = Work(Settings())
+    work.predictors = {"graph": Graph()}
+    (result,) = do(work, [Job("explain", json.dumps(as_json(ecg)).encode())])
+    assert result.status == 422
+    assert "graph is an ONNX graph" in json.loads(result.body)["error"]
 
 
 def test_the_models_are_described(client: TestClient) -> None:
@@ -286,7 +341,7 @@ def test_the_description_has_examples_that_run(client: TestClient) -> None:
             got = client.request(method, path, json=content.get("example"))
             assert got.status_code == 200, (path, got.text[:300])
             tried += "example" in content
-    assert tried == 3
+    assert tried == 4
 
 
 def test_a_token_is_asked_for_where_one_is_set() -> None:
@@ -320,6 +375,8 @@ heavy = {"torch", "lightning", "matplotlib", "umap", "sklearn", "IPython", "numb
 print(result.status, sorted(heavy & set(sys.modules)))
 (page,) = do(work, [Job("dashboard", body)])
 print(page.status, page.media, "matplotlib" in sys.modules, "torch" in sys.modules)
+(none,) = do(work, [Job("explain", body)])
+print(none.status, "ONNX" in none.body.decode(), "torch" in sys.modules)
 """
 
 
@@ -333,7 +390,7 @@ def test_with_an_onnx_graph_nothing_heavy_is_imported_and_matplotlib_by_the_firs
     folder = export_model(SHIPPED / "resnet1d", tmp_path_factory.mktemp("onnx") / "graph", format="onnx")
     code = [sys.executable, "-c", LIGHT, str(folder)]
     result = subprocess.run(code, capture_output=True, text=True, check=False)
-    assert result.stdout.splitlines() == ["200 []", "200 application/pdf True False"], result.stderr
+    assert result.stdout.splitlines() == ["200 []", "200 application/pdf True False", "422 True False"], result.stderr
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -347,7 +404,7 @@ def test_the_lines_of_curl_in_the_documentation_get_an_answer(
     files = {"a.hea": wfdb_files["heart.hea"].replace(b"heart", b"a"), "a.dat": wfdb_files["heart.dat"]}
     files |= {"b.edf": (tmp_path / "b.edf").read_bytes(), "ecg.xml": (tmp_path / "b.edf").read_bytes()}
     lines = [shlex.split(line) for line in (ROOT / page).read_text().splitlines() if line.startswith("curl ")]
-    assert len(lines) == 3
+    assert len(lines) == (3 if page == "README.md" else 4)
     for line in lines:
         fields = [line[i + 1].split("=") for i, word in enumerate(line) if word == "--form"]
         named = {value[1:]: files[value[1:]] for _, value in fields if value.startswith("@")}

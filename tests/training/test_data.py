@@ -65,11 +65,12 @@ def test_shuffled_batches_follow_from_seed_and_epoch() -> None:
     assert not np.array_equal(first, np.concatenate(list(sampler)))
 
 
-def test_processes_share_an_epoch_without_overlap() -> None:
+def test_processes_share_each_batch_without_overlap() -> None:
     parts = [ShuffledBatches(np.arange(100), batch_size=10, seed=1, rank=rank, world_size=2) for rank in range(2)]
-    seen = [set(np.concatenate(list(part))) for part in parts]
-    assert not seen[0] & seen[1]
-    assert len(seen[0] | seen[1]) == 100
+    whole = ShuffledBatches(np.arange(100), batch_size=10, seed=1)
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert [len(share) for share in shares] == [5, 5]
+        assert set(np.concatenate(shares)) == set(batch)  # the steps of one process
 
 
 def test_an_epoch_of_several_crops_comes_by_each_record_as_often() -> None:

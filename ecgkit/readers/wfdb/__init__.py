@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ecgkit.readers.wfdb.header import existing
 from ecgkit.readers.wfdb.record import WfdbFiles, read_record, read_wfdb, read_wfdb_signals
 
-__all__ = ["WfdbFiles", "read_record", "read_wfdb", "read_wfdb_signals"]
+__all__ = ["WfdbFiles", "existing", "read_record", "read_wfdb", "read_wfdb_signals"]

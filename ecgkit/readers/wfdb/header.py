@@ -104,6 +104,18 @@ def file_size(path: str) -> int:
     return state.st_size
 
 
+def existing(path: str) -> str:
+    """Return the path of a file, or of the one whose name differs in capitals only: disks of cameras write these."""
+    if os.path.exists(path):  # noqa: PTH110  # as above
+        return path
+    folder, name = os.path.split(path)
+    try:
+        names = [other for other in os.listdir(folder or ".") if other.lower() == name.lower()]  # noqa: PTH208
+    except (OSError, ValueError):
+        return path
+    return os.path.join(folder, names[0]) if len(names) == 1 else path  # noqa: PTH118
+
+
 def read_header(record: str) -> Header:
     """Read the header of a record, whose path has no suffix.
 
@@ -112,7 +124,7 @@ def read_header(record: str) -> Header:
     UnreadableRecordError
         If there is no header, it does not follow WFDB's rules, or names a file outside the folder of the record.
     """
-    path = f"{record}.hea"
+    path = existing(f"{record}.hea")
     if file_size(path) > MAX_HEADER_BYTES:
         raise UnreadableRecordError(f"{path} is no WFDB header: it is larger than {MAX_HEADER_BYTES:,} bytes")
     try:

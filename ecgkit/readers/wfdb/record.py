@@ -116,7 +116,7 @@ class WfdbFiles:
 def _record_path(path: Path | str) -> str:
     """Return the path of a record without the suffix of one of its files."""
     path = Path(path)
-    return (path.with_suffix("") if path.suffix in (".hea", ".dat", ".mat") else path).as_posix()
+    return (path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path).as_posix()
 
 
 def _read_ecg(record: str, record_id: str) -> ECG:

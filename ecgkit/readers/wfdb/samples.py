@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import UnreadableRecordError
-from ecgkit.readers.wfdb.header import NO_FILE, SignalLine, file_size
+from ecgkit.readers.wfdb.header import NO_FILE, SignalLine, existing, file_size
 
 Integers = NDArray[np.signedinteger]
 BLOCK_VALUES = 2**20
@@ -48,7 +48,7 @@ def count_frames(folder: str, lines: Sequence[SignalLine], announced: int | None
         If a file is missing, truncated or not regular.
     """
     groups = [list(group) for file, group in groupby(lines, lambda line: line.file) if file != NO_FILE]
-    held = [_frames_in_file(f"{folder}{group[0].file}", group, announced) for group in groups]
+    held = [_frames_in_file(existing(f"{folder}{group[0].file}"), group, announced) for group in groups]
     frames = announced or min(held, default=0)
     if not frames:
         raise UnreadableRecordError(f"a header in {folder} names no file with samples: choose another record")
@@ -84,7 +84,7 @@ def read_rows(
         if file == NO_FILE:
             rows += [missing_row(line, len(frames)) for line in group if wanted(line.name)]
         else:
-            rows += _read_group(f"{folder}{file}", group, frames, n_frames=n_frames, wanted=wanted)
+            rows += _read_group(existing(f"{folder}{file}"), group, frames, n_frames=n_frames, wanted=wanted)
     return rows
 
 

@@ -153,6 +153,16 @@ def _add_answers(app: FastAPI, pool: Pool) -> None:
         """Draw one ECG with its answer on one page."""
         return await answer(request, "dashboard")
 
+    @app.post(
+        "/v1/explain",
+        response_model=schemas.Explained,
+        responses=problems | {200: {"content": {PAGES["png"]: {}}}},
+        openapi_extra=body(schemas.ExplainRequest, schemas.ExplainChoices, schemas.example(method="grad_cam")),
+    )
+    async def explain(request: Request) -> Response:
+        """Show where the model looked in one ECG; of an ONNX graph it cannot be said."""
+        return await answer(request, "explain")
+
 
 def _add_status(app: FastAPI, pool: Pool, metrics: Metrics) -> None:
     """Add the routes that say how the service is."""
@@ -210,6 +220,7 @@ def describe(app: FastAPI, *, has_token: bool) -> dict[str, Any]:
             schemas.SignalRequest,
             schemas.BatchRequest,
             schemas.PageRequest,
+            schemas.ExplainRequest,
         )
         _, found = models_json_schema(
             [(model, "validation") for model in taken], ref_template="#/components/schemas/{model}"

@@ -12,21 +12,22 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from ecgkit.serving.service.schemas import FileChoices, PageChoices, explain
+from ecgkit.serving.service.schemas import ExplainChoices, FileChoices, PageChoices, explain
 from ecgkit.serving.service.settings import MOST_FILES
 from ecgkit.serving.service.work import JSON, Job
 
+FIELDS: dict[str, type[FileChoices]] = {"dashboard": PageChoices, "explain": ExplainChoices}
 MOST_FIELDS, LARGEST_FIELD = 32, 2**16
 
 
-async def read_job(request: Request, kind: Literal["predict", "batch", "dashboard"]) -> Job:
+async def read_job(request: Request, kind: Literal["predict", "batch", "dashboard", "explain"]) -> Job:
     """Read a request.
 
     Parameters
     ----------
     request : Request
         With JSON, which a worker takes apart, or a form with files.
-    kind : {"predict", "batch", "dashboard"}
+    kind : {"predict", "batch", "dashboard", "explain"}
         What is asked.
 
     Returns
@@ -59,7 +60,7 @@ async def read_job(request: Request, kind: Literal["predict", "batch", "dashboar
     if not files:
         raise HTTPException(422, "the form has no file: send it as file")
     try:
-        choices = (PageChoices if kind == "dashboard" else FileChoices).model_validate(fields)
+        choices = FIELDS.get(kind, FileChoices).model_validate(fields)
     except ValidationError as error:
         raise HTTPException(422, explain(error)) from error
     return Job(kind, files, choices.model_dump())

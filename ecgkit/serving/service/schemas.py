@@ -12,6 +12,11 @@ Number = Annotated[float, Field(strict=True)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+METHOD = Field("integrated_gradients", description="Such as grad_cam or occlusion_segments.")
+EXPLAINED = "By default those that the model predicts."
+SHOWN = Field("json", description="The relevance of each sample, or a picture of the first class.")
+
+
 class _Strict(BaseModel):
     """Refuses a field that it does not know, so that a mistyped name is an error."""
 
@@ -80,6 +85,22 @@ class PageChoices(FileChoices):
     """The fields of a form next to the files, and the form of the page."""
 
     format: Literal["pdf", "png"] = Field("pdf", description="PDF, or PNG (of a long recording the first page).")
+
+
+class ExplainRequest(SignalRequest):
+    """An ECG as JSON, and what is explained."""
+
+    method: Word = METHOD
+    classes: list[Word] | None = Field(None, description=EXPLAINED, min_length=1)
+    format: Literal["json", "png"] = SHOWN
+
+
+class ExplainChoices(FileChoices):
+    """The fields of a form next to the files, and what is explained."""
+
+    method: Word = METHOD
+    classes: Word | None = Field(None, description=f"Such as MI,CD. {EXPLAINED}")
+    format: Literal["json", "png"] = SHOWN
 
 
 class StreamStart(Choices):
@@ -165,6 +186,28 @@ class BatchAnswer(_Strict):
     """One answer per ECG, in their order; one with an error does not end the others."""
 
     answers: list[Answer]
+
+
+class ExplainedClass(_Strict):
+    """Where the model looked for one class."""
+
+    name: str
+    value: float = Field(description="The calibrated probability; of a model for a quantity, its value.")
+    change: float | None = Field(description="The logit minus that of the reference, of methods that have one.")
+    relevance: list[list[float]] = Field(description="One list per lead; positive speaks for the class.")
+
+
+class Explained(_Strict):
+    """The relevance of each sample that the network read."""
+
+    model: str
+    record: str
+    method: str
+    unit: str = Field(description="Of the relevance.")
+    sampling_rate: float
+    leads: list[str]
+    signal: list[list[float]] = Field(description="What the network read, in mV: one list per lead.")
+    classes: list[ExplainedClass]
 
 
 class Problem(_Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import open_ecg
 from ecgkit.readers.archives import group_files
 from ecgkit.readers.opening import ecg_from_signal
-from ecgkit.serving.service.schemas import BatchRequest, PageRequest, SignalRequest, explain
+from ecgkit.serving.service.schemas import BatchRequest, ExplainRequest, PageRequest, SignalRequest, explain
 from ecgkit.serving.service.settings import MOST_ECGS, Settings
 from ecgkit.signals.ecg import ECG, LEADS
 
@@ -29,6 +29,7 @@ REQUESTS: dict[str, type[SignalRequest | BatchRequest]] = {
     "predict": SignalRequest,
     "batch": BatchRequest,
     "dashboard": PageRequest,
+    "explain": ExplainRequest,
 }
 HINTS = ("sampling_rate", "unit", "leads", "record", "start", "duration")
 
@@ -39,15 +40,15 @@ class Job:
 
     Attributes
     ----------
-    kind : {"predict", "batch", "dashboard", "stream"}
+    kind : {"predict", "batch", "dashboard", "explain", "stream"}
         What to do.
     content : bytes, dict or ndarray
         The body of a JSON request; the contents of files by their names; or, of a stream, samples ``(leads, samples)``.
     choices : mapping
-        The fields next to files or samples, see `ecgkit.serving.service.schemas.PageChoices`; a JSON body has its own.
+        The fields next to files or samples, see `ecgkit.serving.service.schemas.FileChoices`; a JSON body has its own.
     """
 
-    kind: Literal["predict", "batch", "dashboard", "stream"]
+    kind: Literal["predict", "batch", "dashboard", "explain", "stream"]
     content: bytes | dict[str, bytes] | np.ndarray
     choices: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,7 +79,7 @@ class Item:
     ecg: ECG | None
     problem: RefusedError | None
     asked: tuple[str, bool, bool, bool, bool]
-    page: str = "pdf"
+    choices: Mapping[str, Any] = field(default_factory=dict)
     answer: Answer | None = None
 
 
@@ -167,6 +168,10 @@ class Work:
         """Open one ECG; what prevents that is kept for the answer."""
         model = choices.get("model") or next(iter(self.predictors))
         check_choice("model", model, self.predictors)
+        if method := choices.get("method"):
+            from ecgkit.explain.attributions import check_explainable
+
+            check_explainable(self.predictors[model], method=method, classes=_classes(choices))
         flags = ("anyway", "allow_missing_leads", "measurements", "windows")
         wanted = {"windows": True} | dict(choices)
         asked = (model, *(bool(wanted.get(flag)) for flag in flags))
@@ -179,8 +184,7 @@ class Work:
             problem = error
         except EcgkitError as error:
             problem = RefusedError(_status(error), str(error))
-        page = choices.get("format", "pdf")
-        return Item(name or (ecg.record_id if ecg else ""), ecg, problem, asked, page)  # type: ignore[arg-type]
+        return Item(name or (ecg.record_id if ecg else ""), ecg, problem, asked, choices)  # type: ignore[arg-type]
 
     def _ecg(self, content: Any, facts: Mapping[str, Any]) -> ECG:
         """Open one ECG that is not too long."""
@@ -225,11 +229,13 @@ class Work:
             if job.kind == "stream":  # of which a bad second is not the end
                 return _json(200, self._row(item))
             answer = _answered(item)
-            if job.kind == "dashboard":
-                return _page(answer, item.page)
+            if job.kind in DRAWN:
+                return DRAWN[job.kind](answer, item.choices)
             return _json(200, answer.to_dict())
         except RefusedError as error:
             return problem(error.status, str(error), error.findings)
+        except EcgkitError as error:
+            return problem(422, str(error))
 
     def _row(self, item: Item) -> dict[str, Any]:
         """Return the answer to one ECG of a batch, or what is known of one that could not be opened."""
@@ -267,12 +273,38 @@ def _answered(item: Item) -> Answer:
     return answer
 
 
-def _page(answer: Answer, style: str) -> Result:
+def _page(answer: Answer, choices: Mapping[str, Any]) -> Result:
     """Draw an answer; matplotlib is imported by the first page."""
     from ecgkit.diagnosis.pages import draw_answer, pdf, picture
 
-    figures = draw_answer(answer)
+    style, figures = choices["format"], draw_answer(answer)
     return Result(200, pdf(figures) if style == "pdf" else picture(figures[0]), PAGES[style])
+
+
+def _explained(answer: Answer, choices: Mapping[str, Any]) -> Result:
+    """Explain an answer; captum is imported by the first."""
+    from ecgkit.explain import pages
+    from ecgkit.explain.attributions import explain_ecg, predicted_classes
+
+    assert answer.ecg is not None  # noqa: S101 - it was answered
+    skip = {name: bool(choices[name]) for name in ("anyway", "allow_missing_leads")}
+    names = _classes(choices) or predicted_classes(answer.predictor, answer.ecg, **skip)
+    found = explain_ecg(answer.predictor, answer.ecg, method=choices["method"], classes=names, **skip)
+    if choices["format"] == "json":
+        return _json(200, pages.to_dict(found) | {"record": answer.record})
+    from ecgkit.diagnosis.pages import picture
+
+    return Result(200, picture(pages.draw_class(found, names[0], answer.record)), PAGES["png"])
+
+
+DRAWN: dict[str, Callable[[Answer, Mapping[str, Any]], Result]] = {"dashboard": _page, "explain": _explained}
+"""What is done with an answer, for the kinds of jobs whose result is not the answer itself."""
+
+
+def _classes(choices: Mapping[str, Any]) -> list[str]:
+    """Return the classes to explain, which a form has as one text."""
+    names = choices.get("classes") or []
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
 
 
 def _rows(signal: Sequence[Sequence[float | None]]) -> np.ndarray:
