@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parent
 RAW = "raw_datasets"
 PROCESSED = "processed_datasets"
 TRAINING = "training_sessions"
+PRETRAINING = "pretraining_sessions"
 PROBES = "probe_training_sessions"
 EXPLANATIONS = "explanation_sessions"
 DIAGNOSES = "diagnosis_sessions"
@@ -20,10 +21,10 @@ COMPARISONS = "comparison_sessions"
 VERIFY_VARIABLE = "ECGKIT_VERIFY"
 """The environment variable by which ``--verify`` reaches the notebook that a step runs in."""
 
-SESSION_KINDS = (TRAINING, PROBES, EXPLANATIONS, DIAGNOSES, COMPARISONS)
+SESSION_KINDS = (PRETRAINING, TRAINING, PROBES, EXPLANATIONS, DIAGNOSES, COMPARISONS)
 """The folders of numbered sessions."""
 
-WITH_NETWORK = (TRAINING, PROBES, EXPLANATIONS, DIAGNOSES)
+WITH_NETWORK = (PRETRAINING, TRAINING, PROBES, EXPLANATIONS, DIAGNOSES)
 """Those whose sessions run a network."""
 
 

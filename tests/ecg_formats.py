@@ -8,11 +8,15 @@ import io
 import json
 import re
 import struct
+import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from scipy.io import savemat
 
 from ecgkit.signals.ecg import LEADS
 
@@ -31,6 +35,14 @@ def made_ecg(n_samples: int = 1200, seed: int = 0) -> np.ndarray:
     one, two, *chest = (np.rint(waves) // 2 * 2).astype(int)
     rows = [one, two, two - one, -(one + two) // 2, one - two // 2, two - one // 2, *chest]
     return np.array(rows) * 0.005
+
+
+def storable(signal: np.ndarray) -> np.ndarray:
+    """Return a signal in mV in whole steps of 10 uV, whose limb leads follow Einthoven's law in steps of 5 uV."""
+    values = np.round(signal.astype(float) / 0.01) * 0.01
+    one, two = values[0], values[1]
+    values[2:6] = two - one, -(one + two) / 2, one - two / 2, two - one / 2
+    return values
 
 
 def steps(signal: np.ndarray, step: float = 5.0) -> np.ndarray:
@@ -332,6 +344,36 @@ def wfdb(signal: np.ndarray, rate: float) -> dict[str, bytes]:
     return {"x.hea": ("\n".join(lines) + "\n").encode(), "x.dat": stored.T.tobytes()}
 
 
+def wfdb_matlab(signal: np.ndarray, rate: float) -> dict[str, bytes]:
+    """A WFDB record with its samples in MATLAB's format of version 4, as those of the PhysioNet challenges."""
+    files, buffer = wfdb(signal, rate), io.BytesIO()
+    savemat(buffer, {"val": steps(signal)}, format="4")
+    return {"x.hea": files["x.hea"].replace(b"x.dat 16 ", b"x.mat 16+24 "), "x.mat": buffer.getvalue()}
+
+
+def wfdb_segments(signal: np.ndarray, rate: float) -> dict[str, bytes]:
+    """A WFDB record of two segments."""
+    half = signal.shape[1] // 2
+    found = {"x.hea": f"x/2 {len(LEADS)} {rate:g} {signal.shape[1]}\na {half}\nb {signal.shape[1] - half}\n".encode()}
+    for name, part in (("a", signal[:, :half]), ("b", signal[:, half:])):
+        files = wfdb(part, rate)
+        header = re.sub(rb"(?m)^x(?=[. ])", name.encode(), files["x.hea"])
+        found |= {f"{name}.hea": header, f"{name}.dat": files["x.dat"]}
+    return found
+
+
+def wfdb_stored_as(signal: np.ndarray, rate: float, form: str) -> dict[str, bytes]:
+    """A WFDB record of another storage format, by the wfdb package."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pandas
+        from wfdb import wrsamp
+
+        twelve = len(LEADS)
+        wrsamp("x", fs=rate, units=["mV"] * twelve, sig_name=list(LEADS), d_signal=steps(signal).T.astype(int),
+               fmt=[form] * twelve, adc_gain=[200.0] * twelve, baseline=[0] * twelve, write_dir=folder)  # fmt: skip
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
 def zipped(files: dict[str, bytes], folder: str = "") -> bytes:
     """Zip files."""
     buffer = io.BytesIO()
@@ -347,6 +389,27 @@ def csv(signal: np.ndarray, rate: float) -> bytes:
     lines = [",".join(["time (s)", *(f"{name} (mV)" for name in LEADS)])]
     lines += [",".join(map("{:.4f}".format, [time, *row])) for time, row in zip(times, signal.T, strict=True)]
     return ("\n".join(lines) + "\n").encode()
+
+
+def files_of_each_format(signal: np.ndarray, rate: float) -> dict[str, dict[str, bytes]]:
+    """Return the files of one recording in each format that says all about it."""
+    return {
+        "HL7 aECG": {"a.xml": aecg(signal, rate)},
+        "GE MUSE XML": {"b.xml": muse(signal, rate)},
+        "Philips Sierra XML": {"c.xml": sierra(signal, rate)},
+        "Mortara XML": {"d.xml": mortara(signal, rate)},
+        "SCP-ECG": {"e.scp": scp(signal, rate)},
+        "ISHNE": {"f.ecg": ishne(signal, rate)},
+        "MFER": {"g.mwf": mfer(signal, rate)},
+        "DICOM": {"h.dcm": dicom(signal, rate)},
+        "EDF": {"i.edf": edf(signal, rate)},
+        "BDF": {"j.bdf": edf(signal, rate, kind="BDF")},
+        "Parquet": {"k.parquet": parquet(signal, rate)},
+        "NumPy .npz": {"l.npz": npz(signal, rate)},
+        "CSV or TSV": {"m.csv": csv(signal, rate)},
+        "WFDB": wfdb(signal, rate),
+        "zip": {"n.zip": zipped(wfdb(signal, rate))},
+    }
 
 
 RATE = 200

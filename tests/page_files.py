@@ -17,29 +17,7 @@ def demo_signal() -> np.ndarray:
     return np.rint(make_ecg(["MI"], seed=2).signal.astype(np.float64) / 0.005) * 0.005
 
 
-def files_of_each_format() -> dict[str, dict[str, bytes]]:
-    """Return for each format the files of one recording."""
-    signal = demo_signal()
-    return {
-        "HL7 aECG": {"a.xml": formats.aecg(signal, RATE)},
-        "GE MUSE XML": {"b.xml": formats.muse(signal, RATE)},
-        "Philips Sierra XML": {"c.xml": formats.sierra(signal, RATE)},
-        "Mortara XML": {"d.xml": formats.mortara(signal, RATE)},
-        "SCP-ECG": {"e.scp": formats.scp(signal, RATE)},
-        "ISHNE": {"f.ecg": formats.ishne(signal, RATE)},
-        "MFER": {"g.mwf": formats.mfer(signal, RATE)},
-        "DICOM": {"h.dcm": formats.dicom(signal, RATE)},
-        "EDF": {"i.edf": formats.edf(signal, RATE)},
-        "BDF": {"j.bdf": formats.edf(signal, RATE, kind="BDF")},
-        "Parquet": {"k.parquet": formats.parquet(signal, RATE)},
-        "NumPy .npz": {"l.npz": formats.npz(signal, RATE)},
-        "CSV or TSV": {"m.csv": formats.csv(signal, RATE)},
-        "WFDB": formats.wfdb(signal, RATE),
-        "zip": {"n.zip": formats.zipped(formats.wfdb(signal, RATE))},
-    }
-
-
-FILES = files_of_each_format()
+FILES = formats.files_of_each_format(demo_signal(), RATE)
 
 
 def bare_table(signal: np.ndarray, names: tuple[str, ...] = LEADS) -> bytes:

@@ -31,7 +31,7 @@ from ecgkit.workflow.launcher import check_command
 
 GROUPS = {
     "an answer for an ECG": ("predict", "dashboard", "diagnose", "app", "serve"),
-    "from ECGs to a model": ("run", "download", "preprocess", "train", "evaluate", "compare"),
+    "from ECGs to a model": ("run", "download", "preprocess", "pretrain", "train", "evaluate", "compare"),
     "what a model has learned": ("probe", "explain", "embed", "similar", "probe-epochs"),
     "many trainings": ("sweep", "search", "reproduce", "soft-labels"),
     "files and sessions": ("convert", "quality", "sessions", "export-model", "export-npz"),

@@ -8,10 +8,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,7 +27,7 @@ from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
 
 if TYPE_CHECKING:
-    from ecgkit.inference.answers import Answer
+    from ecgkit.inference.predictor import Predictor
 
 STANDARD_INPUT = "-"
 
@@ -39,7 +41,7 @@ def add_commands(command: AddCommand) -> None:
     text = "table, or json (one object per line), or csv (default: table; csv with --to)"
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
-    added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read and measure (default: 1)")
+    added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with the model (default: 1)")
     text = "read and measure on the workers of a Dask scheduler, such as tcp://host:8786"
     added.add_argument("--scheduler", metavar="URL", help=text)
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
@@ -74,42 +76,59 @@ def said(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     """Print or write one row per file."""
-    from ecgkit.inference.answers import answer_ecgs
-    from ecgkit.inference.loading import load_model
+    style = arguments.format or ("csv" if arguments.to else "table")
+    files = list_files(arguments, style)
+    options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
+    question = Question(arguments.model, root, arguments.backend, arguments.precision, style, options)
+    n_processes = min(arguments.jobs, -(-len(files) // UNIT))
+    with processes(n_processes, prepare_to_answer, n_processes) as pool, ExitStack() as stack:
+        predictor, written = question.load(), Written()
+        if arguments.to:
+            made_by = {
+                "format": style,
+                "model": arguments.model,
+                "model_sha256": model_checksums(arguments.model, root),
+                "backend": predictor.backend,
+                "precision": arguments.precision,
+                **{name: value for name, value in options.items() if name != "windows" and value is not None},
+            }
+            written = read_written(Path(arguments.to), style, made_by)
+        done = written.records
+        n_left = sum(name not in done for name, _ in files)
+        errors = [written.errors[name] for name, _ in files if name in written.errors]
+        if pool:
+            rows = question.answer_in_processes(files, done, pool)
+        else:
+            seen = sorted({path.parent for _, path in files if isinstance(path, Path)})
+            readers = stack.enter_context(workers(arguments.scheduler if n_left else None, sees=seen))
+            rows = question.answer(files, predictor, done, readers)
+        return write_rows(arguments, style, files, counted(rows, n_left, shown=bool(arguments.to)), errors)
+
+
+def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
+    """Check the arguments and return the names and paths of the files, and the content of standard input."""
     from ecgkit.readers.files import find_ecg_files
 
     if arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
     check_places(arguments.jobs if arguments.jobs > 1 else None, arguments.scheduler)
-    style = arguments.format or ("csv" if arguments.to else "table")
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
-    files: list[tuple[str, Any]] = [(str(path), path.absolute() if arguments.scheduler else path) for path in found]
+    files: list[Source] = [(str(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
-    chosen = {"backend": arguments.backend, "precision": arguments.precision}
-    predictor = load_model(arguments.model, root=root, **chosen)
-    options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
-    written = Written()
-    if arguments.to:
-        made_by = {
-            "format": style,
-            "model": arguments.model,
-            "model_sha256": model_checksums(arguments.model, root),
-            "backend": predictor.backend,
-            "precision": arguments.precision,
-            **{name: value for name, value in options.items() if name != "windows" and value is not None},
-        }
-        written = read_written(Path(arguments.to), style, made_by)
-    n_left = sum(name not in written.records for name, _ in files)
-    errors = [written.errors[name] for name, _ in files if name in written.errors]
-    with reading(arguments.jobs, n_left, arguments.scheduler, found) as pool, opened(arguments.to) as file:
-        answers = answer_ecgs(files, predictor, done=written.records, executor=pool, **options)
+    return files
+
+
+def write_rows(
+    arguments: argparse.Namespace, style: str, files: list[Source], rows: Iterable[Row], errors: list[str]
+) -> int | None:
+    """Write the rows as they come and return the exit code."""
+    with opened(arguments.to) as file:
         write = WRITERS[style](file, max((len(name) for name, _ in files), default=0))
-        for answer in counted(answers, n_left, shown=bool(arguments.to)):
-            row = answer.to_dict() if style == "json" else answer.to_row()
+        for row in rows:
             row["error"] = with_flags(row["error"])
             errors += [row["error"]] if row["error"] else []
             if len(files) == 1 and errors and not arguments.to:
@@ -120,6 +139,76 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     if errors:
         note(f"{len(errors)} of {len(files)} files have no prediction: the column error says why")
     return INCOMPLETE if errors else None
+
+
+@contextmanager
+def processes(number: int, prepare: Callable[..., None], *arguments: Any) -> Iterator[Executor | None]:
+    """Start processes that prepare themselves at once, if it is more than one; those that end early do no more work."""
+    if number < 2:
+        yield None
+        return
+    with ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=prepare, initargs=arguments) as pool:
+        for _ in range(number):
+            pool.submit(os.getpid)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def prepare_to_answer(n_processes: int) -> None:
+    """Prepare a process that shares the cores with others: if each used all, they would wait for each other."""
+    from ecgkit.datasets.chunks import start_worker
+
+    start_worker()
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // n_processes))
+    import ecgkit.inference.answers  # noqa: F401 - while the other process loads the model
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about each file: the model and how it runs, the form of the rows, and the options of an answer."""
+
+    model: str
+    root: Path
+    backend: str
+    precision: str
+    style: str
+    options: Mapping[str, Any]
+
+    def load(self) -> Predictor:
+        """Load the model."""
+        from ecgkit.inference.loading import load_model
+
+        return load_model(self.model, root=self.root, backend=self.backend, precision=self.precision)
+
+    def answer(
+        self, files: Iterable[Source], model: Predictor, done: Collection[str], readers: Executor | None = None
+    ) -> Iterator[Row]:
+        """Yield the rows of files, but for those that are done."""
+        from ecgkit.inference.answers import answer_ecgs
+
+        for answer in answer_ecgs(files, model, done=done, executor=readers, **self.options):
+            yield answer.to_dict() if self.style == "json" else answer.to_row()
+
+    def answer_unit(self, files: Iterable[Source], done: Collection[str]) -> list[Row]:
+        """Answer a few files in a process of `answer_in_processes`."""
+        if self.model not in LOADED:
+            LOADED[self.model] = self.load()
+        return list(self.answer(files, LOADED[self.model], done))
+
+    def answer_in_processes(self, files: Sequence[Source], done: Collection[str], pool: Executor) -> Iterator[Row]:
+        """Yield what `answer` does, from processes that answer a few files each."""
+        units = (files[first : first + UNIT] for first in range(0, len(files), UNIT))
+        asked = (
+            pool.submit(self.answer_unit, unit, known)
+            for unit in units
+            if len(known := [name for name, _ in unit if name in done]) < len(unit)
+        )
+        waiting = deque(islice(asked, AHEAD))
+        while waiting:
+            yield from waiting.popleft().result()
+            waiting.extend(islice(asked, 1))
 
 
 @dataclass(frozen=True)
@@ -192,7 +281,7 @@ def as_flag(name: str, options: Mapping[str, Any]) -> str:
 
 def is_file(path: Path, to: str | None) -> bool:
     """Return True for the file that the answers are written into, which a folder of ECGs may hold."""
-    return to is not None and path.resolve() == Path(to).resolve()
+    return to is not None and path.name == Path(to).name and path.resolve() == Path(to).resolve()
 
 
 @contextmanager
@@ -206,29 +295,11 @@ def opened(path: str | None) -> Iterator[TextIO]:
         yield file
 
 
-@contextmanager
-def reading(
-    jobs: int, n_files: int, scheduler: str | None = None, files: Iterable[Path] = ()
-) -> Iterator[Executor | None]:
-    """Start processes that read files, if there is more than one to start, or use those of a cluster."""
-    if scheduler and n_files:
-        with workers(scheduler, sees=sorted({path.absolute().parent for path in files})) as pool:
-            yield pool
-        return
-    if min(jobs, n_files) < 2:
-        yield None
-        return
-    from ecgkit.datasets.chunks import start_worker
-
-    with ProcessPoolExecutor(min(jobs, n_files), mp_context=get_context("spawn"), initializer=start_worker) as pool:
-        yield pool
-
-
-def counted(answers: Iterable[Answer], total: int, *, shown: bool) -> Iterator[Answer]:
-    """Show the progress while answers pass."""
+def counted(rows: Iterable[Row], total: int, *, shown: bool) -> Iterator[Row]:
+    """Show the progress while rows pass."""
     with progress_bar(total=total, description="predicting", unit="files", shown=shown) as bar:
-        for answer in answers:
-            yield answer
+        for row in rows:
+            yield row
             bar.update()
 
 
@@ -300,7 +371,14 @@ def describe(row: Row, label: str) -> str:
     return f"{row[f'probability_{label}']:.3f}{'*' if row[f'decision_{label}'] else ' '}"
 
 
+LOADED: dict[str, Predictor] = {}
+"""The model of a process that `Question.answer_in_processes` asks."""
+
 Row = dict[str, Any]
+Source = tuple[str, Any]
+UNIT, AHEAD = 16, 64
+"""Files that a process answers at once, and how many times that are asked for in advance."""
+
 WIDEST = 40
 """Letters of a file's name in the table; of a longer one its end is shown."""
 

@@ -18,6 +18,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats.labels import format_interval
 
 KINDS = {
+    "pretraining": paths.PRETRAINING,
     "training": paths.TRAINING,
     "probe": paths.PROBES,
     "explanation": paths.EXPLANATIONS,

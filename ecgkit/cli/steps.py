@@ -1,4 +1,4 @@
-"""The steps of the workflow, one by one or at once: run, preprocess, train, probe, explain, diagnose."""
+"""The steps of the workflow, one by one or at once: run, preprocess, pretrain, train, probe, explain, diagnose."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ DEFAULT_MODELS = "resnet1d,xlstm,hybrid"
 SUBJECTS = {
     "preprocess": ("SOURCE", "demo, ptbxl, or a folder of ECG files with a table labels.csv"),
     "train": ("DATASET", "name of a processed dataset"),
+    "pretrain": ("DATASET", "name of a processed dataset"),
     "probe": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
     "explain": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
     "diagnose": ("FILES", "ECG files, folders or patterns, separated by commas; or examples"),
@@ -29,6 +30,7 @@ SUBJECTS = {
 TEXTS = {
     "preprocess": "Make a processed dataset from a source of ECGs.",
     "train": "Train one model on a processed dataset.",
+    "pretrain": "Pretrain an encoder on folds 1-8 of a processed dataset without labels.",
     "probe": "Analyse a model's embeddings: clusters, maps, and linear probes for age, sex, height and weight.",
     "diagnose": "Answer for ECG files with a notebook: contents, probabilities, refusals, measurements, mean beats.",
 }
@@ -53,7 +55,7 @@ def fill_step(name: str, parser: OneLineParser) -> None:
     parser.add_argument("--force", action="store_true", help="run it again although nothing changed")
     parser.add_argument("--verify", action="store_true", help=VERIFY)
     add_cell_timeout(parser)
-    if name == "train":
+    if name in ("train", "pretrain"):
         parser.add_argument("--resume", action="store_true", help="insist on resuming an interrupted session")
 
 

@@ -24,7 +24,7 @@ from ecgkit.signals.rhythm import heart_rate, r_peaks
 AT_ONCE = 64
 """ECGs per task of a worker process."""
 
-PER_LEAD = ("amplitude", "wander", "muscle")
+PER_LEAD = ("amplitude", "wander", "muscle", "hum")
 """What is measured in each lead, in mV; see `survey`."""
 
 Read = Callable[[str], ECG]
@@ -61,9 +61,9 @@ def survey(
     -------
     DataFrame
         One row per name: ``record``; ``error``, empty or why it cannot be read; ``seconds``, ``sampling_rate`` in Hz,
-        ``heart_rate`` per minute; for each lead ``amplitude_LEAD`` (largest minus smallest value), ``wander_LEAD`` and
-        ``muscle_LEAD`` (see `ecgkit.signals.findings.noise_levels`) in mV, NaN where there is none; ``findings``, a
-        tuple of `ecgkit.signals.findings.Finding`; and ``checksum`` of rate and signal in microvolts.
+        ``heart_rate`` per minute; for each lead ``amplitude_LEAD`` (largest minus smallest value), ``wander_LEAD``,
+        ``muscle_LEAD`` and ``hum_LEAD`` (see `ecgkit.signals.findings.noise_levels`) in mV, NaN where there is none;
+        ``findings``, a tuple of `ecgkit.signals.findings.Finding`; and ``checksum`` of rate and signal in microvolts.
     """
     tasks = [names[first : first + AT_ONCE] for first in range(0, len(names), AT_ONCE)]
     run: Callable[..., Iterable[list[dict[str, Any]]]] = executor.map if executor else map

@@ -28,6 +28,7 @@ LABELS = {
     "amplitude": "amplitude (mV)",
     "wander": "baseline wander (mV)",
     "muscle": "noise, 30 to 45 Hz (mV)",
+    "hum": "mains hum (mV)",
 }
 DPI = 90
 
@@ -90,7 +91,8 @@ def _figures(readable: pd.DataFrame) -> Iterator[Figure]:
 
     yield lengths_and_rates(readable["seconds"], readable["heart_rate"])
     columns = {kind: [f"{kind}_{lead}" for lead in LEADS] for kind in PER_LEAD}
-    yield per_lead({LABELS[kind]: readable[names].to_numpy(float) for kind, names in columns.items()})
+    values = {LABELS[kind]: readable[names].to_numpy(float) for kind, names in columns.items()}
+    yield per_lead({label: each for label, each in values.items() if np.isfinite(each).any()})
 
 
 def _findings(readable: pd.DataFrame, read: Read) -> Iterator[dict[str, Any]]:

@@ -21,7 +21,8 @@ from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval, metric_nam
 from ecgkit.stats.subgroups import describe_gap
 
 SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
-NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", "model_options", "loss_options", "robustness")
+GROUPS = ("loss_options", "model_options", "robustness", "auxiliary")
+NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", *GROUPS)
 """Parameters that other sections of the card contain, or that do not change the model."""
 
 
@@ -132,7 +133,7 @@ def describe_filters(filters: Filters) -> str:
 def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a training that are not in another section, without nesting."""
     flat = {key: value for key, value in config.items() if key not in NO_RECIPE}
-    for group in ("loss_options", "model_options", "robustness"):
+    for group in GROUPS:
         flat |= {f"{group}.{key}": value for key, value in config.get(group, {}).items()}
     return flat
 

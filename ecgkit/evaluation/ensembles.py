@@ -179,8 +179,8 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
         if ensemble.description["fitted_on"]:
             session.log(f"fitted on fold {VALIDATION_FOLD}, whose own predictions are out of fold")
         header = f"ensemble ({method}) of the best checkpoints of {names}"
-        tables = {"predictions": ensemble.predictions, "unlabelled": combine_unlabelled(opened, ensemble.description)}
-        evaluate_session(session, **tables, classes=ensemble.description["classes"], header=header)
+        classes, unlabelled = ensemble.description["classes"], combine_unlabelled(opened, ensemble.description)
+        evaluate_session(session, ensemble.predictions, classes, unlabelled=unlabelled, header=header)
         session.mark_done()
     finally:
         lock.release()

@@ -26,6 +26,7 @@ from ecgkit.stats import FoldScores
 from ecgkit.stats.calibration import calibrate, clipped_logit
 from ecgkit.stats.calibration_fit import fit_temperature
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.labels import format_interval
 from ecgkit.stats.prior_shift import add_offset, difference_interval, fit_offset, prior_by_em
 from ecgkit.stats.resampling import RESAMPLES
 
@@ -402,7 +403,7 @@ def write_outside_page(session: Session, results: Mapping[str, Any], table: pd.D
     for name, (figure, _) in pictures.items():
         session.save_figure(figure, name)
     environment = html_environment("ecgkit.evaluation")
-    environment.filters |= {"cell": cell}
+    environment.filters |= {"cell": cell, "entry": format_interval}
     figures = [embedded(session, name, caption) for name, (_, caption) in pictures.items()]
     page = environment.get_template("outside.html").render(
         results=results, session=session.name, repairs=REPAIRS, columns=SHOWN, figures=figures

@@ -98,6 +98,11 @@ def read_model(path: Path, *, model: str = "") -> ModelFolder:
     from ecgkit.inference.weights import load_weights
 
     trained = load_weights(path / WEIGHTS, model=model)
+    if not trained.classes:
+        raise EcgkitError(
+            f"the encoder of {path} was pretrained without labels and knows no class: train a model from it with "
+            f"ecgkit train DATASET --init {path}"
+        )
     thresholds, calibration = ({}, {}) if trained.target else read_decisions(path)
     reference = read_reference(path / REFERENCE, trained.model.n_features, way_out=WAY_OUT)
     return ModelFolder(path, trained, thresholds, calibration, read_card(path), reference)
@@ -156,13 +161,13 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
     if text in shipped():
         return SHIPPED / text
     if text.isdigit() or not folder.is_dir():
-        folder = session
+        folder = root / text if text.startswith(f"{paths.PRETRAINING}/") else session
     if not folder.is_dir():
         ship = ", ".join(shipped()) or "none"
         raise EcgkitError(
             f"no model {text!r}: choose one that ships ({ship}), a training session of {root}, or a model folder"
         )
-    if folder.parent.name == paths.TRAINING:
+    if folder.parent.name in (paths.TRAINING, paths.PRETRAINING):
         Session(folder).check_finished()
     if not any((folder / name).is_file() for name in (WEIGHTS, ENSEMBLE, ONNX)):
         lacks = [str(name) for name in (WEIGHTS, THRESHOLDS, CALIBRATION) if not (folder / name).is_file()]

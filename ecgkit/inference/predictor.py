@@ -258,11 +258,11 @@ class NetworkPredictor(Predictor):
         decisions = (folder.thresholds, folder.calibration)
         super().__init__(folder.path.name, trained.classes, trained.label_set, decisions=decisions, card=folder.card)
         self.trained, self.precision, self.reference = trained, precision, folder.reference
-        from ecgkit.models.layers import fold_batch_norms
+        from ecgkit.models.layers import made_faster
 
         # A user's architecture may do more with its layers than to call them one after the other.
         is_ours = not trained.sha256
-        self._fast = replace(trained, model=fold_batch_norms(trained.model)) if is_ours else trained
+        self._fast = replace(trained, model=made_faster(trained.model)) if is_ours else trained
 
     @property
     def sampling_rate(self) -> int:

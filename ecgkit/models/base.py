@@ -107,7 +107,8 @@ class ECGModel(nn.Module, ABC):
             n_in = width
         self.hidden = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(n_in, self.n_classes)
+        # A network that is pretrained without labels has no classes.
+        self.head = nn.Linear(n_in, self.n_classes) if self.n_classes else nn.Identity()
 
     def forward(self, signal: Tensor, metadata: Tensor | None = None) -> Tensor:
         """Compute one logit per class.

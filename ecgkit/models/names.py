@@ -18,6 +18,7 @@ MODELS: dict[str, str] = {
     "parallel_xlstm": "ParallelXLSTM",
     "hierarchical_xlstm": "HierarchicalXLSTM",
     "recurrence_cnn": "RecurrenceCNN",
+    "token_encoder": "TokenEncoder",
 }
 """Every architecture: its name, which is also the name of its module, and its class. Modules load on first use."""
 

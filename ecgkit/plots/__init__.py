@@ -21,6 +21,7 @@ from ecgkit.plots.evaluation import (
 )
 from ecgkit.plots.explanations import beat_relevance, explained_ecg, lead_segments
 from ecgkit.plots.maps import explained_variance, map_columns, map_errors, map_grid, map_panels, map_probabilities
+from ecgkit.plots.pretraining import pretraining_history, visible_tokens
 from ecgkit.plots.probes import (
     probe_by_epoch,
     probe_by_layer,

@@ -230,7 +230,10 @@ def _draw_ecg(figure: Figure, ecg: ECG, peaks: NDArray[np.int64], title: str) ->
     cut = draw_sheet(axes, traces, rows, size, sampling_rate=ecg.sampling_rate)
     x = LEFT + peaks[peaks < n_shown] / ecg.sampling_rate * MM_PER_SECOND
     axes.plot(x, np.full(len(x), 1.5), "^", color=COLORS[0], markersize=4, gid="R peaks")
-    patient = [f"{ecg.age:g} years" if ecg.age is not None else "age unknown", ecg.sex or "sex unknown"]
+    patient = [
+        f"{ecg.age:g} year{'s' if ecg.age != 1 else ''}" if ecg.age is not None else "age unknown",
+        ecg.sex or "sex unknown",
+    ]
     facts = [*patient, f"{ecg.duration:.4g} s"]
     facts += [f"the first {SHOWN_SECONDS:g} s are drawn"] if ecg.duration > SHOWN_SECONDS else []
     facts += [f"cut at the next row: {', '.join(dict.fromkeys(cut))}"] if cut else []

@@ -140,13 +140,15 @@ def noise_levels(ecg: ECG) -> dict[str, Floats]:
     Returns
     -------
     dict of str to ndarray, shape (12,)
-        ``wander``, the range of the medians of seconds, and ``muscle``, the noise between the beats from 30 to 45 Hz
-        (of recordings at 90 Hz or more), both in mV. NaN for a lead that is absent or flat.
+        ``wander``, the range of the medians of seconds; ``muscle``, the noise between the beats from 30 to 45 Hz (of
+        recordings at 90 Hz or more); ``hum``, the amplitude at 50 or 60 Hz, whichever is larger (above 102 Hz); all in
+        mV. NaN for a lead that is absent or flat, and where the sampling rate is too low.
     """
     signal = ecg.signal[:, : round(WINDOW * ecg.sampling_rate)]
     window = _window(signal, ecg.sampling_rate, np.zeros(0, np.int64))
     muscle = _muscle_sizes(window) if ecg.sampling_rate >= 2 * MUSCLE_BAND[1] else np.full(len(LEADS), np.nan)
-    sizes = {"wander": _wander_sizes(window), "muscle": muscle}
+    hum = np.fmax.reduce([np.full(len(LEADS), np.nan), *(sizes for _, sizes in _hum_sizes(window))])
+    sizes = {"wander": _wander_sizes(window), "muscle": muscle, "hum": hum}
     return {name: np.where(window.alive, values, np.nan) for name, values in sizes.items()}
 
 
@@ -344,15 +346,20 @@ def _muscle(window: _Window) -> Iterator[Finding]:
 
 
 def _hum(window: _Window) -> Iterator[Finding]:
-    for frequency in MAINS:
-        inside = np.abs(window.frequencies - frequency) <= 0.5
-        if window.rate / 2 <= frequency + 1 or not inside.any():
-            continue
-        power = np.sum(np.abs(window.spectrum[:, inside]) ** 2, axis=1)
-        size = window.in_half_of_the_leads(2 * np.sqrt(power) / window.values.shape[1])
+    for frequency, sizes in _hum_sizes(window):
+        size = window.in_half_of_the_leads(sizes)
         if size > HUM:
             text = f"mains hum: {size:.2f} mV at {frequency:.0f} Hz in half of the leads"
             yield Finding("hum", "warning", text, evidence={"mV": size, "Hz": frequency})
+
+
+def _hum_sizes(window: _Window) -> Iterator[tuple[float, Floats]]:
+    """Return the amplitude in each lead at each frequency of mains that the sampling rate can hold."""
+    for frequency in MAINS:
+        inside = np.abs(window.frequencies - frequency) <= 0.5
+        if window.rate / 2 > frequency + 1 and inside.any():
+            power = np.sum(np.abs(window.spectrum[:, inside]) ** 2, axis=1)
+            yield frequency, 2 * np.sqrt(power) / window.values.shape[1]
 
 
 def _beats(window: _Window) -> Iterator[Finding]:

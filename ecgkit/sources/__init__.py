@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "cinc": "ecgkit.sources.cinc:Cinc",
+    "code15": "ecgkit.sources.code15:Code15",
     "demo": "ecgkit.sources.demo:Demo",
     "folder": "ecgkit.sources.folder:Folder",
+    "mimic": "ecgkit.sources.mimic:Mimic",
     "ptbxl": "ecgkit.sources.ptbxl.source:PtbXl",
+    "sph": "ecgkit.sources.sph:Sph",
 }
 """The sources by name, as ``module:class``; a module is imported when its source is first used."""
 

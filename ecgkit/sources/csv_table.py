@@ -95,6 +95,11 @@ class CsvTable:
         self.refuse(name, texts.notna() & flags.isna(), "neither true nor false")
         return flags.astype("boolean")
 
+    def refuse_blanks(self, *names: str) -> None:
+        """Refuse a blank in these columns."""
+        for name in names:
+            self.refuse(name, self.texts(name).isna(), "and every record needs one")
+
     def refuse_duplicates(self, name: str, values: pd.Series | None = None) -> None:
         """Refuse a value that occurs twice; ``values`` are those of the column after parsing."""
         known = (self.rows[name] if values is None else values).dropna()

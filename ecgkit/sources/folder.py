@@ -86,9 +86,8 @@ class Folder(FittedSource):
             raise EcgkitError(f"{self.folder} has no {TABLE}: write a table with record_id, patient_id and the classes")
         self.name = file_name(self.folder.name)
         table = CsvTable(self.folder / TABLE, REQUIRED)
+        table.refuse_blanks(*REQUIRED)
         ids = table.texts("record_id")
-        table.refuse("record_id", ids.isna(), "and every record needs one")
-        table.refuse("patient_id", table.texts("patient_id").isna(), "and every record needs one")
         files, self.surplus = _match(self.folder, ids.tolist())
         classes = _label_columns(table, labels)
         self.labels = {LABEL_SET: pd.DataFrame({name: table.flags(name) for name in classes})}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
@@ -17,6 +18,8 @@ from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from ecgkit.sessions import Session
 
 # torch, the models and the losses are imported where they are needed: the command line only lists the fields.
@@ -32,7 +35,7 @@ NOT_NEGATIVE = (
     "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
     "baseline",
 )  # fmt: skip
-SHARES = ("warm_up", "lead_dropout")
+SHARES = ("warm_up", "lead_dropout", "weight_average")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
@@ -57,6 +60,9 @@ class TrainingConfig:
     label_set : str
         Name of a label set of the dataset (PTB-XL: superclass, subclass, diagnostic, form, rhythm, all); by default its
         first.
+    auxiliary : dict
+        Further label sets that heads of their own learn from the same features, each with the weight of its loss, such
+        as ``{"all": 0.5}``; the finished model has the label set alone.
     target : str
         Train for age (years), height (cm), weight (kg) or sex instead of a label set; empty for a label set.
     epochs : int
@@ -73,6 +79,9 @@ class TrainingConfig:
         Share of all steps during which the learning rate rises, from 0 to below 1.
     gradient_clip : float
         Largest norm of the gradient.
+    weight_average : float
+        Decay per step of a moving average of the weights, such as 0.999, which is then what fold 9 reads and what is
+        kept; 0 for none.
     patience : int
         Epochs without improvement on fold 9 after which training stops.
     seed : int
@@ -144,6 +153,7 @@ class TrainingConfig:
     dataset: str
     model: str
     label_set: str = "superclass"
+    auxiliary: dict[str, float] = field(default_factory=dict)
     target: str = ""
     epochs: int = 10
     batch_size: int = 64
@@ -152,6 +162,7 @@ class TrainingConfig:
     schedule: str = "one_cycle"
     warm_up: float = 0.25
     gradient_clip: float = 1.0
+    weight_average: float = 0.0
     patience: int = 5
     seed: int = 0
     min_records: int = 0
@@ -189,7 +200,7 @@ class TrainingConfig:
         check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("unlabelled", self.unlabelled, UNLABELLED)
-        self._check_robustness()
+        self._check_tables()
         self._check_target()
         from ecgkit import models
         from ecgkit.training.losses import check_loss
@@ -220,12 +231,9 @@ class TrainingConfig:
         for name in needed:
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
-        name = settings["dataset"]
-        if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
-            raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
         if settings.get("model"):
             check_name(settings["model"])
-        manifest = read_manifest(root / paths.PROCESSED / name)
+        manifest = named_manifest(root, settings["dataset"])
         if settings.get("init"):
             from ecgkit.training.initial import initial_settings
 
@@ -237,6 +245,8 @@ class TrainingConfig:
             folder, folds = root / paths.PROCESSED / config.dataset, (*TRAIN_FOLDS, VALIDATION_FOLD)
             labelled = open_dataset(folder, label_set=config.label_set, min_records=config.min_records, folds=folds)
             labelled.check_outcomes()
+        for name in config.auxiliary:
+            check_choice("auxiliary", name, [one for one in manifest["labels"] if one != config.label_set])
         config.input_samples(manifest["n_samples"], manifest["sampling_rate"])
         return config
 
@@ -263,23 +273,15 @@ class TrainingConfig:
 
     def _check_numbers(self) -> None:
         """Refuse numbers outside their range."""
-        for item in dataclasses.fields(self):
-            if isinstance(value := getattr(self, item.name), float) and not math.isfinite(value):
-                raise EcgkitError(f"{item.name} is {value}: give a finite number")
-        for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give a positive number")
-        for name in NOT_NEGATIVE:
-            if not getattr(self, name) >= 0:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give zero or a positive number")
-        for name in SHARES:
-            if not 0 <= getattr(self, name) < 1:
-                raise EcgkitError(f"{name} is {getattr(self, name)}: give a number from 0 to below 1")
+        check_numbers(self, positive=POSITIVE, not_negative=NOT_NEGATIVE, shares=SHARES)
         if self.crops_per_record > 1 and not self.crop_seconds:
             raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
 
-    def _check_robustness(self) -> None:
-        """Refuse a fault that is unknown, and what is no probability."""
+    def _check_tables(self) -> None:
+        """Refuse a weight that is not positive, a fault that is unknown, and what is no probability."""
+        for name, value in self.auxiliary.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise EcgkitError(f"auxiliary of {name} is {value!r}: give a positive weight")
         if not self.robustness:
             return
         from ecgkit.training.faults import FAULTS
@@ -316,6 +318,30 @@ class TrainingConfig:
             )
         if self.metadata and self.target in ("age", "sex"):
             raise EcgkitError(f"the target {self.target} is part of the metadata: train without metadata")
+
+
+def check_numbers(
+    config: DataclassInstance, *, positive: Sequence[str], not_negative: Sequence[str], shares: Sequence[str]
+) -> None:
+    """Refuse a number of a configuration that is not finite or outside the range of its name."""
+    for item in dataclasses.fields(config):
+        if isinstance(value := getattr(config, item.name), float) and not math.isfinite(value):
+            raise EcgkitError(f"{item.name} is {value}: give a finite number")
+    for names, is_allowed, needed in (
+        (positive, lambda value: value > 0, "a positive number"),
+        (not_negative, lambda value: value >= 0, "zero or a positive number"),
+        (shares, lambda value: 0 <= value < 1, "a number from 0 to below 1"),
+    ):
+        for name in names:
+            if not is_allowed(value := getattr(config, name)):
+                raise EcgkitError(f"{name} is {value}: give {needed}")
+
+
+def named_manifest(root: Path, name: str) -> dict[str, Any]:
+    """Read the manifest of a processed dataset; its name must be that of a folder, not a path."""
+    if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
+        raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
+    return read_manifest(root / paths.PROCESSED / name)
 
 
 def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | None = None) -> dict[str, Any]:
@@ -411,13 +437,9 @@ def configure(
     if chosen.get("init") and not chosen.get("freeze"):
         values["learning_rate"] = LEARNING_RATE_SHARE * values.get("learning_rate", TrainingConfig.learning_rate)
     values |= chosen
-    values["device"] = resolve_device(values["device"])
+    values |= resolve_hardware(values["device"], values["precision"])
     if values.get("distill"):
         values["distill"] = str(_soft_label_file(values["distill"]))
-    if values["precision"] == AUTO:
-        from ecgkit.inference.batches import has_bfloat16
-
-        values["precision"] = "bfloat16" if has_bfloat16(values["device"]) else "float32"
     values["loss_options"] = resolve_loss_options(values.get("loss", "bce"), values.get("loss_options", {}))
     values["model_options"] = model_options(model, values.get("model_options", {}))
     try:
@@ -484,6 +506,16 @@ def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:
 
     options = resolve_options(model, given)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+
+
+def resolve_hardware(device: str, precision: str) -> dict[str, str]:
+    """Return ``device`` and ``precision`` without ``"auto"``."""
+    device = resolve_device(device)
+    if precision == AUTO:
+        from ecgkit.inference.batches import has_bfloat16
+
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
+    return {"device": device, "precision": precision}
 
 
 def resolve_device(device: str) -> str:

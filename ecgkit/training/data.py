@@ -109,7 +109,7 @@ class ShuffledBatches(Sampler[NDArray[np.int64]]):
             yield batch[self.rank :: self.world_size]
 
 
-def loader(batches: Batches, sampler: Sampler[Any]) -> DataLoader[Any]:
+def loader(batches: TorchDataset[Any], sampler: Sampler[Any]) -> DataLoader[Any]:
     """Create a loader of the sampler's batches; reading from a memory map needs no worker processes."""
     return DataLoader(batches, sampler=sampler, batch_size=None, num_workers=0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,8 @@ def soft_labels(members: Sequence[Session], root: Path) -> pd.DataFrame:
     """
     if not members:
         raise EcgkitError("no member is named: name trainings with --hold-out-folds")
-    tables, described = [], []
+    tables: list[pd.DataFrame] = []
+    described: list[dict[str, Any]] = []
     for session in members:
         table, facts = _predict_held_out(session, root)
         if described and any(facts[key] != described[0][key] for key in SHARED):
@@ -75,9 +76,9 @@ def soft_labels(members: Sequence[Session], root: Path) -> pd.DataFrame:
     for name in classes:
         found[name] = means[f"prob_{name}"].round(DIGITS).astype(np.float32)
     auc = macro_auc(labelled, means[[f"prob_{name}" for name in classes]].to_numpy())
-    common = {key: described[0][key] for key in SHARED}
+    common: dict[Hashable, Any] = {key: described[0][key] for key in SHARED}
     own = [{key: value for key, value in facts.items() if key not in SHARED} for facts in described]
-    found.attrs = {**common, "macro_auc": round(auc, 4), "members": own}
+    found.attrs = common | {"macro_auc": round(auc, 4), "members": own}
     return found
 
 

@@ -27,7 +27,7 @@ LOW_PASS = 40.0
 
 ELECTRODES = np.zeros((12, 9), np.float32)
 """The leads as sums over the electrodes right arm, left arm, left leg, V1 to V6."""
-ELECTRODES[:6, :3] = [[-1, 1, 0], [-1, 0, 1], [0, -1, 1], [1, -0.5, -0.5], [-0.5, 1, -0.5], [-0.5, -0.5, 1]]
+ELECTRODES[:6, :3] = np.array([[-1, 1, 0], [-1, 0, 1], [0, -1, 1], [1, -0.5, -0.5], [-0.5, 1, -0.5], [-0.5, -0.5, 1]])
 ELECTRODES[6:] = np.hstack([np.full((6, 3), -1 / 3), np.eye(6)])
 
 

@@ -11,8 +11,9 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from ecgkit.io import readable, write_atomically
 from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.training.auxiliary import auxiliary_labels
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
 from ecgkit.training.distillation import soften
@@ -42,6 +44,7 @@ from ecgkit.training.inference import embedding_reference
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
 from ecgkit.training.module import Module
+from ecgkit.training.pretraining.config import PretrainingConfig
 
 METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
 HISTORY = "history.csv"
@@ -79,17 +82,18 @@ class SessionWriter(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the weights if their score on fold 9 is the best so far."""
-        del pl_module
+        assert isinstance(pl_module, Module)  # noqa: S101 - for the type checker
         self.session.check_folder()
+        kept = replace(self.trained, model=pl_module.kept)
         score = float(trainer.callback_metrics[self.config.monitor])
         epoch = trainer.current_epoch + 1
         is_best = score > self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, epoch
         if is_best and trainer.is_global_zero:
-            self.trained.save(self.session.best_weights)
+            kept.save(self.session.best_weights)
         if self.config.save_every_epoch and trainer.is_global_zero:
-            self.trained.save(self.session.path / "weights" / f"epoch_{epoch:03d}.safetensors")
+            kept.save(self.session.path / "weights" / f"epoch_{epoch:03d}.safetensors")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's line and its row of the history."""
@@ -104,9 +108,7 @@ class SessionWriter(Callback):
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "seconds": round(time.monotonic() - self.started, 2),
         }
-        history = pd.concat([read_history(self.session, before=row["epoch"]), pd.DataFrame([row])])
-        write_atomically(self.session.path / HISTORY, history.to_csv(index=False).encode())
-        left = timedelta(seconds=round(history["seconds"].mean() * (self.config.epochs - row["epoch"])))
+        left = add_to_history(self.session, row, self.config.epochs)
         best = "  best so far" if self.best_epoch == row["epoch"] else ""
         self.session.log(
             f"epoch {row['epoch']:>3}/{self.config.epochs}  loss {row['train_loss']:.4f}"
@@ -198,6 +200,13 @@ def read_history(session: Session, *, before: float = float("inf")) -> pd.DataFr
         return history[history["epoch"] < before]
 
 
+def add_to_history(session: Session, row: dict[str, float], epochs: int) -> timedelta:
+    """Write the row of an epoch to ``history.csv``, in place of later ones, and return the time that is left."""
+    history = pd.concat([read_history(session, before=row["epoch"]), pd.DataFrame([row])])
+    write_atomically(session.path / HISTORY, history.to_csv(index=False).encode())
+    return timedelta(seconds=round(history["seconds"].mean() * (epochs - row["epoch"])))
+
+
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's messages about its own set-up."""
@@ -242,7 +251,9 @@ def is_complete(history: pd.DataFrame, config: TrainingConfig) -> bool:
     return len(history) >= config.epochs or since_best >= config.patience
 
 
-def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter) -> pl.Trainer:
+def make_trainer(
+    session: Session, config: TrainingConfig | PretrainingConfig, callbacks: Sequence[Callback]
+) -> pl.Trainer:
     """Set up Lightning for one CPU, one GPU, or all devices of a launcher such as torchrun."""
     last = ModelCheckpoint(
         dirpath=session.path / "weights", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
@@ -256,7 +267,7 @@ def make_trainer(session: Session, config: TrainingConfig, writer: SessionWriter
         # On a GPU some operations have no deterministic form: Lightning warns about these.
         deterministic="warn" if config.device == "cuda" else True,
         plugins=[WholeCheckpoints(session)],
-        callbacks=[writer, EarlyStopping(config.monitor, mode="max", patience=config.patience), last],
+        callbacks=[*callbacks, last],
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         logger=False,
@@ -334,7 +345,8 @@ def _loop(session: Session, config: TrainingConfig, dataset: Dataset, on_epoch: 
     last = session.path / "weights" / "last.ckpt"
     resumed = check_checkpoint(last)
     with quiet_lightning():
-        trainer = make_trainer(session, config, writer)
+        stopping = EarlyStopping(config.monitor, mode="max", patience=config.patience)
+        trainer = make_trainer(session, config, [writer, stopping])
         module, train, validation = make_loop(trained, config, dataset, trainer)
         if trainer.is_global_zero:
             n_train = len(dataset.folds(*TRAIN_FOLDS))
@@ -375,7 +387,9 @@ def make_loop(
     scale = {"mean": trained.target.mean, "std": trained.target.std} if trained.target else {}
     positive_share = torch.from_numpy(np.nanmean(batches.labels[positions], axis=0))
     loss = make_loss(config.loss, config.loss_options, positive_share=positive_share, **scale)
-    module = Module(trained.model, config, loss, trained.preparation.std)
+    further = [auxiliary_labels(dataset, name) for name in config.auxiliary]
+    batches.labels = np.hstack([batches.labels, *further])
+    module = Module(trained.model, config, loss, trained.preparation.std, [part.shape[1] for part in further])
     return module, loader(batches, train), loader(batches, validation)
 
 
@@ -389,7 +403,7 @@ def keep_model_file(session: Session, config: TrainingConfig) -> None:
 
 
 @contextmanager
-def memory_errors(config: TrainingConfig) -> Iterator[None]:
+def memory_errors(config: TrainingConfig | PretrainingConfig) -> Iterator[None]:
     """Turn a lack of memory, on the CPU or the GPU, into one line."""
     try:
         yield
@@ -402,7 +416,14 @@ def memory_errors(config: TrainingConfig) -> Iterator[None]:
         raise
 
 
-def describe(trained: TrainedModel, config: TrainingConfig, trainer: pl.Trainer, *, n_train: int, resumed: bool) -> str:
+def describe(
+    trained: TrainedModel,
+    config: TrainingConfig | PretrainingConfig,
+    trainer: pl.Trainer,
+    *,
+    n_train: int,
+    resumed: bool,
+) -> str:
     """Write the first line of the log: model, data, device."""
     return (
         f"{'resuming' if resumed else 'training'} {trained.name}, {trained.n_parameters:,} parameters, on "

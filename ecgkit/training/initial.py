@@ -126,8 +126,8 @@ def head_names(trained: TrainedModel) -> set[str]:
 
     with torch.random.fork_rng(devices=[]):
         wider = type(trained.model)(**trained.keywords | {"n_classes": len(trained.classes) + 1})
-    shapes = {name: tensor.shape for name, tensor in wider.state_dict().items()}
-    return {name for name, tensor in trained.model.state_dict().items() if shapes[name] != tensor.shape}
+    there = {name: tensor.shape for name, tensor in trained.model.state_dict().items()}
+    return {name for name, tensor in wider.state_dict().items() if there.get(name) != tensor.shape}
 
 
 def initial_sha256(name: str, root: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,15 +14,18 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import r2_score
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models import ECGModel
 from ecgkit.stats import macro_auc
 from ecgkit.training.augmentation import make_augmentation, mix
+from ecgkit.training.auxiliary import AuxiliaryHeads
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
 from ecgkit.training.faults import Faults
 from ecgkit.training.losses import SquaredError
+from ecgkit.training.pretraining.config import PretrainingConfig
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -34,6 +38,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": choose(decaying=True), "weight_decay": weight_decay},
         {"params": choose(decaying=False), "weight_decay": 0.0},
     ]
+
+
+def seeds_of_epoch(seed: int, module: pl.LightningModule) -> list[int]:
+    """Derive three seeds from the seed of the configuration, the epoch and the process."""
+    sequence = np.random.SeedSequence([seed, module.current_epoch, module.global_rank])
+    return [int(seed) for seed in sequence.generate_state(3)]
 
 
 class Module(pl.LightningModule):
@@ -49,17 +59,32 @@ class Module(pl.LightningModule):
         Made by `ecgkit.training.losses.make_loss`.
     std : array-like of float, shape (12,), optional
         Standard deviation of each lead, in mV, which faults need; see `ecgkit.training.faults.Faults`.
+    sizes : sequence of int, default ()
+        Classes of each further label set of ``config.auxiliary``, whose labels follow those of the model in a batch.
 
     References
     ----------
     Loshchilov and Hutter (2019), arXiv:1711.05101 (AdamW).
     """
 
-    def __init__(self, model: ECGModel, config: TrainingConfig, loss: nn.Module, std: ArrayLike = 1.0) -> None:
+    def __init__(
+        self,
+        model: ECGModel,
+        config: TrainingConfig,
+        loss: nn.Module,
+        std: ArrayLike = 1.0,
+        sizes: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.model, self.config, self.loss = model, config, loss
         self.augment = make_augmentation(config, model)
         self.faults = Faults(config.robustness, model.sampling_rate, std)
+        self.auxiliary = AuxiliaryHeads(model, sizes, list(config.auxiliary.values())) if sizes else None
+        self.average: AveragedModel | None = None
+        if config.weight_average:
+            self.average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(config.weight_average), use_buffers=True
+            ).requires_grad_(requires_grad=False)
         self.generator, self.rng = torch.Generator(), np.random.default_rng()
         self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
@@ -69,9 +94,9 @@ class Module(pl.LightningModule):
         del batch
         if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
             return
-        seeds = np.random.SeedSequence([self.config.seed, self.current_epoch, self.global_rank]).generate_state(3)
-        self.generator.manual_seed(int(seeds[0]))
-        torch.manual_seed(int(seeds[1]))
+        seeds = seeds_of_epoch(self.config.seed, self)
+        self.generator.manual_seed(seeds[0])
+        torch.manual_seed(seeds[1])
         self.rng = np.random.default_rng(seeds[2])
         self.train_losses.clear()
         if self.config.freeze:  # statistics of batch normalisation stay too, and nothing is dropped out
@@ -84,15 +109,31 @@ class Module(pl.LightningModule):
         signal = self.faults(self.augment(signal, self.generator), self.generator)
         if self.config.mixup:
             signal, labels, metadata = mix(signal, labels, metadata, self.config.mixup, self.rng)
-        loss = self.loss(self.model(signal, metadata).float(), labels)
+        own, others = labels[:, : self.model.n_classes], labels[:, self.model.n_classes :]
+        if self.auxiliary is None:
+            loss = self.loss(self.model(signal, metadata).float(), own)
+        else:
+            features = self.model.embed(signal)
+            loss = self.loss(self.model.classify(features, metadata).float(), own) + self.auxiliary(features, others)
         self.train_losses.append(loss.detach())
         return loss
+
+    @property
+    def kept(self) -> ECGModel:
+        """The network that fold 9 reads and that is saved: the average of the weights, if there is one."""
+        return self.model if self.average is None else cast("ECGModel", self.average.module)
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Add the weights after a step to their average (Polyak and Juditsky, 1992, doi:10.1137/0330046)."""
+        del outputs, batch, batch_idx
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Collect the outputs for a batch in float32, as the finished model will be evaluated."""
         signal, labels, metadata = batch
         with torch.autocast(self.device.type, enabled=False):
-            self.outputs.append((self.model(signal, metadata).float(), labels))
+            self.outputs.append((self.kept(signal, metadata).float(), labels[:, : self.model.n_classes]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the monitored metric of fold 9, which every process reads as a whole."""
@@ -114,21 +155,29 @@ class Module(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Create AdamW and its schedule."""
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.model, self.config.weight_decay), lr=self.config.learning_rate
-        )
-        schedule = make_schedule(optimizer, self.config, steps=int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        trained = nn.ModuleList([self.model, self.auxiliary or nn.Identity()])
+        return make_optimizer(trained, self.config, steps=int(self.trainer.estimated_stepping_batches))
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, *, steps: int) -> LRScheduler:
+def make_optimizer(
+    network: nn.Module, config: TrainingConfig | PretrainingConfig, *, steps: int
+) -> OptimizerLRScheduler:
+    """Create AdamW for the parameters that are trained, and its schedule, as Lightning takes them."""
+    optimizer = torch.optim.AdamW(parameter_groups(network, config.weight_decay), lr=config.learning_rate)
+    schedule = make_schedule(optimizer, config, steps=steps)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def make_schedule(
+    optimizer: torch.optim.Optimizer, config: TrainingConfig | PretrainingConfig, *, steps: int
+) -> LRScheduler:
     """Create the schedule of the learning rate.
 
     Parameters
     ----------
     optimizer : Optimizer
         Its learning rate is the peak.
-    config : TrainingConfig
+    config : TrainingConfig or PretrainingConfig
         Its ``warm_up`` and ``schedule``: ``"one_cycle"`` (Smith and Topin, 2018, arXiv:1708.07120), ``"cosine"`` down
         to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983) or ``"constant"``, both after a linear warm-up.
     steps : int

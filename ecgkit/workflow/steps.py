@@ -12,6 +12,7 @@ from ecgkit import paths
 from ecgkit.workflow.parameters import check_settings
 
 SESSION = "training_session"
+PRETRAINING_CONFIG = "training.pretraining.config:PretrainingConfig"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ _STEPS = (
     Step("explain", "4_Explainability.ipynb", "explain.config:ExplainabilityConfig", paths.EXPLANATIONS, SESSION),
     Step("diagnose", "5_Diagnosis.ipynb", "diagnosis.config:DiagnosisConfig", paths.DIAGNOSES, "files"),
     Step("compare", "6_Comparison.ipynb", "evaluation.config:ComparisonConfig", paths.COMPARISONS, "sessions"),
+    Step("pretrain", "7_Pretraining.ipynb", PRETRAINING_CONFIG, paths.PRETRAINING, "dataset"),
 )
 STEPS = {step.name: step for step in _STEPS}
 """Every notebook that is a step, by the name of its command."""

@@ -7,7 +7,6 @@ import io
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,37 +19,49 @@ from ecgkit.cli import main
 from ecgkit.inference.answers import answer_ecgs
 from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.inference.predictor import Predictor
-from ecgkit.readers import save_ecg
+from ecgkit.readers import FORMATS, save_ecg
 from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.filters import resample
 from ecgkit.sources.demo import Demo
 
 RATE = 500
-WRITE: dict[str, Callable[[np.ndarray], bytes]] = {
-    "aecg.xml": lambda signal: formats.aecg(signal, RATE),
-    "muse.xml": lambda signal: formats.muse(signal, RATE),
-    "sierra.xml": lambda signal: formats.sierra(signal, RATE),
-    "mortara.xml": lambda signal: formats.mortara(signal, RATE),
-    "ecg.scp": lambda signal: formats.scp(signal, RATE),
-    "ishne.ecg": lambda signal: formats.ishne(signal, RATE),
-    "ecg.mwf": lambda signal: formats.mfer(signal, RATE),
-    "ecg.dcm": lambda signal: formats.dicom(signal, RATE),
-    "ecg.edf": lambda signal: formats.edf(signal, RATE),
-    "ecg.bdf": lambda signal: formats.edf(signal, RATE, kind="BDF"),
-    "ecg.parquet": lambda signal: formats.parquet(signal, RATE),
-    "ecg.npz": lambda signal: formats.npz(signal, RATE),
-    "ecg.csv": lambda signal: formats.csv(signal, RATE),
-    "wfdb.zip": lambda signal: formats.zipped(formats.wfdb(signal, RATE)),
+Files = dict[str, dict[str, bytes]]
+STORED = ("16", "24", "32", "212")
+"""Storage formats that the wfdb package writes and that hold the values; `tests/readers/test_wfdb.py` has all."""
+
+FLAGS: dict[str, list[str]] = {
+    "NumPy .npy": ["--sampling-rate", "500", "--unit", "mV", "--leads", ",".join(LEADS)],
+    "HDF5": ["--record", "1", "--unit", "1e-4V"],
+    "rows": ["--sampling-rate", "500", "--unit", "mV"],
+    "Kardia JSON": ["--allow-missing-leads"],
+    "Apple": ["--allow-missing-leads"],
 }
+"""What has to be said for a file that does not say it."""
+
+NAMES = (
+    *(
+        "HL7 aECG",
+        "GE MUSE XML",
+        "Philips Sierra XML",
+        "Mortara XML",
+        "SCP-ECG",
+        "ISHNE",
+        "MFER",
+        "DICOM",
+        "EDF",
+        "BDF",
+    ),
+    *("Parquet", "NumPy .npz", "CSV or TSV", "WFDB", "zip", "German table", "MATLAB", "segments"),
+    *("NumPy .npy", "rows"),
+    *(f"format {form}" for form in STORED),
+)
 
 
 @pytest.fixture(scope="module")
 def signal() -> np.ndarray:
     """Ten seconds in whole steps of 5 uV, in which Einthoven's law holds."""
-    values = np.round(Demo(n_records=20, sampling_rate=RATE).read("1").signal.astype(float) / 0.01) * 0.01
-    i, ii = values[0], values[1]
-    values[2:6] = ii - i, -(i + ii) / 2, i - ii / 2, ii - i / 2
-    return values
+    return formats.storable(Demo(n_records=20, sampling_rate=RATE).read("1").signal)
 
 
 @pytest.fixture(scope="module")
@@ -62,22 +73,85 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-@pytest.mark.parametrize("name", WRITE)
-def test_every_format_gives_the_probabilities_of_the_array(
-    name: str, signal: np.ndarray, model: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / name
-    path.write_bytes(WRITE[name](signal))
-    assert main(["predict", str(path), "--format", "csv"]) == 0
+@pytest.fixture(scope="module")
+def files(signal: np.ndarray) -> Files:
+    """The files of that ECG in each format, by their names; the first one is opened."""
+    german = [";".join(["Zeit (s)", *(f"Ableitung {name} [µV]" for name in LEADS)])]
+    for number, values in enumerate(signal.T):
+        german.append(";".join(f"{value:.3f}".replace(".", ",") for value in (number / RATE, *values * 1000)))
+    rows = [",".join([name, *map("{:.4f}".format, values)]) for name, values in zip(LEADS, signal, strict=True)]
+    return formats.files_of_each_format(signal, RATE) | {
+        "NumPy .npy": {"o.npy": formats.npy(signal)},
+        "MATLAB": formats.wfdb_matlab(signal, RATE),
+        "segments": formats.wfdb_segments(signal, RATE),
+        "German table": {"p.txt": "\n".join(german).encode("cp1252")},
+        "rows": {"q.csv": "\n".join(rows).encode()},
+        **{f"format {form}": formats.wfdb_stored_as(signal, RATE, form) for form in STORED},
+    }
+
+
+def written(files: dict[str, bytes], folder: Path) -> Path:
+    """Write the files of a recording and return the one to open."""
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder / next((name for name in files if name == "x.hea"), next(iter(files)))
+
+
+def answer_of(path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Return the row that the command writes for a file."""
+    assert main(["predict", str(path), "--format", "csv", *flags]) == 0
     (row,) = rows_of(capsys.readouterr().out)
+    return row
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_gives_the_probabilities_of_the_array(
+    name: str, files: Files, model: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signal = np.load(io.BytesIO(files["NumPy .npy"]["o.npy"])).T
+    row = answer_of(written(files[name], tmp_path), FLAGS.get(name, []), capsys)
     expected = model.predict_proba(signal[None], sampling_rate=RATE)[0]
     found = np.array([float(row[f"probability_{label}"]) for label in model.classes])
     # EDF and MFER scale the values to their own steps; the others hold them exactly.
-    np.testing.assert_allclose(found, expected, atol=2e-3 if name in ("ecg.edf", "ecg.bdf", "ecg.mwf") else 1e-5)
+    np.testing.assert_allclose(found, expected, atol=2e-3 if name in ("EDF", "BDF", "MFER") else 1e-5)
     decided = [row[f"decision_{label}"] == "True" for label in model.classes]
     assert decided == (found >= model.thresholds).tolist()
     assert 30 < float(row["heart_rate"]) < 150
     assert row["error"] == ""
+
+
+def test_all_of_these_formats_are_tried(files: Files) -> None:
+    assert set(NAMES) == set(files)
+    assert {item.name for item in FORMATS} <= {*NAMES, "HDF5", "Kardia JSON"}
+
+
+def test_a_record_of_code_gives_the_probabilities_of_the_array(
+    signal: np.ndarray, model: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at_400 = resample(signal, sampling_rate=RATE, target_rate=400)
+    (tmp_path / "code.hdf5").write_bytes(formats.hdf5(at_400))
+    row = answer_of(tmp_path / "code.hdf5", FLAGS["HDF5"], capsys)
+    found = [float(row[f"probability_{label}"]) for label in model.classes]
+    np.testing.assert_allclose(found, model.predict_proba(at_400[None], sampling_rate=400)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Kardia JSON", "Apple"])
+def test_a_watch_or_phone_gives_the_probabilities_of_its_leads(
+    name: str, signal: np.ndarray, model: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leads = LEADS[:6] if name == "Kardia JSON" else LEADS[:1]
+    apple = ["Nom,A", "Fréquence d\u2019échantillonnage,500 hertz", "Dérivation,Dérivation I", "Unité,µV", ""]
+    apple += [f"{value * 1000:.3f}".replace(".", ",") for value in signal[0]]
+    data = formats.kardia(signal, RATE) if name == "Kardia JSON" else "\n".join(apple).encode()
+    (tmp_path / "ecg").write_bytes(data)
+    assert main(["predict", str(tmp_path / "ecg"), "--format", "csv"]) == 2
+    assert "V1" in capsys.readouterr().err
+    row = answer_of(tmp_path / "ecg", FLAGS[name], capsys)
+    some = np.where(np.isin(LEADS, leads)[:, None], signal, np.nan)
+    expected = model.predict_proba(some[None], sampling_rate=RATE, allow_missing_leads=True)[0]
+    found = [float(row[f"probability_{label}"]) for label in model.classes]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert "validated" in row["findings"] or "AUC" in row["findings"]
 
 
 @pytest.fixture
@@ -273,15 +347,36 @@ def test_the_help_says_what_each_choice_is(capsys: pytest.CaptureFixture[str]) -
     assert "--backend {auto,torch,onnx} auto is onnx" in text
 
 
-def test_standard_input_and_processes(
+def test_standard_input_is_a_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = (folder / "d.edf").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    assert main(["predict", "-", str(folder / "d.edf"), "--format", "json", "--jobs", "2"]) == 0
+    assert main(["predict", "-", str(folder / "d.edf"), "--format", "json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     named, piped = (row | {"record": ""} for row in rows)
     assert named == piped
+
+
+def test_processes_write_the_same_rows_and_resume(tmp_path: Path) -> None:
+    demo = Demo(n_records=40)
+    for record_id in demo.records["record_id"]:
+        save_ecg(demo.read(record_id), tmp_path / "ecgs" / f"{record_id}.npz")
+    (tmp_path / "ecgs" / "7.npz").write_bytes(b"none")
+    written = []
+    for name, jobs in (("one.csv", "1"), ("two.csv", "2")):
+        command = ["predict", str(tmp_path / "ecgs"), "--to", str(tmp_path / name), "--jobs", jobs]
+        assert main([*command, "--no-measurements"]) == 1
+        written.append((tmp_path / name).read_bytes())
+    one, two = (rows_of(content.decode()) for content in written)
+    assert [row["record"] for row in one] == [str(path) for path in find_ecg_files([tmp_path / "ecgs"])]
+    for row, other in zip(one, two, strict=True):
+        differing = {name for name in row if row[name] != other[name]}
+        assert all(abs(float(row[name]) - float(other[name])) < 1e-6 for name in differing)
+    kept = b"".join(written[1].splitlines(keepends=True)[:21])  # in the middle of the second unit
+    (tmp_path / "two.csv").write_bytes(kept)
+    assert main([*command, "--no-measurements"]) == 1
+    assert (tmp_path / "two.csv").read_bytes() == written[1]
 
 
 def test_the_table_marks_what_reaches_its_threshold(

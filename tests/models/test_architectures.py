@@ -10,7 +10,7 @@ from torch import nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model, resolve_options
-from ecgkit.models.layers import BiLSTM, convolutions, fold_batch_norms, to_frame_rate
+from ecgkit.models.layers import BiLSTM, MeanOfPairs, convolutions, made_faster, to_frame_rate
 from ecgkit.models.recurrence_cnn import recurrence_plot
 from ecgkit.models.residual_bilstm_attention import PooledResidualBlock, TanhAttentionPooling
 
@@ -235,7 +235,7 @@ def test_options_are_the_defaults_and_what_is_given() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet1d", "hybrid", "cnn"])
-def test_folded_batch_norms_give_the_same_output(name: str) -> None:
+def test_a_faster_copy_gives_the_same_output(name: str) -> None:
     model, random = make(name), torch.Generator().manual_seed(0)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
     for norm in norms:
@@ -244,10 +244,22 @@ def test_folded_batch_norms_give_the_same_output(name: str) -> None:
         norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=random) + 0.5)
     signal = torch.randn(2, 12, 1000, generator=random)
     model.eval()
-    folded = fold_batch_norms(model)
-    left = [module for module in folded.modules() if isinstance(module, nn.BatchNorm1d)]
+    faster = made_faster(model)
+    left = [module for module in faster.modules() if isinstance(module, nn.BatchNorm1d)]
     assert len(left) < len(norms)
     with torch.inference_mode():
         expected = model(signal)
-        torch.testing.assert_close(folded(signal), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+        torch.testing.assert_close(faster(signal), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     assert any(isinstance(module, nn.BatchNorm1d) for module in model.modules())  # the model itself is as it was
+
+
+@pytest.mark.parametrize("length", [2, 63, 250])
+def test_means_of_pairs_are_an_average_pooling(length: int) -> None:
+    signal = torch.randn(2, 3, length, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(MeanOfPairs()(signal), nn.AvgPool1d(2, ceil_mode=True)(signal), rtol=0, atol=0)
+
+
+def test_only_the_mean_of_pairs_is_replaced() -> None:
+    pools = [nn.AvgPool1d(2, ceil_mode=True), nn.AvgPool1d(3, ceil_mode=True), nn.AvgPool1d(2)]
+    kinds = [type(module) for module in made_faster(nn.Sequential(*pools))]
+    assert kinds == [MeanOfPairs, nn.AvgPool1d, nn.AvgPool1d]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_sources import cinc_folder
+from made_sources import cinc_folder, code15_folder, mimic_folder, sph_folder
 
 from ecgkit.readers import save_ecg
 from ecgkit.sources import SOURCES, open_source
@@ -20,9 +20,12 @@ def source(request: pytest.FixtureRequest, tiny_ptbxl: Callable[..., Path], tmp_
     """Open a small example of each source; a new one needs a line here."""
     open_example = {
         "cinc": lambda: open_source("cinc", cinc_folder(tmp_path / "challenge")),
+        "code15": lambda: open_source("code15", code15_folder(tmp_path / "code")),
         "demo": lambda: open_source("demo", n_records=20),
         "folder": lambda: open_source("folder", own_folder(tmp_path)),
+        "mimic": lambda: open_source("mimic", mimic_folder(tmp_path / "boston")),
         "ptbxl": lambda: open_source("ptbxl", tiny_ptbxl(20)),
+        "sph": lambda: open_source("sph", sph_folder(tmp_path / "shandong")),
     }
     return open_example[request.param]()
 

@@ -47,8 +47,8 @@ def test_the_configuration_names_every_option_of_the_architecture(model: str) ->
     known = inspect.signature(load_architecture(model)).parameters
     assert config.model_options.keys() == known.keys() - {"shared"}
     assert config.precision in ("float32", "bfloat16")
-    with pytest.raises(EcgkitError, match=f"{model} has no option 'depth'"):
-        configure(dataset="x", model=model, model_options={"depth": 3})
+    with pytest.raises(EcgkitError, match=f"{model} has no option 'height'"):
+        configure(dataset="x", model=model, model_options={"height": 3})
 
 
 def test_a_recipe_with_an_unknown_key_is_refused(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from ecgkit.training.module import parameter_groups
 # Toy sizes: they only have to run.
 TINY = {
     "resnet1d": {"widths": [8, 8], "blocks": 1},
+    "token_encoder": {"width": 16, "depth": 1, "n_heads": 2},
     "xlstm": {"width": 16, "layout": "ms", "n_heads": 2},
     "hybrid": {"widths": [8, 16], "blocks": 1, "layout": "s", "n_heads": 2},
     "cross_lead_cnn": {"filters_per_lead": 1, "widths": [8], "kernel_sizes": [5], "strides": [4], "n_dense": 8},
@@ -118,12 +119,12 @@ def test_a_killed_training_resumes_to_the_same_result(
     )
 
 
-def test_crops_mixup_and_another_loss_resume_to_the_same_result(
+def test_crops_mixup_faults_averaged_weights_and_another_loss_resume_to_the_same_result(
     demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make_config(
-        "resnet1d", crop_seconds=2.5, crops_per_record=2, mixup=0.4, loss="focal", schedule="cosine", metadata=True
-    )
+    sizes = {"crop_seconds": 2.5, "crops_per_record": 2, "mixup": 0.4, "robustness": {"wander": 0.5, "leads": 0.5}}
+    options = {"loss": "focal", "schedule": "cosine", "metadata": True, "weight_average": 0.9}
+    config = make_config("resnet1d", **sizes, **options)
     whole, cut = new_session(tmp_path), new_session(tmp_path)
     expected = fit(whole, config, demo_dataset)
 
@@ -154,9 +155,11 @@ def test_every_epoch_is_reported_with_the_macro_auc_of_fold_9(demo_dataset: Data
     np.testing.assert_allclose([auc for _, auc in seen], history["validation_macro_auc"], rtol=1e-9)
 
 
-def test_the_best_epoch_is_kept_not_the_last(demo_dataset: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("weight_average", [0.0, 0.8])
+def test_the_best_epoch_is_kept_not_the_last(weight_average: float, demo_dataset: Dataset, tmp_path: Path) -> None:
     session = new_session(tmp_path)
-    trained = fit(session, make_config("resnet1d", epochs=4, learning_rate=3e-2), demo_dataset)
+    config = make_config("resnet1d", epochs=4, learning_rate=3e-2, weight_average=weight_average)
+    trained = fit(session, config, demo_dataset)
     history = read_history(session)
     assert list(history["epoch"]) == [1, 2, 3, 4]
     table = predict_folds(trained, demo_dataset)

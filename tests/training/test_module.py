@@ -1,4 +1,4 @@
-"""The schedules of the learning rate."""
+"""The schedules of the learning rate, and the average of the weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ecgkit.models import create_model
 from ecgkit.training.config import SCHEDULES, TrainingConfig
-from ecgkit.training.module import make_schedule
+from ecgkit.training.module import Module, make_schedule
 
 STEPS = 200
 
@@ -50,3 +51,19 @@ def test_every_schedule_has_room_in_a_handful_of_steps(schedule: str, steps: int
     assert np.isfinite(rates).all()
     assert (rates >= 0).all()
     assert rates.max() <= 0.01 * (1 + 1e-9)
+
+
+def test_the_average_of_the_weights_is_exponential_and_what_is_kept() -> None:
+    model = create_model("resnet1d", n_leads=12, n_classes=2, n_samples=100, sampling_rate=100, widths=[8, 8])
+    config = TrainingConfig(dataset="x", model="resnet1d", weight_average=0.75)
+    module = Module(model, config, torch.nn.BCEWithLogitsLoss())
+    for value in (1.0, 2.0, 5.0):
+        with torch.no_grad():
+            model.head.bias.fill_(value)
+        module.on_train_batch_end(None, (torch.empty(0), torch.empty(0), None), 0)
+    assert module.kept is not model
+    expected = 0.75 * (0.75 * 1.0 + 0.25 * 2.0) + 0.25 * 5.0
+    assert module.kept.head.bias.tolist() == pytest.approx([expected, expected])
+    assert not any(parameter.requires_grad for parameter in module.kept.parameters())
+    plain = Module(model, TrainingConfig(dataset="x", model="resnet1d"), torch.nn.BCEWithLogitsLoss())
+    assert plain.kept is model

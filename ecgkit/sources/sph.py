@@ -1,0 +1,127 @@
+"""The database of Shandong Provincial Hospital: 25,770 ECGs with statements of AHA, ACCF and HRS, in HDF5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import pandas as pd
+
+from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.io import file_name
+from ecgkit.readers import open_ecg
+from ecgkit.readers.base import known_sex
+from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.sources.base import Column, record_table
+from ecgkit.sources.codes import CODES, SUPERCLASS, code_labels
+from ecgkit.sources.csv_table import CsvTable
+from ecgkit.sources.fitted import FittedSource
+from ecgkit.stats.folds import assign_folds
+
+TABLE, FILES = "metadata.csv", "records"
+REQUIRED = ("ECG_ID", "AHA_Code", "Patient_ID", "Age", "Sex", "N")
+RATE = 500
+
+
+class Sph(FittedSource):
+    """SPH as figshare publishes it: ``metadata.csv`` and one HDF5 file per record in ``records``.
+
+    A statement such as ``60+310`` is the primary code 60 with a modifier; modifiers are left out of the labels, and a
+    code that a record has twice counts once.
+
+    Parameters
+    ----------
+    folder : Path or str
+        The folder.
+    sampling_rate : int, default 100
+        In Hz; every record is resampled to it, from 500.
+    seconds : float, default 10.0
+        Length of each record; the data set's are 10 to 60 s long.
+    seed : int, default 0
+        Of the folds.
+
+    Raises
+    ------
+    EcgkitError
+        If the table is no SPH.
+
+    References
+    ----------
+    Liu, H. et al. (2022). A large-scale multi-label 12-lead electrocardiogram database with standardized diagnostic
+    statements. Scientific Data 9, 272.
+    """
+
+    name = "sph"
+    version = "1"
+    columns = MappingProxyType(
+        {"aha": Column("string"), "date": Column("string"), "file_seconds": Column("float64", "s")}
+    )
+    all_false = MappingProxyType({SUPERCLASS: "unlabelled", CODES: "unlabelled"})
+    licence = "CC BY 4.0"
+    citation = "Liu et al. (2022), figshare, https://doi.org/10.6084/m9.figshare.c.5779802.v1"
+
+    def __init__(self, folder: Path | str, *, sampling_rate: int = 100, seconds: float = 10.0, seed: int = 0) -> None:
+        self.folder = Path(folder).absolute()
+        table = CsvTable(self.folder / TABLE, REQUIRED)
+        table.refuse_blanks("ECG_ID", "Patient_ID")
+        table.refuse_duplicates("ECG_ID")
+        if not (self.folder / FILES).is_dir():
+            raise EcgkitError(f"{self.folder} has no folder {FILES}: unpack records.tar.gz there")
+        texts = table.texts("AHA_Code").fillna("")
+        self.labels, self.unmapped = code_labels([primary_codes(text) for text in texts], "aha")
+        lengths = table.integers("N", low=1)
+        found = {
+            "record_id": table.texts("ECG_ID"),
+            "patient_id": table.texts("Patient_ID"),
+            "age": table.numbers("Age"),
+            "sex": table.texts("Sex").map(known_sex, na_action="ignore").astype("string"),
+            "aha": texts.mask(texts == ""),
+            "file_seconds": lengths / RATE,
+        }
+        if "Date" in table.rows:
+            found["date"] = table.texts("Date")
+        folds = assign_folds(found["patient_id"], self.labels[SUPERCLASS], seed=seed)
+        self.records = record_table(found | {"fold": pd.Series(folds)}, self.columns)
+        files = SphFiles(str(self.folder / FILES), dict(zip(self.records["record_id"], lengths.tolist(), strict=True)))
+        self.name = file_name(self.folder.name)
+        self._fit(files, sampling_rate=sampling_rate, seconds=seconds)
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return True if a folder holds the table and the folder of SPH."""
+        return (folder / TABLE).is_file() and (folder / FILES).is_dir()
+
+
+def primary_codes(text: str) -> list[str]:
+    """Return the primary codes of statements such as ``"60+310;147"``, each once."""
+    codes = (statement.split("+")[0].strip() for statement in text.split(";"))
+    return list(dict.fromkeys(code for code in codes if code))
+
+
+@dataclass(frozen=True)
+class SphFiles:
+    """Reads the files of records.
+
+    Attributes
+    ----------
+    folder : str
+        The folder of the files.
+    lengths : mapping of str to int
+        The samples per lead that the table says each record has.
+    """
+
+    folder: str
+    lengths: Mapping[str, int]
+
+    def read(self, record_id: str) -> ECG:
+        """Read one record, at 500 Hz in mV."""
+        ecg = open_ecg(Path(self.folder) / f"{record_id}.h5", sampling_rate=RATE, unit="mV", leads=LEADS)
+        if ecg.n_samples != self.lengths[record_id]:
+            raise UnreadableRecordError(f"{record_id} has {ecg.n_samples:,} samples, not {self.lengths[record_id]:,}")
+        return ecg
+
+    def subset(self, record_ids: Sequence[str]) -> SphFiles:
+        """Return the same reader for some of its records."""
+        return SphFiles(self.folder, {name: self.lengths[name] for name in record_ids})

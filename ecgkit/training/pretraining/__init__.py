@@ -1,0 +1,1 @@
+"""Pretraining an encoder on folds 1-8 without labels: configuration, objectives, fitting, measuring."""

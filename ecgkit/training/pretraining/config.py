@@ -1,0 +1,183 @@
+"""The parameters of a pretraining."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ecgkit import paths
+from ecgkit.datasets import check_contents, default_label_set
+from ecgkit.errors import EcgkitError, check_choice, check_types, shown
+from ecgkit.training.config import (
+    AUTO,
+    DEVICES,
+    PRECISIONS,
+    SCHEDULES,
+    check_numbers,
+    model_options,
+    named_manifest,
+    resolve_hardware,
+)
+
+ENCODER = "token_encoder"
+METHODS = ("jepa", "cpc")
+BACKBONES = {"jepa": ("transformer", "xlstm"), "cpc": ("causal",)}
+"""The backbones of `ecgkit.models.token_encoder.TokenEncoder` that a method can train, its default first."""
+POSITIVE = (
+    "epochs", "batch_size", "learning_rate", "gradient_clip", "crop_seconds", "least_context", "block_tokens",
+    "temperature",
+)  # fmt: skip
+NOT_NEGATIVE = ("weight_decay", "seed", "agreement")
+SHORTEST = 6.0
+"""Seconds of a crop: cpc predicts 12 tokens, 2.4 s, ahead within each half of it."""
+SHARES = ("warm_up", "least_context", "most_context", "least_momentum", "most_momentum")
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """Every parameter of a pretraining; ``config.json`` holds these fields.
+
+    Attributes
+    ----------
+    dataset : str
+        Name of a processed dataset, a folder of ``processed_datasets``.
+    method : str
+        jepa: predict the features of hidden tokens from the visible ones. cpc: tell the token that follows 4, 8 or 12
+        tokens later from the other tokens of the record.
+    backbone : str
+        For jepa transformer or xlstm, for cpc causal; by default the first of these.
+    epochs : int
+        Passes over folds 1-8; the last one is kept.
+    batch_size : int
+        Records per step.
+    learning_rate : float
+        Peak of the learning rate.
+    weight_decay : float
+        Weight decay of AdamW, applied to weights and not to biases and normalisation.
+    schedule : str
+        Course of the learning rate after the warm-up: cosine, one_cycle or constant.
+    warm_up : float
+        Share of all steps during which the learning rate rises, from 0 to below 1.
+    gradient_clip : float
+        Largest norm of the gradient.
+    crop_seconds : float
+        Length of the random crop of each record.
+    least_context : float
+        jepa: smallest share of the tokens that are visible.
+    most_context : float
+        jepa: largest share of the tokens that are visible.
+    block_tokens : int
+        jepa: neighbouring tokens that are hidden or visible together.
+    least_momentum : float
+        jepa: momentum of the moving average of the target encoder at the start.
+    most_momentum : float
+        jepa: the same at the end.
+    temperature : float
+        cpc: divides the similarities.
+    agreement : float
+        cpc: weight of the loss by which the two halves of a record have similar features.
+    seed : int
+        Seed of weights, order of records, crops and masks.
+    precision : str
+        Precision of the training steps: float32, bfloat16 (mixed precision), or auto for what the device supports.
+    device : str
+        Device to train on: cpu, cuda, or auto for a GPU if there is one.
+    label_set : str
+        Label set by which the features are measured at the end; empty: the first of the dataset.
+    model_options : dict
+        Options of the encoder, such as ``{"width": 128}``; those of ``token_encoder``.
+
+    Raises
+    ------
+    EcgkitError
+        If a value has the wrong type or is not allowed.
+    """
+
+    dataset: str
+    method: str = "jepa"
+    backbone: str = ""
+    epochs: int = 100
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    schedule: str = "cosine"
+    warm_up: float = 0.1
+    gradient_clip: float = 1.0
+    crop_seconds: float = 8.0
+    least_context: float = 0.15
+    most_context: float = 0.25
+    block_tokens: int = 2
+    least_momentum: float = 0.998
+    most_momentum: float = 0.9995
+    temperature: float = 0.1
+    agreement: float = 0.1
+    seed: int = 0
+    precision: str = AUTO
+    device: str = "cpu"
+    label_set: str = ""
+    model_options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        check_choice("method", self.method, METHODS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("device", self.device, DEVICES)
+        if self.backbone not in BACKBONES[self.method]:
+            allowed = " or ".join(BACKBONES[self.method])
+            raise EcgkitError(f"backbone is {shown(self.backbone)}: {self.method} trains {allowed}")
+        check_numbers(self, positive=POSITIVE, not_negative=NOT_NEGATIVE, shares=SHARES)
+        for low, high in (("least_context", "most_context"), ("least_momentum", "most_momentum")):
+            if getattr(self, low) > getattr(self, high):
+                raise EcgkitError(f"{low} is {getattr(self, low):g}: give at most {high}, {getattr(self, high):g}")
+
+    @property
+    def skipped_tags(self) -> tuple[str, ...]:
+        """Tags of the cells that need labels, for a dataset without."""
+        return () if self.label_set else ("classes",)
+
+    @classmethod
+    def resolve(cls, root: Path, **settings: Any) -> PretrainingConfig:
+        """Complete the settings that are not None: backbone, device, precision, and the label set.
+
+        Raises
+        ------
+        EcgkitError
+            If the dataset is missing, or a value is not allowed.
+        """
+        values = {name: value for name, value in settings.items() if value is not None}
+        if not values.get("dataset"):
+            raise EcgkitError("no dataset is set: name one")
+        manifest = named_manifest(root, values["dataset"])
+        if manifest["labels"] and not values.get("label_set"):
+            values["label_set"] = default_label_set(manifest)
+        if values.get("label_set"):
+            check_choice("label set", values["label_set"], manifest["labels"])
+        check_choice("method", values.setdefault("method", "jepa"), METHODS)
+        values["backbone"] = values.get("backbone") or BACKBONES[values["method"]][0]
+        given = values.get("model_options", {}) | {"backbone": values["backbone"]}
+        values["model_options"] = model_options(ENCODER, given)
+        config = cls(**values | resolve_hardware(values.get("device", "cpu"), values.get("precision", AUTO)))
+        config.crop_samples(manifest["n_samples"], manifest["sampling_rate"])
+        return config
+
+    def crop_samples(self, n_samples: int, sampling_rate: int) -> int:
+        """Return the length of a crop in samples.
+
+        Raises
+        ------
+        EcgkitError
+            If records are shorter than a crop, or a crop than 5 s.
+        """
+        cropped, seconds = round(self.crop_seconds * sampling_rate), n_samples / sampling_rate
+        if cropped > n_samples or self.crop_seconds < min(SHORTEST, seconds):
+            raise EcgkitError(
+                f"crop_seconds is {self.crop_seconds:g}: give {min(SHORTEST, seconds):g} to {seconds:g}, the length "
+                "of a record"
+            )
+        return cropped
+
+    def inputs(self, root: Path) -> dict[str, str]:
+        """Return the fingerprint of the dataset."""
+        return {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}

@@ -1,0 +1,107 @@
+"""How much of the labels can be read from an encoder's features by a linear model, next to random weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ecgkit.datasets import Dataset
+from ecgkit.errors import EcgkitError
+from ecgkit.inference.weights import TrainedModel
+from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.stats.labels import format_interval
+from ecgkit.stats.paired_tests import paired_difference
+from ecgkit.stats.ranking import auc, mean_of_classes
+from ecgkit.stats.resampling import RESAMPLES, patient_weights, with_interval
+from ecgkit.training.inference import run_over_dataset
+
+PENALTIES = tuple(10.0**power for power in range(-1, 6))
+METRICS = "linear_probe.json"
+
+
+def measure_features(
+    trained: TrainedModel, dataset: Dataset, *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Fit a linear probe for each class on folds 1-8 and score it on fold 9; the same for random weights.
+
+    The probe is a ridge regression of the outcome on the standardised features, with its penalty chosen by
+    leave-one-out errors within folds 1-8. Fold 10 is not read.
+
+    Parameters
+    ----------
+    trained : TrainedModel
+        The encoder.
+    dataset : Dataset
+        Opened with a label set.
+    seed : int, default 0
+        Of the random weights and the resamples.
+    resamples : int, default 1000
+        Bootstrap resamples of the patients of fold 9.
+
+    Returns
+    -------
+    dict
+        ``{CLASS | "macro": {"pretrained", "random": {"value", "low", "high"}, "difference": {...}}}``: AUC on fold 9,
+        and what `ecgkit.stats.paired_tests.paired_difference` returns.
+
+    Raises
+    ------
+    EcgkitError
+        If the dataset was opened without labels.
+    """
+    if not dataset.classes:
+        raise EcgkitError(f"{dataset.name} was opened without labels: name a label set")
+    validation = dataset.folds(VALIDATION_FOLD)
+    truth = dataset.labels.iloc[validation].to_numpy(np.float64, na_value=np.nan)
+    weights = patient_weights(dataset.records["patient_id"].iloc[validation], resamples=resamples, seed=seed)
+    values, drawn = {}, {}
+    for name, encoder in (("pretrained", trained), ("random", trained.untrained(seed))):
+        scores = linear_scores(encoder, dataset)
+        values[name], drawn[name] = (
+            np.append(found, np.expand_dims(mean_of_classes(found), -1), axis=-1)
+            for found in (auc(truth, scores), auc(truth, scores, weights=weights))
+        )
+    results: dict[str, dict[str, dict[str, Any]]] = {}
+    for k, label in enumerate((*dataset.classes, "macro")):
+        of_class = {name: with_interval(float(values[name][k]), drawn[name][:, k]) for name in values}
+        pairs = [numbers[..., k] for numbers in (*values.values(), *drawn.values())]
+        results[label] = of_class | {"difference": paired_difference(*pairs)}
+    return results
+
+
+def linear_scores(encoder: TrainedModel, dataset: Dataset) -> NDArray[np.float64]:
+    """Score fold 9 by linear probes of the features that are fitted on folds 1-8, shape (records, classes)."""
+    training, validation = dataset.folds(*TRAIN_FOLDS), dataset.folds(VALIDATION_FOLD)
+    features, others = (
+        run_over_dataset(encoder, dataset, positions, lambda signal, _: encoder.model.embed(signal)).astype(np.float64)
+        for positions in (training, validation)
+    )
+    labels = dataset.labels.iloc[training].to_numpy(np.float64, na_value=np.nan)
+    scores = []
+    for outcomes in labels.T:
+        known = ~np.isnan(outcomes)
+        probe = make_pipeline(StandardScaler(), RidgeCV(PENALTIES)).fit(features[known], outcomes[known])
+        scores.append(probe.predict(others))
+    return np.stack(scores, axis=1)
+
+
+def probe_table(results: dict[str, dict[str, dict[str, Any]]]) -> pd.DataFrame:
+    """Tabulate what `measure_features` returns: one row per class, AUC with its interval."""
+
+    def difference(row: dict[str, dict[str, Any]]) -> str:
+        value, low, high = (row["difference"][f"difference{ending}"] for ending in ("", "_low", "_high"))
+        return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+
+    return pd.DataFrame(
+        {
+            "pretrained": {label: format_interval(row["pretrained"]) for label, row in results.items()},
+            "random weights": {label: format_interval(row["random"]) for label, row in results.items()},
+            "difference": {label: difference(row) for label, row in results.items()},
+        }
+    )
