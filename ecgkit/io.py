@@ -22,6 +22,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from ecgkit.errors import EcgkitError, fits, one_line, printable, shown, type_name
 
 if TYPE_CHECKING:
+    import jinja2
     import numpy as np
     import pandas as pd
 
@@ -459,3 +460,26 @@ def toml_value(value: Any) -> str:
         return f"[{', '.join(map(toml_value, value))}]"
     # Strings, booleans and finite numbers are written as in JSON, but for pairs of surrogates.
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def html_environment(package: str) -> jinja2.Environment:
+    """Make the jinja2 environment of a package's ``templates``: values are escaped, and undefined names are errors.
+
+    Parameters
+    ----------
+    package : str
+        Such as ``"ecgkit.evaluation"``. Its pages may extend ``page.html`` of ``ecgkit/templates``.
+
+    Returns
+    -------
+    Environment
+    """
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name) for name in (package, "ecgkit")]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.datasets.survey import PER_LEAD, Read, duplicates
+from ecgkit.io import html_environment
 from ecgkit.signals.ecg import LEADS
 
 if TYPE_CHECKING:
@@ -50,38 +51,39 @@ def survey_page(title: str, table: pd.DataFrame, read: Read) -> str:
     str
         Numbers, distributions per lead, findings with examples, duplicates, and files that cannot be read.
     """
-    from jinja2 import Environment, PackageLoader
-
     readable = table[table["error"] == ""]
     unreadable = table[table["error"] != ""]
     same, amplitudes = duplicates(table), [f"amplitude_{lead}" for lead in LEADS]
     with_finding = readable["findings"].map(len) > 0
     refused = readable["findings"].map(lambda found: any(finding.level == "refused" for finding in found))
-    environment = Environment(loader=PackageLoader("ecgkit.datasets"), autoescape=True)
-    return environment.get_template("survey.html").render(
-        title=title,
-        facts={
-            "ECGs": f"{len(table):,}",
-            "cannot be read": f"{len(unreadable):,}",
-            "with a finding": _share(int(with_finding.sum()), len(readable)),
-            "refused by a check": _share(int(refused.sum()), len(readable)),
-            "without one of the twelve leads": _share(
-                int(readable[amplitudes].isna().any(axis=1).sum()), len(readable)
-            ),
-            "copies of another ECG": f"{sum(len(names) - 1 for names in same):,}",
-            "length (s)": _range(readable["seconds"]),
-            "heart rate (beats/min)": _range(readable["heart_rate"]),
-            "heart rate not measurable": f"{int(readable['heart_rate'].isna().sum()):,}",
-        },
-        rates=[(f"{rate:g}", f"{n:,}") for rate, n in readable["sampling_rate"].value_counts().items()],
-        leads=LEADS,
-        figures=[_image(figure) for figure in _figures(readable)] if len(readable) else [],
-        findings=list(_findings(readable, read)),
-        n_readable=len(readable),
-        duplicates=same[:LISTED],
-        n_duplicates=len(same),
-        unreadable=unreadable[["record", "error"]].head(LISTED).to_numpy().tolist(),
-        n_unreadable=len(unreadable),
+    return (
+        html_environment("ecgkit.datasets")
+        .get_template("survey.html")
+        .render(
+            title=title,
+            facts={
+                "ECGs": f"{len(table):,}",
+                "cannot be read": f"{len(unreadable):,}",
+                "with a finding": _share(int(with_finding.sum()), len(readable)),
+                "refused by a check": _share(int(refused.sum()), len(readable)),
+                "without one of the twelve leads": _share(
+                    int(readable[amplitudes].isna().any(axis=1).sum()), len(readable)
+                ),
+                "copies of another ECG": f"{sum(len(names) - 1 for names in same):,}",
+                "length (s)": _range(readable["seconds"]),
+                "heart rate (beats/min)": _range(readable["heart_rate"]),
+                "heart rate not measurable": f"{int(readable['heart_rate'].isna().sum()):,}",
+            },
+            rates=[(f"{rate:g}", f"{n:,}") for rate, n in readable["sampling_rate"].value_counts().items()],
+            leads=LEADS,
+            figures=[_image(figure) for figure in _figures(readable)] if len(readable) else [],
+            findings=list(_findings(readable, read)),
+            n_readable=len(readable),
+            duplicates=same[:LISTED],
+            n_duplicates=len(same),
+            unreadable=unreadable[["record", "error"]].head(LISTED).to_numpy().tolist(),
+            n_unreadable=len(unreadable),
+        )
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ecgkit.errors import check_choice, printable
 from ecgkit.inference.answers import WINDOW, Answer
+from ecgkit.io import html_environment
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.measurements import wave_bounds
 
@@ -197,19 +198,20 @@ def _render(
     entries: Sequence[Entry] = (),
 ) -> str:
     """Fill the template for one page or for the overview."""
-    from jinja2 import Environment, PackageLoader
-
     from ecgkit.stats.labels import SUPERCLASSES
 
-    environment = Environment(loader=PackageLoader("ecgkit.diagnosis"), autoescape=True)
-    return environment.get_template("dashboard.html").render(
-        title=title,
-        model=describe_model(answer),
-        classes=answer.predictor.classes,
-        names=SUPERCLASSES,
-        rows=rows,
-        figures=[_svg(figure) for figure in figures],
-        thumbnails=[(entry.page, Path(entry.page).stem, entry.thumbnail) for entry in entries],
+    return (
+        html_environment("ecgkit.diagnosis")
+        .get_template("dashboard.html")
+        .render(
+            title=title,
+            model=describe_model(answer),
+            classes=answer.predictor.classes,
+            names=SUPERCLASSES,
+            rows=rows,
+            figures=[_svg(figure) for figure in figures],
+            thumbnails=[(entry.page, Path(entry.page).stem, entry.thumbnail) for entry in entries],
+        )
     )
 
 

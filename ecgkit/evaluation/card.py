@@ -9,10 +9,9 @@ from typing import Any
 from ecgkit import sessions
 from ecgkit.datasets import Dataset
 from ecgkit.evaluation.files import read_history
-from ecgkit.evaluation.page import html_environment
 from ecgkit.inference.model_folder import CALIBRATION, CARD, THRESHOLDS
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import file_sha256
+from ecgkit.io import file_sha256, html_environment
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup, escape
 
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.figures import ReportContent, draw_figures
 from ecgkit.evaluation.files import read_metrics
+from ecgkit.io import html_environment
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import calibration_summary
 from ecgkit.stats.labels import SHOWN_METRICS, SUPERCLASSES, format_interval, metric_name
@@ -31,27 +31,6 @@ FILES = (
     *("unlabelled.parquet", "history.csv", "training_log.txt", "notes.txt", "weights/best.safetensors"),
 )
 """The files of a session that the page links, relative to it."""
-
-
-def html_environment(package: str) -> jinja2.Environment:
-    """Make the jinja2 environment of a package's ``templates``: values are escaped, and undefined names are errors.
-
-    Parameters
-    ----------
-    package : str
-        Such as ``"ecgkit.evaluation"``.
-
-    Returns
-    -------
-    Environment
-    """
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader(package, "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
 
 
 def write_page(

@@ -68,12 +68,11 @@ def grow_sign(
 def grow_signs(
     predictor: Predictor, signs: Sequence[str] = tuple(SIGNS), *, n_records: int = 20, seed: int = 0
 ) -> pd.DataFrame:
-    """Let each sign grow whose class the model knows; the tables of `grow_sign`, one below the other."""
+    """Let each sign grow whose class the model knows: the tables of `grow_sign`, empty if it knows none."""
     known = [name for name in signs if SIGNS[name].superclass in predictor.classes]
-    if not known:
-        raise EcgkitError(f"{predictor.name} knows none of the superclasses of the signs: its classes have no sign")
     tables = [grow_sign(predictor, name, n_records=n_records, seed=seed) for name in known]
-    return pd.concat(tables, ignore_index=True)
+    columns = ["sign", "class", "record_id", "size", "probability"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def summarise_growth(table: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:

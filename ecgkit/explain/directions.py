@@ -151,8 +151,8 @@ def concept_moves(
     head : callable or None
         From embeddings to logits of shape (records, classes); None leaves the changes unknown.
     n_random : int, optional
-        Random directions of the same variance, with which each is compared; by default 100, or 20 per row of the result
-        if that is more.
+        Directions of random concepts, which are independent of the ECG, with which each is compared; by default 100, or
+        20 per row of the result if that is more.
     resamples : int, default 1000
         Bootstrap resamples of the patients.
     seed : int, default 0
@@ -165,7 +165,7 @@ def concept_moves(
         ``high``, of the probe of folds 1-8 in fold 10; ``change``, the mean change of the logit of up to 200 records of
         fold 10 when the embedding moves as it does in folds 1-8 with one standard deviation of what the probe reads
         (the pattern of the probe, not its coefficients, which also cancel what has nothing to do with the concept);
-        ``random_low`` and ``random_high``, the 2.5 and 97.5 percentiles of the same for random directions; ``p``, the
+        ``random_low`` and ``random_high``, the 2.5 and 97.5 percentiles of the same for random concepts; ``p``, the
         share of these, with the direction itself, that move it as far, and ``p_holm``, corrected for all rows.
 
     Raises
@@ -208,14 +208,16 @@ def concept_moves(
 def _patterns(
     vector: NDArray[np.float64], standardised: NDArray[np.float64], number: int, seed: int
 ) -> NDArray[np.float64]:
-    """Return how the embedding changes with one standard deviation along a direction, and along random ones.
+    """Return how the embedding changes with one standard deviation of what a direction reads, and random ones read.
 
-    The random ones have a random sign for each principal component, as in `erase_random`: their variance is the same.
+    A probe of random numbers reads the whitened embedding in a random direction.
     """
-    variances, axes = np.linalg.eigh(np.cov(standardised.T, bias=True))
-    along = axes.T @ vector
-    signs = np.vstack([np.ones(len(along)), np.random.default_rng(seed).choice([-1.0, 1.0], (number, len(along)))])
-    return (signs * (variances * along)) @ axes.T / np.sqrt((variances * along**2).sum())
+    covariance = np.cov(standardised.T, bias=True)
+    variances, axes = np.linalg.eigh(covariance)
+    random = np.random.default_rng(seed).standard_normal((number, len(axes)))
+    random /= np.linalg.norm(random, axis=1, keepdims=True)
+    own = covariance @ vector / np.sqrt(vector @ covariance @ vector)
+    return np.vstack([own, (random * np.sqrt(variances.clip(0))) @ axes.T])
 
 
 def _logit_changes(head: Head, embeddings: NDArray[np.floating], steps: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.inference.predictor import Predictor
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.segments import SEGMENTS, wave_segments
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOLLOWERS = {
     "I": {"I": 1.0, "III": -1.0, "aVR": -0.5, "aVL": 1.0, "aVF": -0.5},
@@ -114,9 +118,9 @@ def smallest_changes(predictor: Predictor, ecg: ECG, name: str, *, largest: floa
     -------
     DataFrame
         One row per ``lead`` (I, II, V1 to V6) and ``segment``, the smallest change first: ``kind`` (``"level"`` or
-        ``"scale"``, see `change_segment`), ``change`` in mV, ``probability`` with it, and in every row ``before`` and
-        ``threshold``. ``change`` is NaN where no change of up to ``largest`` flips the decision; ``probability`` is
-        then the nearest to the threshold, or NaN if the wave is not found or too low.
+        ``"scale"``, see `change_segment`), ``change`` in mV, ``probability`` with it, and in every row ``before``,
+        ``threshold`` and ``largest``. ``change`` is NaN where no change of up to ``largest`` flips the decision;
+        ``probability`` is then the nearest to the threshold, or NaN if the wave is not found or too low.
 
     Raises
     ------
@@ -145,7 +149,31 @@ def smallest_changes(predictor: Predictor, ecg: ECG, name: str, *, largest: floa
     whole = pd.DataFrame(product(FOLLOWERS, SEGMENTS), columns=["lead", "segment"])
     result = whole.assign(kind=whole["segment"].map(KINDS)).merge(best, how="left")
     result = result.sort_values(["size", "distance"], ignore_index=True).drop(columns=["size", "distance"])
-    return result.assign(before=tried.before, threshold=tried.threshold)
+    return result.assign(before=tried.before, threshold=tried.threshold, largest=largest)
+
+
+def draw_change(ecg: ECG, table: pd.DataFrame, name: str) -> Figure:
+    """Draw an ECG and the smallest change that flips the decision of a class, or the ECG alone if none does.
+
+    Parameters
+    ----------
+    ecg : ECG
+        The record.
+    table : DataFrame
+        As from `ecgkit.explain.flips.smallest_changes`.
+    name : str
+        The class.
+    """
+    from ecgkit.plots.counterfactuals import changed_ecg
+
+    row = table.iloc[0]
+    title = f"Record {ecg.record_id}, {name} {row['before']:.2f}, threshold {row['threshold']:.2f}: "
+    if np.isnan(row["change"]):
+        text = f"no change of up to {row['largest']:g} mV of one segment flips the decision"
+        return changed_ecg(ecg.signal, ecg.signal, sampling_rate=ecg.sampling_rate, title=title + text)
+    changed = change_segment(ecg, row["lead"], row["segment"], row["change"])
+    text = f"{row['segment']} in {row['lead']} {row['change']:+.2f} mV makes it {row['probability']:.2f}"
+    return changed_ecg(ecg.signal, changed.signal, sampling_rate=ecg.sampling_rate, title=title + text)
 
 
 class _Tried:

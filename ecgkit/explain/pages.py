@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import printable
 from ecgkit.explain.attributions import Explanation
+from ecgkit.io import html_environment
 from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
@@ -152,8 +153,6 @@ def arrays(explanation: Explanation) -> bytes:
 
 def html(explanation: Explanation, title: str) -> str:
     """Return one page that works without a network: choose a class, move along the trace, read the relevance."""
-    from jinja2 import Environment, PackageLoader
-
     largest = np.abs(explanation.relevance).max(axis=(1, 2))
     scale = np.where(largest > 0, largest, 1.0)
     data: dict[str, Any] = {
@@ -166,9 +165,8 @@ def html(explanation: Explanation, title: str) -> str:
         "signal": _packed(explanation.signal * 1000),
         "relevance": [_packed(values) for values in explanation.relevance / scale[:, None, None] * 32767],
     }
-    environment = Environment(loader=PackageLoader("ecgkit.explain"), autoescape=True)
     text = json.dumps(data).replace("<", "\\u003c")
-    template = environment.get_template("explanation.html")
+    template = html_environment("ecgkit.explain").get_template("explanation.html")
     return template.render(title=printable(title), how=_how(explanation), data=text)
 
 

@@ -69,8 +69,8 @@ def concept_moves(table: pd.DataFrame) -> Figure:
     -------
     Figure
         One row per concept, named with how well a linear probe reads it, one column per class: the change of the logit
-        per standard deviation, bold with a star where less than 5 % of the random directions, corrected for all cells,
-        move it as far.
+        per standard deviation, with a star where less than 5 % of the random concepts, corrected for all cells, move
+        it as far.
     """
     concepts, classes = (list(dict.fromkeys(table[name])) for name in ("concept", "class"))
     values, p = (table[name].to_numpy(np.float64).reshape(len(concepts), -1) for name in ("change", "p_holm"))
@@ -85,7 +85,7 @@ def concept_moves(table: pd.DataFrame) -> Figure:
     heat_map(axes, values, classes, names, write, limits=(-largest, largest), colors="RdBu_r", aspect="auto")
     axes.tick_params(length=0)
     axes.set_title("change of the logit per standard deviation along the direction", fontsize=10, loc="right")
-    figure.supxlabel(f"* beyond random directions of the same variance: p < {LEVEL:g} (Holm)", fontsize=9)
+    figure.supxlabel(f"* beyond random concepts: p < {LEVEL:g} (Holm)", fontsize=9)
     return figure
 
 

@@ -43,8 +43,12 @@ def sign_curves(table: pd.DataFrame, summary: pd.DataFrame, thresholds: Mapping[
     -------
     Figure
         A grey line per record, the mean in colour, the threshold dashed; above each panel the rank correlation with its
-        95 % interval.
+        95 % interval. Without a sign, a line of text.
     """
+    if summary.empty:
+        figure = new_figure(WIDTH, 0.6)
+        figure.text(0.01, 0.5, "The model knows none of the superclasses that the signs belong to.", va="center")
+        return figure
     figure = new_figure(WIDTH, 3.0 * -(-len(summary) // 3))
     for axes, (sign, row) in zip(grid_of_axes(figure, len(summary), columns=3), summary.iterrows(), strict=True):
         curves = table[table["sign"] == sign].pivot_table(index="size", columns="record_id", values="probability")

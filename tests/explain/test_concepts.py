@@ -372,7 +372,7 @@ class TestMoves:
         table = concept_moves(
             world.embeddings,
             world.records,
-            [AGE],
+            [replace(AGE, edges=())],  # as ECG measurements, which have no bins
             classes=["a", "b"],
             head=lambda values: values @ matrix,
             n_random=20,

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ecgkit import EcgkitError
-from ecgkit.explain.counterfactuals import grow_sign, summarise_growth
+from ecgkit.explain.counterfactuals import grow_sign, grow_signs, summarise_growth
 from ecgkit.plots.counterfactuals import sign_curves
 from ecgkit.signals.measurements import measure_ecg
 from ecgkit.sources.demo.signs import SIGNS
@@ -80,6 +80,14 @@ def test_the_figure_shows_every_record_and_the_mean() -> None:
     assert mean.get_ydata() == pytest.approx([0.15, 0.25, 0.35, 0.85])
     assert sum(line.get_gid() == "record" for line in axes.lines) == 2
     assert "times" in axes.get_xlabel()
+
+
+def test_a_model_of_other_classes_has_no_curves(demo_model, monkeypatch) -> None:
+    model = demo_model(steps=0)
+    monkeypatch.setattr(model, "classes", ("AFIB",))
+    table = grow_signs(model)
+    assert table.empty
+    assert not sign_curves(table, summarise_growth(table), {}).axes
 
 
 def test_bad_signs_are_named(demo_model) -> None:

@@ -15,13 +15,12 @@ import safetensors.numpy
 from matplotlib.figure import Figure
 from sklearn.metrics import classification_report, confusion_matrix
 
-from ecgkit.evaluation.page import html_environment
 from ecgkit.feature_space.probes.by_layer import ALL_TOGETHER, TRAINED
 from ecgkit.feature_space.probes.comparison import BETTER
 from ecgkit.feature_space.probes.controls import BASELINE, END_TO_END, PERMUTATION, PROBE, SHUFFLED
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.linear import LinearProbe
-from ecgkit.io import file_name, write_atomically
+from ecgkit.io import file_name, html_environment, write_atomically
 from ecgkit.plots import probes as plots
 from ecgkit.plots.probes import source_name
 from ecgkit.sessions import Session

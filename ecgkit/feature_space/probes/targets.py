@@ -62,9 +62,9 @@ class Target:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The categories, or the bins such as ``under 30``, ``30-39`` and ``80 and over``."""
-        if self.categories:
-            return self.categories
+        """The categories, or the bins such as ``under 30``, ``30-39`` and ``80 and over``; without edges only one."""
+        if self.categories or not self.edges:
+            return self.categories or ("any value",)
         pairs = list(zip(self.edges, self.edges[1:], strict=False))
         if all(edge == int(edge) for edge in self.edges):
             inner = [f"{low:g}-{high - 1:g}" for low, high in pairs]
