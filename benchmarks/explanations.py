@@ -8,14 +8,13 @@ PTBXL_DATASET is a processed dataset (`ecgkit preprocess ptbxl`). Records are of
 of each superclass that the model predicts rightly; the first 2.5 s, which the shipped models read at once, are
 explained. A twin is the same recipe with another seed: a model folder, a session, or a file of weights. The rows of
 each model and part are written to a file in the folder ROWS, and those that are there are not computed again; in the
-end all of them are printed as Markdown tables. ``--times`` measures the times of one explanation, and the memory.
+end all of them are printed as Markdown tables. ``--times`` measures the times of one explanation.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from ecgkit import load_model
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.explain import truth
 from ecgkit.explain.amplitude import WAVES, amplitude_check
-from ecgkit.explain.attributions import METHODS, background_set, explain_ecg, explain_ecgs, network_inputs
+from ecgkit.explain.attributions import METHODS, background_set, explain_ecg, network_inputs
 from ecgkit.explain.examples import FOLD, choose_examples, record
 from ecgkit.explain.methods import relevance_of
 from ecgkit.inference.predictor import NetworkPredictor
@@ -61,7 +60,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200, help="for the tests of the methods (default: 200)")
     parser.add_argument("--randomised", type=int, default=50, help="of these, with random weights (default: 50)")
     parser.add_argument("--territory", type=int, default=50, help="of each SCP code, and demo records (default: 50)")
-    parser.add_argument("--times", action="store_true", help="measure times and memory instead")
+    parser.add_argument("--times", action="store_true", help="measure times instead")
     arguments = parser.parse_args()
     if arguments.times:
         print_times(arguments.models.split(","))
@@ -241,28 +240,21 @@ def as_markdown(summary: pd.DataFrame, columns: str = "check") -> str:
 
 
 def print_times(models: list[str]) -> None:
-    """Print the time of explaining 10 s, one class, the fastest of five, and its ratio to the prediction."""
+    """Print the time of explaining 10 s, one class, the fastest of three, and its ratio to the prediction."""
     ecg = make_ecg(["MI"], sampling_rate=100, seed=3)
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name in models:
         predictor = open_network(name)
         calls = {"predict_proba": lambda p=predictor: p.predict_proba([ecg])}
-        for method in ("grad_cam", "integrated_gradients", "gradient_shap", "occlusion_segments"):
+        for method in ("grad_cam", "integrated_gradients", "occlusion_segments"):
             calls[method] = lambda p=predictor, m=method: explain_ecg(p, ecg, method=m, classes=["MI"])
         times = {call: fastest(run) for call, run in calls.items()}
         for call, (wall, busy) in times.items():
             ratio = busy / times["predict_proba"][1]
             print(f"{name} {call}: {1000 * wall:.0f} ms, {1000 * busy:.0f} ms of CPU, {ratio:.1f} predictions")
-    for number in (100, 1000):
-        start = time.perf_counter()
-        ecgs = (replace(ecg, record_id=str(row)) for row in range(number))
-        for _ in explain_ecgs(models[0], ecgs, method="grad_cam", classes=["MI"]):
-            pass
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{number} records, grad_cam: {time.perf_counter() - start:.0f} s, at most {peak:.0f} MiB")
 
 
-def fastest(run: Callable[[], object], repeats: int = 5) -> tuple[float, float]:
+def fastest(run: Callable[[], object], repeats: int = 3) -> tuple[float, float]:
     """Return the shortest wall and processor time of a call in s, after one that is not counted."""
     run()
     taken = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,11 @@ from ecgkit.cli.predict import add_options, said
 from ecgkit.cli.steps import fill_step, run_one
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name, write_atomically
+from ecgkit.progress import progress_bar
 
 if TYPE_CHECKING:
     from ecgkit.explain.attributions import Explanation
+    from ecgkit.inference.answers import Answer
 
 FORMATS = ("png", "html", "npz")
 ALL = "all"
@@ -66,7 +69,8 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     options, written, failed = said(arguments), set[str](), 0
     skip = {name: options[name] for name in ("anyway", "allow_missing_leads")}
     sources = [(str(file), file) for file in files]
-    for answer in answer_ecgs(sources, predictor, measurements=False, windows=False, **options):
+    answers = answer_ecgs(sources, predictor, measurements=False, windows=False, **options)
+    for answer in counted(answers, len(files)):
         if answer.ecg is None or answer.refusal:
             message = with_flags(str(answer.refusal))
             if len(files) == 1:
@@ -81,6 +85,14 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
         for path in save(found, Path(arguments.to) / f"{name}.{arguments.format}", Path(answer.record).name):
             echo(path)
     return INCOMPLETE if failed else None
+
+
+def counted(answers: Iterable[Answer], total: int) -> Iterator[Answer]:
+    """Show the progress of several files while answers pass."""
+    with progress_bar(total=total, description="explaining", unit="files", shown=total > 1) as bar:
+        for answer in answers:
+            yield answer
+            bar.update()
 
 
 def save(found: Explanation, path: Path, title: str) -> list[Path]:

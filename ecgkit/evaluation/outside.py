@@ -251,7 +251,7 @@ def outside_report(table: pd.DataFrame, subject: Subject, *, resamples: int = RE
     for name in (*classes, "macro"):
         pair = [own.get(name, {}).get("auc"), outside[name]["auc"]]
         if all(entry is not None and None not in entry.values() for entry in pair):
-            value, low, high = difference_interval(*(_triple(entry) for entry in pair))  # type: ignore[arg-type]
+            value, low, high = difference_interval(*(_triple(entry) for entry in pair))
             drops[name] = {"value": value, "low": low, "high": high}
     groups = [*classes, "macro"]
     return {
@@ -276,7 +276,7 @@ def _triple(entry: Mapping[str, float | None]) -> tuple[float, float, float]:
 
 def _usable(table: pd.DataFrame) -> tuple[list[str], dict[str, str]]:
     """Return the classes with enough records of both outcomes, and for the others why they are left out."""
-    names = [name.removeprefix("true_") for name in table if name.startswith("true_")]
+    names = [name.removeprefix("true_") for name in map(str, table) if name.startswith("true_")]
     counts = {name: table[f"true_{name}"].astype("boolean").value_counts() for name in names}
     left_out = {
         name: f"{int(count.get(True, 0)):,} records with it and {int(count.get(False, 0)):,} without"
@@ -333,7 +333,7 @@ def repair_report(
     """Fit each repair on a sample of patients, and evaluate it on all others; see `outside_report`."""
     sample = drawn_sample(table["patient_id"])
     fitted, rest = scores.take(sample), scores.take(~sample)
-    shifts: dict[str, dict[str, dict[str, float]]] = {}
+    shifts: dict[str, dict[str, float]] = {}
     repaired = {name: rest.require_calibrated().copy() for name in REPAIRS}
     for i, name in enumerate(scores.classes):
         truth, prob = fitted.y_true[:, i], fitted.require_calibrated()[:, i]

@@ -116,13 +116,18 @@ def _check_vectors(path: str, session: Session, root: Path) -> None:
 
 
 def check_dataset(session: Session, root: Path) -> None:
-    """Refuse an ensemble, a training without classes, and one whose dataset has changed since."""
+    """Refuse an ensemble, a training without classes or fold 10, and one whose dataset has changed since."""
     config = session.config
     if target := config.get("target"):
         raise EcgkitError(f"{session.name} was trained for {target} and has no classes: choose one with a label set")
     if config.get("model") == "ensemble":
         members = ", ".join(config.get("members", ()))
         raise EcgkitError(f"{session.name} is an ensemble and has no network: choose a member ({members})")
+    if "fold_10" not in session.read_json("metrics.json"):
+        raise EcgkitError(
+            f"{session.name} was trained with --no-test, and this notebook reads fold 10: open it once with "
+            f'"ecgkit evaluate {session.name}", or choose another session'
+        )
     folder = root / paths.PROCESSED / config["dataset"]
     if check_contents(folder)["fingerprint"] != config.get("dataset_fingerprint"):
         raise EcgkitError(f"{folder} is not the dataset that {session.name} was trained on: make it again, or retrain")

@@ -167,6 +167,7 @@ def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
         "encoder": encoder,
         "weights_sha256": file_sha256(source.session.best_weights),
         "dataset_fingerprint": source.dataset.fingerprint,
+        "n_records": len(source.dataset),
         "statistics": list(STATISTICS),
     }
 

@@ -85,7 +85,8 @@ def open_space(training_session: str, root: Path, *, vectors: str = "") -> Featu
     EcgkitError
         If the session is not finished, its dataset has changed, or vectors cannot be used.
     """
-    source = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root)
+    # `ecgkit evaluate` opens fold 10 of a session whose configuration has it closed.
+    source = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root, test=True)
     dataset, name = source.dataset, f"{source.config.model}, {source.session.name}"
     positions, values = np.arange(len(dataset)), None
     if vectors:

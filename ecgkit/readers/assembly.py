@@ -67,7 +67,7 @@ def to_ecg(found: Signals, hints: Hints) -> ECG:
         raise UnreadableRecordError(f"the leads have different lengths, {min(lengths)} to {max(lengths)} samples")
     cut = _window(lengths.pop(), rate, hints, before=found.start)
     signal = np.full((len(LEADS), cut.stop - cut.start), np.nan, np.float32)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         for name, values in zip(leads.names, leads.signals, strict=True):
             signal[LEADS.index(name)] = values[cut]
     signal[~np.isfinite(signal)] = np.nan  # infinity is no voltage

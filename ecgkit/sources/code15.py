@@ -102,7 +102,7 @@ class Code15(FittedSource):
     def _columns(table: CsvTable) -> dict[str, pd.Series]:
         """Return the columns of the table of records but folds."""
         sexes = table.flags("is_male").map({True: "male", False: "female"})
-        found = {
+        found: dict[str, pd.Series] = {
             "record_id": table.texts("exam_id"),
             "patient_id": table.texts("patient_id"),
             "age": table.numbers("age"),

@@ -36,11 +36,13 @@ class CsvTable:
     Raises
     ------
     EcgkitError
-        If the file is no CSV, such as a Git LFS pointer or a web page, or lacks a column or has it twice.
+        If the file is missing or no CSV, such as a Git LFS pointer or a web page, or lacks a column or has it twice.
     """
 
     def __init__(self, path: Path, columns: Iterable[str]) -> None:
         self.path = path
+        if not path.is_file():
+            raise EcgkitError(f"no {path.name} in {path.parent}: give the folder of the data set")
         try:
             with path.open("rb") as file:
                 start = file.read(200).lstrip(b"\xef\xbb\xbf \t\r\n")

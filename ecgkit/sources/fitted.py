@@ -88,6 +88,7 @@ class FittedSource(Source):
 
     sampling_rates: ClassVar[tuple[int, ...]] = (100,)
     any_rate = True
+    folder: Path
     _reader: FittedReader
 
     def _fit(

@@ -72,7 +72,7 @@ class Sph(FittedSource):
         texts = table.texts("AHA_Code").fillna("")
         self.labels, self.unmapped = code_labels([primary_codes(text) for text in texts], "aha")
         lengths = table.integers("N", low=1)
-        found = {
+        found: dict[str, pd.Series] = {
             "record_id": table.texts("ECG_ID"),
             "patient_id": table.texts("Patient_ID"),
             "age": table.numbers("Age"),

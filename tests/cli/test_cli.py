@@ -35,7 +35,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     ("arguments", "message"),
     [
         (["run", "--dataset", "ptbxl"], "no PTB-XL in .*--dataset demo"),
-        (["run", "--dataset", "mimic"], "unknown dataset 'mimic': choose one of demo"),
+        (["run", "--dataset", "holter"], "unknown dataset 'holter': choose one of cinc, code15, demo"),
         (["run", "--models", "resnet1d,vit"], "unknown model 'vit': choose one of resnet1d, xlstm, hybrid"),
         (["run", "--models", ""], "name each model once"),
         (["run", "--models", "xlstm,xlstm"], "name each model once"),
@@ -54,7 +54,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         (["preprocess", "demo", "--source-options", "n_records=3"], "n_records"),
         (["preprocess", "ptbxl"], "no PTB-XL in .*--raw"),
         (["preprocess", "ptbxl"], "run `ecgkit download ptbxl`"),
-        (["download", "mimic"], "unknown .*'mimic'"),
+        (["download", "holter"], "unknown .*'holter'"),
         (["download", "ptbxl", "--limit", "0"], "limit is 0"),
         (["download", "ptbxl", "--mirror", "/data/ptb-xl"], "mirror is '/data/ptb-xl'"),
         (["download", "ptbxl", "--mirror", "file:///a", "--zip", "b"], "mirror and zip_file"),

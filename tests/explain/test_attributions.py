@@ -251,6 +251,15 @@ class TestTheCommand:
                 assert arrays["relevance"].shape == (1, 12, 1000)
                 assert arrays["classes"].tolist() == ["MI"]
 
+    def test_a_folder_is_explained_with_progress(self, ecg: ECG, tmp_path: Path, capsys) -> None:
+        save_ecg(ecg, tmp_path / "ecgs" / "one.npz")
+        save_ecg(ecg, tmp_path / "ecgs" / "two.npz")
+        options = ["--method", "grad_cam", "--format", "npz", "--class", "MI", "--to", str(tmp_path / "out")]
+        assert main(["explain", "resnet1d", str(tmp_path / "ecgs"), *options]) == 0
+        said = capsys.readouterr()
+        assert len(said.out.splitlines()) == 2
+        assert "2/2" in said.err
+
     @pytest.mark.parametrize(
         "more", [["--to", "x", "--method", "magic"], ["--to", "x", "--class", "MIX"], []], ids=["method", "class", "to"]
     )

@@ -135,6 +135,24 @@ def test_a_training_for_a_target_is_refused_before_anything_is_computed(
             resolve(trained_root, training_session="session_1")
 
 
+def test_a_training_with_fold_10_closed_is_refused_until_it_is_evaluated(
+    trained_root: Path, trained_session: TrainedSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = trained_session.session.config | {"test": False}
+    monkeypatch.setattr(Session, "config", closed)
+    assert len(open_space("session_1", trained_root).test_rows)  # metrics.json has fold 10: it has been evaluated since
+    path = trained_session.session.path / "metrics.json"
+    content = path.read_bytes()
+    metrics = trained_session.session.read_json("metrics.json")
+    trained_session.session.write_json("metrics.json", {"version": 1, "fold_9": metrics["fold_9"]})
+    try:
+        for resolve in (FeatureSpaceConfig.resolve, ExplainabilityConfig.resolve):
+            with pytest.raises(EcgkitError, match="ecgkit evaluate session_1"):
+                resolve(trained_root, training_session="session_1")
+    finally:
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -422,12 +422,16 @@ def refusal(data: bytes, **hints) -> str:
     return ""
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_a_damaged_file_raises_nothing_but_an_error_of_one_line(name: str):
-    rng = np.random.default_rng(11)
-    for number in range(50):
+ARRAYS = hdf5({"x": SIGNAL.T, "leads": ENCODED}, {"fs": RATE, "units": b"mV"}, on_dataset=False)
+
+
+@pytest.mark.parametrize(("n_damaged", "seed"), [(50, 11), pytest.param(500, 12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*MADE, "HDF5 of other names"])
+def test_a_damaged_file_raises_nothing_but_an_error_of_one_line(name: str, n_damaged: int, seed: int):
+    rng, data = np.random.default_rng(seed), MADE.get(name, ARRAYS)
+    for number in range(n_damaged):
         begin = time.process_time()
-        assert "\n" not in refusal(made.mutate(MADE[name], rng), **HINTS.get(name, {})), number
+        assert "\n" not in refusal(made.mutate(data, rng), **HINTS.get(name, {})), number
         assert time.process_time() - begin < 5, number
 
 

@@ -125,6 +125,12 @@ def test_a_path_out_of_the_folder_is_refused(mimic: Path) -> None:
         Mimic(mimic)
 
 
+@pytest.mark.parametrize("kind", [Code15, Sph, Mimic])
+def test_a_folder_without_the_table_is_refused_with_its_name(kind: type, tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match=f"in {tmp_path}"):
+        kind(tmp_path)
+
+
 def test_every_folder_is_recognised(code15: Path, sph: Path, mimic: Path) -> None:
     assert [source_in(folder) for folder in (code15, sph, mimic)] == ["code15", "sph", "mimic"]
 

@@ -57,6 +57,7 @@ class PtbXl(Source):
     """
 
     name = "ptbxl"
+    folder: Path
     sampling_rates = tuple(layout.FILE_COLUMNS)
     columns = tables.COLUMNS
     all_false = dict.fromkeys(tables.LABEL_SETS, "unlabelled")
