@@ -21,8 +21,9 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -56,17 +57,17 @@ def calls_on(files: list[Path], model: NetworkPredictor) -> Calls:
     ready = list(
         prepared_batches([open_ecg(file) for file in files], trained.preparation, None, n_read=model.n_samples)
     )
-    shared = {"n_records": len(files), "precision": model.precision}
+    run = partial(run_batches, n_records=len(files), precision=model.precision)
     sources = [(str(file), file) for file in files]
     return {
-        "plain": lambda: run_batches(trained.model, iter(ready), trained.predict, **shared),
-        "network": lambda: run_batches(faster.model, iter(ready), faster.predict_with_features, **shared),
+        "plain": lambda: run(trained.model, iter(ready), trained.predict),
+        "network": lambda: run(faster.model, iter(ready), faster.predict_with_features),
         "unchecked": lambda: model.outcome([open_ecg(file) for file in files], anyway=True),
         "predict": lambda: [a.to_row() for a in answer_ecgs(sources, model, measurements=False, windows=False)],
     }
 
 
-def report(spent: Counter[tuple[str, str]], n_files: Counter[tuple[str, str]]) -> None:
+def report(spent: dict[tuple[str, str], float], n_files: Counter[tuple[str, str]]) -> None:
     """Print the numbers so far."""
     for (precision, name), seconds in spent.items():
         each = seconds / n_files[precision, name]
@@ -88,7 +89,7 @@ def main() -> None:
     torch.set_num_threads(1)
     precisions = ["float32", *(["bfloat16"] if has_bfloat16(default_device()) else [])]
     models = {precision: load_model(arguments.model, precision=precision) for precision in precisions}
-    spent, n_files = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    spent, n_files = defaultdict[tuple[str, str], float](float), Counter[tuple[str, str]]()
     with tempfile.TemporaryDirectory() as made:
         if arguments.folder is None:
             write_files(Path(made), arguments.records)

@@ -56,11 +56,13 @@ def check_levels(ecg: ECG, *, allow_flat: bool = False) -> None:
 
 def level_fault(ecg: ECG, *, allow_flat: bool = False) -> str:
     """Return why the values of an ECG cannot be those of a heart in mV, see `check_levels`; empty if they can."""
-    values, highest, lowest = ecg.signal, np.maximum, np.minimum
-    if not np.isfinite(values).all():
+    values = ecg.signal
+    if np.isfinite(values).all():
+        spans = np.ptp(values, axis=1)
+    else:
         values = np.where(np.isfinite(values), values, np.nan)
-        values, highest, lowest = values[~np.isnan(values).all(axis=1)], np.fmax, np.fmin
-    spans = highest.reduce(values, axis=1) - lowest.reduce(values, axis=1)
+        values = values[~np.isnan(values).all(axis=1)]
+        spans = np.fmax.reduce(values, axis=1) - np.fmin.reduce(values, axis=1)
     values, spans = values[spans > 0], spans[spans > 0]
     if not len(spans):
         return "" if allow_flat else "is flat, every lead is constant: give a recording of a heart"
