@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.batches import BATCH, Skip, prepared_batches, run_batches
+from ecgkit.inference.batches import BATCH, BATCH_ON_CPU, Skip, default_device, prepared_batches, run_batches
 from ecgkit.inference.missing_leads import LeadLosses
 from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
@@ -298,7 +298,10 @@ class NetworkPredictor(Predictor):
         call: Callable[[Tensor, Tensor | None], Tensor],
         **skip: Unpack[Skip],
     ) -> NDArray[np.float32]:
-        batches = prepared_batches(ecgs, self.trained.preparation, metadata, n_read=self.n_samples, **skip)
+        windows = BATCH if default_device() == "cuda" else BATCH_ON_CPU
+        batches = prepared_batches(
+            ecgs, self.trained.preparation, metadata, n_read=self.n_samples, windows=windows, **skip
+        )
         return run_batches(self.faster.model, batches, call, n_records=len(ecgs), precision=self.precision)
 
 
