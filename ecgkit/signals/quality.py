@@ -56,7 +56,9 @@ def check_levels(ecg: ECG, *, allow_flat: bool = False) -> None:
 
 def level_fault(ecg: ECG, *, allow_flat: bool = False) -> str:
     """Return why the values of an ECG cannot be those of a heart in mV, see `check_levels`; empty if they can."""
-    values, highest, lowest = ecg.signal, np.maximum, np.minimum
+    values = ecg.signal
+    highest: np.ufunc = np.maximum
+    lowest: np.ufunc = np.minimum
     if not np.isfinite(values).all():
         values = np.where(np.isfinite(values), values, np.nan)
         values, highest, lowest = values[~np.isnan(values).all(axis=1)], np.fmax, np.fmin
