@@ -16,9 +16,10 @@ ARGS ?=
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: requirements.hashes pyproject.toml
+$(VENV)/.ready: requirements.lock requirements.hashes pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'ecgkit needs Python 3.11 or newer: make PYTHON=python3.11')"
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock torch
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement requirements.hashes
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
