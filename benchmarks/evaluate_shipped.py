@@ -58,11 +58,11 @@ def report(name: str, trained: TrainedModel, dataset: Dataset, folder: Path) -> 
     (folder / WEIGHTS.parent).mkdir(parents=True, exist_ok=True)
     for file in (WEIGHTS, Path("config.json")):
         (folder / file).write_bytes((SHIPPED / name / file).read_bytes())
-    tables = {
-        "predictions": predict_folds(trained, dataset, folds=FOLDS),
-        "unlabelled": predict_unlabelled(trained, dataset, folds=FOLDS),
-    }
-    results = evaluation.evaluate_session(Session(folder), **tables, classes=dataset.classes, data=dataset)
+    predictions = predict_folds(trained, dataset, folds=FOLDS)
+    unlabelled = predict_unlabelled(trained, dataset, folds=FOLDS)
+    results = evaluation.evaluate_session(
+        Session(folder), predictions, classes=dataset.classes, unlabelled=unlabelled, data=dataset
+    )
     print_macro(name, results)
 
 
@@ -83,8 +83,9 @@ def report_ensemble(names: Sequence[str], dataset: Dataset, folder: Path) -> Non
     session = Session(folder)
     folder.mkdir(parents=True, exist_ok=True)
     unlabelled = combine_unlabelled([Session(folder.parent / name) for name in names], ensemble.description)
-    counted = {"classes": dataset.classes, "unlabelled": unlabelled, "data": dataset}
-    results = evaluation.evaluate_session(session, ensemble.predictions, **counted)
+    results = evaluation.evaluate_session(
+        session, ensemble.predictions, classes=dataset.classes, unlabelled=unlabelled, data=dataset
+    )
     session.write_json("ensemble.json", ensemble.description)
     config = {"model": "ensemble", "method": "mean_prob", "members": list(names), "label_set": "superclass", "seed": 0}
     session.write_json("config.json", config | {"dataset": dataset.name})

@@ -18,7 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +115,7 @@ class Bench:
     def check(self, method: str) -> pd.DataFrame:
         """Test one method."""
         number = self.arguments.records // SLOW.get(method, 1)
-        ecgs, classes = (values[:number] for values in self.examples)
+        ecgs, classes = self.examples[0][:number], self.examples[1][:number]
         twin = with_weights(self.predictor, self.twin) if self.twin else None
         background = background_set(self.predictor.sampling_rate) if method == "gradient_shap" else None
         trial = truth.prepare_trial(self.predictor, ecgs, classes, twin=twin, background=background)
@@ -155,7 +155,7 @@ class Bench:
         labels = demo.labels["superclass"].fillna(value=False).astype(bool).set_axis(demo.records["record_id"])
         ids, classes = list[str](), list[str]()
         for record_id, found in labels[(labels.sum(axis=1) == 1) & ~labels["NORM"]].iterrows():
-            name = str(found.index[found.to_numpy().argmax()])
+            name = str(found.index[int(found.to_numpy().argmax())])
             column = self.predictor.classes.index(name)
             ecg = demo.read(str(record_id))
             ecg = replace(ecg, signal=ecg.signal[:, : self.predictor.n_samples])
@@ -245,9 +245,9 @@ def print_times(models: list[str]) -> None:
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     for name in models:
         predictor = open_network(name)
-        calls = {"predict_proba": lambda p=predictor: p.predict_proba([ecg])}
+        calls: dict[str, Callable[[], object]] = {"predict_proba": partial(predictor.predict_proba, [ecg])}
         for method in ("grad_cam", "integrated_gradients", "occlusion_segments"):
-            calls[method] = lambda p=predictor, m=method: explain_ecg(p, ecg, method=m, classes=["MI"])
+            calls[method] = partial(explain_ecg, predictor, ecg, method=method, classes=["MI"])
         times = {call: fastest(run) for call, run in calls.items()}
         for call, (wall, busy) in times.items():
             ratio = busy / times["predict_proba"][1]

@@ -41,43 +41,54 @@ TRAINED = (
 
 @dataclass(frozen=True)
 class Step:
-    """A command, the folder that it fills, and the files in it that are the same in every run."""
+    """A command, the folder that it fills, the files in it that are the same in every run, and the step before it."""
 
     name: str
     command: tuple[str, ...]
     folder: str
     files: tuple[str, ...]
+    after: str = "train"
     notebook: bool = True
 
 
 STEPS = (
     Step(
         "preprocess", ("preprocess", "demo", "--source-options", "n_records=120", "--jobs", "2"),
-        "processed_datasets/demo", ("signals.npy", "records.parquet", "labels/*.parquet", "dataset.json"),
+        "processed_datasets/demo", ("signals.npy", "records.parquet", "labels/*.parquet", "dataset.json"), after="",
     ),
     Step(
         "train", ("train", "demo", "--model", "cnn", "--epochs", "2", "--no-test"),
-        "training_sessions/session_1", TRAINED,
+        "training_sessions/session_1", TRAINED, after="preprocess",
     ),
     Step("evaluate", ("evaluate", "session_1"), "training_sessions/session_1", TRAINED, notebook=False),
-    Step("probe", ("probe", "session_1"), "probe_training_sessions/session_1", ("config.json", "*/metrics.json")),
-    Step("explain", ("explain", "session_1"), "explanation_sessions/session_1", ("config.json", "*.json", "*.parquet")),
+    Step(
+        "probe", ("probe", "session_1"), "probe_training_sessions/session_1", ("config.json", "*/metrics.json"),
+        after="evaluate",
+    ),
+    Step(
+        "explain", ("explain", "session_1"), "explanation_sessions/session_1",
+        ("config.json", "*.json", "*.parquet"), after="evaluate",
+    ),
     Step(
         "second", ("train", "demo", "--model", "cnn", "--epochs", "1", "--seed", "1"),
-        "training_sessions/session_2", TRAINED,
+        "training_sessions/session_2", TRAINED, after="evaluate",
     ),
-    Step("compare", ("compare",), "comparison_sessions/session_1", ("config.json", "leaderboard.json")),
-    Step("export-npz", ("export-npz", "demo", "--to", "{root}/demo.npz"), ".", ("demo.npz",), notebook=False),
+    Step("compare", ("compare",), "comparison_sessions/session_1", ("config.json", "leaderboard.json"), after="second"),
+    Step(
+        "export-npz", ("export-npz", "demo"), "processed_datasets/demo", ("*.npz",), after="preprocess",
+        notebook=False,
+    ),
     Step(
         "export-model", ("export-model", "session_1", "--to", "{root}/model"), "model",
         ("weights/best.safetensors", "*.json"), notebook=False,
     ),
-    Step(
-        "predict", ("predict", "{root}/demo.npz", "--model", "session_1", "--format", "csv", "--to", "{root}/a.csv"),
-        ".", ("a.csv",), notebook=False,
-    ),
     Step("embed", ("embed", "session_1"), "training_sessions/session_1", ("cache/**/*.npy",), notebook=False),
+    Step(
+        "predict", ("predict", "{root}/files", "--format", "csv", "--no-measurements", "--to", "{root}/a.csv"),
+        ".", ("a.csv",), after="", notebook=False,
+    ),
 )  # fmt: skip
+BY_NAME = {step.name: step for step in STEPS}
 
 
 @dataclass
@@ -128,37 +139,52 @@ def begin(step: Step, root: Path, *, memory: int | None = None, wrapper: tuple[s
 
 
 def fingerprint(step: Step, root: Path) -> dict[str, str]:
-    """Return the checksums of the files that are the same in every run."""
+    """Return the checksums of the files that are the same in every run, whatever the root is called."""
     folder = root / step.folder
     files = sorted({path for pattern in step.files for path in folder.glob(pattern) if path.is_file()})
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes().replace(str(root).encode(), b"")).hexdigest()
+        for path in files
+    }
 
 
 @dataclass
 class Chain:
-    """The undisturbed chain: what is there before each step, how long it takes, and what it makes."""
+    """The undisturbed chain: what there is before and after each step, how long it takes, and what it makes."""
 
     work: Path
     seconds: dict[str, float] = field(default_factory=dict)
     made: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def before(self, step: Step) -> Path:
-        """Return a copy of what there is before a step; the undisturbed runs up to it are made when first needed."""
-        for one in STEPS[: STEPS.index(step) + 1]:
-            if one.name not in self.made:
-                self._run(one)
-        return self.work / "before" / step.name
+        """Return what there is before a step; the undisturbed steps up to it, and itself, are run when first needed."""
+        if not step.after:
+            before = self.work / "beginning"
+            if not before.exists():
+                write_files(before / "files")
+        else:
+            self.before(BY_NAME[step.after])
+            before = self.work / step.after
+        if step.name not in self.made:
+            root = shutil.copytree(before, self.work / step.name)
+            begun = time.monotonic()
+            code, errors = begin(step, root).wait()
+            self.seconds[step.name] = time.monotonic() - begun
+            self.made[step.name] = fingerprint(step, root)
+            if code or not self.made[step.name]:
+                raise SystemExit(f"the undisturbed {step.name} failed: {code} {errors}")
+        return before
 
-    def _run(self, step: Step) -> None:
-        root = self.work / "undisturbed"
-        root.mkdir(exist_ok=True)
-        shutil.copytree(root, self.work / "before" / step.name)
-        begun = time.monotonic()
-        code, errors = begin(step, root).wait()
-        self.seconds[step.name] = time.monotonic() - begun
-        self.made[step.name] = fingerprint(step, root)
-        if code or not self.made[step.name]:
-            raise SystemExit(f"the undisturbed {step.name} failed: {code} {errors}")
+
+def write_files(folder: Path) -> None:
+    """Write a few ECGs."""
+    from ecgkit.readers import save_ecg
+    from ecgkit.sources.demo import Demo
+
+    folder.mkdir(parents=True)
+    demo = Demo(n_records=30, sampling_rate=500)
+    for name in demo.records["record_id"]:
+        save_ecg(demo.read(name), folder / f"{name}.hea")
 
 
 # The faults. Each takes a step, its root, its undisturbed seconds and a random generator, and runs it disturbed.
@@ -276,7 +302,7 @@ def little_memory(step: Step, root: Path, seconds: float, rng: random.Random) ->
 
 def left_locks(step: Step, root: Path, seconds: float, rng: random.Random) -> Run:
     """Kill a run of a file system without locks, where the existence of the lock's file counts."""
-    (root.parent / "without_locks.py").write_text(WITHOUT_LOCKS)
+    (root.parent / "sitecustomize.py").write_text(WITHOUT_LOCKS)
     run = begin(step, root, wrapper=("env", f"PYTHONPATH={root.parent}:{os.environ.get('PYTHONPATH', '')}"))
     wait_for_moment(run, step, root, seconds, rng)
     for process in [run.process.pid, *run.others()] if run.process.poll() is None else []:
@@ -304,6 +330,7 @@ FAULTS: dict[str, Fault] = {
     "four": together(4),
     "wrong_clock": wrong_clock,
     "little_memory": little_memory,
+    "left_locks": left_locks,
 }
 NEEDS_DISK = ("disk_full", "read_only")
 NEEDS_NOTEBOOK = ("kernel_killed",)

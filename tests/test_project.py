@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from audit import verdict
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from ecgkit.errors import EXTRAS, EcgkitError, require
 
 ROOT = Path(__file__).resolve().parents[1]
+HASHES = (ROOT / "requirements.hashes").read_text()
 
 LAYERS = [
     {"errors", "io", "paths", "progress"},
@@ -197,3 +200,30 @@ print(ecgkit.load_model("resnet1d").predict_proba(ecg.signal[None], sampling_rat
 def test_the_base_installation_reads_predicts_and_draws() -> None:
     result = subprocess.run([sys.executable, "-c", BASE], capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "(1, 5)", result.stderr
+
+
+def test_every_locked_version_has_checksums() -> None:
+    pins = re.findall(r"^([\w.-]+==\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    hashed = re.findall(r"^([\w.-]+==\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", HASHES, re.MULTILINE)
+    names = [{re.sub(r"[-_.]+", "-", pin).lower() for pin in found} for found in (pins, [pin for pin, _ in hashed])]
+    assert names[0] == names[1]
+    assert HASHES.count("==") == len(pins)
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "named"),
+    [
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', 0, "1 packages compared, 0 advisories"),
+        ('{"dependencies": [{"name": "a", "skip_reason": "x"}]}', 0, "nothing was compared"),
+        ("no connection", 0, "nothing was compared"),
+        (
+            '{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "X-1", "fix_versions": ["2"]}]}]}',
+            1,
+            "a 1: X-1, fixed in 2",
+        ),
+    ],
+)
+def test_an_advisory_fails_and_no_advisory_service_is_said(output: str, code: int, named: str) -> None:
+    found, lines = verdict(output)
+    assert found == code
+    assert any(named in line for line in lines)

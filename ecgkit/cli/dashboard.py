@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note, split_names, with_flags
 from ecgkit.cli.predict import add_model, add_options, said
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ecgkit.inference.answers import Answer
+    from ecgkit.inference.batches import Skip
 
 FORMATS = ("png", "pdf", "html")
 ENDINGS = ("", "-beats", "-over-time")
@@ -80,7 +81,7 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     return INCOMPLETE if any(entry.answer.refusal for entry in entries) else None
 
 
-def explained(answer: Answer, method: str, classes: Sequence[str], **skip: bool) -> dict[str, Figure]:
+def explained(answer: Answer, method: str, classes: Sequence[str], **skip: Unpack[Skip]) -> dict[str, Figure]:
     """Draw where the model looked, one figure per class, by the endings of their files."""
     from ecgkit.explain.attributions import explain_ecg, predicted_classes
     from ecgkit.explain.pages import draw_class

@@ -113,6 +113,7 @@ def build_dataset(
             folders = [folder for folder in (partial, source.folder) if folder]
             with workers(scheduler if chunks else None, sees=folders) as on_cluster:
                 _run_chunks(chunks, executor or on_cluster, jobs=jobs, progress=progress, name=directory.name)
+            del chunks  # the names of all records
             _finish(partial, directory, source, request)
     dataset = open_dataset(directory, label_set=None)
     quarantined = dataset.manifest["quarantined"]["count"]

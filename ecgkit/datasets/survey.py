@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ecgkit.datasets.opening import open_dataset
 from ecgkit.errors import EcgkitError
@@ -24,8 +25,13 @@ from ecgkit.signals.rhythm import heart_rate, r_peaks
 AT_ONCE = 64
 """ECGs per task of a worker process."""
 
-PER_LEAD = ("amplitude", "wander", "muscle", "hum")
-"""What is measured in each lead, in mV; see `survey`."""
+PER_LEAD = {
+    "amplitude": "amplitude (mV)",
+    "wander": "baseline wander (mV)",
+    "muscle": "noise, 30 to 45 Hz (mV)",
+    "hum": "mains hum (mV)",
+}
+"""What is measured in each lead, with the label of its axis; see `survey`."""
 
 Read = Callable[[str], ECG]
 
@@ -73,6 +79,12 @@ def survey(
             rows += found
             bar.update(len(found))
     return pd.DataFrame(rows)
+
+
+def lead_values(table: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+    """Return what was measured in each lead, shape (ECGs, 12), by the label of its axis; without what nobody has."""
+    values = {label: table[[f"{kind}_{lead}" for lead in LEADS]].to_numpy(float) for kind, label in PER_LEAD.items()}
+    return {label: each for label, each in values.items() if np.isfinite(each).any()}
 
 
 def duplicates(table: pd.DataFrame) -> list[list[str]]:

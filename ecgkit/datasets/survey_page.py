@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ecgkit.datasets.survey import PER_LEAD, Read, duplicates
+from ecgkit.datasets.survey import Read, duplicates, lead_values
 from ecgkit.io import html_environment
 from ecgkit.signals.ecg import LEADS
 
@@ -25,12 +25,6 @@ EXAMPLES = 3
 LISTED = 50
 """Duplicates and unreadable files that are named."""
 
-LABELS = {
-    "amplitude": "amplitude (mV)",
-    "wander": "baseline wander (mV)",
-    "muscle": "noise, 30 to 45 Hz (mV)",
-    "hum": "mains hum (mV)",
-}
 DPI = 90
 
 
@@ -92,9 +86,7 @@ def _figures(readable: pd.DataFrame) -> Iterator[Figure]:
     from ecgkit.plots.survey import lengths_and_rates, per_lead
 
     yield lengths_and_rates(readable["seconds"], readable["heart_rate"])
-    columns = {kind: [f"{kind}_{lead}" for lead in LEADS] for kind in PER_LEAD}
-    values = {LABELS[kind]: readable[names].to_numpy(float) for kind, names in columns.items()}
-    yield per_lead({label: each for label, each in values.items() if np.isfinite(each).any()})
+    yield per_lead(lead_values(readable))
 
 
 def _findings(readable: pd.DataFrame, read: Read) -> Iterator[dict[str, Any]]:

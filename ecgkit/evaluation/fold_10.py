@@ -56,7 +56,9 @@ def evaluate_test_fold(session: Session, root: Path) -> dict[str, Any]:
     predictions = pd.concat([stored[stored["fold"] == VALIDATION_FOLD], tested], ignore_index=True)
     results = evaluate(predictions, classes, thresholds, unlabelled=unlabelled)
     now = datetime.now().astimezone().isoformat(timespec="seconds")
+    session.reopen()
     session.log(f"fold {TEST_FOLD} evaluated on {now}")
     fitted: dict[str, Any] = {"calibration": calibration, "thresholds": thresholds, "unlabelled": unlabelled}
     write_report(session, predictions, results, **fitted, data=opened.dataset, redraw=True)
+    session.mark_done()
     return results

@@ -112,10 +112,10 @@ def prepared_batches(
     metadata: NDArray[np.float32] | None,
     *,
     n_read: int,
+    windows: int = BATCH_ON_CPU,
     **skip: Unpack[Skip],
 ) -> Iterator[Arrays]:
     """Prepare ECGs for a network that reads ``n_read`` samples and yield batches of neighbours of equal length."""
-    windows = BATCH if default_device() == "cuda" else BATCH_ON_CPU
     for first in range(0, len(ecgs), BATCH):
         prepared = [_prepare(ecgs, i, prepare, **skip) for i in range(first, min(first + BATCH, len(ecgs)))]
         start = 0

@@ -13,7 +13,6 @@ from ecgkit.inference.missing_leads import LEAD_LOSSES
 from ecgkit.inference.model_folder import (
     CALIBRATION,
     CARD,
-    DONE,
     ENSEMBLE,
     ONNX,
     THRESHOLDS,
@@ -23,6 +22,7 @@ from ecgkit.inference.model_folder import (
 )
 from ecgkit.inference.reference import REFERENCE
 from ecgkit.io import TEMPORARY_SUFFIX, disk_errors
+from ecgkit.sessions.folder import DONE
 
 FORMATS = ("folder", "onnx")
 COPIED = (str(WEIGHTS), CARD)

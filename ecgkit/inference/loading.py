@@ -14,7 +14,6 @@ from ecgkit.inference.matching import check_made_for
 from ecgkit.inference.missing_leads import read_lead_losses
 from ecgkit.inference.model_folder import (
     CALIBRATION,
-    DONE,
     ENSEMBLE,
     ONNX,
     THRESHOLDS,
@@ -30,6 +29,7 @@ from ecgkit.inference.model_folder import (
 )
 from ecgkit.inference.predictor import EnsemblePredictor, NetworkPredictor, Predictor, QuantityPredictor
 from ecgkit.io import read_json
+from ecgkit.sessions.folder import DONE
 
 if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel

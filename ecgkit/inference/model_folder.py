@@ -11,6 +11,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.missing_leads import LEAD_LOSSES
 from ecgkit.inference.reference import REFERENCE, Reference, read_reference
 from ecgkit.io import file_sha256, read_json
+from ecgkit.sessions import Session
 
 if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel
@@ -21,7 +22,6 @@ CALIBRATION = "calibration.json"
 CARD = "model_card.md"
 ENSEMBLE = "ensemble.json"
 ONNX = "model.onnx"
-DONE = "DONE"
 
 WAY_OUT = "copy the model folder again, or train the model again"
 
@@ -167,8 +167,8 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
         raise EcgkitError(
             f"no model {text!r}: choose one that ships ({ship}), a training session of {root}, or a model folder"
         )
-    if folder.parent.name in (paths.TRAINING, paths.PRETRAINING) and not (folder / DONE).is_file():
-        raise EcgkitError(f"{folder} is not finished: finish its training first")
+    if folder.parent.name in (paths.TRAINING, paths.PRETRAINING):
+        Session(folder).check_finished()
     if not any((folder / name).is_file() for name in (WEIGHTS, ENSEMBLE, ONNX)):
         lacks = [str(name) for name in (WEIGHTS, THRESHOLDS, CALIBRATION) if not (folder / name).is_file()]
         raise EcgkitError(f"{folder} lacks {', '.join(lacks)}: choose a model folder or a training session with them")

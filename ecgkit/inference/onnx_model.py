@@ -23,9 +23,6 @@ FORMAT = "ecgkit-onnx-2"
 DISTANCE = "distance"
 """The output that `ecgkit.inference.reference` describes; a model without a reference has none."""
 
-AT_ONCE = 64
-"""Windows that the graph reads at once; more of them do not stay in the processor's cache."""
-
 
 class Description(TypedDict):
     """The contents of ``model.json``."""
@@ -83,7 +80,7 @@ class OnnxPredictor(Predictor):
 
     def _run(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> dict[str, NDArray[np.float32]]:
         """Return the outputs of the graph by their names."""
-        batches = prepared_batches(ecgs, self._millivolts, None, n_read=self.n_samples, windows=AT_ONCE, **skip)
+        batches = prepared_batches(ecgs, self._millivolts, None, n_read=self.n_samples, **skip)
         names = self._about["outputs"]
         results = [self._session.run(names, {"signal": signal}) for signal, _ in batches]
         return {name: np.concatenate(each) for name, each in zip(names, zip(*results, strict=True), strict=True)}

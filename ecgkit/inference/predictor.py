@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.batches import BATCH, Skip, prepared_batches, run_batches
+from ecgkit.inference.batches import BATCH, BATCH_ON_CPU, Skip, default_device, prepared_batches, run_batches
 from ecgkit.inference.missing_leads import LeadLosses
 from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
@@ -262,7 +262,7 @@ class NetworkPredictor(Predictor):
 
         # A user's architecture may do more with its layers than to call them one after the other.
         is_ours = not trained.sha256
-        self._fast = replace(trained, model=made_faster(trained.model)) if is_ours else trained
+        self.faster = replace(trained, model=made_faster(trained.model)) if is_ours else trained
 
     @property
     def sampling_rate(self) -> int:
@@ -284,12 +284,12 @@ class NetworkPredictor(Predictor):
         if self.trained.scaler is not None:
             ages = [math.nan if ecg.age is None else ecg.age for ecg in ecgs]
             metadata = self.trained.scaler(ages, [ecg.sex for ecg in ecgs])
-        columns = self._run(ecgs, metadata, self._fast.predict_with_features, **skip)
+        columns = self._run(ecgs, metadata, self.faster.predict_with_features, **skip)
         prob, features = np.split(columns, [len(self.classes)], axis=1)
         return prob, self.reference.distance(features) if self.reference else np.full(len(ecgs), np.nan)
 
     def _embed(self, ecgs: Sequence[ECG], **skip: Unpack[Skip]) -> NDArray[np.float32]:
-        return self._run(ecgs, None, lambda signal, _: self._fast.model.embed(signal), **skip)
+        return self._run(ecgs, None, lambda signal, _: self.faster.model.embed(signal), **skip)
 
     def _run(
         self,
@@ -298,8 +298,11 @@ class NetworkPredictor(Predictor):
         call: Callable[[Tensor, Tensor | None], Tensor],
         **skip: Unpack[Skip],
     ) -> NDArray[np.float32]:
-        batches = prepared_batches(ecgs, self.trained.preparation, metadata, n_read=self.n_samples, **skip)
-        return run_batches(self._fast.model, batches, call, n_records=len(ecgs), precision=self.precision)
+        windows = BATCH if default_device() == "cuda" else BATCH_ON_CPU
+        batches = prepared_batches(
+            ecgs, self.trained.preparation, metadata, n_read=self.n_samples, windows=windows, **skip
+        )
+        return run_batches(self.faster.model, batches, call, n_records=len(ecgs), precision=self.precision)
 
 
 class EnsemblePredictor(Predictor):

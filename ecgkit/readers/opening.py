@@ -214,9 +214,9 @@ def _prefixed(label: str, error: Exception) -> str:
 def _regular_file(path: Path) -> Path:
     """Return a path to a file; ``NAME`` stands for ``NAME.hea`` if there is no file of that name."""
     try:
-        header = Path(existing(str(path.with_name(f"{path.name}.hea"))))
-        if not path.exists() and header.is_file():
-            return header
+        if not path.exists():
+            header = Path(existing(str(path.with_name(f"{path.name}.hea"))))
+            path = header if header.is_file() else path
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

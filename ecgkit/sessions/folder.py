@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, printable
-from ecgkit.io import acquire, json_bytes, json_or_none, read_json, write_atomically
+from ecgkit.io import acquire, file_sha256, json_bytes, json_or_none, read_json, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ LOCK = ".lock"
 """The file that the process which runs a session holds a lock on."""
 
 DONE = "DONE"
-"""The last file of a session: when it was finished, and the files of `LISTED` that it had then, one per line."""
+"""The last file of a session: when it was finished, and the files of `LISTED` that it had then with their SHA-256."""
 
 LISTED = (
     "config.json",
@@ -77,9 +77,23 @@ class Session:
         return (self.path / DONE).is_file()
 
     @property
+    def listed_files(self) -> dict[str, str]:
+        """The files that a session had when it was finished, with their checksums; empty for those without one."""
+        lines = (self.path / DONE).read_text(errors="replace").splitlines()[1:]
+        pairs = (line.rpartition("  ") for line in lines)
+        return {name: checksum for checksum, _, name in pairs}
+
+    @property
+    def changed_files(self) -> list[str]:
+        """The files of a finished session that are not as they were then; sorted."""
+        sums = {name: checksum for name, checksum in self.listed_files.items() if checksum}
+        present = [name for name in sums if (self.path / name).is_file()]
+        return sorted(name for name in present if file_sha256(self.path / name) != sums[name])
+
+    @property
     def missing_files(self) -> list[str]:
         """The files that a finished session had, or needs in any case, and that are not there; sorted."""
-        listed = (self.path / DONE).read_text(errors="replace").splitlines()[1:]
+        listed = self.listed_files
         network = {"weights/best.safetensors"} if not (self.path / "ensemble.json").is_file() else set()
         needed = listed or {*NEEDED.get(self.kind, ()), *(network if self.kind in NEEDED else ())}
         return sorted(name for name in needed if not (self.path / name).is_file())
@@ -138,12 +152,12 @@ class Session:
         return found if isinstance(found, dict) else {}
 
     def check_finished(self) -> None:
-        """Check that the session is finished and has its files.
+        """Check that the session is finished and has its files as they were then.
 
         Raises
         ------
         EcgkitError
-            If it has no ``DONE``, or a file is missing; all missing ones are named.
+            If it has no ``DONE``, or files are missing or changed; all are named.
         """
         if not self.is_done:
             raise EcgkitError(f"{self.path} is not finished: run its command again to resume it, or choose another one")
@@ -151,6 +165,11 @@ class Session:
             raise EcgkitError(
                 f"{self.path} is finished, but lacks {', '.join(missing)}: copy them back, or delete the session "
                 "and run it again"
+            )
+        if changed := self.changed_files:
+            raise EcgkitError(
+                f"{self.path} is finished, but {', '.join(changed)} was changed afterwards: copy it back, or delete "
+                "the session and run it again"
             )
 
     def hold(self) -> None:
@@ -245,10 +264,19 @@ class Session:
         return lock
 
     def mark_done(self) -> None:
-        """Write ``DONE``, the last file of a session."""
+        """Write ``DONE``, the last file of a session; when it was finished stays as it is."""
         now = datetime.now().astimezone().isoformat(timespec="seconds")
+        finished = ((self.path / DONE).read_text().splitlines() if self.is_done else []) or [now]
         files = sorted({path for pattern in LISTED for path in self.path.glob(pattern)})
-        self.write_text(DONE, "\n".join([now, *(path.relative_to(self.path).as_posix() for path in files)]))
+        names = [path.relative_to(self.path).as_posix() for path in files]
+        # what people may write into has no checksum
+        lines = [name if name.endswith(".md") else f"{file_sha256(self.path / name)}  {name}" for name in names]
+        self.write_text(DONE, "\n".join([finished[0], *lines]))
+
+    def reopen(self) -> None:
+        """Take the checksums out of ``DONE``, before files are replaced; `mark_done` puts the new ones in."""
+        finished = (self.path / DONE).read_text().splitlines()[:1]
+        self.write_text(DONE, "\n".join([*finished, *self.listed_files]))
 
 
 def save_picture(figure: Figure, path: Path) -> Path:

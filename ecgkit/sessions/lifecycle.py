@@ -207,7 +207,8 @@ def matching(kind: str, root: Path, config: dict[str, Any], *, original: str | N
 
 def find_finished(kind: str, root: Path, config: dict[str, Any]) -> Session | None:
     """Return the newest finished session, with all files, of this configuration, reproductions aside, or None."""
-    finished = [session for session in matching(kind, root, config) if session.is_done and not session.missing_files]
+    finished = [session for session in matching(kind, root, config) if session.is_done]
+    finished = [session for session in finished if not (session.missing_files or session.changed_files)]
     return finished[-1] if finished else None
 
 

@@ -82,10 +82,9 @@ def features(beat: NDArray[np.float32], rate: float, *, sampling_rate: float) ->
         The course of the independent leads by `EDGES`, relative to their size; the correlation of each two of these,
         III, aVL and -aVR; their sizes; the heart rate; and the width of the QRS complex.
     """
-    times = beat_times(sampling_rate) / 1000
     leads = beat[list(INDEPENDENT)].astype(np.float64)
     leads /= np.sqrt(np.mean(leads**2)) + 1e-6
-    course = [leads[:, (times >= first) & (times < last)].mean(axis=1) for first, last in pairwise(EDGES)]
+    course = leads @ _means_between_edges(float(sampling_rate))
     one, two = leads[:2]
     several = np.vstack([leads, two - one, one - two / 2, (one + two) / 2])
     sizes = np.linalg.norm(several, axis=1)
@@ -93,7 +92,15 @@ def features(beat: NDArray[np.float32], rate: float, *, sampling_rate: float) ->
     likeness = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
     speed = np.sqrt(np.sum(np.diff(leads, axis=1) ** 2, axis=0))
     widths = [np.mean(speed > share * speed.max()) for share in SHARES]
-    return np.concatenate([np.ravel(course), likeness, np.log(sizes + 1e-3), [np.log(rate)], np.log(widths)])
+    return np.concatenate([course.T.ravel(), likeness, np.log(sizes + 1e-3), [np.log(rate)], np.log(widths)])
+
+
+@lru_cache(maxsize=32)
+def _means_between_edges(sampling_rate: float) -> NDArray[np.float64]:
+    """Return the matrix that averages a mean beat between each two of `EDGES`."""
+    times = beat_times(sampling_rate) / 1000
+    inside = np.array([(times >= first) & (times < last) for first, last in pairwise(EDGES)])
+    return (inside / inside.sum(axis=1, keepdims=True)).T
 
 
 @lru_cache(maxsize=1)

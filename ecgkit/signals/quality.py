@@ -57,10 +57,12 @@ def check_levels(ecg: ECG, *, allow_flat: bool = False) -> None:
 def level_fault(ecg: ECG, *, allow_flat: bool = False) -> str:
     """Return why the values of an ECG cannot be those of a heart in mV, see `check_levels`; empty if they can."""
     values = ecg.signal
-    if not np.isfinite(values).all():
+    if np.isfinite(values).all():
+        spans = np.ptp(values, axis=1)
+    else:
         values = np.where(np.isfinite(values), values, np.nan)
         values = values[~np.isnan(values).all(axis=1)]
-    spans = np.fmax.reduce(values, axis=1) - np.fmin.reduce(values, axis=1)
+        spans = np.fmax.reduce(values, axis=1) - np.fmin.reduce(values, axis=1)
     values, spans = values[spans > 0], spans[spans > 0]
     if not len(spans):
         return "" if allow_flat else "is flat, every lead is constant: give a recording of a heart"
@@ -74,7 +76,8 @@ def level_fault(ecg: ECG, *, allow_flat: bool = False) -> str:
 
 def is_standardised(values: NDArray[np.floating]) -> bool:
     """Return True if each lead has the mean 0 and the standard deviation 1, within 1 %."""
-    means = np.nanmean(values, axis=1, dtype=np.float64)
+    mean = np.nanmean if np.isnan(values).any() else np.mean  # the first takes several times as long
+    means = mean(values, axis=1, dtype=np.float64)
     if not (np.abs(means) < 0.01).all():  # as in nearly every record, and the deviations take longer
         return False
     return bool((np.abs(np.nanstd(values, axis=1, dtype=np.float64) - 1) < 0.01).all())

@@ -261,7 +261,7 @@ def usual_beats(cut: Floats) -> NDArray[np.bool_]:
     """
     if len(cut) < 3:
         return np.ones(len(cut), dtype=bool)
-    flat = np.nan_to_num(cut).reshape(len(cut), -1)
+    flat = _finite(cut).reshape(len(cut), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
     middle = np.median(centred, axis=0)
     norm = np.linalg.norm(centred, axis=1) * np.linalg.norm(middle)
@@ -306,7 +306,7 @@ def aligned_mean_beat(
     ]
     if not len(cut):
         return np.full((cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
-    known = np.nan_to_num(cut[usual_beats(cut)])
+    known = _finite(cut[usual_beats(cut)])
     steps = _steps_apart(known, round(before * sampling_rate), sampling_rate)
     total = np.zeros((cut.shape[1], matrices[0].shape[1]), np.float32)
     for step in np.unique(steps):
@@ -346,6 +346,11 @@ def _interpolation(n_samples: int, before: float, sampling_rate: float, rate: fl
     grid = np.arange(first, int(np.floor(times[-1] * rate + 1e-6)) + 1) / rate
     read = np.clip(grid + steps * _STEP, times[0], times[-1])
     return np.ascontiguousarray(CubicSpline(times, np.eye(n_samples))(read).T, dtype=np.float32)
+
+
+def _finite(values: Floats) -> Floats:
+    """Return finite values as they are, others as from `np.nan_to_num`, which copies in any case."""
+    return values if np.isfinite(values).all() else np.nan_to_num(values)
 
 
 def _as_leads(signal: ArrayLike) -> Floats:

@@ -277,7 +277,7 @@ def make_trainer(
     )
 
 
-def _processes(config: TrainingConfig) -> dict[str, Any]:
+def _processes(config: TrainingConfig | PretrainingConfig) -> dict[str, Any]:
     """Return how many processes train: one, or those of a launcher, since a notebook's kernel cannot start others."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

@@ -141,7 +141,7 @@ def run(
     names += ["probe"] * (len(models) * probes) + ["compare"] * (len(models) > 1)
     progress = Progress(names)
     report(f"{len(names)} steps on {dataset}: {', '.join(models)}")
-    common = {"force": force, "verbose": verbose, "quiet": True, "cell_timeout": cell_timeout}
+    common: dict[str, Any] = {"force": force, "verbose": verbose, "quiet": True, "cell_timeout": cell_timeout}
     folder = root / paths.PROCESSED / dataset
     if is_raw(dataset, root):
         made = run_step("preprocess", root, source=dataset, raw=raw, jobs=jobs, **common)

@@ -549,8 +549,8 @@ def run_sweep(
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet_optuna())
         data = [root / paths.PROCESSED / name for name in {config["dataset"] for config in configs}]
-        pool = workers(scheduler, sees=[root, *data]) if scheduler else notebook_executor(at_once)
-        executor = stack.enter_context(pool)
+        cluster = stack.enter_context(workers(scheduler, sees=[root, *data]))
+        executor = cluster or stack.enter_context(notebook_executor(at_once))
         folder.mkdir(parents=True, exist_ok=True)
         message = f"another process runs the sweep {sweep.file.stem}: wait until it has finished, or stop it"
         stack.enter_context(locked(folder / ".running", message))

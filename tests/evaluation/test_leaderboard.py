@@ -31,6 +31,7 @@ def with_fold_10(session: Session, noise: float) -> None:
     for name in CLASSES:
         table.loc[is_test, f"prob_{name}"] = other.loc[is_test, f"prob_{name}"]
     evaluation.evaluate_session(session, table, CLASSES)
+    session.mark_done()
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +141,10 @@ def test_what_cannot_be_compared_is_left_out_with_a_sentence(tmp_path: Path) -> 
     make_session(tmp_path, replace(CONFIG, min_records=20))
     damaged = make_session(tmp_path)
     (damaged.path / "metrics.json").write_text("{}")
+    damaged.mark_done()
     fewer = make_session(tmp_path)
     fewer.write_table("predictions.parquet", pd.read_parquet(fewer.path / "predictions.parquet").iloc[3:])
+    fewer.mark_done()
     make_session(tmp_path)
 
     board = leaderboard(all_sessions(tmp_path), resamples=20)

@@ -121,8 +121,10 @@ def test_the_configuration_is_resolved_and_depends_on_the_weights(
     weights = trained_session.session.path / "weights" / "best.safetensors"
     content = weights.read_bytes()
     trained_session.trained.untrained(9).save(weights)
+    trained_session.session.mark_done()
     other = inputs(trained_root, training_session="1")
     weights.write_bytes(content)
+    trained_session.session.mark_done()
     assert other["weights_sha256"] != before["weights_sha256"]
 
 

@@ -15,8 +15,10 @@ import pytest
 from ecg_files import real_file
 
 from ecgkit.errors import UnreadableRecordError
+from ecgkit.readers import open_ecg, save_ecg
 from ecgkit.readers.wfdb import WfdbFiles, read_record, read_wfdb_signals, samples
 from ecgkit.signals.ecg import LEADS
+from ecgkit.sources.demo import Demo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # wfdb 4.3 does what pandas 3.1 has deprecated, on import
@@ -566,3 +568,15 @@ def test_reading_plain_records_imports_neither_wfdb_nor_pandas():
     heavy = {"wfdb", "pandas", "torch", "scipy"}
     code = f"import sys, ecgkit.readers.wfdb, ecgkit.datasets.chunks; print({heavy} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_a_file_that_is_there_is_opened_without_a_list_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_ecg(Demo(n_records=20).read("1"), tmp_path / "ecg.hea")
+
+    def listed(*_: object) -> list[str]:
+        raise AssertionError("the time to open one of many files grows with the folder")
+
+    monkeypatch.setattr("os.listdir", listed)
+    assert open_ecg(path).n_samples == 1000

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ecgkit import ECG, EcgkitError
+from ecgkit.signals import findings
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import resample
 from ecgkit.signals.findings import Finding, check_quality, refuse
@@ -197,3 +198,12 @@ def test_a_refused_finding_and_another_unit_are_errors(signals: list[np.ndarray]
     assert (check_quality(loud)[0].name, check_quality(ecg)) == ("unit", ())
     with pytest.raises(EcgkitError, match="microvolts"):
         refuse(loud, check_quality(loud))
+
+
+def test_the_bound_of_the_wander_is_never_exceeded() -> None:
+    random = np.random.default_rng(0)
+    for size in (0.05, 0.3, 2.0):
+        steps = random.normal(0, size, (12, 10)).repeat(100, axis=1)
+        noise = random.standard_t(2, (12, 1000)) * size
+        window = findings._window((steps + noise).astype(np.float32), 100.0, np.zeros(0, np.int64))
+        assert (findings._wander_bounds(window) >= findings._wander_sizes(window) - 1e-5).all()

@@ -165,6 +165,7 @@ def test_what_changed_is_refused_unless_anyway(
 ) -> None:
     file, change, message = changed
     copied.write_json(file, copied.read_json(file) | change)
+    copied.mark_done()
     assert call(copied) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -183,6 +184,7 @@ def test_what_is_missing_is_one_line(copied: Session, capsys: pytest.CaptureFixt
     assert call(copied) == 2
     assert "no 2_Training.ipynb in" in capsys.readouterr().err
     copied.write_json("config.json", copied.config | {"dropout": 0.1})
+    copied.mark_done()
     assert call(copied) == 2
     assert "config.json is of another version of ecgkit" in capsys.readouterr().err
     assert all_sessions(copied) == ["session_1"]

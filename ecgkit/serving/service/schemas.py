@@ -14,7 +14,7 @@ Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 METHOD = Field("integrated_gradients", description="Such as grad_cam or occlusion_segments.")
 EXPLAINED = "By default those that the model predicts."
-SHOWN = Field("json", description="The relevance of each sample, or a picture of the first class.")
+SHOWN = "The relevance of each sample, or a picture of the first class."
 
 
 class _Strict(BaseModel):
@@ -92,7 +92,7 @@ class ExplainRequest(SignalRequest):
 
     method: Word = METHOD
     classes: list[Word] | None = Field(None, description=EXPLAINED, min_length=1)
-    format: Literal["json", "png"] = SHOWN
+    format: Literal["json", "png"] = Field("json", description=SHOWN)
 
 
 class ExplainChoices(FileChoices):
@@ -100,7 +100,7 @@ class ExplainChoices(FileChoices):
 
     method: Word = METHOD
     classes: Word | None = Field(None, description=f"Such as MI,CD. {EXPLAINED}")
-    format: Literal["json", "png"] = SHOWN
+    format: Literal["json", "png"] = Field("json", description=SHOWN)
 
 
 class StreamStart(Choices):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ecgkit.errors import EcgkitError, UnknownFormatError, check_choice, printable
 from ecgkit.inference.answers import Answer, answer_ecgs
+from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import open_ecg
@@ -287,7 +288,7 @@ def _explained(answer: Answer, choices: Mapping[str, Any]) -> Result:
     from ecgkit.explain.attributions import explain_ecg, predicted_classes
 
     assert answer.ecg is not None  # noqa: S101 - it was answered
-    skip = {name: bool(choices[name]) for name in ("anyway", "allow_missing_leads")}
+    skip = Skip(anyway=bool(choices["anyway"]), allow_missing_leads=bool(choices["allow_missing_leads"]))
     names = _classes(choices) or predicted_classes(answer.predictor, answer.ecg, **skip)
     found = explain_ecg(answer.predictor, answer.ecg, method=choices["method"], classes=names, **skip)
     if choices["format"] == "json":
