@@ -40,6 +40,7 @@ SESSION_FILES = {
     "subgroups.json",
     "thresholds.json",
     "training_log.txt",
+    "unlabelled.parquet",
     "weights",
 }
 
