@@ -358,7 +358,9 @@ def problems(run: Run, fault: str) -> list[str]:
     """Return what is wrong with how a disturbed run ended."""
     code, errors = run.wait()
     found = []
-    if "Traceback" in errors and fault != "little_memory":  # Python itself prints one where an import has no memory
+    # Python itself prints one where an import has no memory, and where Ctrl-C comes before the command has begun
+    by_python = fault == "little_memory" or (code == -signal.SIGINT and "ecgkit/cli/" not in errors)
+    if "Traceback" in errors and not by_python:
         found.append(f"a traceback: {errors[-1500:]}")
     if code == 2 and not errors.rstrip().splitlines()[-1].startswith("ecgkit: "):
         found.append(f"the last line is not ecgkit's: {errors[-300:]}")
