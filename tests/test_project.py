@@ -211,7 +211,7 @@ def test_every_locked_version_but_torch_which_has_several_builds_has_checksums()
     pins = re.findall(r"^([\w.-]+==\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     hashed = re.findall(r"^([\w.-]+==\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", HASHES, re.MULTILINE)
     names = [{re.sub(r"[-_.]+", "-", pin).lower() for pin in found} for found in (pins, [pin for pin, _ in hashed])]
-    assert [pin.partition("==")[0] for pin in names[0] ^ names[1]] == ["torch"]
+    assert {name for name in names[0] if not name.startswith("torch==")} == names[1]
     assert HASHES.count("==") == len(pins) - 1
 
 

@@ -147,12 +147,14 @@ def test_a_training_with_fold_10_closed_is_refused_until_it_is_evaluated(
     content = path.read_bytes()
     metrics = trained_session.session.read_json("metrics.json")
     trained_session.session.write_json("metrics.json", {"version": 1, "fold_9": metrics["fold_9"]})
+    trained_session.session.mark_done()
     try:
         for resolve in (FeatureSpaceConfig.resolve, ExplainabilityConfig.resolve):
             with pytest.raises(EcgkitError, match="ecgkit evaluate session_1"):
                 resolve(trained_root, training_session="session_1")
     finally:
         path.write_bytes(content)
+        trained_session.session.mark_done()
 
 
 @pytest.mark.parametrize(
