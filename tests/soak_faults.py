@@ -79,7 +79,7 @@ STEPS = (
         notebook=False,
     ),
     Step(
-        "export-model", ("export-model", "session_1", "--to", "{root}/model"), "model",
+        "export-model", ("export-model", "session_1", "--force", "--to", "{root}/model"), "model",
         ("weights/best.safetensors", "*.json"), notebook=False,
     ),
     Step("embed", ("embed", "session_1"), "training_sessions/session_1", ("cache/**/*.npy",), notebook=False),
@@ -194,7 +194,7 @@ Fault = Callable[[Step, Path, float, random.Random], Run]
 
 def wait_for_moment(run: Run, step: Step, root: Path, seconds: float, rng: random.Random) -> str:
     """Wait until the folder or the configuration appears, or until a random part of the time has passed."""
-    moment = rng.choice(["folder", "configuration", "time", "time", "time"])
+    moment = rng.choice(["folder", "configuration", "time", "time", "time"] if step.notebook else ["time"])
     begun, until = time.monotonic(), rng.uniform(0.02, 1.0) * seconds
     folder = root / step.folder
     watched = {"folder": folder, "configuration": folder / "config.json"}.get(moment)
@@ -358,11 +358,17 @@ def problems(run: Run, fault: str) -> list[str]:
     """Return what is wrong with how a disturbed run ended."""
     code, errors = run.wait()
     found = []
-    if "Traceback" in errors and fault != "little_memory":  # Python itself prints one where an import has no memory
+    # Python itself prints one where an import has no memory, and where Ctrl-C comes before the command has begun
+    by_python = fault == "little_memory" or (code == -signal.SIGINT and "ecgkit/cli/" not in errors)
+    if "Traceback" in errors and not by_python:
         found.append(f"a traceback: {errors[-1500:]}")
     if code == 2 and not errors.rstrip().splitlines()[-1].startswith("ecgkit: "):
         found.append(f"the last line is not ecgkit's: {errors[-300:]}")
-    if code not in (0, 2, 130) and code not in (-signal.SIGKILL, -signal.SIGTERM) and fault != "little_memory":
+    if (
+        code not in (0, 2, 130)
+        and code not in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
+        and fault != "little_memory"
+    ):
         found.append(f"exit code {code}: {errors[-300:]}")
     until = time.monotonic() + 15
     while run.others() and time.monotonic() < until:

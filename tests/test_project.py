@@ -175,6 +175,11 @@ def test_importing_ecgkit_loads_nothing_heavy() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_the_command_handles_ctrl_c_before_it_imports_what_takes_time() -> None:
+    program = "import sys, ecgkit.cli; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_the_floor_of_files_loads_no_torch() -> None:
     rooms = ("datasets", "sources", "sessions", "cli")
     code = f"import sys, {', '.join(f'ecgkit.{name}' for name in rooms)}; print('torch' in sys.modules)"
@@ -202,7 +207,7 @@ def test_the_base_installation_reads_predicts_and_draws() -> None:
     assert result.stdout.strip() == "(1, 5)", result.stderr
 
 
-def test_every_locked_version_has_checksums() -> None:
+def test_every_locked_version_but_torch_which_has_several_builds_has_checksums() -> None:
     pins = re.findall(r"^([\w.-]+==\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
     hashed = re.findall(r"^([\w.-]+==\S+) \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", HASHES, re.MULTILINE)
     names = [{re.sub(r"[-_.]+", "-", pin).lower() for pin in found} for found in (pins, [pin for pin, _ in hashed])]

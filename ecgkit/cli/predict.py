@@ -22,7 +22,7 @@ from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note,
 from ecgkit.cli.convert import add_hints, hints
 from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, printable
-from ecgkit.io import csv_text, json_bytes, read_json, write_atomically
+from ecgkit.io import csv_text, json_bytes, locked, read_json, write_atomically
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
 
@@ -92,7 +92,11 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
                 "precision": arguments.precision,
                 **{name: value for name, value in options.items() if name != "windows" and value is not None},
             }
-            written = read_written(Path(arguments.to), style, made_by)
+            to = Path(arguments.to)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            message = f"waiting for another process that writes {to}"
+            stack.enter_context(locked(to.with_name(f".{to.name}.lock"), message, wait=note))
+            written = read_written(to, style, made_by)
         done = written.records
         n_left = sum(name not in done for name, _ in files)
         errors = [written.errors[name] for name, _ in files if name in written.errors]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -268,6 +269,21 @@ def test_one_bad_ecg_of_many_leaves_the_others_in_few_batches(
     expected = predict_proba([demo.read(row["record"][:2].lstrip("0")) for row in rows if not row["error"]])
     found = [[row[f"probability_{name}"] for name in model.classes] for row in rows if not row["error"]]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("style", ["csv", "json"])
+def test_two_processes_write_one_file_once(style: str, signal: np.ndarray, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number in range(3):
+        save_ecg(ECG(signal, sampling_rate=RATE), folder / f"{number}.npz")
+    files = [str(path) for path in sorted(folder.iterdir())]
+    command = [sys.executable, "-m", "ecgkit.cli", "predict", *files, "--format", style, "--no-measurements"]
+    to = [tmp_path / "once", tmp_path / "twice"]
+    assert [subprocess.run([*command, "--to", str(to[0])], check=False).returncode] == [0]
+    both = [subprocess.Popen([*command, "--to", str(to[1])]) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert to[1].read_bytes() == to[0].read_bytes()
 
 
 @pytest.mark.parametrize("style", ["csv", "json"])
