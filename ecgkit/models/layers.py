@@ -154,22 +154,26 @@ class BiLSTM(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(records, n_in, time)`` to ``(records, 2 * width, time)``."""
-        steps, lstm = features.permute(2, 0, 1), self.lstm
-        state = steps.new_zeros(2 * lstm.num_layers, steps.shape[1], lstm.hidden_size)
-        # What `lstm(steps)` calls, but with the weights as arguments: export would make constants of them.
-        weights = tuple(lstm.parameters())
-        output, _, _ = torch.lstm(
-            steps,
-            (state, state),
-            weights,
-            has_biases=True,
-            num_layers=lstm.num_layers,
-            dropout=lstm.dropout,
-            train=self.training,
-            bidirectional=True,
-            batch_first=False,
-        )
-        return output.permute(1, 2, 0)
+        return run_lstm(self.lstm, features)
+
+
+def run_lstm(lstm: nn.LSTM, features: Tensor) -> Tensor:
+    """Run an LSTM whose input is time first: ``(records, n_in, time)`` to ``(records, directions * width, time)``."""
+    steps = features.permute(2, 0, 1)
+    state = steps.new_zeros((1 + lstm.bidirectional) * lstm.num_layers, steps.shape[1], lstm.hidden_size)
+    # What `lstm(steps)` calls, but with the weights as arguments: export would make constants of them.
+    output, _, _ = torch.lstm(
+        steps,
+        (state, state),
+        tuple(lstm.parameters()),
+        has_biases=True,
+        num_layers=lstm.num_layers,
+        dropout=lstm.dropout,
+        train=lstm.training,
+        bidirectional=lstm.bidirectional,
+        batch_first=False,
+    )
+    return output.permute(1, 2, 0)
 
 
 def dense(n_in: int, n_out: int, *, batch_norm: bool = False) -> list[nn.Module]:

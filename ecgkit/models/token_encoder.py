@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ecgkit.errors import check_choice
 from ecgkit.models.base import ECGModel, SharedKeywords
-from ecgkit.models.layers import AttentionPooling, samples_per_frame
+from ecgkit.models.layers import AttentionPooling, run_lstm, samples_per_frame
 from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 
 BACKBONES = ("transformer", "xlstm", "causal")
@@ -86,26 +86,12 @@ class CausalLSTM(nn.Module):
 
     def __init__(self, *, width: int, depth: int, dropout: float) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(width, width, depth, dropout=dropout if depth > 1 else 0.0, batch_first=True)
+        self.lstm = nn.LSTM(width, width, depth, dropout=dropout if depth > 1 else 0.0)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(records, width, tokens)`` to the same shape."""
-        lstm, tokens = self.lstm, features.transpose(1, 2)
-        state = tokens.new_zeros(lstm.num_layers, len(tokens), lstm.hidden_size)
-        # What `lstm(tokens)` calls, but with the weights as arguments: export would make constants of them.
-        output, _, _ = torch.lstm(
-            tokens,
-            (state, state),
-            tuple(lstm.parameters()),
-            has_biases=True,
-            num_layers=lstm.num_layers,
-            dropout=lstm.dropout,
-            train=self.training,
-            bidirectional=False,
-            batch_first=True,
-        )
-        return self.norm(output).transpose(1, 2)
+        return self.norm(run_lstm(self.lstm, features).transpose(1, 2)).transpose(1, 2)
 
 
 class MeanStdMaxPooling(nn.Module):
