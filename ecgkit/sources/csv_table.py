@@ -66,8 +66,15 @@ class CsvTable:
             with warnings.catch_warnings():
                 # Rows with more fields than the header has would be cut.
                 warnings.simplefilter("error", pd.errors.ParserWarning)
-                options = {"keep_default_na": False, "na_values": [""], "index_col": False}
-                self.rows = pd.read_csv(path, dtype=str, encoding=encoding, sep=separator, **options)
+                self.rows = pd.read_csv(
+                    path,
+                    sep=separator,
+                    dtype=str,
+                    keep_default_na=False,
+                    na_values=[""],
+                    encoding=encoding,
+                    index_col=False,
+                )
             self.rows.columns = self.rows.columns.str.strip()
         except EcgkitError:
             raise

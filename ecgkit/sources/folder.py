@@ -115,7 +115,7 @@ class Folder(FittedSource):
 
     def describe(self) -> str:
         """Return one line; see `Source.describe`."""
-        classes, further = ", ".join(self.labels[LABEL_SET]), ", ".join(self.columns) or "none"
+        classes, further = ", ".join(map(str, self.labels[LABEL_SET])), ", ".join(self.columns) or "none"
         left_out = f"; left out, without a row in {TABLE}: {_listed(self.surplus)}" if self.surplus else ""
         return super().describe() + printable(f"; classes: {classes}; further columns: {further}{left_out}")
 
