@@ -253,7 +253,7 @@ def flip_lines(table: pd.DataFrame) -> Iterator[str]:
         cells = [flip_cell(of_class), *(flip_cell(of_class[of_class["segment"] == segment]) for segment in SEGMENTS)]
         best = of_class.assign(size=of_class["change"].abs()).dropna().sort_values("size").drop_duplicates("record_id")
         signs = np.where(best["change"] > 0, "+", "-")
-        often = (best["segment"] + " in " + best["lead"] + ", " + signs).value_counts()
+        often: pd.Series = (best["segment"] + " in " + best["lead"] + ", " + signs).value_counts()
         first = f"{often.index[0]} ({often.iloc[0]} of {len(best)})" if len(often) else ""
         yield f"| {name} | {of_class['record_id'].nunique()} | " + " | ".join(cells) + f" | {first} |"
 
