@@ -433,8 +433,7 @@ def _beats(windows: _Windows) -> Found:
 
 
 def _misplaced(windows: _Windows) -> Found:
-    for i, peaks in enumerate(windows.peaks):
-        scores = misplacement_scores(windows.coarse[i], peaks, sampling_rate=windows.coarse_rate)
+    for i, scores in enumerate(misplacement_scores(windows.coarse, windows.peaks, sampling_rate=windows.coarse_rate)):
         fault = max(scores, key=lambda name: scores[name], default="")
         if fault and scores[fault] > 0:
             yield i, Finding(fault, "warning", MISPLACED[fault], evidence={"log_odds_over_limit": scores[fault]})

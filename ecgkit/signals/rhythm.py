@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from statistics import median
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
@@ -267,17 +269,35 @@ def beats(
         If the signal has another shape, or the window or the sampling rate is out of range.
     """
     values = _as_leads(signal).astype(np.float32, copy=False)
+    return beats_of_many(values[None], [peaks], sampling_rate=sampling_rate, before=before, after=after)[0]
+
+
+def beats_of_many(
+    signals: Floats, peaks: Sequence[ArrayLike], *, sampling_rate: float, before: float = BEFORE, after: float = AFTER
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Return the beats of recordings of equal length one after the other, and how many each has; see `beats`."""
     check_rate(sampling_rate)
     if before < 0.15 or after <= 0:
         raise EcgkitError(f"a beat from {before} s before to {after} s after the R peak: give at least 0.15 and over 0")
     n_before, n_after = round(before * sampling_rate), round(after * sampling_rate)
-    centres = np.asarray(peaks, dtype=np.int64)
-    centres = centres[(centres >= n_before) & (centres + n_after <= values.shape[1])]
-    cut = values[:, centres[:, None] + np.arange(-n_before, n_after)].swapaxes(0, 1)
-    if not len(cut):
-        return cut
-    segment = _pr_segment(cut, n_before, sampling_rate)
-    return cut - cut[:, :, segment].mean(axis=2, keepdims=True)
+    n_records, n_leads, n_samples = signals.shape
+    centres = [np.asarray(some, dtype=np.int64) for some in peaks]
+    centres = [some[(some >= n_before) & (some + n_after <= n_samples)] for some in centres]
+    numbers = [len(some) for some in centres]
+    if not sum(numbers):
+        return np.zeros((0, n_leads, n_before + n_after), np.float32), numbers
+    windows = sliding_window_view(signals, n_before + n_after, axis=2).swapaxes(1, 2)
+    cut = windows[np.repeat(np.arange(n_records), numbers), np.concatenate(centres) - n_before]
+    for rows in _rows(numbers):
+        segment = _pr_segment(cut[rows], n_before, sampling_rate)
+        cut[rows] -= cut[rows, :, segment].mean(axis=2, keepdims=True)
+    return cut, numbers
+
+
+def _rows(numbers: Sequence[int]) -> list[slice]:
+    """Return where the beats of each recording that has some are."""
+    ends = accumulate(numbers)
+    return [slice(end - number, end) for end, number in zip(ends, numbers, strict=True) if number]
 
 
 def usual_beats(cut: Floats) -> NDArray[np.bool_]:
@@ -295,14 +315,23 @@ def usual_beats(cut: Floats) -> NDArray[np.bool_]:
     -------
     ndarray of bool, shape (beats,)
     """
-    if len(cut) < 3:
-        return np.ones(len(cut), dtype=bool)
+    return _usual(cut, [len(cut)])
+
+
+def _usual(cut: Floats, numbers: Sequence[int]) -> NDArray[np.bool_]:
+    """Mark the usual ones among the beats of each recording, see `usual_beats`."""
+    usual = np.ones(len(cut), dtype=bool)
     flat = _finite(cut).reshape(len(cut), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
-    middle = medians(centred, axis=0)
-    norm = np.linalg.norm(centred, axis=1) * np.linalg.norm(middle)
-    correlation = centred @ middle / np.where(norm > 0, norm, 1.0)
-    return np.asarray(correlation >= min(MIN_CORRELATION, float(np.median(correlation))))
+    norms = np.linalg.norm(centred, axis=1)
+    for rows in _rows(numbers):
+        if rows.stop - rows.start < 3:
+            continue
+        middle = medians(centred[rows], axis=0)
+        norm = norms[rows] * np.linalg.norm(middle)
+        correlation = centred[rows] @ middle / np.where(norm > 0, norm, 1.0)
+        usual[rows] = correlation >= min(MIN_CORRELATION, float(medians(correlation)))
+    return usual
 
 
 def aligned_mean_beat(
@@ -334,39 +363,57 @@ def aligned_mean_beat(
     EcgkitError
         If a rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
     """
+    return aligned_mean_beats(cut, [len(cut)], sampling_rate=sampling_rate, before=before, rate=rate)[0]
+
+
+def aligned_mean_beats(
+    cut: Floats, numbers: Sequence[int], *, sampling_rate: float, before: float = BEFORE, rate: float = 500.0
+) -> NDArray[np.float32]:
+    """Average the beats of each recording, as from `beats_of_many`; see `aligned_mean_beat`."""
     check_rate(sampling_rate)
     check_rate(rate, "rate")
     matrices = [
         _interpolation(cut.shape[2], float(before), float(sampling_rate), float(rate), shift)
         for shift in range(-_MOST_STEPS, _MOST_STEPS + 1)
     ]
+    mean = np.full((len(numbers), cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
     if not len(cut):
-        return np.full((cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
-    known = _finite(cut[usual_beats(cut)])
-    steps = _steps_apart(known, round(before * sampling_rate), sampling_rate)
-    total = np.zeros((cut.shape[1], matrices[0].shape[1]), np.float32)
-    for step in np.unique(steps):
-        total += known[steps == step].sum(axis=0) @ matrices[step + _MOST_STEPS]
-    total /= len(known)
-    total[np.isnan(cut).any(axis=(0, 2))] = np.nan
-    return total
+        return mean
+    usual, record = _usual(cut, numbers), np.repeat(np.arange(len(numbers)), numbers)
+    known, of_known = _finite(cut[usual]), record[usual]
+    steps = _steps_apart(known, of_known, round(before * sampling_rate), sampling_rate)
+    # The beats of a recording that are moved equally far are added up first.
+    order = np.lexsort((steps, of_known))
+    keys = np.stack([of_known, steps], axis=1)[order]
+    first = np.flatnonzero(np.diff(keys, axis=0, prepend=-9).any(axis=1))
+    sums, keys = np.add.reduceat(known[order], first, axis=0), keys[first]
+    mean[record] = 0
+    for step in np.unique(steps).tolist():
+        same = keys[:, 1] == step
+        mean[keys[same, 0]] += sums[same] @ matrices[step + _MOST_STEPS]
+    mean /= np.maximum(1, np.bincount(of_known, minlength=len(numbers)))[:, None, None].astype(np.float32)
+    missing = np.argwhere(np.isnan(cut).any(axis=2))
+    mean[record[missing[:, 0]], missing[:, 1]] = np.nan
+    return mean
 
 
-def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np.int64]:
-    """Return by how many steps of 2 ms each QRS complex is later than the mean."""
+def _steps_apart(cut: Floats, record: NDArray[np.int64], n_before: int, sampling_rate: float) -> NDArray[np.int64]:
+    """Return by how many steps of 2 ms each QRS complex is later than the mean of its recording; these are sorted."""
     reach = round(_OVERLAY * sampling_rate)
     part = cut[:, :, n_before - reach : n_before + reach + 1]
     margin = round(0.02 / _STEP)  # at each end: more than a beat is moved
     matrix = _interpolation(part.shape[2], _OVERLAY, float(sampling_rate), 1 / _STEP, 0)
-    fine = part @ matrix
+    fine = (part.reshape(-1, part.shape[2]) @ matrix).reshape(*part.shape[:2], -1)
+    windows = sliding_window_view(fine, fine.shape[2] - 2 * margin, axis=2).swapaxes(1, 2)
+    _, first, group, numbers = np.unique(record, return_index=True, return_inverse=True, return_counts=True)
     steps = np.zeros(len(cut), np.int64)
     for _ in range(2):
-        shown = [slice(margin + step, fine.shape[2] - margin + step) for step in steps.tolist()]
-        moved = np.stack([beat[:, part] for beat, part in zip(fine, shown, strict=True)])
-        mean = moved.mean(axis=0)
+        moved = windows[np.arange(len(cut)), margin + steps]
+        mean = np.add.reduceat(moved, first, axis=0) / numbers[:, None, None].astype(np.float32)
         # The shift of least squares, from the first term of a Taylor series: what comes later is lower on a rise.
-        slope = np.gradient(mean, axis=1)
-        late = -((moved - mean).reshape(len(cut), -1) @ slope.ravel()) / max(float(np.sum(slope**2)), 1e-12)
+        slope = np.gradient(mean, axis=2)
+        size = np.maximum(np.sum(slope**2, axis=(1, 2)), 1e-12)
+        late = -np.einsum("bls,bls->b", moved - mean[group], slope[group]) / size[group]
         steps = (steps + np.rint(late).astype(np.int64)).clip(-_MOST_STEPS, _MOST_STEPS)
     return steps
 
@@ -513,6 +560,6 @@ def _pr_segment(cut: NDArray[np.float32], n_before: int, sampling_rate: float) -
     first, last = n_before - round(0.14 * sampling_rate), n_before - round(0.04 * sampling_rate)
     length = max(2, round(0.03 * sampling_rate))
     typical = np.nan_to_num(medians(cut[:, :, first:last], axis=0))
-    windows = np.lib.stride_tricks.sliding_window_view(typical, length, axis=1)
+    windows = sliding_window_view(typical, length, axis=1)
     start = first + int(np.argmin(windows.var(axis=2).sum(axis=0)))
     return slice(start, start + length)
