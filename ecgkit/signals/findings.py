@@ -243,7 +243,7 @@ class _Windows:
         """Return some of the windows."""
         arrays = {name: getattr(self, name)[chosen] for name in ("raw", "values", "spectrum", "alive")}
         peaks = [some for some, is_chosen in zip(self.peaks, chosen, strict=True) if is_chosen]
-        return replace(self, **arrays, peaks=peaks)  # type: ignore[arg-type]
+        return replace(self, **arrays, peaks=peaks)
 
     def band(self, low: float, high: float) -> NDArray[np.float32]:
         """Return the leads between two frequencies at the coarse rate."""
@@ -337,7 +337,7 @@ def _duplicate(windows: _Windows) -> Found:
 
 
 def _einthoven(windows: _Windows) -> Found:
-    known = np.isfinite(windows.raw[:, :6]).any(axis=2)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(windows.raw[:, :6]).any(axis=2))
     limbs = windows.values[:, :6]
     one, two, three, avr, avl, avf = np.moveaxis(limbs, 1, 0)
     rests = _mean_squares(np.stack([one + three - two, avr + avl + avf, avr + (one + two) / 2], axis=1))
