@@ -1,18 +1,21 @@
 """Measure what the shipped models lose when leads are missing, on fold 9 of PTB-XL.
 
-    python benchmarks/lead_ablation.py PTBXL_DATASET [--records 546] [--resamples 500] [--write]
+    python benchmarks/lead_ablation.py PTBXL_DATASET [--records N] [--resamples 500] [--keep FOLDER] [--write]
 
-``PTBXL_DATASET`` is the folder of the processed dataset (``ecgkit preprocess ptbxl``), of which ``--records`` records
-of fold 9 are drawn. A missing lead is zero, as in a prediction with ``--allow-missing-leads``: each lead left out in
-turn, the limb leads only (from I and II, whatever derives III, aVR, aVL and aVF), I and II without the others, and
-single leads. Prints a Markdown table of macro AUCs and of the differences from all twelve leads, with 95 % intervals
-from a bootstrap of the patients. ``--write`` writes ``missing_leads.json`` of the models, which predictions tell.
-Computed in bfloat16 where the machine has it and the model allows it.
+``PTBXL_DATASET`` is the folder of the processed dataset (``ecgkit preprocess ptbxl``), of which all records of fold 9
+with a superclass or ``--records`` drawn ones are predicted. A missing lead is zero, as in a prediction with
+``--allow-missing-leads``: each lead left out in turn, the limb leads only (from I and II, whatever derives III, aVR,
+aVL and aVF), I and II without the others, and single leads. Prints a Markdown table of macro AUCs and of the
+differences from all twelve leads, with 95 % intervals from a bootstrap of the patients. ``--keep`` saves the
+probabilities of each model and lead set in a folder and resumes from them. ``--write`` writes ``missing_leads.json`` of
+the models, which predictions tell. Computed in bfloat16 where the machine has it and the model allows it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +48,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, metavar="PTBXL_DATASET")
-    parser.add_argument("--records", type=int, default=546, help="default: 546, a quarter of fold 9")
+    parser.add_argument("--records", type=int, help="default: all of fold 9")
     parser.add_argument("--resamples", type=int, default=500, help="default: 500")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     dataset = open_dataset(arguments.dataset, label_set="superclass")
@@ -60,7 +64,7 @@ def main() -> None:
     whole: dict[str, tuple[float, NDArray[np.float64]]] = {}
     print("| leads |", " | ".join(f"`{name}`" for name in names), "|\n|---|", "---|" * len(names), sep="")
     for lead_set, leads in {"all twelve": LEADS, **LEAD_SETS}.items():
-        each = {name: predict(name, stored, leads) for name in description["members"]}
+        each = {name: kept_prediction(name, stored, leads, arguments.keep) for name in description["members"]}
         each["ensemble"] = apply_ensemble(description, each).astype(np.float32)
         cells = []
         for name, prob in each.items():
@@ -78,6 +82,23 @@ def main() -> None:
         print(f"| {lead_set} |", " | ".join(cells), "|", flush=True)
     for name, losses in results.items() if arguments.write else ():
         write_atomically(SHIPPED / name / LEAD_LOSSES, json_bytes(losses))
+
+
+def kept_prediction(
+    name: str, stored: NDArray[np.int16], leads: tuple[str, ...], folder: Path | None
+) -> NDArray[np.float32]:
+    """Return the probabilities of `predict`, from the folder where an earlier run saved them."""
+    if folder is None:
+        return predict(name, stored, leads)
+    digest = hashlib.sha256(stored.tobytes()).hexdigest()[:16]
+    path = folder / f"{name}_{'_'.join(leads)}_{digest}.npy"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, predict(name, stored, leads))
+        write_atomically(path, buffer.getvalue())
+    prob: NDArray[np.float32] = np.load(path)
+    return prob
 
 
 def predict(name: str, stored: NDArray[np.int16], leads: tuple[str, ...]) -> NDArray[np.float32]:
