@@ -78,6 +78,9 @@ def read_text(path: Path, hints: Hints) -> Signals:
     return replace(found, age=facts["age"], sex=facts["sex"], findings=(*left_out, *after))
 
 
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a"))
+
+
 def decode(data: bytes) -> str:
     """Return the text of a file in UTF-8, UTF-16 with its mark, or Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -92,8 +95,7 @@ def is_text(head: bytes) -> bool:
     """Return True if the beginning of a file can be text."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return True
-    control = sum(byte < 32 and byte not in b"\t\n\r\f\x1a" for byte in head)
-    return bool(head.strip()) and control == 0
+    return bool(head.strip()) and len(head.translate(None, _CONTROL)) == len(head)
 
 
 def _tokens(line: str) -> list[str]:
