@@ -1,7 +1,7 @@
 """Test the explanations of the shipped models, a model and a method at a time.
 
     python benchmarks/explanations.py PTBXL_DATASET ROWS [--models resnet1d,xlstm,hybrid] [--twin resnet1d=WEIGHTS ...]
-        [--parts A,B] [--records 200] [--randomised 50] [--territory 50]
+        [--parts A,B] [--records 200] [--randomised 50] [--territory 50] [--flips 20]
     python benchmarks/explanations.py --times
 
 PTBXL_DATASET is a processed dataset (`ecgkit preprocess ptbxl`). Records are of fold 9, one per patient, equally many
@@ -31,18 +31,21 @@ from ecgkit.explain import truth
 from ecgkit.explain.amplitude import WAVES, amplitude_check
 from ecgkit.explain.attributions import METHODS, background_set, explain_ecg, network_inputs
 from ecgkit.explain.examples import FOLD, choose_examples, record
+from ecgkit.explain.flips import smallest_changes
 from ecgkit.explain.methods import relevance_of
 from ecgkit.inference.predictor import NetworkPredictor
 from ecgkit.inference.weights import load_weights
 from ecgkit.io import write_atomically
 from ecgkit.signals.ecg import ECG
+from ecgkit.signals.segments import SEGMENTS
 from ecgkit.sources.demo import Demo
 from ecgkit.sources.demo.source import make_ecg
+from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 SLOW = {"integrated_gradients": 2, "gradient_shap": 4}
 """By how much fewer records these methods are tested on."""
 
-PARTS = (truth.AMPLITUDE, truth.RANDOM, *METHODS, "territories", "signs")
+PARTS = (truth.AMPLITUDE, truth.RANDOM, *METHODS, "territories", "signs", "flips")
 POINTED = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion_segments")
 IN_TERRITORIES = ("saliency", "integrated_gradients", "occlusion_leads", "occlusion_segments")
 AMPLITUDES = {"R": "V4", "T": "V3", "P": "II"}
@@ -60,6 +63,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200, help="for the tests of the methods (default: 200)")
     parser.add_argument("--randomised", type=int, default=50, help="of these, with random weights (default: 50)")
     parser.add_argument("--territory", type=int, default=50, help="of each SCP code, and demo records (default: 50)")
+    parser.add_argument("--flips", type=int, default=20, help="records per class to be flipped (default: 20)")
     parser.add_argument("--times", action="store_true", help="measure times instead")
     arguments = parser.parse_args()
     if arguments.times:
@@ -109,6 +113,7 @@ class Bench:
     def keep(self, part: str) -> None:
         """Compute the rows of a part, if they are not there."""
         parts: dict[str, Callable[[], pd.DataFrame]] = {"territories": self.territories, "signs": self.signs}
+        parts["flips"] = self.flips
         path = self.arguments.rows / f"{self.name}-{part.replace(' ', '_')}.parquet"
         keep(path, parts.get(part, lambda: self.check(part)))
 
@@ -167,6 +172,15 @@ class Bench:
         games = [truth.point_at_signs(self.predictor, demo, ids, classes, method=name) for name in POINTED]
         return pd.concat(games, ignore_index=True)
 
+    def flips(self) -> pd.DataFrame:
+        """Find the smallest change of each lead and segment that flips a decision."""
+        chosen = choose_examples(self.predictor, self.dataset, per_class=self.arguments.flips)
+        tables = []
+        for ecg, name in zip(*chosen, strict=True):
+            found = smallest_changes(self.predictor, ecg, name).assign(record_id=ecg.record_id)
+            tables.append(found.assign(**{"class": name}))
+        return pd.concat(tables, ignore_index=True)
+
 
 def keep(path: Path, compute: Callable[[], pd.DataFrame]) -> None:
     """Write rows to a file, if it is not there."""
@@ -214,6 +228,10 @@ def print_tables(folder: Path, dataset: Dataset) -> None:
             if part in parts:
                 known = patients if part == "territories" else None
                 print(f"\n{name}: {part}\n\n" + as_markdown(truth.summarise(parts.pop(part), known)))
+        if "flips" in parts:
+            print(f"\n{name}: flips\n\n" + "\n".join(flip_lines(parts.pop("flips"))))
+        if not parts:
+            continue
         rows = pd.concat(parts.values(), ignore_index=True)
         orders = [order for order in (truth.RANDOM, truth.AMPLITUDE) if order in set(rows["method"])]
         gains = [truth.gain_over(rows, order) for order in orders]
@@ -225,6 +243,29 @@ def print_tables(folder: Path, dataset: Dataset) -> None:
         verdict = truth.verdict(summary)
         failed = {method: ", ".join(row.index[row != "passes"]) for method, row in verdict.iterrows()}
         print("\n" + "\n".join(f"{method}: {tests or 'survives'}" for method, tests in failed.items()))
+
+
+def flip_lines(table: pd.DataFrame) -> Iterator[str]:
+    """Write by class the share of records of which a change flips the decision, and the median change in mV."""
+    yield "| class | records | any segment | " + " | ".join(SEGMENTS) + " | smallest, most often |"
+    yield "|---" * (4 + len(SEGMENTS)) + "|"
+    for name, of_class in table.groupby("class", sort=False):
+        cells = [flip_cell(of_class), *(flip_cell(of_class[of_class["segment"] == segment]) for segment in SEGMENTS)]
+        best = of_class.assign(size=of_class["change"].abs()).dropna().sort_values("size").drop_duplicates("record_id")
+        signs = np.where(best["change"] > 0, "+", "-")
+        often: pd.Series = (best["segment"] + " in " + best["lead"] + ", " + signs).value_counts()
+        first = f"{often.index[0]} ({often.iloc[0]} of {len(best)})" if len(often) else ""
+        yield f"| {name} | {of_class['record_id'].nunique()} | " + " | ".join(cells) + f" | {first} |"
+
+
+def flip_cell(table: pd.DataFrame) -> str:
+    """Write the share of records that flip with its interval, and the median of their smallest changes in mV."""
+    smallest = table.assign(size=table["change"].abs()).groupby("record_id")["size"].min().to_numpy()
+    flips = np.isfinite(smallest)
+    weights = patient_weights(np.arange(len(flips)), resamples=RESAMPLES, seed=0)
+    low, high = interval(weights @ flips / weights.sum(axis=1))
+    median = f"; {np.median(smallest[flips]):.2f} mV" if flips.any() else ""
+    return f"{flips.mean():.2f} ({low:.2f} to {high:.2f}){median}"
 
 
 def as_markdown(summary: pd.DataFrame, columns: str = "check") -> str:

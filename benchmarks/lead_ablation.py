@@ -1,18 +1,22 @@
 """Measure what the shipped models lose when leads are missing, on fold 9 of PTB-XL.
 
-    python benchmarks/lead_ablation.py PTBXL_DATASET [--models NAME ...] [--records 546] [--resamples 500] [--write]
+    python benchmarks/lead_ablation.py PTBXL_DATASET [--models NAME ...] [--records N] [--resamples 500]
+        [--keep FOLDER] [--write]
 
-``PTBXL_DATASET`` is the folder of the processed dataset (``ecgkit preprocess ptbxl``), of which ``--records`` records
-of fold 9 are drawn. A missing lead is zero, as in a prediction with ``--allow-missing-leads``: each lead left out in
-turn, the limb leads only (from I and II, whatever derives III, aVR, aVL and aVF), I and II without the others, and
-single leads. Prints a Markdown table of macro AUCs and of the differences from all twelve leads, with 95 % intervals
-from a bootstrap of the patients. ``--write`` writes ``missing_leads.json`` of the models, which predictions tell.
-Computed in bfloat16 where the machine has it and the model allows it.
+``PTBXL_DATASET`` is the folder of the processed dataset (``ecgkit preprocess ptbxl``), of which all records of fold 9
+with a label or ``--records`` drawn ones are predicted. A missing lead is zero, as in a prediction with
+``--allow-missing-leads``: each lead left out in turn, the limb leads only (from I and II, whatever derives III, aVR,
+aVL and aVF), I and II without the others, and single leads. Prints a Markdown table of macro AUCs and of the
+differences from all twelve leads, with 95 % intervals from a bootstrap of the patients. ``--keep`` saves the
+probabilities of each model and lead set in a folder and resumes from them. ``--write`` writes ``missing_leads.json`` of
+the models, which predictions tell. Computed in bfloat16 where the machine has it and the model allows it.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,16 +53,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path, metavar="PTBXL_DATASET")
     parser.add_argument("--models", nargs="+", default=["ensemble"], help="default: the ensemble and its members")
-    parser.add_argument("--records", type=int, default=546, help="default: 546, a quarter of fold 9")
+    parser.add_argument("--records", type=int, help="default: all of fold 9")
     parser.add_argument("--resamples", type=int, default=500, help="default: 500")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
-    results = measure(arguments.models, arguments.dataset, n_records=arguments.records, resamples=arguments.resamples)
+    sizes = {"n_records": arguments.records, "resamples": arguments.resamples, "keep": arguments.keep}
+    results = measure(arguments.models, arguments.dataset, **sizes)
     if arguments.write:
         write_losses(results)
 
 
-def measure(names: Sequence[str], dataset: Path, *, n_records: int, resamples: int) -> dict[str, LeadLosses]:
+def measure(
+    names: Sequence[str], dataset: Path, *, n_records: int | None, resamples: int, keep: Path | None = None
+) -> dict[str, LeadLosses]:
     """Measure what models that ship lose, of one label set; an ensemble is measured together with its members."""
     models = {name: load_model(name, precision="auto") for name in names}
     ensembles = {name: model for name, model in models.items() if isinstance(model, EnsemblePredictor)}
@@ -73,7 +81,11 @@ def measure(names: Sequence[str], dataset: Path, *, n_records: int, resamples: i
     whole: dict[str, tuple[float, NDArray[np.float64]]] = {}
     print("| leads |", " | ".join(f"`{name}`" for name in models), "|\n|---|", "---|" * len(models), sep="")
     for lead_set, leads in {"all twelve": LEADS, **LEAD_SETS}.items():
-        each = {name: predict(model, data, leads) for name, model in models.items() if name not in ensembles}
+        each = {
+            name: kept_prediction(name, model, data, leads, keep)
+            for name, model in models.items()
+            if name not in ensembles
+        }
         for name, ensemble in ensembles.items():
             of_members = {member: each[member] for member in ensemble.members}
             each[name] = apply_ensemble(ensemble.description, of_members).astype(np.float32)
@@ -92,6 +104,23 @@ def measure(names: Sequence[str], dataset: Path, *, n_records: int, resamples: i
             results[name]["lead_sets"].append(found)  # type: ignore[arg-type]
         print(f"| {lead_set} |", " | ".join(cells), "|", flush=True)
     return results
+
+
+def kept_prediction(
+    name: str, model: Predictor, dataset: Dataset, leads: tuple[str, ...], folder: Path | None
+) -> NDArray[np.float32]:
+    """Return the probabilities of `predict`, from the folder where an earlier run saved them."""
+    if folder is None:
+        return predict(model, dataset, leads)
+    digest = hashlib.sha256(np.ascontiguousarray(dataset.signals[dataset.rows]).tobytes()).hexdigest()[:16]
+    path = folder / f"{name}_{'_'.join(leads)}_{digest}.npy"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.save(buffer, predict(model, dataset, leads))
+        write_atomically(path, buffer.getvalue())
+    prob: NDArray[np.float32] = np.load(path)
+    return prob
 
 
 def predict(model: Predictor, dataset: Dataset, leads: tuple[str, ...]) -> NDArray[np.float32]:

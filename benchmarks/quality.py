@@ -178,7 +178,7 @@ def described(signal: Signal) -> NDArray[np.float64] | None:
     beat = record_beat(signal, sampling_rate=RATE)
     if len(peaks) < misplacement.FEWEST_BEATS or not np.isfinite(beat).all():
         return None
-    return misplacement.features(beat, heart_rate(peaks, sampling_rate=RATE), sampling_rate=RATE)
+    return misplacement.features(beat[None], [heart_rate(peaks, sampling_rate=RATE)], sampling_rate=RATE)[0]
 
 
 def fit(source: PtbXl, n_records: int) -> None:

@@ -1,6 +1,6 @@
 """Take the model of a finished training on PTB-XL into the package, as one that ships.
 
-    python benchmarks/ship_model.py SESSION NAME [--root FOLDER] [--records 546] [--resamples 500] [--force]
+    python benchmarks/ship_model.py SESSION NAME [--root FOLDER] [--records N] [--resamples 500] [--force]
 
 ``SESSION`` is a training session of ``--root``, and ``NAME`` is what `ecgkit.load_model` will call the model. Refused
 are a session that is not finished or was changed afterwards, one whose fold 10 was not evaluated, one that left out
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("session")
     parser.add_argument("name")
     parser.add_argument("--root", type=Path)
-    parser.add_argument("--records", type=int, default=546, help="of fold 9, for missing_leads.json")
+    parser.add_argument("--records", type=int, help="of fold 9, for missing_leads.json")
     parser.add_argument("--resamples", type=int, default=500, help="of their patients")
     parser.add_argument("--force", action="store_true")
     arguments = parser.parse_args()

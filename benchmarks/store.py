@@ -1,11 +1,15 @@
 """Records per second written to and read from the store, next to zarr and HDF5, in one run.
 
     pip install zarr h5py
-    python benchmarks/store.py [--records 20000] [--folder DIR]
+    python benchmarks/store.py [--records 20000] [--rounds 5] [--folder DIR]
 
-All three hold the same int16 microvolts, ``(records, 12, 1000)``, written in runs of 128 records and read in
-order, or in batches of 64 records in random order, as a training reads them. Files are in the page cache. zarr and HDF5
-are measured in chunks of 1 and of 64 records, uncompressed and compressed (zstd, the default of zarr; gzip).
+All hold the same int16 microvolts, ``(records, 12, 1000)``, written in runs of 128 records and read in order, or in
+batches of 64 records in random order, as a training reads them. Files are in the page cache. zarr and HDF5 are measured
+in chunks of 1 and of 64 records, uncompressed, and of 64 records compressed (zstd, the default of zarr; gzip).
+
+Other work on the machine changes all rates, so every measurement of another store comes right after one of
+``signals.npy``: each rate is a median over the rounds, with the rate as a part of that of ``signals.npy`` in the same
+round, its median and its range.
 """
 
 from __future__ import annotations
@@ -25,7 +29,12 @@ from numpy.typing import NDArray
 SHAPE = (12, 1000)
 RUN = 128
 BATCH = 64
-BATCHES = 100
+DISTINCT = 2_048
+"""Different records that are written, again and again."""
+SECONDS = 0.2
+"""How long each measurement of reading lasts at least."""
+
+Write = Callable[[int, NDArray[np.int16]], object]
 
 
 class Store:
@@ -33,15 +42,15 @@ class Store:
 
     label = "ecgkit (signals.npy)"
 
-    def __init__(self, folder: Path, n_records: int) -> None:
-        self.path, self.shape = folder / "signals.npy", (n_records, *SHAPE)
+    def __init__(self, folder: Path, n_records: int, name: str = "signals.npy") -> None:
+        self.path, self.shape = folder / name, (n_records, *SHAPE)
 
-    def write(self, runs: Iterator[NDArray[np.int16]]) -> None:
-        """Write runs of records one after the other."""
-        with self.path.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": self.shape})
-            for rows in runs:
-                file.write(rows.data)
+    def make(self) -> Write:
+        """Make the store, and return what writes rows from a record on."""
+        file = self.path.open("wb", buffering=0)
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": self.shape})
+        start = file.tell()
+        return lambda first, rows: (file.seek(start + first * rows[0].nbytes), file.write(rows.data))
 
     def open(self) -> Any:
         """Return what is indexed by sorted rows."""
@@ -52,17 +61,15 @@ class Zarr(Store):
     """A zarr array."""
 
     def __init__(self, folder: Path, n_records: int, *, chunk: int, compressed: bool) -> None:
-        self.path, self.shape, self.chunk, self.compressed = folder / "z.zarr", (n_records, *SHAPE), chunk, compressed
+        super().__init__(folder, n_records, "z.zarr")
+        self.keywords = {"chunks": (chunk, *SHAPE)} | ({} if compressed else {"compressors": None})
         self.label = f"zarr, {chunk} per chunk{', zstd' if compressed else ''}"
 
-    def write(self, runs: Iterator[NDArray[np.int16]]) -> None:
-        """Write runs of records one after the other."""
+    def make(self) -> Write:
+        """Make the store, and return what writes rows from a record on."""
         zarr = importlib.import_module("zarr")
-        keywords = {} if self.compressed else {"compressors": None}
-        chunks = (self.chunk, *SHAPE)
-        array = zarr.create_array(store=str(self.path), shape=self.shape, chunks=chunks, dtype="int16", **keywords)
-        for i, rows in enumerate(runs):
-            array[i * RUN : i * RUN + len(rows)] = rows
+        array = zarr.create_array(store=str(self.path), shape=self.shape, dtype="int16", **self.keywords)
+        return lambda first, rows: array.__setitem__(slice(first, first + len(rows)), rows)
 
     def open(self) -> Any:
         """Return what is indexed by sorted rows."""
@@ -73,82 +80,112 @@ class Hdf5(Store):
     """A dataset in an HDF5 file."""
 
     def __init__(self, folder: Path, n_records: int, *, chunk: int, compressed: bool) -> None:
-        self.path, self.shape, self.chunk, self.compressed = folder / "h.h5", (n_records, *SHAPE), chunk, compressed
+        super().__init__(folder, n_records, "h.h5")
+        self.keywords = {"chunks": (chunk, *SHAPE)} | ({"compression": "gzip"} if compressed else {})
         self.label = f"HDF5, {chunk} per chunk{', gzip' if compressed else ''}"
 
-    def write(self, runs: Iterator[NDArray[np.int16]]) -> None:
-        """Write runs of records one after the other."""
-        h5py = importlib.import_module("h5py")
-        with h5py.File(self.path, "w") as file:
-            keywords = {"compression": "gzip"} if self.compressed else {}
-            data = file.create_dataset("signals", self.shape, "int16", chunks=(self.chunk, *SHAPE), **keywords)
-            for i, rows in enumerate(runs):
-                data[i * RUN : i * RUN + len(rows)] = rows
+    def make(self) -> Write:
+        """Make the store, and return what writes rows from a record on."""
+        file = importlib.import_module("h5py").File(self.path, "w")
+        data = file.create_dataset("signals", self.shape, "int16", **self.keywords)
+
+        def write(first: int, rows: NDArray[np.int16]) -> None:
+            data[first : first + len(rows)] = rows
+            if first + len(rows) == len(data):
+                file.close()
+
+        return write
 
     def open(self) -> Any:
         """Return what is indexed by sorted rows."""
         return importlib.import_module("h5py").File(self.path, "r")["signals"]
 
 
-def signals(n_records: int) -> Iterator[NDArray[np.int16]]:
-    """Yield runs of records that compress about as ECGs do: smooth waves with noise of 10 microvolts."""
+def signals() -> list[NDArray[np.int16]]:
+    """Return runs of records that compress about as ECGs do: smooth waves with noise of 10 microvolts."""
     random, times = np.random.default_rng(0), np.linspace(0, 10, SHAPE[1])
-    for first in range(0, n_records, RUN):
-        n = min(RUN, n_records - first)
-        waves = 300 * np.sin(2 * np.pi * times * random.uniform(0.8, 2.0, (n, SHAPE[0], 1))) ** 9
-        yield (waves + random.normal(0, 10, (n, *SHAPE))).astype(np.int16)
+    waves = 300 * np.sin(2 * np.pi * times * random.uniform(0.8, 2.0, (DISTINCT, SHAPE[0], 1))) ** 9
+    records = (waves + random.normal(0, 10, (DISTINCT, *SHAPE))).astype(np.int16)
+    return np.split(records, DISTINCT // RUN)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Return how long a call takes."""
-    begun = time.perf_counter()
-    call()
-    return time.perf_counter() - begun
+def written(stores: tuple[Store, ...], runs: list[NDArray[np.int16]], n_records: int, rounds: int) -> NDArray[Any]:
+    """Write the stores in turn, a part of the records per round, and return records per second, (stores, rounds)."""
+    writers = [store.make() for store in stores]
+    rates = []
+    for part in np.array_split(np.arange(0, n_records, RUN), rounds):
+        took = []
+        for write in writers:
+            begun = time.perf_counter()
+            for first in part:
+                write(int(first), runs[first // RUN % len(runs)][: n_records - first])
+            took.append(time.perf_counter() - begun)
+        rates.append(len(part) * RUN / np.array(took))
+    return np.transpose(rates)
 
 
-def read_in_order(data: Any, n_records: int) -> None:
-    """Read all records, 64 at once."""
-    for first in range(0, n_records, BATCH):
-        np.asarray(data[first : min(first + BATCH, n_records)]).sum()
+def in_order(n_records: int) -> Iterator[slice]:
+    """Yield 64 records after the other."""
+    while True:
+        yield from (slice(first, first + BATCH) for first in range(0, n_records - BATCH + 1, BATCH))
 
 
-def read_at_random(data: Any, n_records: int) -> None:
-    """Read batches of 64 different records; HDF5 wants them sorted, and sorted they are for all."""
+def at_random(n_records: int) -> Iterator[NDArray[np.int64]]:
+    """Yield batches of 64 different records; HDF5 wants them sorted, and sorted they are for all."""
     random = np.random.default_rng(1)
-    for _ in range(BATCHES):
-        np.asarray(data[np.sort(random.choice(n_records, BATCH, replace=False))]).sum()
+    while True:
+        yield np.sort(random.choice(n_records, BATCH, replace=False))
 
 
-def measure(store: Store, n_records: int) -> str:
-    """Write and read a store, and return its line of the table."""
-    runs = list(signals(n_records))
-    writing = seconds(lambda: store.write(iter(runs)))
-    path = store.path
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+def read(stores: tuple[Store, ...], which: Callable[[int], Iterator[Any]], n_records: int, rounds: int) -> NDArray[Any]:
+    """Read the stores in turn, and return records per second, (stores, rounds); a first round is not counted."""
+    opened = [(store.open(), which(n_records)) for store in stores]
+    rates = np.zeros((len(stores), rounds + 1))
+    for number in range(rounds + 1):
+        for row, (data, batches) in enumerate(opened):
+            begun, n_read = time.perf_counter(), 0
+            while time.perf_counter() < begun + SECONDS:
+                np.asarray(data[next(batches)]).sum()
+                n_read += BATCH
+            rates[row, number] = n_read / (time.perf_counter() - begun)
+    return rates[:, 1:]
+
+
+def measure(store: Store, reference: Store, runs: list[NDArray[np.int16]], n_records: int, rounds: int) -> str:
+    """Write and read a store next to the reference, and return its line of the table."""
+    both = (reference, store)
+    found = [written(both, runs, n_records, rounds)]
+    found += [read(both, which, n_records, rounds) for which in (in_order, at_random)]
+    files = [store.path] if store.path.is_file() else [each for each in store.path.rglob("*") if each.is_file()]
     size = sum(each.stat().st_size for each in files) / n_records / 1000
-    data = store.open()
-    in_order = min(seconds(lambda: read_in_order(data, n_records)) for _ in range(2))
-    at_random = min(seconds(lambda: read_at_random(data, n_records)) for _ in range(2))
-    rates = (n_records / writing, n_records / in_order, BATCH * BATCHES / at_random)
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return f"| {store.label} | " + " | ".join(f"{rate:,.0f}" for rate in rates) + f" | {size:.1f} | {len(files):,} |"
+    shutil.rmtree(store.path) if store.path.is_dir() else store.path.unlink()
+    cells = []
+    for of_reference, own in found:
+        ratios = own / of_reference
+        cells.append(f"{np.median(own):,.0f} | {np.median(ratios):.2g} ({ratios.min():.2g} to {ratios.max():.2g})")
+    return f"| {store.label} | {' | '.join(cells)} | {size:.1f} | {len(files):,} |"
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where the files are made (default: a temporary folder)")
     arguments = parser.parse_args()
-    print("| | written/s | read/s in order | read/s in random batches of 64 | kB per record | files |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        stores = [Store(Path(folder), arguments.records)]
+    n_records, runs = arguments.records, signals()
+    ratio = "of signals.npy"
+    print(f"| | written/s | {ratio} | read/s in order | {ratio} | read/s at random | {ratio} | kB per record | files |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
+        folder = Path(name)
+        stores = [Store(folder, n_records, "again.npy")]
         for kind in (Zarr, Hdf5):
             for chunk, compressed in ((1, False), (64, False), (64, True)):
-                stores.append(kind(Path(folder), arguments.records, chunk=chunk, compressed=compressed))
+                stores.append(kind(folder, n_records, chunk=chunk, compressed=compressed))
         for store in stores:
-            print(measure(store, arguments.records), flush=True)
+            line = measure(store, Store(folder, n_records), runs, n_records, arguments.rounds)
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -43,10 +43,51 @@ MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 32
 """How deep lists and tables may be inside each other; what ecgkit writes is at most eight deep."""
 
+_held: dict[Path, tuple[int, int]] = {}  # device and inode of the folders that this process fills
+
+
+def hold_folder(folder: Path) -> None:
+    """Remember a folder as it is: from now on, this process writes into no other folder of this path."""
+    status = folder.stat()
+    _held[folder] = (status.st_dev, status.st_ino)
+
+
+def release_folder(folder: Path) -> None:
+    """Forget a folder, which this process does not fill any more."""
+    _held.pop(folder, None)
+
+
+def check_held(path: Path) -> Path | None:
+    """Return the held folder that a path is in, or None.
+
+    Raises
+    ------
+    EcgkitError
+        If that folder was moved, deleted or replaced.
+    """
+    folder = next((one for one in (path, *path.parents) if one in _held), None)
+    if folder is not None:
+        status = folder.stat() if folder.is_dir() else None
+        if status is None or (status.st_dev, status.st_ino) != _held[folder]:
+            raise EcgkitError(f"{folder} was moved or deleted during the run, which ends here: run it again")
+    return folder
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder and its parents, but not a held one that is gone: others may have taken its place."""
+    held = check_held(folder)
+    if held is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    for name in folder.relative_to(held).parts:
+        held /= name
+        held.mkdir(exist_ok=True)
+    return folder
+
 
 def write_atomically(path: Path, data: bytes) -> Path:
     """Write a file under a temporary name and move it into place, so that nobody ever sees a half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{TEMPORARY_SUFFIX}")
     try:
         temporary.write_bytes(data)

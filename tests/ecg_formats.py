@@ -295,8 +295,9 @@ def hdf5(signal: np.ndarray, n_records: int = 3) -> bytes:
     """HDF5 in the layout of CODE: record 1 is the signal, padded with zeros; units of 0.1 mV."""
     import h5py
 
-    tracings = np.zeros((n_records, signal.shape[1] + 200, 12), np.float32)
-    tracings[min(1, n_records - 1), 100:-100] = signal.T * 10
+    tracings, n_samples = np.zeros((n_records, 4096, 12), np.float32), signal.shape[1]
+    first = (4096 - n_samples) // 2
+    tracings[min(1, n_records - 1), first : first + n_samples] = signal.T * 10
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file["tracings"], file["exam_id"] = tracings, np.arange(n_records) + 1000

@@ -6,11 +6,13 @@ import csv
 import hashlib
 import html.parser
 import io
+import json
 import os
 import pickle
 import shutil
 import stat
 import time
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import ecg_formats as formats
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
 
@@ -119,6 +122,92 @@ def test_names_are_texts_in_a_dashboard(folder: Path, style: str, names: list[st
         tags.feed(page.read_text())
         assert tags.found == []
         assert "\x1b" not in page.read_text()
+
+
+CONTENT = "=A()<img/src=x/onerror=alert(1)>$\\frac{../../"
+"""What is put in place of a name, a unit or a code inside a file."""
+
+
+def hostile_dicom(signal: np.ndarray) -> bytes:
+    """Return a DICOM file with hostile names, codes and a sex that the standard does not allow."""
+    whole = io.BytesIO()
+    with warnings.catch_warnings(action="ignore"):
+        dicom = pydicom.dcmread(io.BytesIO(formats.dicom(signal, 500)))
+        dicom.PatientName = dicom.PatientID = dicom.Manufacturer = CONTENT
+        dicom.PatientSex = "<B>="
+        lead = dicom.WaveformSequence[0].ChannelDefinitionSequence[11].ChannelSourceSequence[0]
+        lead.CodeValue, lead.CodeMeaning = CONTENT[:16], CONTENT
+        dicom.save_as(whole, enforce_file_format=True)
+    return whole.getvalue()
+
+
+def hostile_files(signal: np.ndarray) -> dict[str, bytes]:
+    """Return files of one ECG in which names of patients and leads, units, codes and comments are hostile."""
+    text, escape = CONTENT, CONTENT + "\u202e\x1b[2J"
+    xml, kardia = html.escape(text + "\u202e"), json.dumps(escape)
+    table, header = formats.csv(signal, 500).decode(), formats.wfdb(signal, 500)["x.hea"].decode()
+    aecg, muse, mortara = (make(signal, 500).decode() for make in (formats.aecg, formats.muse, formats.mortara))
+    edf = formats.edf(signal, 500)
+    patient = b"F =1+1 <img src=x onerror=a>\x1b[2J".ljust(80)
+    label, unit = b"<img src=x>\x1b[2J", b"<b>\x1b[2J="
+    units = 256 + 13 * (16 + 80)  # after the labels and the transducers of 13 signals
+    return {
+        "aecg_lead.xml": aecg.replace("MDC_ECG_LEAD_V6", f"MDC_ECG_LEAD_{xml}", 1).encode(),
+        "aecg_unit.xml": aecg.replace('unit="uV"', f'unit="{xml}"').encode(),
+        "muse_sex.xml": muse.replace("MALE", html.escape(text)).encode("latin1"),
+        "muse_unit.xml": muse.replace("MICROVOLTS", html.escape(text)).encode("latin1"),
+        "mortara_code.xml": mortara.replace("BASE64", xml).encode(),
+        "mortara_device.xml": mortara.replace("Mortara", xml).encode(),
+        "kardia.json": formats.kardia(signal, 500).replace(b": 500", f": {kardia}".encode(), 1),
+        "table_lead.csv": table.replace("V6 (mV)", text, 1).encode(),
+        "table_units.csv": table.replace("(mV)", f"({text}\u202e)").encode(),
+        "table_cell.csv": table.replace("\n0.0020,", f"\n0.0020,{text}", 1).encode(),
+        "table_extra.csv": table.replace("\n", ",1\n").replace(",1\n", f",{text}\n", 1).encode(),
+        "x_unit.hea": header.replace("/mV", f"/{text}").encode(),
+        "x_file.hea": header.replace("x.dat", f"{text}/../../etc/passwd").encode(),
+        "x_comment.hea": f"{header}#<age>: 50 <sex>: {text}\n# {text}\u202e\n".encode(),
+        "x.dat": formats.wfdb(signal, 500)["x.dat"],
+        "dicom.dcm": hostile_dicom(signal),
+        "patient.edf": edf[:8] + patient + edf[88:],
+        "label.edf": edf[: 256 + 16 * 12] + label.ljust(16)[:16] + edf[256 + 16 * 13 :],
+        "unit.edf": edf[:units] + unit + edf[units + 8 :],
+    }
+
+
+def test_what_files_say_inside_is_a_text_wherever_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    room = tmp_path / "files"
+    room.mkdir()
+    for name, data in hostile_files(Demo(n_records=20, sampling_rate=500).read("1").signal).items():
+        (room / name).write_bytes(data)
+    asked = ["predict", str(room), "--no-measurements", "--anyway"]
+    main(asked)
+    table = capsys.readouterr()
+    assert is_harmless(table.out)
+    assert is_harmless(table.err)
+    main([*asked, "--format", "json"])
+    answers = {Path(one["record"]).name: one for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert len(answers) == len(list(room.iterdir())) - 1  # x.dat belongs to the headers
+    refused = {name for name, one in answers.items() if one["error"]}
+    assert refused >= {"unit.edf", "x_file.hea", "x_unit.hea", "table_cell.csv", "aecg_unit.xml", "kardia.json"}
+    assert refused.isdisjoint({"patient.edf", "label.edf", "table_extra.csv", "x_comment.hea", "mortara_device.xml"})
+    assert all(is_harmless(one["error"]) and "\n" not in one["error"] for one in answers.values())
+    assert all(one["sex"] in (None, "male", "female") for one in answers.values())
+    to = tmp_path / "answers.csv"
+    main([*asked, "--format", "csv", "--to", str(to)])
+    with to.open(newline="") as file:
+        assert not any(cell.startswith(("=", "@", "\t", "\r")) for row in csv.reader(file) for cell in row)
+    main(["quality", str(room), "--to", str(tmp_path / "pages" / "quality.html"), "--jobs", "1"])
+    shown = [str(room / name) for name in ("unit.edf", "x_comment.hea")]
+    main(["dashboard", *shown, "--to", str(tmp_path / "pages"), "--format", "html", "--anyway"])
+    pages = list((tmp_path / "pages").glob("*.html"))
+    assert len(pages) >= 3
+    for page in pages:
+        tags = Tags()
+        tags.feed(page.read_text())
+        assert tags.found == []
+        assert is_harmless(page.read_text().replace("\t", ""))
 
 
 class Terminal(io.StringIO):

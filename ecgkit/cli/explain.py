@@ -11,6 +11,7 @@ from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_
 from ecgkit.cli.predict import add_options, said
 from ecgkit.cli.steps import fill_step, run_one
 from ecgkit.errors import EcgkitError
+from ecgkit.explain.config import ALL
 from ecgkit.io import file_name, write_atomically
 from ecgkit.progress import progress_bar
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ecgkit.inference.answers import Answer
 
 FORMATS = ("png", "html", "npz")
-ALL = "all"
 
 
 def add_commands(command: AddCommand) -> None:
@@ -30,15 +30,15 @@ def add_commands(command: AddCommand) -> None:
 
 def fill(parser: OneLineParser) -> None:
     """Add the arguments."""
-    fill_step("explain", parser)
-    parser.usage = "ecgkit explain SESSION [options] | ecgkit explain MODEL FILE... --to DIR [options]"
-    group = parser.add_argument_group("files", "MODEL is a session, a model that ships, 'ensemble', or a model folder")
+    fill_step("explain", parser, without=("classes",))
+    parser.usage = "ecgkit explain MODEL [options] | ecgkit explain MODEL FILE... --to DIR [options]"
+    text = "the classes to explain, or all (default: those that the model predicts; without FILE all, or five of many)"
+    parser.add_argument("--class", dest="classes", metavar="A,B", help=text)
+    group = parser.add_argument_group("files", "MODEL may also be 'ensemble'")
     group.add_argument("files", metavar="FILE", nargs="*", help="ECG files, folders, or patterns such as '*.xml'")
     group.add_argument("--to", metavar="DIR", help="the folder to write into")
     text = "such as grad_cam or occlusion_segments; see docs/explanations.md (default: integrated_gradients)"
     group.add_argument("--method", metavar="NAME", default="integrated_gradients", help=text)
-    text = "the classes to explain, or all (default: those that the model predicts)"
-    group.add_argument("--class", dest="classes", metavar="A,B", help=text)
     group.add_argument("--format", choices=FORMATS, default="png", help="pictures, an interactive page, or arrays")
     add_options(parser)
 
@@ -52,6 +52,8 @@ def explain(arguments: argparse.Namespace, root: Path) -> int | None:
         return None
     if not arguments.to:
         raise EcgkitError("explaining files needs a folder to write into: give --to DIR")
+    if "dataset" in arguments:
+        raise EcgkitError("--dataset is for the notebook: leave it out to explain files")
     return explain_files(arguments, root)
 
 

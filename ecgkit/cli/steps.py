@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ SUBJECTS = {
     "train": ("DATASET", "name of a processed dataset"),
     "pretrain": ("DATASET", "name of a processed dataset"),
     "probe": ("SESSION", "a finished training (session_3, 3, latest, a folder), or pretraining_sessions/session_1"),
-    "explain": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
+    "explain": (
+        "MODEL",
+        "a finished training session (session_3, 3, latest), a model that ships, or a folder of one",
+    ),
     "diagnose": ("FILES", "ECG files, folders or patterns, separated by commas; or examples"),
 }
 TEXTS = {
@@ -46,14 +50,14 @@ def add_commands(command: AddCommand) -> None:
         command(name, run_one, text, fill=partial(fill_step, name))
 
 
-def fill_step(name: str, parser: OneLineParser) -> None:
-    """Add the arguments of a step."""
+def fill_step(name: str, parser: OneLineParser, *, without: Sequence[str] = ()) -> None:
+    """Add the arguments of a step; ``without`` names fields that the command adds by itself."""
     step = STEPS[name]
     metavar, text = SUBJECTS[name]
     parser.usage = f"ecgkit {name} {metavar} [options]"
     parser.add_argument(step.subject, metavar=metavar, help=text)
     of_step = {"default": OF_RECIPE} if name == "train" else {}
-    add_fields(parser, step, without=(step.subject,), **of_step)
+    add_fields(parser, step, without=(step.subject, *without), **of_step)
     parser.add_argument("--force", action="store_true", help="run it again although nothing changed")
     parser.add_argument("--verify", action="store_true", help=VERIFY)
     add_cell_timeout(parser)

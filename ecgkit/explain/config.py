@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.errors import check_least, check_types
-from ecgkit.feature_space.config import SMALL, check_dataset, n_records
-from ecgkit.io import file_sha256
+from ecgkit.datasets import read_manifest
+from ecgkit.errors import EcgkitError, check_choice, check_least, check_types
+from ecgkit.feature_space.config import SMALL, check_dataset
+from ecgkit.inference.model_folder import WEIGHTS, find_folder, shipped
+from ecgkit.io import file_sha256, json_or_none
 from ecgkit.sessions import LATEST
 from ecgkit.stats.resampling import RESAMPLES
+from ecgkit.training import open_model_on
+
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,12 @@ class ExplainabilityConfig:
     Attributes
     ----------
     training_session : str
-        Name of a finished training session; "latest" is the newest one.
+        Name of a finished training session; "latest" is the newest one. Or a model that ships, or a model folder.
+    dataset : str
+        Processed dataset of a model that is no training session; by default of the name of the one it was trained on.
+    classes : str
+        The classes to explain, separated by commas, or "all"; empty means all, or the five with the most records if
+        there are more than ten.
     seed : int
         Seed of everything random.
     resamples : int or None
@@ -34,6 +44,8 @@ class ExplainabilityConfig:
     """
 
     training_session: str = LATEST
+    dataset: str = ""
+    classes: str = ""
     seed: int = 0
     resamples: int | None = None
 
@@ -43,15 +55,52 @@ class ExplainabilityConfig:
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> ExplainabilityConfig:
-        """Complete the settings that are not None: the session's name, and the number of resamples."""
+        """Complete the settings that are not None: session or model, the model's dataset, the number of resamples.
+
+        Raises
+        ------
+        EcgkitError
+            If the session or model cannot be explained, or the dataset is not one for it.
+        """
         values = {name: value for name, value in settings.items() if value is not None}
-        session = sessions.open_finished(values.get("training_session", LATEST), paths.TRAINING, root)
-        check_dataset(session, root)
-        values.setdefault("resamples", 200 if n_records(session, root) < SMALL else RESAMPLES)
-        return cls(**(values | {"training_session": session.name}))
+        name, dataset = values.get("training_session", LATEST), values.get("dataset", "")
+        if is_model(name):
+            folder = find_folder(name, root)
+            dataset = values["dataset"] = dataset or (json_or_none(folder / "config.json") or {}).get("dataset", "")
+            if not dataset:
+                raise EcgkitError(f"{name} does not say on which dataset it was trained: name one with --dataset")
+            known = open_model_on(name, dataset, root).trained.classes
+            values["training_session"] = name if name in shipped() else str(folder)
+        else:
+            session = sessions.open_finished(name, paths.TRAINING, root)
+            if dataset:
+                raise EcgkitError(f"{session.name} is explained on its own dataset: leave out dataset {dataset!r}")
+            check_dataset(session, root)
+            dataset, values["training_session"] = session.config["dataset"], session.name
+            known = tuple(session.read_json("thresholds.json")["thresholds"])
+        for chosen in split_classes(values.get("classes", "")):
+            check_choice("class", chosen, known)
+        few = read_manifest(root / paths.PROCESSED / dataset)["n_records"] < SMALL
+        values.setdefault("resamples", 200 if few else RESAMPLES)
+        return cls(**values)
 
     def inputs(self, root: Path) -> dict[str, Any]:
         """Return the checksum of the weights and the dataset's fingerprint."""
-        session = sessions.open_finished(self.training_session, paths.TRAINING, root)
-        fingerprint = session.config["dataset_fingerprint"]
-        return {"weights_sha256": file_sha256(session.best_weights), "dataset_fingerprint": fingerprint}
+        if self.dataset:
+            weights = find_folder(self.training_session, root) / WEIGHTS
+            fingerprint = read_manifest(root / paths.PROCESSED / self.dataset)["fingerprint"]
+        else:
+            session = sessions.open_finished(self.training_session, paths.TRAINING, root)
+            weights, fingerprint = session.best_weights, session.config["dataset_fingerprint"]
+        return {"weights_sha256": file_sha256(weights), "dataset_fingerprint": fingerprint}
+
+
+def split_classes(classes: str) -> list[str]:
+    """Return the names in a list of classes; none of an empty one, or of "all"."""
+    return [] if classes == ALL else [name for part in classes.split(",") if (name := part.strip())]
+
+
+def is_model(name: str) -> bool:
+    """Return True for a model that ships and for a model folder that is no training session."""
+    folder = Path(name).expanduser().absolute()
+    return name in shipped() or (folder.is_dir() and folder.parent.name != paths.TRAINING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -148,18 +148,20 @@ def concept_effect(
     )
 
 
-def own_head(trained: TrainedModel) -> Head | None:
-    """Return the head of a model, from embeddings to logits; None if it also reads age and sex."""
+def own_head(trained: TrainedModel, classes: Sequence[str] | None = None) -> Head | None:
+    """Return the head of a model, from embeddings to the logits of some classes; None if it also reads age and sex."""
     import torch
 
     model = trained.model.cpu().eval()
     if model.n_metadata:
         return None
+    columns = [trained.classes.index(name) for name in trained.classes if classes is None or name in classes]
 
     def logits(embeddings: NDArray[np.float32]) -> NDArray[np.floating]:
         with torch.inference_mode():
             hidden = model.hidden(torch.from_numpy(np.asarray(embeddings, dtype=np.float32)))
-            return model.head(hidden).double().numpy()
+            found: Floats = model.head(hidden).double().numpy()
+        return found[:, columns]
 
     return logits
 

@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 
 from ecgkit.datasets import Dataset
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.explain.config import ALL, split_classes
 from ecgkit.inference.predictor import Predictor, QuantityPredictor
 from ecgkit.signals.ecg import ECG
 
 FOLD = 9
 AT_ONCE = 64
 
+MANY, SHOWN = 10, 5
+"""Of more classes than this, so many are explained."""
+
+
+def choose_classes(labels: pd.DataFrame, classes: str = "") -> list[str]:
+    """Choose the classes of an explanation, in the order of the labels.
+
+    Parameters
+    ----------
+    labels : DataFrame of bool, shape (records, classes)
+        Of all classes of the model.
+    classes : str, default ""
+        As of `ecgkit.explain.config.ExplainabilityConfig`.
+
+    Returns
+    -------
+    list of str
+    """
+    names = labels.columns.astype(str).tolist()
+    if classes == ALL or not (classes or len(names) > MANY):
+        return names
+    chosen = split_classes(classes) or labels.sum().nlargest(SHOWN).index.tolist()
+    return [name for name in names if name in chosen]
+
 
 def choose_examples(
-    predictor: Predictor, dataset: Dataset, *, per_class: int, seconds: float | None = None, seed: int = 0
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    per_class: int,
+    classes: Sequence[str] | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
 ) -> tuple[list[ECG], list[str]]:
     """Choose records of fold 9 that have a class and are predicted to have it, each of another patient.
 
@@ -26,6 +60,8 @@ def choose_examples(
         With the classes of the model.
     per_class : int
         Records of each class at most; of a model for a quantity, records in all.
+    classes : sequence of str, optional
+        Classes of the model; by default all.
     seconds : float, optional
         The beginning of each record that is taken; by default as much as the model reads at once.
     seed : int, default 0
@@ -46,9 +82,9 @@ def choose_examples(
     length = round((seconds or predictor.n_samples / predictor.sampling_rate) * dataset.sampling_rate)
     order = np.random.default_rng(seed).permutation(dataset.folds(FOLD))
     patients = dataset.records["patient_id"].to_numpy()
-    used, ecgs, classes = set[str](), list[ECG](), list[str]()
-    for column, name in enumerate(predictor.classes):
-        left = per_class
+    used, ecgs, of_class = set[str](), list[ECG](), list[str]()
+    for name in predictor.classes if classes is None else classes:
+        column, left = predictor.classes.index(check_choice("class", name, predictor.classes)), per_class
         is_quantity = isinstance(predictor, QuantityPredictor)
         has = np.ones(len(dataset), bool) if is_quantity else dataset.labels[name].fillna(value=False).to_numpy(bool)
         rows = order[has[order]]
@@ -62,11 +98,11 @@ def choose_examples(
                 if left and value >= limit and patients[row] not in used:
                     used.add(patients[row])
                     ecgs.append(ecg)
-                    classes.append(name)
+                    of_class.append(name)
                     left -= 1
     if not ecgs:
         raise EcgkitError(f"{predictor.name} predicts no record of fold {FOLD} rightly: there is nothing to explain")
-    return ecgs, classes
+    return ecgs, of_class
 
 
 def record(dataset: Dataset, row: int, n_samples: int | None = None) -> ECG:

@@ -36,7 +36,7 @@ def permutation_importance(
     embeddings : ndarray, shape (records, features)
         What `ECGModel.embed` returns, one row per record.
     records, labels : DataFrame
-        In the same order; records with ``patient_id``, ``fold``, ``age`` and ``sex``.
+        In the same order; records with ``patient_id``, ``fold``, ``age`` and ``sex``, labels of some or all classes.
     n_permutations : int, default 10
         Random exchanges, over which is averaged.
     resamples : int, default 1000
@@ -71,8 +71,10 @@ def permutation_importance(
     weights = patient_weights(records["patient_id"].to_numpy()[rows], resamples=resamples, seed=seed)
     age, sex = (records[name].to_numpy()[rows] for name in ("age", "sex"))
 
+    columns_of = [trained.classes.index(name) for name in labels.columns.astype(str)]
+
     def scores(ages: NDArray[np.generic], sexes: NDArray[np.generic]) -> tuple[Floats, Floats]:
-        logits = _logits(model, scaler, embeddings[rows], ages, sexes)
+        logits = _logits(model, scaler, embeddings[rows], ages, sexes)[:, columns_of]
         return auc(truth, logits), auc(truth, logits, weights=weights)
 
     value, drawn = scores(age, sex)

@@ -23,7 +23,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
 from ecgkit.training import TrainedSession
 
-FOLDER = "cache/embeddings"
+FOLDER = "embeddings"
 TRAINED = "trained"
 ALL_LAYERS = "all"
 ENCODERS = re.compile(r"(trained|untrained|epoch)(?:_(\d+))?")
@@ -60,7 +60,7 @@ def session_embeddings(
 ) -> dict[str, Embeddings]:
     """Return the embeddings of a training session's records, from its cache if they are there.
 
-    New embeddings are written to ``cache/embeddings/ENCODER/LAYER.npy`` in the session, float32
+    New embeddings are written to ``embeddings/ENCODER/LAYER.npy`` in the cache of the session, float32
     ``(records, features)``, with ``LAYER.parquet``, one row per record in the same order, and ``LAYER.json``, the
     fingerprints of weights and dataset. Files of other weights or another dataset are replaced.
 
@@ -93,7 +93,7 @@ def session_embeddings(
     trained = encoder_of(source, encoder)
     names = layer_names(trained.model) if tuple(layers) == (ALL_LAYERS,) else tuple(dict.fromkeys(layers))
     check_layers(trained.model, names)
-    folder = source.session.path / FOLDER / encoder
+    folder = source.cache / FOLDER / encoder
     facts = _facts(source, encoder)
     folder.mkdir(parents=True, exist_ok=True)
     # A second process waits, and then finds what the first has written.

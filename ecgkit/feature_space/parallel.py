@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.datasets import Dataset, n_cores
+from ecgkit.datasets.chunks import start_worker
 from ecgkit.io import locked, read_table
 from ecgkit.progress import say
 from ecgkit.sessions import Session
@@ -20,6 +23,8 @@ from ecgkit.signals.measurements import NAMES, measure_ecg
 
 TABLE, MANIFEST = "measurements.parquet", "measurements.json"
 CACHED = "delete the folder cache, which is computed again"
+BLOCK = 250
+"""Records per task of a process; fewer are measured before a process has started."""
 
 
 def record_beats(dataset: Dataset, positions: ArrayLike, *, jobs: int = 1) -> NDArray[np.float32]:
@@ -108,14 +113,24 @@ def _measurements(dataset: Dataset, position: int) -> NDArray[np.float64]:
 def _of_each(
     function: Callable[[Dataset, int], NDArray[Any]], dataset: Dataset, positions: ArrayLike, jobs: int
 ) -> NDArray[Any]:
-    """Call a function of (dataset, row) for each row, with one block of rows per process."""
-    blocks = np.array_split(np.asarray(positions, dtype=np.int64), jobs)
-    found = joblib.Parallel(n_jobs=jobs)(joblib.delayed(_of_block)(function, dataset, block) for block in blocks)
+    """Call a function of (dataset, row) for each row, in blocks; few of them are called in this process."""
+    rows = np.asarray(positions, dtype=np.int64)
+    # What a process is sent is small: signals stay a memory map, and the other records here.
+    blocks = [replace(dataset.subset(rows[i : i + BLOCK]), unlabelled=None) for i in range(0, len(rows), BLOCK)]
+    jobs = min(jobs, len(blocks))
+    if jobs < 2:
+        found = [_of_block(function, block) for block in blocks]
+    else:
+        # Idle processes of joblib's pool would print a traceback when the notebook's kernel is interrupted.
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=start_worker) as pool:
+            try:
+                found = list(pool.map(_of_block, [function] * len(blocks), blocks))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return np.array([row for block in found for row in block])
 
 
-def _of_block(
-    function: Callable[[Dataset, int], NDArray[Any]], dataset: Dataset, rows: NDArray[np.int64]
-) -> list[NDArray[Any]]:
-    """Call the function in this process."""
-    return [function(dataset, row) for row in rows.tolist()]
+def _of_block(function: Callable[[Dataset, int], NDArray[Any]], dataset: Dataset) -> list[NDArray[Any]]:
+    """Call the function for each record of a dataset."""
+    return [function(dataset, row) for row in range(len(dataset))]

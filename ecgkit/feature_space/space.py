@@ -18,7 +18,7 @@ from ecgkit.feature_space.layers import EMBEDDING, layer_names
 from ecgkit.feature_space.vectors import read_vectors
 from ecgkit.io import read_table
 from ecgkit.stats.folds import TEST_FOLD
-from ecgkit.training import TrainedSession, open_trained
+from ecgkit.training import TrainedSession, open_model_on, open_trained
 
 MAX_UNTRAINED = 5
 """Largest number of untrained encoders with which the trained one is compared, if they have been embedded."""
@@ -64,17 +64,19 @@ class FeatureSpace:
         return [self.dataset.signal(int(self.positions[row])) for row in rows]
 
 
-def open_space(training_session: str, root: Path, *, vectors: str = "") -> FeatureSpace:
-    """Open a training session with the records of its feature space.
+def open_space(training_session: str, root: Path, *, vectors: str = "", dataset: str = "") -> FeatureSpace:
+    """Open a training session or a model with the records of its feature space.
 
     Parameters
     ----------
     training_session : str
-        Name of a finished training session.
+        Name of a finished training session; with ``dataset``, of a model that ships, or a model folder.
     root : Path
         The folder of data sets and sessions.
     vectors : str, default ""
         A ``.npy`` file of another program's vectors, as of `ecgkit.feature_space.vectors.read_vectors`.
+    dataset : str, default ""
+        The dataset of a model that is no training session, as of `ecgkit.training.inference.open_model_on`.
 
     Returns
     -------
@@ -85,14 +87,16 @@ def open_space(training_session: str, root: Path, *, vectors: str = "") -> Featu
     EcgkitError
         If the session is not finished, its dataset has changed, or vectors cannot be used.
     """
-    # `ecgkit evaluate` opens fold 10 of a session whose configuration has it closed.
-    source = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root, test=True)
-    dataset, name = source.dataset, f"{source.config.model}, {source.session.name}"
-    positions, values = np.arange(len(dataset)), None
+    if dataset:
+        source = open_model_on(training_session, dataset, root)
+    else:  # `ecgkit evaluate` opens fold 10 of a session whose configuration has it closed.
+        source = open_trained(sessions.open_finished(training_session, paths.TRAINING, root), root, test=True)
+    opened, name = source.dataset, ", ".join(dict.fromkeys((source.trained.name, source.session.name)))
+    positions, values = np.arange(len(opened)), None
     if vectors:
-        positions, values = read_vectors(vectors, dataset.records)
+        positions, values = read_vectors(vectors, opened.records)
         name = Path(vectors).name
-    records, labels = (table.iloc[positions].reset_index(drop=True) for table in (dataset.records, dataset.labels))
+    records, labels = (table.iloc[positions].reset_index(drop=True) for table in (opened.records, opened.labels))
     return FeatureSpace(source, positions, records, labels, values, name)
 
 
@@ -128,7 +132,7 @@ def embed_untrained(space: FeatureSpace, *, seed: int) -> list[NDArray[np.float3
     The one of ``seed`` is computed if it is not there; up to four others are read if ``ecgkit embed`` has written them.
     """
     first = f"untrained_{seed}"
-    folder = space.source.session.path / FOLDER
+    folder = space.source.cache / FOLDER
     others = sorted(path.parent.name for path in folder.glob(f"untrained_*/{EMBEDDING}.json"))
     names = [first, *(name for name in others if name != first)][:MAX_UNTRAINED]
     tables = [embed_space(space, encoder=name) for name in names]

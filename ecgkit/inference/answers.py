@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -24,12 +24,15 @@ from ecgkit.io import csv_cell
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
 from ecgkit.signals.ecg import ECG
-from ecgkit.signals.findings import Finding, check_quality, refuse
+from ecgkit.signals.findings import Finding, check_many, refuse
 from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, measure_ecg
-from ecgkit.signals.rhythm import r_peaks
+from ecgkit.signals.rhythm import r_peaks_of_many
 
 AT_ONCE = 64
 """Files that are read before the network sees them."""
+
+TOGETHER = 16
+"""Files of these that are read and checked together."""
 
 WINDOW = 10.0
 """Seconds of the windows whose probabilities show the course of a recording of at least two of them."""
@@ -343,7 +346,7 @@ def answer_ecgs(
 
 def _examined_ahead(
     sources: Iterable[tuple[str, File | ECG]],
-    look: Callable[[File | ECG], Examined],
+    look: Callable[[Sequence[File | ECG]], list[Examined]],
     done: Collection[str],
     executor: Executor | None,
 ) -> Iterator[tuple[list[tuple[str, File | ECG]], Iterable[Examined]]]:
@@ -353,11 +356,12 @@ def _examined_ahead(
     with ExitStack() as stack:
         if executor is None and len(some) == AT_ONCE:
             executor = stack.enter_context(ThreadPoolExecutor(1))
-        run: Callable[..., Iterable[Examined]] = executor.map if executor else map
+        run: Callable[..., Iterable[list[Examined]]] = executor.map if executor else map
         before = None
         while some:
             if not all(name in done for name, _ in some):
-                current = some, run(look, [source for _, source in some])
+                groups = [[source for _, source in some[i : i + TOGETHER]] for i in range(0, len(some), TOGETHER)]
+                current = some, chain.from_iterable(run(look, groups))
                 if before:
                     yield before
                 before = current
@@ -376,16 +380,29 @@ def _open(source: File | ECG, options: Options) -> ECG:
     return replace(ecg, **missing)  # type: ignore[arg-type]
 
 
-def _examine(source: File | ECG, *, options: Options) -> Examined:
-    """Open, check and measure one ECG."""
-    is_measured = options.get("measurements", True)
+def _examine(sources: Sequence[File | ECG], *, options: Options) -> list[Examined]:
+    """Open, check and measure a few ECGs."""
+    opened = [_opened(source, options) for source in sources]
+    ecgs = [item for item in opened if isinstance(item, ECG)]
+    peaks = r_peaks_of_many([ecg.signal for ecg in ecgs], [ecg.sampling_rate for ecg in ecgs])
+    checked = (_examined(*one, options=options) for one in zip(ecgs, peaks, check_many(ecgs, peaks), strict=True))
+    unknown = dict.fromkeys(GLOBAL_MEASUREMENTS, math.nan) if options.get("measurements", True) else {}
+    return [
+        next(checked) if isinstance(item, ECG) else Examined(None, np.zeros(0, np.int64), (), unknown, str(item))
+        for item in opened
+    ]
+
+
+def _opened(source: File | ECG, options: Options) -> ECG | EcgkitError:
+    """Return the ECG, or why it cannot be opened."""
     try:
-        ecg = _open(source, options)
+        return _open(source, options)
     except EcgkitError as error:
-        unknown = dict.fromkeys(GLOBAL_MEASUREMENTS, math.nan) if is_measured else {}
-        return Examined(None, np.zeros(0, np.int64), (), unknown, str(error))
-    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate)
-    found = check_quality(ecg, peaks)
+        return error
+
+
+def _examined(ecg: ECG, peaks: NDArray[np.int64], found: tuple[Finding, ...], *, options: Options) -> Examined:
+    """Measure an ECG whose R peaks and findings are known, and find out whether it is refused."""
     notes = tuple(Finding("reader", "note", text) for text in ecg.findings)
     refusal = None
     try:
@@ -393,7 +410,8 @@ def _examine(source: File | ECG, *, options: Options) -> Examined:
             refuse(ecg, found)
     except EcgkitError as error:
         refusal = str(error)
-    return Examined(ecg, peaks, notes + found, measure_ecg(ecg, peaks) if is_measured else {}, refusal)
+    measurements = measure_ecg(ecg, peaks) if options.get("measurements", True) else {}
+    return Examined(ecg, peaks, notes + found, measurements, refusal)
 
 
 def _predict(

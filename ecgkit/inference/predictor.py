@@ -262,7 +262,8 @@ class NetworkPredictor(Predictor):
 
         # A user's architecture may do more with its layers than to call them one after the other.
         is_ours = not trained.sha256
-        self.faster = replace(trained, model=made_faster(trained.model)) if is_ours else trained
+        on_cpu = default_device() == "cpu"
+        self.faster = replace(trained, model=made_faster(trained.model, channels_last=on_cpu)) if is_ours else trained
 
     @property
     def sampling_rate(self) -> int:

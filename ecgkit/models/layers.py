@@ -232,28 +232,61 @@ class MeanOfPairs(nn.Module):
     """What ``nn.AvgPool1d(2, ceil_mode=True)`` computes, which takes several times as long on the CPU."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(records, channels, time)`` to ``(records, channels, ceil(time / 2))``."""
-        if features.shape[-1] % 2:
-            features = functional.pad(features, (0, 1), mode="replicate")
-        return (features[..., ::2] + features[..., 1::2]) * 0.5
+        """Map ``(records, channels, time)`` to ``(records, channels, ceil(time / 2))``, in the same memory format."""
+        means = features[..., ::2].clone()
+        means[..., : features.shape[-1] // 2].add_(features[..., 1::2]).mul_(0.5)
+        return means
 
 
-def made_faster(model: Network) -> Network:
+class ChannelsLastConv1d(nn.Module):
+    """What an ``nn.Conv1d`` computes, with the channels of a sample next to each other in memory.
+
+    The shapes are the same. The CPU's kernels read and write this memory format as it is, and convert any other.
+
+    Parameters
+    ----------
+    layer : Conv1d
+        With one group and zeros as padding.
+    """
+
+    def __init__(self, layer: nn.Conv1d) -> None:
+        super().__init__()
+        weight = layer.weight.detach()[:, :, None].contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias, self.stride, self.padding, self.dilation = layer.bias, layer.stride, layer.padding, layer.dilation
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(records, n_in, time)`` to ``(records, n_out, frames)``."""
+        options = ((1, *self.stride), (0, *self.padding), (1, *self.dilation))
+        return functional.conv2d(features[:, :, None], self.weight, self.bias, *options)[:, :, 0]
+
+
+def made_faster(model: Network, *, channels_last: bool = True) -> Network:
     """Return a copy for evaluation that gives the same output but for rounding, in less time.
 
-    Convolutions do the work of the batch normalisation that follows them, and means of two samples are computed by
-    `MeanOfPairs`, both only in an `nn.Sequential`.
+    In an `nn.Sequential`, convolutions do the work of the batch normalisation that follows them, means of two samples
+    are computed by `MeanOfPairs`, and convolutions by `ChannelsLastConv1d` if that is faster, as on a CPU.
     """
     faster = copy.deepcopy(model).eval()
     for stack in [module for module in faster.modules() if isinstance(module, nn.Sequential)]:
         for position, (first, second) in enumerate(pairwise([*stack, nn.Identity()])):
-            if isinstance(first, nn.Conv1d) and isinstance(second, nn.BatchNorm1d):
-                stack[position], stack[position + 1] = fuse_conv_bn_eval(first, second), nn.Identity()
-            elif isinstance(first, nn.AvgPool1d) and _halves(first):
-                stack[position] = MeanOfPairs()
+            layer = first
+            if isinstance(layer, nn.Conv1d) and isinstance(second, nn.BatchNorm1d):
+                layer, stack[position + 1] = fuse_conv_bn_eval(layer, second), nn.Identity()
+            if isinstance(layer, nn.AvgPool1d) and _halves(layer):
+                layer = MeanOfPairs()
+            if channels_last and isinstance(layer, nn.Conv1d) and _is_plain(layer):
+                layer = ChannelsLastConv1d(layer)
+            if layer is not first:
+                stack[position] = layer
     return faster
 
 
 def _halves(pool: nn.AvgPool1d) -> bool:
     """Return True for the mean of each two samples, and of a last one by itself."""
     return pool.kernel_size == pool.stride == (2,) and pool.padding == (0,) and pool.ceil_mode
+
+
+def _is_plain(layer: nn.Conv1d) -> bool:
+    """Return True for one group, and a number of zeros as padding."""
+    return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers.base import Hints, Signals, check_size, known_age, known_sex, standard_name
-from ecgkit.readers.tables import from_columns
+from ecgkit.readers.tables import check_one_record, from_columns
 from ecgkit.signals.ecg import LEADS, check_rate
 
 LARGEST = 256 * 2**20
@@ -21,6 +22,7 @@ KEYS = {
     "rate": ("sampling_rate", "fs", "sampling_frequency", "frequency", "sample_rate", "sfreq"),
     "leads": ("leads", "lead_names", "sig_name", "channels", "names"),
     "unit": ("unit", "units"),
+    "gain": ("gain", "adc_gain", "gains", "scale", "scale_factor", "resolution", "lsb"),
 }
 """The names under which archives hold a signal and what belongs to it."""
 
@@ -58,7 +60,8 @@ def from_named_arrays(arrays: Mapping[str, Any], hints: Hints) -> Signals:
     usual = (key for key in KEYS["signal"] if key in arrays and arrays[key].ndim in (1, 2, 3))
     key = next(usual, tables[0] if len(tables) == 1 else None)
     rate, unit = (_scalar(arrays, name) for name in ("rate", "unit"))
-    rate = None if rate is None else check_rate(rate)
+    is_text = isinstance(rate, str) and re.fullmatch(r"\d+(\.\d*)?", rate)
+    rate = None if rate is None else check_rate(float(rate) if is_text else rate)
     if key is None:
         leads = [name for name, array in arrays.items() if standard_name(name) in LEADS and array.ndim == 1]
         if not leads:
@@ -69,11 +72,14 @@ def from_named_arrays(arrays: Mapping[str, Any], hints: Hints) -> Signals:
             [_numbers(arrays[name]) for name in leads], leads, units=[unit or ""] * len(leads), rate=rate
         )
     else:
-        names = next((np.asarray(arrays[name]) for name in KEYS["leads"] if name in arrays), None)
-        given = None if names is None else tuple(standard_name(_text(name)) for name in names.ravel())
+        gain = next((name for name in KEYS["gain"] if name in arrays), None)
+        if gain and arrays[key].dtype.kind in "iu":
+            raise EcgkitError(f"the file has {gain} next to whole numbers: store the samples in mV, without it")
+        given = tuple(map(standard_name, _texts(arrays, "leads")))
         found = from_array(arrays[key], replace(hints, leads=given or hints.leads))
-        found = replace(found, names=given or found.names, sampling_rates=(rate,) * len(found.signals))
-        found = found.in_millivolts(unit or "")
+        units, n = _texts(arrays, "unit"), len(found.signals)
+        found = replace(found, names=given or found.names, sampling_rates=(rate,) * n)
+        found = replace(found, units=tuple(units) if len(units) == n else found.units).in_millivolts(unit or "")
     facts = {
         name: np.asarray(arrays[name]).item() for name in ("age", "sex") if name in arrays and arrays[name].size == 1
     }
@@ -98,7 +104,7 @@ def read_parquet(path: Path, _hints: Hints) -> Signals:
         table = parquet.read_table(path, memory_map=False)
     except (pa.ArrowException, OSError) as error:
         raise UnreadableRecordError(f"the Parquet file cannot be read: {' '.join(str(error).split())[:150]}") from error
-    names, columns = [], []
+    names, columns, texts = [], [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
         label = "" if name.startswith("__index") else str(name)
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
@@ -109,9 +115,13 @@ def read_parquet(path: Path, _hints: Hints) -> Signals:
             if len(seconds) > 1 and np.diff(seconds).min() > 0:
                 names.append(f"{label or 'time'} (s)")
                 columns.append(seconds)
+        else:
+            texts.append(label)
+            check_one_record(label, np.arange(len(column.unique())), is_text=True)
     if not columns:
         raise UnreadableRecordError("the Parquet file has no column of numbers")
-    return from_columns(columns, names)
+    left_out = tuple(f"the column {name} of text left out" for name in texts if name)
+    return replace(from_columns(columns, names), findings=left_out)
 
 
 def _seconds(column: Any) -> np.ndarray:
@@ -187,6 +197,13 @@ def _scalar(arrays: Mapping[str, np.ndarray], name: str) -> Any:
     found = next((arrays[key] for key in KEYS[name] if key in arrays), None)
     values = [] if found is None else np.unique(found).tolist()
     return (_text(values[0]) if isinstance(values[0], bytes) else values[0]) if len(values) == 1 else None
+
+
+def _texts(arrays: Mapping[str, Any], name: str) -> list[str]:
+    """Return the texts under one of the known names of an archive, also of one with commas."""
+    key = next((key for key in KEYS[name] if key in arrays), None)
+    texts = [] if key is None else [_text(value) for value in np.asarray(arrays[key]).ravel()]
+    return texts[0].split(",") if len(texts) == 1 else texts
 
 
 def _text(value: Any) -> str:

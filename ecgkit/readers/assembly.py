@@ -98,12 +98,17 @@ def _name_leads(found: Signals, leads: tuple[str, ...]) -> Signals:
         named = [name for name in found.names if name]
         if set(leads) <= set(named):
             return found.select([found.names.index(name) for name in leads])
+        if len(leads) == len(found.names) and all(
+            own == name or own not in LEADS for own, name in zip(found.names, leads, strict=True)
+        ):
+            return replace(found, names=leads)  # of which the file names some otherwise, such as C1 for V1
         raise EcgkitError(
             f"leads is {','.join(leads)} and the file has {','.join(named)[:200]}: leave the argument out"
         )
     if len(leads) != len(found.signals):
         raise EcgkitError(
-            f"leads has {len(leads)} names and the file has {len(found.signals)} signals: name each of them"
+            f"leads has {len(leads)} names and the file has {len(found.signals)} signals"
+            f"{' (' + ','.join(found.names)[:200] + ')' if any(found.names) else ''}: name each of them"
         )
     return replace(found, names=leads)
 

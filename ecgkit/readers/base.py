@@ -25,7 +25,7 @@ _UNIT = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?)?\s*(\D+)", re.IGNORECA
 _CASES = {lead.upper(): lead for lead in LEADS}
 _IN_LANGUAGES = "ABLEITUNG|D[EÉ]RIVATION|DERIVAZIONE|DERIVACI[OÓ]N|DERIVA[CÇ][AÃ]O"
 _LEAD = re.compile(
-    rf"(?:MDC_ECG_LEAD_|(?:ECG|EKG|LEAD|ECG LEAD|{_IN_LANGUAGES})[ _:-]+|第)?(D?I{{1,3}}|AV[RLF]|V[1-6])(?:誘導|导联)?"
+    rf"(?:MDC_ECG_LEAD_|(?:ECG|EKG|LEAD|ECG LEAD|{_IN_LANGUAGES})[ _:.-]*|第)?(D?I{{1,3}}|AV[RLF]|V[1-6])(?:誘導|导联)?"
 )
 
 
@@ -146,7 +146,7 @@ def standard_name(name: str) -> str:
 def split_name(name: str) -> tuple[str, str]:
     """Split ``"I (mV)"``, ``"I [uV]"`` or ``"V1_uV"`` into the name and the unit, which is empty if there is none."""
     name = name[:200]
-    match = re.fullmatch(r"(.*?)\s*(?:[(\[{]\s*([^)\]}]*)\s*[)\]}]|[_ /]([^\W\d_]{1,3}))\s*", name)
+    match = re.fullmatch(r"(.*?)\s*(?:[(\[{]\s*([^)\]}]*)\s*[)\]}]|(?: in |[_ /]) *([^\W\d_]{1,3}))\s*", name)
     if match is None:
         return name.strip(), ""
     unit = (match[2] or match[3] or "").strip()

@@ -128,6 +128,8 @@ def read_clinical(path: Path, name: str) -> Signals:
         warnings.simplefilter("always")
         try:
             record = read().parse(path)
+            several = [str(item.message) for item in caught if "additional multiplex" in str(item.message)]
+            left_out = _join_groups(record, path, read) if several else []
         except package.ECGDataKitError as error:
             raise UnreadableRecordError(_one_line(error, path)) from error
     messages = [_one_line(item.message, path) for item in caught]
@@ -149,8 +151,31 @@ def read_clinical(path: Path, name: str) -> Signals:
         age=_age(record),
         sex=known_sex(record.patient.sex),
         metadata=_metadata(record, name),
-        findings=(*trimmed, *_shorten(findings)),
+        findings=(*trimmed, *left_out, *_shorten(findings)),
     )
+
+
+def _join_groups(record: Any, path: Path, read: Any) -> list[str]:
+    """Add the leads of the other groups of a DICOM file that were recorded at the same time; of others, a finding."""
+    data, parts = require("pydicom", "formats").dcmread(path), []
+    with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder:
+        for group in list(data.WaveformSequence):
+            data.WaveformSequence = [group]
+            data.save_as(Path(folder) / path.name)
+            leads = read().parse(Path(folder) / path.name).leads  # none of a group of median beats
+            parts += [(float(group.get("MultiplexGroupTimeOffset") or 0), leads)] if leads else []
+    record.leads, n_left_out = [], 0
+    for start, leads in parts:
+        known = {lead.label for lead in record.leads}
+        is_same = start == parts[0][0] and all(
+            (lead.sampling_rate, len(lead.samples)) == (parts[0][1][0].sampling_rate, len(parts[0][1][0].samples))
+            for lead in leads
+        )
+        if is_same and known.isdisjoint(lead.label for lead in leads):
+            record.leads += leads
+        else:
+            n_left_out += 1
+    return [f"{n_left_out} more recordings in the file left out"] if n_left_out else []
 
 
 def trim_calibration(

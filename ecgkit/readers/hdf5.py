@@ -15,15 +15,16 @@ from ecgkit.readers.base import Hints, Signals, check_size
 from ecgkit.signals.ecg import LEADS
 
 LARGEST = 256 * 2**20
-MOST_NAMES = 64
-CODE_RATE = 400.0
+MOST_NAMES, DEEPEST = 64, 4
+CODE_RATE, CODE_SAMPLES = 400.0, 4096
 
 
 def read_hdf5(path: Path, hints: Hints) -> Signals:
-    """Read one record of ``tracings``, of shape (records, samples, 12), at 400 Hz and with the twelve leads in order.
+    """Read one record of ``tracings``, of shape (records, samples, 12), with the twelve leads in order.
 
-    The file does not say its unit. A record is padded with zeros on both sides; they are left out. In a file of other
-    names, the datasets and attributes are taken as the arrays of an ``.npz``.
+    Records of 4,096 samples are those of CODE, at 400 Hz. The file does not say its unit. A record is padded with zeros
+    on both sides; they are left out. In a file of other names, the datasets and attributes, of the only group in a file
+    without datasets, are taken as the arrays of an ``.npz``.
 
     References
     ----------
@@ -52,7 +53,8 @@ def read_hdf5(path: Path, hints: Hints) -> Signals:
     found = from_array(kept, replace(hints, leads=LEADS, record=None))
     left_out = len(signal) - len(kept)
     findings = (f"{left_out:,} samples of padding left out",) if left_out else ()
-    return replace(found, names=LEADS, sampling_rates=(CODE_RATE,) * len(LEADS), findings=findings)
+    rate = CODE_RATE if len(signal) == CODE_SAMPLES else None
+    return replace(found, names=LEADS, sampling_rates=(rate,) * len(LEADS), findings=findings)
 
 
 def _check_record(dataset: Any) -> None:
@@ -62,17 +64,24 @@ def _check_record(dataset: Any) -> None:
     check_size(max(size, 8 * math.prod(of_record)), LARGEST, "a record of the HDF5 file")
 
 
-def _arrays(h5py: Any, file: Any) -> dict[str, Any]:
-    """Return the datasets of a file, and its attributes and those of the datasets, by their names."""
+def _arrays(h5py: Any, file: Any, depth: int = 0) -> dict[str, Any]:
+    """Return the datasets of a file or of its only group, its attributes and those of the datasets, by their names."""
     found: dict[str, Any] = {}
+    groups = []
     for name in list(file)[:MOST_NAMES]:
         dataset = _dataset(h5py, file, name)
+        if dataset is None:
+            groups.append(name)
         if dataset is None or dataset.shape is None:
             continue
         _check_record(dataset)
         found |= {key: np.asarray(value) for key, value in list(dataset.attrs.items())[:MOST_NAMES]}
         # What has records is read in part, later.
         found[name] = dataset if dataset.ndim > 1 else np.asarray(dataset[()])
+    if not found and len(groups) == 1 and depth < DEEPEST:
+        found = _arrays(h5py, file[groups[0]], depth + 1)
+    elif not found and groups:
+        raise UnreadableRecordError(f"the HDF5 file has several groups ({', '.join(groups)}): copy one into a file")
     return found | {key: np.asarray(value) for key, value in list(file.attrs.items())[:MOST_NAMES]}
 
 

@@ -11,10 +11,30 @@ from ecgkit.readers.base import TIME_UNITS, Signals, Vector, split_name, standar
 from ecgkit.signals.ecg import HIGHEST_RATE, LEADS, LOWEST_RATE
 
 TIME_NAMES = {
-    "time", "t", "timestamp", "seconds", "second", "sec", "s", "ms", "zeit", "tiempo", "tempo", "temps", "date",
+    "time", "t", "timestamp", "seconds", "second", "sec", "s", "ms", "zeit", "uhrzeit", "tiempo", "tempo", "temps",
+    "date", "datum", "fecha",
 }  # fmt: skip
 INDEX_NAMES = {"index", "sample", "samples", "sample_number", "n", "nr", "no", "#", "idx", "frame", "row"}
 """The names of columns that hold the time or a count."""
+
+RECORD_NAMES = {
+    name + ending
+    for name in (
+        "id",
+        "ecg",
+        "exam",
+        "file",
+        "filename",
+        "patient",
+        "person",
+        "record",
+        "recording",
+        "study",
+        "subject",
+    )
+    for ending in ("", "_id", "id", "_name", "_nr")
+}
+"""The names of columns that say whose the samples are, or of which recording."""
 
 
 def from_columns(
@@ -36,11 +56,13 @@ def from_columns(
     Raises
     ------
     UnreadableRecordError
-        If the times do not rise evenly.
+        If the times do not rise evenly, or a column says that there are several recordings.
     """
     split = [split_name(name) if standard_name(name) not in LEADS else (name, "") for name in names]
     words = [name for name, _ in split]
     found = [unit or given for (_, unit), given in zip(split, units or [""] * len(split), strict=True)]
+    for name, column in zip(words, columns, strict=True):
+        check_one_record(name, column)
     clock = _time_column(columns, words, found)
     kept = [row for row in range(len(columns)) if row != clock]
     values = [columns[row] for row in kept]
@@ -53,15 +75,24 @@ def from_columns(
     return Signals(tuple(values), names, tuple(found[row] for row in kept), (rate,) * len(kept)).in_millivolts()
 
 
+def check_one_record(name: str, column: Vector, *, is_text: bool = False) -> None:
+    """Refuse a column such as ``patient_id`` whose value changes; one of numbers that all differ counts the rows."""
+    if name.lower().replace(" ", "_") not in RECORD_NAMES:
+        return
+    changes = np.diff(column) != 0
+    if changes.any() and (is_text or not changes.all()):
+        raise UnreadableRecordError(f"the column {name} has several values: give a table of one recording")
+
+
 def _time_column(columns: Sequence[Vector], words: Sequence[str], units: Sequence[str]) -> int | None:
     """Return the column of times or sample numbers: by its name or unit, or the first if it counts evenly upwards."""
     for row, (word, unit) in enumerate(zip(words, units, strict=True)):
         parts = set(word.lower().replace("-", "_").split("_")) | set(word.lower().split())
-        if (
-            word.lower() in TIME_NAMES | INDEX_NAMES
-            or unit.lower() in TIME_UNITS
-            or parts & {"time", "timestamp", "datetime"}
-        ):
+        is_time = word.lower() in TIME_NAMES or unit.lower() in TIME_UNITS
+        if (is_time or parts & {"time", "timestamp", "datetime"}) and word.lower() not in INDEX_NAMES:
+            return row
+    for row, word in enumerate(words):
+        if word.lower() in INDEX_NAMES:
             return row
     if len(columns) > 1 and not words[0] and len(columns[0]) > 2:
         steps = np.diff(columns[0])

@@ -23,7 +23,7 @@ from ecgkit.readers.base import (
     split_name,
     standard_name,
 )
-from ecgkit.readers.tables import TIME_NAMES, from_columns, rate_of, seconds_per_step
+from ecgkit.readers.tables import INDEX_NAMES, TIME_NAMES, check_one_record, from_columns, rate_of, seconds_per_step
 from ecgkit.readers.text_table import CLOCK, DATE, MISSING, find_dialect, read_numbers, split_fields, to_numbers
 from ecgkit.signals.ecg import LEADS
 
@@ -34,7 +34,13 @@ _NUMBER = re.compile(rf"[-+\u2212]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?|{_NO
 _KEY_VALUE = re.compile(r"""^[#%"'\s]*(.+?)\s*["']?\s*[,;:=\t]\s*["']?(.*?)["'\s,;]*$""")
 _HERTZ = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:hz|hertz|ヘルツ|赫兹?|赫茲|герц)", re.IGNORECASE)
 _ANY_WORD = re.compile(r"(\d+(?:[.,]\d+)?)\s*[^\W\d]+")
-_RATE_KEY = re.compile(r"sampl|\bfs\b|rate|freq|abtast|messrate", re.IGNORECASE)
+_RATE_KEY = re.compile(
+    r"sampl\w*[\W_]*(?:rate|freq|per\b)|^[#\s]*(?:sampling|rate|freq(?:uency|\.)?|sfreq|hz)\W*(?:hz\W*)?$|\bfs\b|abtast"
+    r"|messrate|chantillon|muestreo|campion|amostr|サンプ|采样|采樣|샘플|дискрет",
+    re.IGNORECASE,
+)
+_UNIT_KEY = re.compile(r"\bunit|einheit|\bunid|単位|单位|單位|단위|единиц", re.IGNORECASE)
+_LEAD_KEY = re.compile(r"lead|ableit|d[eé]riva|channel|kanal|canal|誘導|导联|導聯|유도|отвед", re.IGNORECASE)
 _OTHER_KEY = re.compile(r"filter|notch|pass|mains|heart|puls|version|device|model|software|ger.t", re.IGNORECASE)
 _LEAD = re.compile(r"(?<![A-Za-z0-9])(I{1,3}|aV[RLF]|V[1-6])(?![A-Za-z0-9])")
 _WATCH = re.compile(r"\bWatch\d+,\d+")
@@ -72,6 +78,9 @@ def read_text(path: Path, hints: Hints) -> Signals:
     return replace(found, age=facts["age"], sex=facts["sex"], findings=(*left_out, *after))
 
 
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a"))
+
+
 def decode(data: bytes) -> str:
     """Return the text of a file in UTF-8, UTF-16 with its mark, or Latin-1."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -86,8 +95,7 @@ def is_text(head: bytes) -> bool:
     """Return True if the beginning of a file can be text."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return True
-    control = sum(byte < 32 and byte not in b"\t\n\r\f\x1a" for byte in head)
-    return bool(head.strip()) and control == 0
+    return bool(head.strip()) and len(head.translate(None, _CONTROL)) == len(head)
 
 
 def _tokens(line: str) -> list[str]:
@@ -151,12 +159,15 @@ def _header_names(header: list[str], separator: str, n_columns: int) -> tuple[li
     names = units = [""] * n_columns
     for line in reversed(header[-2:]):
         fields = split_fields(line, separator)
+        if separator == " " and len(fields) > n_columns:  # names of several words
+            fields = re.split(r"\s{2,}|\t", line.strip())
         fields = [""] * (n_columns - len(fields)) + fields if len(fields) == n_columns - 1 else fields
         fields = fields[:-1] if len(fields) == n_columns + 1 and not fields[-1] else fields
         if len(fields) != n_columns:
             break
-        if all(millivolts(field) or _is_unit_of_time(field) or not field for field in fields) and any(fields):
-            units = fields
+        bare = [field.strip("()[]") for field in fields]
+        if all(millivolts(field) or _is_unit_of_time(field) or not field for field in bare) and any(bare):
+            units = bare
             continue
         is_fact = n_columns <= 2 and _KEY_VALUE.match(line) and not _names_leads(fields)
         return (names if is_fact else fields), units
@@ -175,8 +186,8 @@ def _rate_of_row(line: str, separator: str, decimal: str) -> float | None:
 
 
 def _is_unit_of_time(field: str) -> bool:
-    """Return True for a unit such as ``s``, or the form of a time such as ``hh:mm:ss.mmm``."""
-    return field.lower() in TIME_UNITS or re.fullmatch(r"h+:m+:s+\.?m*", field) is not None
+    """Return True for a unit such as ``s``, the form of a time such as ``hh:mm:ss.mmm``, or a count."""
+    return field.lower() in {*TIME_UNITS, *INDEX_NAMES} or re.fullmatch(r"h+:m+:s+\.?m*", field) is not None
 
 
 def _names_leads(fields: list[str]) -> bool:
@@ -187,19 +198,20 @@ def _names_leads(fields: list[str]) -> bool:
 
 
 def _without_texts(
-    columns: list[Vector | str], names: list[str], units: list[str]
+    columns: list[Vector | list[str]], names: list[str], units: list[str]
 ) -> tuple[list[Vector], list[str], list[str], list[str]]:
     """Leave out columns of text that are named and no lead, with a finding."""
     kept, left_out = [], []
     for row, column in enumerate(columns):
-        if not isinstance(column, str):
+        if not isinstance(column, list):
             kept.append(row)
         elif not names[row] or _names_leads([names[row]]) or names[row].lower() in TIME_NAMES:
             where = f"column {names[row]}" if names[row] else f"column {row + 1}"
-            raise UnreadableRecordError(f"{where} of the table has {column[:40]!r}, which is no number")
+            raise UnreadableRecordError(f"{where} of the table has {column[0][:40]!r}, which is no number")
         else:
+            check_one_record(names[row], np.arange(len(column)), is_text=True)
             left_out.append(f"the column {names[row]} of text left out")
-    numbers = [column for column in columns if not isinstance(column, str)]
+    numbers = [column for column in columns if not isinstance(column, list)]
     return numbers, [names[row] for row in kept], [units[row] for row in kept], left_out
 
 
@@ -214,18 +226,26 @@ def _tidy(columns: list[Vector], names: list[str], units: list[str]) -> tuple[li
 
 
 def _facts(header: list[str]) -> dict[str, Any]:
-    """Return what the lines before the numbers say: rate in Hz, unit, lead, age and sex; None where they do not."""
+    """Return what the lines before the numbers say: rate in Hz, unit, lead, age and sex; None where they do not.
+
+    The export of a watch has few lines, in any language, so that the forms of the values tell which is which; of other
+    files only lines with the words for rate, unit and lead count.
+    """
     pairs = [(match[1], match[2].strip()) for line in header if (match := _KEY_VALUE.match(line[:200])) and match[2]]
     asked = [(key, value) for key, value in pairs if not _OTHER_KEY.search(key)]
     number = r"\d+(?:[.,]\d+)?"
-    by_key = [value for key, value in asked if _RATE_KEY.search(key) and re.fullmatch(number, value)]
-    by_hertz = [match[1] for _, value in asked if (match := _HERTZ.fullmatch(value))]
-    by_word = [match[1] for _, value in asked if (match := _ANY_WORD.fullmatch(value)) and not millivolts(value)]
-    rates = {float(text.replace(",", ".")) for text in by_hertz or by_key or by_word}
-    units = {value for _, value in asked if millivolts(value)}
-    leads = {match[1] for _, value in asked if len(value) < 24 and (match := _LEAD.search(value))}
+    is_watch = _WATCH.search("\n".join(header)) is not None
+    of_rate, of_unit, of_lead = (
+        [value for key, value in asked if is_watch or words.search(key)] for words in (_RATE_KEY, _UNIT_KEY, _LEAD_KEY)
+    )
+    by_hertz = [match[1] for value in of_rate if (match := _HERTZ.fullmatch(value))]
+    form = _ANY_WORD if is_watch else re.compile(f"({number})")
+    other = [match[1] for value in of_rate if (match := form.fullmatch(value)) and not millivolts(value)]
+    rates = {float(text.replace(",", ".")) for text in by_hertz or other}
+    units = {value for value in of_unit if millivolts(value)}
+    leads = {match[1] for value in of_lead if len(value) < 24 and (match := _LEAD.search(value))}
     known = {key.lower().strip("# "): value for key, value in pairs}
-    lead = leads.pop() if len(leads) == 1 else ("I" if _WATCH.search("\n".join(header)) else None)
+    lead = leads.pop() if len(leads) == 1 else ("I" if is_watch else None)
     return {
         "rate": rates.pop() if len(rates) == 1 else None,
         "unit": units.pop() if len(units) == 1 else None,

@@ -15,7 +15,7 @@ from ecgkit.readers.base import Vector, check_size, millivolts, standard_name
 from ecgkit.signals.ecg import LEADS
 
 LARGEST_ROWS = 8 * 2**20
-MOST_ROWS, MOST_COLUMNS, MOST_CLOCKS = 64, 1024, 10**6
+MOST_ROWS, MOST_COLUMNS, MOST_CLOCKS, MOST_BLANKS = 64, 1024, 10**6, 10
 MISSING = ("", "nan", "NaN", "NAN", "na", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "-", "--")
 DATE = r"\d{4}-\d{2}-\d{2}|\d{4}/\d{1,2}/\d{1,2}|\d{1,2}[./]\d{1,2}[./]\d{4}"
 CLOCK = re.compile(
@@ -23,7 +23,7 @@ CLOCK = re.compile(
 )
 
 
-def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], list[Vector | str]]:
+def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], list[Vector | list[str]]]:
     """Read the lines of numbers.
 
     Parameters
@@ -38,8 +38,8 @@ def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], li
 
     Returns
     -------
-    tuple of list of str and list of ndarray or str
-        The names if the lines have them, else nothing, and the signals; of a column of text the first one.
+    tuple of list of str and list of ndarray or list of str
+        The names if the lines have them, else nothing, and the signals; of a column of text each text once.
     """
     lines = body.count("\n") + 1
     first = body.partition("\n")[0]
@@ -52,12 +52,15 @@ def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], li
         return _rows([line for line in body.split("\n") if line.strip()], separator, decimal, is_named=is_named)
     if width > MOST_COLUMNS:
         raise UnreadableRecordError(f"the table has {width} columns and {lines} lines: give one column per lead")
+    if 0 < body.count("\n\n") < MOST_BLANKS:
+        raise UnreadableRecordError("there are blank lines within the table: give a table of one recording")
+    _check_thousands(body, decimal)
     return [], _columns(body, separator, decimal)
 
 
 def find_dialect(lines: list[str], header: list[str], n_leads: int) -> tuple[str, str]:
     """Return the separator ("" for one column, " " for white space) and the decimal sign of some lines."""
-    joined = "\n".join(lines)
+    joined = re.sub(DATE, "", "\n".join(lines))
     for separator in "\t;|":
         if separator in lines[0].strip().rstrip(separator):
             return separator, "," if re.search(r"\d,\d|[ -]?,\d", joined) and "." not in joined else "."
@@ -79,6 +82,16 @@ def find_dialect(lines: list[str], header: list[str], n_leads: int) -> tuple[str
     return ",", "."
 
 
+def _check_thousands(body: str, decimal: str) -> None:
+    """Refuse whole numbers of which the large ones have a sign after the thousands, such as 950 and 1.050."""
+    sign = re.escape(decimal)
+    if decimal not in body or re.search(rf"(?<!\d)0{sign}|(?<!\d){sign}|{sign}\d{{0,2}}(?!\d)|\d{{4}}|\de", body):
+        return
+    large, is_small = re.search(rf"\d+{sign}\d+", body), re.search(rf"(?<![\d{decimal}])\d+(?![\d{decimal}])", body)
+    if large and is_small:
+        raise UnreadableRecordError(f"{large[0]} may be a number of thousands: write it without a sign after thousands")
+
+
 def split_fields(line: str, separator: str) -> list[str]:
     """Split a line of the header, or the beginning of one of the data."""
     if separator in ("", " "):
@@ -86,10 +99,12 @@ def split_fields(line: str, separator: str) -> list[str]:
     return [field.strip().strip("\"'").lstrip("#").strip() for field in next(csv.reader([line], delimiter=separator))]
 
 
-def _rows(lines: list[str], separator: str, decimal: str, *, is_named: bool) -> tuple[list[str], list[Vector | str]]:
+def _rows(
+    lines: list[str], separator: str, decimal: str, *, is_named: bool
+) -> tuple[list[str], list[Vector | list[str]]]:
     """Read one lead per line."""
     names: list[str] = []
-    rows: list[Vector | str] = []
+    rows: list[Vector | list[str]] = []
     for line in lines:
         values = line.rstrip().rstrip(separator or None).split(separator if separator.strip() else None)
         if is_named:
@@ -111,27 +126,32 @@ def to_numbers(values: list[str], decimal: str, where: str) -> Vector:
         raise UnreadableRecordError(f"{where} has something that is no number: {str(error)[:100]}") from error
 
 
-def _columns(body: str, separator: str, decimal: str) -> list[Vector | str]:
-    """Read one lead per column; of a column of text, the first one."""
+def _columns(body: str, separator: str, decimal: str) -> list[Vector | list[str]]:
+    """Read one lead per column; of a column of text, each text once. Date and time of day become seconds."""
     if separator == " ":
         body, separator = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", body), "\t"
         body = re.sub(r"[ \t]+", "\t", body)
-    has_clock = bool(separator and CLOCK.fullmatch(split_fields(body[:100].partition("\n")[0], separator)[0]))
-    text = body.replace("\u2212", "-")
-    table = _parse(text, separator or "\x1f", decimal, n_texts=int(has_clock))
-    columns = [_numbers(column, decimal) for column in table.columns[has_clock:]]
-    return [_clock_seconds(table.column(0).to_pylist()), *columns] if has_clock else columns
+    fields = split_fields(body[:200].partition("\n")[0], separator)[:2] if separator else [""]
+    has_date = len(fields) > 1 and re.fullmatch(DATE, fields[0]) is not None
+    n_clocks = has_date + 1 if CLOCK.fullmatch(fields[has_date]) else 0
+    table = _parse(body.replace("\u2212", "-"), separator or "\x1f", decimal, n_texts=n_clocks)
+    columns = [_numbers(column, decimal) for column in table.columns[n_clocks:]]
+    if not n_clocks:
+        return columns
+    clocks = (table.column(row).to_pylist() for row in range(n_clocks))
+    texts = [" ".join(filter(None, parts)) for parts in zip(*clocks, strict=True)]
+    return [*[_clock_seconds(texts)] * n_clocks, *columns]
 
 
-def _numbers(column: Any, decimal: str) -> Vector | str:
-    """Return a column as numbers, or the first text of it that is none."""
+def _numbers(column: Any, decimal: str) -> Vector | list[str]:
+    """Return a column as numbers, or each text of it that is none once."""
     if column.type != "string":
         return np.asarray(column.to_numpy(), np.float64)
     texts = column.to_pylist()
     try:
         return to_numbers(texts, decimal, "a column")
     except UnreadableRecordError:
-        return next(text for text in texts if not _is_number(text, decimal))
+        return [text for text in dict.fromkeys(texts) if not _is_number(text, decimal)]
 
 
 def _is_number(text: str, decimal: str) -> bool:
@@ -175,7 +195,8 @@ def _clock_seconds(texts: list[str]) -> Vector:
         if "-" in cleaned[0]:
             stamps = np.array(cleaned, dtype="datetime64[us]")
             return (stamps - stamps[0]).astype(np.float64) / 1e6
-        return np.fromiter((_seconds(text.rpartition(" ")[2]) for text in cleaned), np.float64, len(cleaned))
+        seconds = np.fromiter((_seconds(text.rpartition(" ")[2]) for text in cleaned), np.float64, len(cleaned))
+        return np.unwrap(seconds, period=86400.0)  # at midnight
     except ValueError as error:
         raise UnreadableRecordError(f"the column of times cannot be read: {str(error)[:100]}") from error
 

@@ -15,7 +15,16 @@ from filelock import FileLock, Timeout
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, printable
-from ecgkit.io import acquire, file_sha256, json_bytes, json_or_none, read_json, write_atomically
+from ecgkit.io import (
+    acquire,
+    check_held,
+    file_sha256,
+    json_bytes,
+    json_or_none,
+    make_folder,
+    read_json,
+    write_atomically,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +59,6 @@ LISTED = (
 
 NEEDED = {paths.TRAINING: ("config.json", "predictions.parquet", "metrics.json")}
 """What a kind of session needs in any case."""
-
-_folders: dict[Path, tuple[int, int]] = {}  # device and inode of the sessions that this process runs
 
 
 @dataclass(frozen=True)
@@ -132,9 +139,7 @@ class Session:
 
     def folder(self, name: str) -> Session:
         """Return a folder inside the session, made if it is missing."""
-        path = self.path / name
-        path.mkdir(parents=True, exist_ok=True)
-        return Session(path)
+        return Session(make_folder(self.path / name))
 
     def read_json(self, name: str, wanted: Any = dict[str, Any], *, way_out: str = "run the session again") -> Any:
         """Read one of the session's JSON files; see `ecgkit.io.read_json`.
@@ -172,54 +177,26 @@ class Session:
                 "the session and run it again"
             )
 
-    def hold(self) -> None:
-        """Remember the folder as it is: from now on, this process writes into no other folder of this path."""
-        status = self.path.stat()
-        _folders[self.path] = (status.st_dev, status.st_ino)
-
-    def release(self) -> None:
-        """Forget the folder, which this process does not run any more."""
-        _folders.pop(self.path, None)
-
-    def check_folder(self) -> None:
-        """Check that the folder of a session that this process runs is still there.
-
-        Raises
-        ------
-        EcgkitError
-            If it was moved, deleted or replaced.
-        """
-        if (held := _folders.get(self.path)) is None:
-            return
-        status = self.path.stat() if self.path.is_dir() else None
-        if status is None or (status.st_dev, status.st_ino) != held:
-            raise EcgkitError(f"{self.path} was moved or deleted during the run, which ends here: run it again")
-
     def write_json(self, name: str, data: object) -> Path:
         """Write a JSON file into the session, completely or not at all."""
-        return self._write(name, json_bytes(data))
+        return write_atomically(self.path / name, json_bytes(data))
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file into the session, completely or not at all."""
-        return self._write(name, (text.rstrip("\n") + "\n").encode())
+        return write_atomically(self.path / name, (text.rstrip("\n") + "\n").encode())
 
     def write_table(self, name: str, table: pd.DataFrame) -> Path:
         """Write a Parquet table into the session, completely or not at all."""
-        return self._write(name, table.to_parquet(index=False))
-
-    def _write(self, name: str, data: bytes) -> Path:
-        self.check_folder()
-        return write_atomically(self.path / name, data)
+        return write_atomically(self.path / name, table.to_parquet(index=False))
 
     def save_figure(self, figure: Figure, name: str, folder: str = "figures") -> Figure:
         """Save a figure as ``folder/name.png`` and return it, so that a notebook's cell shows it."""
-        self.check_folder()
         save_picture(figure, self.path / folder / f"{name}.png")
         return figure
 
     def log(self, line: str) -> None:
         """Print a line and append it to ``training_log.txt``."""
-        self.check_folder()
+        check_held(self.path)
         print(printable(line), flush=True)  # noqa: T201 - a notebook and a batch log show the same lines as the file
         with (self.path / "training_log.txt").open("a", encoding="utf-8") as log:
             log.write(printable(line) + "\n")
@@ -240,7 +217,7 @@ class Session:
 
     def keep_notebook(self, notebook: Path) -> None:
         """Copy the source notebook into the session; the runner replaces it by the executed copy."""
-        self.check_folder()
+        check_held(self.path)
         copy = self.path / notebook.name
         if notebook.resolve() != copy.resolve():
             shutil.copyfile(notebook, copy)

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
-from ecgkit.io import TEMPORARY_SUFFIX, file_sha256
+from ecgkit.io import TEMPORARY_SUFFIX, file_sha256, hold_folder, release_folder
 from ecgkit.sessions.differences import describe_differences
 from ecgkit.sessions.environment import record_environment
 from ecgkit.sessions.folder import LOCK, SESSION_VARIABLE, Session
@@ -254,12 +254,13 @@ def claim(
         if resume:
             raise EcgkitError(f"no interrupted session in {root / kind} has this configuration: leave --resume out")
         session, lock = create_locked(kind, root)
-        _begin(session, root, config, original)
-    session.hold()
+    hold_folder(session.path)
     try:
+        if not (session.path / "config.json").is_file():
+            _begin(session, root, config, original)
         yield session
     finally:
-        session.release()
+        release_folder(session.path)
         lock.release()
 
 
@@ -317,7 +318,7 @@ def start(
         if started.is_done:
             raise EcgkitError(f'{started.path} is finished: set session to "new"')
         _locks[started.path] = _locks.get(started.path) or started.lock()
-    started.hold()
+    hold_folder(started.path)
     before = started.config
     if before and before != config:
         changed = ", ".join(describe_differences(before, config))

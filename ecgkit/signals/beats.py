@@ -75,8 +75,7 @@ def beat_times(sampling_rate: float) -> NDArray[np.float64]:
         In ms after the R peak.
     """
     last = (round(AFTER * sampling_rate) - 1) / sampling_rate
-    first = -round(round(BEFORE * sampling_rate) / sampling_rate * RATE)
-    samples = np.arange(first, int(np.floor(last * RATE + 1e-6)) + 1, dtype=np.float64)
+    samples = np.arange(-round(BEFORE * RATE), int(np.floor(last * RATE + 1e-6)) + 1, dtype=np.float64)
     return samples * np.float64(1000 / RATE)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from itertools import accumulate, chain, islice
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,11 @@ from scipy.fft import irfft, rfft, rfftfreq
 
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.groups import equal_signals
 from ecgkit.signals.misplacement import misplacement_scores
 from ecgkit.signals.prepare import repair
 from ecgkit.signals.quality import level_fault
-from ecgkit.signals.rhythm import MIN_RATE, r_peaks
+from ecgkit.signals.rhythm import MIN_RATE, medians, r_peaks_of_many
 
 WINDOW = 10.0
 """Seconds that are checked at once; a longer recording is checked in windows of about this length."""
@@ -111,20 +113,57 @@ def check_quality(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> tuple[Fin
         of 15 s or more, which is checked in windows of about 10 s, the findings of at least half of the windows, as the
         first of these shows them.
     """
-    fault = level_fault(ecg)
+    return check_many([ecg], None if peaks is None else [peaks])[0]
+
+
+def check_many(ecgs: Sequence[ECG], peaks: Sequence[NDArray[np.int64]] | None = None) -> list[tuple[Finding, ...]]:
+    """Check many ECGs, each as `check_quality` does; those of equal length and rate take less time together."""
+    rates = [ecg.sampling_rate for ecg in ecgs]
+    peaks = r_peaks_of_many([ecg.signal for ecg in ecgs], rates) if peaks is None else peaks
+    parts = [_parts(ecg, some) for ecg, some in zip(ecgs, peaks, strict=True)]
+    in_windows = iter(_check_parts([part for some in parts for part in some]))
+    return [_summary(ecg, list(islice(in_windows, len(some)))) for ecg, some in zip(ecgs, parts, strict=True)]
+
+
+class _Part(NamedTuple):
+    """About ten seconds of an ECG, with the R peaks in samples after its beginning."""
+
+    signal: NDArray[np.float32]
+    rate: float
+    peaks: NDArray[np.int64]
+
+
+def _parts(ecg: ECG, peaks: NDArray[np.int64]) -> list[_Part]:
+    """Cut an ECG into windows of about ten seconds."""
+    windows = np.array_split(ecg.signal, max(1, round(ecg.duration / WINDOW)), axis=1)
+    starts = accumulate((window.shape[1] for window in windows), initial=0)
+    return [
+        _Part(window, ecg.sampling_rate, peaks[(peaks >= first) & (peaks < first + window.shape[1])] - first)
+        for window, first in zip(windows, starts, strict=False)
+    ]
+
+
+def _check_parts(parts: Sequence[_Part]) -> list[list[Finding]]:
+    """Run all checks on each window."""
+    found: list[list[Finding]] = [[] for _ in parts]
+    for positions, signals, rate in equal_signals([part.signal for part in parts], [part.rate for part in parts]):
+        windows = _windows(signals, rate, [parts[i].peaks for i in positions])
+        for check in CHECKS if rate >= MIN_RATE else CHECKS_WITHOUT_BEATS:
+            for place, finding in check(windows):
+                found[positions[place]].append(finding)
+    return found
+
+
+def _summary(ecg: ECG, in_windows: Sequence[Sequence[Finding]]) -> tuple[Finding, ...]:
+    """Return what is wrong with the levels of an ECG, and what was found in at least half of its windows."""
+    fault, n_windows = level_fault(ecg), len(in_windows)
     unit = (Finding("unit", "refused", f"the signal {fault}"),) if fault else ()
-    peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
-    n_windows = max(1, round(ecg.duration / WINDOW))
-    found: dict[str, list[Finding]] = {}
-    first = 0
-    for part in np.array_split(ecg.signal, n_windows, axis=1):
-        inside = peaks[(peaks >= first) & (peaks < first + part.shape[1])] - first
-        first += part.shape[1]
-        for finding in _check_window(part, ecg.sampling_rate, inside):
-            found.setdefault(finding.name, []).append(finding)
-    often = [findings for findings in found.values() if 2 * len(findings) >= n_windows]
     if n_windows == 1:
-        return (*unit, *(findings[0] for findings in often))
+        return (*unit, *in_windows[0])
+    found: dict[str, list[Finding]] = {}
+    for finding in chain.from_iterable(in_windows):
+        found.setdefault(finding.name, []).append(finding)
+    often = [findings for findings in found.values() if 2 * len(findings) >= n_windows]
     note = "{} (in {} of {} windows of 10 s)"
     return unit + tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
 
@@ -144,12 +183,12 @@ def noise_levels(ecg: ECG) -> dict[str, Floats]:
         recordings at 90 Hz or more); ``hum``, the amplitude at 50 or 60 Hz, whichever is larger (above 102 Hz); all in
         mV. NaN for a lead that is absent or flat, and where the sampling rate is too low.
     """
-    signal = ecg.signal[:, : round(WINDOW * ecg.sampling_rate)]
-    window = _window(signal, ecg.sampling_rate, np.zeros(0, np.int64))
-    muscle = _muscle_sizes(window) if ecg.sampling_rate >= 2 * MUSCLE_BAND[1] else np.full(len(LEADS), np.nan)
-    hum = np.fmax.reduce([np.full(len(LEADS), np.nan), *(sizes for _, sizes in _hum_sizes(window))])
-    sizes = {"wander": _wander_sizes(window), "muscle": muscle, "hum": hum}
-    return {name: np.where(window.alive, values, np.nan) for name, values in sizes.items()}
+    signal = ecg.signal[None, :, : round(WINDOW * ecg.sampling_rate)]
+    windows = _windows(signal, ecg.sampling_rate, [])
+    muscle = _muscle_sizes(windows) if ecg.sampling_rate >= 2 * MUSCLE_BAND[1] else np.full((1, len(LEADS)), np.nan)
+    hum = np.fmax.reduce([np.full((1, len(LEADS)), np.nan), *(sizes for _, sizes in _hum_sizes(windows))])
+    sizes = {"wander": _wander_sizes(windows), "muscle": muscle, "hum": hum}
+    return {name: np.where(windows.alive, values, np.nan)[0] for name, values in sizes.items()}
 
 
 def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
@@ -173,8 +212,8 @@ def refuse(ecg: ECG, findings: Sequence[Finding]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Window:
-    """A piece of a recording, prepared once for all checks."""
+class _Windows:
+    """Pieces of recordings, of equal length and rate, prepared once for all checks; arrays ``(windows, 12, ...)``."""
 
     raw: NDArray[np.float32]
     rate: float
@@ -182,210 +221,225 @@ class _Window:
     spectrum: NDArray[np.complex64]
     alive: NDArray[np.bool_]  # leads that are neither absent nor flat
     n_coarse: int
-    peaks: NDArray[np.int64]  # R peaks, in samples of the coarse rate
+    peaks: Sequence[NDArray[np.int64]]  # R peaks of each, in samples of the coarse rate
 
     @property
     def seconds(self) -> float:
-        return self.raw.shape[1] / self.rate
+        return self.raw.shape[2] / self.rate
 
     @cached_property
     def frequencies(self) -> Floats:
-        return rfftfreq(self.raw.shape[1], 1 / self.rate)
+        return rfftfreq(self.raw.shape[2], 1 / self.rate)
 
     @cached_property
     def coarse(self) -> NDArray[np.float32]:
-        return self.values if self.n_coarse == self.raw.shape[1] else self.band(0.0, np.inf)
+        return self.values if self.n_coarse == self.raw.shape[2] else self.band(0.0, np.inf)
 
     @property
     def coarse_rate(self) -> float:
         return self.n_coarse / self.seconds
 
+    def some(self, chosen: NDArray[np.bool_]) -> _Windows:
+        """Return some of the windows."""
+        arrays = {name: getattr(self, name)[chosen] for name in ("raw", "values", "spectrum", "alive")}
+        peaks = [some for some, is_chosen in zip(self.peaks, chosen, strict=True) if is_chosen]
+        return replace(self, **arrays, peaks=peaks)
+
     def band(self, low: float, high: float) -> NDArray[np.float32]:
         """Return the leads between two frequencies at the coarse rate."""
         few = self.n_coarse // 2 + 1
         inside = (self.frequencies[:few] >= low) & (self.frequencies[:few] <= high)
-        scale = self.n_coarse / self.raw.shape[1]
-        return np.asarray(irfft(self.spectrum[:, :few] * inside, self.n_coarse, axis=1) * scale, np.float32)
+        scale = self.n_coarse / self.raw.shape[2]
+        return np.asarray(irfft(self.spectrum[:, :, :few] * inside, self.n_coarse, axis=2) * scale, np.float32)
 
     def power(self, low: float, high: float) -> Floats:
         """Return the mean square of each lead between two frequencies above zero, by Parseval's theorem."""
         first, last = np.searchsorted(self.frequencies, (low, high))
-        inside = self.spectrum[:, first : last + 1]
-        return np.asarray(2 * np.sum(inside.real**2 + inside.imag**2, axis=1) / self.raw.shape[1] ** 2)
+        inside = self.spectrum[:, :, first : last + 1]
+        return np.asarray(2 * np.sum(inside.real**2 + inside.imag**2, axis=2) / self.raw.shape[2] ** 2)
 
     def pieces(self, leads: NDArray[np.float32], seconds: float) -> NDArray[np.float32]:
-        """Cut the coarse leads into pieces one after the other, shape (12, pieces, samples)."""
-        length = min(round(seconds * self.coarse_rate), leads.shape[1])
-        return leads[:, : leads.shape[1] // length * length].reshape(len(LEADS), -1, length)
+        """Cut the coarse leads into pieces one after the other, shape (windows, 12, pieces, samples)."""
+        length = min(round(seconds * self.coarse_rate), leads.shape[2])
+        return leads[:, :, : leads.shape[2] // length * length].reshape(*leads.shape[:2], -1, length)
 
-    def in_half_of_the_leads(self, sizes: Floats) -> float:
-        """Return the size that half of the leads reach."""
-        there = np.sort(sizes[self.alive])
-        return float(there[len(there) // 2]) if len(there) else 0.0
-
-
-def _check_window(signal: NDArray[np.float32], rate: float, peaks: NDArray[np.int64]) -> list[Finding]:
-    """Run all checks on about ten seconds."""
-    checks = CHECKS if rate >= MIN_RATE else CHECKS_WITHOUT_BEATS
-    window = _window(signal, rate, peaks)
-    return [finding for check in checks for finding in check(window)]
+    def in_half_of_the_leads(self, sizes: Floats) -> Floats:
+        """Return the size that half of the leads of each window reach; 0 without leads."""
+        there = np.sort(np.where(self.alive, sizes, np.inf), axis=1)
+        n_leads = self.alive.sum(axis=1)
+        return np.where(n_leads > 0, there[np.arange(len(there)), n_leads // 2 % len(LEADS)], 0.0)
 
 
-def _window(signal: NDArray[np.float32], rate: float, peaks: NDArray[np.int64]) -> _Window:
-    """Prepare about ten seconds for the checks."""
-    values = repair(signal)
-    values = values - values.mean(axis=1, keepdims=True)
-    n_coarse = min(signal.shape[1], max(2, round(signal.shape[1] * COARSE / rate)))
-    alive, coarse_peaks = np.ptp(values, axis=1) > 0, np.rint(peaks * n_coarse / signal.shape[1]).astype(np.int64)
-    return _Window(signal, rate, values, rfft(values, axis=1), alive, n_coarse, coarse_peaks)
+def _windows(signals: Floats, rate: float, peaks: Sequence[NDArray[np.int64]]) -> _Windows:
+    """Prepare windows of about ten seconds, ``(windows, 12, samples)``, for the checks."""
+    values, n_samples = repair(signals), signals.shape[2]
+    values = values - values.mean(axis=2, keepdims=True)
+    n_coarse = min(n_samples, max(2, round(n_samples * COARSE / rate)))
+    coarse_peaks = [np.rint(some * n_coarse / n_samples).astype(np.int64) for some in peaks]
+    alive = np.ptp(values, axis=2) > 0
+    return _Windows(signals, rate, values, rfft(values, axis=2), alive, n_coarse, coarse_peaks)
 
 
-def _gaps(window: _Window) -> Iterator[Finding]:
-    missing = (~np.isfinite(window.raw)).mean(axis=1)
+Found = Iterator[tuple[int, Finding]]
+"""Findings, each with the position of its window."""
+
+
+def _gaps(windows: _Windows) -> Found:
+    missing = (~np.isfinite(windows.raw)).mean(axis=2)
     missing[missing == 1] = 0  # absent leads are another matter
-    longest = float(missing.max()) * window.raw.shape[1] / window.rate
-    if longest >= GAP:
-        leads = _names(missing > 0)
-        level: Level = "refused" if missing.max() > REFUSED_GAP else "warning"
-        text = f"values are missing in {_listed(leads)}, up to {longest:.1f} s"
-        yield Finding("gap", level, text, leads, {"seconds": longest})
+    seconds = missing.max(axis=1) * windows.seconds
+    for i in np.flatnonzero(seconds >= GAP).tolist():
+        leads = _names(missing[i] > 0)
+        level: Level = "refused" if missing[i].max() > REFUSED_GAP else "warning"
+        text = f"values are missing in {_listed(leads)}, up to {seconds[i]:.1f} s"
+        yield i, Finding("gap", level, text, leads, {"seconds": float(seconds[i])})
 
 
-def _flat(window: _Window) -> Iterator[Finding]:
-    raw = window.raw
-    rows, lengths = _runs((raw[:, 1:] == raw[:, :-1]) & np.isfinite(raw[:, 1:]))
-    seconds = np.zeros(len(LEADS))
-    np.maximum.at(seconds, rows, (lengths + 1) / window.rate)
-    if seconds.max() >= FLAT:
-        leads = _names(seconds >= FLAT)
+def _flat(windows: _Windows) -> Found:
+    raw = windows.raw
+    at_one_value = (raw[:, :, 1:] == raw[:, :, :-1]) & np.isfinite(raw[:, :, 1:])
+    lengths = _runs(at_one_value, FLAT * windows.rate - 1)
+    seconds = np.zeros(raw.shape[:2])
+    for place, some in lengths.items():
+        seconds[place] = (some.max() + 1) / windows.rate
+    for i in np.flatnonzero(seconds.max(axis=1) >= FLAT).tolist():
+        leads, longest = _names(seconds[i] >= FLAT), float(seconds[i].max())
         level: Level = "refused" if len(leads) >= REFUSED_FLAT else "warning"
-        text = f"{_listed(leads)}: flat for {seconds.max():.1f} s"
-        yield Finding("flat", level, text, leads, {"seconds": float(seconds.max())})
+        yield i, Finding("flat", level, f"{_listed(leads)}: flat for {longest:.1f} s", leads, {"seconds": longest})
 
 
-def _clipped(window: _Window) -> Iterator[Finding]:
-    values, at_least = window.values, max(2, round(SHORTEST_CLIP * window.rate))
-    times = np.zeros(len(LEADS), np.int64)
-    for extreme in (values.max(axis=1, keepdims=True), values.min(axis=1, keepdims=True)):
-        rows, lengths = _runs((values == extreme) & window.alive[:, None])
-        times = np.maximum(times, np.bincount(rows[lengths >= at_least], minlength=len(LEADS)))
-    if times.max() >= CLIPPED:
-        leads = _names(times >= CLIPPED)
-        text = f"{_listed(leads)}: clipped, up to {times.max()} times at one highest or lowest value"
-        yield Finding("clipped", "warning", text, leads, {"times": float(times.max())})
+def _clipped(windows: _Windows) -> Found:
+    values, at_least = windows.values, max(2, round(SHORTEST_CLIP * windows.rate))
+    times = np.zeros(values.shape[:2], np.int64)
+    for extreme in (values.max(axis=2, keepdims=True), values.min(axis=2, keepdims=True)):
+        at_extreme = (values == extreme) & windows.alive[:, :, None]
+        for place, lengths in _runs(at_extreme, CLIPPED * at_least).items():
+            times[place] = max(times[place], int(np.sum(lengths >= at_least)))
+    for i in np.flatnonzero(times.max(axis=1) >= CLIPPED).tolist():
+        leads, most = _names(times[i] >= CLIPPED), int(times[i].max())
+        text = f"{_listed(leads)}: clipped, up to {most} times at one highest or lowest value"
+        yield i, Finding("clipped", "warning", text, leads, {"times": float(most)})
 
 
-def _duplicate(window: _Window) -> Iterator[Finding]:
-    products = (window.values @ window.values.T).astype(np.float64)
-    powers = np.diag(products)
-    squares = np.maximum(powers[:, None] + powers[None, :] - 2 * products, 0)  # of the difference of two leads
-    both = window.alive[:, None] & window.alive[None, :]
-    shares = np.sqrt(squares / np.where(both, np.maximum(powers[:, None], powers[None, :]), np.inf))
+def _duplicate(windows: _Windows) -> Found:
+    products = (windows.values @ windows.values.swapaxes(1, 2)).astype(np.float64)
+    powers = np.diagonal(products, axis1=1, axis2=2)
+    # Of the difference of two leads.
+    squares = np.maximum(powers[:, :, None] + powers[:, None, :] - 2 * products, 0)
+    both = windows.alive[:, :, None] & windows.alive[:, None, :]
+    larger = np.maximum(powers[:, :, None], powers[:, None, :])
+    shares = np.sqrt(squares / np.where(both, larger, np.inf))
     equal: NDArray[np.bool_] = np.triu(both & (shares < DUPLICATE), 1)
-    if equal.any():
-        leads = _names(np.atleast_1d((equal | equal.T).any(axis=1)))
-        text = f"{_listed(leads)} are the same signal"
-        yield Finding("duplicate", "warning", text, leads, {"difference": float(shares[equal].min())})
+    for i in np.flatnonzero(equal.any(axis=(1, 2))).tolist():
+        leads = _names(np.atleast_1d((equal[i] | equal[i].T).any(axis=1)))
+        evidence = {"difference": float(shares[i][equal[i]].min())}
+        yield i, Finding("duplicate", "warning", f"{_listed(leads)} are the same signal", leads, evidence)
 
 
-def _einthoven(window: _Window) -> Iterator[Finding]:
-    known: NDArray[np.bool_] = np.asarray(np.isfinite(window.raw[:6]).any(axis=1))
-    one, two, three, avr, avl, avf = window.values[:6]
-    rests = ((one + three - two, [0, 1, 2]), (avr + avl + avf, [3, 4, 5]), (avr + (one + two) / 2, [0, 1, 3]))
-    shares = [_size(rest) / size for rest, rows in rests if known[rows].all() and (size := _size(window.values[rows]))]
-    largest = max(shares, default=0.0)
-    if largest > EINTHOVEN:
-        level: Level = "refused" if largest > REFUSED_EINTHOVEN else "warning"
-        text = f"the limb leads contradict each other by {largest:.0%} (I + III = II, aVR + aVL + aVF = 0): "
+def _einthoven(windows: _Windows) -> Found:
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(windows.raw[:, :6]).any(axis=2))
+    limbs = windows.values[:, :6]
+    one, two, three, avr, avl, avf = np.moveaxis(limbs, 1, 0)
+    rests = _mean_squares(np.stack([one + three - two, avr + avl + avf, avr + (one + two) / 2], axis=1))
+    trios = [[0, 1, 2], [3, 4, 5], [0, 1, 3]]
+    sizes = _mean_squares(limbs)[:, trios].mean(axis=2)
+    usable = known[:, trios].all(axis=2) & (sizes > 0)
+    largest = np.sqrt(np.where(usable, rests / np.where(usable, sizes, 1), 0).max(axis=1))
+    for i in np.flatnonzero(largest > EINTHOVEN).tolist():
+        share = float(largest[i])
+        level: Level = "refused" if share > REFUSED_EINTHOVEN else "warning"
+        text = f"the limb leads contradict each other by {share:.0%} (I + III = II, aVR + aVL + aVF = 0): "
         text += "check their order and their scale"
-        yield Finding("einthoven", level, text, LEADS[:6], {"share": largest})
+        yield i, Finding("einthoven", level, text, LEADS[:6], {"share": share})
 
 
-def _detached(window: _Window) -> Iterator[Finding]:
-    band, reach = window.band(*QRS_BAND), round(QRS_REACH * window.coarse_rate)
-    centres = window.peaks[(window.peaks >= reach) & (window.peaks < band.shape[1] - reach)]
-    if len(centres) < FEWEST_BEATS:
-        return
-    complexes = band[:, centres[:, None] + np.arange(-reach, reach + 1)]
-    power = np.mean(band**2, axis=1)
-    shares = np.mean(np.median(complexes, axis=1) ** 2, axis=1) / np.where(power > 0, power, np.inf)
-    low = window.alive & (shares < DETACHED)
-    if low.any():
-        leads = _names(low)
-        text = f"{_listed(leads)}: hardly any heartbeat, the electrode may be detached"
-        yield Finding("detached", "warning", text, leads, {"share": float(shares[low].min())})
+def _detached(windows: _Windows) -> Found:
+    band, reach = windows.band(*QRS_BAND), round(QRS_REACH * windows.coarse_rate)
+    power = np.mean(band**2, axis=2)
+    around = np.arange(-reach, reach + 1)
+    for i, peaks in enumerate(windows.peaks):
+        centres = peaks[(peaks >= reach) & (peaks < band.shape[2] - reach)]
+        if len(centres) < FEWEST_BEATS:
+            continue
+        typical = medians(band[i][:, centres[:, None] + around], axis=1)
+        shares = np.mean(typical**2, axis=1) / np.where(power[i] > 0, power[i], np.inf)
+        low = windows.alive[i] & (shares < DETACHED)
+        if low.any():
+            leads = _names(low)
+            text = f"{_listed(leads)}: hardly any heartbeat, the electrode may be detached"
+            yield i, Finding("detached", "warning", text, leads, {"share": float(shares[low].min())})
 
 
-def _wander_sizes(window: _Window) -> Floats:
+def _wander_sizes(windows: _Windows) -> Floats:
     """Return the range of the medians of seconds of each lead, in mV."""
-    return np.ptp(np.median(window.pieces(window.coarse, 1.0), axis=2), axis=1)
+    return np.ptp(medians(windows.pieces(windows.coarse, 1.0)), axis=2)
 
 
-def _muscle_sizes(window: _Window) -> Floats:
+def _muscle_sizes(windows: _Windows) -> Floats:
     """Return the noise between the beats of each lead from 30 to 45 Hz, in mV."""
-    powers = np.mean(window.pieces(window.band(*MUSCLE_BAND), 0.2) ** 2, axis=2)
-    return np.sqrt(np.median(powers, axis=1))
+    powers = np.mean(windows.pieces(windows.band(*MUSCLE_BAND), 0.2) ** 2, axis=3)
+    return np.sqrt(medians(powers))
 
 
-def _wander_bounds(window: _Window) -> Floats:
-    """Return what `_wander_sizes` does not exceed: a median is at most one deviation away from the mean."""
-    seconds = window.pieces(window.coarse, 1.0)
-    means = seconds.mean(axis=2)
-    deviations = np.sqrt(np.maximum(np.mean(seconds**2, axis=2) - means**2, 0))
-    return (means + deviations).max(axis=1) - (means - deviations).min(axis=1)
-
-
-def _wander(window: _Window) -> Iterator[Finding]:
-    if window.in_half_of_the_leads(_wander_bounds(window)) < 0.99 * WANDER:
-        return  # the medians take longer
-    size = window.in_half_of_the_leads(_wander_sizes(window))
-    if size > WANDER:
+def _wander(windows: _Windows) -> Found:
+    sizes = windows.in_half_of_the_leads(_wander_sizes(windows))
+    for i in np.flatnonzero(sizes > WANDER).tolist():
+        size = float(sizes[i])
         text = f"the baseline wanders by {size:.1f} mV in half of the leads"
-        yield Finding("wander", "warning", text, evidence={"mV": size})
+        yield i, Finding("wander", "warning", text, evidence={"mV": size})
 
 
-def _muscle(window: _Window) -> Iterator[Finding]:
-    if window.rate < 2 * MUSCLE_BAND[1]:
+def _muscle(windows: _Windows) -> Found:
+    if windows.rate < 2 * MUSCLE_BAND[1]:
         return
-    if window.in_half_of_the_leads(window.power(*MUSCLE_BAND)) < MUSCLE**2 / 2:
-        return  # the median of the pieces is at most twice their mean
-    size = window.in_half_of_the_leads(_muscle_sizes(window))
-    if size > MUSCLE:
-        text = f"muscle noise: {1000 * size:.0f} microvolts from 30 to 45 Hz in half of the leads"
-        yield Finding("muscle", "warning", text, evidence={"mV": size})
+    # The median of the pieces is at most twice their mean.
+    possible = windows.in_half_of_the_leads(windows.power(*MUSCLE_BAND)) >= MUSCLE**2 / 2
+    if not possible.any():
+        return
+    some = windows.some(possible)
+    sizes = some.in_half_of_the_leads(_muscle_sizes(some)).tolist()
+    for i, size in zip(np.flatnonzero(possible).tolist(), sizes, strict=True):
+        if size > MUSCLE:
+            text = f"muscle noise: {1000 * size:.0f} microvolts from 30 to 45 Hz in half of the leads"
+            yield i, Finding("muscle", "warning", text, evidence={"mV": size})
 
 
-def _hum(window: _Window) -> Iterator[Finding]:
-    for frequency, sizes in _hum_sizes(window):
-        size = window.in_half_of_the_leads(sizes)
-        if size > HUM:
+def _hum(windows: _Windows) -> Found:
+    left = np.ones(len(windows.raw), bool)
+    for frequency, of_leads in _hum_sizes(windows):
+        sizes = windows.in_half_of_the_leads(of_leads)
+        reached = left & (sizes > HUM)
+        left &= ~reached
+        for i in np.flatnonzero(reached).tolist():
+            size = float(sizes[i])
             text = f"mains hum: {size:.2f} mV at {frequency:.0f} Hz in half of the leads"
-            yield Finding("hum", "warning", text, evidence={"mV": size, "Hz": frequency})
+            yield i, Finding("hum", "warning", text, evidence={"mV": size, "Hz": frequency})
 
 
-def _hum_sizes(window: _Window) -> Iterator[tuple[float, Floats]]:
+def _hum_sizes(windows: _Windows) -> Iterator[tuple[float, Floats]]:
     """Return the amplitude in each lead at each frequency of mains that the sampling rate can hold."""
     for frequency in MAINS:
-        inside = np.abs(window.frequencies - frequency) <= 0.5
-        if window.rate / 2 > frequency + 1 and inside.any():
-            power = np.sum(np.abs(window.spectrum[:, inside]) ** 2, axis=1)
-            yield frequency, 2 * np.sqrt(power) / window.values.shape[1]
+        inside = np.abs(windows.frequencies - frequency) <= 0.5
+        if windows.rate / 2 > frequency + 1 and inside.any():
+            power = np.sum(np.abs(windows.spectrum[:, :, inside]) ** 2, axis=2)
+            yield frequency, 2 * np.sqrt(power) / windows.values.shape[2]
 
 
-def _beats(window: _Window) -> Iterator[Finding]:
-    if window.seconds >= LONG_ENOUGH and len(window.peaks) < FEWEST_BEATS:
-        text = f"{len(window.peaks)} heartbeats found in {window.seconds:.0f} s"
-        yield Finding("beats", "warning", text, evidence={"beats": float(len(window.peaks))})
+def _beats(windows: _Windows) -> Found:
+    for i, peaks in enumerate(windows.peaks):
+        if windows.seconds >= LONG_ENOUGH and len(peaks) < FEWEST_BEATS:
+            text = f"{len(peaks)} heartbeats found in {windows.seconds:.0f} s"
+            yield i, Finding("beats", "warning", text, evidence={"beats": float(len(peaks))})
 
 
-def _misplaced(window: _Window) -> Iterator[Finding]:
-    scores = misplacement_scores(window.coarse, window.peaks, sampling_rate=window.coarse_rate)
-    fault = max(scores, key=lambda name: scores[name], default="")
-    if fault and scores[fault] > 0:
-        yield Finding(fault, "warning", MISPLACED[fault], evidence={"log_odds_over_limit": scores[fault]})
+def _misplaced(windows: _Windows) -> Found:
+    for i, scores in enumerate(misplacement_scores(windows.coarse, windows.peaks, sampling_rate=windows.coarse_rate)):
+        fault = max(scores, key=lambda name: scores[name], default="")
+        if fault and scores[fault] > 0:
+            yield i, Finding(fault, "warning", MISPLACED[fault], evidence={"log_odds_over_limit": scores[fault]})
 
 
-Check = Callable[[_Window], Iterator[Finding]]
+Check = Callable[[_Windows], Found]
 
 CHECKS_WITHOUT_BEATS: tuple[Check, ...] = (_gaps, _flat, _clipped, _duplicate, _einthoven, _wander, _muscle, _hum)
 CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_BEATS, _detached, _beats, _misplaced)
@@ -401,15 +455,16 @@ def _listed(leads: Sequence[str]) -> str:
     return "all leads" if len(leads) == len(LEADS) else ", ".join(leads)
 
 
-def _size(values: Floats) -> float:
-    """Return the root mean square."""
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+def _mean_squares(values: Floats) -> NDArray[np.float64]:
+    """Return the mean square along the last axis."""
+    return np.mean(np.square(values, dtype=np.float64), axis=-1)
 
 
-def _runs(marked: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the row and the length of each run of marked samples."""
-    width = marked.shape[1] + 1
-    padded = np.zeros((len(marked), width), bool)
-    padded[:, :-1] = marked
-    edges = np.flatnonzero(np.diff(padded.ravel(), prepend=False))
-    return edges[::2] // width, edges[1::2] - edges[::2]
+def _runs(marked: NDArray[np.bool_], at_least: float) -> dict[tuple[int, ...], NDArray[np.int64]]:
+    """Return the lengths of the runs of marked samples of each lead that has so many of them, by its position."""
+    enough = np.argwhere(np.count_nonzero(marked, axis=-1) >= max(1, at_least))
+    runs = {}
+    for place in map(tuple, enough.tolist()):
+        edges = np.flatnonzero(np.diff(marked[place], prepend=False, append=False))
+        runs[place] = edges[1::2] - edges[::2]
+    return runs

@@ -9,6 +9,7 @@ once; `misplacement.json` has one weight per feature and fault, fitted by ``benc
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,14 +19,14 @@ from numpy.typing import NDArray
 
 from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
-from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate
+from ecgkit.signals.rhythm import aligned_mean_beats, beats_of_many, heart_rate
 
 WEIGHTS = Path(__file__).with_name("misplacement.json")
 
 EDGES = (-0.22, -0.16, -0.10, -0.04, -0.015, 0.015, 0.04, 0.07, 0.12, 0.20, 0.28, 0.36, 0.44)
 """In s after the R peak: the mean beat is averaged between each two of them."""
 
-INDEPENDENT = tuple(LEADS.index(lead) for lead in ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6"))
+INDEPENDENT = [LEADS.index(lead) for lead in ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")]
 """The leads of which the others are sums."""
 
 SHARES = (0.1, 0.2, 0.5)
@@ -35,64 +36,72 @@ FEWEST_BEATS = 3
 
 
 def misplacement_scores(
-    signal: NDArray[np.float32], peaks: NDArray[np.int64], *, sampling_rate: float
-) -> dict[str, float]:
-    """Return for each fault how much more likely it is than at its limit.
+    signals: NDArray[np.float32], peaks: Sequence[NDArray[np.int64]], *, sampling_rate: float
+) -> list[dict[str, float]]:
+    """Return for each record and fault how much more likely it is than at its limit.
 
     Parameters
     ----------
-    signal : ndarray of float32, shape (12, samples)
+    signals : ndarray of float32, shape (records, 12, samples)
         In mV.
-    peaks : ndarray of int
-        R peaks, as from `ecgkit.signals.rhythm.r_peaks`.
+    peaks : sequence of ndarray of int
+        R peaks of each, as from `ecgkit.signals.rhythm.r_peaks`.
     sampling_rate : float
         In Hz.
 
     Returns
     -------
-    dict of str to float
+    list of dict of str to float
         Difference of log odds; a fault is suspected above zero. Empty if a lead is absent or flat, or there are fewer
         than three beats.
     """
-    if len(peaks) < FEWEST_BEATS or not (np.ptp(signal, axis=1) > 0).all():
-        return {}
-    cut = beats(signal, peaks, sampling_rate=sampling_rate)
+    complete = (np.ptp(signals, axis=2) > 0).all(axis=1).tolist()
+    usable = [some if is_complete else some[:0] for some, is_complete in zip(peaks, complete, strict=True)]
+    usable = [some if len(some) >= FEWEST_BEATS else some[:0] for some in usable]
+    cut, numbers = beats_of_many(signals, usable, sampling_rate=sampling_rate)
+    scores: list[dict[str, float]] = [{} for _ in numbers]
     if not len(cut):
-        return {}
-    beat = aligned_mean_beat(cut, sampling_rate=sampling_rate, rate=RATE)
-    described = features(beat, heart_rate(peaks, sampling_rate=sampling_rate), sampling_rate=sampling_rate)
-    return {fault: float(weights[:-1] @ described + weights[-1]) for fault, weights in _weights().items()}
+        return scores
+    mean = aligned_mean_beats(cut, numbers, sampling_rate=sampling_rate, rate=RATE)
+    known = [i for i, number in enumerate(numbers) if number]
+    rates = [heart_rate(usable[i], sampling_rate=sampling_rate) for i in known]
+    for i, described in zip(known, features(mean[known], rates, sampling_rate=sampling_rate), strict=True):
+        scores[i] = {fault: float(weights[:-1] @ described + weights[-1]) for fault, weights in _weights().items()}
+    return scores
 
 
-def features(beat: NDArray[np.float32], rate: float, *, sampling_rate: float) -> NDArray[np.float64]:
-    """Describe a mean beat.
+def features(beats: NDArray[np.float32], rates: Sequence[float], *, sampling_rate: float) -> NDArray[np.float64]:
+    """Describe mean beats.
 
     Parameters
     ----------
-    beat : ndarray of float32, shape (12, samples)
+    beats : ndarray of float32, shape (records, 12, samples)
         As from `ecgkit.signals.beats.record_beat`.
-    rate : float
-        Heart rate in beats per minute.
+    rates : sequence of float
+        Heart rates in beats per minute.
     sampling_rate : float
-        Of the record, in Hz.
+        Of the records, in Hz.
 
     Returns
     -------
-    ndarray of float64, shape (features,)
+    ndarray of float64, shape (records, features)
         The course of the independent leads by `EDGES`, relative to their size; the correlation of each two of these,
         III, aVL and -aVR; their sizes; the heart rate; and the width of the QRS complex.
     """
-    leads = beat[list(INDEPENDENT)].astype(np.float64)
-    leads /= np.sqrt(np.mean(leads**2)) + 1e-6
+    leads = beats[:, INDEPENDENT].astype(np.float64)
+    leads /= np.sqrt(np.mean(leads**2, axis=(1, 2), keepdims=True)) + 1e-6
     course = leads @ _means_between_edges(float(sampling_rate))
-    one, two = leads[:2]
-    several = np.vstack([leads, two - one, one - two / 2, (one + two) / 2])
-    sizes = np.linalg.norm(several, axis=1)
-    unit = several / (sizes[:, None] + 1e-6)
-    likeness = (unit @ unit.T)[np.triu_indices(len(unit), 1)]
-    speed = np.sqrt(np.sum(np.diff(leads, axis=1) ** 2, axis=0))
-    widths = [np.mean(speed > share * speed.max()) for share in SHARES]
-    return np.concatenate([course.T.ravel(), likeness, np.log(sizes + 1e-3), [np.log(rate)], np.log(widths)])
+    one, two = leads[:, :1], leads[:, 1:2]
+    several = np.concatenate([leads, two - one, one - two / 2, (one + two) / 2], axis=1)
+    sizes = np.linalg.norm(several, axis=2)
+    unit = several / (sizes[:, :, None] + 1e-6)
+    first, second = np.triu_indices(several.shape[1], 1)
+    likeness = (unit @ unit.swapaxes(1, 2))[:, first, second]
+    speed = np.sqrt(np.sum(np.diff(leads, axis=2) ** 2, axis=1))
+    highest = speed.max(axis=1, initial=0, keepdims=True)
+    widths = np.stack([np.mean(speed > share * highest, axis=1) for share in SHARES], axis=1)
+    columns = [course.swapaxes(1, 2).reshape(len(beats), -1), likeness, np.log(sizes + 1e-3)]
+    return np.concatenate([*columns, np.log(rates)[:, None], np.log(widths)], axis=1)
 
 
 @lru_cache(maxsize=32)

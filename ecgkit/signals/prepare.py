@@ -160,22 +160,23 @@ def repair(signal: NDArray[np.floating]) -> NDArray[np.floating]:
 
     Parameters
     ----------
-    signal : ndarray, shape (leads, samples)
+    signal : ndarray, shape (..., leads, samples)
         Any unit. It is not changed.
 
     Returns
     -------
-    ndarray, shape (leads, samples)
+    ndarray, shape (..., leads, samples)
         Finite; the array itself if it was finite.
     """
-    is_missing = ~np.isfinite(signal)
-    if not is_missing.any():
+    is_known = np.isfinite(signal)
+    if is_known.all():
         return signal
-    result, times = signal.copy(), np.arange(signal.shape[1])
-    for lead, missing in zip(result, is_missing, strict=True):
+    result, times = signal.copy(), np.arange(signal.shape[-1])
+    for place in map(tuple, np.argwhere(~is_known.all(axis=-1)).tolist()):
+        lead, missing = result[place], ~is_known[place]
         if missing.all():
             lead[:] = 0
-        elif missing.any():
+        else:
             lead[missing] = np.interp(times[missing], times[~missing], lead[~missing])
     return result
 

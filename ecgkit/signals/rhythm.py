@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from statistics import median
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import check_rate
+from ecgkit.signals.groups import equal_signals
 from ecgkit.signals.prepare import repair
 
 BEFORE, AFTER = 0.25, 0.45
@@ -76,31 +80,65 @@ def r_peaks(signal: ArrayLike, *, sampling_rate: float) -> NDArray[np.int64]:
     threshold, T waves and search back. Benitez, D. et al. (2001). The use of the Hilbert transform in ECG signal
     analysis. Comput. Biol. Med. 31: the envelope.
     """
-    leads = _usable_leads(signal, sampling_rate)
-    is_long = leads.shape[1] >= round(2 * _REFRACTORY * sampling_rate)
-    if not len(leads) or not is_long or sampling_rate < MIN_RATE:
-        return np.zeros(0, np.int64)
+    return r_peaks_of_many([_as_leads(signal)], [sampling_rate])[0]
+
+
+def r_peaks_of_many(signals: Sequence[Floats], sampling_rates: Sequence[float]) -> list[NDArray[np.int64]]:
+    """Find the R peaks of many recordings, each as `r_peaks` does; those of equal length take less time together."""
+    found = [np.zeros(0, np.int64)] * len(signals)
+    for positions, group, rate in equal_signals(signals, [check_rate(rate) for rate in sampling_rates]):
+        for position, peaks in zip(positions, _r_peaks(group, rate), strict=True):
+            found[position] = peaks
+    return found
+
+
+def _r_peaks(signals: Floats, sampling_rate: float) -> list[NDArray[np.int64]]:
+    """Find the R peaks of recordings of equal length and rate, ``(records, leads, samples)``."""
+    n_samples = signals.shape[2]
+    is_long = n_samples >= round(2 * _REFRACTORY * sampling_rate)
+    found = [np.zeros(0, np.int64) for _ in signals]
+    if not signals.size or not is_long or sampling_rate < MIN_RATE:
+        return found
+    leads = repair(signals.astype(np.float32, copy=False))
+    usable = np.ptp(leads, axis=2) > 0
+    if not usable.all():
+        leads = np.where(usable[:, :, None], leads, np.float32(0))
     analytic = _qrs_band(leads, sampling_rate)
-    margin = (analytic.shape[1] - leads.shape[1]) // 2
-    inside = slice(margin, margin + leads.shape[1])
+    margin = (analytic.shape[2] - n_samples) // 2
+    inside = slice(margin, margin + n_samples)
     envelope = np.abs(analytic)
-    usual = _usual_maximum(envelope[:, inside], sampling_rate)
-    seen = usual > _SILENT
-    if not seen.any():
-        return np.zeros(0, np.int64)
+    sections = _sections(n_samples, sampling_rate)[:-1]
+    usual = medians(np.maximum.reduceat(envelope[:, :, inside], sections, axis=2))
+    seen = usable & (usual > _SILENT)
+    n_seen = np.maximum(1, seen.sum(axis=1)).astype(np.float32)
     # A lead without any noise must not drown the others: 5 % of its QRS complexes counts as noise in any case.
-    weight = 1 / (np.median(envelope[seen, inside], axis=1) + 0.05 * usual[seen])
-    limited = np.minimum(envelope[seen], 1.5 * usual[seen, None]) * weight[:, None]
-    strength = _smooth(np.sqrt(np.mean(limited**2, axis=0)), sampling_rate)[inside]
-    size = np.sum((analytic.real[seen, inside] * weight[:, None]) ** 2, axis=0)
-    places, prominence = _complexes(strength, sampling_rate), _prominence(strength, sampling_rate)
-    # The envelope of noise alone is the steadier, the more leads are averaged. That of a fast rhythm has no pauses and
-    # is hardly less steady, but it is regular, which noise is not.
-    if prominence < 1.5 + 1.5 / np.sqrt(len(weight)) and not (
-        prominence > _FAST_PROMINENCE and _is_fast_and_regular(places / sampling_rate)
-    ):
-        return np.zeros(0, np.int64)
-    return _snap(places, size, round(_REACH * sampling_rate))
+    noise = medians(envelope[:, :, inside]) + 0.05 * usual
+    weight = 1 / np.where(seen, noise, np.float32(1))[:, :, None]
+    if not seen.all():
+        envelope[~seen] = analytic[~seen] = 0
+    limited = np.minimum(envelope, 1.5 * usual[:, :, None], out=envelope)
+    limited *= weight
+    strength = _smooth(np.sqrt(np.sum(limited**2, axis=1) / n_seen[:, None]), sampling_rate)[:, inside]
+    size = np.sum((analytic.real[:, :, inside] * weight) ** 2, axis=1)
+    highest = np.maximum.reduceat(strength, sections, axis=1)
+    prominence = medians(highest) / np.maximum(medians(strength), 1e-9)
+    for i in np.flatnonzero(seen.any(axis=1)).tolist():
+        places = _complexes(strength[i], highest[i], sampling_rate)
+        # The envelope of noise alone is the steadier, the more leads are averaged. That of a fast rhythm has no pauses
+        # and is hardly less steady, but it is regular, which noise is not.
+        if prominence[i] >= 1.5 + 1.5 / np.sqrt(float(n_seen[i])) or (
+            prominence[i] > _FAST_PROMINENCE and _is_fast_and_regular(places / sampling_rate)
+        ):
+            found[i] = _snap(places, size[i], round(_REACH * sampling_rate))
+    return found
+
+
+def medians(values: Floats, axis: int = -1) -> Floats:
+    """Return what `np.median` does along an axis; for an even number of values that takes eight times as long."""
+    ordered = np.moveaxis(np.sort(values, axis=axis), axis, -1)
+    n_values = ordered.shape[-1]
+    middle = (ordered[..., (n_values - 1) // 2] + ordered[..., n_values // 2]) / 2
+    return np.where(np.isnan(ordered[..., -1]), ordered[..., -1], middle)
 
 
 def rr_intervals(peaks: ArrayLike, *, sampling_rate: float) -> NDArray[np.float64]:
@@ -231,17 +269,35 @@ def beats(
         If the signal has another shape, or the window or the sampling rate is out of range.
     """
     values = _as_leads(signal).astype(np.float32, copy=False)
+    return beats_of_many(values[None], [peaks], sampling_rate=sampling_rate, before=before, after=after)[0]
+
+
+def beats_of_many(
+    signals: Floats, peaks: Sequence[ArrayLike], *, sampling_rate: float, before: float = BEFORE, after: float = AFTER
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Return the beats of recordings of equal length one after the other, and how many each has; see `beats`."""
     check_rate(sampling_rate)
     if before < 0.15 or after <= 0:
         raise EcgkitError(f"a beat from {before} s before to {after} s after the R peak: give at least 0.15 and over 0")
     n_before, n_after = round(before * sampling_rate), round(after * sampling_rate)
-    centres = np.asarray(peaks, dtype=np.int64)
-    centres = centres[(centres >= n_before) & (centres + n_after <= values.shape[1])]
-    cut = values[:, centres[:, None] + np.arange(-n_before, n_after)].swapaxes(0, 1)
-    if not len(cut):
-        return cut
-    segment = _pr_segment(cut, n_before, sampling_rate)
-    return cut - cut[:, :, segment].mean(axis=2, keepdims=True)
+    n_records, n_leads, n_samples = signals.shape
+    centres = [np.asarray(some, dtype=np.int64) for some in peaks]
+    centres = [some[(some >= n_before) & (some + n_after <= n_samples)] for some in centres]
+    numbers = [len(some) for some in centres]
+    if not sum(numbers):
+        return np.zeros((0, n_leads, n_before + n_after), np.float32), numbers
+    windows = sliding_window_view(signals, n_before + n_after, axis=2).swapaxes(1, 2)
+    cut = windows[np.repeat(np.arange(n_records), numbers), np.concatenate(centres) - n_before]
+    for rows in _rows(numbers):
+        segment = _pr_segment(cut[rows], n_before, sampling_rate)
+        cut[rows] -= cut[rows, :, segment].mean(axis=2, keepdims=True)
+    return cut, numbers
+
+
+def _rows(numbers: Sequence[int]) -> list[slice]:
+    """Return where the beats of each recording that has some are."""
+    ends = accumulate(numbers)
+    return [slice(end - number, end) for end, number in zip(ends, numbers, strict=True) if number]
 
 
 def usual_beats(cut: Floats) -> NDArray[np.bool_]:
@@ -259,14 +315,23 @@ def usual_beats(cut: Floats) -> NDArray[np.bool_]:
     -------
     ndarray of bool, shape (beats,)
     """
-    if len(cut) < 3:
-        return np.ones(len(cut), dtype=bool)
+    return _usual(cut, [len(cut)])
+
+
+def _usual(cut: Floats, numbers: Sequence[int]) -> NDArray[np.bool_]:
+    """Mark the usual ones among the beats of each recording, see `usual_beats`."""
+    usual = np.ones(len(cut), dtype=bool)
     flat = _finite(cut).reshape(len(cut), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
-    middle = np.median(centred, axis=0)
-    norm = np.linalg.norm(centred, axis=1) * np.linalg.norm(middle)
-    correlation = centred @ middle / np.where(norm > 0, norm, 1.0)
-    return np.asarray(correlation >= min(MIN_CORRELATION, float(np.median(correlation))))
+    norms = np.linalg.norm(centred, axis=1)
+    for rows in _rows(numbers):
+        if rows.stop - rows.start < 3:
+            continue
+        middle = medians(centred[rows], axis=0)
+        norm = norms[rows] * np.linalg.norm(middle)
+        correlation = centred[rows] @ middle / np.where(norm > 0, norm, 1.0)
+        usual[rows] = correlation >= min(MIN_CORRELATION, float(medians(correlation)))
+    return usual
 
 
 def aligned_mean_beat(
@@ -298,39 +363,57 @@ def aligned_mean_beat(
     EcgkitError
         If a rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
     """
+    return aligned_mean_beats(cut, [len(cut)], sampling_rate=sampling_rate, before=before, rate=rate)[0]
+
+
+def aligned_mean_beats(
+    cut: Floats, numbers: Sequence[int], *, sampling_rate: float, before: float = BEFORE, rate: float = 500.0
+) -> NDArray[np.float32]:
+    """Average the beats of each recording, as from `beats_of_many`; see `aligned_mean_beat`."""
     check_rate(sampling_rate)
     check_rate(rate, "rate")
     matrices = [
         _interpolation(cut.shape[2], float(before), float(sampling_rate), float(rate), shift)
         for shift in range(-_MOST_STEPS, _MOST_STEPS + 1)
     ]
+    mean = np.full((len(numbers), cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
     if not len(cut):
-        return np.full((cut.shape[1], matrices[0].shape[1]), np.nan, np.float32)
-    known = _finite(cut[usual_beats(cut)])
-    steps = _steps_apart(known, round(before * sampling_rate), sampling_rate)
-    total = np.zeros((cut.shape[1], matrices[0].shape[1]), np.float32)
-    for step in np.unique(steps):
-        total += known[steps == step].sum(axis=0) @ matrices[step + _MOST_STEPS]
-    total /= len(known)
-    total[np.isnan(cut).any(axis=(0, 2))] = np.nan
-    return total
+        return mean
+    usual, record = _usual(cut, numbers), np.repeat(np.arange(len(numbers)), numbers)
+    known, of_known = _finite(cut[usual]), record[usual]
+    steps = _steps_apart(known, of_known, round(before * sampling_rate), sampling_rate)
+    # The beats of a recording that are moved equally far are added up first.
+    order = np.lexsort((steps, of_known))
+    keys = np.stack([of_known, steps], axis=1)[order]
+    first = np.flatnonzero(np.diff(keys, axis=0, prepend=-9).any(axis=1))
+    sums, keys = np.add.reduceat(known[order], first, axis=0), keys[first]
+    mean[record] = 0
+    for step in np.unique(steps).tolist():
+        same = keys[:, 1] == step
+        mean[keys[same, 0]] += sums[same] @ matrices[step + _MOST_STEPS]
+    mean /= np.maximum(1, np.bincount(of_known, minlength=len(numbers)))[:, None, None].astype(np.float32)
+    missing = np.argwhere(np.isnan(cut).any(axis=2))
+    mean[record[missing[:, 0]], missing[:, 1]] = np.nan
+    return mean
 
 
-def _steps_apart(cut: Floats, n_before: int, sampling_rate: float) -> NDArray[np.int64]:
-    """Return by how many steps of 2 ms each QRS complex is later than the mean."""
+def _steps_apart(cut: Floats, record: NDArray[np.int64], n_before: int, sampling_rate: float) -> NDArray[np.int64]:
+    """Return by how many steps of 2 ms each QRS complex is later than the mean of its recording; these are sorted."""
     reach = round(_OVERLAY * sampling_rate)
     part = cut[:, :, n_before - reach : n_before + reach + 1]
     margin = round(0.02 / _STEP)  # at each end: more than a beat is moved
     matrix = _interpolation(part.shape[2], _OVERLAY, float(sampling_rate), 1 / _STEP, 0)
-    fine = part @ matrix
+    fine = (part.reshape(-1, part.shape[2]) @ matrix).reshape(*part.shape[:2], -1)
+    windows = sliding_window_view(fine, fine.shape[2] - 2 * margin, axis=2).swapaxes(1, 2)
+    _, first, group, numbers = np.unique(record, return_index=True, return_inverse=True, return_counts=True)
     steps = np.zeros(len(cut), np.int64)
     for _ in range(2):
-        shown = [slice(margin + step, fine.shape[2] - margin + step) for step in steps.tolist()]
-        moved = np.stack([beat[:, part] for beat, part in zip(fine, shown, strict=True)])
-        mean = moved.mean(axis=0)
+        moved = windows[np.arange(len(cut)), margin + steps]
+        mean = np.add.reduceat(moved, first, axis=0) / numbers[:, None, None].astype(np.float32)
         # The shift of least squares, from the first term of a Taylor series: what comes later is lower on a rise.
-        slope = np.gradient(mean, axis=1)
-        late = -((moved - mean).reshape(len(cut), -1) @ slope.ravel()) / max(float(np.sum(slope**2)), 1e-12)
+        slope = np.gradient(mean, axis=2)
+        size = np.maximum(np.sum(slope**2, axis=(1, 2)), 1e-12)
+        late = -np.einsum("bls,bls->b", moved - mean[group], slope[group]) / size[group]
         steps = (steps + np.rint(late).astype(np.int64)).clip(-_MOST_STEPS, _MOST_STEPS)
     return steps
 
@@ -360,13 +443,6 @@ def _as_leads(signal: ArrayLike) -> Floats:
     return values
 
 
-def _usable_leads(signal: ArrayLike, sampling_rate: float) -> NDArray[np.float32]:
-    """Repair gaps, and leave out leads that are flat or NaN throughout."""
-    check_rate(sampling_rate)
-    values = repair(_as_leads(signal).astype(np.float32, copy=False))
-    return values[np.ptp(values, axis=1) > 0] if values.size else values[:0]
-
-
 @lru_cache(maxsize=32)
 def _responses(n_samples: int, sampling_rate: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the responses of the band-pass and the smoothing; in Hz, so that they are the same at any rate."""
@@ -382,55 +458,46 @@ def _qrs_band(leads: NDArray[np.float32], sampling_rate: float) -> NDArray[np.co
     """Return the analytic signal in the band of the QRS complex, with equal margins before and after the recording."""
     from scipy.fft import ifft, next_fast_len, rfft
 
-    n_samples = leads.shape[1]
+    n_samples = leads.shape[2]
     margin = min(round(_EDGE * sampling_rate), n_samples - 1)
     # Reflected about a point on a wave of mains hum, a lead would have a step at its end, which looks like a beat.
     calm = _without_hum(leads, sampling_rate)
-    cut = (n_samples - calm.shape[1]) // 2
-    reach = min(margin + cut, calm.shape[1] - 1)
-    before, after = 2 * calm[:, :1] - calm[:, reach:0:-1], 2 * calm[:, -1:] - calm[:, -2 : -reach - 2 : -1]
-    extended = np.concatenate((before, leads[:, cut : n_samples - cut], after), axis=1)
-    length = extended.shape[1]
+    cut = (n_samples - calm.shape[2]) // 2
+    reach = min(margin + cut, calm.shape[2] - 1)
+    before = 2 * calm[:, :, :1] - calm[:, :, reach:0:-1]
+    after = 2 * calm[:, :, -1:] - calm[:, :, -2 : -reach - 2 : -1]
+    extended = np.concatenate((before, leads[:, :, cut : n_samples - cut], after), axis=2)
+    length = extended.shape[2]
     n_fast = next_fast_len(length)
-    spectrum = np.zeros((len(leads), n_fast), np.complex64)
+    spectrum = np.zeros((*leads.shape[:2], n_fast), np.complex64)
     # The upper half stays zero: without negative frequencies the inverse is the analytic signal.
-    spectrum[:, : n_fast // 2 + 1] = rfft(extended, n_fast, axis=1) * _responses(n_fast, sampling_rate)[0]
-    return np.asarray(ifft(spectrum, axis=1, overwrite_x=True)[:, :length])
+    positive = rfft(extended, n_fast, axis=2)
+    np.multiply(positive, _responses(n_fast, sampling_rate)[0], out=spectrum[:, :, : n_fast // 2 + 1])
+    return np.asarray(ifft(spectrum, axis=2, overwrite_x=True)[:, :, :length])
 
 
 def _without_hum(leads: NDArray[np.float32], sampling_rate: float) -> NDArray[np.float32]:
     """Average over one period of 50 Hz and one of 60 Hz, which removes both; the ends, without a whole period, too."""
     for frequency in _MAINS:
         length = round(sampling_rate / frequency)
-        if 3 <= length < leads.shape[1] // 2:  # below three samples per period nothing is averaged away
-            sums = np.cumsum(leads, axis=1, dtype=np.float64)
-            leads = ((sums[:, length:] - sums[:, :-length]) / length).astype(np.float32)
+        if 3 <= length < leads.shape[2] // 2:  # below three samples per period nothing is averaged away
+            sums = np.cumsum(leads, axis=2, dtype=np.float64)
+            leads = ((sums[:, :, length:] - sums[:, :, :-length]) / length).astype(np.float32)
     return leads
 
 
 def _smooth(strength: NDArray[np.float32], sampling_rate: float) -> NDArray[np.float64]:
     from scipy.fft import irfft, next_fast_len, rfft
 
-    n_fast = next_fast_len(len(strength), real=True)
+    n_fast = next_fast_len(strength.shape[1], real=True)
     smooth = irfft(rfft(strength, n_fast) * _responses(n_fast, sampling_rate)[1], n_fast)
-    return np.asarray(smooth[: len(strength)], dtype=np.float64)
+    return np.asarray(smooth[:, : strength.shape[1]], dtype=np.float64)
 
 
 def _sections(n_samples: int, sampling_rate: float) -> NDArray[np.int64]:
     """Return the edges of sections of about two seconds."""
     number = max(1, int(n_samples / (_SECTION * sampling_rate)))
     return np.linspace(0, n_samples, number + 1).astype(np.int64)
-
-
-def _usual_maximum(envelope: NDArray[np.float32], sampling_rate: float) -> NDArray[np.float32]:
-    starts = _sections(envelope.shape[1], sampling_rate)[:-1]
-    return np.asarray(np.median(np.maximum.reduceat(envelope, starts, axis=1), axis=1))
-
-
-def _prominence(strength: NDArray[np.float64], sampling_rate: float) -> float:
-    """Return the ratio of the typical maximum of a section to the median."""
-    highest = np.maximum.reduceat(strength, _sections(len(strength), sampling_rate)[:-1])
-    return float(np.median(highest) / max(np.median(strength), 1e-9))
 
 
 def _is_fast_and_regular(times: Floats) -> bool:
@@ -441,12 +508,11 @@ def _is_fast_and_regular(times: Floats) -> bool:
     return bool(intervals.mean() < 60 / _FAST and intervals.std() < _REGULAR * intervals.mean())
 
 
-def _complexes(strength: NDArray[np.float64], sampling_rate: float) -> NDArray[np.int64]:
-    """Choose the peaks of the strength that are QRS complexes."""
+def _complexes(strength: NDArray[np.float64], highest: NDArray[np.float64], sampling_rate: float) -> NDArray[np.int64]:
+    """Choose the peaks of the strength that are QRS complexes; ``highest`` is the largest strength of each section."""
     inner = (strength[1:-1] >= strength[:-2]) & (strength[1:-1] > strength[2:])
     places = np.flatnonzero(np.r_[strength[0] > strength[1], inner, strength[-1] > strength[-2]])
     edges = _sections(len(strength), sampling_rate)
-    highest = np.maximum.reduceat(strength, edges[:-1])
     # About ten seconds on each side: the heart's voltage changes with breath and posture, and over hours.
     of_sections = highest.tolist()  # for so few numbers NumPy is slower
     usual = np.array([median(of_sections[max(0, i - 5) : i + 6]) for i in range(len(of_sections))])
@@ -455,8 +521,10 @@ def _complexes(strength: NDArray[np.float64], sampling_rate: float) -> NDArray[n
     times = places[chosen]
     if len(times) < 3:
         return times
-    gap = np.concatenate(([0], np.diff(times), [0]))[np.searchsorted(times, places)]
-    in_long_gap = gap > _GAP * np.median(np.diff(times))
+    gaps = np.diff(times)
+    in_long_gap = np.concatenate(([0], gaps, [0]))[np.searchsorted(times, places)] > _GAP * medians(gaps)
+    if not in_long_gap.any():
+        return times
     return places[_strongest(places, np.where(in_long_gap, height, 0.0), _SHARE_BACK, chosen, sampling_rate)]
 
 
@@ -468,17 +536,17 @@ def _strongest(
     sampling_rate: float,
 ) -> NDArray[np.bool_]:
     """Take the peaks from the highest down to a share, but none next to a higher one and no T wave after one."""
-    taken = chosen.copy()
     refractory, t_wave = _REFRACTORY * sampling_rate, _T_WAVE * sampling_rate
-    first = np.searchsorted(places, places - t_wave)
-    last = np.searchsorted(places, places + refractory)
+    first = np.searchsorted(places, places - t_wave).tolist()
+    last = np.searchsorted(places, places + refractory).tolist()
     order = np.argsort(-height, kind="stable")
-    for i in order[height[order] >= share]:
-        near = np.flatnonzero(taken[first[i] : last[i]]) + first[i]
-        is_beside = np.abs(places[near] - places[i]) < refractory
-        is_t_wave = (places[near] < places[i]) & (height[i] < _T_SHARE * height[near])
-        taken[i] |= not (is_beside | is_t_wave).any()
-    return taken
+    taken, at, size = chosen.tolist(), places.tolist(), height.tolist()  # for so few numbers NumPy is slower
+    for i in order[height[order] >= share].tolist():
+        near = [k for k in range(first[i], last[i]) if taken[k]]
+        is_next = any(abs(at[k] - at[i]) < refractory for k in near)
+        is_t_wave = any(at[k] < at[i] and size[i] < _T_SHARE * size[k] for k in near)
+        taken[i] = taken[i] or not (is_next or is_t_wave)
+    return np.array(taken, dtype=bool)
 
 
 def _snap(places: NDArray[np.int64], size: NDArray[np.floating], reach: int) -> NDArray[np.int64]:
@@ -491,7 +559,7 @@ def _pr_segment(cut: NDArray[np.float32], n_before: int, sampling_rate: float) -
     """Find the 30 ms before the QRS complex in which the leads of the median beat move least."""
     first, last = n_before - round(0.14 * sampling_rate), n_before - round(0.04 * sampling_rate)
     length = max(2, round(0.03 * sampling_rate))
-    typical = np.nan_to_num(np.median(cut[:, :, first:last], axis=0))
-    windows = np.lib.stride_tricks.sliding_window_view(typical, length, axis=1)
+    typical = np.nan_to_num(medians(cut[:, :, first:last], axis=0))
+    windows = sliding_window_view(typical, length, axis=1)
     start = first + int(np.argmin(windows.var(axis=2).sum(axis=0)))
     return slice(start, start + length)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.io import file_name
@@ -41,16 +43,20 @@ LAST_OF_CHAPMAN = 10_646
 SEVERAL_RECORDS = ("PTB", "St Petersburg")
 WRONG_GAIN, WRONG_SPAN = 200.0, 4.0
 """A gain of 200 steps per mV is wrong if the median lead spans more mV than this: the steps are microvolts."""
+TRIED = 21
+"""Records of each data set with this gain that are read first; if it is wrong in most of them, it is in all."""
+STEPS = "its steps look like microvolts, correct the gain to 1000/mV"
 MAX_HEADER = 2**16
 NO_CODES = "has no line Dx: in its header"
 _NAME = re.compile(r"([A-Z]+)(\d+)")
 _LINE = re.compile(r"^[\s#]*(age|sex|gender|dx)\s*:[ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 _CODE = re.compile(r"\d{5,18}")
+_GAIN = re.compile(r"^[^#\s]\S*[ \t]+\S+[ \t]+([\d.]+)(?:\([-\d]+\))?/mV\b", re.MULTILINE)
 _YEARS = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 class HeaderFields(NamedTuple):
-    """What a header says: ``defect`` is why its codes cannot be used, empty if they can."""
+    """What a header says: ``defect`` is why its record cannot be used, empty if it can."""
 
     age: float
     sex: str | None
@@ -58,6 +64,7 @@ class HeaderFields(NamedTuple):
     defect: str
     sampling_rate: float
     seconds: float
+    gains: frozenset[float]
 
 
 class Cinc(FittedSource):
@@ -65,8 +72,8 @@ class Cinc(FittedSource):
 
     Which data set a record is from follows from its name: see `SUBSETS`. Patients are known nowhere in these folders.
     In PTB and St Petersburg, which have several records of many patients, records with consecutive numbers and the
-    same age and sex count as one patient; elsewhere each record does. In PTB-XL (``HR``) that is wrong for 1 of 8
-    records: read it with the source ``ptbxl``.
+    same age and sex count as one patient; elsewhere each record does. Copies of a record, with the same name in two
+    folders, are of one patient. In PTB-XL (``HR``) that is wrong for 1 of 8 records: read it with the source ``ptbxl``.
 
     Parameters
     ----------
@@ -118,8 +125,9 @@ class Cinc(FittedSource):
         self.name = file_name(self.folder.name)
         ids = _identifiers(headers)
         self.labels, self.unmapped = code_labels([one.codes for one in fields], "snomed")
-        found = _columns(ids, [header.rpartition("/")[2] for header in headers], fields)
-        patients = pd.Series(_patients(found))
+        names = [header.rpartition("/")[2] for header in headers]
+        found = _columns(ids, names, fields)
+        patients = pd.Series(_patients(found, names))
         folds = assign_folds(patients, self.labels[SUPERCLASS], seed=seed)
         self.records = record_table(found | {"patient_id": patients, "fold": folds}, self.columns)
         refused = {name: one.defect for name, one in zip(ids, fields, strict=True) if one.defect}
@@ -144,13 +152,12 @@ class CincFiles(WfdbFiles):
     def read(self, record_id: str) -> ECG:
         """Read one record; see `ecgkit.readers.wfdb.read_record`."""
         ecg = super().read(record_id)
-        spans = np.nanmax(ecg.signal, axis=1, initial=-np.inf) - np.nanmin(ecg.signal, axis=1, initial=np.inf)
-        if np.median(spans) > WRONG_SPAN:
+        span = _median_span(ecg)
+        if span > WRONG_SPAN:
             header = read_header(f"{self.folder}/{self.files[record_id]}")
             if all(line.storage.gain == WRONG_GAIN for line in header.signals):
                 raise UnreadableRecordError(
-                    f"{record_id} spans {np.median(spans):.3g} mV from peak to peak with its gain of "
-                    f"{WRONG_GAIN:g}/mV: its steps look like microvolts, correct the gain to 1000/mV"
+                    f"{record_id} spans {span:.3g} mV from peak to peak with its gain of {WRONG_GAIN:g}/mV: {STEPS}"
                 )
         return ecg
 
@@ -191,7 +198,32 @@ def _read_headers(folder: Path, headers: tuple[str, ...], _: str) -> list[Header
     fields = [_read_fields(folder / f"{name}.hea") for name in headers]
     if all(one.defect == NO_CODES for one in fields):
         raise EcgkitError(f"no header in {folder} has a line Dx: with codes: give a folder of PhysioNet/CinC")
+    for rows in _wrong_gains(folder, headers, fields):
+        for row in rows:
+            why = f"has a gain of {WRONG_GAIN:g}/mV, with which most records of its data set are too large: {STEPS}"
+            fields[row] = fields[row]._replace(defect=fields[row].defect or why)
     return fields
+
+
+def _wrong_gains(folder: Path, headers: Sequence[str], fields: Sequence[HeaderFields]) -> Iterator[NDArray[np.int64]]:
+    """Yield the rows of each data set of which the gain of 200/mV is wrong in most of the records that are tried."""
+    rows = np.array([row for row, one in enumerate(fields) if one.gains == {WRONG_GAIN}], np.int64)
+    subsets = np.array([subset_of(headers[row].rpartition("/")[2]) or "" for row in rows])
+    files = WfdbFiles(str(folder), {name: name for name in headers})
+    for subset in np.unique(subsets):
+        own = rows[subsets == subset]
+        spans = []
+        for row in own[:: -(-len(own) // TRIED)]:
+            with suppress(EcgkitError, OSError):
+                spans.append(_median_span(files.read(headers[row])))
+        if spans and np.median(spans) > WRONG_SPAN:
+            yield own
+
+
+def _median_span(ecg: ECG) -> float:
+    """Return the median over the leads of the range of values, in mV; -inf where all are NaN."""
+    spans = np.nanmax(ecg.signal, axis=1, initial=-np.inf) - np.nanmin(ecg.signal, axis=1, initial=np.inf)
+    return float(np.median(spans))
 
 
 def _read_fields(path: Path) -> HeaderFields:
@@ -212,6 +244,7 @@ def _read_fields(path: Path) -> HeaderFields:
         defect=defect,
         sampling_rate=rate,
         seconds=n_samples / rate if rate else np.nan,
+        gains=frozenset(map(_number, _GAIN.findall(text))),
     )
 
 
@@ -264,15 +297,14 @@ def subset_of(name: str) -> str | None:
     return "Chapman-Shaoxing" if found[1] == "JS" and int(found[2]) <= LAST_OF_CHAPMAN else SUBSETS[found[1]]
 
 
-def _patients(found: Mapping[str, pd.Series]) -> list[str]:
-    """Return the patient of each record: its own, or the one before if that seems to be of the same person."""
+def _patients(found: Mapping[str, pd.Series], names: Sequence[str]) -> list[str]:
+    """Return the patient of each record: its name, or the one before if that seems to be of the same person."""
     patients: list[str] = []
     before: tuple[object, ...] | None = None
-    rows = zip(found["record_id"], found["subset"], found["age"], found["sex"], strict=True)
-    for record_id, subset, age, sex in rows:
+    for name, subset, age, sex in zip(names, found["subset"], found["age"], found["sex"], strict=True):
         person = None
         if not pd.isna(subset) and subset in SEVERAL_RECORDS and not (pd.isna(age) or pd.isna(sex)):
             person = (subset, age, sex)
-        patients.append(patients[-1] if person is not None and person == before else record_id)
+        patients.append(patients[-1] if person is not None and person == before else name)
         before = person
     return patients

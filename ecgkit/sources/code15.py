@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
@@ -42,6 +43,9 @@ class Code15(FittedSource):
         Length of each record.
     seed : int, default 0
         Of the folds.
+    scale : float, default 1.0
+        The mV that a stored 1 stands for. Its authors say mV; users who compared the amplitudes with those of other
+        data sets found 0.5 [1]_.
 
     Attributes
     ----------
@@ -57,6 +61,8 @@ class Code15(FittedSource):
     ----------
     Ribeiro, A. H. et al. (2020). Automatic diagnosis of the 12-lead ECG using a deep neural network. Nature
     Communications 11, 1760.
+
+    .. [1] https://github.com/antonior92/ecg-age-prediction/issues/5
     """
 
     name = "code15"
@@ -73,7 +79,17 @@ class Code15(FittedSource):
     licence = "CC BY 4.0"
     citation = "Ribeiro et al. (2021), CODE-15%, Zenodo, https://doi.org/10.5281/zenodo.4916206"
 
-    def __init__(self, folder: Path | str, *, sampling_rate: int = 100, seconds: float = 10.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        sampling_rate: int = 100,
+        seconds: float = 10.0,
+        seed: int = 0,
+        scale: float = 1.0,
+    ) -> None:
+        if not 0 < scale < np.inf:
+            raise EcgkitError(f"scale is {scale:g}: give the mV that a stored 1 stands for, such as 0.5")
         self.folder = Path(folder).absolute()
         table = CsvTable(
             self.folder / TABLE, ("exam_id", "age", "is_male", "patient_id", "normal_ecg", "trace_file", *FINDINGS)
@@ -92,9 +108,8 @@ class Code15(FittedSource):
         folds = assign_folds(some["patient_id"], self.labels["findings"], seed=seed)
         self.records = record_table(some | {"fold": folds}, self.columns)
         self._files_sha256 = states_sha256(self.folder, parts)
-        files = Code15Files(
-            str(self.folder), dict(zip(self.records["record_id"], self.records["trace_file"], strict=True))
-        )
+        parts_of = dict(zip(self.records["record_id"], self.records["trace_file"], strict=True))
+        files, self.scale = Code15Files(str(self.folder), parts_of, scale), scale
         self.name = file_name(self.folder.name)
         self._fit(files, sampling_rate=sampling_rate, seconds=seconds)
 
@@ -121,7 +136,7 @@ class Code15(FittedSource):
 
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records; of the parts, size and time of change."""
-        return super().identity() | {"files_sha256": self._files_sha256}
+        return super().identity() | {"files_sha256": self._files_sha256, "scale": self.scale}
 
     def describe(self) -> str:
         """Return one line; see `Source.describe`."""
@@ -151,15 +166,19 @@ class Code15Files:
         The folder of the parts.
     parts : mapping of str to str
         The part that each record is in.
+    scale : float
+        The mV that a stored 1 stands for.
     """
 
     folder: str
     parts: Mapping[str, str]
+    scale: float
 
     def read(self, record_id: str) -> ECG:
         """Read one record without its padding, at 400 Hz in mV."""
-        return open_ecg(Path(self.folder) / self.parts[record_id], record=record_id, unit="mV")
+        ecg = open_ecg(Path(self.folder) / self.parts[record_id], record=record_id, unit="mV")
+        return replace(ecg, signal=np.float32(self.scale) * ecg.signal)
 
     def subset(self, record_ids: Sequence[str]) -> Code15Files:
         """Return the same reader for some of its records."""
-        return Code15Files(self.folder, {name: self.parts[name] for name in record_ids})
+        return replace(self, parts={name: self.parts[name] for name in record_ids})

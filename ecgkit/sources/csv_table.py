@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, printable
 
 LARGEST_INTEGER = 2**53
+SEPARATORS = (",", ";", "\t")
 FLAGS = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
     ("0", "0.0", "false", "f", "no", "n"), False
 )
+LISTED = 10
+"""The number of columns that a message names."""
 
 
 class CsvTable:
@@ -24,7 +28,7 @@ class CsvTable:
     Parameters
     ----------
     path : Path
-        The file, in UTF-8.
+        The file, in UTF-8 or UTF-16, with commas, semicolons or tabs between the values.
     columns : iterable of str
         The columns that have to be there.
 
@@ -32,6 +36,8 @@ class CsvTable:
     ----------
     rows : DataFrame
         The texts.
+    decimal_comma : bool
+        Whether a comma may stand for the decimal point: it does not separate the values.
 
     Raises
     ------
@@ -40,7 +46,7 @@ class CsvTable:
     """
 
     def __init__(self, path: Path, columns: Iterable[str]) -> None:
-        self.path = path
+        self.path, columns = path, tuple(columns)
         if not path.is_file():
             raise EcgkitError(f"no {path.name} in {path.parent}: give the folder of the data set")
         try:
@@ -52,22 +58,34 @@ class CsvTable:
                 )
             if start.startswith(b"<"):
                 raise EcgkitError(f"{path} is a web page, not the table: download the file itself")
-            with path.open(encoding="utf-8-sig", newline="") as text:
-                header = next(csv.reader(text), [])
+            if start.startswith(b"PK\x03\x04"):
+                raise EcgkitError(f"{path} is a workbook or an archive, not a table of text: save it as CSV")
+            encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+            separator, header = _read_header(path, encoding, columns)
+            self.decimal_comma = separator != ","
             with warnings.catch_warnings():
                 # Rows with more fields than the header has would be cut.
                 warnings.simplefilter("error", pd.errors.ParserWarning)
                 self.rows = pd.read_csv(
-                    path, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig", index_col=False
+                    path,
+                    sep=separator,
+                    dtype=str,
+                    keep_default_na=False,
+                    na_values=[""],
+                    encoding=encoding,
+                    index_col=False,
                 )
+            self.rows.columns = self.rows.columns.str.strip()
         except EcgkitError:
             raise
         except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
-            raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}") from error
+            way_out = ": save it as UTF-8" if isinstance(error, UnicodeError) else ""
+            raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}{way_out}") from error
         for name in columns:
             if header.count(name) != 1:
                 found = "no column" if name not in header else "two columns"
-                raise EcgkitError(f"{path} has {found} {name!r}: use the table that was published")
+                listed = printable(", ".join(header[:LISTED]))[:200] + (", ..." if len(header) > LISTED else "")
+                raise EcgkitError(f"{path} has {found} {name!r}: correct the first row, which is {listed or 'blank'}")
 
     def texts(self, name: str) -> pd.Series[str]:
         """Return a column without white space around its texts; blanks are missing."""
@@ -76,10 +94,16 @@ class CsvTable:
 
     def numbers(self, name: str) -> pd.Series[float]:
         """Return a column of numbers, which may be missing or infinite; a text that is no number is refused."""
-        texts = self.texts(name)
-        numbers = pd.to_numeric(texts, errors="coerce")
+        texts, numbers = self.texts(name), self.possible_numbers(name)
         self.refuse(name, texts.notna() & numbers.isna() & (texts.str.lower() != "nan"), "no number")
-        return numbers.astype("float64")
+        return numbers
+
+    def possible_numbers(self, name: str) -> pd.Series[float]:
+        """Return the numbers of a column; what is no number is missing."""
+        texts = self.texts(name)
+        if self.decimal_comma:
+            texts = texts.str.replace(",", ".", regex=False)
+        return pd.to_numeric(texts, errors="coerce").astype("float64")
 
     def integers(
         self, name: str, *, low: int = 0, high: int = LARGEST_INTEGER, missing: bool = False
@@ -122,3 +146,13 @@ class CsvTable:
         text = "blank" if pd.isna(value) else repr(value[:100])
         more = f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""
         raise EcgkitError(f"{self.path}: {name} is {text} in row {row + 1}, {why}{more}: correct the table")
+
+
+def _read_header(path: Path, encoding: str, columns: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the separator by which the first row has the most of these columns, and the row."""
+    with path.open(encoding=encoding, newline="") as text:
+        line = text.readline()
+    rows = {separator: next(csv.reader([line], delimiter=separator), []) for separator in SEPARATORS}
+    found = {separator: [name.strip() for name in names] for separator, names in rows.items()}
+    separator = max(SEPARATORS, key=lambda one: len(set(columns) & set(found[one])))
+    return separator, found[separator]

@@ -25,6 +25,8 @@ from ecgkit.stats.folds import ALL_FOLDS, assign_folds
 TABLE = "labels.csv"
 LABEL_SET = "labels"
 REQUIRED = ("record_id", "patient_id")
+TALLEST_IN_METRES = 3.0
+"""Heights that are all below this are metres, not cm."""
 LISTED = 10
 """The number of files or records that a message names of each kind."""
 
@@ -113,8 +115,9 @@ class Folder(FittedSource):
 
     def describe(self) -> str:
         """Return one line; see `Source.describe`."""
+        classes, further = ", ".join(map(str, self.labels[LABEL_SET])), ", ".join(self.columns) or "none"
         left_out = f"; left out, without a row in {TABLE}: {_listed(self.surplus)}" if self.surplus else ""
-        return super().describe() + printable(left_out)
+        return super().describe() + printable(f"; classes: {classes}; further columns: {further}{left_out}")
 
 
 @dataclass(frozen=True)
@@ -152,8 +155,9 @@ def _match(folder: Path, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         path = Path(name)
         for key in {name, path.name, path.stem, path.with_suffix("").as_posix()}:
             by_key.setdefault(key, set()).add(name)
-    # An exact path names one file, whatever other files are called.
-    found = [{name} if name in by_key.get(name, ()) else by_key.get(name, set()) for name in ids]
+    # An exact path names one file, whatever other files are called; a path may be written as Windows writes it.
+    keys = [name.replace("\\", "/").removeprefix("./") for name in ids]
+    found = [{key} if key in by_key.get(key, ()) else by_key.get(key, set()) for key in keys]
     counts = pd.Series(ids).value_counts()
     faults = {
         "without a file": [name for name, files in zip(ids, found, strict=True) if not files],
@@ -206,6 +210,9 @@ def _core_columns(table: CsvTable, labels: pd.DataFrame, seed: int) -> dict[str,
     found: dict[str, pd.Series[Any]] = {}
     found |= {name: table.texts(name) for name in ("record_id", "patient_id", "device", "site") if name in table.rows}
     found |= {name: table.numbers(name) for name in ("age", "height", "weight") if name in table.rows}
+    heights = found.get("height", pd.Series(dtype=float))
+    if heights.max() < TALLEST_IN_METRES:
+        table.refuse("height", heights.notna(), "in metres as it seems, and heights are in cm")
     if "sex" in table.rows:
         texts = table.texts("sex")
         sexes = texts.map(known_sex, na_action="ignore")
@@ -226,8 +233,8 @@ def _further_columns(table: CsvTable, classes: Sequence[str]) -> tuple[dict[str,
         if name in CORE_COLUMNS or name in classes:
             continue
         texts = table.texts(name)
-        numbers = pd.to_numeric(texts, errors="coerce")
+        numbers = table.possible_numbers(name)
         is_number = bool(texts.notna().any() and numbers[texts.notna()].notna().all())
         columns[name] = Column("float64" if is_number else "string")
-        values[name] = numbers.astype("float64") if is_number else texts
+        values[name] = numbers if is_number else texts
     return columns, values

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ecgkit.training.inference import (
         TrainedSession,
         embed,
+        open_model_on,
         open_trained,
         predict,
         predict_folds,
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batches", "TrainedModel", "TrainedSession", "TrainingConfig", "configure", "embed", "fit", "load_weights",
-    "new_model", "open_trained", "predict", "predict_folds", "predict_unlabelled", "read_history", "training_data",
+    "new_model", "open_model_on", "open_trained", "predict", "predict_folds", "predict_unlabelled", "read_history",
+    "training_data",
 ]  # fmt: skip
 
 

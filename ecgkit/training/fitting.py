@@ -32,7 +32,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import records_at_once
 from ecgkit.inference.reference import REFERENCE
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import readable, write_atomically
+from ecgkit.io import check_held, readable, write_atomically
 from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
@@ -83,7 +83,7 @@ class SessionWriter(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the weights if their score on fold 9 is the best so far."""
         assert isinstance(pl_module, Module)  # noqa: S101 - for the type checker
-        self.session.check_folder()
+        check_held(self.session.path)
         kept = replace(self.trained, model=pl_module.kept)
         score = float(trainer.callback_metrics[self.config.monitor])
         epoch = trainer.current_epoch + 1
@@ -129,7 +129,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Replace the previous checkpoint."""
         del storage_options
-        self.session.check_folder()
+        check_held(self.session.path)
         data = io.BytesIO()
         torch.save(checkpoint, data)
         # Behind the archive, where torch.load does not look.

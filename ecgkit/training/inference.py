@@ -11,12 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ecgkit.datasets import Dataset
+from ecgkit import paths
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.batches import BATCH, Arrays, records_at_once, run_batches
 from ecgkit.inference.matching import check_made_for
+from ecgkit.inference.model_folder import ENSEMBLE, WAY_OUT, Ensemble, find_folder
 from ecgkit.inference.reference import N_FITTED, Reference, fit_reference
 from ecgkit.inference.weights import TrainedModel, load_weights
+from ecgkit.io import read_json
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
@@ -216,12 +219,23 @@ def embedding_reference(trained: TrainedModel, dataset: Dataset) -> Reference:
 
 @dataclass(frozen=True)
 class TrainedSession:
-    """A finished training, opened: its model, its dataset and its configuration."""
+    """A finished training or a model folder, opened: its folder, its model, and a dataset."""
 
     session: Session
-    config: TrainingConfig
     trained: TrainedModel
     dataset: Dataset
+
+    @property
+    def config(self) -> TrainingConfig:
+        """The configuration of the training."""
+        return recorded_config(self.session)
+
+    @property
+    def cache(self) -> Path:
+        """The folder of what is kept for later: in a session, and for a model folder with the dataset."""
+        if self.session.path.parent.name == paths.TRAINING:
+            return self.session.path / "cache"
+        return self.dataset.path / "cache" / self.session.name
 
 
 def open_trained(session: Session, root: Path, *, test: bool | None = None) -> TrainedSession:
@@ -253,4 +267,47 @@ def open_trained(session: Session, root: Path, *, test: bool | None = None) -> T
     dataset = training_data(config, root, test=test)
     if dataset.fingerprint != recorded.get("dataset_fingerprint"):
         raise EcgkitError(f"{dataset.path} is not the dataset that {session.name} was trained on: preprocess it again")
-    return TrainedSession(session, config, load_weights(session.best_weights), dataset)
+    return TrainedSession(session, load_weights(session.best_weights), dataset)
+
+
+def open_model_on(model: str | Path, dataset: str, root: Path) -> TrainedSession:
+    """Open a model that ships, or a model folder, together with a dataset that it can read.
+
+    Parameters
+    ----------
+    model : str or Path
+        As of `ecgkit.load_model`.
+    dataset : str
+        Name of a processed dataset with the model's label set, sampling rate and filters.
+    root : Path
+        The folder that holds the datasets' folder.
+
+    Returns
+    -------
+    TrainedSession
+
+    Raises
+    ------
+    EcgkitError
+        If the model has no network or no classes, model and dataset do not match, a split is empty, or the model was
+        trained on this dataset and fold 10 has not been opened.
+    """
+    folder = Session(find_folder(model, root))
+    if (folder.path / ENSEMBLE).is_file():
+        members = ", ".join(read_json(folder.path / ENSEMBLE, Ensemble, way_out=WAY_OUT)["members"])
+        raise EcgkitError(f"{folder.name} is an ensemble and has no network of its own: give a member ({members})")
+    if not folder.best_weights.is_file():
+        raise EcgkitError(f"{folder.name} is an ONNX graph: give the model that was exported")
+    trained = load_weights(folder.best_weights)
+    if trained.target:
+        raise EcgkitError(f"{folder.name} was trained for {trained.target.name} and has no classes: choose another")
+    has_metrics = (folder.path / "metrics.json").is_file()
+    if has_metrics and folder.config.get("dataset") == dataset and "fold_10" not in folder.read_json("metrics.json"):
+        raise EcgkitError(
+            f"{folder.name} was trained on {dataset} with --no-test, and fold 10 is still closed: open it once with "
+            '"ecgkit evaluate SESSION", and export the session again'
+        )
+    opened = open_dataset(root / paths.PROCESSED / dataset, label_set=trained.label_set)
+    check_match(trained, opened)
+    opened.check_splits()
+    return TrainedSession(folder, trained, opened)

@@ -214,7 +214,7 @@ def check_trainings(root: Path, dataset: str, models: Sequence[str], raw: str | 
 
         preprocessing = PreprocessingConfig.resolve(root, source=dataset, raw=raw)
         source, name = preprocessing.open_source(root), preprocessing.folder(root).name
-        checked = check_settings(train.config_class, settings)
+        checked = {"first_label_set": next(iter(source.labels), "")} | check_settings(train.config_class, settings)
         for model in models:
             config = configure(dataset=name, model=model, source=preprocessing.source, **checked)
             if config.label_set:

@@ -21,6 +21,9 @@ from ecgkit.workflow.recording import record
 from ecgkit.workflow.runner import run_notebook
 from ecgkit.workflow.steps import STEPS, Step, recorded
 
+LISTED = 10
+"""The number of quarantined records that are named."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -236,6 +239,20 @@ def claim_dataset(
         if current and folder.is_done and not force:
             yield folder, None
             return
+        report(source.describe())
         # A dataset under its default name follows its source; one that the user named is replaced only on request.
         replace = folder.path.exists() and (force or (not current and config.name is None))
         yield folder, dataclasses.replace(config, overwrite=config.overwrite or replace)
+        name_quarantined(folder)
+
+
+def name_quarantined(folder: Session) -> None:
+    """Print which records of a new dataset are quarantined, and why."""
+    from ecgkit import datasets
+
+    quarantined = datasets.read_manifest(folder.path)["quarantined"]
+    if not quarantined["count"]:
+        return
+    listed = [f"{entry['record_id']}: {entry['reason']}" for entry in quarantined["records"][:LISTED]]
+    more = f"; the others are in {folder.path / 'dataset.json'}" if quarantined["count"] > LISTED else ""
+    report(f"{quarantined['count']:,} records quarantined: {'; '.join(listed)}{more}")

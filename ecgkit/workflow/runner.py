@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit.errors import EcgkitError
+from ecgkit.io import check_held
 from ecgkit.sessions import SESSION_VARIABLE, Session
 
 KERNEL = "python3"
@@ -126,7 +127,7 @@ def run_notebook(
             leave_out_cells(notebook, executed, skipped_tags)
             execute(notebook, executed, parameters, verbose=verbose, cell_timeout=cell_timeout)
         check_complete(executed)
-        session.check_folder()
+        check_held(session.path)
     except EcgkitError as error:
         failure = NotebookError(f"{error} (see {failed})")
         failure.details = failed_cell(executed)

@@ -19,8 +19,9 @@ from ecgkit.explain.directions import (
     group_table,
     records_at_ends,
 )
-from ecgkit.explain.effect import ConceptEffect, concept_effect
+from ecgkit.explain.effect import ConceptEffect, concept_effect, own_head
 from ecgkit.explain.erasure import erase_least_squares, erase_random
+from ecgkit.explain.examples import choose_classes
 from ecgkit.feature_space.probes.linear import ALPHAS
 from ecgkit.feature_space.probes.targets import TARGETS, Target
 from ecgkit.plots.concepts import concept_moves as draw_moves
@@ -402,3 +403,22 @@ class TestMoves:
         axes = draw_moves(table).axes[0]
         assert [text.get_text() for text in axes.texts] == ["+1.50 *", "-0.10"]
         assert axes.get_yticklabels()[0].get_text() == "QRS: R² 0.70"
+
+
+def test_the_most_frequent_of_many_classes_are_explained() -> None:
+    random = np.random.default_rng(0)
+    few = pd.DataFrame({name: random.random(100) < 0.5 for name in "ABCDE"})
+    assert choose_classes(few) == list("ABCDE")
+    assert choose_classes(few, "D, B") == ["B", "D"]
+    many = pd.DataFrame({f"C{i}": np.arange(100) < i for i in range(40)}).astype("boolean")
+    many.iloc[:, 3] = pd.NA
+    assert choose_classes(many) == ["C35", "C36", "C37", "C38", "C39"]
+    assert choose_classes(many, "C7") == ["C7"]
+    assert choose_classes(many, "all") == list(many)
+
+
+def test_the_head_of_some_classes_is_a_part_of_the_whole_head(demo_model) -> None:
+    trained = demo_model(steps=0).trained
+    embeddings = np.random.default_rng(0).standard_normal((4, trained.model.n_features)).astype(np.float32)
+    whole, some = own_head(trained), own_head(trained, ["CD", "MI"])
+    np.testing.assert_array_equal(some(embeddings), whole(embeddings)[:, [1, 3]])

@@ -71,6 +71,14 @@ def test_only_what_the_model_reads_is_important(model, data) -> None:
     assert others["lost"].to_numpy() == pytest.approx(np.zeros(len(others)), abs=1e-9)
 
 
+def test_some_classes_have_the_importance_that_they_have_among_all(model, data) -> None:
+    embeddings, records, labels = data
+    whole = permutation_importance(model, embeddings, records, labels, n_permutations=2, resamples=20)
+    some = permutation_importance(model, embeddings, records, labels[["CD"]], n_permutations=2, resamples=20)
+    alone = whole[whole["class"] == "CD"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some, alone)
+
+
 def test_a_model_of_the_signal_alone_takes_neither(demo_model, data) -> None:
     assert permutation_importance(demo_model(steps=0).trained, *data).empty
 

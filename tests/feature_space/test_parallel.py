@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -70,9 +71,17 @@ def test_positions_choose_rows(small: Dataset, computed: NDArray[np.float32]) ->
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_same_numbers(small: Dataset, computed: NDArray[np.float32]) -> None:
+def test_two_processes_give_the_same_numbers_and_end(
+    small: Dataset, computed: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "BLOCK", 2)
     np.testing.assert_array_equal(record_beats(small, [7, 2, 4], jobs=2), computed[[7, 2, 4]])
-    pd.testing.assert_frame_equal(measure_records(small, [5, 3], jobs=2), measure_records(small, [5, 3]))
+    pd.testing.assert_frame_equal(
+        measure_records(small, [5, 3, 8], jobs=2), measure_records(small, [5, 3, 8]), check_exact=True
+    )
+    # One that waited for more work would print a traceback at the next Ctrl-C.
+    left = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert [line for line in left if "resource_tracker" not in line] == []
 
 
 def test_classes_differ_from_norm_as_the_textbook_says(small: Dataset, computed: NDArray[np.float32]) -> None:

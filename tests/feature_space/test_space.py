@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ecgkit import paths, sessions, training, workflow
+from ecgkit import load_model, paths, sessions, training, workflow
 from ecgkit.errors import EcgkitError
 from ecgkit.explain.config import ExplainabilityConfig
 from ecgkit.explain.effect import own_head
+from ecgkit.explain.examples import record
 from ecgkit.feature_space.config import FeatureSpaceConfig
 from ecgkit.feature_space.embeddings import session_embeddings, write_array
 from ecgkit.feature_space.space import (
@@ -23,6 +25,7 @@ from ecgkit.feature_space.space import (
     read_probabilities,
 )
 from ecgkit.feature_space.target_sessions import read_target_sessions
+from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.training import TrainedSession
@@ -82,6 +85,55 @@ def test_vectors_of_another_program_are_analysed_the_same_way(trained_root: Path
 def test_a_head_that_reads_age_and_sex_is_not_a_head_of_embeddings(trained_session: TrainedSession) -> None:
     assert trained_session.trained.model.n_metadata
     assert own_head(trained_session.trained) is None
+
+
+def test_a_model_that_ships_is_explained_on_a_dataset_and_its_folder_stays_as_it_is(trained_root: Path) -> None:
+    before = sorted(SHIPPED.rglob("*"))
+    config = ExplainabilityConfig.resolve(trained_root, training_session="resnet1d", dataset="small")
+    assert (config.training_session, config.dataset, config.resamples) == ("resnet1d", "small", 200)
+    assert ExplainabilityConfig.resolve(trained_root, **asdict(config)) == config
+    space = open_space("resnet1d", trained_root, dataset="small")
+    assert space.name == "resnet1d"
+    vectors = embed_space(space)["embedding"]
+    ecgs = [record(space.dataset, row) for row in (0, 5)]
+    np.testing.assert_allclose(vectors[[0, 5]], load_model("resnet1d").embed(ecgs), rtol=1e-3, atol=1e-3)
+    assert (space.dataset.path / "cache" / "resnet1d" / "embeddings" / "trained" / "embedding.npy").is_file()
+    assert sorted(SHIPPED.rglob("*")) == before
+    session = ExplainabilityConfig.resolve(trained_root, training_session="session_1").inputs(trained_root)
+    inputs = config.inputs(trained_root)
+    assert inputs["dataset_fingerprint"] == session["dataset_fingerprint"]
+    assert inputs["weights_sha256"] != session["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"training_session": "resnet1d"}, "ptbxl"),  # the dataset of its training, which is not there
+        ({"training_session": "ensemble", "dataset": "small"}, "xlstm"),
+        ({"training_session": "session_1", "dataset": "small"}, "session_1"),
+        ({"training_session": "session_1", "classes": "MI, XYZ"}, "XYZ"),
+        ({"training_session": "resnet1d", "dataset": "small", "classes": "XYZ"}, "XYZ"),
+        ({"training_session": "nothing"}, "nothing"),
+    ],
+)
+def test_what_cannot_be_explained_on_a_dataset_is_refused(
+    trained_root: Path, settings: dict[str, str], named: str
+) -> None:
+    with pytest.raises(EcgkitError, match=named):
+        ExplainabilityConfig.resolve(trained_root, **settings)
+
+
+def test_a_model_folder_says_its_dataset_and_keeps_fold_10_closed(trained_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(trained_root / paths.TRAINING / "session_1", tmp_path / "mine")
+    config = ExplainabilityConfig.resolve(trained_root, training_session=str(folder), classes="MI,CD")
+    assert (config.training_session, config.dataset) == (str(folder), "small")
+    metrics = Session(folder).read_json("metrics.json")
+    Session(folder).write_json("metrics.json", {"version": 1, "fold_9": metrics["fold_9"]})
+    with pytest.raises(EcgkitError, match="evaluate"):
+        ExplainabilityConfig.resolve(trained_root, training_session=str(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(EcgkitError, match="--dataset"):
+        ExplainabilityConfig.resolve(trained_root, training_session=str(folder))
 
 
 def test_labels_and_probabilities_are_in_the_order_of_the_records(trained_root: Path) -> None:

@@ -130,12 +130,13 @@ def test_a_long_recording_has_windows(ecg: ECG, model: Predictor) -> None:
 def test_r_peaks_are_found_once(ecg: ECG, model: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def counted(signal: np.ndarray, *, sampling_rate: float) -> np.ndarray:
-        calls.append(sampling_rate)
-        return rhythm.r_peaks(signal, sampling_rate=sampling_rate)
+    def counted(signals: list[np.ndarray], rates: list[float]) -> list[np.ndarray]:
+        calls.extend(rates)
+        return rhythm.r_peaks_of_many(signals, rates)
 
-    for module in (answers, findings, measurements):
-        monkeypatch.setattr(module, "r_peaks", counted)
+    for module in (answers, findings):
+        monkeypatch.setattr(module, "r_peaks_of_many", counted)
+    monkeypatch.setattr(measurements, "r_peaks", lambda signal, *, sampling_rate: counted([signal], [sampling_rate])[0])
     answer_ecg(ecg, model)
     assert calls == [500]
 
@@ -149,3 +150,19 @@ def test_what_cannot_be_opened_is_an_error_of_one_and_an_answer_of_many(ecg: ECG
     assert bad.ecg is None
     assert bad.refusal
     assert good.prediction is not None
+
+
+def test_bad_files_among_many_do_not_change_the_others(ecg: ECG, model: Predictor) -> None:
+    short = replace(ecg, signal=ecg.signal[:, :700])
+    ecgs = [ecg, short, replace(ecg, signal=1000 * ecg.signal), replace(ecg, signal=2 * ecg.signal)]
+    sources = [(str(i), source) for i, source in enumerate([*ecgs, b"Dear colleague", *ecgs, ecg])]
+    together = list(answer_ecgs(sources, model))
+    refused = [i for i, answer in enumerate(together) if answer.refusal]
+    assert refused == [1, 2, 4, 6, 7]
+    for answer, (name, source) in zip(together, sources, strict=True):
+        if isinstance(source, ECG):
+            alone = next(answer_ecgs([(name, source)], model))
+            np.testing.assert_array_equal(answer.peaks, alone.peaks)
+            assert [finding.text for finding in answer.findings] == [finding.text for finding in alone.findings]
+            assert answer.refusal == alone.refusal
+            assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model, resolve_options
-from ecgkit.models.layers import BiLSTM, MeanOfPairs, convolutions, made_faster, to_frame_rate
+from ecgkit.models.layers import BiLSTM, ChannelsLastConv1d, MeanOfPairs, convolutions, made_faster, to_frame_rate
 from ecgkit.models.recurrence_cnn import recurrence_plot
 from ecgkit.models.residual_bilstm_attention import PooledResidualBlock, TanhAttentionPooling
 
@@ -251,6 +253,25 @@ def test_a_faster_copy_gives_the_same_output(name: str) -> None:
         expected = model(signal)
         torch.testing.assert_close(faster(signal), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
     assert any(isinstance(module, nn.BatchNorm1d) for module in model.modules())  # the model itself is as it was
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 2}, {"dilation": 3, "bias": False}])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_last_convolutions_compute_the_same(options: dict[str, Any], *, channels_last: bool) -> None:
+    torch.manual_seed(0)
+    layer, signal = nn.Conv1d(6, 8, 5, **options), torch.randn(3, 6, 41)
+    if channels_last:
+        signal = signal.transpose(1, 2).contiguous().transpose(1, 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(made_faster(nn.Sequential(layer))(signal), layer(signal))
+
+
+def test_only_convolutions_of_one_group_padded_with_zeros_are_channels_last() -> None:
+    others = {"groups": 2}, {"padding": 1, "padding_mode": "circular"}, {"padding": "same"}
+    layers = [nn.Conv1d(4, 4, 3), *(nn.Conv1d(4, 4, 3, **other) for other in others)]
+    kinds = [type(module) for module in made_faster(nn.Sequential(*layers))]
+    assert kinds == [ChannelsLastConv1d, nn.Conv1d, nn.Conv1d, nn.Conv1d]
+    assert type(made_faster(nn.Sequential(layers[0]), channels_last=False)[0]) is nn.Conv1d
 
 
 @pytest.mark.parametrize("length", [2, 63, 250])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import ecg_formats as made
 import numpy as np
+import pandas as pd
 import pytest
 from ecg_formats import HINTS, MADE, RATE, SIGNAL
 
@@ -64,7 +66,7 @@ def test_a_wrong_checksum_of_muse_is_a_finding():
 
 
 def test_the_padding_of_code_and_the_calibration_of_philips_are_left_out_and_reported():
-    assert open_ecg(MADE["HDF5"], **HINTS["HDF5"]).findings == ("200 samples of padding left out",)
+    assert open_ecg(MADE["HDF5"], **HINTS["HDF5"]).findings == ("2,896 samples of padding left out",)
     assert "1 s" in open_ecg(MADE["Philips Sierra XML"]).findings[0]
 
 
@@ -170,6 +172,7 @@ def hdf5(arrays: dict[str, object], attributes: dict[str, object], *, on_dataset
     return buffer.getvalue()
 
 
+KNOWN = {"sampling_rate": RATE, "unit": "mV"}
 ENCODED = np.array([name.encode() for name in LEADS])
 
 
@@ -189,12 +192,99 @@ ENCODED = np.array([name.encode() for name in LEADS])
         pytest.param(
             hdf5(dict(zip(LEADS, SIGNAL, strict=True)), {"fs": RATE, "unit": "mV"}, on_dataset=False), id="leads"
         ),
+        pytest.param(
+            hdf5({"a/b/ecg": SIGNAL}, {"fs": RATE, "unit": "mV", "leads": ",".join(LEADS)}, on_dataset=True), id="group"
+        ),
+        pytest.param(
+            hdf5(
+                {f"leads/{name}": row for name, row in zip(LEADS, SIGNAL, strict=True)},
+                {"fs": RATE, "unit": "mV"},
+                on_dataset=False,
+            ),
+            id="leads in a group",
+        ),
+        pytest.param(npz(x=SIGNAL, fs=str(RATE), lead_names=",".join(LEADS), unit="mV"), id="texts"),
+        pytest.param(
+            npz(
+                x=SIGNAL * np.where(np.arange(12) < 6, 1, 1000)[:, None],
+                fs=RATE,
+                leads=LEADS,
+                units=["mV"] * 6 + ["uV"] * 6,
+            ),
+            id="a unit per lead",
+        ),
     ],
 )
 def test_arrays_are_found_by_their_names(data: bytes):
     ecg = open_ecg(data)
     np.testing.assert_allclose(ecg.signal, SIGNAL, atol=1e-6)
     assert ecg.sampling_rate == RATE
+
+
+@pytest.mark.parametrize("key", ["gain", "adc_gain", "scale_factor"])
+def test_whole_numbers_with_a_gain_are_not_taken_for_millivolts(key: str) -> None:
+    steps, facts = made.steps(SIGNAL), {"fs": RATE, "unit": "mV", "leads": list(LEADS), key: 200}
+    for data in (npz(x=steps, **facts), hdf5({"x": steps}, facts, on_dataset=True)):
+        with pytest.raises(EcgkitError, match=key):
+            open_ecg(data)
+    assert open_ecg(npz(x=SIGNAL, **facts)).sampling_rate == RATE  # already converted
+
+
+def test_only_records_as_long_as_those_of_code_have_its_rate() -> None:
+    data = hdf5({"tracings": SIGNAL.T[None]}, {}, on_dataset=False)
+    with pytest.raises(EcgkitError, match="sampling_rate="):
+        open_ecg(data, unit="mV")
+    assert open_ecg(data, unit="mV", sampling_rate=RATE).sampling_rate == RATE
+    assert open_ecg(MADE["HDF5"], record=1, unit="1e-4V").sampling_rate == 400
+
+
+def test_hdf5_of_several_groups_names_them() -> None:
+    data = hdf5({"one/x": SIGNAL, "two/x": SIGNAL}, {}, on_dataset=False)
+    with pytest.raises(UnreadableRecordError, match="one, two"):
+        open_ecg(data)
+
+
+@pytest.mark.parametrize("ids", [["a", "b"], [1, 2]])
+def test_a_table_of_parquet_of_two_records_is_refused(ids: list[object]) -> None:
+    frame = pd.DataFrame(SIGNAL.T, columns=list(LEADS)).assign(patient_id=np.repeat(ids, SIGNAL.shape[1] // 2))
+    for end, is_read in ((SIGNAL.shape[1], False), (SIGNAL.shape[1] // 2, True)):
+        buffer = io.BytesIO()
+        frame[:end].to_parquet(buffer)
+        if is_read:
+            assert open_ecg(buffer.getvalue(), **KNOWN).duration == 3
+            continue
+        with pytest.raises(UnreadableRecordError, match="one recording"):
+            open_ecg(buffer.getvalue(), **KNOWN)
+
+
+def dicom_groups(parts: list[tuple[list[int], float, int]], tmp_path: Path) -> Path:
+    """DICOM whose leads are in groups: for each its leads, its start in ms and a factor."""
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.dcmread(io.BytesIO(made.dicom(SIGNAL, RATE)))
+    whole, median = data.WaveformSequence
+    samples, groups = np.frombuffer(whole.WaveformData, "<i2").reshape(-1, 12), []
+    for leads, start, factor in parts:
+        group = copy.deepcopy(whole)
+        group.NumberOfWaveformChannels, group.MultiplexGroupTimeOffset = len(leads), start
+        group.WaveformData = (factor * samples[:, leads]).tobytes()
+        group.ChannelDefinitionSequence = [group.ChannelDefinitionSequence[lead] for lead in leads]
+        groups.append(group)
+    data.WaveformSequence = [groups[0], median, *groups[1:]]
+    data.save_as(tmp_path / "x.dcm")
+    return tmp_path / "x.dcm"
+
+
+def test_leads_in_several_groups_of_dicom_are_one_recording(tmp_path: Path) -> None:
+    thirds = [list(range(row, row + 3)) for row in range(0, 12, 3)]
+    ecg = open_ecg(dicom_groups([(leads, 0, 1) for leads in thirds], tmp_path))
+    np.testing.assert_allclose(ecg.signal, SIGNAL, atol=1e-6)
+    assert ecg.findings == ()
+    later = open_ecg(dicom_groups([(leads, 2500 * row, 1) for row, leads in enumerate(thirds)], tmp_path))
+    assert later.missing_leads == LEADS[6:]  # recorded one after another
+    assert "3 more recordings" in later.findings[0]
+    twice = open_ecg(dicom_groups([(list(range(12)), 0, 1), (list(range(12)), 0, 2)], tmp_path))
+    np.testing.assert_allclose(twice.signal, SIGNAL, atol=1e-6)
+    assert "1 more recordings" in twice.findings[0]
 
 
 def test_one_of_many_records_of_hdf5_is_read():
@@ -218,7 +308,6 @@ def test_an_array_with_a_name_per_column_is_a_table():
 
 @pytest.mark.parametrize("kind", ["timedelta", "datetime", "numbers", "count", "clock"])
 def test_the_index_of_a_table_of_parquet_is_its_time(kind: str):
-    pd = pytest.importorskip("pandas")
     seconds = np.arange(SIGNAL.shape[1]) / RATE
     spans = pd.to_timedelta(seconds, unit="s")
     moments = pd.Timestamp("2024-01-01 10:00") + spans

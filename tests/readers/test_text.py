@@ -87,6 +87,27 @@ VARIANTS = {
         table(names=[f"Ableitung {name} [mV]" for name in LEADS], separator=";", decimal=","), {"sampling_rate": RATE}
     ),
     "names in Japanese": (table(names=[f"{name}誘導" for name in LEADS]), KNOWN),
+    "names as in aECG": (table(names=[f"MDC_ECG_LEAD_{name.upper()}" for name in LEADS]), KNOWN),
+    "names in one word": (table(names=[f"Lead{name}" for name in LEADS]), KNOWN),
+    "names with a point": (table(names=[f"ecg.{name.lower()}" for name in LEADS]), KNOWN),
+    "units after a slash": (table(names=[f"Lead {name} / mV" for name in LEADS]), {"sampling_rate": RATE}),
+    "units after in": (
+        table(names=[f"{name} in mV" for name in LEADS], first=TIMES * 1000, first_name="t in ms"), {}
+    ),
+    "sample numbers and times": (
+        table(names=["time (s)", *LEADS], values=np.vstack([TIMES, MILLIVOLTS]), first=np.arange(600),
+              first_name="sample"), {"unit": "mV"}
+    ),
+    "other names for some of the leads": (
+        table(names=[name.replace("V", "C") for name in LEADS]), KNOWN | {"leads": LEADS}
+    ),
+    "one patient in a column": (
+        table(names=["patient_id", *LEADS], values=np.vstack([np.full(600, 7), MILLIVOLTS])), KNOWN
+    ),
+    "names of several words": (
+        "  Elapsed time     " + "    ".join(LEADS) + "\n  (seconds)    " + "   ".join(["(mV)"] * 12) + "\n"
+        + table(first=TIMES, head=False, separator="   "), {}
+    ),
     "milliseconds cut to whole ones": (
         table(first=np.floor(TIMES * 1000 + 0.3 * np.sin(np.arange(600))), first_name="time_ms"), {"unit": "mV"}
     ),
@@ -158,6 +179,42 @@ def test_every_encoding_gives_the_same_signal(encoding: str):
     text = table(names=[f"{name} [µV]" for name in LEADS], values=MILLIVOLTS * 1000)
     ecg = open_ecg(text.encode(encoding), sampling_rate=RATE)
     np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+
+
+def test_date_and_time_in_two_columns_give_the_rate_across_midnight() -> None:
+    clocks = np.datetime64("2020-01-31T23:59:59") + (1000 * TIMES).astype("timedelta64[ms]")
+    values = [";".join(f"{value:.3f}".replace(".", ",") for value in row) for row in MILLIVOLTS.T]
+    for first in ("31.01.2020;", "2020-01-31;", ""):
+        days = [first.replace("31", str(clock)[8:10]) for clock in clocks]
+        days = [day.replace(".01.", ".02.").replace("-01-", "-02-") if "01" in str(clock)[8:10] else day
+                for day, clock in zip(days, clocks, strict=True)]  # fmt: skip
+        lines = [f"{day}{str(clock)[11:].replace('.', ',')};{row}"
+                 for day, clock, row in zip(days, clocks, values, strict=True)]  # fmt: skip
+        header = ";".join([*(["Datum"] if first else []), "Uhrzeit", *(f"{name} [mV]" for name in LEADS)])
+        ecg = open_ecg("\n".join([header, *lines]).encode())
+        assert ecg.sampling_rate == RATE
+        np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["record_id", "Patient ID", "subject"])
+@pytest.mark.parametrize("form", ["{}", "p{}"])
+def test_several_recordings_in_one_table_are_refused(name: str, form: str) -> None:
+    lines = table().splitlines()
+    many = [f"{name},{lines[0]}", *(f"{form.format(row // 300)},{line}" for row, line in enumerate(lines[1:]))]
+    with pytest.raises(UnreadableRecordError, match="one recording"):
+        open_ecg("\n".join(many).encode(), **KNOWN)
+    with pytest.raises(UnreadableRecordError, match="one recording"):
+        open_ecg("\n".join([*lines[:300], "", *lines[300:]]).encode(), **KNOWN)
+    with pytest.raises(UnreadableRecordError):
+        open_ecg((table() + table()).encode(), **KNOWN)
+
+
+@pytest.mark.parametrize(("separator", "sign"), [(";", "."), (";", ","), ("\t", "."), (" ", ".")])
+def test_signs_after_thousands_are_no_decimal_signs(separator: str, sign: str) -> None:
+    whole = [[f"{value:,.0f}".replace(",", sign) for value in row] for row in 3000 * MILLIVOLTS.T]
+    text = "\n".join(separator.join(row) for row in [[f"{name}_uV" for name in LEADS], *whole])
+    with pytest.raises(UnreadableRecordError, match="thousands"):
+        open_ecg(text.encode(), sampling_rate=RATE)
 
 
 @pytest.mark.parametrize(
@@ -258,9 +315,35 @@ def test_an_ecg_of_a_watch_is_lead_one_in_any_language(language: str):
     assert ecg.missing_leads == LEADS[1:]
 
 
-def test_the_rate_of_a_filter_is_no_sampling_rate():
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("Notch filter: 50 Hz", "Bandwidth: 150 Hz", "Frequency range: 150 Hz", "Mains frequency: 60 Hz"),
+        *("Ventricular rate: 72 bpm", "Respiratory rate: 100", "Height: 172 cm", "Paper speed: 50 mm/s"),
+        *("Samples: 600", "Sample count: 500", "Sampling interval: 80 ms", "Weight, 80 kg"),
+    ],
+)
+def test_other_numbers_are_no_sampling_rate(line: str):
     with pytest.raises(EcgkitError, match="sampling_rate="):
-        open_ecg(("Notch filter: 50 Hz\n" + table()).encode(), unit="mV")
+        open_ecg(f"{line}\n{table()}".encode(), unit="mV")
+
+
+@pytest.mark.parametrize("line", ["Calibration: 1 mV", "Pacing threshold: 2 mV", "Resolution: 5 uV", "Gain: 200 / mV"])
+def test_other_voltages_are_no_unit(line: str):
+    with pytest.raises(EcgkitError, match="unit="):
+        open_ecg(f"{line}\n{table()}".encode(), sampling_rate=RATE)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("fs = 250", "Sampling frequency (Hz): 250", "Sample rate,250 Hz", "frequency;250", "samples per second: 250"),
+        *("Abtastrate;250 Hz", "Fréquence d'échantillonnage;250 Hz", "Frecuencia de muestreo: 250 Hz"),
+        *("サンプリング周波数,250 Hz", "采样率,250赫兹", "Hz: 250", "Частота дискретизации: 250 герц"),
+    ],
+)
+def test_the_sampling_rate_is_read_in_many_languages(line: str):
+    assert open_ecg(f"{line}\n{table()}".encode(), unit="mV").sampling_rate == RATE
 
 
 def test_a_table_of_samsung_health_says_where_the_trace_is():

@@ -15,6 +15,7 @@ import pytest
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.io import write_atomically
 
 KIND = paths.TRAINING
 
@@ -181,6 +182,9 @@ def test_a_session_that_disappears_during_a_run_ends_it(tmp_path: Path, notebook
             lambda: session.write_text("notes.txt", ""),
             lambda: session.write_table("predictions.parquet", pd.DataFrame({"a": [1]})),
             lambda: session.keep_notebook(notebook),
+            lambda: session.folder("age"),
+            lambda: sessions.Session(session.path / "age").write_json("metrics.json", {}),
+            lambda: write_atomically(session.path / "map.html", b""),
             session.mark_done,
             session.close,
         )

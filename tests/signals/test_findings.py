@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from ecgkit import ECG, EcgkitError
-from ecgkit.signals import findings
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import resample
-from ecgkit.signals.findings import Finding, check_quality, refuse
+from ecgkit.signals.findings import Finding, check_many, check_quality, refuse
 from ecgkit.sources.demo import Demo
 
 RATE = 100
@@ -200,10 +199,47 @@ def test_a_refused_finding_and_another_unit_are_errors(signals: list[np.ndarray]
         refuse(loud, check_quality(loud))
 
 
-def test_the_bound_of_the_wander_is_never_exceeded() -> None:
+def test_many_at_once_have_the_findings_of_each_alone(signals: list[np.ndarray]) -> None:
     random = np.random.default_rng(0)
-    for size in (0.05, 0.3, 2.0):
-        steps = random.normal(0, size, (12, 10)).repeat(100, axis=1)
-        noise = random.standard_t(2, (12, 1000)) * size
-        window = findings._window((steps + noise).astype(np.float32), 100.0, np.zeros(0, np.int64))
-        assert (findings._wander_bounds(window) >= findings._wander_sizes(window) - 1e-5).all()
+    gap, long = signals[3].copy(), np.tile(signals[9], 3)
+    gap[2, 200:260] = np.nan
+    gap[4] = np.nan
+    long[7, 500:] = 0
+    planted = [
+        signals[0],
+        gap,
+        replaced(signals[4], ["V2", "V3", "V4"], 0.3),
+        signals[5] + random.normal(0, 0.2, signals[5].shape),
+        signals[6][:, :640],
+        signals[7] * 1000,
+        np.zeros_like(signals[0]),
+        -signals[8],
+        long,
+        np.clip(signals[10], -0.1, 0.2),
+    ]
+    ecgs = [ECG(signal, rate) for signal in planted for rate in (100, 250)]
+    alone = [check_quality(ecg) for ecg in ecgs]
+    assert len({finding.name for some in alone for finding in some}) >= 8
+    together = check_many(ecgs)
+    for one, many in zip(alone, together, strict=True):
+        assert [(f.name, f.level, f.text, f.leads) for f in many] == [(f.name, f.level, f.text, f.leads) for f in one]
+        for mine, other in zip(many, one, strict=True):
+            assert mine.evidence == pytest.approx(other.evidence, rel=1e-9)
+
+
+@pytest.mark.parametrize("rate", [62.5, 75, 90, 110, 257])
+def test_any_sampling_rate_is_checked(rate: float) -> None:
+    demo = Demo(n_records=20, seed=1, sampling_rate=500)
+    for record_id in demo.records["record_id"][:3]:
+        signal = resample(demo.read(record_id).signal.astype(np.float64), sampling_rate=500, target_rate=rate)
+        names = {finding.name for finding in check_quality(ECG(signal, rate))}
+        assert names.isdisjoint({"unit", "einthoven", "beats"})
+
+
+def test_hum_of_both_mains_is_one_finding(signals: list[np.ndarray]) -> None:
+    times = np.arange(5000) / 500
+    signal = resample(signals[0].astype(np.float64), sampling_rate=100, target_rate=500)
+    both = 0.1 * np.sin(2 * np.pi * np.outer([50, 60], times)).sum(axis=0)
+    for ecg in (ECG(signal + both, 500), ECG(np.tile(signal + both, 3), 500)):
+        hum = [finding for finding in check_quality(ecg) if finding.name == "hum"]
+        assert [finding.evidence["Hz"] for finding in hum] == [50]

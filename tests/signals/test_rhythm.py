@@ -16,7 +16,9 @@ from ecgkit.signals.rhythm import (
     beats,
     describe_rhythm,
     heart_rate,
+    medians,
     r_peaks,
+    r_peaks_of_many,
     rr_intervals,
     usual_beats,
 )
@@ -263,6 +265,28 @@ def test_without_a_beat_the_mean_beat_is_unknown() -> None:
     mean = aligned_mean_beat(cut, sampling_rate=100, rate=100)
     assert mean.shape == (12, 70)
     assert np.isnan(mean).all()
+
+
+def test_many_recordings_have_the_peaks_of_each_alone(demo: Demo) -> None:
+    signals = [demo.read(record_id).signal for record_id in demo.records["record_id"][:12]]
+    signals[1][3] = 0
+    signals[2][5:] = np.nan
+    signals[3][:, 100:140] = np.nan
+    signals[4] = signals[4][:, :777]
+    signals[5][:] = 0
+    rates = [100.0] * 8 + [90.0] * 4
+    together = r_peaks_of_many(signals, rates)
+    assert [len(peaks) for peaks in together].count(0) == 1
+    for peaks, signal, rate in zip(together, signals, rates, strict=True):
+        np.testing.assert_array_equal(peaks, r_peaks(signal, sampling_rate=rate))
+
+
+@pytest.mark.parametrize("number", [1, 2, 9, 10])
+def test_medians_are_those_of_numpy(number: int) -> None:
+    values = np.random.default_rng(number).normal(size=(4, number, 6)).astype(np.float32)
+    values[1, 0, 2] = np.nan
+    np.testing.assert_array_equal(medians(values, axis=1), np.median(values, axis=1))
+    assert medians(values, axis=1).dtype == np.float32
 
 
 def test_bad_input_is_refused_in_one_line() -> None:

@@ -13,7 +13,7 @@ from scipy.signal import resample_poly
 
 from ecgkit import datasets
 from ecgkit.datasets.config import PreprocessingConfig
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.sources import source_in
 from ecgkit.sources.cinc import Cinc, subset_of
 from ecgkit.sources.codes import code_labels, code_table
@@ -144,6 +144,31 @@ def test_defective_records_are_quarantined_with_the_reason(tmp_path: Path) -> No
         assert part in reasons[name] or (name == "A00109" and "samples" in reasons[name]), reasons[name]
     assert len(dataset) == 12
     assert "quarantined" in dataset.manifest["source"]["identity"]["length"]
+
+
+def test_a_gain_that_is_wrong_in_most_records_of_a_data_set_is_wrong_in_all(tmp_path: Path) -> None:
+    signals = millivolts(8, 5000, 500)
+    spans = np.median(np.ptp(signals, axis=2), axis=1)
+    for number, signal in enumerate(signals):
+        # Georgia holds microvolts, one of them of low voltage; in CPSC the same gain is right
+        level = 0.3 if number == 3 else 2.0
+        write_cinc(tmp_path / "E", f"E0000{number}", level * signal / spans[number], gain=200, steps_per_mv=1000)
+        write_cinc(tmp_path / "A", f"A000{number}", level * signal / spans[number], gain=200)
+    source = Cinc(tmp_path)
+    for number in range(8):
+        with pytest.raises(UnreadableRecordError, match="1000/mV"):
+            source.read(f"E0000{number}")
+        assert source.read(f"A000{number}").signal.shape == (12, 1000)
+
+
+def test_copies_of_a_record_are_of_one_patient(tmp_path: Path) -> None:
+    made = cinc_folder(tmp_path / "made", 12)
+    for folder in ("2020", "2021"):
+        write_cinc(made / folder, "E90000", millivolts(1, 5000, 500)[0])
+    records = Cinc(made).records.set_index("record_id")
+    copies = records.loc[["2020/E90000", "2021/E90000"]]
+    assert copies["patient_id"].nunique() == copies["fold"].nunique() == 1
+    assert records["patient_id"].nunique() == 13
 
 
 def test_a_short_record_ends_in_what_is_zero_for_a_network(tmp_path: Path) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_sources import cinc_folder, code15_folder, mimic_folder, sph_folder
 
 from ecgkit.readers import save_ecg
-from ecgkit.sources import SOURCES, open_source
+from ecgkit.sources import SOURCES, base, open_source
 from ecgkit.sources.base import CORE_COLUMNS, Source, record_table
 
 
@@ -80,3 +82,14 @@ def test_quantities_that_nobody_has_are_unknown_in_every_source() -> None:
     assert table[list(quantities)].isna().sum(axis=1).tolist() == [3, 0, 3]
     assert table.attrs["impossible"] == {"age": 2, "height": 2, "weight": 2}
     assert record_table(columns).attrs == {}
+
+
+def test_the_hash_of_a_table_does_not_depend_on_how_many_rows_are_hashed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = [f"r{number}" for number in range(50)]
+    table = record_table({"record_id": ids, "patient_id": ids, "fold": 1, "sex": ["male", None] * 25, "age": 50.0})
+    whole = hashlib.sha256(",".join(table.columns).encode())
+    whole.update(pd.util.hash_pandas_object(table, index=False).to_numpy().tobytes())
+    monkeypatch.setattr(base, "HASHED_ROWS", 7)
+    assert base.tables_sha256([table]) == whole.hexdigest()

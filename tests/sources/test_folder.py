@@ -12,8 +12,10 @@ import pytest
 from ecgkit import datasets, readers
 from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import EcgkitError
+from ecgkit.sessions import Session
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.folder import Folder
+from ecgkit.workflow.run import name_quarantined
 
 N_RECORDS = 24
 
@@ -86,11 +88,15 @@ def test_short_records_are_filled_and_long_ones_cut(folder: Path, tmp_path: Path
     assert dataset.records.set_index("record_id")["nan_samples"].loc[["r0", "r2"]].tolist() == [12 * 400, 0]
 
 
-def test_an_unreadable_file_is_quarantined_with_its_reason(folder: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_quarantined_with_its_reason(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "r2.npz").write_bytes(b"no archive")
     dataset = datasets.build_dataset(Folder(folder), tmp_path / "mine", progress=False, jobs=1)
     assert [entry["record_id"] for entry in dataset.manifest["quarantined"]["records"]] == ["r2"]
     assert len(dataset) == N_RECORDS - 1
+    name_quarantined(Session(dataset.path))
+    assert "r2: " in capsys.readouterr().out
 
 
 def test_all_records_with_a_fault_are_named_at_once(folder: Path) -> None:
@@ -129,12 +135,42 @@ def test_a_path_tells_files_of_one_name_apart(folder: Path) -> None:
         ({"patient_id": None}, "patient_id"),
         ({"AF": None, "LVH": None}, "--labels"),
         ({"age": ["old"] * N_RECORDS}, "'old'"),
+        ({"height": ["1.75", "1.8"] * (N_RECORDS // 2)}, "'1.75'.*cm"),
     ],
 )
 def test_a_wrong_table_is_refused_with_the_value(folder: Path, columns: dict[str, object], named: str) -> None:
     edit(folder, **columns)
     with pytest.raises(EcgkitError, match=named):
         Folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding"),
+    [(";", "utf-8"), ("\t", "utf-8"), (", ", "utf-8-sig"), (",", "utf-16"), (";", "utf-16-le")],
+)
+def test_a_table_is_read_as_spreadsheets_write_it(folder: Path, separator: str, encoding: str) -> None:
+    path, comma = folder / "labels.csv", separator in (";", "\t")
+    edit(folder, age=["63,5" if comma else "63.5"] * N_RECORDS, lab=["0,25" if comma else "0.25"] * N_RECORDS)
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    lines = [separator.join(row) for row in [list(rows), *rows.to_numpy().tolist()]]
+    text = "\ufeff" * encoding.endswith("le") + "\n".join(lines)
+    path.write_bytes(text.encode(encoding))
+    source = Folder(folder)
+    assert list(source.labels["labels"]) == ["AF", "LVH"]
+    assert set(source.records["age"]) == {63.5}
+    assert set(source.records["lab"]) == {0.25}
+
+
+def test_paths_of_windows_and_of_a_shell_name_their_files(folder: Path) -> None:
+    ids = pd.read_csv(folder / "labels.csv")["record_id"].replace({"r1": "ward\\r1", "r2": "./r2.npz"})
+    edit(folder, record_id=ids)
+    assert Folder(folder).read("ward\\r1").n_samples == 1000
+    assert Folder(folder).surplus == []
+
+
+def test_what_is_a_class_and_what_is_kept_is_said(folder: Path) -> None:
+    edit(folder, AF=["yes", "no"] * (N_RECORDS // 2))
+    assert "classes: LVH; further columns: AF, potassium, ward" in Folder(folder).describe()
 
 
 def test_named_classes_and_own_folds_are_kept(folder: Path) -> None:
@@ -196,6 +232,7 @@ def test_the_chain_takes_a_folder(folder: Path, tmp_path: Path) -> None:
     assert is_raw(str(folder), tmp_path)
     assert not is_raw("my_data", tmp_path)
     check_trainings(tmp_path, str(folder), ["cnn"], None, {"label_set": "labels"})
+    check_trainings(tmp_path, str(folder), ["cnn"], None, {})
     with pytest.raises(EcgkitError, match="superclass"):
         check_trainings(tmp_path, str(folder), ["cnn"], None, {"label_set": "superclass"})
     (tmp_path / "processed_datasets" / "ward").mkdir(parents=True)

@@ -42,6 +42,15 @@ def test_a_record_of_code15_is_found_by_its_exam_and_without_its_padding(code15:
     np.testing.assert_allclose(short[:, 2800:], np.repeat(short[:, :2800].mean(1, keepdims=True), 1200, 1), atol=1e-5)
 
 
+def test_the_unit_of_code15_can_be_given(code15: Path) -> None:
+    whole, half = Code15(code15), Code15(code15, scale=0.5)
+    name = whole.records["record_id"].iloc[4]
+    np.testing.assert_allclose(half.read(name).signal, whole.read(name).signal / 2, atol=1e-6)
+    assert half.identity() != whole.identity()
+    with pytest.raises(EcgkitError, match="scale"):
+        Code15(code15, scale=0.0)
+
+
 def test_code15_says_only_what_its_six_classes_and_normal_ecg_say(code15: Path) -> None:
     source = Code15(code15)
     assert list(source.labels["findings"]) == ["1dAVb", "RBBB", "LBBB", "SB", "ST", "AF"]

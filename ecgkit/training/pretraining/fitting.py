@@ -20,6 +20,7 @@ from ecgkit import paths
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.weights import TrainedModel, load_weights
+from ecgkit.io import check_held
 from ecgkit.models import create_model
 from ecgkit.models.token_encoder import TokenEncoder
 from ecgkit.sessions import Session
@@ -187,7 +188,7 @@ class PretrainingWriter(Callback):
         """Save the encoder, and write the epoch's line and its row of the history."""
         if not trainer.is_global_zero or not isinstance(pl_module, PretrainingModule):
             return
-        self.session.check_folder()
+        check_held(self.session.path)
         save_encoder(self.session, self.trained, pl_module)
         row = {
             "epoch": trainer.current_epoch + 1,
