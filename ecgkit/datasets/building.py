@@ -7,10 +7,9 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.cluster import workers
-from ecgkit.datasets.chunks import Chunk, ChunkReport, is_finished, read_report, report_path, start_worker, write_chunk
+from ecgkit.datasets.chunks import Chunk, ChunkReport, WorkerPool, is_finished, read_report, report_path, write_chunk
 from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
 from ecgkit.datasets.manifest import FORMAT_VERSION, MANIFEST, NO_FILTERS, make_manifest, manifest_sha256, merge_reports
 from ecgkit.datasets.opening import Dataset, open_dataset
@@ -336,8 +335,7 @@ def _make_executor(chunk: Chunk, n_chunks: int, jobs: int | None) -> Executor | 
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         # A pool does not always fail on this: before Python 3.12 it may wait for ever.
         raise EcgkitError(f"the source cannot be sent to other processes ({error}): pass jobs=1") from error
-    # Not forked: the caller may have threads of torch, which do not survive a fork.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
+    return WorkerPool(workers)
 
 
 def _finish(partial: Path, directory: Path, source: Source, request: dict[str, Any]) -> None:
