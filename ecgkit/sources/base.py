@@ -167,7 +167,7 @@ class Source(ABC):
         for record_id in self.records["record_id"] if record_ids is None else record_ids:
             try:
                 ecg = self.read(record_id)
-            except UnreadableRecordError as error:
+            except (EcgkitError, OSError) as error:  # whatever quarantines a record
                 reason = str(error)
                 continue
             return replace(ecg, signal=repair(ecg.signal))

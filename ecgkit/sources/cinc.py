@@ -221,8 +221,9 @@ def _wrong_gains(folder: Path, headers: Sequence[str], fields: Sequence[HeaderFi
 
 
 def _median_span(ecg: ECG) -> float:
-    """Return the median over the leads of the range of values, in mV; -inf where all are NaN."""
-    spans = np.nanmax(ecg.signal, axis=1, initial=-np.inf) - np.nanmin(ecg.signal, axis=1, initial=np.inf)
+    """Return the median over the leads of the range of values in the first 10 s, in mV; -inf where all are NaN."""
+    signal = ecg.signal[:, : round(10 * ecg.sampling_rate)]
+    spans = np.nanmax(signal, axis=1, initial=-np.inf) - np.nanmin(signal, axis=1, initial=np.inf)
     return float(np.median(spans))
 
 

@@ -138,15 +138,16 @@ def find_defect(ecg: ECG, seconds: float) -> str:
     Returns
     -------
     str
-        Leads that are missing or NaN throughout, a length under half of what is kept, every lead constant, or a value
-        further than 20 mV from the median of its lead.
+        Leads that are missing or NaN throughout, a length under half of what is kept, or, in what is kept, every lead
+        constant or a value further than 20 mV from the median of its lead.
     """
     if ecg.missing_leads:
         return f"lacks the leads {', '.join(ecg.missing_leads)}"
     if ecg.duration < SHORTEST_SHARE * seconds:
         return f"is {ecg.duration:g} s long, less than half of the {seconds:g} s that are kept"
-    is_known = np.isfinite(ecg.signal)
-    known = ecg.signal if is_known.all() else np.where(is_known, ecg.signal, np.nan)
+    kept = ecg.signal[:, : ceil(seconds * ecg.sampling_rate)]
+    is_known = np.isfinite(kept)
+    known = kept if is_known.all() else np.where(is_known, kept, np.nan)
     if not (np.fmax.reduce(known, axis=1) > np.fmin.reduce(known, axis=1)).any():
         return "is flat, every lead is constant"
     largest = np.fmax.reduce(np.abs(known), axis=1)

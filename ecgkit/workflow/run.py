@@ -239,7 +239,6 @@ def claim_dataset(
         if current and folder.is_done and not force:
             yield folder, None
             return
-        report(source.describe())
         # A dataset under its default name follows its source; one that the user named is replaced only on request.
         replace = folder.path.exists() and (force or (not current and config.name is None))
         yield folder, dataclasses.replace(config, overwrite=config.overwrite or replace)

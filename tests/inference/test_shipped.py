@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from ecg_files import real_file
 from make_pretrained_outputs import RATES, STORED, outputs
 
 import ecgkit
@@ -337,6 +338,20 @@ def test_a_model_that_ships_reproduces_its_outputs_for_synthetic_ecgs(name: str)
     assert found["classes"] == stored["classes"]
     for rate in RATES:
         np.testing.assert_allclose(found[f"{rate} Hz"], stored[f"{rate} Hz"], rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("name", sorted(WANTED))
+def test_a_model_that_ships_sees_what_the_headers_of_other_data_sets_say(name: str) -> None:
+    # right bundle branch block in both records of PhysioNet/CinC, an infarction in that of PTB; none is of PTB-XL
+    files = ("cinc/A0001.hea", "cinc/JS00001.hea", "wfdb/s0010_re.hea")
+    model = ecgkit.load_model(name)
+    found = pd.DataFrame(
+        np.vstack([model.predict_proba([ecgkit.open_ecg(real_file(file))]) for file in files]), columns=model.classes
+    )
+    assert found["CD"][:2].min() > 0.5
+    assert found["MI"][2] > 0.5
+    assert found["NORM"].max() < 0.2
+    assert found["HYP"].max() < 0.5
 
 
 @pytest.mark.real

@@ -161,6 +161,16 @@ def test_a_gain_that_is_wrong_in_most_records_of_a_data_set_is_wrong_in_all(tmp_
         assert source.read(f"A000{number}").signal.shape == (12, 1000)
 
 
+def test_a_defect_after_what_is_kept_does_not_matter(tmp_path: Path) -> None:
+    signal = np.tile(millivolts(1, 5000, 500)[0], 3)
+    signal[3, 9000] = 25.0
+    made = cinc_folder(tmp_path / "made", 12)
+    write_cinc(made, "I0001", signal)
+    assert Cinc(made).read("I0001").signal.shape == (12, 1000)
+    with pytest.raises(UnreadableRecordError, match="20 mV"):
+        Cinc(made, seconds=20.0).read("I0001")
+
+
 def test_copies_of_a_record_are_of_one_patient(tmp_path: Path) -> None:
     made = cinc_folder(tmp_path / "made", 12)
     for folder in ("2020", "2021"):

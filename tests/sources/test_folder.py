@@ -99,6 +99,14 @@ def test_an_unreadable_file_is_quarantined_with_its_reason(
     assert "r2: " in capsys.readouterr().out
 
 
+def test_the_example_is_the_first_record_that_can_be_read(folder: Path) -> None:
+    source = Folder(folder)
+    for path in folder.glob("r0.*"):
+        path.unlink()
+    (folder / "ward" / "r1.csv").write_text("I,II\n0.1,0.2\n")  # too short to be an ECG
+    assert source.example().record_id == "r2"
+
+
 def test_all_records_with_a_fault_are_named_at_once(folder: Path) -> None:
     table = pd.read_csv(folder / "labels.csv", dtype=str, keep_default_na=False)
     table["record_id"] = table["record_id"].replace({"r4": "r400", "r6": "r600", "r9": "r8"})
