@@ -8,12 +8,9 @@ import io
 import json
 import re
 import struct
-import tempfile
-import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from scipy.io import savemat
@@ -363,16 +360,44 @@ def wfdb_segments(signal: np.ndarray, rate: float) -> dict[str, bytes]:
     return found
 
 
-def wfdb_stored_as(signal: np.ndarray, rate: float, form: str) -> dict[str, bytes]:
-    """A WFDB record of another storage format, by the wfdb package."""
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pandas
-        from wfdb import wrsamp
+PACKED = {
+    "8": lambda v: np.diff(v, axis=0, prepend=v[:1]).astype("i1").tobytes(),
+    "16": lambda v: v.astype("<i2").tobytes(),
+    "24": lambda v: v.astype("<i4").ravel().view("u1").reshape(-1, 4)[:, :3].tobytes(),
+    "32": lambda v: v.astype("<i4").tobytes(),
+    "61": lambda v: v.astype(">i2").tobytes(),
+    "80": lambda v: (v + 128).astype("u1").tobytes(),
+    "160": lambda v: (v + 32768).astype("<u2").tobytes(),
+    "212": lambda v: _pack_212(v.reshape(-1, 2) % 4096),
+    "310": lambda v: _pack_310(v.reshape(-1, 3) % 1024),
+    "311": lambda v: (v.reshape(-1, 3) % 1024 @ [1, 1024, 1024**2]).astype("<u4").tobytes(),
+}
+"""How each storage format of WFDB packs samples of shape (samples, leads), after its specification (signal(5))."""
 
-        twelve = len(LEADS)
-        wrsamp("x", fs=rate, units=["mV"] * twelve, sig_name=list(LEADS), d_signal=steps(signal).T.astype(int),
-               fmt=[form] * twelve, adc_gain=[200.0] * twelve, baseline=[0] * twelve, write_dir=folder)  # fmt: skip
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+def _pack_212(values: np.ndarray) -> bytes:
+    """Three bytes: the low bits of a sample, the high bits of both, the low bits of the other."""
+    first, second = values.T
+    return np.stack([first % 256, first // 256 + second // 256 * 16, second % 256], 1).astype("u1").tobytes()
+
+
+def _pack_310(values: np.ndarray) -> bytes:
+    """Two words of 16 bits: a sample each in bits 1 to 10, and half of the third in bits 11 to 15."""
+    first, second, third = values.T
+    return np.stack([first * 2 + third % 32 * 2048, second * 2 + third // 32 * 2048], 1).astype("<u2").tobytes()
+
+
+def wfdb_stored_as(signal: np.ndarray, rate: float, form: str, step: float = 5.0) -> dict[str, bytes]:
+    """A WFDB record of another storage format, in two signal files, in steps of some uV."""
+    values, lines, files = steps(signal, step).T.astype(np.int64), [f"x {len(LEADS)} {rate:g} {signal.shape[1]}"], {}
+    for number, leads in enumerate((LEADS[:6], LEADS[6:])):
+        part = values[:, 6 * number : 6 * number + 6]
+        files[f"x{number}.dat"] = PACKED[form](part)
+        lines += [
+            f"x{number}.dat {form} {1000 / step:g}(0)/mV 16 0 {column[0]} {column.sum() % 65536} 0 {name}"
+            for name, column in zip(leads, part.T, strict=True)
+        ]
+    return {"x.hea": ("\n".join(lines) + "\n").encode(), **files}
 
 
 def zipped(files: dict[str, bytes], folder: str = "") -> bytes:

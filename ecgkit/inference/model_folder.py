@@ -125,7 +125,7 @@ def read_thresholds(path: Path) -> dict[str, Any]:
 
 
 def shipped() -> tuple[str, ...]:
-    """Return the names of the models that ship, sorted; ``"ensemble"`` is the mean of the others."""
+    """Return the names of the models that ship, sorted; ``"ensemble"`` is the mean of several."""
     found = (path for path in SHIPPED.glob("[!.]*") if (path / WEIGHTS).is_file() or (path / ENSEMBLE).is_file())
     return tuple(sorted(path.name for path in found))
 

@@ -10,17 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.ecg import (
-    LAYOUT,
-    LEFT,
-    MM_PER_MILLIVOLT,
-    MM_PER_SECOND,
-    RHYTHM_LEAD,
-    SHOWN_SECONDS,
-    arrange_leads,
-    draw_sheet,
-    paper_figure,
-)
+from ecgkit.plots.ecg import MM_PER_MILLIVOLT, sample_position, sheet_with_room
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, grid_of_axes, heat_map, new_figure
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.segments import SEGMENTS
@@ -89,22 +79,14 @@ def changed_ecg(
     """
     if before.shape != after.shape:
         raise EcgkitError(f"signals of shapes {before.shape} and {after.shape}: pass an ECG and the same one changed")
-    n_shown = min(before.shape[1], round(SHOWN_SECONDS * sampling_rate))
-    original, changed = (
-        arrange_leads(signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for signal in (before, after)
-    )
-    both = [first + second for first, second in zip(original, changed, strict=True)]
     note = "black: the record; orange: with the change"
-    figure, axes, rows, size = paper_figure(both, seconds=n_shown / sampling_rate, title=title, note=note)
-    draw_sheet(axes, original, rows, size, sampling_rate=sampling_rate)
-    sheet = zip((*LAYOUT, (RHYTHM_LEAD,)), original, changed, rows.baselines, strict=True)
-    for leads, first, second, baseline in sheet:
-        start = 0
-        for lead, trace, other in zip(leads, first, second, strict=True):
-            x = LEFT + (start + np.arange(len(trace))) / sampling_rate * MM_PER_SECOND
-            y = np.where(np.abs(other - trace) > UNCHANGED * MM_PER_MILLIVOLT, baseline + other, np.nan)
-            axes.plot(x, y, color=COLORS[1], linewidth=1.4, gid=f"changed {lead}")
-            start += len(trace)
+    figure, axes, places = sheet_with_room(before, after, sampling_rate=sampling_rate, title=title, note=note)
+    differs = np.abs(after - before) > UNCHANGED
+    for lead, part, baseline in places:
+        row = LEADS.index(lead)
+        y = np.where(differs[row, part], baseline + after[row, part] * MM_PER_MILLIVOLT, np.nan)
+        x = sample_position(np.arange(part.start, part.stop), sampling_rate)
+        axes.plot(x, y, color=COLORS[1], linewidth=1.4, gid=f"changed {lead}")
     return figure
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.signal import welch
 
 from ecgkit.errors import EcgkitError, check_choice
@@ -189,9 +189,41 @@ def draw_sheet(
     return cut
 
 
+def sheet_with_room(
+    signal: NDArray[np.floating], *others: NDArray[np.floating], sampling_rate: float, title: str, note: str
+) -> tuple[Figure, Axes, list[tuple[str, slice, float]]]:
+    """Draw the first 10 s of an ECG in mV on a figure, with room for the traces of others.
+
+    Returns also each drawn lead with its samples and its baseline in mm; sample i is at `sample_position`.
+    """
+    n_shown = min(signal.shape[1], round(SHOWN_SECONDS * sampling_rate))
+    all_rows = [arrange_leads(one[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for one in (signal, *others)]
+    room = [[trace for row in same_row for trace in row] for same_row in zip(*all_rows, strict=True)]
+    figure, axes, rows, size = paper_figure(room, seconds=n_shown / sampling_rate, title=title, note=note)
+    draw_sheet(axes, all_rows[0], rows, size, sampling_rate=sampling_rate)
+    edges = _lead_edges(n_shown)
+    places = [
+        (lead, slice(a, b), baseline)
+        for leads, baseline in zip(LAYOUT, rows.baselines[:-1], strict=True)
+        for lead, (a, b) in zip(leads, pairwise(edges), strict=True)
+    ]
+    return figure, axes, [*places, (RHYTHM_LEAD, slice(0, n_shown), rows.baselines[-1])]
+
+
+def sample_position(sample: ArrayLike, sampling_rate: float) -> NDArray[np.float64]:
+    """Return how far from the left of the paper a sample is, in mm."""
+    return LEFT + np.asarray(sample, np.float64) / sampling_rate * MM_PER_SECOND
+
+
+def _lead_edges(n_samples: int) -> list[int]:
+    """Return the samples at which the leads of a row begin, and the end of the last one."""
+    edges: list[int] = np.linspace(0, n_samples, len(LAYOUT[0]) + 1).round().astype(int).tolist()
+    return edges
+
+
 def arrange_leads(millimetres: NDArray[np.float64]) -> list[list[NDArray[np.float64]]]:
     """Arrange the leads in the rows of the layout."""
-    edges = np.linspace(0, millimetres.shape[1], len(LAYOUT[0]) + 1).round().astype(int)
+    edges = _lead_edges(millimetres.shape[1])
     rows = [
         [millimetres[LEADS.index(lead), a:b] for lead, (a, b) in zip(leads, pairwise(edges), strict=True)]
         for leads in LAYOUT

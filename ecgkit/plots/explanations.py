@@ -14,17 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.plots.beats import TIME_LABEL
-from ecgkit.plots.ecg import (
-    LAYOUT,
-    LEFT,
-    MM_PER_MILLIVOLT,
-    MM_PER_SECOND,
-    RHYTHM_LEAD,
-    SHOWN_SECONDS,
-    arrange_leads,
-    draw_sheet,
-    paper_figure,
-)
+from ecgkit.plots.ecg import SHOWN_SECONDS, sample_position, sheet_with_room
 from ecgkit.plots.style import COLORS, WIDTH, new_figure
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.segments import OTHER, SEGMENTS
@@ -75,23 +65,16 @@ def explained_ecg(
         raise EcgkitError(
             f"a signal of shape {signal.shape} and relevance of {relevance.shape}: both are (12, samples)"
         )
-    n_shown = min(signal.shape[1], round(SHOWN_SECONDS * sampling_rate))
-    traces = arrange_leads(signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT)
-    smooth = _smooth(relevance[:, :n_shown], sampling_rate)
+    smooth = _smooth(relevance[:, : round(SHOWN_SECONDS * sampling_rate)], sampling_rate)
     largest = _largest(smooth)
-    seconds = n_shown / sampling_rate
     note = f"orange speaks for the class, blue against it; full colour: {largest:.2g} {unit} per sample"
-    figure, axes, rows, size = paper_figure(traces, seconds=seconds, title=title, note=note)
-    draw_sheet(axes, traces, rows, size, sampling_rate=sampling_rate)
-    bands = arrange_leads(smooth.astype(np.float64))
-    for leads, parts, baseline in zip((*LAYOUT, (RHYTHM_LEAD,)), bands, rows.baselines, strict=True):
-        start = 0.0
-        for lead, part in zip(leads, parts, strict=True):
-            seconds = len(part) / sampling_rate
-            x = LEFT + np.array([start, start + seconds]) * MM_PER_SECOND
-            _shade(axes, part, largest, (*x.tolist(), baseline - STRIP, baseline + STRIP)).set_gid(f"relevance {lead}")
-            start += seconds
-    axes.set(xlim=(0, size[0]), ylim=(0, size[1]))
+    figure, axes, places = sheet_with_room(signal, sampling_rate=sampling_rate, title=title, note=note)
+    limits = axes.get_xlim(), axes.get_ylim()
+    for lead, part, baseline in places:
+        x = sample_position([part.start, part.stop], sampling_rate)
+        strip = _shade(axes, smooth[LEADS.index(lead), part], largest, (*x, baseline - STRIP, baseline + STRIP))
+        strip.set_gid(f"relevance {lead}")
+    axes.set(xlim=limits[0], ylim=limits[1])
     return figure
 
 

@@ -28,9 +28,6 @@ from ecgkit.sources.demo import Demo
 
 RATE = 500
 Files = dict[str, dict[str, bytes]]
-STORED = ("16", "24", "32", "212")
-"""Storage formats that the wfdb package writes and that hold the values; `tests/readers/test_wfdb.py` has all."""
-
 FLAGS: dict[str, list[str]] = {
     "NumPy .npy": ["--sampling-rate", "500", "--unit", "mV", "--leads", ",".join(LEADS)],
     "HDF5": ["--record", "1", "--unit", "1e-4V"],
@@ -55,7 +52,6 @@ NAMES = (
     ),
     *("Parquet", "NumPy .npz", "CSV or TSV", "WFDB", "zip", "German table", "MATLAB", "segments"),
     *("NumPy .npy", "rows"),
-    *(f"format {form}" for form in STORED),
 )
 
 
@@ -87,7 +83,6 @@ def files(signal: np.ndarray) -> Files:
         "segments": formats.wfdb_segments(signal, RATE),
         "German table": {"p.txt": "\n".join(german).encode("cp1252")},
         "rows": {"q.csv": "\n".join(rows).encode()},
-        **{f"format {form}": formats.wfdb_stored_as(signal, RATE, form) for form in STORED},
     }
 
 
@@ -119,6 +114,26 @@ def test_every_format_gives_the_probabilities_of_the_array(
     assert decided == (found >= model.thresholds).tolist()
     assert 30 < float(row["heart_rate"]) < 150
     assert row["error"] == ""
+
+
+def test_every_storage_format_of_wfdb_gives_the_probabilities_of_its_values(
+    files: Files, model: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signal, paths, expected = np.load(io.BytesIO(files["NumPy .npy"]["o.npy"])).T, [], []
+    for form in formats.PACKED:
+        step = 40.0 if form in ("80", "310", "311") else 5.0  # of few bits
+        (tmp_path / form).mkdir()
+        paths.append(written(formats.wfdb_stored_as(signal, RATE, form, step), tmp_path / form))
+        expected.append(formats.steps(signal, step) * step / 1000)
+    for name, parts in (("segments", files["segments"]), ("two", formats.wfdb_stored_as(signal, RATE, "212"))):
+        paths.append(tmp_path / f"{name}.zip")
+        paths[-1].write_bytes(formats.zipped(parts))
+        expected.append(signal)
+    assert main(["predict", *map(str, paths), "--format", "csv", "--no-measurements", "--anyway"]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    found = [[float(row[f"probability_{label}"]) for label in model.classes] for row in rows]
+    truth = model.predict_proba(np.stack(expected), sampling_rate=RATE, anyway=True)
+    np.testing.assert_allclose(found, truth, atol=1e-5)
 
 
 def test_all_of_these_formats_are_tried(files: Files) -> None:

@@ -10,12 +10,14 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ecg_formats import mutate
 from fastapi.testclient import TestClient
 from service_requests import as_form, as_json
 
@@ -28,7 +30,7 @@ from ecgkit.serving.service import schemas
 from ecgkit.serving.service.app import make_app
 from ecgkit.serving.service.settings import Settings
 from ecgkit.serving.service.work import Job, Work, do
-from ecgkit.signals.ecg import ECG
+from ecgkit.signals.ecg import ECG, LEADS
 
 
 def probabilities(answer: dict[str, Any]) -> list[float]:
@@ -330,6 +332,47 @@ def test_the_log_has_nothing_of_the_patient(
         ("/v1/predict", 200),
     ]
     assert not re.search("muster|male", json.dumps(lines))
+
+
+ODD = (None, True, -1, 0, 1e308, 10**30, "", "NaN", "\x00\u202e", [], {}, [[]], "I" * 5000, "1e5", float("inf"))
+"""What nobody sends on purpose."""
+
+
+def spoil(value: Any, rng: np.random.Generator) -> Any:
+    """Replace something at a random depth of a request, or leave it out."""
+    if isinstance(value, (dict, list)) and value and rng.random() < 0.8:
+        key = list(value)[rng.integers(len(value))] if isinstance(value, dict) else int(rng.integers(len(value)))
+        changed = value.copy()
+        changed[key] = spoil(value[key], rng)
+        if rng.random() < 0.1:
+            del changed[key]
+        return changed
+    return ODD[rng.integers(len(ODD))]
+
+
+@pytest.mark.slow
+def test_made_up_requests_get_an_answer_that_the_description_has(
+    client: TestClient, ecg: ECG, wfdb_files: dict[str, bytes]
+) -> None:
+    """A sample of what `make soak` does for ten minutes."""
+    rng = np.random.default_rng(1)
+    paths = client.get("/openapi.json").json()["paths"]
+    part = replace(ecg, signal=ecg.signal[:, :1500])
+    one = as_json(part, unit="mV", leads=list(LEADS), age=60, sex="male", model="resnet1d", measurements=True)
+    whole = dict.fromkeys(("/v1/predict", "/v1/dashboard", "/v1/explain"), one) | {"/v1/predict/batch": {"ecgs": [one]}}
+    statuses: Counter[int] = Counter()
+    for number in range(160):
+        path = list(whole)[number % len(whole)]
+        if number % 3:
+            body = json.dumps(spoil(whole[path], rng))
+            got = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        else:
+            files = {name: mutate(data, rng) for name, data in wfdb_files.items()}
+            got = client.post(path, files=as_form(files), data={"age": str(ODD[rng.integers(len(ODD))])})
+        statuses[got.status_code] += 1
+        assert str(got.status_code) in paths[path]["post"]["responses"], (number, got.text[:200])
+        assert got.status_code < 500
+    assert min(statuses[200], statuses[422]) > 5, statuses
 
 
 def test_the_description_has_examples_that_run(client: TestClient) -> None:
