@@ -1,6 +1,6 @@
 """The table of faults: every step of the chain, disturbed in every way, and then run again.
 
-    python tests/soak_faults.py [--seed 1] [--seconds 180] [--steps train,probe] [--faults kill,disk_full] [--list]
+    python tests/soak_faults.py [--seed 1] [--seconds 180] [--steps train,probe] [--faults kill] [--keep DIR] [--list]
 
 A scenario is a step, a fault, and a moment that the seed decides. After the fault, the same command has to end with
 the same bytes as the undisturbed run. The disturbed run itself may end well, by its signal, or with one line that
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import random
 import resource
@@ -62,18 +63,21 @@ STEPS = (
     ),
     Step("evaluate", ("evaluate", "session_1"), "training_sessions/session_1", TRAINED, notebook=False),
     Step(
-        "probe", ("probe", "session_1"), "probe_training_sessions/session_1", ("config.json", "*/metrics.json"),
-        after="evaluate",
+        "probe", ("probe", "session_1", "--resamples", "10", "--layers", "0", "--repeats", "2"),
+        "probe_training_sessions/session_1", ("config.json", "*/metrics.json"), after="evaluate",
     ),
     Step(
-        "explain", ("explain", "session_1"), "explanation_sessions/session_1",
+        "explain", ("explain", "session_1", "--resamples", "10"), "explanation_sessions/session_1",
         ("config.json", "*.json", "*.parquet"), after="evaluate",
     ),
     Step(
         "second", ("train", "demo", "--model", "cnn", "--epochs", "1", "--seed", "1"),
         "training_sessions/session_2", TRAINED, after="evaluate",
     ),
-    Step("compare", ("compare",), "comparison_sessions/session_1", ("config.json", "leaderboard.json"), after="second"),
+    Step(
+        "compare", ("compare", "--resamples", "10"), "comparison_sessions/session_1",
+        ("config.json", "leaderboard.json"), after="second",
+    ),
     Step(
         "export-npz", ("export-npz", "demo"), "processed_datasets/demo", ("*.npz",), after="preprocess",
         notebook=False,
@@ -156,6 +160,10 @@ class Chain:
     seconds: dict[str, float] = field(default_factory=dict)
     made: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if (known := self.work / "undisturbed.json").exists():
+            self.seconds, self.made = json.loads(known.read_text())
+
     def before(self, step: Step) -> Path:
         """Return what there is before a step; the undisturbed steps up to it, and itself, are run when first needed."""
         if not step.after:
@@ -166,6 +174,7 @@ class Chain:
             self.before(BY_NAME[step.after])
             before = self.work / step.after
         if step.name not in self.made:
+            shutil.rmtree(self.work / step.name, ignore_errors=True)
             root = shutil.copytree(before, self.work / step.name)
             begun = time.monotonic()
             code, errors = begin(step, root).wait()
@@ -173,6 +182,7 @@ class Chain:
             self.made[step.name] = fingerprint(step, root)
             if code or not self.made[step.name]:
                 raise SystemExit(f"the undisturbed {step.name} failed: {code} {errors}")
+            (self.work / "undisturbed.json").write_text(json.dumps([self.seconds, self.made]))
         return before
 
 
@@ -419,6 +429,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--steps", default=",".join(step.name for step in STEPS))
     parser.add_argument("--faults", default=",".join(FAULTS))
+    parser.add_argument("--keep", type=Path, help="a folder in which the undisturbed chain is kept for the next time")
     parser.add_argument("--list", action="store_true", help="print the scenarios and run none")
     arguments = parser.parse_args()
     faults = [name for name in arguments.faults.split(",") if name not in NEEDS_DISK or can_mount()]
@@ -433,7 +444,8 @@ def main() -> int:
         print("\n".join(f"{step.name} {fault}" for step, fault in table))
         return 0
     with tempfile.TemporaryDirectory(prefix="ecgkit-soak-") as work:
-        chain = Chain(Path(work))
+        chain = Chain(arguments.keep or Path(work))
+        chain.work.mkdir(parents=True, exist_ok=True)
         for step, fault in table:
             if arguments.seconds and time.monotonic() - begun > arguments.seconds:
                 break

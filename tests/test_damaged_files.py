@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_sessions import make_session
 
@@ -15,8 +16,9 @@ from ecgkit import load_model, paths
 from ecgkit.cli import main
 from ecgkit.datasets import open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.cache import read_manifest, write_files
 from ecgkit.inference.model_folder import SHIPPED
-from ecgkit.sessions import Session, open_finished
+from ecgkit.sessions import Session, claim, find_finished, open_finished
 from ecgkit.sources.demo import Demo
 
 RNG = random.Random(18)  # noqa: S311 - a test
@@ -91,6 +93,46 @@ def test_a_damaged_file_of_a_session_is_named_by_whatever_reads_it(
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("session_1"))
     assert " damaged " in line
     assert Path(name).name in line
+
+
+OTHERS = {
+    paths.TRAINING: ("missing_leads.json", "unlabelled.parquet"),
+    paths.PROBES: ("config.json", "probes.parquet", "age/metrics.json"),
+    paths.EXPLANATIONS: ("config.json", "deletion.json", "directions.parquet"),
+    paths.COMPARISONS: ("leaderboard.json", "outside.json", "predictions.parquet"),
+    paths.PRETRAINING: ("config.json", "weights/best.safetensors"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in OTHERS.items() for name in names])
+def test_a_damaged_file_of_any_kind_of_session_is_named_and_made_again(
+    kind: str, name: str, damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    needed = ("predictions.parquet", "metrics.json", "weights/best.safetensors")
+    with claim(kind, tmp_path, {"a": 1}) as session:
+        for file in {name, *needed} - {"config.json"}:
+            session.write_text(file, '{"a": 12345678}')
+        session.mark_done()
+    assert find_finished(kind, tmp_path, {"a": 1}) is not None
+    damage(session.path / name)
+    with pytest.raises(EcgkitError, match=Path(name).name.replace(".", r"\.")):
+        open_finished("session_1", kind, tmp_path)
+    assert find_finished(kind, tmp_path, {"a": 1}) is None
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["embedding.npy", "embedding.parquet"])
+def test_a_damaged_file_of_a_cache_is_named(name: str, damage: Callable[[Path], None], tmp_path: Path) -> None:
+    facts, files = {"version": 1}, {"embedding.npy": bytes(1000), "embedding.parquet": pd.DataFrame({"a": range(9)})}
+    write_files(Session(tmp_path), "embedding", files, facts)
+    assert read_manifest(Session(tmp_path), "embedding", facts)["version"] == 1
+    assert read_manifest(Session(tmp_path), "embedding", {"version": 2}) == {}
+    damage(tmp_path / name)
+    with pytest.raises(EcgkitError, match=name.replace(".", r"\.")):
+        read_manifest(Session(tmp_path), "embedding", facts)
+    (tmp_path / name).unlink()
+    assert read_manifest(Session(tmp_path), "embedding", facts) == {}
 
 
 @pytest.mark.parametrize("damage", [cut, flip])

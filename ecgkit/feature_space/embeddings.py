@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.cache import CACHED, read_manifest, write_files
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.io import file_sha256, locked, read_array, read_table, write_atomically
+from ecgkit.io import file_sha256, locked, read_array, read_table
 from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import PART_OF_FOLD
@@ -28,7 +29,6 @@ TRAINED = "trained"
 ALL_LAYERS = "all"
 ENCODERS = re.compile(r"(trained|untrained|epoch)(?:_(\d+))?")
 COLUMNS = ("record_id", "patient_id", "fold")
-CACHED = "delete the folder cache, which is computed again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ def epoch_weights(session: Session) -> dict[int, Path]:
 def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
     """Return what decides whether stored embeddings are valid."""
     return {
-        "version": 2,
+        "version": 3,
         "encoder": encoder,
         "weights_sha256": file_sha256(source.session.best_weights),
         "dataset_fingerprint": source.dataset.fingerprint,
@@ -174,10 +174,7 @@ def _facts(source: TrainedSession, encoder: str) -> dict[str, Any]:
 
 def _stored_folds(folder: Path, layer: str, facts: dict[str, Any]) -> set[int]:
     """Return the folds in a layer's files; none if they are missing or not valid."""
-    if not all((folder / f"{layer}.{suffix}").is_file() for suffix in ("npy", "parquet", "json")):
-        return set()
-    stored = Session(folder).read_json(f"{layer}.json")
-    return set(stored["folds"]) if all(stored.get(key) == value for key, value in facts.items()) else set()
+    return set(read_manifest(Session(folder), layer, facts).get("folds", ()))
 
 
 def _write(
@@ -193,19 +190,17 @@ def _write(
     folds = sorted(set[int]().union(*folds_of.values()))
     positions = dataset.folds(*folds)
     table = dataset.records.loc[positions, list(COLUMNS)].reset_index(drop=True)
-    place = Session(folder)
     for layer, values in embed_layers(trained, dataset, positions, tuple(folds_of), progress=progress).items():
-        (folder / f"{layer}.json").unlink(missing_ok=True)
-        write_array(folder / f"{layer}.npy", values)
-        place.write_table(f"{layer}.parquet", table)
-        place.write_json(f"{layer}.json", facts | {"layer": layer, "folds": folds, "shape": list(values.shape)})
+        files = {f"{layer}.npy": array_bytes(values), f"{layer}.parquet": table}
+        stated = facts | {"layer": layer, "folds": folds, "shape": list(values.shape)}
+        write_files(Session(folder), layer, files, stated)
 
 
-def write_array(path: Path, values: NDArray[Any]) -> Path:
-    """Write a ``.npy`` file, whole or not at all."""
+def array_bytes(values: NDArray[Any]) -> bytes:
+    """Return the contents of a ``.npy`` file."""
     data = io.BytesIO()
     np.save(data, values)
-    return write_atomically(path, data.getvalue())
+    return data.getvalue()
 
 
 def _read(folder: Path, layer: str, folds: set[int]) -> Embeddings:

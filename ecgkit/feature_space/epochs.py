@@ -7,6 +7,7 @@ import hashlib
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.cache import CACHED, read_manifest, write_files
 from ecgkit.feature_space.embeddings import epoch_weights, session_embeddings
 from ecgkit.feature_space.layers import EMBEDDING
 from ecgkit.feature_space.probes.by_layer import UNTRAINED, probe_layers
@@ -46,11 +47,11 @@ def probe_epochs(source: TrainedSession, *, seed: int = 0, progress: bool = Fals
             f"{source.session.path} kept no epoch's weights: train with save_every_epoch = true in the recipe"
         )
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in kept.values())).hexdigest()
-    facts = {"version": 2, "seed": seed, "weights_sha256": digest, "dataset_fingerprint": source.dataset.fingerprint}
+    facts = {"version": 3, "seed": seed, "weights_sha256": digest, "dataset_fingerprint": source.dataset.fingerprint}
     cache = source.session.folder("cache")
-    table_path, facts_path = (cache.path / f"{NAME}.{suffix}" for suffix in ("parquet", "json"))
-    if table_path.is_file() and facts_path.is_file() and cache.read_json(facts_path.name) == facts:
-        return read_table(table_path, way_out="delete it, and it is computed again")
+    file = f"{NAME}.parquet"
+    if read_manifest(cache, NAME, facts):
+        return read_table(cache.path / file, way_out=CACHED)
     trained, fresh = (
         {key: session_embeddings(source, encoder=name, progress=progress)[EMBEDDING].vectors for key, name in encoders}
         for encoders in ([(str(n), f"epoch_{n}") for n in kept], [(UNTRAINED, f"untrained_{seed}")])
@@ -58,7 +59,5 @@ def probe_epochs(source: TrainedSession, *, seed: int = 0, progress: bool = Fals
     table = probe_layers(trained, source.dataset.records, untrained=fresh, seed=seed)
     table["layer"] = pd.to_numeric(table["layer"], errors="coerce").astype("Int64")
     table = table.rename(columns={"layer": "epoch"})
-    facts_path.unlink(missing_ok=True)
-    cache.write_table(table_path.name, table)
-    cache.write_json(facts_path.name, facts)
+    write_files(cache, NAME, {file: table}, facts)
     return table

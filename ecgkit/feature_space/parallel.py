@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.datasets import Dataset, n_cores
 from ecgkit.datasets.chunks import start_worker
+from ecgkit.feature_space.cache import CACHED, read_manifest, write_files
 from ecgkit.io import locked, read_table
 from ecgkit.progress import say
 from ecgkit.sessions import Session
@@ -21,8 +22,7 @@ from ecgkit.signals.beats import beat_times, record_beat
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.measurements import NAMES, measure_ecg
 
-TABLE, MANIFEST = "measurements.parquet", "measurements.json"
-CACHED = "delete the folder cache, which is computed again"
+NAME = "measurements"
 BLOCK = 250
 """Records per task of a process; fewer are measured before a process has started."""
 
@@ -82,20 +82,19 @@ def dataset_measurements(dataset: Dataset) -> pd.DataFrame:
         As `measure_records`, one row per record of ``dataset.records``, index 0 to n - 1.
     """
     cache = Session(dataset.path).folder("cache")
-    facts = {"version": 3, "dataset_fingerprint": dataset.fingerprint}
+    facts = {"version": 4, "dataset_fingerprint": dataset.fingerprint}
+    file = f"{NAME}.parquet"
     ids = dataset.records["record_id"]
     with locked(cache.path / ".lock", f"waiting for another process that measures {dataset.name}", wait=say):
         stored = pd.DataFrame()
-        if all((cache.path / name).is_file() for name in (TABLE, MANIFEST)) and cache.read_json(MANIFEST) == facts:
-            stored = read_table(cache.path / TABLE, {"record_id": "text"}, way_out=CACHED).set_index("record_id")
+        if read_manifest(cache, NAME, facts):
+            stored = read_table(cache.path / file, {"record_id": "text"}, way_out=CACHED).set_index("record_id")
         # A dataset opened with one label set lacks records that another one has; their measurements stay.
         missing = np.flatnonzero(~ids.isin(stored.index).to_numpy())
         if len(missing):
             found = measure_records(dataset, missing, jobs=n_cores())
             stored = pd.concat([stored, found.set_index(ids.iloc[missing])])
-            (cache.path / MANIFEST).unlink(missing_ok=True)
-            cache.write_table(TABLE, stored.rename_axis("record_id").reset_index())
-            cache.write_json(MANIFEST, facts)
+            write_files(cache, NAME, {file: stored.rename_axis("record_id").reset_index()}, facts)
     return stored.loc[ids].reset_index(drop=True)
 
 

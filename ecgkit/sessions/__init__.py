@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from ecgkit.sessions.differences import describe_differences, differences, flatten
 from ecgkit.sessions.environment import describe_environment, environment, read_environment, record_environment
-from ecgkit.sessions.folder import SESSION_VARIABLE, Session, save_picture
+from ecgkit.sessions.folder import REPRODUCTION, SESSION_VARIABLE, Session, save_picture
 from ecgkit.sessions.lifecycle import (
     LATEST,
     NEW,
-    REPRODUCTION,
     claim,
     create,
     create_locked,

@@ -42,20 +42,11 @@ LOCK = ".lock"
 DONE = "DONE"
 """The last file of a session: when it was finished, and the files of `LISTED` that it had then with their SHA-256."""
 
-LISTED = (
-    "config.json",
-    "environment.json",
-    "ensemble.json",
-    "weights/best.safetensors",
-    "thresholds.json",
-    "calibration.json",
-    "reference.json",
-    "predictions.parquet",
-    "metrics.json",
-    "model_card.md",
-    "*/metrics.json",
-)
-"""Patterns of the files without which a finished session is refused."""
+LISTED = ("*.json", "*.parquet", "weights/best.safetensors", "model_card.md", "*/metrics.json")
+"""Patterns of the files without which a finished session is refused, but for the `REPRODUCTION`."""
+
+REPRODUCTION = "reproduction.json"
+"""The file that marks a session as a reproduction: which session it reproduces, and the result of the comparison."""
 
 NEEDED = {paths.TRAINING: ("config.json", "predictions.parquet", "metrics.json")}
 """What a kind of session needs in any case."""
@@ -245,7 +236,7 @@ class Session:
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         finished = ((self.path / DONE).read_text().splitlines() if self.is_done else []) or [now]
         files = sorted({path for pattern in LISTED for path in self.path.glob(pattern)})
-        names = [path.relative_to(self.path).as_posix() for path in files]
+        names = [path.relative_to(self.path).as_posix() for path in files if path.name != REPRODUCTION]
         # what people may write into has no checksum
         lines = [name if name.endswith(".md") else f"{file_sha256(self.path / name)}  {name}" for name in names]
         self.write_text(DONE, "\n".join([finished[0], *lines]))

@@ -18,16 +18,13 @@ from ecgkit.errors import EcgkitError
 from ecgkit.io import TEMPORARY_SUFFIX, file_sha256, hold_folder, release_folder
 from ecgkit.sessions.differences import describe_differences
 from ecgkit.sessions.environment import record_environment
-from ecgkit.sessions.folder import LOCK, SESSION_VARIABLE, Session
+from ecgkit.sessions.folder import LOCK, REPRODUCTION, SESSION_VARIABLE, Session
 
 NEW = "new"
 """The value of a notebook's parameter ``session`` for a new session."""
 
 LATEST = "latest"
 """Stands for the newest finished session where a name is expected."""
-
-REPRODUCTION = "reproduction.json"
-"""The file that marks a session as a reproduction: which session it reproduces, and the result of the comparison."""
 
 _locks: dict[Path, FileLock] = {}  # of the sessions that this notebook's kernel started; released when it ends
 

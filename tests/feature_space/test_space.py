@@ -16,7 +16,7 @@ from ecgkit.explain.config import ExplainabilityConfig
 from ecgkit.explain.effect import own_head
 from ecgkit.explain.examples import record
 from ecgkit.feature_space.config import FeatureSpaceConfig
-from ecgkit.feature_space.embeddings import session_embeddings, write_array
+from ecgkit.feature_space.embeddings import session_embeddings
 from ecgkit.feature_space.space import (
     embed_space,
     embed_untrained,
@@ -70,7 +70,8 @@ def test_vectors_of_another_program_are_analysed_the_same_way(trained_root: Path
     some = np.arange(len(whole))[::2]
     table = whole.records.iloc[some[::-1]][["record_id"]]
     table.to_parquet(tmp_path / "mine.parquet")
-    path = write_array(tmp_path / "mine.npy", table["record_id"].to_numpy(dtype=np.float32)[:, None] * [1, 10])
+    path = tmp_path / "mine.npy"
+    np.save(path, table["record_id"].to_numpy(dtype=np.float32)[:, None] * [1, 10])
     space = open_space("latest", trained_root, vectors=str(path))
     np.testing.assert_array_equal(space.positions, some)
     layers = embed_space(space, n_layers=3)
