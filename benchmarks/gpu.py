@@ -7,8 +7,9 @@ in the file: (1) outputs and gradients of the mLSTM and sLSTM cells, in float32 
 `xlstm` package in float64 on the CPU; (2) the time of forward plus backward of these cells, of the package's own and of
 torch.nn.LSTM, on the device and on the CPU; (3) records per second of training and inference of whole networks on both;
 (4) a training of resnet1d by its recipe, and after how many seconds fold 9 had a macro AUC of ``--target``; (5) with
-the rest of the time ``ecgkit pretrain``, if this version has it, which keeps a checkpoint of every epoch. Fold 10 stays
-closed. Without a GPU everything runs on the CPU, at sizes that --records, --steps and --minutes make small.
+the rest of the time a pretraining without labels, of as many epochs as fit, each with its checkpoint, and a linear
+probe of the encoder next to random weights; the session can be given to ``ecgkit train --init``. Fold 10 stays closed.
+Without a GPU everything runs on the CPU, at sizes that --records, --steps and --minutes make small.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ import argparse
 import contextlib
 import copy
 import json
-import signal
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -32,7 +31,6 @@ from torch import Tensor, nn
 from xlstm import mLSTMLayer, mLSTMLayerConfig, sLSTMLayer, sLSTMLayerConfig
 
 from ecgkit import paths, sessions
-from ecgkit.cli.command import GROUPS
 from ecgkit.errors import EcgkitError
 from ecgkit.io import json_bytes, write_atomically
 from ecgkit.models import create_model
@@ -40,10 +38,14 @@ from ecgkit.models.kernels import accelerate, backend
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import training_data
 from ecgkit.training.fitting import fit
+from ecgkit.training.pretraining import fitting, measuring
+from ecgkit.training.pretraining.config import PretrainingConfig
 
 WIDTH, HEADS = 128, 4
 TOLERANCE = 1e-3
 """The largest error of an output or gradient, relative to the largest value of the tensor."""
+FITTED = 0.85
+"""The share of the time that is left for which epochs are planned: the probe of the encoder takes the rest."""
 RUNS = 5
 MODELS = ("resnet1d", "xlstm", "hybrid")
 N_SAMPLES = 250
@@ -160,18 +162,36 @@ def train_resnet1d(root: Path, dataset: str, *, target: float, until: float) -> 
     }
 
 
-def pretrain(root: Path, dataset: str, *, until: float) -> dict[str, Any]:
-    """Pretrain in another process until the time is over; it is interrupted as by Ctrl-C, and can be resumed."""
-    command = [sys.executable, "-m", "ecgkit.cli", "pretrain", dataset, "--root", str(root)]
+def pretrain(root: Path, dataset: str, *, until: float, **options: Any) -> dict[str, Any]:
+    """Pretrain for as many epochs as the time that is left allows, and probe the encoder next to random weights."""
+    settings = {"dataset": dataset, "device": "auto", **options}
+    config = PretrainingConfig.resolve(root, epochs=2, **settings)
+    data = fitting.pretraining_data(config, root)
+    with tempfile.TemporaryDirectory() as temporary:
+        tried = sessions.create(paths.PRETRAINING, Path(temporary))
+        fitting.pretrain(tried, config, data)
+        of_epoch = float(fitting.read_history(tried)["seconds"].iloc[-1])  # the first one also warms up
     started = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        try:
-            output, _ = process.communicate(timeout=max(1.0, until - started))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
-            output, _ = process.communicate()
+    epochs = int(FITTED * (until - started) / of_epoch)
+    if epochs < 1:
+        return {"seconds_per_epoch": of_epoch, "epochs": 0}
+    config = PretrainingConfig.resolve(root, epochs=epochs, **settings)
+    session = sessions.create(paths.PRETRAINING, root)
+    session.write_json("config.json", asdict(config) | config.inputs(root))
+    session.write_json("environment.json", sessions.environment())
+    trained = fitting.pretrain(session, config, data)
     seconds_taken = round(time.monotonic() - started, 1)
-    return {"seconds": seconds_taken, "code": process.returncode, "output": output.splitlines()[-5:]}
+    results = measuring.measure_features(trained, fitting.pretraining_data(config, root, labels=True))
+    session.write_json(measuring.METRICS, results)
+    session.mark_done()
+    return {
+        "session": session.label,
+        "seconds_per_epoch": of_epoch,
+        "epochs": epochs,
+        "seconds": seconds_taken,
+        "feature_rank": round(float(fitting.read_history(session)["feature_rank"].iloc[-1]), 1),
+        "macro_auc_fold_9": {name: round(results["macro"][name]["value"], 4) for name in ("pretrained", "random")},
+    }
 
 
 def main() -> None:
@@ -205,9 +225,7 @@ def main() -> None:
         for model in MODELS:
             keep(f"records/s of {model} on {place}", model_rates(model, place, records=records))
     keep("resnet1d", train_resnet1d(arguments.root, arguments.dataset, target=arguments.target, until=end))
-    if not any("pretrain" in names for names in GROUPS.values()):
-        keep("pretrain", "not in this version of ecgkit")
-    elif time.monotonic() < end:
+    if time.monotonic() < end:
         keep("pretrain", pretrain(arguments.root, arguments.dataset, until=end))
     if not found["kernel errors"]["passed"]:
         raise EcgkitError(f"the kernels differ from the reference by more than {TOLERANCE}: {errors}")

@@ -7,7 +7,9 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
 from ecgkit.cli.options import OF_RECIPE, add_cell_timeout, add_fields, settings_of
 from ecgkit.cli.tables import echo_chain
@@ -24,7 +26,7 @@ SUBJECTS = {
     "preprocess": ("SOURCE", "demo, ptbxl, or a folder of ECG files with a table labels.csv"),
     "train": ("DATASET", "name of a processed dataset"),
     "pretrain": ("DATASET", "name of a processed dataset"),
-    "probe": ("SESSION", "a finished training session: session_3, 3, latest, or its folder"),
+    "probe": ("SESSION", "a finished training (session_3, 3, latest, a folder), or pretraining_sessions/session_1"),
     "explain": (
         "MODEL",
         "a finished training session (session_3, 3, latest), a model that ships, or a folder of one",
@@ -113,9 +115,39 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     verify_signals(arguments)
     settings = settings_of(arguments, step) | {"cell_timeout": arguments.cell_timeout}
+    if step.name == "probe" and Path(getattr(arguments, step.subject)).parent.name == paths.PRETRAINING:
+        probe_pretrained(arguments, settings_of(arguments, step), root)
+        return
     if launcher.rank():
         launcher.follow(step.resolve(root, settings_of(arguments, step)), root)
         return
     with workers(settings.get("scheduler")):  # refused before a kernel starts
         pass
     echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)
+
+
+def probe_pretrained(arguments: argparse.Namespace, settings: dict[str, Any], root: Path) -> None:
+    """Probe a pretrained encoder next to random weights; print the results on fold 10, and the folder."""
+    session = sessions.open_finished(settings.pop("training_session"), paths.PRETRAINING, root)
+    if surplus := sorted(settings.keys() - {"seed", "resamples"}):
+        raise EcgkitError(f"{surplus[0]} is for a training session: a pretraining takes seed and resamples only")
+    from ecgkit.feature_space import pretrained
+    from ecgkit.feature_space.config import FeatureSpaceConfig
+    from ecgkit.io import file_sha256
+    from ecgkit.stats.resampling import RESAMPLES
+
+    options = {"seed": 0, "resamples": RESAMPLES} | settings
+    FeatureSpaceConfig(**options)  # checks the values
+    config = {"training_session": session.label, **options, "weights_sha256": file_sha256(session.best_weights)}
+    done = None if arguments.force else sessions.find_finished(paths.PROBES, root, config)
+    if done:
+        echo(done.path)
+        return
+    with sessions.claim(paths.PROBES, root, config, resume=False if arguments.force else None) as made:
+        probes = pretrained.probe_pretrained(session, root, progress=True, **options)
+        pretrained.write_pretrained_probes(made, probes, subject=session.label)
+        made.write_json("environment.json", sessions.environment())
+        made.close()
+    for table in pretrained.tables(probes):
+        echo(table.to_string())
+    echo(made.path)

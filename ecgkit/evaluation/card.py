@@ -21,6 +21,8 @@ from ecgkit.stats.subgroups import describe_gap
 
 SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
 GROUPS = ("loss_options", "model_options", "robustness", "auxiliary")
+FEW = 10
+"""Positives in fold 9, below which the card warns of the threshold of a class."""
 NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", *GROUPS)
 """Parameters that other sections of the card contain, or that do not change the model."""
 
@@ -43,12 +45,15 @@ def write_model_card(session: Session, dataset: Dataset, metrics: Mapping[str, A
     Path
         The card.
     """
-    trained = load_weights(session.best_weights)
-    description = describe(session, trained, dataset)
-    names = ("config.json", THRESHOLDS, CALIBRATION, "subgroups.json")
-    results = {name: session.read_json(name) for name in names if (session.path / name).is_file()}
-    results["metrics.json"] = dict(metrics)
-    return session.write_text(CARD, model_card(description, results, name=session.name))
+    return session.write_text(CARD, session_card(session, dataset, metrics, name=session.name))
+
+
+def session_card(session: Session, dataset: Dataset, metrics: Mapping[str, Any], *, name: str) -> str:
+    """Return what `write_model_card` writes; ``name`` is the argument of `ecgkit.load_model`."""
+    description = describe(session, load_weights(session.best_weights), dataset)
+    files = ("config.json", THRESHOLDS, CALIBRATION, "subgroups.json")
+    results = {file: session.read_json(file) for file in files if (session.path / file).is_file()}
+    return model_card(description, results | {"metrics.json": dict(metrics)}, name=name)
 
 
 def model_card(description: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]], *, name: str) -> str:
@@ -80,9 +85,12 @@ def model_card(description: Mapping[str, Any], results: Mapping[str, Mapping[str
     subgroups, thresholds = results.get("subgroups.json"), results.get(THRESHOLDS, {})
     # Co-morbidity divides by the outcomes themselves, which says nothing about patients known beforehand.
     divisions = [name for name in (subgroups or {"divisions": ()})["divisions"] if name != "comorbidity"]
+    positive = description["dataset"]["splits"].get("fold 9", {"n_positive": {}})["n_positive"]
     return environment.get_template("card.md").render(
         **description,
         name=name,
+        few=FEW,
+        rare=[] if description["unit"] else [label for label, count in positive.items() if count < FEW],
         config=results["config.json"],
         recipe=_recipe(results["config.json"]),
         thresholds=thresholds.get("thresholds", {}),

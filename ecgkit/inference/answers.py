@@ -445,6 +445,10 @@ def _input_findings(predictor: Predictor, ecg: ECG, distance: float) -> tuple[Fi
     """Return what the model has to say about its input."""
     lost = predictor.lead_losses, predictor.name
     missing = [missing_leads_finding(ecg.missing_leads, *lost)] if ecg.missing_leads else []
+    unknown = [name for name in ("age", "sex") if getattr(ecg, name) is None] if predictor.takes_metadata else []
+    if unknown:
+        text = f"{' and '.join(unknown)} unknown, which {predictor.name} reads: it took an average, and is better with"
+        missing.append(Finding("missing_metadata", "warning", f"{text} {'them' if unknown[1:] else 'it'}"))
     return (*missing, *_familiarity(predictor, distance))
 
 

@@ -57,7 +57,7 @@ def load_model(
     Parameters
     ----------
     name : str, int or Path
-        A model that ships, such as ``"xlstm"``, or ``"ensemble"``, the mean of the others; a finished training session,
+        A model that ships, such as ``"xlstm"``, or ``"ensemble"``, the mean of several; a finished training session,
         such as ``"session_3"`` or 3, an ensemble included; a model folder, such as ``ecgkit export-model`` writes; or
         ``"FILE.py:CLASS WEIGHTS"``, weights of an architecture of your own.
     root : str or Path, optional

@@ -18,11 +18,15 @@ class MetadataScaler:
     Attributes
     ----------
     age_mean, age_std : float
-        In years, of the training folds. An unknown age becomes the mean.
+        In years, of the training folds. An unknown age becomes the mean, and an unknown sex half of each.
+    has_unknown : bool
+        Whether the training folds have unknown ages. Without one, nothing was learned of the column that marks them,
+        which then stays 0.
     """
 
     age_mean: float
     age_std: float
+    has_unknown: bool = False
 
     n_columns = 4
 
@@ -43,8 +47,9 @@ class MetadataScaler:
         years = np.asarray(age, np.float64)
         unknown = np.isnan(years)
         scaled = np.where(unknown, 0.0, (years - self.age_mean) / self.age_std)
-        is_sex = [[isinstance(value, str) and value == name for value in sex] for name in SEXES]
-        return np.stack([scaled, unknown, *is_sex], axis=1).astype(np.float32)
+        known = [value if isinstance(value, str) and value in SEXES else None for value in sex]
+        shares = [[0.5 if value is None else float(value == name) for value in known] for name in SEXES]
+        return np.stack([scaled, unknown & self.has_unknown, *shares], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,16 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 SHARES = ("warm_up", "lead_dropout", "weight_average")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
+RANDOM = "random"
+"""The ``init`` of the control of a frozen network: random weights, of which the same layers are trained."""
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
 INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
 """Keys of ``config.json`` next to the fields: fingerprints of dataset, model file, first weights and soft labels."""
 LEARNING_RATE_SHARE = 0.1
 """The learning rate of a whole network that was trained before, as a share of the recipe's."""
+WHOLE = {"init": "", "hold_out_folds": [], "train_fraction": 1.0}
+"""With other values than these, soft labels of a recipe are left out: they know the labels of all of folds 1-8."""
 FOR_QUANTITIES = {"loss": "mse", "mixup": 0.0}
 """Changes of a recipe, which is chosen for labels, if the target is a quantity."""
 
@@ -128,11 +132,12 @@ class TrainingConfig:
     model_options : dict
         Options of the architecture, such as ``{"dropout": 0.5}``.
     init : str
-        Start from these weights: a model that ships, a finished training session, or a model folder. Architecture and
-        crops are theirs; a last layer for other classes is new. The learning rate is then a tenth of the recipe's,
-        unless it is set or ``freeze`` is.
+        Start from these weights: a model that ships, a finished training session, a finished pretraining such as
+        ``pretraining_sessions/session_1``, or a model folder. Architecture and crops are theirs; a last layer for other
+        classes is new, and so is another ``pooling`` of ``model_options``. The learning rate is then a tenth of the
+        recipe's, unless it is set or ``freeze`` is. With ``freeze``, ``random`` is the control: weights of no training.
     freeze : bool
-        Train the last layer only; needs ``init``.
+        Train the last layer only, and a pooling that is new; needs ``init``.
     train_fraction : float
         Share of the patients of folds 1-8 to train on, above 0 and up to 1, for a learning curve.
     hold_out_folds : list of int
@@ -227,14 +232,15 @@ class TrainingConfig:
         EcgkitError
             If dataset or model is missing or unknown, or a value is not allowed.
         """
-        needed = ("dataset",) if settings.get("init") else ("dataset", "model")
+        is_trained = settings.get("init") not in (None, "", RANDOM)
+        needed = ("dataset",) if is_trained else ("dataset", "model")
         for name in needed:
             if not settings.get(name):
                 raise EcgkitError(f"no {name} is set: name one")
         if settings.get("model"):
             check_name(settings["model"])
         manifest = named_manifest(root, settings["dataset"])
-        if settings.get("init"):
+        if is_trained:
             from ecgkit.training.initial import initial_settings
 
             settings = initial_settings(settings, manifest, root)
@@ -263,7 +269,7 @@ class TrainingConfig:
     def inputs(self, root: Path) -> dict[str, str]:
         """Return the fingerprints of the dataset and of a user's own model file."""
         read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
-        if self.init:
+        if self.init not in {"", RANDOM}:
             from ecgkit.training.initial import initial_sha256
 
             read["init_sha256"] = initial_sha256(self.init, root)
@@ -295,6 +301,8 @@ class TrainingConfig:
         """Refuse a frozen network of random weights, and more than all training records."""
         if self.freeze and not self.init:
             raise EcgkitError("freeze is set without init, but random weights have to be trained: name init")
+        if self.init == RANDOM and not self.freeze:
+            raise EcgkitError("init is random, the control of a frozen network: set freeze, or leave out init")
         for name in SHARES_WITH_ONE:
             if not 0 <= getattr(self, name) <= 1:
                 raise EcgkitError(f"{name} is {getattr(self, name):g}: give a share up to 1")
@@ -344,7 +352,9 @@ def named_manifest(root: Path, name: str) -> dict[str, Any]:
     return read_manifest(root / paths.PROCESSED / name)
 
 
-def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | None = None) -> dict[str, Any]:
+def read_recipe(
+    model: str, *, source: str | None = None, label_set: str = "", recipe: str | Path | None = None
+) -> dict[str, Any]:
     """Read a model's recipe.
 
     Parameters
@@ -353,6 +363,8 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
         Name of an architecture, or a user's own; the latter has no recipe that ships.
     source : str, optional
         Name of the data's source, such as ``"demo"``; the recipe's table ``[source.NAME]`` then overrides the rest.
+    label_set : str, optional
+        Of the training; the table ``[source.NAME.label_set.SET]`` then overrides both.
     recipe : str or Path, optional
         Another recipe file than the one that ships.
 
@@ -370,7 +382,12 @@ def read_recipe(model: str, *, source: str | None = None, recipe: str | Path | N
     if not recipe and not path.is_file():
         return {}
     values: dict[str, Any] = read_toml(path, _Recipe)
-    values |= values.pop("source", {}).get(source or "", {})
+    of_source = dict(values.pop("source", {}).get(source or "", {}))
+    of_sets = of_source.pop("label_set", {}) if isinstance(of_source.get("label_set"), dict) else {}
+    of_set = of_sets.get(label_set, {})
+    values |= of_source | checked(
+        of_set, dict[str, Any], f"{path}: label_set.{label_set}", way_out="correct the recipe"
+    )
     _check_fields(values, f"the recipe {path} has the unknown key")
     hints = get_type_hints(TrainingConfig)
     for name, value in values.items():
@@ -431,7 +448,10 @@ def configure(
     if models.is_user_file(model):
         model = models.absolute_spec(model)
     values: dict[str, Any] = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
-    values |= read_recipe(model, source=source, recipe=recipe)
+    label_set = "" if chosen.get("target") else chosen.get("label_set", first_label_set)
+    values |= read_recipe(model, source=source, label_set=label_set, recipe=recipe)
+    if any(chosen.get(name, default) != default for name, default in WHOLE.items()):
+        values.pop("distill", None)
     if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
     if chosen.get("init") and not chosen.get("freeze"):

@@ -116,10 +116,10 @@ def loader(batches: TorchDataset[Any], sampler: Sampler[Any]) -> DataLoader[Any]
 
 def fit_metadata_scaler(dataset: Dataset) -> MetadataScaler:
     """Fit the scaler of age on folds 1-8 of a dataset."""
-    age = dataset.records["age"].iloc[dataset.folds(*TRAIN_FOLDS)].dropna()
+    age = dataset.records["age"].iloc[dataset.folds(*TRAIN_FOLDS)]
     if age.nunique() < 2:
         raise EcgkitError("fewer than two ages are known in folds 1-8: train without metadata")
-    return MetadataScaler(float(age.mean()), float(age.std()))
+    return MetadataScaler(float(age.mean()), float(age.std()), bool(age.isna().any()))
 
 
 def dataset_metadata(dataset: Dataset, scaler: MetadataScaler | None) -> NDArray[np.float32] | None:

@@ -33,6 +33,7 @@ def run_over_dataset(
     call: Callable[[Tensor, Tensor | None], Tensor],
     *,
     windows: int = BATCH,
+    precision: str = "float32",
     progress: bool = False,
 ) -> NDArray[np.float32]:
     """Call a function of (signal, metadata) on batches of a dataset's records and stack the results.
@@ -49,6 +50,8 @@ def run_over_dataset(
         As for `ecgkit.inference.batches.run_batches`.
     windows : int, default 256
         Windows per batch, of the length that the model reads at once; a batch has at least one record.
+    precision : {"float32", "bfloat16"}, default "float32"
+        Of the network, as for `ecgkit.inference.batches.run_batches`.
     progress : bool, default False
         Show a progress bar on standard error.
 
@@ -65,7 +68,7 @@ def run_over_dataset(
             signal = trained.preparation.network_input(dataset.signals[dataset.rows[some]])
             yield signal, None if metadata is None else metadata[some]
 
-    return run_batches(trained.model, batches(), call, n_records=len(positions), progress=progress)
+    return run_batches(trained.model, batches(), call, n_records=len(positions), precision=precision, progress=progress)
 
 
 def check_match(trained: TrainedModel, dataset: Dataset) -> None:

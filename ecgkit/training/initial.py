@@ -16,10 +16,12 @@ from ecgkit.stats.identifiers import patient_codes
 if TYPE_CHECKING:
     from ecgkit.datasets import Dataset
     from ecgkit.inference.weights import TrainedModel
-    from ecgkit.models import ECGModel
 
 OF_ARCHITECTURE = ("n_leads", "n_classes", "n_samples", "sampling_rate", "n_metadata")
 """Keywords of a network that are no options of its architecture."""
+
+POOLING = "pooling"
+"""The option that may differ from that of the weights, and the name of its layer."""
 
 
 def initial_folder(name: str, root: Path) -> Path:
@@ -58,8 +60,8 @@ def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: P
     Returns
     -------
     dict
-        With ``model``, ``model_options``, ``metadata`` and ``crop_seconds`` of the weights; ``init`` is a model that
-        ships, or an absolute folder.
+        With ``model``, ``model_options`` (with the user's ``pooling``), ``metadata`` and ``crop_seconds`` of the
+        weights; ``init`` is a model that ships, or an absolute folder.
 
     Raises
     ------
@@ -83,41 +85,44 @@ def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: P
     if preparation.n_samples > manifest["n_samples"]:
         raise EcgkitError(f"{name} reads {preparation.seconds:g} s, longer than the records: preprocess longer ones")
     model = f"{folder / 'weights' / trained.name}" if ".py:" in trained.name else trained.name
+    pooling = {key: value for key, value in (settings.get("model_options") or {}).items() if key == POOLING}
+    options = {key: value for key, value in trained.keywords.items() if key not in OF_ARCHITECTURE} | pooling
     of_weights = {
         "model": model,
-        "model_options": {key: value for key, value in trained.keywords.items() if key not in OF_ARCHITECTURE},
+        "model_options": options,
         "metadata": trained.scaler is not None,
         "crop_seconds": preparation.seconds if preparation.n_samples < manifest["n_samples"] else 0.0,
     }
     for key, value in of_weights.items():
-        if settings.get(key) not in (None, value):
+        if settings.get(key) not in (None, value, *([pooling] if key == "model_options" else [])):
             raise EcgkitError(f"{key} is {settings[key]!r} and that of {name} is {value!r}: leave it out")
     if not of_weights["crop_seconds"]:
         of_weights["crops_per_record"] = 1
     return settings | of_weights | {"init": name if name in shipped() else str(folder)}
 
 
-def start_from(model: ECGModel, classes: tuple[str, ...], trained: TrainedModel, *, freeze: bool) -> None:
-    """Copy trained weights into a new network; its last layer too, if the classes are the same.
+def start_from(new: TrainedModel, initial: TrainedModel | None, *, freeze: bool) -> None:
+    """Copy trained weights into a new network; its last layer too, if classes and pooling are the same.
 
     Parameters
     ----------
-    model : ECGModel
+    new : TrainedModel
         The new network, of the same architecture; changed in place.
-    classes : tuple of str
-        Its classes.
-    trained : TrainedModel
-        The weights to start from.
+    initial : TrainedModel or None
+        The weights to start from; None for random ones, the control of a frozen network.
     freeze : bool
-        Whether only the last layer is trained.
+        Whether only the last layer is trained, and a pooling that the weights do not have.
     """
-    head = head_names(trained)
-    state = trained.model.state_dict()
-    kept = state if classes == trained.classes else {name: value for name, value in state.items() if name not in head}
-    model.load_state_dict(kept, strict=False)
+    own, head = new.model.state_dict(), head_names(new)
+    state = initial.model.state_dict() if initial else {}
+    kept = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    if not initial or new.classes != initial.classes or not head <= kept.keys():
+        kept = {name: value for name, value in kept.items() if name not in head}
+    new.model.load_state_dict(kept, strict=False)
     if freeze:
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad = name in head
+        for name, parameter in new.model.named_parameters():
+            is_new_pooling = name.startswith(f"{POOLING}.") and name not in kept
+            parameter.requires_grad = name in head or is_new_pooling
 
 
 def head_names(trained: TrainedModel) -> set[str]:

@@ -14,7 +14,7 @@ from ecgkit.io import file_sha256
 from ecgkit.models import create_model, is_user_file, locate
 from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.config import TrainingConfig
+from ecgkit.training.config import RANDOM, TrainingConfig
 from ecgkit.training.data import fit_metadata_scaler
 from ecgkit.training.initial import read_initial, start_from
 from ecgkit.training.targets import QUANTITIES
@@ -41,7 +41,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     """
     scaler = fit_metadata_scaler(dataset) if config.metadata else None
     preparation = dataset.preparation(config.input_samples(dataset.n_samples, dataset.sampling_rate))
-    initial = read_initial(config.init) if config.init else None
+    initial = read_initial(config.init) if config.init not in {"", RANDOM} else None
     if initial:
         preparation = replace(preparation, mean=initial.mean, std=initial.std)
     keywords = {
@@ -54,14 +54,12 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     }
     torch.manual_seed(config.seed)
     model = create_model(config.model, **keywords)
-    if initial:
-        start_from(model, dataset.classes, initial, freeze=config.freeze)
     name, sha256 = config.model, ""
     if is_user_file(config.model):
         check_model(model)
         file, class_name = locate(config.model)
         name, sha256 = f"{file.name}:{class_name}", file_sha256(file)
-    return TrainedModel(
+    trained = TrainedModel(
         model=model,
         name=name,
         keywords=keywords,
@@ -72,6 +70,9 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
         target=fit_target_scale(config.target, dataset),
         sha256=sha256,
     )
+    if config.init:
+        start_from(trained, initial, freeze=config.freeze)
+    return trained
 
 
 def fit_target_scale(target: str, dataset: Dataset) -> TargetScale | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT = Path(__file__).resolve().parent / "spaces" / "default.toml"
 """The space that ships."""
 
-TABLES = ("model_options", "loss_options")
+TABLES = ("model_options", "loss_options", "robustness", "auxiliary")
 """Fields that hold options by name; a space calls these ``model_options.dropout``."""
 
 NOT_SEARCHED = ("dataset", "model", "label_set", "target", "min_records", "seed", "precision", "device")
@@ -78,7 +78,7 @@ def type_of(config: TrainingConfig, name: str) -> type:
     if table == "model_options":
         model_options(config.model, {key: None})  # refuses what the architecture does not have
         return type(model_options(config.model, {})[key])
-    if table == "loss_options":
+    if table in TABLES:
         return float
     names = [item.name for item in dataclasses.fields(config) if item.name not in (*NOT_VARIED, *TABLES)]
     if name not in names:
@@ -175,7 +175,8 @@ def position_of(config: TrainingConfig, space: Mapping[str, BaseDistribution]) -
     found: dict[str, Any] = {}
     for name, one in space.items():
         table, _, key = name.rpartition(".")
-        value = encode(getattr(config, table).get(key) if table else getattr(config, name))
+        absent = 0.0 if table == "robustness" else None
+        value = encode(getattr(config, table).get(key, absent) if table else getattr(config, name))
         try:
             if not one._contains(one.to_internal_repr(value)):  # Optuna has no public method for it
                 return None

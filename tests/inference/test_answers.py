@@ -69,6 +69,20 @@ def test_an_ensemble_has_the_extremes_of_its_members(ecg: ECG) -> None:
     assert answer.measurements == {}
 
 
+@pytest.mark.parametrize(("known", "named"), [({}, "age and sex"), ({"age": 50.0}, "sex"), ({"sex": "male"}, "age")])
+def test_a_model_of_age_and_sex_says_what_it_did_not_know(
+    ecg: ECG, root: Path, known: dict[str, float | str], named: str
+) -> None:
+    some = replace(ecg, age=None, sex=None)
+    model = load_model("session_3", root=root)
+    answer = answer_ecg(replace(some, **known), model, measurements=False)
+    (finding,) = [finding for finding in answer.findings if finding.name == "missing_metadata"]
+    assert finding.text.startswith(f"{named} unknown")
+    assert answer.prediction is not None
+    for told in (answer_ecg(replace(some, age=50.0, sex="male"), model), answer_ecg(some, "resnet1d")):
+        assert "missing_metadata" not in [finding.name for finding in told.findings]
+
+
 def test_a_refused_ecg_keeps_what_is_known(ecg: ECG, model: Predictor) -> None:
     loud = replace(ecg, signal=1000 * ecg.signal)
     answer = answer_ecg(loud, model)

@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import ecgkit
 from ecgkit import ECG, EcgkitError, paths
+from ecgkit.inference.model_folder import shipped
 from ecgkit.inference.predictor import Predictor
 from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
@@ -302,7 +303,7 @@ def test_a_model_prints_as_what_it_is(root: Path) -> None:
 
 
 def test_names_that_are_no_finished_model_are_refused(root: Path, tmp_path: Path) -> None:
-    names = ["ensemble", "hybrid", "resnet1d", "xlstm"]
+    names = shipped()
     assert ecgkit.list_models(root) == [*names, *(f"session_{i}" for i in (1, 2, 3, 4))]
     for name, message in (
         ("alexnet", "'alexnet'.*resnet1d"),

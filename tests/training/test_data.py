@@ -85,10 +85,11 @@ def test_fewer_records_than_a_batch_still_train() -> None:
 
 def test_age_is_scaled_and_imputed_and_sex_goes_by_words() -> None:
     training = pd.DataFrame({"age": [40.0, 60.0, np.nan], "sex": pd.array(["male", "female", pd.NA], dtype="string")})
-    columns = MetadataScaler(50.0, np.sqrt(200.0))(training["age"], training["sex"].tolist())
-    np.testing.assert_allclose(columns[:, 0], [-np.sqrt(0.5), np.sqrt(0.5), 0], rtol=1e-6)
-    np.testing.assert_array_equal(columns[:, 1], [0, 0, 1])  # unknown age
-    np.testing.assert_array_equal(columns[:, 2:], [[1, 0], [0, 1], [0, 0]])  # male, female
+    for has_unknown in (True, False):
+        columns = MetadataScaler(50.0, np.sqrt(200.0), has_unknown)(training["age"], training["sex"].tolist())
+        np.testing.assert_allclose(columns[:, 0], [-np.sqrt(0.5), np.sqrt(0.5), 0], rtol=1e-6)
+        np.testing.assert_array_equal(columns[:, 1], [0, 0, has_unknown])  # 0 where the training saw none
+        np.testing.assert_array_equal(columns[:, 2:], [[1, 0], [0, 1], [0.5, 0.5]])  # male, female
 
 
 def test_age_cannot_be_scaled_where_it_is_unknown(demo_dataset: Dataset) -> None:
@@ -100,7 +101,11 @@ def test_age_cannot_be_scaled_where_it_is_unknown(demo_dataset: Dataset) -> None
 def test_the_scaler_of_age_knows_folds_1_to_8_only(demo_dataset: Dataset) -> None:
     records = demo_dataset.records
     known = records.loc[records["fold"].isin(TRAIN_FOLDS), "age"].dropna()
-    assert fit_metadata_scaler(demo_dataset).age_mean == pytest.approx(known.mean())
+    scaler = fit_metadata_scaler(demo_dataset)
+    assert scaler.age_mean == pytest.approx(known.mean())
+    assert scaler.has_unknown == (len(known) < records["fold"].isin(TRAIN_FOLDS).sum())
+    whole = dataclasses.replace(demo_dataset, records=records.assign(age=records["age"].fillna(50.0)))
+    assert not fit_metadata_scaler(whole).has_unknown
 
 
 def with_labels(dataset: Dataset, **classes: object) -> Dataset:

@@ -17,6 +17,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats import macro_auc
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
+from ecgkit.training.config import configure as resolve_config
 from ecgkit.training.distillation import soft_labels, soften
 
 FIRST, SECOND = [1, 2, 3, 4], [5, 6, 7, 8]
@@ -132,6 +133,28 @@ def test_soft_labels_are_mixed_into_the_training_folds_only(root: Path, tmp_path
 def test_what_cannot_be_held_out_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(EcgkitError, match=next(iter(wrong))):
         TrainingConfig(dataset="demo", model="cnn", **wrong)
+
+
+def test_a_recipe_has_soft_labels_for_one_label_set_and_for_whole_trainings(tmp_path: Path) -> None:
+    file = tmp_path / "soft.parquet"
+    file.touch()
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(f'epochs = 3\n[source.ptbxl.label_set.superclass]\ndistill = "{file}"\n')
+
+    def distill(source: str = "ptbxl", **settings: Any) -> str:
+        config = resolve_config(dataset="some", model="cnn", source=source, recipe=recipe, **settings)
+        assert config.epochs == 3
+        return config.distill
+
+    assert distill() == str(file)
+    for part in ({"label_set": "all"}, {"target": "sex"}, {"hold_out_folds": FIRST}, {"train_fraction": 0.1}):
+        assert distill(**part) == ""
+    assert distill("demo") == ""
+    assert distill(distill="", label_set="superclass") == ""
+    assert distill(train_fraction=0.1, distill=str(file)) == str(file)
+    recipe.write_text("[source.ptbxl.label_set]\nsuperclass = 3\n")
+    with pytest.raises(EcgkitError, match=r"mine\.toml.*superclass"):
+        distill()
 
 
 def test_a_file_that_is_not_there_is_named(root: Path) -> None:

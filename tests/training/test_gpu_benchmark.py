@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ecgkit import paths
+from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.training.config import TrainingConfig
 
@@ -58,7 +58,6 @@ def test_every_part_leaves_its_numbers_in_the_file(
     gpu: ModuleType, small_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(gpu, "GROUPS", {"some": ("pretrain",)})
     monkeypatch.setattr(gpu, "pretrain", lambda *what, until: asked.append((*what, until)) or {"code": 0})
     file = small_root / "found.json"
     sizes = ["--records", "2", "--steps", "8", "--target", "0.3", "--minutes", "5"]
@@ -83,3 +82,19 @@ def test_a_training_ends_when_the_time_is_over(gpu: ModuleType, small_root: Path
     found = gpu.train_resnet1d(small_root, "demo", target=1.1, until=time.monotonic())
     assert len(found["macro_auc_fold_9"]) == 1
     assert found["seconds_to_target"] is None
+
+
+def test_the_pretraining_has_as_many_epochs_as_the_time_allows(
+    gpu: ModuleType, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / paths.PROCESSED).symlink_to(demo_root / paths.PROCESSED)
+    options = {"batch_size": 128, "model_options": {"width": 16, "depth": 1, "n_heads": 2}}
+    real = gpu.fitting.read_history
+    monkeypatch.setattr(gpu.fitting, "read_history", lambda session: real(session).assign(seconds=10.0))
+    found = gpu.pretrain(tmp_path, "demo", until=time.monotonic() + 60, **options)
+    assert found["epochs"] in {4, 5}  # of 85 % of what is left of a minute, at 10 s an epoch
+    assert len(real(sessions.find(found["session"], tmp_path))) == found["epochs"]
+    assert 0.3 < found["macro_auc_fold_9"]["random"] < 1
+    config = TrainingConfig.resolve(tmp_path, dataset="demo", init=found["session"])
+    assert config.model == "token_encoder"
+    assert gpu.pretrain(tmp_path, "demo", until=time.monotonic(), **options)["epochs"] == 0

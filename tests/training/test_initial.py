@@ -11,10 +11,13 @@ import torch
 
 from ecgkit import datasets, load_model, paths, sessions, training
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.model_folder import WEIGHTS
 from ecgkit.inference.weights import TrainedModel
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.initial import head_names, read_initial, with_fraction
+from ecgkit.training.pretraining.config import PretrainingConfig
+from ecgkit.training.pretraining.fitting import new_encoder
 
 
 def configure(root: Path, **settings: Any) -> TrainingConfig:
@@ -76,6 +79,9 @@ def test_the_learning_rate_is_a_tenth_of_the_recipes_for_a_whole_network(demo_ro
         ({"init": "ensemble"}, "ensemble"),
         ({"init": "session_99"}, "session_99"),
         ({"init": "", "model": "cnn", "freeze": True}, "freeze"),
+        ({"init": "random"}, "model"),
+        ({"init": "random", "model": "cnn"}, "freeze"),
+        ({"model_options": {"widths": [8, 8, 8, 8]}}, "widths"),
         ({"train_fraction": 1.5}, r"1\.5"),
         ({"train_fraction": 0.0}, "train_fraction"),
         ({"crop_seconds": 5.0}, "crop_seconds"),
@@ -84,6 +90,31 @@ def test_the_learning_rate_is_a_tenth_of_the_recipes_for_a_whole_network(demo_ro
 def test_what_contradicts_the_weights_is_refused(settings: dict[str, Any], named: str, demo_root: Path) -> None:
     with pytest.raises(EcgkitError, match=named):
         configure(demo_root, **settings)
+
+
+SMALL = {"width": 16, "depth": 1, "n_heads": 2, "dropout": 0.0}
+
+
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+def test_an_attentive_probe_trains_pooling_and_head_of_a_frozen_encoder(
+    init: str, demo_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / paths.PROCESSED).symlink_to(demo_root / paths.PROCESSED)
+    data = datasets.open_dataset(demo_root / paths.PROCESSED / "demo")
+    pretraining = PretrainingConfig.resolve(tmp_path, dataset="demo", seed=1, model_options=SMALL)
+    encoder = new_encoder(pretraining, data)
+    encoder.save(tmp_path / "folder" / WEIGHTS)
+    asked: dict[str, Any] = {"init": str(tmp_path / "folder"), "model_options": {"pooling": "attention"}}
+    if init == "random":
+        asked = {"init": "random", "model": "token_encoder", "model_options": {"pooling": "attention", **SMALL}}
+    config = configure(tmp_path, freeze=True, crop_seconds=0.0, crops_per_record=1, train_fraction=0.5, **asked)
+    before = training.new_model(config, training.training_data(config, tmp_path)).model.state_dict()
+    after = trained_by(tmp_path, config).model.state_dict()
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert {"head.weight", "head.bias"} < changed
+    assert changed - {"head.weight", "head.bias"} == {name for name in after if name.startswith("pooling.")}
+    from_encoder = [torch.equal(after[name], value) for name, value in encoder.model.state_dict().items()]
+    assert all(from_encoder) == (init == "pretrained")
 
 
 def test_another_sampling_rate_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -96,6 +96,24 @@ class TestSpace:
         with pytest.raises(EcgkitError, match=message):
             plan(root)
 
+    def test_faults_and_auxiliary_label_sets_are_varied(self, root: Path) -> None:
+        config = configure(dataset="demo", model="resnet1d", source="demo", robustness={"hum": 0.1})
+        (root / "space.toml").write_text(
+            "robustness.wander = {low = 0, high = 0.5}\n[auxiliary]\nall = [0.2, 0.5]\n[loss_options]\n"
+        )
+        space = read_space(config, root / "space.toml")
+        assert set(space) == {"robustness.wander", "auxiliary.all"}
+        other = apply(config, {"robustness.wander": 0.3, "auxiliary.all": 0.5})
+        assert other.robustness == {"hum": 0.1, "wander": 0.3}
+        assert other.auxiliary == {"all": 0.5}
+        assert position_of(other, space) == {"robustness.wander": 0.3, "auxiliary.all": 0.5}
+        only_fault = {name: one for name, one in space.items() if name == "robustness.wander"}
+        assert position_of(config, only_fault) == {"robustness.wander": 0.0}  # the recipe is inside the space
+        for text, message in (("robustness.storm = [0.1]", "storm"), ("robustness.wander = [2]", "2")):
+            (root / "space.toml").write_text(text)
+            with pytest.raises(EcgkitError, match=message):
+                read_space(config, root / "space.toml")
+
     def test_values_reach_the_configuration(self) -> None:
         config = configure(dataset="demo", model="resnet1d", source="demo", crop_seconds=2.5, crops_per_record=2)
         values = {"learning_rate": 0.5, "model_options.widths": "[4, 4]", "schedule": "cosine", "crop_seconds": 0}

@@ -52,7 +52,7 @@ def options() -> tuple[list[str], dict[str, Any]]:
     default = settings.model()
     names = list(dict.fromkeys([default, *list_models(settings.root())]))
     first, second, third, fourth = st.columns(4)
-    chosen = first.selectbox("Model", names, help="Three models and their mean ship with ecgkit.")
+    chosen = first.selectbox("Model", names, help="Those that ship with ecgkit, then your sessions.")
     others = [NOTHING, *(name for name in names if name != chosen)]
     other = second.selectbox("Compare with", others)
     age = third.number_input(

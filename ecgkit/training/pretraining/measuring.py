@@ -26,12 +26,17 @@ METRICS = "linear_probe.json"
 
 
 def measure_features(
-    trained: TrainedModel, dataset: Dataset, *, seed: int = 0, resamples: int = RESAMPLES
+    trained: TrainedModel,
+    dataset: Dataset,
+    *,
+    fold: int = VALIDATION_FOLD,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Fit a linear probe for each class on folds 1-8 and score it on fold 9; the same for random weights.
 
     The probe is a ridge regression of the outcome on the standardised features, with its penalty chosen by
-    leave-one-out errors within folds 1-8. Fold 10 is not read.
+    leave-one-out errors within folds 1-8.
 
     Parameters
     ----------
@@ -39,16 +44,18 @@ def measure_features(
         The encoder.
     dataset : Dataset
         Opened with a label set.
+    fold : int, default 9
+        The fold to score on.
     seed : int, default 0
         Of the random weights and the resamples.
     resamples : int, default 1000
-        Bootstrap resamples of the patients of fold 9.
+        Bootstrap resamples of the patients of this fold.
 
     Returns
     -------
     dict
-        ``{CLASS | "macro": {"pretrained", "random": {"value", "low", "high"}, "difference": {...}}}``: AUC on fold 9,
-        and what `ecgkit.stats.paired_tests.paired_difference` returns.
+        ``{CLASS | "macro": {"pretrained", "random": {"value", "low", "high"}, "difference": {...}}}``: AUC, and
+        what `ecgkit.stats.paired_tests.paired_difference` returns.
 
     Raises
     ------
@@ -57,12 +64,12 @@ def measure_features(
     """
     if not dataset.classes:
         raise EcgkitError(f"{dataset.name} was opened without labels: name a label set")
-    validation = dataset.folds(VALIDATION_FOLD)
-    truth = dataset.labels.iloc[validation].to_numpy(np.float64, na_value=np.nan)
-    weights = patient_weights(dataset.records["patient_id"].iloc[validation], resamples=resamples, seed=seed)
+    scored = dataset.folds(fold)
+    truth = dataset.labels.iloc[scored].to_numpy(np.float64, na_value=np.nan)
+    weights = patient_weights(dataset.records["patient_id"].iloc[scored], resamples=resamples, seed=seed)
     values, drawn = {}, {}
     for name, encoder in (("pretrained", trained), ("random", trained.untrained(seed))):
-        scores = linear_scores(encoder, dataset)
+        scores = linear_scores(encoder, dataset, fold)
         values[name], drawn[name] = (
             np.append(found, np.expand_dims(mean_of_classes(found), -1), axis=-1)
             for found in (auc(truth, scores), auc(truth, scores, weights=weights))
@@ -75,12 +82,12 @@ def measure_features(
     return results
 
 
-def linear_scores(encoder: TrainedModel, dataset: Dataset) -> NDArray[np.float64]:
-    """Score fold 9 by linear probes of the features that are fitted on folds 1-8, shape (records, classes)."""
-    training, validation = dataset.folds(*TRAIN_FOLDS), dataset.folds(VALIDATION_FOLD)
+def linear_scores(encoder: TrainedModel, dataset: Dataset, fold: int) -> NDArray[np.float64]:
+    """Score a fold by linear probes of the features that are fitted on folds 1-8, shape (records, classes)."""
+    training = dataset.folds(*TRAIN_FOLDS)
     features, others = (
         run_over_dataset(encoder, dataset, positions, lambda signal, _: encoder.model.embed(signal)).astype(np.float64)
-        for positions in (training, validation)
+        for positions in (training, dataset.folds(fold))
     )
     labels = dataset.labels.iloc[training].to_numpy(np.float64, na_value=np.nan)
     scores = []

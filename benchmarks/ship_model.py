@@ -1,0 +1,101 @@
+"""Take the model of a finished training on PTB-XL into the package, as one that ships.
+
+    python benchmarks/ship_model.py SESSION NAME [--root FOLDER] [--records N] [--resamples 500] [--force]
+
+``SESSION`` is a training session of ``--root``, and ``NAME`` is what `ecgkit.load_model` will call the model. Refused
+are a session that is not finished or was changed afterwards, one whose fold 10 was not evaluated, one that left out
+training data, and one whose ``metrics.json`` is not what its predictions of fold 9 say. The folder is that of ``ecgkit
+export-model``: weights, thresholds, calibration, ``reference.json``, ``config.json``, ``metrics.json``; the card is
+written anew, with this name. Fold 10 is not predicted. ``missing_leads.json`` is measured on fold 9 (see
+``benchmarks/lead_ablation.py``), and then the outputs for synthetic ECGs that the tests compare with are written again.
+With ``--force`` a model of this name is replaced. ``WANTED`` in ``tests/inference/test_shipped.py`` lists the names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from lead_ablation import measure, write_losses
+
+from ecgkit import paths, sessions
+from ecgkit.datasets import Dataset
+from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.card import session_card
+from ecgkit.inference.export import export_model
+from ecgkit.inference.model_folder import CARD, SHIPPED, shipped
+from ecgkit.inference.reference import REFERENCE
+from ecgkit.sessions import Session
+from ecgkit.stats.ranking import macro_auc
+from ecgkit.training.inference import open_trained
+
+OUTPUTS = Path(__file__).resolve().parent.parent / "tests" / "make_pretrained_outputs.py"
+MOST_BYTES = 20_000_000
+"""Of all models that ship together."""
+
+
+def main() -> None:
+    """Check, copy, measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("session")
+    parser.add_argument("name")
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--records", type=int, help="of fold 9, for missing_leads.json")
+    parser.add_argument("--resamples", type=int, default=500, help="of their patients")
+    parser.add_argument("--force", action="store_true")
+    arguments = parser.parse_args()
+    root = paths.resolve_root(arguments.root)
+    try:
+        session = sessions.open_finished(arguments.session, paths.TRAINING, root)
+        check(session)
+        dataset = open_trained(session, root, test=True).dataset
+        folder = ship(session, arguments.name, dataset, force=arguments.force)
+    except EcgkitError as error:
+        sys.exit(str(error))
+    write_losses(measure([arguments.name], dataset.path, n_records=arguments.records, resamples=arguments.resamples))
+    subprocess.run([sys.executable, OUTPUTS], check=True)
+    total = sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file())
+    print(f"{folder}; {', '.join(shipped())}: {total / 1e6:.2f} MB of at most {MOST_BYTES / 1e6:.0f}")
+    if total > MOST_BYTES:
+        sys.exit(f"the models take {total / 1e6:.2f} MB: take one of them away")
+
+
+def check(session: Session) -> None:
+    """Refuse a session whose model is not to ship."""
+    config, metrics = session.config, session.read_json("metrics.json")
+    problem = ""
+    if config.get("target"):
+        problem = f"was trained for {config['target']}, and models of label sets ship"
+    elif "fold_10" not in metrics:
+        problem = f"was not evaluated on fold 10: run ecgkit evaluate {session.name}"
+    elif config.get("hold_out_folds") or config.get("train_fraction", 1.0) < 1:
+        problem = "did not see all of folds 1-8"
+    elif not (session.path / REFERENCE).is_file():
+        problem = f"has no {REFERENCE}: train it again"
+    else:
+        table = pd.read_parquet(session.path / "predictions.parquet")
+        table = table[table["fold"] == 9]
+        names = [name.removeprefix("true_") for name in table.columns if name.startswith("true_")]
+        truth, prob = (table[[f"{kind}_{name}" for name in names]] for kind in ("true", "prob"))
+        found = macro_auc(truth.to_numpy(np.float64, na_value=np.nan), prob.to_numpy())
+        told = metrics["fold_9"]["macro"]["auc"]["value"]
+        if abs(found - told) > 1e-6:
+            problem = f"tells a macro AUC of {told:.4f} on fold 9, and its predictions one of {found:.4f}"
+    if problem:
+        raise EcgkitError(f"{session.path} {problem}")
+
+
+def ship(session: Session, name: str, dataset: Dataset, *, force: bool) -> Path:
+    """Copy the model into the package, under a name by which it is loaded."""
+    folder = export_model(session.path, SHIPPED / name, force=force)
+    card = session_card(session, dataset, session.read_json("metrics.json"), name=name)
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return folder
+
+
+if __name__ == "__main__":
+    main()

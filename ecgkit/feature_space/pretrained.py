@@ -1,0 +1,124 @@
+"""What an encoder that was pretrained without labels knows: linear probes next to random weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ecgkit import paths
+from ecgkit.datasets import open_dataset
+from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.probes import TARGETS, ProbeResult, fit_probes, readable_table, write_probe_session
+from ecgkit.feature_space.probes.controls import DEMOGRAPHICS, UNTRAINED, demographics
+from ecgkit.feature_space.probes.targets import HEIGHT, WEIGHT
+from ecgkit.inference.weights import load_weights
+from ecgkit.sessions import Session
+from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
+from ecgkit.stats.resampling import RESAMPLES
+from ecgkit.training.inference import run_over_dataset
+from ecgkit.training.pretraining.measuring import METRICS, measure_features, probe_table
+
+BODY = (HEIGHT, WEIGHT)
+BEYOND = tuple(replace(target, name=f"{target.name}_beyond_age_and_sex") for target in BODY)
+"""Targets of a probe of the features together with age and sex, whose control is a probe of age and sex alone."""
+
+
+@dataclass(frozen=True, eq=False)
+class PretrainedProbes:
+    """The probes of a pretrained encoder, all scored on fold 10.
+
+    Attributes
+    ----------
+    targets : dict of str to ProbeResult
+        Age, sex, height and weight; then height and weight with the features next to age and sex.
+    classes : dict
+        As `ecgkit.training.pretraining.measuring.measure_features` returns it; empty for a dataset without labels.
+    """
+
+    targets: dict[str, ProbeResult]
+    classes: dict[str, dict[str, dict[str, Any]]]
+
+
+def probe_pretrained(
+    session: Session, root: Path, *, seed: int = 0, resamples: int = RESAMPLES, progress: bool = False
+) -> PretrainedProbes:
+    """Fit linear probes of a frozen encoder's features on folds 1-8, and score them on fold 10.
+
+    Parameters
+    ----------
+    session : Session
+        A finished pretraining.
+    root : Path
+        The folder of data sets and sessions.
+    seed : int, default 0
+        Of the random weights, the splits and the resamples.
+    resamples : int, default 1000
+        Bootstrap resamples of the patients.
+    progress : bool, default False
+        Show progress bars on standard error.
+
+    Returns
+    -------
+    PretrainedProbes
+
+    Raises
+    ------
+    EcgkitError
+        If the dataset is missing, or is no longer the one of the pretraining.
+    """
+    config, trained = session.config, load_weights(session.best_weights)
+    folder, folds = root / paths.PROCESSED / config["dataset"], (*TRAIN_FOLDS, TEST_FOLD)
+    dataset = open_dataset(folder, label_set=None, folds=folds)
+    if dataset.fingerprint != config["dataset_fingerprint"]:
+        raise EcgkitError(f"{folder} is not the dataset that {session.label} learned from: preprocess it again")
+    known, fresh = (
+        run_over_dataset(
+            encoder,
+            dataset,
+            np.arange(len(dataset)),
+            lambda signal, _, network=encoder.model: network.embed(signal),  # type: ignore[misc]
+            progress=progress,
+        )
+        for encoder in (trained, trained.untrained(seed))
+    )
+    options: dict[str, Any] = {"seed": seed, "resamples": resamples}
+    results = fit_probes(known, dataset.records, untrained=[fresh], targets=TARGETS, **options)
+    same = {beyond.name: dataset.records[target.name] for target, beyond in zip(BODY, BEYOND, strict=True)}
+    records = dataset.records.assign(**same)
+    simple = demographics(records, BEYOND[0], dataset.folds(*TRAIN_FOLDS))
+    if simple is not None:
+        both, control = (np.concatenate([values, simple[0]], axis=1) for values in (known, fresh))
+        results |= fit_probes(both, records, untrained=[control], targets=BEYOND, **options)
+    if not config["label_set"]:
+        return PretrainedProbes(results, {})
+    labelled = open_dataset(folder, label_set=config["label_set"], folds=folds)
+    return PretrainedProbes(results, measure_features(trained, labelled, fold=TEST_FOLD, **options))
+
+
+def write_pretrained_probes(session: Session, probes: PretrainedProbes, *, subject: str) -> None:
+    """Write the files of a probe session, and `METRICS` with the classes."""
+    write_probe_session(session, probes.targets, subject=subject)
+    if probes.classes:
+        session.write_json(METRICS, probes.classes)
+
+
+def tables(probes: PretrainedProbes) -> list[pd.DataFrame]:
+    """Return one row per target with its main metric, and one row per class, with 95 % intervals as texts."""
+    found = [readable_table(probes.targets)]
+    differences = {
+        name: {f"minus {control}": _difference(result, control) for control in (UNTRAINED, DEMOGRAPHICS)}
+        for name, result in probes.targets.items()
+        if not result.skipped
+    }
+    found[0] = found[0].join(pd.DataFrame.from_dict(differences, orient="index"))
+    return [*found, probe_table(probes.classes)] if probes.classes else found
+
+
+def _difference(result: ProbeResult, control: str) -> str:
+    """Return probe minus control by the target's main metric, with its interval."""
+    metric = result.comparison.differences.get(control, {}).get(result.target.main_metric)
+    return "" if metric is None else f"{metric['value']:+.3f} ({metric['low']:+.3f} to {metric['high']:+.3f})"
