@@ -203,6 +203,13 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, EcgkitError) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Return True if an error says that there is no memory left, to whatever package it belongs."""
+    signs = ("allocate memory", "failed to map segment", "can't start new thread")
+    says_so = isinstance(error, OSError | ImportError | RuntimeError) and any(sign in str(error) for sign in signs)
+    return says_so or isinstance(error, MemoryError)
+
+
 def interrupt(_: int, frame: types.FrameType | None) -> None:
     """Handle Ctrl-C: raise `KeyboardInterrupt`, or end the process at once during an import.
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ecgkit.cli.common import fail
-from ecgkit.errors import INTERRUPTED, interrupt
+from ecgkit.errors import INTERRUPTED, interrupt, lacks_memory
 
 __all__ = ["main"]
 
@@ -22,6 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(arguments)
     except KeyboardInterrupt:
         return fail("interrupted", code=INTERRUPTED)
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        return fail("out of memory: free some, raise the limit (ulimit -v) or lower --jobs, then run it again")
 
 
 @contextmanager

@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise
         where = f": {error.filename or paths.resolve_root(parsed.root)}"
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         way_out = "make room or choose another --root" if full else "check that it exists and can be read and written"

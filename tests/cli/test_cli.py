@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import re
@@ -29,6 +30,36 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     assert error.startswith("ecgkit: ")
     assert error.count("\n") == 1
     return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> Path:
+        raise error
+
+    monkeypatch.setattr("ecgkit.cli.command.paths.resolve_root", fail)
+    assert main(["sessions"]) == 2
+    assert "memory" in one_line(capsys)
+
+
+def test_a_defect_is_not_called_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> Path:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("ecgkit.cli.command.paths.resolve_root", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["sessions"])
 
 
 @pytest.mark.parametrize(

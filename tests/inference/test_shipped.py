@@ -22,10 +22,11 @@ from ecgkit.cli import main
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.card import describe, model_card
+from ecgkit.explain.config import is_model
 from ecgkit.inference import export as exporting
 from ecgkit.inference import model_folder
 from ecgkit.inference.export import export_model
-from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, shipped
+from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, find_folder, shipped
 from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
 from ecgkit.sources.demo import Demo
@@ -185,6 +186,16 @@ def test_a_session_is_a_model_folder(session: Session, exported: Path) -> None:
     np.testing.assert_array_equal(one.thresholds, other.thresholds)
     assert (one.classes, one.label_set) == (other.classes, other.label_set)
     assert one.card.replace("session_1", "path/to/mine") == other.card
+
+
+def test_a_session_is_found_by_its_name_whatever_the_working_directory_holds(
+    session: Session, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / session.name).mkdir()
+    monkeypatch.chdir(tmp_path)  # as the kernel of notebook 4 works in explanation_sessions
+    assert find_folder(session.name, trained) == session.path
+    assert not is_model(session.name, trained)
+    assert is_model(str(tmp_path / session.name), trained)
 
 
 def test_the_command_makes_the_folder_and_prints_it(
