@@ -10,11 +10,10 @@ from ecgkit import paths, sessions
 from ecgkit.datasets import read_manifest
 from ecgkit.errors import EcgkitError, check_choice, check_least, check_types
 from ecgkit.feature_space.config import SMALL, check_dataset
-from ecgkit.inference.model_folder import WEIGHTS, find_folder, shipped
+from ecgkit.inference.model_folder import WEIGHTS, find_folder, is_session_name, shipped
 from ecgkit.io import file_sha256, json_or_none
 from ecgkit.sessions import LATEST
 from ecgkit.stats.resampling import RESAMPLES
-from ecgkit.training import open_model_on
 
 ALL = "all"
 
@@ -64,11 +63,13 @@ class ExplainabilityConfig:
         """
         values = {name: value for name, value in settings.items() if value is not None}
         name, dataset = values.get("training_session", LATEST), values.get("dataset", "")
-        if is_model(name):
+        if is_model(name, root):
             folder = find_folder(name, root)
             dataset = values["dataset"] = dataset or (json_or_none(folder / "config.json") or {}).get("dataset", "")
             if not dataset:
                 raise EcgkitError(f"{name} does not say on which dataset it was trained: name one with --dataset")
+            from ecgkit.training import open_model_on  # loads torch
+
             known = open_model_on(name, dataset, root).trained.classes
             values["training_session"] = name if name in shipped() else str(folder)
         else:
@@ -100,7 +101,8 @@ def split_classes(classes: str) -> list[str]:
     return [] if classes == ALL else [name for part in classes.split(",") if (name := part.strip())]
 
 
-def is_model(name: str) -> bool:
+def is_model(name: str, root: Path) -> bool:
     """Return True for a model that ships and for a model folder that is no training session."""
     folder = Path(name).expanduser().absolute()
-    return name in shipped() or (folder.is_dir() and folder.parent.name != paths.TRAINING)
+    is_session = folder.parent.name == paths.TRAINING or is_session_name(name, root)
+    return name in shipped() or (folder.is_dir() and not is_session)

@@ -135,6 +135,11 @@ def read_card(path: Path) -> str:
     return (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
 
 
+def is_session_name(name: str, root: Path) -> bool:
+    """Return True for the name of a training session, whatever folder of this name is in the working directory."""
+    return name == Path(name).name and (root / paths.TRAINING / name).is_dir()
+
+
 def find_folder(name: str | int | Path, root: Path) -> Path:
     """Find a model folder.
 
@@ -160,7 +165,7 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
     folder = Path(text).expanduser().absolute()
     if text in shipped():
         return SHIPPED / text
-    if text.isdigit() or not folder.is_dir():
+    if text.isdigit() or not folder.is_dir() or is_session_name(text, root):
         folder = root / text if text.startswith(f"{paths.PRETRAINING}/") else session
     if not folder.is_dir():
         ship = ", ".join(shipped()) or "none"

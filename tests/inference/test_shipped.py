@@ -22,10 +22,11 @@ from ecgkit.cli import main
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.card import describe, model_card
+from ecgkit.explain.config import is_model
 from ecgkit.inference import export as exporting
 from ecgkit.inference import model_folder
 from ecgkit.inference.export import export_model
-from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, shipped
+from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, find_folder, shipped
 from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
 from ecgkit.sources.demo import Demo
@@ -187,6 +188,16 @@ def test_a_session_is_a_model_folder(session: Session, exported: Path) -> None:
     assert one.card.replace("session_1", "path/to/mine") == other.card
 
 
+def test_a_session_is_found_by_its_name_whatever_the_working_directory_holds(
+    session: Session, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / session.name).mkdir()
+    monkeypatch.chdir(tmp_path)  # as the kernel of notebook 4 works in explanation_sessions
+    assert find_folder(session.name, trained) == session.path
+    assert not is_model(session.name, trained)
+    assert is_model(str(tmp_path / session.name), trained)
+
+
 def test_the_command_makes_the_folder_and_prints_it(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +287,39 @@ def test_an_export_that_is_not_finished_does_not_ship(
         shutil.copytree(exported, tmp_path / name)
     assert shipped() == ("mine",)
     assert ecgkit.load_model("mine").name == "mine"
+
+
+def test_a_session_is_taken_into_the_package_by_one_script(
+    session: Session, demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    import lead_ablation
+    import ship_model
+
+    for module in (ship_model, lead_ablation, model_folder):
+        monkeypatch.setattr(module, "SHIPPED", tmp_path)
+    ship_model.check(session)
+    folder = ship_model.ship(session, "mine", demo_dataset, force=False)
+    assert shipped() == ("mine",)
+    assert set(files(folder)) == FILES
+    assert 'ecgkit.load_model("mine")' in (folder / CARD).read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(lead_ablation, "LEAD_SETS", {"I only": ("I",)})
+        sizes = {"n_records": 20, "resamples": 10}
+        losses = lead_ablation.measure(["mine"], demo_dataset.path, **sizes, keep=tmp_path / ".kept")
+        assert losses == lead_ablation.measure(["mine"], demo_dataset.path, **sizes, keep=tmp_path / ".kept")
+    lead_ablation.write_losses(losses)
+    assert ecgkit.load_model("mine").lead_losses == losses["mine"]
+    read = Session.read_json
+    for change, message in (
+        ({"metrics.json": {"fold_9": read(session, "metrics.json")["fold_9"]}}, "fold 10"),
+        ({"config.json": read(session, "config.json") | {"hold_out_folds": [1]}}, "folds 1-8"),
+        ({"config.json": read(session, "config.json") | {"target": "age"}}, "age"),
+    ):
+        monkeypatch.setattr(Session, "read_json", lambda self, name, c=change: c.get(name) or read(self, name))
+        monkeypatch.setattr(Session, "config", property(lambda self: self.read_json("config.json")))
+        with pytest.raises(EcgkitError, match=message):
+            ship_model.check(session)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "thresholds.json", "calibration.json"])
