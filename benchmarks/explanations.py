@@ -45,7 +45,7 @@ from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 SLOW = {"integrated_gradients": 2, "gradient_shap": 4}
 """By how much fewer records these methods are tested on."""
 
-PARTS = (truth.AMPLITUDE, truth.RANDOM, *METHODS, "territories", "signs", "flips")
+PARTS = (truth.AMPLITUDE, truth.RANDOM, *METHODS, "territories", "signs", "flips", "amplitude_check")
 POINTED = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion_segments")
 IN_TERRITORIES = ("saliency", "integrated_gradients", "occlusion_leads", "occlusion_segments")
 AMPLITUDES = {"R": "V4", "T": "V3", "P": "II"}
@@ -74,11 +74,13 @@ def main() -> None:
     twins = dict(pair.split("=", 1) for pair in arguments.twin)
     dataset = open_dataset(arguments.dataset, label_set="superclass")
     benches = [Bench(name, dataset, twins.get(name, ""), arguments) for name in arguments.models.split(",")]
-    for part in arguments.parts.split(","):
-        for bench in benches:
+    parts = arguments.parts.split(",")
+    for part in parts:
+        for bench in benches if part != "amplitude_check" else ():
             if part != "attention" or bench.has_attention:
                 bench.keep(part)
-    keep(arguments.rows / "amplitude_check.parquet", check_amplitudes)
+    if "amplitude_check" in parts:
+        keep(arguments.rows / "amplitude_check.parquet", check_amplitudes)
     print_tables(arguments.rows, dataset)
 
 

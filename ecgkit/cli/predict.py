@@ -41,7 +41,8 @@ def add_commands(command: AddCommand) -> None:
     text = "table, or json (one object per line), or csv (default: table; csv with --to)"
     added.add_argument("--format", choices=("table", "json", "csv"), help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
-    added.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with the model (default: 1)")
+    text = "processes, each with the model (default: one per 500 files, at most one per core, one on a GPU)"
+    added.add_argument("--jobs", type=int, metavar="N", help=text)
     text = "read and measure on the workers of a Dask scheduler, such as tcp://host:8786"
     added.add_argument("--scheduler", metavar="URL", help=text)
     added.add_argument("--no-measurements", action="store_true", help="leave out heart rate, intervals and voltages")
@@ -76,11 +77,13 @@ def said(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     """Print or write one row per file."""
+    # Threads that wait for each other without sleeping take most of the time of a machine with other work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     style = arguments.format or ("csv" if arguments.to else "table")
     files = list_files(arguments, style)
     options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
     question = Question(arguments.model, root, arguments.backend, arguments.precision, style, options)
-    n_processes = min(arguments.jobs, -(-len(files) // UNIT))
+    n_processes = min(arguments.jobs or default_jobs(arguments, len(files)), -(-len(files) // UNIT))
     with processes(n_processes, prepare_to_answer, n_processes) as pool, ExitStack() as stack:
         predictor, written = question.load(), Written()
         if arguments.to:
@@ -113,9 +116,9 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
     """Check the arguments and return the names and paths of the files, and the content of standard input."""
     from ecgkit.readers.files import find_ecg_files
 
-    if arguments.jobs < 1:
+    if arguments.jobs is not None and arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
-    check_places(arguments.jobs if arguments.jobs > 1 else None, arguments.scheduler)
+    check_places(arguments.jobs if arguments.jobs != 1 else None, arguments.scheduler)
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
@@ -124,6 +127,18 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     return files
+
+
+def default_jobs(arguments: argparse.Namespace, n_files: int) -> int:
+    """Return one process per 500 files, at most one per core; one on a GPU, and where the workers of a cluster read."""
+    from ecgkit.datasets.chunks import n_cores
+
+    number = 1 if arguments.scheduler else min(n_cores(), n_files // FILES_PER_PROCESS)
+    if number > 1:
+        from ecgkit.inference.batches import default_device
+
+        number = 1 if default_device() == "cuda" else number
+    return max(1, number)
 
 
 def write_rows(
@@ -162,10 +177,10 @@ def processes(number: int, prepare: Callable[..., None], *arguments: Any) -> Ite
 
 def prepare_to_answer(n_processes: int) -> None:
     """Prepare a process that shares the cores with others: if each used all, they would wait for each other."""
-    from ecgkit.datasets.chunks import start_worker
+    from ecgkit.datasets.chunks import n_cores, start_worker
 
     start_worker()
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // n_processes))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, n_cores() // n_processes))
     import ecgkit.inference.answers  # noqa: F401 - while the other process loads the model
 
 
@@ -382,6 +397,9 @@ Row = dict[str, Any]
 Source = tuple[str, Any]
 UNIT, AHEAD = 16, 64
 """Files that a process answers at once, and how many times that are asked for in advance."""
+
+FILES_PER_PROCESS = 500
+"""A process takes about as long to start as this many files take."""
 
 WIDEST = 40
 """Letters of a file's name in the table; of a longer one its end is shown."""

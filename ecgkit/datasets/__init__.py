@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ecgkit.datasets.building import build_dataset, is_current, n_cores
+    from ecgkit.datasets.building import build_dataset, is_current
+    from ecgkit.datasets.chunks import n_cores
     from ecgkit.datasets.contents import check_contents
     from ecgkit.datasets.export import export_npz
     from ecgkit.datasets.manifest import dataset_name, default_label_set, read_manifest
@@ -17,6 +18,7 @@ _MODULES = (
     "datasets.manifest",
     "datasets.contents",
     "datasets.opening",
+    "datasets.chunks",
     "datasets.building",
     "datasets.export",
     "stats.folds",

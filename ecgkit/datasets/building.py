@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.cluster import workers
-from ecgkit.datasets.chunks import Chunk, ChunkReport, is_finished, read_report, report_path, start_worker, write_chunk
+from ecgkit.datasets.chunks import (
+    Chunk,
+    ChunkReport,
+    is_finished,
+    n_cores,
+    read_report,
+    report_path,
+    start_worker,
+    write_chunk,
+)
 from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
 from ecgkit.datasets.manifest import FORMAT_VERSION, MANIFEST, NO_FILTERS, make_manifest, manifest_sha256, merge_reports
 from ecgkit.datasets.opening import Dataset, open_dataset
@@ -159,11 +167,6 @@ def is_current(
             return False
         raise
     return True
-
-
-def n_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check_tables(source: Source) -> None:

@@ -166,6 +166,11 @@ def write_chunk(chunk: Chunk) -> None:
     write_atomically(report_path(chunk.folder, chunk.index), json_bytes(asdict(report)))
 
 
+def n_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def start_worker() -> None:
     """Prepare a worker process: the parent handles Ctrl-C, and a worker whose parent was killed ends too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -167,12 +167,12 @@ def draw_change(ecg: ECG, table: pd.DataFrame, name: str) -> Figure:
     from ecgkit.plots.counterfactuals import changed_ecg
 
     row = table.iloc[0]
-    title = f"Record {ecg.record_id}, {name} {row['before']:.2f}, threshold {row['threshold']:.2f}: "
+    title = f"Record {ecg.record_id}, {name} {row['before']:.3f}, threshold {row['threshold']:.3f}: "
     if np.isnan(row["change"]):
         text = f"no change of up to {row['largest']:g} mV of one segment flips the decision"
         return changed_ecg(ecg.signal, ecg.signal, sampling_rate=ecg.sampling_rate, title=title + text)
     changed = change_segment(ecg, row["lead"], row["segment"], row["change"])
-    text = f"{row['segment']} in {row['lead']} {row['change']:+.2f} mV makes it {row['probability']:.2f}"
+    text = f"{row['segment']} in {row['lead']} {row['change']:+.2f} mV makes it {row['probability']:.3f}"
     return changed_ecg(ecg.signal, changed.signal, sampling_rate=ecg.sampling_rate, title=title + text)
 
 

@@ -37,7 +37,7 @@ def read_zip(file: BinaryIO, size: int) -> dict[str, bytes]:
         with zipfile.ZipFile(file) as archive:
             items = [item for item in archive.infolist() if not item.is_dir() and not _is_clutter(item.filename)]
             _check_items(items, size)
-            if any(item.filename == "[Content_Types].xml" for item in items):
+            if any(item.filename in ("[Content_Types].xml", "mimetype", "Index/Document.iwa") for item in items):
                 raise UnreadableRecordError("the file is an Office document: save its table as CSV")
             names = [PurePosixPath(item.filename.replace("\\", "/")).name for item in items]
             if len(set(names)) < len(names):

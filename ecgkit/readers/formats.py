@@ -21,6 +21,7 @@ HEAD = 4096
 """Bytes at the beginning of a file that tell its format."""
 
 _JSON_LIST = re.compile(rb"\s*\[\s*[\[{]")
+_NO_TABLE = re.compile(rb"%PDF|%!PS|" + _JSON_LIST.pattern)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ FORMATS = (
     ),
     Format(
         "CSV or TSV",
-        lambda _path, head: is_text(head) and not xml_head(head) and not _JSON_LIST.match(head),
+        lambda _path, head: is_text(head) and not xml_head(head) and not _NO_TABLE.match(head),
         read_text,
         (".csv", ".tsv"),
     ),
@@ -135,7 +136,7 @@ SUFFIXES = frozenset(suffix for found in FORMATS for suffix in found.suffixes)
 
 REFUSED = (
     (
-        rb"%PDF|\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM",
+        rb"%PDF|%!PS|\x89PNG|\xff\xd8\xff|GIF8|II\*\0|MM\0\*|BM",
         "a picture or a printed page: it has no samples, export the ECG as data",
     ),
     (

@@ -289,6 +289,39 @@ def test_an_export_that_is_not_finished_does_not_ship(
     assert ecgkit.load_model("mine").name == "mine"
 
 
+def test_a_session_is_taken_into_the_package_by_one_script(
+    session: Session, demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+    import lead_ablation
+    import ship_model
+
+    for module in (ship_model, lead_ablation, model_folder):
+        monkeypatch.setattr(module, "SHIPPED", tmp_path)
+    ship_model.check(session)
+    folder = ship_model.ship(session, "mine", demo_dataset, force=False)
+    assert shipped() == ("mine",)
+    assert set(files(folder)) == FILES
+    assert 'ecgkit.load_model("mine")' in (folder / CARD).read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(lead_ablation, "LEAD_SETS", {"I only": ("I",)})
+        sizes = {"n_records": 20, "resamples": 10}
+        losses = lead_ablation.measure(["mine"], demo_dataset.path, **sizes, keep=tmp_path / ".kept")
+        assert losses == lead_ablation.measure(["mine"], demo_dataset.path, **sizes, keep=tmp_path / ".kept")
+    lead_ablation.write_losses(losses)
+    assert ecgkit.load_model("mine").lead_losses == losses["mine"]
+    read = Session.read_json
+    for change, message in (
+        ({"metrics.json": {"fold_9": read(session, "metrics.json")["fold_9"]}}, "fold 10"),
+        ({"config.json": read(session, "config.json") | {"hold_out_folds": [1]}}, "folds 1-8"),
+        ({"config.json": read(session, "config.json") | {"target": "age"}}, "age"),
+    ):
+        monkeypatch.setattr(Session, "read_json", lambda self, name, c=change: c.get(name) or read(self, name))
+        monkeypatch.setattr(Session, "config", property(lambda self: self.read_json("config.json")))
+        with pytest.raises(EcgkitError, match=message):
+            ship_model.check(session)
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, "thresholds.json", "calibration.json"])
 def test_a_missing_file_is_named(name: str, model: Path) -> None:
     (model / name).unlink()

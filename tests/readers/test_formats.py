@@ -396,6 +396,21 @@ def test_what_is_no_ecg_or_dangerous_is_refused_in_one_line(data: bytes):
     assert "/ecgkit-" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("data", "way_out"),
+    [
+        (b"%PDF-1.7\n1 0 obj\n0.1 0.2 0.3\n", "export"),
+        (b"%!PS-Adobe-3.0\n0.1 0.2 moveto\n0.1 0.2\n", "export"),
+        (made.zipped({"mimetype": b"x", "content.xml": b"<a/>", "styles.xml": b"<a/>"}), "CSV"),
+        (made.zipped({"Index/Document.iwa": b"x", "preview.jpg": b"\xff\xd8"}), "CSV"),
+    ],
+    ids=["PDF", "PostScript", "OpenDocument", "Numbers"],
+)
+def test_printed_pages_and_workbooks_of_any_office_say_what_to_do(data: bytes, way_out: str) -> None:
+    with pytest.raises(UnreadableRecordError, match=way_out):
+        open_ecg(data)
+
+
 def test_an_array_of_objects_is_not_unpickled(tmp_path: Path):
     class Evil:
         def __reduce__(self):
