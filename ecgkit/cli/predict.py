@@ -10,11 +10,10 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -166,7 +165,9 @@ def processes(number: int, prepare: Callable[..., None], *arguments: Any) -> Ite
     if number < 2:
         yield None
         return
-    with ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=prepare, initargs=arguments) as pool:
+    from ecgkit.datasets.chunks import WorkerPool
+
+    with WorkerPool(number, prepare, arguments) as pool:
         for _ in range(number):
             pool.submit(os.getpid)
         try:

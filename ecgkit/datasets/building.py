@@ -6,10 +6,9 @@ import json
 import pickle
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from ecgkit.cluster import workers
 from ecgkit.datasets.chunks import (
     Chunk,
     ChunkReport,
+    WorkerPool,
     is_finished,
     n_cores,
     read_report,
     report_path,
-    start_worker,
     write_chunk,
 )
 from ecgkit.datasets.contents import check_contents, check_records, expected_files, write_stamp
@@ -339,8 +338,7 @@ def _make_executor(chunk: Chunk, n_chunks: int, jobs: int | None) -> Executor | 
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         # A pool does not always fail on this: before Python 3.12 it may wait for ever.
         raise EcgkitError(f"the source cannot be sent to other processes ({error}): pass jobs=1") from error
-    # Not forked: the caller may have threads of torch, which do not survive a fork.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker)
+    return WorkerPool(workers)
 
 
 def _finish(partial: Path, directory: Path, source: Source, request: dict[str, Any]) -> None:

@@ -10,11 +10,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,6 +166,28 @@ def write_chunk(chunk: Chunk) -> None:
         file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)
         file.write(rows.data)
     write_atomically(report_path(chunk.folder, chunk.index), json_bytes(asdict(report)))
+
+
+class WorkerPool(ProcessPoolExecutor):
+    """Processes that start with Ctrl-C blocked, since an interruption before their own code would be a traceback.
+
+    They are not forked: the caller may have threads of torch, which do not survive a fork.
+    """
+
+    def __init__(
+        self, number: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+    ) -> None:
+        super().__init__(number, get_context("spawn"), initializer or start_worker, arguments)
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Submit a call; a process that starts for it inherits the blocked signal."""
+        if not hasattr(signal, "pthread_sigmask"):  # on Windows
+            return super().submit(function, *arguments, **keywords)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(function, *arguments, **keywords)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def n_cores() -> int:

@@ -14,7 +14,6 @@ from ecgkit.inference.model_folder import WEIGHTS, find_folder, is_session_name,
 from ecgkit.io import file_sha256, json_or_none
 from ecgkit.sessions import LATEST
 from ecgkit.stats.resampling import RESAMPLES
-from ecgkit.training import open_model_on
 
 ALL = "all"
 
@@ -69,6 +68,8 @@ class ExplainabilityConfig:
             dataset = values["dataset"] = dataset or (json_or_none(folder / "config.json") or {}).get("dataset", "")
             if not dataset:
                 raise EcgkitError(f"{name} does not say on which dataset it was trained: name one with --dataset")
+            from ecgkit.training import open_model_on  # loads torch
+
             known = open_model_on(name, dataset, root).trained.classes
             values["training_session"] = name if name in shipped() else str(folder)
         else:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.datasets import Dataset, n_cores
-from ecgkit.datasets.chunks import start_worker
+from ecgkit.datasets.chunks import WorkerPool
 from ecgkit.feature_space.cache import CACHED, read_manifest, write_files
 from ecgkit.io import locked, read_table
 from ecgkit.progress import say
@@ -120,8 +118,7 @@ def _of_each(
     if jobs < 2:
         found = [_of_block(function, block) for block in blocks]
     else:
-        # Idle processes of joblib's pool would print a traceback when the notebook's kernel is interrupted.
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=start_worker) as pool:
+        with WorkerPool(jobs) as pool:
             try:
                 found = list(pool.map(_of_block, [function] * len(blocks), blocks))
             except BaseException:

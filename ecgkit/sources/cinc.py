@@ -17,14 +17,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.io import file_name
 from ecgkit.readers.base import known_sex
 from ecgkit.readers.wfdb import WfdbFiles
 from ecgkit.readers.wfdb.header import read_header
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.codes import CODES, SUPERCLASS, code_labels
-from ecgkit.sources.fitted import FittedSource, states_sha256
+from ecgkit.sources.fitted import Files, FittedSource, states_sha256
 from ecgkit.stats.folds import assign_folds
 
 OVER_89 = 300
@@ -117,12 +116,11 @@ class Cinc(FittedSource):
     licence = "CC BY 4.0"
     citation = "Reyna et al. (2022), PhysioNet/CinC Challenge 2021, https://doi.org/10.13026/34va-7q14"
 
-    def __init__(self, folder: Path | str, *, sampling_rate: int = 100, seconds: float = 10.0, seed: int = 0) -> None:
-        self.folder = Path(folder).absolute()
+    def _open(self, seed: int) -> Files:
+        """Read the tables, and return what reads the records."""
         headers = find_headers(self.folder)
         self._files_sha256 = states_sha256(self.folder, [f"{name}.hea" for name in headers])
         fields = _read_headers(self.folder, tuple(headers), self._files_sha256)
-        self.name = file_name(self.folder.name)
         ids = _identifiers(headers)
         self.labels, self.unmapped = code_labels([one.codes for one in fields], "snomed")
         names = [header.rpartition("/")[2] for header in headers]
@@ -130,9 +128,8 @@ class Cinc(FittedSource):
         patients = pd.Series(_patients(found, names))
         folds = assign_folds(patients, self.labels[SUPERCLASS], seed=seed)
         self.records = record_table(found | {"patient_id": patients, "fold": folds}, self.columns)
-        refused = {name: one.defect for name, one in zip(ids, fields, strict=True) if one.defect}
-        files = CincFiles(str(self.folder), dict(zip(ids, headers, strict=True)))
-        self._fit(files, sampling_rate=sampling_rate, seconds=seconds, refused=refused)
+        self.refused = {name: one.defect for name, one in zip(ids, fields, strict=True) if one.defect}
+        return CincFiles(str(self.folder), dict(zip(ids, headers, strict=True)))
 
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records; of the files, size and time of change of the headers."""

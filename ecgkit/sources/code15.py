@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
-from ecgkit.io import file_name
 from ecgkit.readers import open_ecg
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.codes import SUPERCLASS
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.fitted import FittedSource, states_sha256
+from ecgkit.sources.fitted import Files, FittedSource, states_sha256
 from ecgkit.stats.folds import assign_folds
 
 TABLE = "exams.csv"
@@ -90,7 +89,11 @@ class Code15(FittedSource):
     ) -> None:
         if not 0 < scale < np.inf:
             raise EcgkitError(f"scale is {scale:g}: give the mV that a stored 1 stands for, such as 0.5")
-        self.folder = Path(folder).absolute()
+        self.scale = scale
+        super().__init__(folder, sampling_rate=sampling_rate, seconds=seconds, seed=seed)
+
+    def _open(self, seed: int) -> Files:
+        """Read the tables, and return what reads the records."""
         table = CsvTable(
             self.folder / TABLE, ("exam_id", "age", "is_male", "patient_id", "normal_ecg", "trace_file", *FINDINGS)
         )
@@ -109,9 +112,7 @@ class Code15(FittedSource):
         self.records = record_table(some | {"fold": folds}, self.columns)
         self._files_sha256 = states_sha256(self.folder, parts)
         parts_of = dict(zip(self.records["record_id"], self.records["trace_file"], strict=True))
-        files, self.scale = Code15Files(str(self.folder), parts_of, scale), scale
-        self.name = file_name(self.folder.name)
-        self._fit(files, sampling_rate=sampling_rate, seconds=seconds)
+        return Code15Files(str(self.folder), parts_of, self.scale)
 
     @staticmethod
     def _columns(table: CsvTable) -> dict[str, pd.Series]:

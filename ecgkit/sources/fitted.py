@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.io import file_name
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.prepare import at_rate
 from ecgkit.sources.base import RecordReader, Source
@@ -84,27 +86,36 @@ class FittedReader:
 
 
 class FittedSource(Source):
-    """A source whose records are resampled to any rate and have one length; longer ones are cut at their end."""
+    """A source whose records are resampled to any rate and have one length; longer ones are cut at their end.
+
+    Attributes
+    ----------
+    refused : mapping of str to str
+        Records that are quarantined unread, and why.
+    """
 
     sampling_rates: ClassVar[tuple[int, ...]] = (100,)
     any_rate = True
     folder: Path
+    refused: Mapping[str, str] = MappingProxyType({})
     _reader: FittedReader
 
-    def _fit(
-        self,
-        files: Files,
-        *,
-        sampling_rate: int,
-        seconds: float,
-        strict: bool = True,
-        refused: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path | str, *, sampling_rate: int = 100, seconds: float = 10.0, seed: int = 0) -> None:
+        self.folder = Path(folder).absolute()
+        self.name = file_name(self.folder.name)
+        files = self._open(seed)
+        self._fit(files, sampling_rate=sampling_rate, seconds=seconds)
+
+    def _open(self, seed: int) -> Files:
+        """Read the tables, and return what reads the records; a source that has no `__init__` of its own needs it."""
+        raise NotImplementedError
+
+    def _fit(self, files: Files, *, sampling_rate: int, seconds: float, strict: bool = True) -> None:
         """Set the rate, the length and the reader."""
         if not 1 <= seconds <= 3600:
             raise EcgkitError(f"seconds is {seconds:g}: give a length from 1 to 3,600 s")
         self.sampling_rate, self.n_samples = sampling_rate, round(seconds * sampling_rate)
-        self._reader = FittedReader(files, sampling_rate, self.n_samples, strict, refused or {})
+        self._reader = FittedReader(files, sampling_rate, self.n_samples, strict, dict(self.refused))
 
     def read(self, record_id: str) -> ECG:
         """Read one record; see `Source.read`."""

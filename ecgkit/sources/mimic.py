@@ -10,11 +10,10 @@ from typing import ClassVar
 import pandas as pd
 
 from ecgkit.errors import EcgkitError
-from ecgkit.io import file_name
 from ecgkit.readers.wfdb import WfdbFiles
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.fitted import FittedSource
+from ecgkit.sources.fitted import Files, FittedSource
 from ecgkit.stats.folds import assign_folds
 
 TABLE, MEASUREMENTS = "record_list.csv", "machine_measurements.csv"
@@ -77,8 +76,8 @@ class Mimic(FittedSource):
     licence: ClassVar[str] = "ODbL 1.0"
     citation: ClassVar[str] = "Gow et al. (2023), MIMIC-IV-ECG, PhysioNet, https://doi.org/10.13026/4nqg-sb35"
 
-    def __init__(self, folder: Path | str, *, sampling_rate: int = 100, seconds: float = 10.0, seed: int = 0) -> None:
-        self.folder = Path(folder).absolute()
+    def _open(self, seed: int) -> Files:
+        """Read the tables, and return what reads the records."""
         table = CsvTable(self.folder / TABLE, ("subject_id", "study_id", "ecg_time", "path"))
         table.refuse_blanks("study_id", "subject_id")
         table.refuse_duplicates("study_id")
@@ -92,9 +91,7 @@ class Mimic(FittedSource):
         found = {"record_id": ids, "patient_id": patients, "time": table.texts("ecg_time"), **further}
         found["fold"] = pd.Series(assign_folds(patients, pd.DataFrame(index=range(len(ids))), seed=seed))
         self.records = record_table(found, self.columns)
-        self.name = file_name(self.folder.name)
-        files = WfdbFiles(str(self.folder), dict(zip(self.records["record_id"], paths, strict=True)))
-        self._fit(files, sampling_rate=sampling_rate, seconds=seconds)
+        return WfdbFiles(str(self.folder), dict(zip(self.records["record_id"], paths, strict=True)))
 
     def _measurements(self, ids: pd.Series) -> dict[str, pd.Series]:
         """Return report and measurements in the order of the records; nothing without the table."""

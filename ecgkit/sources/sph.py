@@ -10,14 +10,13 @@ from types import MappingProxyType
 import pandas as pd
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.io import file_name
 from ecgkit.readers import open_ecg
 from ecgkit.readers.base import known_sex
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.codes import CODES, SUPERCLASS, code_labels
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.fitted import FittedSource
+from ecgkit.sources.fitted import Files, FittedSource
 from ecgkit.stats.folds import assign_folds
 
 TABLE, FILES = "metadata.csv", "records"
@@ -62,8 +61,8 @@ class Sph(FittedSource):
     licence = "CC BY 4.0"
     citation = "Liu et al. (2022), figshare, https://doi.org/10.6084/m9.figshare.c.5779802.v1"
 
-    def __init__(self, folder: Path | str, *, sampling_rate: int = 100, seconds: float = 10.0, seed: int = 0) -> None:
-        self.folder = Path(folder).absolute()
+    def _open(self, seed: int) -> Files:
+        """Read the tables, and return what reads the records."""
         table = CsvTable(self.folder / TABLE, REQUIRED)
         table.refuse_blanks("ECG_ID", "Patient_ID")
         table.refuse_duplicates("ECG_ID")
@@ -84,9 +83,7 @@ class Sph(FittedSource):
             found["date"] = table.texts("Date")
         folds = assign_folds(found["patient_id"], self.labels[SUPERCLASS], seed=seed)
         self.records = record_table(found | {"fold": pd.Series(folds)}, self.columns)
-        files = SphFiles(str(self.folder / FILES), dict(zip(self.records["record_id"], lengths.tolist(), strict=True)))
-        self.name = file_name(self.folder.name)
-        self._fit(files, sampling_rate=sampling_rate, seconds=seconds)
+        return SphFiles(str(self.folder / FILES), dict(zip(self.records["record_id"], lengths.tolist(), strict=True)))
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:

@@ -7,15 +7,15 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from ecgkit import datasets, paths
+from ecgkit.datasets.chunks import WorkerPool
 from ecgkit.datasets.config import PreprocessingConfig, is_folder
 from ecgkit.errors import INTERRUPTED, EcgkitError, check_choice, interrupt
 from ecgkit.models.names import check_name
@@ -251,22 +251,8 @@ def notebook_executor(jobs: int) -> Iterator[Executor]:
         yield ThisProcess()
         return
     threads = max(1, datasets.n_cores() // jobs)
-    with NotebookPool(jobs, get_context("spawn"), initializer=begin_worker, initargs=(threads,)) as executor:
+    with WorkerPool(jobs, begin_worker, (threads,)) as executor:
         yield executor
-
-
-class NotebookPool(ProcessPoolExecutor):
-    """Processes that start with Ctrl-C blocked, since an interruption before their own code would be a traceback."""
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
-        """Submit a call; a process that starts for it inherits the blocked signal."""
-        if not hasattr(signal, "pthread_sigmask"):  # on Windows
-            return super().submit(function, *arguments, **keywords)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return super().submit(function, *arguments, **keywords)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin_worker(threads: int) -> None:
