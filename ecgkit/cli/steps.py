@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ecgkit import paths, sessions
+from ecgkit import paths
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
 from ecgkit.cli.options import OF_RECIPE, add_cell_timeout, add_fields, settings_of
 from ecgkit.cli.tables import echo_chain
@@ -128,6 +128,8 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
 
 def probe_pretrained(arguments: argparse.Namespace, settings: dict[str, Any], root: Path) -> None:
     """Probe a pretrained encoder next to random weights; print the results on fold 10, and the folder."""
+    from ecgkit import sessions
+
     session = sessions.open_finished(settings.pop("training_session"), paths.PRETRAINING, root)
     if surplus := sorted(settings.keys() - {"seed", "resamples"}):
         raise EcgkitError(f"{surplus[0]} is for a training session: a pretraining takes seed and resamples only")

@@ -20,7 +20,7 @@ from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import CORE_COLUMNS, Column, record_table
 from ecgkit.sources.csv_table import CsvTable
 from ecgkit.sources.fitted import FittedSource, states_sha256
-from ecgkit.stats.folds import ALL_FOLDS, assign_folds
+from ecgkit.stats.folds import ALL_FOLDS, assign_folds, patients_in_two_parts
 
 TABLE = "labels.csv"
 LABEL_SET = "labels"
@@ -220,6 +220,8 @@ def _core_columns(table: CsvTable, labels: pd.DataFrame, seed: int) -> dict[str,
         found["sex"] = sexes
     if "fold" in table.rows:
         found["fold"] = table.integers("fold", low=ALL_FOLDS[0], high=ALL_FOLDS[-1])
+        several = patients_in_two_parts(pd.DataFrame(found))
+        table.refuse("patient_id", found["patient_id"].isin(several), "in two of the splits folds 1-8, 9 and 10")
     else:
         found["fold"] = pd.Series(assign_folds(found["patient_id"], labels, seed=seed))
     return found

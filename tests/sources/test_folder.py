@@ -143,6 +143,7 @@ def test_a_path_tells_files_of_one_name_apart(folder: Path) -> None:
         ({"patient_id": None}, "patient_id"),
         ({"AF": None, "LVH": None}, "--labels"),
         ({"age": ["old"] * N_RECORDS}, "'old'"),
+        ({"fold": ["1", "9"] * (N_RECORDS // 2)}, "'p0'.*two of the splits"),
         ({"height": ["1.75", "1.8"] * (N_RECORDS // 2)}, "'1.75'.*cm"),
     ],
 )
