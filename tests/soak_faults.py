@@ -444,6 +444,7 @@ def main() -> int:
         print("\n".join(f"{step.name} {fault}" for step, fault in table))
         return 0
     with tempfile.TemporaryDirectory(prefix="ecgkit-soak-") as work:
+        tempfile.tempdir = work  # what the runs print, too, is removed at the end
         chain = Chain(arguments.keep or Path(work))
         chain.work.mkdir(parents=True, exist_ok=True)
         for step, fault in table:
