@@ -26,8 +26,9 @@ def read_manifest(folder: Session, name: str, facts: Mapping[str, Any]) -> dict[
         return {}
     stored: dict[str, Any] = folder.read_json(f"{name}.json", way_out=CACHED)
     sums = stored.get("files")
-    is_valid = isinstance(sums, dict) and all((folder.path / file).is_file() for file in sums)
-    if not is_valid or any(stored.get(key) != value for key, value in facts.items()):
+    if not isinstance(sums, dict) or not all((folder.path / file).is_file() for file in sums):
+        return {}
+    if any(stored.get(key) != value for key, value in facts.items()):
         return {}
     for file, checksum in sums.items():
         if file_sha256(folder.path / file) != checksum:

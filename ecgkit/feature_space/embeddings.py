@@ -191,7 +191,7 @@ def _write(
     positions = dataset.folds(*folds)
     table = dataset.records.loc[positions, list(COLUMNS)].reset_index(drop=True)
     for layer, values in embed_layers(trained, dataset, positions, tuple(folds_of), progress=progress).items():
-        files = {f"{layer}.npy": array_bytes(values), f"{layer}.parquet": table}
+        files: dict[str, bytes | pd.DataFrame] = {f"{layer}.npy": array_bytes(values), f"{layer}.parquet": table}
         stated = facts | {"layer": layer, "folds": folds, "shape": list(values.shape)}
         write_files(Session(folder), layer, files, stated)
 
