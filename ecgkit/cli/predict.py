@@ -83,7 +83,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
     question = Question(arguments.model, root, arguments.backend, arguments.precision, style, options)
     n_processes = min(arguments.jobs or default_jobs(arguments, len(files)), -(-len(files) // UNIT))
-    with processes(n_processes, prepare_to_answer, n_processes) as pool, ExitStack() as stack:
+    with processes(n_processes, prepare_to_answer) as pool, ExitStack() as stack:
         predictor, written = question.load(), Written()
         if arguments.to:
             made_by = {
@@ -160,14 +160,14 @@ def write_rows(
 
 
 @contextmanager
-def processes(number: int, prepare: Callable[..., None], *arguments: Any) -> Iterator[Executor | None]:
+def processes(number: int, prepare: Callable[[], None]) -> Iterator[Executor | None]:
     """Start processes that prepare themselves at once, if it is more than one; those that end early do no more work."""
     if number < 2:
         yield None
         return
     from ecgkit.datasets.chunks import WorkerPool
 
-    with WorkerPool(number, prepare, arguments) as pool:
+    with WorkerPool(number, prepare) as pool:
         for _ in range(number):
             pool.submit(os.getpid)
         try:
@@ -176,12 +176,11 @@ def processes(number: int, prepare: Callable[..., None], *arguments: Any) -> Ite
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def prepare_to_answer(n_processes: int) -> None:
-    """Prepare a process that shares the cores with others: if each used all, they would wait for each other."""
-    from ecgkit.datasets.chunks import n_cores, start_worker
+def prepare_to_answer() -> None:
+    """Prepare a process."""
+    from ecgkit.datasets.chunks import start_worker
 
     start_worker()
-    os.environ["OMP_NUM_THREADS"] = str(max(1, n_cores() // n_processes))
     import ecgkit.inference.answers  # noqa: F401 - while the other process loads the model
 
 

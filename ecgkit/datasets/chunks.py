@@ -31,6 +31,8 @@ from ecgkit.signals.quality import check_levels
 if TYPE_CHECKING:
     from ecgkit.sources.base import RecordReader
 
+THREADS = "OMP_NUM_THREADS"
+"""The variable that OpenMP, OpenBLAS, MKL and PyTorch read when they are loaded."""
 BLOCK = 4
 """Records that are filtered together: few, so that temporary arrays stay in the cache and malloc keeps their pages."""
 
@@ -169,25 +171,32 @@ def write_chunk(chunk: Chunk) -> None:
 
 
 class WorkerPool(ProcessPoolExecutor):
-    """Processes that start with Ctrl-C blocked, since an interruption before their own code would be a traceback.
+    """Processes that share the cores, and start with Ctrl-C blocked.
 
-    They are not forked: the caller may have threads of torch, which do not survive a fork.
+    An interruption before their own code would be a traceback. Libraries of linear algebra choose their threads when
+    they are loaded, which is before an initializer runs; if each process used all cores, they would wait for each
+    other. The processes are not forked: the caller may have threads of torch, which do not survive a fork.
     """
 
     def __init__(
         self, number: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
     ) -> None:
         super().__init__(number, get_context("spawn"), initializer or start_worker, arguments)
+        self._threads = str(max(1, n_cores() // number))
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
-        """Submit a call; a process that starts for it inherits the blocked signal."""
-        if not hasattr(signal, "pthread_sigmask"):  # on Windows
-            return super().submit(function, *arguments, **keywords)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        """Submit a call; a process that starts for it inherits the blocked signal and the number of threads."""
+        is_free = THREADS not in os.environ
+        os.environ.setdefault(THREADS, self._threads)
+        blocked = hasattr(signal, "pthread_sigmask")  # not on Windows
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocked else ()
         try:
             return super().submit(function, *arguments, **keywords)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if blocked:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            if is_free:
+                del os.environ[THREADS]
 
 
 def n_cores() -> int:

@@ -157,4 +157,4 @@ def _finish(figure: Figure, axes: Axes, title: str) -> None:
     figure.suptitle(title, x=0.01, y=1 - 0.1 / figure.get_figheight(), ha="left", va="top")
     handles, names = axes.get_legend_handles_labels()
     columns = max(1, min(len(names), LEGEND_LETTERS // (max(map(len, names)) + 6)))
-    figure.legend(handles, names, loc="lower center", ncols=columns)
+    figure.legend(handles, names, loc="lower center", ncols=columns, handlelength=1.2, columnspacing=1.5)

@@ -9,6 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from ecgkit.datasets.chunks import WorkerPool, n_cores
+
 PROGRAM = """
 import time
 from ecgkit.datasets.chunks import WorkerPool
@@ -37,3 +41,13 @@ def test_an_interruption_while_workers_start_is_no_traceback(tmp_path: Path) -> 
     os.killpg(run.pid, signal.SIGINT)
     out, errors = run.communicate(timeout=100)
     assert (out, errors, run.returncode) == ("interrupted\n", "", 0)
+
+
+def test_processes_share_the_cores_and_the_caller_keeps_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with WorkerPool(n_cores()) as pool:
+        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "1"
+    assert "OMP_NUM_THREADS" not in os.environ
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with WorkerPool(1) as pool:
+        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"

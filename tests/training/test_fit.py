@@ -21,6 +21,7 @@ from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.tensor_file import tensor_bytes
 from ecgkit.inference.weights import load_weights
+from ecgkit.io import hold_folder, release_folder
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
 from ecgkit.stats import macro_auc
@@ -354,9 +355,12 @@ def test_a_flipped_byte_and_a_value_that_is_not_finite_are_noticed_in_a_checkpoi
 
 def test_a_session_that_is_deleted_during_its_training_ends_it(few_records: Dataset, tmp_path: Path) -> None:
     session = new_session(tmp_path)
-    session.hold()
-    with pytest.raises(EcgkitError, match="moved or deleted"):
-        fit(session, make_config("cnn", epochs=3), few_records, on_epoch=lambda *_: shutil.rmtree(session.path))
+    hold_folder(session.path)
+    try:
+        with pytest.raises(EcgkitError, match="moved or deleted"):
+            fit(session, make_config("cnn", epochs=3), few_records, on_epoch=lambda *_: shutil.rmtree(session.path))
+    finally:
+        release_folder(session.path)
     assert not session.path.exists()
 
 
