@@ -432,6 +432,10 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder in which the undisturbed chain is kept for the next time")
     parser.add_argument("--list", action="store_true", help="print the scenarios and run none")
     arguments = parser.parse_args()
+    known = {"--steps": {step.name for step in STEPS}, "--faults": {*FAULTS}}
+    for flag, asked in (("--steps", arguments.steps), ("--faults", arguments.faults)):
+        if unknown := sorted({*asked.split(",")} - known[flag]):
+            parser.error(f"{flag}: {', '.join(unknown)} is none of {', '.join(sorted(known[flag]))}")
     faults = [name for name in arguments.faults.split(",") if name not in NEEDS_DISK or can_mount()]
     if left_out := sorted({*arguments.faults.split(",")} - {*faults}):
         print(f"left out, since this user may not mount a disk in memory: {', '.join(left_out)}")
