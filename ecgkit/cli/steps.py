@@ -114,16 +114,18 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.force and resume:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     verify_signals(arguments)
-    settings = settings_of(arguments, step) | {"cell_timeout": arguments.cell_timeout}
+    settings = settings_of(arguments, step)
     if step.name == "probe" and Path(getattr(arguments, step.subject)).parent.name == paths.PRETRAINING:
-        probe_pretrained(arguments, settings_of(arguments, step), root)
+        probe_pretrained(arguments, settings, root)
         return
     if launcher.rank():
-        launcher.follow(step.resolve(root, settings_of(arguments, step)), root)
+        launcher.follow(step.resolve(root, settings), root)
         return
     with workers(settings.get("scheduler")):  # refused before a kernel starts
         pass
-    echo(run_step(step.name, root, force=arguments.force, resume=resume or None, **settings).path)
+    timeout = arguments.cell_timeout
+    made = run_step(step.name, root, force=arguments.force, resume=resume or None, cell_timeout=timeout, **settings)
+    echo(made.path)
 
 
 def probe_pretrained(arguments: argparse.Namespace, settings: dict[str, Any], root: Path) -> None:

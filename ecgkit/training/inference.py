@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -261,13 +261,18 @@ def open_trained(session: Session, root: Path, *, test: bool | None = None) -> T
     """
     recorded = session.config
     if recorded.get("model") == "ensemble":
-        members = ", ".join(recorded.get("members", ()))
-        raise EcgkitError(f"{session.name} is an ensemble and has no network of its own: give a member ({members})")
+        raise no_network(session.name, recorded.get("members", ()))
     config = recorded_config(session)
     dataset = training_data(config, root, test=test)
     if dataset.fingerprint != recorded.get("dataset_fingerprint"):
         raise EcgkitError(f"{dataset.path} is not the dataset that {session.name} was trained on: preprocess it again")
     return TrainedSession(session, load_weights(session.best_weights), dataset)
+
+
+def no_network(name: str, members: Iterable[str]) -> EcgkitError:
+    """Return the error about an ensemble, of which only the members can be opened."""
+    listed = ", ".join(members)
+    return EcgkitError(f"{name} is an ensemble and has no network of its own: give a member ({listed})")
 
 
 def open_model_on(model: str | Path, dataset: str, root: Path) -> TrainedSession:
@@ -294,8 +299,7 @@ def open_model_on(model: str | Path, dataset: str, root: Path) -> TrainedSession
     """
     folder = Session(find_folder(model, root))
     if (folder.path / ENSEMBLE).is_file():
-        members = ", ".join(read_json(folder.path / ENSEMBLE, Ensemble, way_out=WAY_OUT)["members"])
-        raise EcgkitError(f"{folder.name} is an ensemble and has no network of its own: give a member ({members})")
+        raise no_network(folder.name, read_json(folder.path / ENSEMBLE, Ensemble, way_out=WAY_OUT)["members"])
     if not folder.best_weights.is_file():
         raise EcgkitError(f"{folder.name} is an ONNX graph: give the model that was exported")
     trained = load_weights(folder.best_weights)
