@@ -19,8 +19,7 @@ from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 from ecgkit.stats.resampling import RESAMPLES
-from ecgkit.training.inference import run_over_dataset
-from ecgkit.training.pretraining.measuring import METRICS, measure_features, probe_table
+from ecgkit.training.pretraining.measuring import METRICS, embed_both, measure_features, probe_table
 
 BODY = (HEIGHT, WEIGHT)
 BEYOND = tuple(replace(target, name=f"{target.name}_beyond_age_and_sex") for target in BODY)
@@ -75,16 +74,8 @@ def probe_pretrained(
     dataset = open_dataset(folder, label_set=None, folds=folds)
     if dataset.fingerprint != config["dataset_fingerprint"]:
         raise EcgkitError(f"{folder} is not the dataset that {session.label} learned from: preprocess it again")
-    known, fresh = (
-        run_over_dataset(
-            encoder,
-            dataset,
-            np.arange(len(dataset)),
-            lambda signal, _, network=encoder.model: network.embed(signal),  # type: ignore[misc]
-            progress=progress,
-        )
-        for encoder in (trained, trained.untrained(seed))
-    )
+    features = embed_both(trained, dataset, seed=seed, progress=progress)
+    known, fresh = features.values()
     options: dict[str, Any] = {"seed": seed, "resamples": resamples}
     results = fit_probes(known, dataset.records, untrained=[fresh], targets=TARGETS, **options)
     same = {beyond.name: dataset.records[target.name] for target, beyond in zip(BODY, BEYOND, strict=True)}
@@ -96,7 +87,9 @@ def probe_pretrained(
     if not config["label_set"]:
         return PretrainedProbes(results, {})
     labelled = open_dataset(folder, label_set=config["label_set"], folds=folds)
-    return PretrainedProbes(results, measure_features(trained, labelled, fold=TEST_FOLD, **options))
+    rows = dataset.records["record_id"].isin(labelled.records["record_id"]).to_numpy()
+    features = {name: values[rows] for name, values in features.items()}
+    return PretrainedProbes(results, measure_features(trained, labelled, fold=TEST_FOLD, features=features, **options))
 
 
 def write_pretrained_probes(session: Session, probes: PretrainedProbes, *, subject: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def measure_features(
     fold: int = VALIDATION_FOLD,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    features: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Fit a linear probe for each class on folds 1-8 and score it on fold 9; the same for random weights.
 
@@ -50,6 +52,8 @@ def measure_features(
         Of the random weights and the resamples.
     resamples : int, default 1000
         Bootstrap resamples of the patients of this fold.
+    features : mapping, optional
+        What `embed_both` returns for this dataset and seed, where it is there already.
 
     Returns
     -------
@@ -68,8 +72,8 @@ def measure_features(
     truth = dataset.labels.iloc[scored].to_numpy(np.float64, na_value=np.nan)
     weights = patient_weights(dataset.records["patient_id"].iloc[scored], resamples=resamples, seed=seed)
     values, drawn = {}, {}
-    for name, encoder in (("pretrained", trained), ("random", trained.untrained(seed))):
-        scores = linear_scores(encoder, dataset, fold)
+    for name, of_records in (features or embed_both(trained, dataset, seed=seed)).items():
+        scores = linear_scores(of_records, dataset, fold)
         values[name], drawn[name] = (
             np.append(found, np.expand_dims(mean_of_classes(found), -1), axis=-1)
             for found in (auc(truth, scores), auc(truth, scores, weights=weights))
@@ -82,13 +86,24 @@ def measure_features(
     return results
 
 
-def linear_scores(encoder: TrainedModel, dataset: Dataset, fold: int) -> NDArray[np.float64]:
+def embed_both(
+    trained: TrainedModel, dataset: Dataset, *, seed: int, progress: bool = False
+) -> dict[str, NDArray[np.float32]]:
+    """Return the features of all records, shape (records, features): of an encoder, and with random weights."""
+
+    def embed(encoder: TrainedModel) -> NDArray[np.float32]:
+        rows = np.arange(len(dataset))
+        return run_over_dataset(
+            encoder, dataset, rows, lambda signal, _: encoder.model.embed(signal), progress=progress
+        )
+
+    return {"pretrained": embed(trained), "random": embed(trained.untrained(seed))}
+
+
+def linear_scores(of_records: NDArray[np.float32], dataset: Dataset, fold: int) -> NDArray[np.float64]:
     """Score a fold by linear probes of the features that are fitted on folds 1-8, shape (records, classes)."""
     training = dataset.folds(*TRAIN_FOLDS)
-    features, others = (
-        run_over_dataset(encoder, dataset, positions, lambda signal, _: encoder.model.embed(signal)).astype(np.float64)
-        for positions in (training, dataset.folds(fold))
-    )
+    features, others = (of_records[rows].astype(np.float64) for rows in (training, dataset.folds(fold)))
     labels = dataset.labels.iloc[training].to_numpy(np.float64, na_value=np.nan)
     scores = []
     for outcomes in labels.T:
