@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ def ptbxl_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project's folder that holds a small processed demo dataset called ``demo``."""
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return a project's folder that holds a small processed demo dataset called ``demo``, shared by all tests."""
     root = tmp_path_factory.mktemp("project")
     common = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -42,7 +43,9 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(common / "demo.lock"):
         build_dataset(Demo(n_records=300, seed=3), common / "demo", progress=False, jobs=1)
     shutil.copytree(common / "demo", root / paths.PROCESSED / "demo")
-    return root
+    yield root
+    left = sorted({path.name for path in root.iterdir()} - {paths.PROCESSED})
+    assert not left, f"a test has written {left} into the folder that all tests share"
 
 
 @pytest.fixture(scope="session")
