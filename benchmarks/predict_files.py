@@ -40,10 +40,10 @@ import torch
 
 from ecgkit import load_model, open_ecg
 from ecgkit.cli.predict import UNIT
-from ecgkit.datasets import n_cores
 from ecgkit.inference.answers import answer_ecgs
 from ecgkit.inference.batches import default_device, has_bfloat16, prepared_batches, run_batches
 from ecgkit.inference.predictor import NetworkPredictor
+from ecgkit.processes import n_cores
 from ecgkit.readers import save_ecg
 from ecgkit.readers.files import find_ecg_files
 from ecgkit.sources.demo import Demo

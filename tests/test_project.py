@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HASHES = (ROOT / "requirements.hashes").read_text()
 
 LAYERS = [
-    {"errors", "io", "paths", "progress"},
+    {"errors", "io", "paths", "processes", "progress"},
     {"signals", "stats"},
     {"plots"},
     {"cluster", "readers", "sources", "datasets", "sessions"},

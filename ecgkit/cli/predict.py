@@ -22,6 +22,7 @@ from ecgkit.cli.convert import add_hints, hints
 from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.io import csv_text, json_bytes, locked, read_json, write_atomically
+from ecgkit.processes import n_cores, start_worker, started_workers
 from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import SEXES
 
@@ -83,7 +84,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
     question = Question(arguments.model, root, arguments.backend, arguments.precision, style, options)
     n_processes = min(arguments.jobs or default_jobs(arguments, len(files)), -(-len(files) // UNIT))
-    with processes(n_processes, prepare_to_answer) as pool, ExitStack() as stack:
+    with started_workers(n_processes, prepare_to_answer) as pool, ExitStack() as stack:
         predictor, written = question.load(), Written()
         if arguments.to:
             made_by = {
@@ -130,8 +131,6 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
 
 def default_jobs(arguments: argparse.Namespace, n_files: int) -> int:
     """Return one process per 500 files, at most one per core; one on a GPU, and where the workers of a cluster read."""
-    from ecgkit.datasets.chunks import n_cores
-
     number = 1 if arguments.scheduler else min(n_cores(), n_files // FILES_PER_PROCESS)
     if number > 1:
         from ecgkit.inference.batches import default_device
@@ -159,27 +158,8 @@ def write_rows(
     return INCOMPLETE if errors else None
 
 
-@contextmanager
-def processes(number: int, prepare: Callable[[], None]) -> Iterator[Executor | None]:
-    """Start processes that prepare themselves at once, if it is more than one; those that end early do no more work."""
-    if number < 2:
-        yield None
-        return
-    from ecgkit.datasets.chunks import WorkerPool
-
-    with WorkerPool(number, prepare) as pool:
-        for _ in range(number):
-            pool.submit(os.getpid)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def prepare_to_answer() -> None:
     """Prepare a process."""
-    from ecgkit.datasets.chunks import start_worker
-
     start_worker()
     import ecgkit.inference.answers  # noqa: F401 - while the other process loads the model
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ecgkit import paths
 from ecgkit.cli.common import AddCommand, echo
-from ecgkit.cli.predict import processes
 from ecgkit.errors import EcgkitError
+from ecgkit.processes import started_workers
 
 
 def add_commands(command: AddCommand) -> None:
@@ -23,7 +23,6 @@ def add_commands(command: AddCommand) -> None:
 
 def quality(arguments: argparse.Namespace, root: Path) -> None:
     """Examine the ECGs, write the page and print its path."""
-    from ecgkit.datasets.chunks import start_worker
     from ecgkit.datasets.survey import dataset_to_survey, files_to_survey, survey
     from ecgkit.datasets.survey_page import survey_page
     from ecgkit.io import write_atomically
@@ -45,7 +44,7 @@ def quality(arguments: argparse.Namespace, root: Path) -> None:
     else:
         raise EcgkitError(f"no processed dataset and no folder {arguments.what}: choose a folder, or run preprocess")
     names = names[: arguments.limit]
-    with processes(min(arguments.jobs, len(names)), start_worker) as pool:
+    with started_workers(min(arguments.jobs, len(names))) as pool:
         table = survey(names, read, executor=pool)
     to.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(to, survey_page(arguments.what, table, read).encode())

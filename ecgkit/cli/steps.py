@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ecgkit import paths
 from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
@@ -47,7 +46,7 @@ def add_commands(command: AddCommand) -> None:
     text = "Run the whole chain: preprocess, train each model, probe each training, compare."
     command("run", run, text, fill=fill_run)
     for name, text in TEXTS.items():
-        command(name, run_one, text, fill=partial(fill_step, name))
+        command(name, probe if name == "probe" else run_one, text, fill=partial(fill_step, name))
 
 
 def fill_step(name: str, parser: OneLineParser, *, without: Sequence[str] = ()) -> None:
@@ -115,9 +114,6 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
         raise EcgkitError("--force starts a new session and --resume does not: choose one of them")
     verify_signals(arguments)
     settings = settings_of(arguments, step)
-    if step.name == "probe" and Path(getattr(arguments, step.subject)).parent.name == paths.PRETRAINING:
-        probe_pretrained(arguments, settings, root)
-        return
     if launcher.rank():
         launcher.follow(step.resolve(root, settings), root)
         return
@@ -128,30 +124,23 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
     echo(made.path)
 
 
-def probe_pretrained(arguments: argparse.Namespace, settings: dict[str, Any], root: Path) -> None:
-    """Probe a pretrained encoder next to random weights; print the results on fold 10, and the folder."""
+def probe(arguments: argparse.Namespace, root: Path) -> None:
+    """Run the notebook on a training session; or probe a pretrained encoder here, and print the results on fold 10."""
+    name = Path(arguments.training_session)
+    if name.parent.name != paths.PRETRAINING:
+        run_one(arguments, root)
+        return
     from ecgkit import sessions
 
-    session = sessions.open_finished(settings.pop("training_session"), paths.PRETRAINING, root)
+    verify_signals(arguments)
+    session = sessions.open_finished(name, paths.PRETRAINING, root)
+    settings = settings_of(arguments, STEPS["probe"])
+    del settings["training_session"]
     if surplus := sorted(settings.keys() - {"seed", "resamples"}):
         raise EcgkitError(f"{surplus[0]} is for a training session: a pretraining takes seed and resamples only")
-    from ecgkit.feature_space import pretrained
-    from ecgkit.feature_space.config import FeatureSpaceConfig
-    from ecgkit.io import file_sha256
-    from ecgkit.stats.resampling import RESAMPLES
+    from ecgkit.feature_space.pretrained import make_probe_session, tables
 
-    options = {"seed": 0, "resamples": RESAMPLES} | settings
-    FeatureSpaceConfig(**options)  # checks the values
-    config = {"training_session": session.label, **options, "weights_sha256": file_sha256(session.best_weights)}
-    done = None if arguments.force else sessions.find_finished(paths.PROBES, root, config)
-    if done:
-        echo(done.path)
-        return
-    with sessions.claim(paths.PROBES, root, config, resume=False if arguments.force else None) as made:
-        probes = pretrained.probe_pretrained(session, root, progress=True, **options)
-        pretrained.write_pretrained_probes(made, probes, subject=session.label)
-        made.write_json("environment.json", sessions.environment())
-        made.close()
-    for table in pretrained.tables(probes):
+    made, probes = make_probe_session(session, root, force=arguments.force, **settings)
+    for table in tables(probes) if probes else ():
         echo(table.to_string())
     echo(made.path)

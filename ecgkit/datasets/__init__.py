@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ecgkit.datasets.building import build_dataset, is_current
-    from ecgkit.datasets.chunks import n_cores
     from ecgkit.datasets.contents import check_contents
     from ecgkit.datasets.export import export_npz
     from ecgkit.datasets.manifest import dataset_name, default_label_set, read_manifest
@@ -18,7 +17,6 @@ _MODULES = (
     "datasets.manifest",
     "datasets.contents",
     "datasets.opening",
-    "datasets.chunks",
     "datasets.building",
     "datasets.export",
     "stats.folds",
@@ -26,7 +24,7 @@ _MODULES = (
 
 __all__ = [
     "Dataset", "assign_folds", "build_dataset", "check_contents", "dataset_name", "default_label_set",
-    "export_npz", "is_current", "n_cores", "open_dataset", "read_manifest",
+    "export_npz", "is_current", "open_dataset", "read_manifest",
 ]  # fmt: skip
 
 

@@ -20,9 +20,7 @@ from ecgkit.cluster import workers
 from ecgkit.datasets.chunks import (
     Chunk,
     ChunkReport,
-    WorkerPool,
     is_finished,
-    n_cores,
     read_report,
     report_path,
     write_chunk,
@@ -41,6 +39,7 @@ from ecgkit.io import (
     locked,
     write_atomically,
 )
+from ecgkit.processes import WorkerPool, n_cores
 from ecgkit.progress import progress_bar, say
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters

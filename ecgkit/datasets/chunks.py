@@ -6,17 +6,10 @@ It imports only NumPy and what the filters need, since every worker waits for it
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
+from typing import TYPE_CHECKING, TypedDict, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +24,6 @@ from ecgkit.signals.quality import check_levels
 if TYPE_CHECKING:
     from ecgkit.sources.base import RecordReader
 
-THREADS = "OMP_NUM_THREADS"
-"""The variable that OpenMP, OpenBLAS, MKL and PyTorch read when they are loaded."""
 BLOCK = 4
 """Records that are filtered together: few, so that temporary arrays stay in the cache and malloc keeps their pages."""
 
@@ -168,54 +159,6 @@ def write_chunk(chunk: Chunk) -> None:
         file.seek(chunk.data_offset + chunk.first_row * rows[0].nbytes)
         file.write(rows.data)
     write_atomically(report_path(chunk.folder, chunk.index), json_bytes(asdict(report)))
-
-
-class WorkerPool(ProcessPoolExecutor):
-    """Processes that share the cores, and start with Ctrl-C blocked.
-
-    An interruption before their own code would be a traceback. Libraries of linear algebra choose their threads when
-    they are loaded, which is before an initializer runs; if each process used all cores, they would wait for each
-    other. The processes are not forked: the caller may have threads of torch, which do not survive a fork.
-    """
-
-    def __init__(
-        self, number: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-    ) -> None:
-        super().__init__(number, get_context("spawn"), initializer or start_worker, arguments)
-        self._threads = str(max(1, n_cores() // number))
-
-    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
-        """Submit a call; a process that starts for it inherits the blocked signal and the number of threads."""
-        is_free = THREADS not in os.environ
-        os.environ.setdefault(THREADS, self._threads)
-        blocked = hasattr(signal, "pthread_sigmask")  # not on Windows
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocked else ()
-        try:
-            return super().submit(function, *arguments, **keywords)
-        finally:
-            if blocked:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            if is_free:
-                del os.environ[THREADS]
-
-
-def n_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def start_worker() -> None:
-    """Prepare a worker process: the parent handles Ctrl-C, and a worker whose parent was killed ends too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
-
-
-def _exit_after(parent: BaseProcess) -> None:
-    """Wait for a process to end, then end this one."""
-    parent.join()
-    os._exit(1)
 
 
 def _fill(chunk: Chunk, rows: NDArray[np.int16], positions: Sequence[int], report: ChunkReport) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.datasets import Dataset, n_cores
-from ecgkit.datasets.chunks import WorkerPool
+from ecgkit.datasets import Dataset
 from ecgkit.feature_space.cache import CACHED, read_manifest, write_files
 from ecgkit.io import locked, read_table
+from ecgkit.processes import WorkerPool, n_cores
 from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.signals.beats import beat_times, record_beat

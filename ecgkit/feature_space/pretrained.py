@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgkit import paths
+from ecgkit import paths, sessions
 from ecgkit.datasets import open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.config import FeatureSpaceConfig
 from ecgkit.feature_space.probes import TARGETS, ProbeResult, fit_probes, readable_table, write_probe_session
 from ecgkit.feature_space.probes.controls import DEMOGRAPHICS, UNTRAINED, demographics
 from ecgkit.feature_space.probes.targets import HEIGHT, WEIGHT
 from ecgkit.inference.weights import load_weights
+from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 from ecgkit.stats.resampling import RESAMPLES
@@ -92,11 +94,48 @@ def probe_pretrained(
     return PretrainedProbes(results, measure_features(trained, labelled, fold=TEST_FOLD, features=features, **options))
 
 
-def write_pretrained_probes(session: Session, probes: PretrainedProbes, *, subject: str) -> None:
-    """Write the files of a probe session, and `METRICS` with the classes."""
-    write_probe_session(session, probes.targets, subject=subject)
-    if probes.classes:
-        session.write_json(METRICS, probes.classes)
+def make_probe_session(
+    session: Session, root: Path, *, force: bool = False, **settings: Any
+) -> tuple[Session, PretrainedProbes | None]:
+    """Probe a pretrained encoder in a probe session, unless there is one of the same weights and settings.
+
+    Parameters
+    ----------
+    session : Session
+        A finished pretraining.
+    root : Path
+        The folder of data sets and sessions.
+    force : bool, default False
+        Probe again although nothing changed.
+    **settings
+        ``seed`` and ``resamples``, as for `probe_pretrained`.
+
+    Returns
+    -------
+    session : Session
+        With the files of a probe session, and `METRICS` with the classes.
+    probes : PretrainedProbes or None
+        None of a session that was there already.
+
+    Raises
+    ------
+    EcgkitError
+        If a setting does not fit, or as `probe_pretrained`.
+    """
+    options = {"seed": 0, "resamples": RESAMPLES} | settings
+    config = {"training_session": session.label, **options}
+    FeatureSpaceConfig(**config)  # checks the values
+    config["weights_sha256"] = file_sha256(session.best_weights)
+    if not force and (done := sessions.find_finished(paths.PROBES, root, config)):
+        return done, None
+    with sessions.claim(paths.PROBES, root, config, resume=False if force else None) as made:
+        probes = probe_pretrained(session, root, progress=True, **options)
+        write_probe_session(made, probes.targets, subject=session.label)
+        if probes.classes:
+            made.write_json(METRICS, probes.classes)
+        made.write_json("environment.json", sessions.environment())
+        made.close()
+    return made, probes
 
 
 def tables(probes: PretrainedProbes) -> list[pd.DataFrame]:

@@ -232,7 +232,7 @@ class TrainingConfig:
         EcgkitError
             If dataset or model is missing or unknown, or a value is not allowed.
         """
-        is_trained = settings.get("init") not in (None, "", RANDOM)
+        is_trained = starts_from_weights(settings.get("init"))
         needed = ("dataset",) if is_trained else ("dataset", "model")
         for name in needed:
             if not settings.get(name):
@@ -269,7 +269,7 @@ class TrainingConfig:
     def inputs(self, root: Path) -> dict[str, str]:
         """Return the fingerprints of the dataset and of a user's own model file."""
         read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
-        if self.init not in {"", RANDOM}:
+        if starts_from_weights(self.init):
             from ecgkit.training.initial import initial_sha256
 
             read["init_sha256"] = initial_sha256(self.init, root)
@@ -343,6 +343,11 @@ def check_numbers(
         for name in names:
             if not is_allowed(value := getattr(config, name)):
                 raise EcgkitError(f"{name} is {value}: give {needed}")
+
+
+def starts_from_weights(init: str | None) -> bool:
+    """Return True if ``init`` names weights, not none or random ones."""
+    return init not in (None, "", RANDOM)
 
 
 def named_manifest(root: Path, name: str) -> dict[str, Any]:

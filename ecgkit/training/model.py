@@ -14,7 +14,7 @@ from ecgkit.io import file_sha256
 from ecgkit.models import create_model, is_user_file, locate
 from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.config import RANDOM, TrainingConfig
+from ecgkit.training.config import TrainingConfig, starts_from_weights
 from ecgkit.training.data import fit_metadata_scaler
 from ecgkit.training.initial import read_initial, start_from
 from ecgkit.training.targets import QUANTITIES
@@ -41,7 +41,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     """
     scaler = fit_metadata_scaler(dataset) if config.metadata else None
     preparation = dataset.preparation(config.input_samples(dataset.n_samples, dataset.sampling_rate))
-    initial = read_initial(config.init) if config.init not in {"", RANDOM} else None
+    initial = read_initial(config.init) if starts_from_weights(config.init) else None
     if initial:
         preparation = replace(preparation, mean=initial.mean, std=initial.std)
     keywords = {

@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ecgkit import datasets, paths
-from ecgkit.datasets.chunks import WorkerPool
+from ecgkit import paths
 from ecgkit.datasets.config import PreprocessingConfig, is_folder
 from ecgkit.errors import INTERRUPTED, EcgkitError, check_choice, interrupt
 from ecgkit.models.names import check_name
+from ecgkit.processes import THREADS, WorkerPool, n_cores
 from ecgkit.sources import SOURCES
 from ecgkit.workflow.parameters import check_settings
 from ecgkit.workflow.run import Outcome, report, run_step
@@ -147,7 +147,7 @@ def run(
         made = run_step("preprocess", root, source=dataset, raw=raw, jobs=jobs, **common)
         progress.finish("preprocess", f"preprocess {dataset}", made)
         folder = made.path
-    at_once = min(jobs or datasets.n_cores(), len(models))
+    at_once = min(jobs or n_cores(), len(models))
     calls = [settings | {"dataset": folder.name, "model": model} for model in models]
     with notebook_executor(at_once) as executor:
         trained, probed = run_models(executor, root, calls, common, progress, at_once=at_once, probes=probes)
@@ -250,15 +250,13 @@ def notebook_executor(jobs: int) -> Iterator[Executor]:
     if jobs == 1:
         yield ThisProcess()
         return
-    threads = max(1, datasets.n_cores() // jobs)
-    with WorkerPool(jobs, begin_worker, (threads,)) as executor:
+    with WorkerPool(jobs, begin_worker) as executor:
         yield executor
 
 
-def begin_worker(threads: int) -> None:
-    """Share the cores between notebooks that run at the same time; their kernels inherit the environment."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(threads)
+def begin_worker() -> None:
+    """Let Numba use as many threads as the pool gives to each process, and handle Ctrl-C; kernels inherit both."""
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ[THREADS])
     try:
         signal.signal(signal.SIGINT, interrupt)
         if hasattr(signal, "pthread_sigmask"):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ecgkit import __version__, datasets, paths, sessions
+from ecgkit import __version__, paths, sessions
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import read_metrics, stored_predictions
+from ecgkit.processes import THREADS, n_cores
 from ecgkit.sessions import REPRODUCTION, Session
 from ecgkit.stats.labels import format_interval
 from ecgkit.workflow.run import report
@@ -171,7 +172,7 @@ def run_again(
 def threads_of(original: Session) -> dict[str, str]:
     """Return the variables that let a kernel use as many threads as the original: they decide how sums are rounded."""
     threads = sessions.read_environment(original).get("threads")
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if threads and threads <= datasets.n_cores() else ()
+    names = (THREADS, "MKL_NUM_THREADS") if threads and threads <= n_cores() else ()
     return dict.fromkeys(names, str(threads))
 
 

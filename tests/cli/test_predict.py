@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 
 from ecgkit import load_model, open_ecg
-from ecgkit.cli import main
+from ecgkit.cli import main, predict
 from ecgkit.cli.predict import default_jobs
-from ecgkit.datasets import chunks
 from ecgkit.inference import batches
 from ecgkit.inference.answers import answer_ecgs
 from ecgkit.inference.model_folder import SHIPPED
@@ -417,7 +416,7 @@ def test_processes_write_the_same_rows_and_resume(tmp_path: Path) -> None:
 def test_many_files_are_answered_by_several_processes_unless_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     here, cluster = argparse.Namespace(scheduler=None), argparse.Namespace(scheduler="tcp://host:8786")
     for cores, expected in ((1, [1, 1, 1, 1]), (4, [1, 1, 2, 4]), (64, [1, 1, 2, 20])):
-        monkeypatch.setattr(chunks, "n_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(predict, "n_cores", lambda cores=cores: cores)
         assert [default_jobs(here, n_files) for n_files in (1, 999, 1000, 10_000)] == expected
     assert default_jobs(cluster, 10_000) == 1
     monkeypatch.setattr(batches, "default_device", lambda: "cuda")

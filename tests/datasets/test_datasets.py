@@ -366,7 +366,7 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path):
         "import os, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from multiprocessing import get_context\n"
-        "from ecgkit.datasets.chunks import start_worker\n"
+        "from ecgkit.processes import start_worker\n"
         "if __name__ == '__main__':\n"
         "    pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'), initializer=start_worker)\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ecgkit.errors import EcgkitError, one_line
+from ecgkit.processes import THREADS, share_cores
 from ecgkit.serving.service.settings import Settings
 from ecgkit.serving.service.work import Job, Result, Work, do, problem
 
@@ -78,7 +79,7 @@ class Pool:
 
     def start(self) -> None:
         """Start the workers; they load the models while the service already answers ``/health``."""
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.settings.workers)))
+        os.environ.setdefault(THREADS, share_cores(self.settings.workers))
         for thread in self._threads:
             thread.start()
 

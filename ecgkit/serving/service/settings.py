@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError, check_choice, check_least, check_types
 from ecgkit.inference.loading import BACKENDS
+from ecgkit.processes import n_cores
 
 MOST_ECGS = 64
 """ECGs in one request of ``/v1/predict/batch``."""
@@ -52,7 +52,7 @@ class Settings:
     models: tuple[str, ...] = ("resnet1d",)
     backend: str = "auto"
     root: Path | None = None
-    workers: int = os.cpu_count() or 1
+    workers: int = field(default_factory=n_cores)
     token: str = ""
     cors: tuple[str, ...] = ()
     max_megabytes: int = 32

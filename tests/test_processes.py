@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ecgkit.datasets.chunks import WorkerPool, n_cores
+from ecgkit.processes import WorkerPool, n_cores
+from ecgkit.workflow.chain import notebook_executor
 
 PROGRAM = """
 import time
-from ecgkit.datasets.chunks import WorkerPool
+from ecgkit.processes import WorkerPool
 if __name__ == "__main__":
     pool = WorkerPool(2)
     calls = [pool.submit(time.sleep, 0.1) for _ in range(2)]
@@ -51,3 +52,17 @@ def test_processes_share_the_cores_and_the_caller_keeps_its_environment(monkeypa
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     with WorkerPool(1) as pool:
         assert pool.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"
+
+
+def test_notebooks_at_the_same_time_share_the_cores_unless_the_user_chose_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    share = str(max(1, n_cores() // 2))
+    with notebook_executor(2) as executor:
+        assert [executor.submit(os.getenv, name).result() for name in names] == [share, None, share]
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    with notebook_executor(2) as executor:
+        assert [executor.submit(os.getenv, name).result() for name in names] == ["3", None, "3"]
