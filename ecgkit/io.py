@@ -506,6 +506,8 @@ def toml_value(value: Any) -> str:
 def html_environment(package: str) -> jinja2.Environment:
     """Make the jinja2 environment of a package's ``templates``: values are escaped, and undefined names are errors.
 
+    Control characters and marks of direction in values are escaped as in `printable`: no name reorders a page.
+
     Parameters
     ----------
     package : str
@@ -523,4 +525,5 @@ def html_environment(package: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # not of markup, a subclass
     )

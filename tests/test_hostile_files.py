@@ -23,6 +23,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from markupsafe import Markup
 
 from ecgkit import load_model, open_ecg
 from ecgkit.cli import main
@@ -31,7 +32,7 @@ from ecgkit.datasets import open_dataset
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.inference.answers import csv_row
 from ecgkit.inference.model_folder import SHIPPED
-from ecgkit.io import csv_bytes, csv_cell, csv_text
+from ecgkit.io import csv_bytes, csv_cell, csv_text, html_environment
 from ecgkit.sources.demo import Demo
 from ecgkit.training.fitting import MARK, check_checkpoint
 
@@ -46,6 +47,15 @@ NAMES = [
     "%n%s",
 ]
 """Names that a browser, a terminal, matplotlib, a spreadsheet, a reader, a table, a template or C would act on."""
+
+
+@pytest.mark.parametrize("text", ["a\u202egnp", "\x1b[2J", "\x00"])
+def test_no_text_of_a_page_controls_a_terminal_or_turns_it_round(text: str) -> None:
+    environment = html_environment("ecgkit.evaluation")
+    shown = environment.from_string("{{ name }}, {{ [name] | join }}, {{ 1.5 }}, {{ mark }}")
+    page = shown.render(name=text, mark=Markup("<b>"))
+    assert is_harmless(page)
+    assert page.endswith(", 1.5, <b>")
 
 
 class Evil:
@@ -111,7 +121,7 @@ def test_names_are_texts_for_terminal_spreadsheet_and_page(
     assert tags.found == []
 
 
-@pytest.mark.parametrize(("style", "names"), [("png", NAMES[1:2]), ("html", NAMES[:1])])
+@pytest.mark.parametrize(("style", "names"), [("png", NAMES[1:2]), ("html", NAMES[:1]), ("pdf", NAMES[2:3])])
 def test_names_are_texts_in_a_dashboard(folder: Path, style: str, names: list[str], tmp_path: Path) -> None:
     room = tmp_path / "a" / "b"
     files = [str(folder / f"{name}.csv") for name in names]

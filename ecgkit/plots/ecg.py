@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.signal import welch
 
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, new_figure
+from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, log_scale, new_figure, shortened
 from ecgkit.signals.ecg import ECG, LEADS
 
 MM_PER_SECOND = 25.0
@@ -132,7 +131,7 @@ def plot_ecgs(
     n_shown = min(max(ecg.n_samples for ecg in ecgs), round(SHOWN_SECONDS * sampling_rate))
     sheets = [arrange_leads(ecg.signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for ecg in ecgs]
     rows = [stack_rows(traces) for traces in sheets]
-    texts = [[textwrap.shorten(line, 130, placeholder=" ...") for line in title.splitlines()] for title in titles]
+    texts = [[shortened(" ".join(line.split()), 130) for line in title.splitlines()] for title in titles]
     above = [2.0 + (2.0 + TITLE_LINE * len(lines) if lines else 0.0) for lines in texts]
     width = _up_to_5(LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
     total = sum(row.height for row in rows) + sum(above) + NOTE_HEIGHT
@@ -401,9 +400,8 @@ def plot_filtering(
         spectrum.plot(frequency, np.where(power > 0, power, np.nan), color=color, linewidth=1.2, label=name)
     course.set(title=f"Lead {lead}", xlabel="time (s)", ylabel="amplitude (mV)")
     course.margins(x=0)
-    spectrum.set(
-        title=f"Spectrum of lead {lead}", xlabel="frequency (Hz)", ylabel="power density (mV²/Hz)", yscale="log"
-    )
+    spectrum.set(title=f"Spectrum of lead {lead}", xlabel="frequency (Hz)", ylabel="power density (mV²/Hz)")
+    log_scale(spectrum)
     highest = max(np.nan_to_num(np.asarray(line.get_ydata(), dtype=np.float64)).max() for line in spectrum.lines)
     # Values far below the rest would stretch the axis until nothing else can be seen.
     spectrum.set(xlim=(0, sampling_rate / 2), ylim=(1e-9 * highest, 3 * highest) if highest > 0 else (1e-9, 1))

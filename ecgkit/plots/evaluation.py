@@ -22,6 +22,7 @@ from ecgkit.plots.style import (
     histograms,
     legend_beside,
     line_styles,
+    log_scale,
     new_axes,
     point_size,
     row_figure,
@@ -228,7 +229,7 @@ def score_histograms(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figur
         groups = {"without the class": (prob[negative], COLORS[0]), "with the class": (prob[truth], COLORS[1])}
         histograms(axes, groups, edges)
         axes.axvline(limits[i], color="black", linewidth=1.0, linestyle="--", label="threshold chosen on fold 9")
-        axes.set_yscale("log")
+        log_scale(axes)
         axes.yaxis.set_minor_locator(NullLocator())
         axes.set(xlim=(0, 1), ylim=(0.7, None))
         axes.set_title(classes[i], fontsize=10)
@@ -287,7 +288,7 @@ def reliability(
         axes.tick_params(labelbottom=False)
         axes.set_title(f"{classes[i]}\nECE {' → '.join(errors)}", fontsize=9)
         axes.grid(visible=True)
-        strip.set_yscale("log")
+        log_scale(strip)
         strip.yaxis.set_minor_locator(NullLocator())
         strip.set(xlim=(-0.02, 1.02), ylim=(0.7, None))
     figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,21 @@ import matplotlib as mpl
 import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, LogFormatter
 from numpy.typing import ArrayLike, NDArray
 
 WIDTH = 10.0
 """Width of a figure in inches, that of a notebook's page."""
+
+LONGEST_LINE, LONGEST_NAME = 130, 60
+"""Letters of a line, such as a title, and of a name next to an axis or in a legend."""
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that colour-blind readers can distinguish (Okabe and Ito 2008, without yellow, hard to see on white)."""
@@ -28,6 +37,8 @@ GREY = "#8C8C8C"
 
 LIGHT_GREY = "#D5D5D5"
 """The colour of unknown values and of references."""
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 SEX_COLORS = {"female": COLORS[1], "male": COLORS[0]}
 """The colours of the sexes."""
@@ -62,6 +73,45 @@ def use_style() -> None:
     plt.switch_backend(mpl.get_backend())
 
 
+class PlainFigure(Figure):
+    """A figure whose texts may be names from files: a ``$`` starts no formula, and what has no room is shortened."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw the figure; characters that the font lacks are boxes, without a warning."""
+        with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():  # ticks are made while drawing
+            warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+            _shorten_names(self)
+            for text in self.findobj(Text):
+                assert isinstance(text, Text)  # noqa: S101 - findobj returns what it is asked for
+                text.set_parse_math(False)
+                text.set_text(shortened(text.get_text(), LONGEST_LINE))
+            super().draw(renderer)
+
+
+def _shorten_names(figure: Figure) -> None:
+    """Shorten what ticks and the entries of legends are called."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        names = [label.get_text() for label in axis.get_ticklabels()] if _is_named(axis) else []
+        if any(len(name) > LONGEST_NAME for name in names):
+            axis.set_ticklabels([shortened(name, LONGEST_NAME) for name in names])
+    for legend in figure.findobj(Legend):
+        assert isinstance(legend, Legend)  # noqa: S101 - as above
+        for text in legend.get_texts():
+            text.set_text(shortened(text.get_text(), LONGEST_NAME))
+
+
+def _is_named(axis: Axis) -> bool:
+    """Return True if the ticks of an axis have a place each, as names have."""
+    return isinstance(axis.get_major_locator(), FixedLocator)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text with at most so many letters per line: its beginning and its end, which tells files apart."""
+    lines = text.split("\n")
+    end = most // 4
+    return "\n".join(line if len(line) <= most else f"{line[: most - end - 5]} ... {line[-end:]}" for line in lines)
+
+
 def new_figure(width: float = WIDTH, height: float = 4.0, *, layout: str | None = "constrained") -> Figure:
     """Make an empty figure that pyplot does not manage, so that a notebook displays it once.
 
@@ -76,7 +126,8 @@ def new_figure(width: float = WIDTH, height: float = 4.0, *, layout: str | None 
     -------
     Figure
     """
-    return Figure(figsize=(width, height), layout=layout)  # type: ignore[arg-type] # the names are those of matplotlib
+    size = (width, height)
+    return PlainFigure(figsize=size, layout=layout)  # type: ignore[arg-type] # the names are those of matplotlib
 
 
 def new_axes(width: float = WIDTH, height: float = 4.0) -> tuple[Figure, Axes]:
@@ -114,6 +165,24 @@ def name_rows(axes: Axes, names: Sequence[str], *, bold: Sequence[int] = ()) -> 
 def dot(color: str, label: str, *, marker: str = "o", face: str | None = None) -> Line2D:
     """Make an entry of a legend, hollow if ``face`` is white."""
     return Line2D([], [], linestyle="", marker=marker, color=color, markerfacecolor=face or color, label=label)
+
+
+class _PlainPowers(LogFormatter):
+    """Numbers of a logarithmic axis without a formula: 0.1, 1, 10, and 10⁻⁶ where they would be long."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        if not super().__call__(x, pos):
+            return ""
+        factor, _, power = f"{x:.0e}".partition("e")
+        raised = f"10{str(int(power)).translate(SUPERSCRIPTS)}"
+        return f"{x:g}" if 1e-4 <= x < 1e6 else raised if factor == "1" else f"{factor}·{raised}"
+
+
+def log_scale(axes: Axes) -> None:
+    """Make the vertical axis logarithmic."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(_PlainPowers())
+    axes.yaxis.set_minor_formatter(_PlainPowers())
 
 
 def heat_map(

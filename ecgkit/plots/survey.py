@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, new_figure
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, log_scale, new_figure
 from ecgkit.signals.ecg import ECG, LEADS
 
 SHOWN = ("II", "V2", "V5")
@@ -62,7 +62,7 @@ def per_lead(values: Mapping[str, NDArray[np.floating]]) -> Figure:
         axes.set_xticks(np.arange(1, len(LEADS) + 1), LEADS)
         axes.set(ylabel=label)
         if any(len(column) for column in known):
-            axes.set_yscale("log")
+            log_scale(axes)
         axes.grid(visible=True, axis="y", color="#E3E3E3")
         axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -156,7 +156,7 @@ def _match(folder: Path, ids: Sequence[str]) -> tuple[list[str], list[str]]:
         for key in {name, path.name, path.stem, path.with_suffix("").as_posix()}:
             by_key.setdefault(key, set()).add(name)
     # An exact path names one file, whatever other files are called; a path may be written as Windows writes it.
-    keys = [name.replace("\\", "/").removeprefix("./") for name in ids]
+    keys = [name if name in by_key else name.replace("\\", "/").removeprefix("./") for name in ids]
     found = [{key} if key in by_key.get(key, ()) else by_key.get(key, set()) for key in keys]
     counts = pd.Series(ids).value_counts()
     faults = {

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from nbclient import NotebookClient
 
 import ecgkit
-from ecgkit.plots.style import COLORS, figure_of_cells, line_styles
+from ecgkit.plots.style import (
+    COLORS,
+    LONGEST_NAME,
+    figure_of_cells,
+    line_styles,
+    log_scale,
+    name_rows,
+    new_axes,
+    shortened,
+)
 
 CELLS = (
     "from ecgkit.plots import ecg, style\nimport numpy as np\nstyle.use_style()",
@@ -47,3 +58,60 @@ def test_cells_have_the_height_asked_for_and_stay_in_the_figure(number: int) -> 
     assert boxes.min() > 0
     assert boxes.max() < 1
     assert figure.get_figwidth() <= 10
+
+
+NAMES = ("$\\frac{", "$x_1$ \\alpha", "\\$", "\u5fc3\u96fb\u56f3", "a\u202egnp", "\x1b[2J", "x" * 4000 + ".dat")
+
+
+def labelled(figure: Figure, names: tuple[str, ...]) -> bytes:
+    """Use names wherever a figure has texts, and return what is drawn of them."""
+    axes = figure.axes[0]
+    for name in names:
+        axes.plot([0, len(names)], [0, len(names)], label=name)
+    axes.set(title=names[0], xlabel=names[-1])
+    name_rows(axes, names)
+    axes.legend()
+    figure.suptitle(names[-1])
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    return image.getvalue()
+
+
+@pytest.mark.parametrize("style", ["png", "svg", "pdf"])
+def test_names_are_drawn_as_texts_and_leave_room_for_the_figure(style: str) -> None:
+    figure, axes = new_axes()
+    labelled(figure, NAMES)
+    figure.savefig(io.BytesIO(), format=style)
+    box = axes.get_position()
+    assert box.width > 0.3  # a name of 4,000 letters beside the axes would leave nothing
+    ticks = [label.get_text() for label in axes.get_yticklabels()]
+    assert ticks[:-1] == list(NAMES[:-1])
+    assert ticks[-1].endswith("x.dat")
+    assert len(ticks[-1]) == LONGEST_NAME
+
+
+def test_a_dollar_sign_starts_no_formula() -> None:
+    plain, other = (labelled(new_axes()[0], (name,)) for name in ("$x$", "x"))
+    assert plain != other
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [((0.5, 20000), ["1", "10", "100", "1000", "10000"]), ((1e-9, 1e-3), ["10⁻⁹", "10⁻⁷", "10⁻⁵", "0.001"])],
+)
+def test_numbers_of_a_logarithmic_axis_are_plain(limits: tuple[float, float], expected: list[str]) -> None:
+    figure, axes = new_axes()
+    log_scale(axes)
+    axes.set_ylim(*limits)
+    figure.draw_without_rendering()
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert set(expected) <= set(shown)
+    assert not any("$" in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "expected"),
+    [("abc", 3, "abc"), ("0123456789abcdefghij.dat", 16, "0123456 ... .dat"), ("a\n" + "b" * 9, 8, "a\nb ... bb")],
+)
+def test_a_long_name_keeps_its_beginning_and_its_end(text: str, most: int, expected: str) -> None:
+    assert shortened(text, most) == expected

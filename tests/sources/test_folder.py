@@ -177,6 +177,12 @@ def test_paths_of_windows_and_of_a_shell_name_their_files(folder: Path) -> None:
     assert Folder(folder).surplus == []
 
 
+def test_a_name_with_a_backslash_is_that_of_a_file_first(folder: Path) -> None:
+    (folder / "r2.npz").rename(folder / "$\\frac{.npz")
+    edit(folder, record_id=pd.read_csv(folder / "labels.csv")["record_id"].replace({"r2": "$\\frac{.npz"}))
+    assert Folder(folder).read("$\\frac{.npz").n_samples == 1000
+
+
 def test_what_is_a_class_and_what_is_kept_is_said(folder: Path) -> None:
     edit(folder, AF=["yes", "no"] * (N_RECORDS // 2))
     assert "classes: LVH; further columns: AF, potassium, ward" in Folder(folder).describe()

@@ -15,6 +15,7 @@ import streamlit as st
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.answers import Answer
 from ecgkit.serving.page import settings
+from ecgkit.serving.page.markup import markdown
 from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS
 from ecgkit.stats.labels import SUPERCLASSES
 
@@ -71,7 +72,7 @@ def show(answer: Answer) -> None:
         with st.spinner("Waiting for the language model"):
             text = explain(answer, endpoint)
     except EcgkitError as error:
-        st.error(str(error))
+        st.error(markdown(str(error)))
         return
     st.caption(f"Written by a machine ({endpoint.name}), not by a person and not by ecgkit. It may be wrong.")
     st.html(f'<div class="ecg-machine" lang="en">{escape(text)}</div>')

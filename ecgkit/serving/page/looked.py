@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, not_installed
 from ecgkit.inference.answers import Answer
+from ecgkit.serving.page.markup import markdown
 from ecgkit.serving.page.texts import name_class
 from ecgkit.signals.ecg import LEADS
 
@@ -36,13 +37,13 @@ def choose(answer: Answer) -> dict[str, Any] | None:
     try:
         relevance, rate = explained(answer, label)
     except (EcgkitError, ModuleNotFoundError) as error:
-        st.error(str(error) if isinstance(error, EcgkitError) else not_installed(error))
+        st.error(markdown(str(error) if isinstance(error, EcgkitError) else not_installed(error)))
         return None
     shares = np.abs(relevance).sum(axis=1)
     most = np.argsort(-shares)[:3]
     told = ", ".join(f"{LEADS[lead]} ({100 * shares[lead] / max(shares.sum(), 1e-12):.0f} %)" for lead in most)
     st.caption(
-        f"Orange speaks for {name_class(label)}, blue against it. Most relevance: {told}. "
+        f"Orange speaks for {markdown(name_class(label))}, blue against it. Most relevance: {told}. "
         "This is what the model used, not what a cardiologist would look at."
     )
     return {"seconds": PART, "values": strengths(relevance, rate).round(3).tolist()}

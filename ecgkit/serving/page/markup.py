@@ -1,9 +1,12 @@
-"""Tables of the page as HTML that a screen reader can read; every text is escaped."""
+"""Tables of the page as HTML that a screen reader can read, and texts as Markdown; both escaped."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
+
+from ecgkit.errors import printable
 
 STYLE = """<style>
 .ecg-table { width: 100%; border-collapse: collapse; font-size: 0.95rem; }
@@ -27,6 +30,11 @@ class Markup(str):
     """HTML whose texts are escaped already."""
 
     __slots__ = ()
+
+
+def markdown(text: str) -> str:
+    """Return a text that may hold the names of others as Markdown, which loads no picture and sets no formula."""
+    return re.sub(r"[\\`*_\[<$~&]", r"\\\g<0>", printable(" ".join(text.split())))
 
 
 def cell(value: str) -> str:

@@ -13,7 +13,7 @@ from ecgkit.inference.predictor import Predictor
 from ecgkit.readers.opening import File, missing_arguments
 from ecgkit.serving.page import language_model, settings, sources, texts, views
 from ecgkit.serving.page.chart import show_chart
-from ecgkit.serving.page.markup import STYLE
+from ecgkit.serving.page.markup import STYLE, markdown
 from ecgkit.signals.ecg import ECG, OLDEST, SEXES
 
 NOTHING = "none"
@@ -38,7 +38,7 @@ def main() -> None:
     try:
         answers = [answers_of(items, model, patient) for model in chosen]
     except EcgkitError as error:
-        st.error(str(error))
+        st.error(markdown(str(error)))
         return
     shown = 0
     if len(items) > 1:
@@ -86,7 +86,7 @@ def answers_of(items: list[sources.Item], model: str, patient: dict[str, Any]) -
         for key, answer in zip(alike, answer_ecgs(named, predictor, **dict(given)), strict=True):
             found[key] = answer
             if bar is not None:
-                bar.progress((len(found) - len(before)) / len(new), f"Answered {answer.record}")
+                bar.progress((len(found) - len(before)) / len(new), markdown(f"Answered {answer.record}"))
     if bar is not None:
         bar.empty()
     memory[model] = {key: found[key] for key in keys}

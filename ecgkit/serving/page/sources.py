@@ -12,6 +12,7 @@ import streamlit as st
 from ecgkit.errors import EcgkitError
 from ecgkit.readers.archives import group_files, read_zip
 from ecgkit.readers.opening import File
+from ecgkit.serving.page.markup import markdown
 from ecgkit.serving.page.texts import name_class
 from ecgkit.signals.ecg import ECG, SEXES
 from ecgkit.sources.demo import make_ecg
@@ -105,7 +106,7 @@ def generate() -> list[Item]:
         wanted = [arguments | {"classes": classes, "seed": seed + i} for i in range(number)]
         ecgs = [_made(one) for one in wanted]
     except EcgkitError as error:
-        st.error(str(error))
+        st.error(markdown(str(error)))
         return []
     return [Item(f"made {one}", ecg.record_id, ecg) for one, ecg in zip(wanted, ecgs, strict=True)]
 

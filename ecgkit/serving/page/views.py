@@ -16,7 +16,7 @@ import streamlit as st
 from ecgkit.diagnosis.pages import draw_answer, pdf, picture
 from ecgkit.inference.answers import WINDOW, Answer, csv_row
 from ecgkit.io import file_name
-from ecgkit.serving.page.markup import Markup, bar, table
+from ecgkit.serving.page.markup import Markup, bar, markdown, table
 from ecgkit.serving.page.texts import MEANINGS, name_class, with_fields
 from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, PRINTED
 
@@ -24,23 +24,23 @@ from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, PRINTED
 def show_head(answer: Answer) -> None:
     """Write whose ECG it is, as far as the page needs to know."""
     ecg = answer.ecg
-    st.header(answer.record, anchor=False)
+    st.header(markdown(answer.record), anchor=False)
     if ecg is not None:
         age = "age unknown" if ecg.age is None else f"{ecg.age:g} years"
         facts = [age, ecg.sex or "sex unknown", f"{ecg.duration:.4g} s", f"{ecg.sampling_rate:g} Hz"]
         facts.append(str(ecg.metadata.get("format", "made by the demo")))
-        st.caption(" · ".join(facts))
+        st.caption(markdown(" · ".join(facts)))
 
 
 def show_findings(answer: Answer) -> None:
     """Write what may be wrong with the recording."""
     st.subheader("Findings", anchor=False)
     if answer.refusal:
-        st.error(f"No answer: {with_fields(answer.refusal)}")
+        st.error(markdown(f"No answer: {with_fields(answer.refusal)}"))
     show = {"refused": st.error, "warning": st.warning, "note": st.info}
     for finding in answer.findings:
         if finding.text not in (answer.refusal or ""):
-            show[finding.level](finding.text)
+            show[finding.level](markdown(finding.text))
     if not answer.findings and not answer.refusal:
         st.success("The checks of the recording found nothing.")
 
@@ -54,7 +54,7 @@ def show_labels(answers: Sequence[Answer]) -> None:
     st.caption("Each label is for itself: several may apply, or none. The mark in a bar is the threshold of the label.")
     for answer in known:
         if answer.quantity_name:
-            st.metric(answer.quantity_name.replace("_", " "), f"{answer.prediction.quantity:.1f}")  # type: ignore[union-attr]
+            st.metric(markdown(answer.quantity_name.replace("_", " ")), f"{answer.prediction.quantity:.1f}")  # type: ignore[union-attr]
     known = [answer for answer in known if not answer.quantity_name]
     names = list(dict.fromkeys(name for answer in known for name in answer.predictor.classes))
     if not names:
@@ -88,7 +88,7 @@ def _show_disagreement(answers: Sequence[Answer]) -> None:
     """Say in which labels models disagree."""
     first, second = ({e["name"]: e["decision"] for e in answer.to_dict()["classes"]} for answer in answers[:2])
     other = [name for name in first if name in second and first[name] != second[name]]
-    st.write(f"The models disagree on {', '.join(other)}." if other else "The models decide alike.")
+    st.write(markdown(f"The models disagree on {', '.join(other)}.") if other else "The models decide alike.")
 
 
 def show_measurements(answer: Answer) -> None:

@@ -228,6 +228,17 @@ def test_names_of_files_are_shown_as_text(page: AppTest) -> None:
     assert "<img" not in " ".join(element.proto.body for element in page.get("html"))
 
 
+def test_names_of_files_are_no_markdown(page: AppTest) -> None:
+    bad = "![](http:example.org) $x$ `y` *z*\u202e.{}"
+    letter = b"Dear doctor"
+    upload(page, {bad.format("txt"): letter, bad.format("edf"): FILES["EDF"]["i.edf"]})
+    assert not page.exception
+    shown = " ".join([messages(page), *(element.value for element in [*page.header, *page.caption])])
+    assert "\\$x\\$" in shown
+    assert "![" not in shown.replace("\\[", "")  # Markdown would load this picture
+    assert "\u202e" not in shown
+
+
 def test_a_zip_of_several_records_is_several_ecgs(page: AppTest) -> None:
     upload(page, {"all.zip": formats.zipped(FILES["WFDB"] | FILES["EDF"] | FILES["HL7 aECG"])})
     assert page.header[0].value == "3 ECGs"
