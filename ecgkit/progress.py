@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -40,7 +44,41 @@ def progress_bar(*, total: int, description: str, unit: str, shown: bool = True)
 def say(text: str, *, shown: bool = True) -> None:
     """Write a line on standard error, above a progress bar if there is one."""
     if shown:
-        tqdm.write(printable(text), file=sys.stderr)
+        with outlives_reader(sys.stderr):
+            tqdm.write(printable(text), file=sys.stderr)
+
+
+@contextmanager
+def outlives_reader(stream: TextIO) -> Iterator[None]:
+    """Discard what is printed once the reader of a pipe, such as ``head``, has closed it: the work continues."""
+    try:
+        yield
+    except BrokenPipeError:
+        discard(stream)
+
+
+def discard(stream: TextIO) -> None:
+    """Discard what has been printed and has not been read, and whatever is printed from now on."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+class Continued:
+    """A stream of text for a step whose result is a folder, not what it prints: it continues without a reader."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with outlives_reader(self.stream):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        with outlives_reader(self.stream):
+            self.stream.flush()
 
 
 class _Lines:
@@ -48,7 +86,7 @@ class _Lines:
 
     def write(self, text: str) -> int:
         line = text.strip("\r\n")
-        return sys.stderr.write(f"{line}\n") if line.strip() else 0
+        return Continued(sys.stderr).write(f"{line}\n") if line.strip() else 0
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        Continued(sys.stderr).flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
@@ -27,6 +26,7 @@ from ecgkit.cli import (
 )
 from ecgkit.cli.common import Function, OneLineParser, add_root, fail
 from ecgkit.errors import EcgkitError, not_installed
+from ecgkit.progress import discard
 from ecgkit.workflow.launcher import check_command
 
 GROUPS = {
@@ -109,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return fail(f"interrupted: {resume_hint(parsed)}", code=130)
     except BrokenPipeError:
-        # The reader of the output, such as `head`, has closed it; the rest of the output is discarded.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)  # its reader, such as `head`, has closed it
         return 0
     except OSError as error:
         if error.errno == errno.ENOMEM:

@@ -107,7 +107,12 @@ def with_flags(message: str) -> str:
 
 def note(message: str) -> None:
     """Print one line on standard error, where it does not mix with a command's result."""
-    print(f"ecgkit: {printable(' '.join(with_flags(message).split()))}", file=sys.stderr, flush=True)  # noqa: T201
+    try:
+        print(f"ecgkit: {printable(' '.join(with_flags(message).split()))}", file=sys.stderr, flush=True)  # noqa: T201
+    except BrokenPipeError:  # nobody reads it; the exit code remains
+        from ecgkit.progress import discard
+
+        discard(sys.stderr)
 
 
 def fail(message: str, code: int = BAD_INPUT) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import locked
+from ecgkit.progress import outlives_reader
 from ecgkit.sessions import NEW, SESSION_VARIABLE, Session
 from ecgkit.sessions.folder import before_close
 from ecgkit.workflow import launcher
@@ -131,7 +133,8 @@ def kernel_backend() -> str:
 
 def report(line: str) -> None:
     """Print one line of progress at once."""
-    print(printable(line), flush=True)  # noqa: T201 - the runner's progress belongs on standard output
+    with outlives_reader(sys.stdout):
+        print(printable(line), flush=True)  # noqa: T201 - the runner's progress belongs on standard output
 
 
 def run_step(

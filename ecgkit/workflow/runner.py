@@ -16,6 +16,7 @@ from typing import Any
 
 from ecgkit.errors import EcgkitError
 from ecgkit.io import check_held
+from ecgkit.progress import Continued
 from ecgkit.sessions import SESSION_VARIABLE, Session
 
 KERNEL = "python3"
@@ -204,8 +205,8 @@ def execute(
                 kernel_name=KERNEL,
                 cwd=output.parent,
                 progress_bar=False,
-                stdout_file=sys.stdout if verbose else nowhere,
-                stderr_file=sys.stderr if verbose else nowhere,
+                stdout_file=Continued(sys.stdout) if verbose else nowhere,
+                stderr_file=Continued(sys.stderr) if verbose else nowhere,
                 execution_timeout=cell_timeout,
                 iopub_timeout=600,  # a busy machine delivers the end of a cell's output late
                 # the kernel's messages on its own transport; what a cell raises comes back as its result
