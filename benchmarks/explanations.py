@@ -185,7 +185,7 @@ class Bench:
 
 
 def keep(path: Path, compute: Callable[[], pd.DataFrame]) -> None:
-    """Write rows to a file, if it is not there."""
+    """Compute rows and write them to a file, unless the file exists."""
     if path.exists():
         return
     start = time.process_time()

@@ -33,8 +33,8 @@ MIN_SECONDS = 1.0
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=32, help="records of a layer's batch (default: 32)")
-    parser.add_argument("--model-batch", type=int, default=8, help="records of the model's batch (default: 8)")
+    parser.add_argument("--batch", type=int, default=32, help="records per batch of a layer (default: 32)")
+    parser.add_argument("--model-batch", type=int, default=8, help="records per batch of the model (default: 8)")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 1000], help="default: 100 1000")
     arguments = parser.parse_args()

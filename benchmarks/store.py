@@ -46,14 +46,14 @@ class Store:
         self.path, self.shape = folder / name, (n_records, *SHAPE)
 
     def make(self) -> Write:
-        """Make the store, and return what writes rows from a record on."""
+        """Make the store, and return a function that writes rows, starting at a given record."""
         file = self.path.open("wb", buffering=0)
         np.lib.format.write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": self.shape})
         start = file.tell()
         return lambda first, rows: (file.seek(start + first * rows[0].nbytes), file.write(rows.data))
 
     def open(self) -> Any:
-        """Return what is indexed by sorted rows."""
+        """Return an array that sorted row numbers index."""
         return np.load(self.path, mmap_mode="r")
 
 
@@ -66,13 +66,13 @@ class Zarr(Store):
         self.label = f"zarr, {chunk} per chunk{', zstd' if compressed else ''}"
 
     def make(self) -> Write:
-        """Make the store, and return what writes rows from a record on."""
+        """Make the store, and return a function that writes rows, starting at a given record."""
         zarr = importlib.import_module("zarr")
         array = zarr.create_array(store=str(self.path), shape=self.shape, dtype="int16", **self.keywords)
         return lambda first, rows: array.__setitem__(slice(first, first + len(rows)), rows)
 
     def open(self) -> Any:
-        """Return what is indexed by sorted rows."""
+        """Return an array that sorted row numbers index."""
         return importlib.import_module("zarr").open_array(str(self.path), mode="r").oindex
 
 
@@ -85,7 +85,7 @@ class Hdf5(Store):
         self.label = f"HDF5, {chunk} per chunk{', gzip' if compressed else ''}"
 
     def make(self) -> Write:
-        """Make the store, and return what writes rows from a record on."""
+        """Make the store, and return a function that writes rows, starting at a given record."""
         file = importlib.import_module("h5py").File(self.path, "w")
         data = file.create_dataset("signals", self.shape, "int16", **self.keywords)
 
@@ -97,7 +97,7 @@ class Hdf5(Store):
         return write
 
     def open(self) -> Any:
-        """Return what is indexed by sorted rows."""
+        """Return an array that sorted row numbers index."""
         return importlib.import_module("h5py").File(self.path, "r")["signals"]
 
 

@@ -61,7 +61,7 @@ def add_model(parser: OneLineParser) -> None:
 
 def add_options(parser: OneLineParser) -> None:
     """Add the arguments for what is said of the ECGs, see `ecgkit.inference.answers.Options`."""
-    parser.add_argument("--anyway", action="store_true", help="predict what the checks refuse, too")
+    parser.add_argument("--anyway", action="store_true", help="also predict what the checks refuse")
     text = "predict ECGs that lack leads, which are zero then"
     parser.add_argument("--allow-missing-leads", action="store_true", help=text)
     parser.add_argument("--age", type=float, metavar="YEARS", help="if the file does not say it")

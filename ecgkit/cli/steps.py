@@ -37,7 +37,7 @@ TEXTS = {
     "train": "Train one model on a processed dataset.",
     "pretrain": "Pretrain an encoder on folds 1-8 of a processed dataset without labels.",
     "probe": "Analyse a model's embeddings: clusters, maps, and linear probes for age, sex, height and weight.",
-    "diagnose": "Answer for ECG files with a notebook: contents, probabilities, refusals, measurements, mean beats.",
+    "diagnose": "Examine ECG files in a notebook: contents, probabilities, refusals, measurements, mean beats.",
 }
 
 

@@ -25,24 +25,24 @@ class PreprocessingConfig:
     source : str
         Name of a source of ECGs, or a folder: of ECG files with a table ``labels.csv``, or of the raw data of a source.
     raw : str or None
-        Folder of the raw data; None means ``raw_datasets/SOURCE``. The demo generates its data and has no such folder.
+        Folder of the raw data; by default ``raw_datasets/SOURCE``. The demo generates its data and has no such folder.
     name : str or None
-        Name of the processed dataset; None means the source's, with rate and filters where they are not the default.
+        Name of the processed dataset; by default the source's, with rate and filters where they are not the default.
     rate : int or None
-        Sampling rate in Hz, one of the source's; None means the first of these.
+        Sampling rate in Hz, one of the source's; by default the first of these.
     bandpass : list of float or None
         Lower and upper edge of the band-pass in Hz.
     notch : float or None
         Mains frequency to remove, in Hz.
     labels : list of str or None
-        Columns of ``labels.csv`` that are classes; None means those that hold only true and false.
+        Columns of ``labels.csv`` that are classes; by default those that hold only true and false.
     split : list of float or None
         Shares of training, validation and test, such as 0.7 0.15 0.15: patients are divided anew, stratified by the
         classes, and written as folds 1-8, 9 and 10. None keeps the folds of the source.
     source_options : dict
         Options of the source; the demo has ``n_records`` and ``seed``.
     jobs : int or None
-        Number of processes; None means one per core.
+        Number of processes; by default one per core.
     scheduler : str or None
         Address of a Dask scheduler whose workers read the records, such as tcp://host:8786; they need the same folders.
     overwrite : bool

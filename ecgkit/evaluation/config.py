@@ -25,9 +25,9 @@ class ComparisonConfig:
     sessions : str
         Names of training sessions, separated by commas; empty for all finished ones of one dataset and label set.
     dataset : str or None
-        Name of the dataset, if all are compared; None means that of the newest session.
+        Name of the dataset, if all are compared; by default that of the newest session.
     label_set : str or None
-        Name of the label set, if all are compared; None means that of the newest session.
+        Name of the label set, if all are compared; by default that of the newest session.
     ensembles : str
         Methods, separated by commas; empty for none.
     resamples : int

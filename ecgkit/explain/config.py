@@ -34,7 +34,7 @@ class ExplainabilityConfig:
     seed : int
         Seed of everything random.
     resamples : int or None
-        Bootstrap resamples of the intervals; None means 1,000, or 200 with fewer than 5,000 records.
+        Bootstrap resamples of the intervals; by default 1,000, or 200 with fewer than 5,000 records.
 
     Raises
     ------

@@ -36,7 +36,7 @@ class FeatureSpaceConfig:
     training_session : str
         Name of a finished training session; "latest" is the newest one.
     clusters : int or None
-        Number of clusters; None means the number of classes, but at most 12.
+        Number of clusters; by default the number of classes, but at most 12.
     neighbours : int
         Number of neighbours that UMAP keeps a record close to.
     seed : int
@@ -47,11 +47,11 @@ class FeatureSpaceConfig:
     target_sessions : str
         Training sessions of "train --target", separated by commas, that are compared with the probes.
     resamples : int or None
-        Bootstrap resamples of the probes; None means 1,000, or 200 with fewer than 5,000 records.
+        Bootstrap resamples of the probes; by default 1,000, or 200 with fewer than 5,000 records.
     layers : int or None
-        Number of layers before the embedding that are probed; None means all, or 2 with fewer than 5,000 records.
+        Number of layers before the embedding that are probed; by default all, or 2 with fewer than 5,000 records.
     repeats : int or None
-        Bootstraps of the stability of clusters; None means 8, or 3 with fewer than 5,000 records.
+        Bootstraps of the stability of clusters; by default 8, or 3 with fewer than 5,000 records.
 
     Raises
     ------

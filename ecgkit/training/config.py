@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, get_type_hints
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict, get_type_hints
 
 from ecgkit import paths
 from ecgkit.datasets import check_contents, default_label_set, open_dataset, read_manifest
@@ -39,6 +40,8 @@ SHARES = ("warm_up", "lead_dropout", "weight_average")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 RANDOM = "random"
 """The ``init`` of the control of a frozen network: random weights, of which the same layers are trained."""
+HARDWARE = MappingProxyType({"precision": AUTO, "device": AUTO})
+"""What is taken for the fields about the machine where neither the user nor a recipe sets them."""
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
 INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
@@ -196,6 +199,7 @@ class TrainingConfig:
     distill: str = ""
     distill_weight: float = 0.5
     recipe: str = ""
+    unset: ClassVar[Mapping[str, Any]] = HARDWARE
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -452,7 +456,7 @@ def configure(
     chosen = {name: value for name, value in settings.items() if value is not None}
     if models.is_user_file(model):
         model = models.absolute_spec(model)
-    values: dict[str, Any] = {"label_set": first_label_set, "precision": AUTO, "device": AUTO}
+    values: dict[str, Any] = {"label_set": first_label_set, **HARDWARE}
     label_set = "" if chosen.get("target") else chosen.get("label_set", first_label_set)
     values |= read_recipe(model, source=source, label_set=label_set, recipe=recipe)
     if any(chosen.get(name, default) != default for name, default in WHOLE.items()):

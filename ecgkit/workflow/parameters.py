@@ -25,7 +25,7 @@ class Parameter:
     hint : type
         Its type as annotated.
     default : object
-        Its default; None where it has none.
+        What is used where it is not set: the class's ``unset``, or else the field's default; None where it has none.
     text : str
         Its description in the ``Attributes`` section of the class's docstring.
     """
@@ -63,11 +63,11 @@ def parameters_of(config: type) -> dict[str, Parameter]:
     dict of str to Parameter
         In the order of the fields.
     """
-    hints, texts = typing.get_type_hints(config), attribute_texts(config)
+    hints, texts, unset = typing.get_type_hints(config), attribute_texts(config), getattr(config, "unset", {})
     return {
-        item.name: Parameter(item.name, hints[item.name], default_of(item), texts.get(item.name, ""))
+        name: Parameter(name, hints[name], unset.get(name, default_of(item)), texts.get(name, ""))
         for item in dataclasses.fields(config)
-        if item.init
+        if item.init and (name := item.name)
     }
 
 

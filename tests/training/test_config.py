@@ -15,8 +15,10 @@ import pytest
 import torch
 
 from ecgkit.errors import EcgkitError
+from ecgkit.inference import batches
 from ecgkit.models import MODELS, load_architecture
 from ecgkit.training.config import RECIPES, TrainingConfig, configure, read_recipe
+from ecgkit.workflow.parameters import parameters_of
 
 
 def test_every_model_has_a_recipe_and_every_recipe_a_model() -> None:
@@ -144,3 +146,17 @@ def test_configurations_are_frozen() -> None:
     config = TrainingConfig(dataset="x", model="xlstm", epochs=1, batch_size=8, learning_rate=1e-3)
     with pytest.raises(AttributeError):
         config.epochs = 2
+
+
+def test_the_default_that_the_help_shows_is_what_an_unset_field_becomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(batches, "has_bfloat16", lambda _: True)
+    (tmp_path / "empty.toml").write_text("")
+    given = {"dataset": "x", "model": "cnn", "recipe": tmp_path / "empty.toml"}
+    unset = configure(**given)
+    assert (unset.device, unset.precision) == ("cuda", "bfloat16")
+    for name, parameter in parameters_of(TrainingConfig).items():
+        if name not in given:
+            assert getattr(configure(**given, **{name: parameter.default}), name) == getattr(unset, name), name

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ecgkit import paths
 from ecgkit.datasets import check_contents, default_label_set
 from ecgkit.errors import EcgkitError, check_choice, check_types, shown
 from ecgkit.training.config import (
-    AUTO,
     DEVICES,
+    HARDWARE,
     PRECISIONS,
     SCHEDULES,
     check_numbers,
@@ -113,10 +114,11 @@ class PretrainingConfig:
     temperature: float = 0.1
     agreement: float = 0.1
     seed: int = 0
-    precision: str = AUTO
+    precision: str = "float32"
     device: str = "cpu"
     label_set: str = ""
     model_options: dict[str, Any] = field(default_factory=dict)
+    unset: ClassVar[Mapping[str, Any]] = HARDWARE
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -146,7 +148,7 @@ class PretrainingConfig:
         EcgkitError
             If the dataset is missing, or a value is not allowed.
         """
-        values = {name: value for name, value in settings.items() if value is not None}
+        values = {**HARDWARE} | {name: value for name, value in settings.items() if value is not None}
         if not values.get("dataset"):
             raise EcgkitError("no dataset is set: name one")
         manifest = named_manifest(root, values["dataset"])
@@ -158,7 +160,7 @@ class PretrainingConfig:
         values["backbone"] = values.get("backbone") or BACKBONES[values["method"]][0]
         given = values.get("model_options", {}) | {"backbone": values["backbone"]}
         values["model_options"] = model_options(ENCODER, given)
-        config = cls(**values | resolve_hardware(values.get("device", "cpu"), values.get("precision", AUTO)))
+        config = cls(**values | resolve_hardware(values["device"], values["precision"]))
         config.crop_samples(manifest["n_samples"], manifest["sampling_rate"])
         return config
 
