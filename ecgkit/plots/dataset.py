@@ -114,6 +114,8 @@ def metadata_by_sex(records: pd.DataFrame) -> Figure:
         if known.any():
             beyond = _draw_by_sex(axes, values[known], records.loc[known, "sex"], cut=0.0 if name == "age" else 0.001)
             notes += [f"{beyond:,} beyond the axis"] if beyond else []
+        else:
+            axes.set(xticks=[], yticks=[])  # an axis from 0 to 1 would be read as one of values
         if name == "age" and records.get("age_over_89", pd.Series(dtype=bool)).any():
             notes.append("over 89 drawn at 90")
         axes.set_title("\n".join([name.capitalize(), *notes]), fontsize=10)

@@ -91,6 +91,7 @@ def test_metadata_that_nobody_knows_is_an_empty_panel() -> None:
     figure = metadata_by_sex(make_records().assign(weight=np.nan))
     assert not figure.axes[2].patches
     figure.draw_without_rendering()
+    assert [len(axes.get_xticks()) > 0 for axes in figure.axes] == [True, True, False]
 
 
 def test_fold_sizes_are_records_and_patients() -> None:
