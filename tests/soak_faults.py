@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MARK = "ECGKIT_SOAK"
-LONGEST = 900
+LONGEST = 1800
 """Seconds after which a run counts as one that hangs."""
 
 DRAWS = 6
