@@ -22,6 +22,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -273,7 +274,7 @@ class Trial:
             "configuration": (folder / "config.json").exists,
         }[kind]
         while run.is_alive and not moment() and time.monotonic() < begun + LONGEST:
-            time.sleep(0.01)
+            time.sleep(0.03)
             if kind == "file":
                 seen |= entries(self.root) - there
         what = f"file {number} of {self.written}" if kind == "file" else kind
@@ -556,11 +557,17 @@ def main() -> int:
 
 
 def draw_evenly(table: list[tuple[Step, str]], rng: random.Random) -> list[tuple[Step, str]]:
-    """Shuffle the scenarios, but so that each step has had one before any has its second."""
+    """Shuffle the scenarios: one of each step before the second of any, and the ends of the chain first."""
     rng.shuffle(table)
     names = [step.name for step, _ in table]
     turns = [names[:position].count(name) for position, name in enumerate(names)]
-    return [scenario for _, scenario in sorted(zip(turns, table, strict=True), key=lambda pair: pair[0])]
+    order = sorted(range(len(table)), key=lambda position: (turns[position], -n_before(table[position][0])))
+    return [table[position] for position in order]
+
+
+def n_before(step: Step) -> int:
+    """Count the steps that come before a step."""
+    return 1 + n_before(BY_NAME[step.after]) if step.after else 0
 
 
 def try_table(chain: Chain, table: list[tuple[Step, str]], arguments: argparse.Namespace) -> int:
@@ -579,7 +586,9 @@ def try_table(chain: Chain, table: list[tuple[Step, str]], arguments: argparse.N
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for tried in [pool.submit(try_one, scenario) for scenario in table]:
             tried.result()
-    print(f"{len(results)} of {len(table)} scenarios, {sum(results)} failed, {time.monotonic() - begun:.0f} s")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    took = f"{time.monotonic() - begun:.0f} s, {used.ru_utime + used.ru_stime:.0f} s of processor time"
+    print(f"{len(results)} of {len(table)} scenarios, {sum(results)} failed, {took}")
     return int(any(results))
 
 

@@ -74,3 +74,4 @@ def test_a_sample_has_every_step_before_the_second_of_any() -> None:
     drawn = soak_faults.draw_evenly(list(table), random.Random(1))
     assert sorted(drawn, key=str) == sorted(table, key=str)
     assert {step.name for step, _ in drawn[: len(BY_NAME)]} == {*BY_NAME}
+    assert drawn[0][0].name == "compare"

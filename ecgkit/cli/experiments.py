@@ -103,19 +103,28 @@ def soft_labels(arguments: argparse.Namespace, root: Path) -> None:
 
 
 def echo_trials(table: pd.DataFrame) -> None:
-    """Print a table of trials, with a dash where a value is missing."""
+    """Print a table of trials, with a dash where a value is missing, and the interval of an AUC next to it."""
+    if "fold_9_low" in table:
+        interval = [f" ({low:.4f} to {high:.4f})" for low, high in table[["fold_9_low", "fold_9_high"]].to_numpy(float)]
+        known = table["fold_9_low"].notna()
+        shown = table["fold_9_macro_auc"].map("{:.4f}".format) + interval
+        table = table.assign(fold_9_macro_auc=shown.where(known, table["fold_9_macro_auc"]))
+        table = table.drop(columns=["fold_9_low", "fold_9_high"])
     texts = table.map(lambda value: f"{value:.4g}" if isinstance(value, float) else str(value))
     echo_columns([list(table.columns), *texts.where(table.notna(), "-").to_numpy().tolist()])
 
 
 def sweep(arguments: argparse.Namespace, root: Path) -> int:
-    """Run a sweep, and print its table, best fold 9 first, and the table's file last."""
+    """Run a sweep, and print its table, best fold 9 first, means over seeds, and the table's file last."""
     from ecgkit.workflow import study
 
     asked = study.read_sweep(arguments.file)
     options = {name: getattr(arguments, name) for name in ("jobs", "scheduler", "test", "cell_timeout")}
     table = study.run_sweep(root, asked, **options)
     echo_trials(table)
+    if len(means := study.over_seeds(table, asked.varying)):
+        echo("fold 9 macro AUC over the seeds")
+        echo_trials(means)
     echo(asked.folder(root) / study.TABLE)
     done = table["session"].dropna().nunique() if "session" in table else 0
     if done == len(asked.runs):

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 WIDTH = 10.0
 """Width of a figure in inches, that of a notebook's page."""
 
-LONGEST_LINE, LONGEST_NAME = 130, 60
+LONGEST_LINE, LONGEST_NAME = 130, 40
 """Letters of a line, such as a title, and of a name next to an axis or in a legend."""
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -12,12 +12,12 @@ import shutil
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -144,8 +144,9 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``trial``, ``state`` (done, pruned, failed, running), ``fold_9_macro_auc``, ``best_epoch`` (from 1) and
-        ``epochs_run`` where epochs are reported, ``seconds``, a column per name that varies, ``session`` and ``error``.
+        ``trial``, ``state`` (done, pruned, failed, running), ``fold_9_macro_auc`` and, of a sweep, its 95 % interval
+        ``fold_9_low`` and ``fold_9_high``; ``best_epoch`` (from 1) and ``epochs_run`` where epochs are reported;
+        ``seconds``, a column per name that varies, ``session`` and ``error``.
     """
     rows = []
     for trial in study.trials:
@@ -158,6 +159,8 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
                 "trial": trial.number,
                 "state": STATES[trial.state.name],
                 "fold_9_macro_auc": max(epochs.values(), default=math.nan) if trial.value is None else trial.value,
+                "fold_9_low": trial.user_attrs.get("low"),
+                "fold_9_high": trial.user_attrs.get("high"),
                 "best_epoch": best,
                 "epochs_run": len(trial.intermediate_values) or None,
                 "seconds": trial.user_attrs.get("seconds", trial.duration and trial.duration.total_seconds()),
@@ -172,7 +175,32 @@ def table_of(study: optuna.Study) -> pd.DataFrame:
     order = {state: number for number, state in enumerate(STATES.values())}
     table = table.sort_values(["fold_9_macro_auc", "trial"], ascending=[False, True])
     table = table.sort_values("state", key=lambda states: states.map(order), kind="stable", ignore_index=True)
-    return table.drop(columns=[name for name in ("best_epoch", "epochs_run", "session") if table[name].isna().all()])
+    some = ("fold_9_low", "fold_9_high", "best_epoch", "epochs_run", "session")
+    return table.drop(columns=[name for name in some if table[name].isna().all()])
+
+
+def over_seeds(table: pd.DataFrame, varying: Sequence[str]) -> pd.DataFrame:
+    """Average the trials that differ in nothing but their seed.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As from `table_of`.
+    varying : sequence of str
+        The names whose values differ between the trials.
+
+    Returns
+    -------
+    DataFrame
+        A row for each setting, in the order of the trials: its values, the number of ``seeds`` that are done, and
+        the ``mean``, ``lowest`` and ``highest`` macro AUC on fold 9. Without rows if nothing but the seed varies.
+    """
+    names = [name for name in varying if name != "seed"]
+    if len(names) == len(varying) or not names or "done" not in set(table["state"]):
+        return pd.DataFrame()
+    groups = table[table["state"] == "done"].sort_values("trial").groupby(names, sort=False, dropna=False)
+    scores = {"seeds": "count", "mean": "mean", "lowest": "min", "highest": "max"}
+    return groups["fold_9_macro_auc"].agg(**scores).reset_index()
 
 
 def write_table(folder: Path, study: optuna.Study) -> pd.DataFrame:
@@ -576,30 +604,41 @@ def axes_of(sweep: Sweep) -> dict[str, Any]:
     return {name: CategoricalDistribution(tuple(found)) for name, found in values.items()}
 
 
-def train_one(root: Path, config: dict[str, Any], cell_timeout: int | None) -> tuple[str, float, float]:
-    """Train in a new session, or find a finished one; return its name, macro AUC on fold 9 and training seconds."""
+class Trained(NamedTuple):
+    """A finished training: its session, its macro AUC on fold 9 with the 95 % interval, and the seconds it took."""
+
+    session: str
+    auc: float
+    low: float | None
+    high: float | None
+    seconds: float
+
+
+def train_one(root: Path, config: dict[str, Any], cell_timeout: int | None) -> Trained:
+    """Train in a new session, or find a finished one."""
     names = [item.name for item in dataclasses.fields(STEPS["train"].config_class)]
     with _environment:
         settings = {name: config[name] for name in names}
         outcome = run_step("train", root, verbose=False, quiet=True, cell_timeout=cell_timeout, **settings)
     session = Session(outcome.path)
-    auc = main_metric(session, "fold_9")["value"]
-    if auc is None:
+    found = main_metric(session, "fold_9")
+    if found["value"] is None:
         raise EcgkitError(f"{session.name}: the macro AUC of fold 9 is not defined")
-    return session.name, auc, float(read_history(session)["seconds"].sum(min_count=1))
+    seconds = float(read_history(session)["seconds"].sum(min_count=1))
+    return Trained(session.name, found["value"], found["low"], found["high"], seconds)
 
 
-def record_result(study: optuna.Study, trial: optuna.Trial, future: Future[tuple[str, float, float]]) -> str:
+def record_result(study: optuna.Study, trial: optuna.Trial, future: Future[Trained]) -> str:
     """Record the result of a run in the study, and describe it; a failure is one run's, and the others continue."""
     import optuna
 
     try:
-        session, auc, seconds = future.result()
+        trained = future.result()
     except Exception as error:  # of whatever kind
         trial.set_user_attr("error", one_line(error))
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return f"failed  {one_line(error)}"
-    trial.set_user_attr("session", session)
-    trial.set_user_attr("seconds", seconds)
-    study.tell(trial, auc)
-    return f"done  {session}  fold 9 macro AUC {auc:.4f}"
+    for name in ("session", "seconds", "low", "high"):
+        trial.set_user_attr(name, getattr(trained, name))
+    study.tell(trial, trained.auc)
+    return f"done  {trained.session}  fold 9 macro AUC {trained.auc:.4f}"

@@ -253,7 +253,7 @@ class TestSweep:
             if error := troubles.get(values["seed"]):
                 raise error
             folds = {"fold_9": 0.8 + values["seed"] / 10} | ({"fold_10": 0.987} if values["test"] else {})
-            macro = {f: {"macro": {"auc": {"value": v, "low": v, "high": v}}} for f, v in folds.items()}
+            macro = {f: {"macro": {"auc": {"value": v, "low": v - 0.1, "high": v + 0.05}}} for f, v in folds.items()}
             session.write_json("metrics.json", {"version": 1, "bootstrap": {}, **macro})
             session.mark_done()
 
@@ -321,6 +321,22 @@ class TestSweep:
         assert [s.config["model_options"]["dropout"] for s in made] == [0.0, 0.5] * 3
         assert all((s.config["weight_decay"], s.config["test"]) == (0.1, False) for s in made)
         assert "0.987" not in capsys.readouterr().out
+
+    def test_a_learning_curve_has_intervals_and_means_over_the_seeds(
+        self, root: Path, notebook: dict[int, BaseException], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        notebook[2] = EcgkitError("too few records")
+        assert self.call(root, text=HEAD + "[grid]\ntrain_fraction = [1.0, 0.1]\nseed = [0, 1, 2]\n") == 1
+        output = capsys.readouterr().out
+        assert output.count("0.9000 (0.8000 to 0.9500)") == 2  # of seed 1, in either share
+        table = pd.read_csv(root / "sweeps" / "seeds" / "trials.csv")
+        np.testing.assert_allclose(table["fold_9_low"].dropna(), [0.8, 0.8, 0.7, 0.7])
+        means = study.over_seeds(table, ["train_fraction", "seed"])
+        assert means["train_fraction"].tolist() == [1.0, 0.1]  # as in the file
+        assert means["seeds"].tolist() == [2, 2]
+        np.testing.assert_allclose(means[["mean", "lowest", "highest"]], [[0.85, 0.8, 0.9]] * 2)
+        assert study.over_seeds(table, ["seed"]).empty
+        assert study.over_seeds(table, ["train_fraction"]).empty
 
     def test_a_failure_does_not_stop_the_rest_and_is_repeated(
         self, root: Path, notebook: dict[int, BaseException], capsys: pytest.CaptureFixture[str]
