@@ -84,6 +84,9 @@ class Folder(FittedSource):
         unit: str | None = None,
     ) -> None:
         self.folder = Path(folder).absolute()
+        if not self.folder.is_dir():
+            kind = "is a file" if self.folder.is_file() else "does not exist"
+            raise EcgkitError(f"{self.folder} {kind}: give the folder of the ECG files and their table {TABLE}")
         if not (self.folder / TABLE).is_file():
             raise EcgkitError(f"{self.folder} has no {TABLE}: write a table with record_id, patient_id and the classes")
         self.name = file_name(self.folder.name)
@@ -185,7 +188,8 @@ def _label_columns(table: CsvTable, asked: Sequence[str] | str | None) -> list[s
     """Return the columns that are classes, in the order of the table or of the request."""
     names = [str(name) for name in table.rows if name not in CORE_COLUMNS]
     if asked:
-        wanted = [name.strip() for name in (asked.split(",") if isinstance(asked, str) else asked)]
+        texts = [asked] if isinstance(asked, str) else asked
+        wanted = [name.strip() for text in texts for name in ([text] if text in names else text.split(","))]
         for name in wanted:
             if name not in names:
                 raise EcgkitError(f"{table.path} has no column {name!r} for a class: choose from {', '.join(names)}")

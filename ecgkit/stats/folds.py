@@ -126,6 +126,5 @@ def split_patients(
 def check_parts(parts: Sequence[float]) -> None:
     """Raise an `EcgkitError` unless these are three positive shares that sum to 1."""
     if len(parts) != 3 or not all(share > 0 for share in parts) or abs(sum(parts) - 1) > 1e-6:
-        raise EcgkitError(
-            f"split is {' '.join(f'{share:g}' for share in parts)}: give three shares, such as 0.7 0.15 0.15"
-        )
+        found = " ".join(f"{share:g}" for share in parts)
+        raise EcgkitError(f"split is {found}: give three shares with the sum 1, such as 0.7 0.15 0.15")

@@ -177,6 +177,17 @@ def test_paths_of_windows_and_of_a_shell_name_their_files(folder: Path) -> None:
     assert Folder(folder).surplus == []
 
 
+@pytest.mark.parametrize("labels", ["AF,LVH", ["AF,LVH"], ["AF", "LVH"], ["AF, LVH"]])
+def test_classes_are_named_one_by_one_or_with_commas(folder: Path, labels: list[str] | str) -> None:
+    assert list(Folder(folder, labels=labels).labels["labels"]) == ["AF", "LVH"]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "labels.csv"])
+def test_what_is_no_folder_is_named_as_such(folder: Path, name: str) -> None:
+    with pytest.raises(EcgkitError, match=rf"{name} (does not exist|is a file)"):
+        Folder(folder / name)
+
+
 def test_a_name_with_a_backslash_is_that_of_a_file_first(folder: Path) -> None:
     (folder / "r2.npz").rename(folder / "$\\frac{.npz")
     edit(folder, record_id=pd.read_csv(folder / "labels.csv")["record_id"].replace({"r2": "$\\frac{.npz"}))
