@@ -116,16 +116,17 @@ def echo_trials(table: pd.DataFrame) -> None:
 
 def sweep(arguments: argparse.Namespace, root: Path) -> int:
     """Run a sweep, and print its table, best fold 9 first, means over seeds, and the table's file last."""
-    from ecgkit.workflow import study
+    from ecgkit.workflow.study import TABLE
+    from ecgkit.workflow.sweep import over_seeds, read_sweep, run_sweep
 
-    asked = study.read_sweep(arguments.file)
+    asked = read_sweep(arguments.file)
     options = {name: getattr(arguments, name) for name in ("jobs", "scheduler", "test", "cell_timeout")}
-    table = study.run_sweep(root, asked, **options)
+    table = run_sweep(root, asked, **options)
     echo_trials(table)
-    if len(means := study.over_seeds(table, asked.varying)):
+    if len(means := over_seeds(table, asked.varying)):
         echo("fold 9 macro AUC over the seeds")
         echo_trials(means)
-    echo(asked.folder(root) / study.TABLE)
+    echo(asked.folder(root) / TABLE)
     done = table["session"].dropna().nunique() if "session" in table else 0
     if done == len(asked.runs):
         return 0

@@ -342,11 +342,13 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
         nonlocal header
         labels = tuple(name.split("_", 1)[1] for name in row if name.startswith(("probability_", "predicted_")))
         measured = [name for name in SHOWN if name in row]
+        few = labels if len(labels) <= MOST_COLUMNS else ()
         if not header:
             header = labels
             titles = [
-                *(f"{label:>{max(7, len(label))}}" for label in labels),
+                *(f"{label:>{max(7, len(label))}}" for label in few),
                 *(f"{SHOWN[name]:>9}" for name in measured),
+                *(["most probable, * decided"] if not few else []),
             ]
             echo("  ".join([f"{'record':<{width}}", *titles]))
         name, error = (printable(row[key]).replace("\n", "\\n") for key in ("record", "error"))
@@ -354,13 +356,21 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
         if error:
             echo(f"{name:<{width}}  {error}")
             return
-        values = [f"{describe(row, label):>{max(7, len(label))}}" for label in labels]
+        values = [f"{describe(row, label):>{max(7, len(label))}}" for label in few]
         values += [f"{'-' if row[name] is None else format(row[name], '.0f'):>9}" for name in measured]
+        values += [most_probable(row, labels)] if not few else []
         echo("  ".join([f"{name:<{width}}", *values]))
         for finding in row["findings"]:
             echo(f"{'':<{width}}  {finding}")
 
     return write
+
+
+def most_probable(row: Row, labels: Sequence[str]) -> str:
+    """Return the most probable classes and those that are decided, the most probable first."""
+    ordered = sorted(labels, key=lambda label: -row[f"probability_{label}"])
+    chosen = [label for rank, label in enumerate(ordered) if rank < LEAST_SHOWN or row[f"decision_{label}"]]
+    return "  ".join(f"{label} {describe(row, label).strip()}" for label in chosen)
 
 
 def describe(row: Row, label: str) -> str:
@@ -383,6 +393,9 @@ FILES_PER_PROCESS = 500
 
 WIDEST = 40
 """Letters of a file's name in the table; of a longer one its end is shown."""
+
+MOST_COLUMNS, LEAST_SHOWN = 10, 3
+"""Up to how many classes each has a column in the table, and how many of more classes are shown at least."""
 
 SHOWN = {"heart_rate": "beats/min", "pr": "PR ms", "qrs_duration": "QRS ms", "qtc_fridericia": "QTc ms"}
 """The measurements in the table; the other formats have all."""

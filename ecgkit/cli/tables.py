@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from ecgkit.cli.common import echo, echo_columns
 from ecgkit.errors import EcgkitError
@@ -17,6 +17,9 @@ from ecgkit.stats.labels import format_interval
 if TYPE_CHECKING:
     from ecgkit.workflow.chain import Chain
 
+
+MANY, FEW = 25, 10
+"""From how many classes on a table shows only a few, and how many these are."""
 
 HEADING = "macro AUC (95 % confidence interval), * best on fold 9"
 
@@ -95,6 +98,16 @@ def echo_table(rows: Sequence[dict[str, str]], names: Sequence[str] = ()) -> Non
     """Print rows of texts under their names, by default all of them."""
     shown = list(names or rows[0])
     echo_columns([shown, *([row[name] for name in shown] for row in rows)])
+
+
+def shown_classes(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the rows of a table of metrics: all, or of many classes those with the lowest AUC, and the means."""
+    means = [name for name in metrics if name in ("macro", "micro", "samples")]
+    known = {name: row["auc"]["value"] for name, row in metrics.items() if "auc" in row and name not in means}
+    if len(known) <= MANY:
+        return list(metrics)
+    values = {name: value for name, value in known.items() if value is not None}
+    return sorted(values, key=lambda name: values[name])[:FEW] + means
 
 
 def echo_chain(made: Chain) -> None:

@@ -8,8 +8,8 @@ import csv
 import gzip
 import io
 import lzma
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import pandas as pd
 
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.evaluation.comparison import Comparison, compare
-from ecgkit.evaluation.files import SUFFIXES, is_table
+from ecgkit.evaluation.files import SUFFIXES, UNLABELLED, is_table, stored_predictions
 from ecgkit.evaluation.report import evaluate
 from ecgkit.io import read_table, readable
+from ecgkit.sessions import Session
 from ecgkit.stats.calibration import add_calibration
 from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
@@ -110,6 +111,35 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     table, calibration = _calibrated(table, classes, notes)
     thresholds = fit_thresholds(table, classes, calibration) if VALIDATION_FOLD in set(table["fold"]) else None
     return ExternalPredictions(table, classes, thresholds, notes, lacks)
+
+
+def read_session(session: Session, *, like: Collection[str] = ()) -> ExternalPredictions:
+    """Read the predictions of a finished training.
+
+    Parameters
+    ----------
+    session : Session
+        The training session.
+    like : collection of str
+        Records of the predictions that it is compared with: if some of them have no label in the session, the session's
+        predictions of all of its unlabelled records are included, as negative for each class.
+
+    Returns
+    -------
+    ExternalPredictions
+
+    Raises
+    ------
+    EcgkitError
+        As `read_predictions`.
+    """
+    found = read_predictions(session.path / "predictions.parquet")
+    if not (session.path / UNLABELLED).is_file():
+        return found
+    further = stored_predictions(session, UNLABELLED).astype(found.table.dtypes)[list(found.table)]
+    if further["record_id"].isin(like).any():
+        return replace(found, table=pd.concat([found.table, further], ignore_index=True))
+    return found
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, cast
 
 import pandas as pd
@@ -63,6 +64,17 @@ class EnsembleCost(TypedDict):
 def read_metrics(session: Session) -> dict[str, Any]:
     """Read ``metrics.json``; raise `EcgkitError` naming the key that is missing or of another type."""
     return cast("dict[str, Any]", session.read_json("metrics.json", Metrics, way_out=EVALUATE_AGAIN))
+
+
+def all_records(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return macro ``auc``, ``low`` and ``high`` of fold 10 over all ``records``, ``unlabelled`` ones as negative.
+
+    The last two are numbers of records; None where the results do not have them.
+    """
+    found = results.get("with_unlabelled", {})
+    auc = found.get("fold_10", {}).get("macro", {}).get("auc", {})
+    numbers = {"auc": auc.get("value"), "low": auc.get("low"), "high": auc.get("high")}
+    return numbers | {name: found.get(name, {}).get("fold_10") for name in ("records", "unlabelled")}
 
 
 def main_metric(session: Session, fold: str) -> dict[str, float | None]:

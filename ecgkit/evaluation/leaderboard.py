@@ -18,7 +18,7 @@ import pandas as pd
 from ecgkit import stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import ENSEMBLE, SAME, align, check_same, class_names, session_predictions
-from ecgkit.evaluation.files import EnsembleCost, read_history, read_metrics
+from ecgkit.evaluation.files import EnsembleCost, all_records, read_history, read_metrics
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
@@ -45,10 +45,12 @@ class Leaderboard:
         The classes.
     sessions : DataFrame
         One row per session, the index its name: ``model``, ``configuration``, ``seed``, ``parameters``,
-        ``training_seconds``, ``fold_9_auc``, ``fold_10_auc`` with ``fold_10_low`` and ``fold_10_high``;
-        ``difference`` of the fold 10 macro AUC to that of the best (this minus the best) with ``difference_low``,
-        ``difference_high``, ``p``, and ``p_holm``, adjusted over all comparisons with the best; ``ece``, the expected
-        calibration error on fold 10. Unknown values, and the comparison of the best with itself, are NaN.
+        ``training_seconds``, ``fold_9_auc``, ``fold_10_auc`` with ``fold_10_low`` and ``fold_10_high`` over
+        ``fold_10_records``; ``fold_10_all_auc`` with ``fold_10_all_low`` and ``fold_10_all_high`` over
+        ``fold_10_all_records``, which include those without a label as negative for each class; ``difference`` of the
+        fold 10 macro AUC to that of the best (this minus the best) with ``difference_low``, ``difference_high``, ``p``,
+        and ``p_holm``, adjusted over all comparisons with the best; ``ece``, the expected calibration error on fold 10.
+        Unknown values, and the comparison of the best with itself, are NaN.
     configurations : DataFrame
         One row per configuration, the index its description: the numbers as means over its seeds; ``seeds``, their
         number; ``fold_9_sd`` and ``fold_10_sd``, the standard deviations over them (NaN for one); ``members``, the
@@ -164,19 +166,23 @@ def _read(session: Session) -> Entry:
             raise EcgkitError(f'fold 10 has not been evaluated; run "ecgkit evaluate {session.name}"')
         if "macro" not in results["fold_9"]:
             raise EcgkitError(f"it predicts {next(iter(results['fold_9']))}, which has no AUC")
-        auc = {fold: results[fold]["macro"]["auc"] for fold in ("fold_9", "fold_10")}
+        validation, test = (results[fold]["macro"]["auc"] for fold in ("fold_9", "fold_10"))
+        everything = all_records(results)
         numbers = {
-            "fold_9_auc": auc["fold_9"]["value"],
-            "fold_10_auc": auc["fold_10"]["value"],
-            "fold_10_low": auc["fold_10"]["low"],
-            "fold_10_high": auc["fold_10"]["high"],
+            "fold_9_auc": validation["value"],
+            "fold_10_auc": test["value"],
+            "fold_10_low": test["low"],
+            "fold_10_high": test["high"],
+            "fold_10_records": int((predictions["fold"] == TEST_FOLD).sum()),
+            **{f"fold_10_all_{name}": everything[name] for name in ("auc", "low", "high", "records")},
             "ece": results["fold_10"]["macro"]["ece"]["value"],
         }
     except KeyError as error:
         raise EcgkitError(f"its metrics.json has no {error}; evaluate it again") from error
     if numbers["fold_9_auc"] is None or numbers["fold_10_auc"] is None:
         raise EcgkitError("it has no macro AUC on folds 9 and 10, since no class has both outcomes there")
-    return Entry(session, config, {name: float(value) for name, value in numbers.items()}, predictions)
+    known = {name: float("nan") if value is None else float(value) for name, value in numbers.items()}
+    return Entry(session, config, known, predictions)
 
 
 def _like(reference: Entry, entry: Entry) -> Entry:
@@ -210,7 +216,8 @@ def _session_table(entries: Sequence[Entry]) -> pd.DataFrame:
             "parameters": parameters,
             "training_seconds": seconds,
         } | entry.numbers
-    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("session").astype({"parameters": "Int64"})
+    counts = dict.fromkeys(("parameters", "fold_10_records", "fold_10_all_records"), "Int64")
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("session").astype(counts)
     return table.sort_values("fold_9_auc", ascending=False, kind="stable")
 
 

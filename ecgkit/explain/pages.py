@@ -16,7 +16,8 @@ from ecgkit.explain.attributions import Explanation
 from ecgkit.io import html_environment
 from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
-from ecgkit.signals.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
+from ecgkit.signals.mean_beat import AFTER, BEFORE, aligned_mean_beat, beats
+from ecgkit.signals.rhythm import r_peaks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -25,8 +25,9 @@ from ecgkit.plots.ecg import (
 )
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure, shortened
 from ecgkit.signals.ecg import ECG, LEADS
+from ecgkit.signals.mean_beat import beats, usual_beats
 from ecgkit.signals.measurements import PRINTED
-from ecgkit.signals.rhythm import beats, r_peaks, usual_beats
+from ecgkit.signals.rhythm import r_peaks
 from ecgkit.stats.labels import SUPERCLASSES
 
 PAGE = (297.0, 210.0)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.signals.rhythm import AFTER, BEFORE, aligned_mean_beat, beats, r_peaks
+from ecgkit.signals.mean_beat import AFTER, BEFORE, aligned_mean_beat, beats
+from ecgkit.signals.rhythm import r_peaks
 from ecgkit.stats.resampling import PERCENTILES, patient_weights
 
 RATE = 200.0

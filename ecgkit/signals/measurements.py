@@ -13,7 +13,8 @@ from scipy.ndimage import binary_closing, gaussian_filter1d
 from scipy.signal import find_peaks
 
 from ecgkit.signals.ecg import ECG, LEADS
-from ecgkit.signals.rhythm import aligned_mean_beat, beats, heart_rate, r_peaks, rr_intervals, usual_beats
+from ecgkit.signals.mean_beat import aligned_mean_beat, beats, usual_beats
+from ecgkit.signals.rhythm import heart_rate, r_peaks, rr_intervals
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
-from ecgkit.signals.rhythm import aligned_mean_beats, beats_of_many, heart_rate
+from ecgkit.signals.mean_beat import aligned_mean_beats, beats_of_many
+from ecgkit.signals.rhythm import heart_rate
 
 WEIGHTS = Path(__file__).with_name("misplacement.json")
 

@@ -6,11 +6,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-from made_sessions import CONFIG, make_session
+from made_sessions import CLASSES, CONFIG, make_predictions, make_session
+from sklearn.metrics import roc_auc_score
 
+from ecgkit import evaluation, paths, sessions
 from ecgkit.cli import main
+from ecgkit.cli.tables import shown_classes
+from ecgkit.evaluation.comparison_session import ComparisonRun
+from ecgkit.evaluation.config import ComparisonConfig
+from ecgkit.evaluation.files import stored_predictions
+from ecgkit.evaluation.leaderboard import leaderboard
+from ecgkit.sessions import Session
+from ecgkit.stats.labels import format_interval
 from ecgkit.workflow import Outcome
 
 
@@ -104,3 +114,63 @@ def test_bad_input_is_one_line(
     error = capsys.readouterr().err
     assert error.startswith(f"ecgkit: {message}")
     assert error.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def with_unlabelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a root whose two sessions also predicted 20 records of fold 10 without a label."""
+    folder = tmp_path_factory.mktemp("unlabelled")
+    for model, noise in (("resnet1d", 0.5), ("xlstm", 4.0)):
+        session = make_session(folder, replace(CONFIG, model=model), noise=noise, done=False)
+        further = make_predictions(noise, seed=3).iloc[2::4].tail(20).reset_index(drop=True)
+        further = further.assign(record_id=further["record_id"] + 1000, patient_id=further["patient_id"] + 1000)
+        further = further.assign(**{f"true_{name}": False for name in CLASSES})
+        further = evaluation.add_calibration(further, session.read_json("calibration.json"), CLASSES)
+        predictions, thresholds = stored_predictions(session), session.read_json("thresholds.json")
+        results = evaluation.evaluate(predictions, CLASSES, thresholds, unlabelled=further, resamples=20)
+        session.write_table("unlabelled.parquet", further)
+        session.write_json("metrics.json", results)
+        session.mark_done()
+    return folder
+
+
+def test_both_ways_of_counting_are_shown_and_can_be_compared(
+    with_unlabelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, session = with_unlabelled, Session(with_unlabelled / "training_sessions" / "session_1")
+    results, table = session.read_json("metrics.json"), pd.read_parquet(session.path / "predictions.parquet")
+    board = leaderboard(sessions.list_sessions(paths.TRAINING, root), resamples=20)
+    row = board.sessions.loc["session_1"]
+    both = pd.concat([table, pd.read_parquet(session.path / "unlabelled.parquet")], ignore_index=True)
+    test = both[both["fold"] == 10]
+    aucs = [roc_auc_score(test[f"true_{name}"].astype(bool), test[f"prob_{name}"]) for name in CLASSES]
+    assert row["fold_10_all_auc"] == pytest.approx(np.mean(aucs))
+    assert (row["fold_10_records"], row["fold_10_all_records"]) == (len(test) - 20, len(test))
+
+    counts = (results, results["with_unlabelled"])
+    numbers = [format_interval(one["fold_10"]["macro"]["auc"], digits=4) for one in counts]
+    both.assign(record_id=both["record_id"].astype(str)).to_parquet(tmp_path / "all.parquet")
+    table.to_parquet(tmp_path / "labelled.parquet")
+    for name, n_records in (("labelled", len(test) - 20), ("all", len(test))):
+        assert main(["compare", str(tmp_path / f"{name}.parquet"), "1", "--root", str(root)]) == 0
+        out = capsys.readouterr().out
+        assert all(number in out for number in numbers)
+        of_file, of_session = out.splitlines()[1:3]
+        assert f"  {n_records}  " in of_file
+        assert f"  {len(test) - 20}  " in of_session
+        assert f"  {len(test)}  " in of_session
+    made = sessions.create(paths.COMPARISONS, root)
+    ComparisonRun(made, ComparisonConfig(), root, ()).save(board)
+    monkeypatch.setattr("ecgkit.cli.evaluation.run_step", lambda *_, **__: Outcome(made.path, skipped=True))
+    assert main(["compare", "1", "2", "--root", str(root)]) == 0
+    out = capsys.readouterr().out
+    assert all(number in out for number in (*numbers, f"{len(test) - 20} records", f"all: {len(test)}"))
+
+
+def test_of_many_classes_those_with_the_lowest_auc_are_shown() -> None:
+    aucs = dict(zip((f"C{number}" for number in range(30)), np.linspace(0.9, 0.5, 30), strict=True))
+    metrics = {name: {"auc": {"value": float(value)}} for name, value in aucs.items()}
+    metrics |= {"C30": {"auc": {"value": None}}, "macro": {"auc": {"value": 0.7}}}
+    assert shown_classes(metrics) == [*(f"C{number}" for number in range(29, 19, -1)), "macro"]
+    few = {name: metrics[name] for name in ("C0", "C30", "macro")}
+    assert shown_classes(few) == ["C0", "C30", "macro"]

@@ -18,8 +18,9 @@ from ecgkit.plots.dashboard import (
 )
 from ecgkit.plots.ecg import LAYOUT
 from ecgkit.signals.ecg import ECG
+from ecgkit.signals.mean_beat import beats, usual_beats
 from ecgkit.signals.measurements import BOUNDS, measure_ecg, wave_bounds
-from ecgkit.signals.rhythm import beats, r_peaks, usual_beats
+from ecgkit.signals.rhythm import r_peaks
 from ecgkit.sources.demo import Demo
 
 

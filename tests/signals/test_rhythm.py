@@ -10,18 +10,9 @@ import ecgkit.sources.demo.beats as demo_beats
 from ecgkit.errors import EcgkitError
 from ecgkit.signals.beats import record_beat
 from ecgkit.signals.ecg import ECG
+from ecgkit.signals.mean_beat import aligned_mean_beat, beats, usual_beats
 from ecgkit.signals.measurements import measure_ecg
-from ecgkit.signals.rhythm import (
-    aligned_mean_beat,
-    beats,
-    describe_rhythm,
-    heart_rate,
-    medians,
-    r_peaks,
-    r_peaks_of_many,
-    rr_intervals,
-    usual_beats,
-)
+from ecgkit.signals.rhythm import describe_rhythm, heart_rate, medians, r_peaks, r_peaks_of_many, rr_intervals
 from ecgkit.sources.demo import Demo
 
 Array = NDArray[np.float64]

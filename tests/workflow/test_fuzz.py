@@ -18,7 +18,7 @@ from ecgkit.io import toml_value
 from ecgkit.sessions import Session
 from ecgkit.training.config import RECIPES, configure, recorded_config
 from ecgkit.workflow.space import DEFAULT, read_space
-from ecgkit.workflow.study import check_sweep, read_sweep
+from ecgkit.workflow.sweep import check_sweep, read_sweep
 
 VALUES = (
     *(

@@ -27,6 +27,7 @@ from ecgkit.sessions import Session
 from ecgkit.training.config import TrainingConfig, configure
 from ecgkit.workflow import study
 from ecgkit.workflow.space import apply, position_of, read_space
+from ecgkit.workflow.sweep import over_seeds, read_sweep, settings_of
 
 RATES = "learning_rate = {low = 1e-4, high = 1e-2, log = true}\n"
 TINY = RATES + "noise = [0.0, 0.2]\n[model_options]\nwidths = [[8, 8]]\nblocks = [1]\n"
@@ -274,7 +275,7 @@ class TestSweep:
     def test_a_grid_is_every_combination_and_runs_are_more(self, tmp_path: Path) -> None:
         text = "[grid]\nseed = [0, 1]\nmodel_options.dropout = [0.1, 0.2]\n[[run]]\nmodel = 'xlstm'\n"
         text += "[[run]]\nrecipe = 'x.toml'\n[run.model_options]\nblocks = 1\n"
-        asked = study.read_sweep(self.write(tmp_path, HEAD + text))
+        asked = read_sweep(self.write(tmp_path, HEAD + text))
         common = {"dataset": "demo", "model": "resnet1d"}
         assert asked.runs == (
             common | {"seed": 0, "model_options.dropout": 0.1},
@@ -284,7 +285,7 @@ class TestSweep:
             common | {"model": "xlstm"},
             common | {"recipe": str(tmp_path / "x.toml"), "model_options.blocks": 1},
         )
-        assert study.settings_of(asked.runs[5])["model_options"] == {"blocks": 1}
+        assert settings_of(asked.runs[5])["model_options"] == {"blocks": 1}
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -331,12 +332,12 @@ class TestSweep:
         assert output.count("0.9000 (0.8000 to 0.9500)") == 2  # of seed 1, in either share
         table = pd.read_csv(root / "sweeps" / "seeds" / "trials.csv")
         np.testing.assert_allclose(table["fold_9_low"].dropna(), [0.8, 0.8, 0.7, 0.7])
-        means = study.over_seeds(table, ["train_fraction", "seed"])
+        means = over_seeds(table, ["train_fraction", "seed"])
         assert means["train_fraction"].tolist() == [1.0, 0.1]  # as in the file
         assert means["seeds"].tolist() == [2, 2]
         np.testing.assert_allclose(means[["mean", "lowest", "highest"]], [[0.85, 0.8, 0.9]] * 2)
-        assert study.over_seeds(table, ["seed"]).empty
-        assert study.over_seeds(table, ["train_fraction"]).empty
+        assert over_seeds(table, ["seed"]).empty
+        assert over_seeds(table, ["train_fraction"]).empty
 
     def test_a_failure_does_not_stop_the_rest_and_is_repeated(
         self, root: Path, notebook: dict[int, BaseException], capsys: pytest.CaptureFixture[str]
