@@ -46,7 +46,9 @@ class ComparisonRun:
         """Rank the sessions and others; see `ecgkit.evaluation.leaderboard.leaderboard`."""
         known = {session.name: session for session in (*self.members, *more)}
         board = leaderboard(list(known.values()), resamples=self.config.resamples)
-        return replace(board, left_out=(*self.left_out, *board.left_out))
+        # an ensemble of an earlier comparison is left out at first, and takes part once it has been found again
+        reasons = [reason for reason in (*self.left_out, *board.left_out) if reason.partition(" ")[0] not in known]
+        return replace(board, left_out=tuple(reasons))
 
     def ensembles(self) -> list[Session]:
         """Make the ensemble of all trainings by each method, or find it if it was made before."""

@@ -150,8 +150,9 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     Returns
     -------
     Session
-        A finished session, new or made before from the same predictions by the same method: ``config.json`` (with
-        model ``"ensemble"``), ``ensemble.json``, the files of the report, ``environment.json``, ``notes.txt`` and
+        A finished session, new, resumed, or made before from the same predictions by the same method:
+        ``config.json`` (with model ``"ensemble"``), ``ensemble.json``, the files of the report,
+        ``environment.json``, ``notes.txt`` and
         ``training_log.txt``.
 
     Raises
@@ -169,10 +170,7 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
         return made
     ensemble = fit_ensemble({session.name: session_predictions(session) for session in opened}, method, seed=seed)
     names = ", ".join(session.name for session in opened)
-    session, lock = sessions.create_locked(paths.TRAINING, root)
-    try:
-        session.write_text("notes.txt", sessions.notes(session, root, config))
-        session.write_json("config.json", config)
+    with sessions.claim(paths.TRAINING, root, config) as session:
         session.write_json("environment.json", sessions.environment())
         session.write_json("ensemble.json", ensemble.description | _cost(opened))
         session.log(f"ensemble of {names} by {method}: {FORMULAS[method]}")
@@ -182,8 +180,6 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
         classes, unlabelled = ensemble.description["classes"], combine_unlabelled(opened, ensemble.description)
         evaluate_session(session, ensemble.predictions, classes, unlabelled=unlabelled, header=header)
         session.mark_done()
-    finally:
-        lock.release()
     return session
 
 

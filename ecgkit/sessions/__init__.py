@@ -10,7 +10,6 @@ from ecgkit.sessions.lifecycle import (
     NEW,
     claim,
     create,
-    create_locked,
     delete,
     find,
     find_finished,
@@ -29,7 +28,7 @@ from ecgkit.sessions.lifecycle import (
 )
 
 __all__ = [
-    "LATEST", "NEW", "REPRODUCTION", "SESSION_VARIABLE", "Session", "claim", "create", "create_locked",
+    "LATEST", "NEW", "REPRODUCTION", "SESSION_VARIABLE", "Session", "claim", "create",
     "delete", "describe_differences", "describe_environment", "differences", "environment", "find",
     "find_finished", "flatten", "is_held_here", "list_sessions", "matching", "notes", "open_finished",
     "open_session", "original_of", "probes_of", "read_config", "read_environment", "record_environment",

@@ -312,6 +312,19 @@ def test_an_ensemble_is_a_session_like_others(method: str, tmp_path: Path) -> No
     assert "packages" in session.read_json("environment.json")
 
 
+def test_an_ensemble_that_was_interrupted_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    write_members(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("ecgkit.evaluation.ensembles.evaluate_session", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_ensemble(tmp_path, ["session_1", "session_2"], "mean_prob")
+    assert write_ensemble(tmp_path, ["session_1", "session_2"], "mean_prob").name == "session_4"
+    assert [session.is_done for session in sessions.list_sessions(paths.TRAINING, tmp_path)] == [True] * 4
+
+
 def test_an_ensemble_stands_in_the_leaderboard(tmp_path: Path) -> None:
     write_members(tmp_path)
     write_ensemble(tmp_path, ["session_1", "session_2"], "weights")

@@ -106,6 +106,14 @@ def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> N
     assert names(root) == ["session_1", "session_2", "session_5"]
 
 
+def test_an_ensemble_that_was_made_before_takes_part_and_is_not_left_out(root: Path) -> None:
+    first = begin_comparison(root, ensembles="mean_logit", resamples=20)
+    before = first.leaderboard(*first.ensembles())
+    again = begin_comparison(root, ensembles="mean_logit", resamples=20)
+    assert len(again.leaderboard().left_out) == len(before.left_out) + 1
+    assert again.leaderboard(*again.ensembles()).left_out == before.left_out
+
+
 def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> None:
     run = begin_comparison(root, ensembles="mean_logit", resamples=20)
     board = run.leaderboard(*run.ensembles())
