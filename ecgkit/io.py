@@ -298,9 +298,9 @@ def json_or_none(path: Path) -> Any:
         return None
 
 
-def read_toml(path: str | Path, wanted: Any = dict[str, Any], *, way_out: str = "correct the file or its path") -> Any:
+def read_toml(path: str | Path, wanted: Any = dict[str, Any]) -> Any:
     """Read a TOML file, checked as `read_json` checks JSON; it raises the same errors."""
-    return _parse(lambda: tomllib.loads(_text(Path(path))), str(path), wanted, way_out)
+    return _parse(lambda: tomllib.loads(_text(Path(path))), str(path), wanted, "correct the file or its path")
 
 
 def parse_json(text: str) -> Any:

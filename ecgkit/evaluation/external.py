@@ -302,21 +302,15 @@ def _calibrated(
     return table.assign(**{f"calibrated_{name}": table[f"prob_{name}"] for name in classes}), None
 
 
-def compare_predictions(
-    pair: Mapping[str, ExternalPredictions], *, fold: int = TEST_FOLD, resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison:
-    """Compare two tables of predictions for the same records; see `ecgkit.evaluation.compare`.
+def compare_predictions(pair: Mapping[str, ExternalPredictions], *, resamples: int = RESAMPLES) -> Comparison:
+    """Compare two tables of predictions for the same records of fold 10; see `ecgkit.evaluation.compare`.
 
     Parameters
     ----------
     pair : mapping of str to ExternalPredictions
         The name of each, and its predictions. F1 is compared if both have thresholds from fold 9.
-    fold : int, default 10
-        The fold to compare.
     resamples : int, default 1000
         Bootstrap resamples of patients.
-    seed : int, default 0
-        Of the random numbers.
 
     Returns
     -------
@@ -329,7 +323,7 @@ def compare_predictions(
     """
     if unnamed := [name for name, one in pair.items() if "record_id" in one.lacks]:
         raise EcgkitError(f"{unnamed[0]} has no column record_id: add it, so that records can be matched")
-    tables = {name: one.table[one.table["fold"] == fold] for name, one in pair.items()}
+    tables = {name: one.table[one.table["fold"] == TEST_FOLD] for name, one in pair.items()}
     named = [tables[name].set_index("record_id")["patient_id"] for name in pair if "patient_id" not in pair[name].lacks]
     for name, one in pair.items():
         if named and "patient_id" in one.lacks:  # the patients are those of the other file
@@ -337,8 +331,6 @@ def compare_predictions(
     of_first, of_second = (one.thresholds for one in pair.values())
     return compare(
         tables,
-        fold=fold,
         thresholds=None if of_first is None or of_second is None else (of_first, of_second),
         resamples=resamples,
-        seed=seed,
     )

@@ -73,11 +73,6 @@ class Leaderboard:
         return str(self.sessions.index[0])
 
     @property
-    def best_configuration(self) -> str:
-        """The configuration with the highest macro AUC on fold 9, averaged over its seeds."""
-        return str(self.configurations.index[0])
-
-    @property
     def references(self) -> pd.DataFrame:
         """Published results for the same data and classes, as returned by `published`; empty if there are none."""
         known = pd.read_csv(PUBLISHED)

@@ -363,10 +363,10 @@ def repair_report(
     return {"n_fitted": int(sample.sum()), "n_evaluated": int((~sample).sum()), "shift": shifts, "results": results}
 
 
-def drawn_sample(patient_ids: pd.Series[str], *, seed: int = 0) -> NDArray[np.bool_]:
+def drawn_sample(patient_ids: pd.Series[str]) -> NDArray[np.bool_]:
     """Draw the patients whose records a repair is fitted on; no patient is in both parts."""
     patients = pd.Series(patient_ids.unique())
-    order = np.random.default_rng(seed).permutation(len(patients))
+    order = np.random.default_rng(0).permutation(len(patients))
     sizes = patient_ids.value_counts().reindex(patients).to_numpy()[order]
     n_records = len(patient_ids)
     n_wanted = min(MOST, max(SHARE * n_records, min(LEAST, n_records / 4)))

@@ -279,10 +279,10 @@ def along_direction(
     )
 
 
-def group_members(along: pd.DataFrame, name: str = "fifth") -> dict[str, NDArray[np.int64]]:
+def group_members(along: pd.DataFrame) -> dict[str, NDArray[np.int64]]:
     """Return the rows of the records of each group along a direction, by names such as ``"fifth 1"``."""
     groups = along["group"].to_numpy(np.int64)
-    return {f"{name} {group}": along["row"].to_numpy()[groups == group] for group in np.unique(groups).tolist()}
+    return {f"fifth {group}": along["row"].to_numpy()[groups == group] for group in np.unique(groups).tolist()}
 
 
 def group_table(along: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

@@ -77,9 +77,9 @@ def _largest(composition: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return shown, ", ".join(left_out).capitalize()
 
 
-def _of_largest(sizes: NDArray[Any], limit: int = MAX_ROWS) -> NDArray[np.int64]:
+def _of_largest(sizes: NDArray[Any]) -> NDArray[np.int64]:
     """Return the positions of the largest, in their order."""
-    return np.sort(np.argsort(-sizes, kind="stable")[:limit])
+    return np.sort(np.argsort(-sizes, kind="stable")[:MAX_ROWS])
 
 
 def k_selection(table: pd.DataFrame, *, chosen: int | None = None) -> Figure:

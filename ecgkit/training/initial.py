@@ -38,11 +38,11 @@ def initial_folder(name: str, root: Path) -> Path:
     return folder
 
 
-def read_initial(name: str, root: Path = Path()) -> TrainedModel:
-    """Read the weights to start from; see `initial_folder`."""
+def read_initial(name: str) -> TrainedModel:
+    """Read the weights to start from: a model that ships or an absolute folder, see `initial_folder`."""
     from ecgkit.inference.weights import load_weights
 
-    return load_weights(initial_folder(name, root) / WEIGHTS)
+    return load_weights(initial_folder(name, Path()) / WEIGHTS)
 
 
 def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: Path) -> dict[str, Any]:

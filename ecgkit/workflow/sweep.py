@@ -274,5 +274,5 @@ def over_seeds(table: pd.DataFrame, varying: Sequence[str]) -> pd.DataFrame:
     if len(names) == len(varying) or not names or "done" not in set(table["state"]):
         return pd.DataFrame()
     groups = table[table["state"] == "done"].sort_values("trial").groupby(names, sort=False, dropna=False)
-    scores = {"seeds": "count", "mean": "mean", "lowest": "min", "highest": "max"}
-    return groups["fold_9_macro_auc"].agg(**scores).reset_index()
+    scores = groups["fold_9_macro_auc"].agg(["count", "mean", "min", "max"])
+    return scores.set_axis(["seeds", "mean", "lowest", "highest"], axis="columns").reset_index()

@@ -78,7 +78,7 @@ def test_fold_9_orders_and_names_the_best_whatever_fold_10_says(tmp_path: Path) 
     board = leaderboard([good_on_9, good_on_10], resamples=50)
 
     assert board.best == before.best == "session_1"
-    assert board.best_configuration == before.best_configuration == "resnet1d"
+    assert board.configurations.index[0] == before.configurations.index[0] == "resnet1d"
     assert list(board.sessions.index) == list(before.sessions.index) == ["session_1", "session_2"]
     assert board.sessions.loc["session_2", "difference"] > 0.1
     assert board.sessions.loc["session_2", "difference_low"] > 0
@@ -110,8 +110,8 @@ def test_seeds_of_one_configuration_are_one_row(root: Path) -> None:
         assert row[f"{fold}_sd"] == pytest.approx(np.std(runs[f"{fold}_auc"], ddof=1))
     assert row["fold_9_sd"] > 0
     assert np.isnan(table.loc["xlstm", "fold_9_sd"])
-    assert board.best_configuration == "resnet1d, blocks 1, epochs 9"
-    best = table.loc[board.best_configuration, "fold_10_auc"]
+    assert board.configurations.index[0] == "resnet1d, blocks 1, epochs 9"
+    best = table.loc[board.configurations.index[0], "fold_10_auc"]
     assert row["difference"] == pytest.approx(row["fold_10_auc"] - best)
 
 
