@@ -34,7 +34,17 @@ from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.training import fit, predict_folds
 from ecgkit.training.config import configure
 
-WANTED = {"resnet1d", "xlstm", "hybrid", "ensemble", "cnn", "resnet1d_all", "resnet1d_age_sex", "resnet1d_robust"}
+WANTED = {
+    "resnet1d",
+    "xlstm",
+    "hybrid",
+    "ensemble",
+    "cnn",
+    "cnn_bilstm",
+    "resnet1d_all",
+    "resnet1d_age_sex",
+    "resnet1d_robust",
+}
 FILES = {
     *("weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "reference.json", "config.json"),
     "metrics.json",
