@@ -99,7 +99,7 @@ class PretrainingConfig:
     method: str = "jepa"
     backbone: str = ""
     epochs: int = 100
-    batch_size: int = 256
+    batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     schedule: str = "cosine"
