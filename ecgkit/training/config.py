@@ -138,7 +138,8 @@ class TrainingConfig:
         Start from these weights: a model that ships, a finished training session, a finished pretraining such as
         ``pretraining_sessions/session_1``, or a model folder. Architecture and crops are theirs; a last layer for other
         classes is new, and so is another ``pooling`` of ``model_options``. The learning rate is then a tenth of the
-        recipe's, unless it is set or ``freeze`` is. With ``freeze``, ``random`` is the control: weights of no training.
+        recipe's, unless it is set, ``freeze`` is, or the weights are of a pretraining. With ``freeze``, ``random`` is
+        the control: weights of no training.
     freeze : bool
         Train the last layer only, and a pooling that is new; needs ``init``.
     train_fraction : float
@@ -463,7 +464,9 @@ def configure(
         values.pop("distill", None)
     if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
-    if chosen.get("init") and not chosen.get("freeze"):
+    # A pretrained encoder knows no labels yet: at a tenth of the rate it learns them too slowly (docs/recipes.md).
+    of_labels = chosen.get("init") and Path(chosen["init"]).parent.name != paths.PRETRAINING
+    if of_labels and not chosen.get("freeze"):
         values["learning_rate"] = LEARNING_RATE_SHARE * values.get("learning_rate", TrainingConfig.learning_rate)
     values |= chosen
     values |= resolve_hardware(values["device"], values["precision"])

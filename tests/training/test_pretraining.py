@@ -227,6 +227,8 @@ def test_a_training_starts_from_the_encoder(method: str, backbone: str, demo_roo
     with pytest.raises(EcgkitError, match="not finished"):
         TrainingConfig.resolve(tmp_path, dataset="demo", init=name)
     (session.path / "DONE").touch()
+    recipe = TrainingConfig.resolve(tmp_path, dataset="demo", model="token_encoder").learning_rate
+    assert TrainingConfig.resolve(tmp_path, dataset="demo", init=name).learning_rate == recipe
     resolved = TrainingConfig.resolve(tmp_path, dataset="demo", init=name, freeze=True)
     model = training.new_model(resolved, training.training_data(resolved, tmp_path)).model
     for key, tensor in encoder.model.state_dict().items():
