@@ -79,7 +79,7 @@ STEPS = (
         "probe_training_sessions/session_1", ("config.json", "*/metrics.json"), after="evaluate",
     ),
     Step(
-        "explain", ("explain", "session_1", "--classes", "MI", "--resamples", "10"), "explanation_sessions/session_1",
+        "explain", ("explain", "session_1", "--class", "MI", "--resamples", "10"), "explanation_sessions/session_1",
         ("config.json", "*.json", "*.parquet"), after="evaluate",
     ),
     Step(

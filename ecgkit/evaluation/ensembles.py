@@ -33,6 +33,8 @@ from ecgkit.evaluation.config import predictions_sha256
 from ecgkit.evaluation.files import UNLABELLED, stored_predictions
 from ecgkit.evaluation.leaderboard import cost
 from ecgkit.evaluation.report import evaluate_session
+from ecgkit.io import locked
+from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.stats import Bools, Floats, FoldScores
 from ecgkit.stats.calibration import CLIP, clipped_logit
@@ -166,9 +168,18 @@ def write_ensemble(root: Path, members: Sequence[Session | str], method: str, *,
     shared = _shared_config(opened)
     config = {"model": ENSEMBLE, "method": method, "members": [session.name for session in opened], **shared}
     config |= {"seed": seed, "predictions_sha256": list(predictions_sha256(opened).values())}
-    if made := sessions.find_finished(paths.TRAINING, root, config):
-        return made
-    ensemble = fit_ensemble({session.name: session_predictions(session) for session in opened}, method, seed=seed)
+    with locked(
+        root / paths.TRAINING / ".ensembles.lock", "waiting for another process that makes ensembles", wait=say
+    ):
+        return sessions.find_finished(paths.TRAINING, root, config) or _write_session(root, config, opened)
+
+
+def _write_session(root: Path, config: dict[str, Any], opened: Sequence[Session]) -> Session:
+    """Fit an ensemble and write its session, new or resumed."""
+    method = str(config["method"])
+    ensemble = fit_ensemble(
+        {session.name: session_predictions(session) for session in opened}, method, seed=config["seed"]
+    )
     names = ", ".join(session.name for session in opened)
     with sessions.claim(paths.TRAINING, root, config) as session:
         session.write_json("environment.json", sessions.environment())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -323,6 +324,14 @@ def test_an_ensemble_that_was_interrupted_is_resumed(tmp_path: Path, monkeypatch
             write_ensemble(tmp_path, ["session_1", "session_2"], "mean_prob")
     assert write_ensemble(tmp_path, ["session_1", "session_2"], "mean_prob").name == "session_4"
     assert [session.is_done for session in sessions.list_sessions(paths.TRAINING, tmp_path)] == [True] * 4
+
+
+def test_two_at_once_make_one_ensemble(tmp_path: Path) -> None:
+    write_members(tmp_path)
+    with ThreadPoolExecutor(2) as executor:
+        made = executor.map(lambda _: write_ensemble(tmp_path, ["session_1", "session_2"], "mean_prob").name, range(2))
+    assert list(made) == ["session_4"] * 2
+    assert len(sessions.list_sessions(paths.TRAINING, tmp_path)) == 4
 
 
 def test_an_ensemble_stands_in_the_leaderboard(tmp_path: Path) -> None:
