@@ -58,6 +58,11 @@ def resolve_root(root: str | Path | None) -> Path:
     return path
 
 
+def is_pretraining(session: str | Path) -> bool:
+    """Return True if a session is named by its path in the folder of pretrainings, as it has to be."""
+    return Path(session).parent.name == PRETRAINING
+
+
 def notebook_path(name: str) -> Path:
     """Return the path of one of the project's notebooks, such as ``"2_Training.ipynb"``.
 

@@ -127,7 +127,7 @@ def run_one(arguments: argparse.Namespace, root: Path) -> None:
 def probe(arguments: argparse.Namespace, root: Path) -> None:
     """Run the notebook on a training session; or probe a pretrained encoder here, and print the results on fold 10."""
     name = Path(arguments.training_session)
-    if name.parent.name != paths.PRETRAINING:
+    if not paths.is_pretraining(name):
         run_one(arguments, root)
         return
     from ecgkit import sessions

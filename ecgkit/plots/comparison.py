@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, row_figure, shortened
+from ecgkit.plots.style import COLORS, GREY, one_line, row_figure
 
 NAME_WIDTH = 48
 """The length at which the description of a configuration is shortened."""
@@ -91,7 +91,7 @@ def _row_names(table: pd.DataFrame) -> list[str]:
     """Name the rows of a leaderboard: a configuration with its number of seeds, a session with its seed."""
 
     def short(text: object) -> str:
-        return shortened(" ".join(str(text).split()), NAME_WIDTH)
+        return one_line(str(text), NAME_WIDTH)
 
     if "seeds" in table:
         named = zip(table.index, table["seeds"], strict=True)

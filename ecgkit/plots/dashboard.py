@@ -23,7 +23,7 @@ from ecgkit.plots.ecg import (
     draw_sheet,
     stack_rows,
 )
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure, shortened
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure, one_line
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.mean_beat import beats, usual_beats
 from ecgkit.signals.measurements import PRINTED
@@ -175,7 +175,7 @@ def mean_beats(ecg: ECG, *, peaks: NDArray[np.int64], bounds: Mapping[str, float
     figure.supxlabel("time after the R peak (ms)")
     figure.supylabel("amplitude (mV)")
     text = f"mean of {len(usual)} of {len(peaks)} beats; band: 10 to 90 % of them; shaded: P and QRS; line: end of T"
-    heading = shortened(" ".join(title.split()), 90)
+    heading = one_line(title, 90)
     figure.suptitle(f"{heading}\n{text}" if len(usual) else f"{heading}\nno whole beat is found", x=0.01, ha="left")
     return figure
 
@@ -238,7 +238,7 @@ def _draw_ecg(figure: Figure, ecg: ECG, peaks: NDArray[np.int64], title: str) ->
     facts = [*patient, f"{ecg.duration:.4g} s"]
     facts += [f"the first {SHOWN_SECONDS:g} s are drawn"] if ecg.duration > SHOWN_SECONDS else []
     facts += [f"cut at the next row: {', '.join(dict.fromkeys(cut))}"] if cut else []
-    _write(figure, MARGIN, PAGE[1] - 4, shortened(" ".join(title.split()), 110), size=12, fontweight="bold")
+    _write(figure, MARGIN, PAGE[1] - 4, one_line(title, 110), size=12, fontweight="bold")
     _write(figure, MARGIN, PAGE[1] - 10.5, "    ".join(facts))
     return bottom
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.signal import welch
 
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, legend_above, log_scale, new_figure, shortened
+from ecgkit.plots.style import COLORS, GREY, LONGEST_LINE, WIDTH, legend_above, log_scale, new_figure, one_line
 from ecgkit.signals.ecg import ECG, LEADS
 
 MM_PER_SECOND = 25.0
@@ -131,7 +131,7 @@ def plot_ecgs(
     n_shown = min(max(ecg.n_samples for ecg in ecgs), round(SHOWN_SECONDS * sampling_rate))
     sheets = [arrange_leads(ecg.signal[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for ecg in ecgs]
     rows = [stack_rows(traces) for traces in sheets]
-    texts = [[shortened(" ".join(line.split()), 130) for line in title.splitlines()] for title in titles]
+    texts = [[one_line(line, LONGEST_LINE) for line in title.splitlines()] for title in titles]
     above = [2.0 + (2.0 + TITLE_LINE * len(lines) if lines else 0.0) for lines in texts]
     width = _up_to_5(LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
     total = sum(row.height for row in rows) + sum(above) + NOTE_HEIGHT

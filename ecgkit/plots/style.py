@@ -112,6 +112,11 @@ def shortened(text: str, most: int) -> str:
     return "\n".join(line if len(line) <= most else f"{line[: most - end - 5]} ... {line[-end:]}" for line in lines)
 
 
+def one_line(text: str, most: int) -> str:
+    """Return a text as one line of at most so many letters."""
+    return shortened(" ".join(text.split()), most)
+
+
 def new_figure(width: float = WIDTH, height: float = 4.0, *, layout: str | None = "constrained") -> Figure:
     """Make an empty figure that pyplot does not manage, so that a notebook displays it once.
 

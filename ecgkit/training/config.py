@@ -465,8 +465,8 @@ def configure(
     if target := (values | chosen).get("target"):
         values |= {"label_set": ""} | (FOR_QUANTITIES if target in QUANTITIES else {})
     # A pretrained encoder knows no labels yet: at a tenth of the rate it learns them too slowly (docs/recipes.md).
-    of_labels = chosen.get("init") and Path(chosen["init"]).parent.name != paths.PRETRAINING
-    if of_labels and not chosen.get("freeze"):
+    has_labels = chosen.get("init") and not paths.is_pretraining(chosen["init"])
+    if has_labels and not chosen.get("freeze"):
         values["learning_rate"] = LEARNING_RATE_SHARE * values.get("learning_rate", TrainingConfig.learning_rate)
     values |= chosen
     values |= resolve_hardware(values["device"], values["precision"])
