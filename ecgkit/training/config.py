@@ -75,7 +75,7 @@ class TrainingConfig:
     epochs : int
         Largest number of passes over folds 1-8.
     batch_size : int
-        Records per step; with several GPUs, records per step on each.
+        Records per step, of all processes together.
     learning_rate : float
         Peak of the learning rate.
     weight_decay : float

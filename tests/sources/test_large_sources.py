@@ -10,6 +10,7 @@ import pytest
 from made_sources import code15_folder, millivolts, mimic_folder, sph_folder
 
 from ecgkit import datasets
+from ecgkit.datasets.manifest import labelled_rows
 from ecgkit.errors import EcgkitError
 from ecgkit.sources import source_in
 from ecgkit.sources.code15 import Code15
@@ -59,6 +60,8 @@ def test_code15_says_only_what_its_six_classes_and_normal_ecg_say(code15: Path) 
     assert superclass.loc[1].tolist() == [False, True]  # a block
     assert superclass["NORM"].tolist()[4:6] == [False, False]
     assert superclass["CD"].isna().tolist()[4:6] == [True, True]  # sinus bradycardia; nothing, but not normal
+    # What is not normal is a negative of NORM, whether or not it has a block.
+    assert labelled_rows(superclass, source.all_false["superclass"]).all()
     assert source.records["sex"].tolist()[:2] == ["male", "female"]
     assert source.records["death"].isna().sum() == 10
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from made_sources import cinc_folder
 
 from ecgkit import datasets, load_model, paths, sessions, training
 from ecgkit.errors import EcgkitError
+from ecgkit.inference.metadata import TargetScale
 from ecgkit.inference.model_folder import SHIPPED, WEIGHTS
 from ecgkit.inference.weights import TrainedModel
 from ecgkit.sources.cinc import Cinc
@@ -48,6 +50,18 @@ def test_the_same_classes_start_with_the_same_answers(demo_root: Path) -> None:
     signal, _, _ = training.Batches(data, None, read_initial("resnet1d").preparation)[np.arange(5)]
     with torch.no_grad():
         assert torch.equal(started(signal[..., :250]), reference.trained.model(signal[..., :250]))
+
+
+def test_age_and_the_quantity_keep_the_scales_of_the_weights(demo_root: Path, tmp_path: Path) -> None:
+    config = configure(demo_root, init="resnet1d_age_sex")
+    model = training.new_model(config, training.training_data(config, demo_root))
+    assert model.scaler == read_initial("resnet1d_age_sex").scaler
+    config = TrainingConfig.resolve(demo_root, dataset="demo", model="cnn", target="age")
+    data = training.training_data(config, demo_root)
+    scale = TargetScale("age", "years", 40.0, 10.0)
+    replace(training.new_model(config, data), target=scale).save(tmp_path / WEIGHTS)
+    again = configure(demo_root, init=str(tmp_path), target="age")
+    assert training.new_model(again, data).target == scale
 
 
 def test_other_classes_get_a_new_last_layer(demo_root: Path, shipped: TrainedModel) -> None:
