@@ -170,9 +170,13 @@ def find_defect(ecg: ECG, seconds: float) -> str:
 
 
 def states_sha256(folder: Path, names: Iterable[str]) -> str:
-    """Return the SHA-256 of the names, sizes and times of change of files."""
+    """Return the SHA-256 of the names, sizes and times of change of files; those that are absent count as such."""
     digest = hashlib.sha256()
     for name in names:
-        state = os.stat(f"{folder}/{name}")  # noqa: PTH116  # a Path for each of 100,000 files would take longer
-        digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+        try:
+            state = os.stat(f"{folder}/{name}")  # noqa: PTH116  # a Path for each of 100,000 files would take longer
+        except OSError:
+            digest.update(f"{name} absent\n".encode())
+        else:
+            digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -75,9 +75,9 @@ def check_unseen(name: str, folder: Path, dataset: str, root: Path) -> None:
     Parameters
     ----------
     name, folder : str, Path
-        The weights to start from.
+        The weights.
     dataset : str
-        Name of the processed dataset that is to be trained on.
+        Name of the processed dataset on which something is to be trained and evaluated with them.
     root : Path
         The folder of data sets and sessions.
 
@@ -94,7 +94,7 @@ def check_unseen(name: str, folder: Path, dataset: str, root: Path) -> None:
             raise EcgkitError(
                 f"{name} has learned from {before}, and {int(seen.sum()):,} records of fold 9 or 10 of {dataset} are "
                 f"of patients in it, the first is {records['record_id'][seen].iloc[0]}: preprocess the data with the "
-                "folds that the weights were trained with, leave out these records, or train without init"
+                "folds that the weights were trained with, leave out these records, or choose other weights"
             )
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_sources import code15_folder, millivolts, mimic_folder, sph_folder
+from made_sources import cinc_folder, code15_folder, millivolts, mimic_folder, sph_folder
 
 from ecgkit import datasets
 from ecgkit.datasets.manifest import labelled_rows
 from ecgkit.errors import EcgkitError
 from ecgkit.sources import source_in
+from ecgkit.sources.cinc import Cinc
 from ecgkit.sources.code15 import Code15
 from ecgkit.sources.mimic import Mimic
 from ecgkit.sources.sph import Sph, primary_codes
@@ -135,6 +136,18 @@ def test_a_path_out_of_the_folder_is_refused(mimic: Path) -> None:
     table.to_csv(mimic / "record_list.csv", index=False)
     with pytest.raises(EcgkitError, match="secret"):
         Mimic(mimic)
+
+
+def test_a_file_that_was_replaced_makes_another_dataset(sph: Path, tmp_path: Path) -> None:
+    challenge = cinc_folder(tmp_path / "challenge", 6)
+    for kind, folder, pattern in ((Sph, sph, "*.h5"), (Cinc, challenge, "*.mat")):
+        before = kind(folder).identity()
+        assert kind(folder).identity() == before
+        file = next(folder.rglob(pattern))
+        file.write_bytes(file.read_bytes()[:-2])
+        assert kind(folder).identity() != before
+        file.unlink()
+        assert kind(folder).identity() != before
 
 
 @pytest.mark.parametrize("kind", [Code15, Sph, Mimic])

@@ -21,6 +21,7 @@ from ecgkit.inference.weights import TrainedModel
 from ecgkit.sources.cinc import Cinc
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
+from ecgkit.training.inference import open_model_on
 from ecgkit.training.initial import head_names, read_initial, with_fraction
 from ecgkit.training.lineage import check_unseen
 from ecgkit.training.pretraining.config import PretrainingConfig
@@ -157,6 +158,8 @@ def test_weights_that_have_learned_from_patients_of_fold_9_or_10_are_refused(tmp
     check_unseen("weights", weights, "demo", tmp_path)
     with pytest.raises(EcgkitError, match=r"learned from demo.*divided"):
         configure(tmp_path, init=str(weights), dataset="divided")
+    with pytest.raises(EcgkitError, match=r"learned from demo.*divided"):  # to probe or to explain
+        open_model_on(weights, "divided", tmp_path)
     # from PTB-XL, which is also a part of PhysioNet/CinC, there with other folds
     check_unseen("resnet1d", SHIPPED / "resnet1d", "divided", tmp_path)
     made = Cinc(cinc_folder(tmp_path / "challenge", 60))
