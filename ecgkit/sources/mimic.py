@@ -44,17 +44,7 @@ class Mimic(FittedSource):
     It has no diagnoses. With ``machine_measurements.csv``, the report of the cart is the column ``report`` (its lines,
     separated by ``" | "``), its measurements are columns, and the label set ``machine_report`` says which of a few
     statements occur in the report: what a program wrote, which no one has confirmed. Age and sex are in MIMIC-IV.
-
-    Parameters
-    ----------
-    folder : Path or str
-        The folder.
-    sampling_rate : int, default 100
-        In Hz; every record is resampled to it, from 500.
-    seconds : float, default 10.0
-        Length of each record.
-    seed : int, default 0
-        Of the folds: patients are divided at random.
+    Parameters as for `FittedSource`; the records have 500 Hz and 10 s.
 
     Raises
     ------
