@@ -447,7 +447,7 @@ FAULTS: dict[str, Fault] = {
 }
 NEEDS_DISK = ("disk_full", "read_only")
 NEEDS_NOTEBOOK = ("kernel_killed",)
-WITHOUT_LOCK = ("export-npz", "export-model")
+WITHOUT_LOCK = ("evaluate", "export-npz", "export-model")
 
 
 def mounted(folder: Path, options: str) -> None:

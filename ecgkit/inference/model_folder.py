@@ -166,7 +166,7 @@ def find_folder(name: str | int | Path, root: Path) -> Path:
     if text in shipped():
         return SHIPPED / text
     if text.isdigit() or not folder.is_dir() or is_session_name(text, root):
-        folder = root / text if text.startswith(f"{paths.PRETRAINING}/") else session
+        folder = root / text if paths.is_pretraining(text) else session
     if not folder.is_dir():
         ship = ", ".join(shipped()) or "none"
         raise EcgkitError(

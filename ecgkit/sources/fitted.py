@@ -88,6 +88,22 @@ class FittedReader:
 class FittedSource(Source):
     """A source whose records are resampled to any rate and have one length; longer ones are cut at their end.
 
+    Parameters
+    ----------
+    folder : Path or str
+        The folder of the data set.
+    sampling_rate : int, default 100
+        In Hz; every record is resampled to it.
+    seconds : float, default 10.0
+        Length of each record.
+    seed : int, default 0
+        Of the folds, where the data set has none: patients are divided at random.
+
+    Raises
+    ------
+    EcgkitError
+        If a length is not allowed, or the tables are not those of the data set.
+
     Attributes
     ----------
     refused : mapping of str to str

@@ -46,16 +46,7 @@ class Mimic(FittedSource):
     statements occur in the report: what a program wrote, which no one has confirmed. Age and sex are in MIMIC-IV.
     Whether one of the 800,000 files was replaced is not noticed: preprocess them again with ``overwrite``.
 
-    Parameters
-    ----------
-    folder : Path or str
-        The folder.
-    sampling_rate : int, default 100
-        In Hz; every record is resampled to it, from 500.
-    seconds : float, default 10.0
-        Length of each record.
-    seed : int, default 0
-        Of the folds: patients are divided at random.
+    Parameters as for `FittedSource`; the records have 500 Hz and 10 s.
 
     Raises
     ------

@@ -28,18 +28,7 @@ class Sph(FittedSource):
     """SPH as figshare publishes it: ``metadata.csv`` and one HDF5 file per record in ``records``.
 
     A statement such as ``60+310`` is the primary code 60 with a modifier; modifiers are left out of the labels, and a
-    code that a record has twice counts once.
-
-    Parameters
-    ----------
-    folder : Path or str
-        The folder.
-    sampling_rate : int, default 100
-        In Hz; every record is resampled to it, from 500.
-    seconds : float, default 10.0
-        Length of each record; the data set's are 10 to 60 s long.
-    seed : int, default 0
-        Of the folds.
+    code that a record has twice counts once. Parameters as for `FittedSource`; the records have 500 Hz and 10 to 60 s.
 
     Raises
     ------

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict, get_type_hints
 
 from ecgkit import paths
-from ecgkit.datasets import check_contents, default_label_set, open_dataset, read_manifest
-from ecgkit.errors import EcgkitError, check_choice, check_types, shown
+from ecgkit.datasets import default_label_set, open_dataset
+from ecgkit.errors import EcgkitError, check_choice, shown
 from ecgkit.io import checked, file_sha256, read_toml
 from ecgkit.models.names import check_name, is_user_file, locate
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.training.base_config import HARDWARE, FittingConfig, model_options, named_manifest, resolve_hardware
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from ecgkit.sessions import Session
 
 # torch, the models and the losses are imported where they are needed: the command line only lists the fields.
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-AUTO = "auto"
-PRECISIONS = ("float32", "bfloat16")
-SCHEDULES = ("one_cycle", "cosine", "constant")
-DEVICES = ("cpu", "cuda")
 UNLABELLED = ("drop", "negative")
-POSITIVE = ("epochs", "batch_size", "learning_rate", "patience", "gradient_clip", "crops_per_record", "train_fraction")
-NOT_NEGATIVE = (
-    "weight_decay", "seed", "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
-    "baseline",
-)  # fmt: skip
-SHARES = ("warm_up", "lead_dropout", "weight_average")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 RANDOM = "random"
 """The ``init`` of the control of a frozen network: random weights, of which the same layers are trained."""
-HARDWARE = MappingProxyType({"precision": AUTO, "device": AUTO})
-"""What is taken for the fields about the machine where neither the user nor a recipe sets them."""
-LONGEST_NAME = 255
-"""Bytes of the name of a folder."""
 INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
 """Keys of ``config.json`` next to the fields: fingerprints of dataset, model file, first weights and soft labels."""
 LEARNING_RATE_SHARE = 0.1
@@ -54,14 +37,12 @@ FOR_QUANTITIES = {"loss": "mse", "mixup": 0.0}
 """Changes of a recipe, which is chosen for labels, if the target is a quantity."""
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Every parameter of a training, as resolved; ``config.json`` holds these fields.
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(FittingConfig):
+    """Every parameter of a training, as resolved; ``config.json`` holds these fields and those of `FittingConfig`.
 
     Attributes
     ----------
-    dataset : str
-        Name of a processed dataset, a folder of ``processed_datasets``.
     model : str
         Name of an architecture, or a class of your own in a file of your own, such as ``my_model.py:MyNet``.
     label_set : str
@@ -72,27 +53,11 @@ class TrainingConfig:
         as ``{"all": 0.5}``; the finished model has the label set alone.
     target : str
         Train for age (years), height (cm), weight (kg) or sex instead of a label set; empty for a label set.
-    epochs : int
-        Largest number of passes over folds 1-8.
-    batch_size : int
-        Records per step, of all processes together.
-    learning_rate : float
-        Peak of the learning rate.
-    weight_decay : float
-        Weight decay of AdamW, applied to weights and not to biases and normalisation.
-    schedule : str
-        Course of the learning rate after the warm-up: one_cycle, cosine or constant.
-    warm_up : float
-        Share of all steps during which the learning rate rises, from 0 to below 1.
-    gradient_clip : float
-        Largest norm of the gradient.
     weight_average : float
         Decay per step of a moving average of the weights, such as 0.999, which is then what fold 9 reads and what is
         kept; 0 for none.
     patience : int
         Epochs without improvement on fold 9 after which training stops.
-    seed : int
-        Seed of weights, order of records, augmentation and dropout.
     min_records : int
         Leave out classes with fewer records than this in folds 1-8.
     unlabelled : str
@@ -102,10 +67,6 @@ class TrainingConfig:
         Also give age and sex to the model.
     test : bool
         Evaluate the best epoch on fold 10; otherwise fold 10 is not read.
-    precision : str
-        Precision of the training steps: float32, bfloat16 (mixed precision), or auto for what the device supports.
-    device : str
-        Device to train on: cpu, cuda, or auto for a GPU if there is one.
     save_every_epoch : bool
         Keep the weights of every epoch, not only those of the best.
     loss : str
@@ -132,8 +93,6 @@ class TrainingConfig:
     robustness : dict
         Probability with which each fault of a recording is planted in a record, such as ``{"wander": 0.2, "leads":
         0.1}``: offset, wander, hum, lead (one is flat), leads (a group is flat), gap, low_pass (40 Hz).
-    model_options : dict
-        Options of the architecture, such as ``{"dropout": 0.5}``.
     init : str
         Start from these weights: a model that ships, a finished training session, a finished pretraining such as
         ``pretraining_sessions/session_1``, or a model folder. Architecture and crops are theirs; a last layer for other
@@ -159,27 +118,16 @@ class TrainingConfig:
         If a value has the wrong type or is not allowed.
     """
 
-    dataset: str
     model: str
     label_set: str = "superclass"
     auxiliary: dict[str, float] = field(default_factory=dict)
     target: str = ""
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    schedule: str = "one_cycle"
-    warm_up: float = 0.25
-    gradient_clip: float = 1.0
     weight_average: float = 0.0
     patience: int = 5
-    seed: int = 0
     min_records: int = 0
     unlabelled: str = "drop"
     metadata: bool = False
     test: bool = True
-    precision: str = "float32"
-    device: str = "cpu"
     save_every_epoch: bool = False
     loss: str = "bce"
     loss_options: dict[str, Any] = field(default_factory=dict)
@@ -192,7 +140,6 @@ class TrainingConfig:
     noise: float = 0.0
     baseline: float = 0.0
     robustness: dict[str, float] = field(default_factory=dict)
-    model_options: dict[str, Any] = field(default_factory=dict)
     init: str = ""
     freeze: bool = False
     train_fraction: float = 1.0
@@ -200,15 +147,18 @@ class TrainingConfig:
     distill: str = ""
     distill_weight: float = 0.5
     recipe: str = ""
-    unset: ClassVar[Mapping[str, Any]] = HARDWARE
+    positive: ClassVar[tuple[str, ...]] = (*FittingConfig.positive, "patience", "crops_per_record", "train_fraction")
+    not_negative: ClassVar[tuple[str, ...]] = (
+        *FittingConfig.not_negative, "min_records", "crop_seconds", "mixup", "time_shift", "amplitude", "noise",
+        "baseline",
+    )  # fmt: skip
+    shares: ClassVar[tuple[str, ...]] = (*FittingConfig.shares, "lead_dropout", "weight_average")
 
     def __post_init__(self) -> None:
-        check_types(self)
-        self._check_numbers()
+        super().__post_init__()
+        if self.crops_per_record > 1 and not self.crop_seconds:
+            raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
         self._check_start()
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("device", self.device, DEVICES)
-        check_choice("schedule", self.schedule, SCHEDULES)
         check_choice("unlabelled", self.unlabelled, UNLABELLED)
         self._check_tables()
         self._check_target()
@@ -238,13 +188,11 @@ class TrainingConfig:
             If dataset or model is missing or unknown, or a value is not allowed.
         """
         is_trained = starts_from_weights(settings.get("init"))
-        needed = ("dataset",) if is_trained else ("dataset", "model")
-        for name in needed:
-            if not settings.get(name):
-                raise EcgkitError(f"no {name} is set: name one")
         if settings.get("model"):
             check_name(settings["model"])
-        manifest = named_manifest(root, settings["dataset"])
+        elif not is_trained:
+            raise EcgkitError("no model is set: name one")
+        manifest = named_manifest(root, settings.get("dataset"))
         if is_trained:
             from ecgkit.training.initial import initial_settings
 
@@ -272,8 +220,8 @@ class TrainingConfig:
         return cropped
 
     def inputs(self, root: Path) -> dict[str, str]:
-        """Return the fingerprints of the dataset and of a user's own model file."""
-        read = {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
+        """Return the fingerprints of the dataset, first weights, soft labels and a user's own model file."""
+        read = super().inputs(root)
         if starts_from_weights(self.init):
             from ecgkit.training.initial import initial_sha256
 
@@ -281,12 +229,6 @@ class TrainingConfig:
         if self.distill:
             read["distill_sha256"] = file_sha256(Path(self.distill))
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
-
-    def _check_numbers(self) -> None:
-        """Refuse numbers outside their range."""
-        check_numbers(self, positive=POSITIVE, not_negative=NOT_NEGATIVE, shares=SHARES)
-        if self.crops_per_record > 1 and not self.crop_seconds:
-            raise EcgkitError(f"crops_per_record is {self.crops_per_record}, but crop_seconds is 0: set crop_seconds")
 
     def _check_tables(self) -> None:
         """Refuse a weight that is not positive, a fault that is unknown, and what is no probability."""
@@ -333,33 +275,9 @@ class TrainingConfig:
             raise EcgkitError(f"the target {self.target} is part of the metadata: train without metadata")
 
 
-def check_numbers(
-    config: DataclassInstance, *, positive: Sequence[str], not_negative: Sequence[str], shares: Sequence[str]
-) -> None:
-    """Refuse a number of a configuration that is not finite or outside the range of its name."""
-    for item in dataclasses.fields(config):
-        if isinstance(value := getattr(config, item.name), float) and not math.isfinite(value):
-            raise EcgkitError(f"{item.name} is {value}: give a finite number")
-    for names, is_allowed, needed in (
-        (positive, lambda value: value > 0, "a positive number"),
-        (not_negative, lambda value: value >= 0, "zero or a positive number"),
-        (shares, lambda value: 0 <= value < 1, "a number from 0 to below 1"),
-    ):
-        for name in names:
-            if not is_allowed(value := getattr(config, name)):
-                raise EcgkitError(f"{name} is {value}: give {needed}")
-
-
 def starts_from_weights(init: str | None) -> bool:
     """Return True if ``init`` names weights, not none or random ones."""
     return init not in (None, "", RANDOM)
-
-
-def named_manifest(root: Path, name: str) -> dict[str, Any]:
-    """Read the manifest of a processed dataset; its name must be that of a folder, not a path."""
-    if name != Path(name).name or len(name.encode()) > LONGEST_NAME or not name.isprintable():
-        raise EcgkitError(f"dataset is {shown(name)}: give the name of a folder of {paths.PROCESSED}")
-    return read_manifest(root / paths.PROCESSED / name)
 
 
 def read_recipe(
@@ -530,38 +448,3 @@ def recorded_config(session: Session) -> TrainingConfig:
     except TypeError as error:
         raise EcgkitError(f"{path} is of another version of ecgkit ({error}): install that, or train again") from error
     return config
-
-
-def model_options(model: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Resolve an architecture's options, defaults included, with lists for tuples, as in JSON."""
-    from ecgkit.models import resolve_options
-
-    options = resolve_options(model, given)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
-
-
-def resolve_hardware(device: str, precision: str) -> dict[str, str]:
-    """Return ``device`` and ``precision`` without ``"auto"``."""
-    device = resolve_device(device)
-    if precision == AUTO:
-        from ecgkit.inference.batches import has_bfloat16
-
-        precision = "bfloat16" if has_bfloat16(device) else "float32"
-    return {"device": device, "precision": precision}
-
-
-def resolve_device(device: str) -> str:
-    """Return ``"cpu"`` or ``"cuda"`` for these and ``"auto"``.
-
-    Raises
-    ------
-    EcgkitError
-        If the device is unknown, or is ``"cuda"`` where there is no GPU.
-    """
-    import torch
-
-    check_choice("device", device, (AUTO, *DEVICES))
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        raise EcgkitError("device is 'cuda', but torch finds no CUDA GPU here: choose cpu or auto")
-    return device if device != AUTO else "cuda" if available else "cpu"

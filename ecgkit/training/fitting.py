@@ -37,6 +37,7 @@ from ecgkit.models import is_user_file, locate
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.auxiliary import auxiliary_labels
+from ecgkit.training.base_config import FittingConfig
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batches, ShuffledBatches, check_trainable, loader
 from ecgkit.training.distillation import soften
@@ -44,7 +45,6 @@ from ecgkit.training.inference import embedding_reference
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
 from ecgkit.training.module import Module
-from ecgkit.training.pretraining.config import PretrainingConfig
 
 METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
 HISTORY = "history.csv"
@@ -251,9 +251,7 @@ def is_complete(history: pd.DataFrame, config: TrainingConfig) -> bool:
     return len(history) >= config.epochs or since_best >= config.patience
 
 
-def make_trainer(
-    session: Session, config: TrainingConfig | PretrainingConfig, callbacks: Sequence[Callback]
-) -> pl.Trainer:
+def make_trainer(session: Session, config: FittingConfig, callbacks: Sequence[Callback]) -> pl.Trainer:
     """Set up Lightning for one CPU, one GPU, or all devices of a launcher such as torchrun."""
     last = ModelCheckpoint(
         dirpath=session.path / "weights", filename="last", save_on_train_epoch_end=True, enable_version_counter=False
@@ -277,7 +275,7 @@ def make_trainer(
     )
 
 
-def _processes(config: TrainingConfig | PretrainingConfig) -> dict[str, Any]:
+def _processes(config: FittingConfig) -> dict[str, Any]:
     """Return how many processes train: one, or those of a launcher, since a notebook's kernel cannot start others."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -403,7 +401,7 @@ def keep_model_file(session: Session, config: TrainingConfig) -> None:
 
 
 @contextmanager
-def memory_errors(config: TrainingConfig | PretrainingConfig) -> Iterator[None]:
+def memory_errors(config: FittingConfig) -> Iterator[None]:
     """Turn a lack of memory, on the CPU or the GPU, into one line."""
     try:
         yield
@@ -418,7 +416,7 @@ def memory_errors(config: TrainingConfig | PretrainingConfig) -> Iterator[None]:
 
 def describe(
     trained: TrainedModel,
-    config: TrainingConfig | PretrainingConfig,
+    config: FittingConfig,
     trainer: pl.Trainer,
     *,
     n_train: int,

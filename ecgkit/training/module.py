@@ -21,11 +21,11 @@ from ecgkit.models import ECGModel
 from ecgkit.stats import macro_auc
 from ecgkit.training.augmentation import make_augmentation, mix
 from ecgkit.training.auxiliary import AuxiliaryHeads
+from ecgkit.training.base_config import FittingConfig
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import Batch
 from ecgkit.training.faults import Faults
 from ecgkit.training.losses import SquaredError
-from ecgkit.training.pretraining.config import PretrainingConfig
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -159,25 +159,21 @@ class Module(pl.LightningModule):
         return make_optimizer(trained, self.config, steps=int(self.trainer.estimated_stepping_batches))
 
 
-def make_optimizer(
-    network: nn.Module, config: TrainingConfig | PretrainingConfig, *, steps: int
-) -> OptimizerLRScheduler:
+def make_optimizer(network: nn.Module, config: FittingConfig, *, steps: int) -> OptimizerLRScheduler:
     """Create AdamW for the parameters that are trained, and its schedule, as Lightning takes them."""
     optimizer = torch.optim.AdamW(parameter_groups(network, config.weight_decay), lr=config.learning_rate)
     schedule = make_schedule(optimizer, config, steps=steps)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def make_schedule(
-    optimizer: torch.optim.Optimizer, config: TrainingConfig | PretrainingConfig, *, steps: int
-) -> LRScheduler:
+def make_schedule(optimizer: torch.optim.Optimizer, config: FittingConfig, *, steps: int) -> LRScheduler:
     """Create the schedule of the learning rate.
 
     Parameters
     ----------
     optimizer : Optimizer
         Its learning rate is the peak.
-    config : TrainingConfig or PretrainingConfig
+    config : FittingConfig
         Its ``warm_up`` and ``schedule``: ``"one_cycle"`` (Smith and Topin, 2018, arXiv:1708.07120), ``"cosine"`` down
         to zero (Loshchilov and Hutter, 2017, arXiv:1608.03983) or ``"constant"``, both after a linear warm-up.
     steps : int

@@ -56,7 +56,7 @@ def parameters_of(config: type) -> dict[str, Parameter]:
     Parameters
     ----------
     config : type
-        A dataclass whose docstring documents each field under ``Attributes``.
+        A dataclass whose docstring, or that of its base, documents each field under ``Attributes``.
 
     Returns
     -------
@@ -79,11 +79,11 @@ def default_of(item: dataclasses.Field[Any]) -> object:
 
 
 def attribute_texts(config: type) -> dict[str, str]:
-    """Read the ``Attributes`` section of a numpydoc docstring, one text per name."""
-    section = inspect.getdoc(config) or ""
+    """Read the ``Attributes`` sections of the numpydoc docstrings of a class and its bases, one text per name."""
+    texts: dict[str, str] = attribute_texts(config.__base__) if config.__base__ else {}
+    section = inspect.cleandoc(config.__doc__ or "")
     section = section.partition("Attributes\n----------\n")[2]
     section = re.split(r"\n\n[A-Z][A-Za-z ]+\n-{3,}\n", section)[0]
-    texts: dict[str, str] = {}
     names: list[str] = []
     for line in section.splitlines():
         if line and not line.startswith(" "):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ecgkit.errors import EcgkitError, shown
 from ecgkit.io import read_toml
-from ecgkit.training.config import TrainingConfig, model_options
+from ecgkit.training.base_config import model_options
+from ecgkit.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     import optuna

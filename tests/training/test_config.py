@@ -17,8 +17,10 @@ import torch
 from ecgkit.errors import EcgkitError
 from ecgkit.inference import batches
 from ecgkit.models import MODELS, load_architecture
+from ecgkit.training.base_config import FittingConfig
 from ecgkit.training.config import RECIPES, TrainingConfig, configure, read_recipe
-from ecgkit.workflow.parameters import parameters_of
+from ecgkit.training.pretraining.config import PretrainingConfig
+from ecgkit.workflow.parameters import attribute_texts, parameters_of
 
 
 def test_every_model_has_a_recipe_and_every_recipe_a_model() -> None:
@@ -132,9 +134,15 @@ def test_cuda_is_refused_where_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) 
         configure(dataset="x", model="cnn", device="cuda")
 
 
-def test_every_field_is_documented_in_order() -> None:
-    documented = re.findall(r"^    (\w+) : ", inspect.getdoc(TrainingConfig).replace("\n", "\n    "), re.MULTILINE)
-    assert documented == [item.name for item in dataclasses.fields(TrainingConfig)]
+@pytest.mark.parametrize("config", [TrainingConfig, PretrainingConfig])
+def test_every_field_is_documented_once_and_in_order(config: type) -> None:
+    documented = [
+        name
+        for documenting in (FittingConfig, config)
+        for name in re.findall(r"^(\w+) : ", inspect.getdoc(documenting), re.MULTILINE)
+    ]
+    assert documented == [item.name for item in dataclasses.fields(config)]
+    assert list(attribute_texts(config)) == documented
 
 
 def test_listing_the_parameters_loads_no_torch() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from resuming import check_resuming
 from sklearn.metrics import roc_auc_score
 
 from ecgkit import paths, sessions, training, workflow
@@ -93,54 +94,20 @@ def test_another_seed_gives_another_model(demo_dataset: Dataset, tmp_path: Path)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_killed_training_resumes_to_the_same_result(
-    model: str, few_records: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_training_resumes_to_the_same_result(model: str, few_records: Dataset, tmp_path: Path) -> None:
     config = make_config(model, epochs=3, batch_size=32, metadata=True)
-    whole, cut = new_session(tmp_path), new_session(tmp_path)
-    expected = fit(whole, config, few_records)
-
-    class Killed(BaseException):
-        pass
-
-    def die_in_the_third_epoch(self: SessionWriter, trainer: object, *_: object) -> None:
-        if trainer.current_epoch == 2:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SessionWriter, "on_train_batch_end", die_in_the_third_epoch)
-        with pytest.raises(Killed):
-            fit(cut, config, few_records)
-    assert len(read_history(cut)) == 2
-    resumed = fit(cut, config, few_records)
-    for name, tensor in expected.model.state_dict().items():
-        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
-    pd.testing.assert_frame_equal(
-        read_history(cut).drop(columns="seconds"), read_history(whole).drop(columns="seconds"), check_exact=True
-    )
+    check_resuming(config, few_records, tmp_path)
 
 
 def test_crops_mixup_faults_averaged_weights_and_another_loss_resume_to_the_same_result(
-    demo_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    demo_dataset: Dataset, tmp_path: Path
 ) -> None:
     sizes = {"crop_seconds": 2.5, "crops_per_record": 2, "mixup": 0.4, "robustness": {"wander": 0.5, "leads": 0.5}}
     options = {"loss": "focal", "schedule": "cosine", "metadata": True, "weight_average": 0.9}
     config = make_config("resnet1d", **sizes, **options)
-    whole, cut = new_session(tmp_path), new_session(tmp_path)
-    expected = fit(whole, config, demo_dataset)
-
-    def stop(epoch: int, _: float) -> None:
-        if epoch == 1:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        fit(cut, config, demo_dataset, on_epoch=stop)
-    resumed = fit(cut, config, demo_dataset)
-    for name, tensor in expected.model.state_dict().items():
-        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    resumed = check_resuming(config, demo_dataset, tmp_path)
     assert resumed.model.n_samples == 250
-    table = predict_folds(resumed, demo_dataset)
-    assert table.filter(like="prob_").notna().all().all()
+    assert predict_folds(resumed, demo_dataset).filter(like="prob_").notna().all().all()
 
 
 def test_crops_longer_than_a_record_are_refused(demo_dataset: Dataset) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ecgkit.models import create_model
-from ecgkit.training.config import SCHEDULES, TrainingConfig
+from ecgkit.training.base_config import SCHEDULES
+from ecgkit.training.config import TrainingConfig
 from ecgkit.training.module import Module, make_schedule
 
 STEPS = 200

@@ -113,64 +113,45 @@ def _add_answers(app: FastAPI, pool: Pool) -> None:
             LOG.error("", extra={"fields": {"event": "error", "trace": result.trace}})
         return response(result)
 
-    problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": schemas.Problem, "description": text} for status, text in PROBLEMS.items()
-    }
+    problems = _refusals(*PROBLEMS)
+    page = {200: {"description": "The page.", "content": {media: {} for media in PAGES.values()}}}
+    picture = {200: {"content": {PAGES["png"]: {}}}}
+    several = {"ecgs": [schemas.example(age=60, sex="male"), schemas.example(unit="mV")]}
+    to_predict = body(schemas.SignalRequest, schemas.FileChoices, schemas.example(measurements=True))
+    to_batch = body(schemas.BatchRequest, schemas.FileChoices, several)
+    to_draw = body(schemas.PageRequest, schemas.PageChoices, schemas.example(format="png"))
+    to_explain = body(schemas.ExplainRequest, schemas.ExplainChoices, schemas.example(method="grad_cam"))
 
-    @app.post(
-        "/v1/predict",
-        response_model=schemas.Answer,
-        responses=problems,
-        openapi_extra=body(schemas.SignalRequest, schemas.FileChoices, schemas.example(measurements=True)),
-    )
+    @app.post("/v1/predict", response_model=schemas.Answer, responses=problems, openapi_extra=to_predict)
     async def predict(request: Request) -> Response:
         """Predict one ECG: a signal as JSON, or the file, or the files, of one recording."""
         return await answer(request, "predict")
 
-    several = {"ecgs": [schemas.example(age=60, sex="male"), schemas.example(unit="mV")]}
-
-    @app.post(
-        "/v1/predict/batch",
-        response_model=schemas.BatchAnswer,
-        responses=problems,
-        openapi_extra=body(schemas.BatchRequest, schemas.FileChoices, several),
-    )
+    @app.post("/v1/predict/batch", response_model=schemas.BatchAnswer, responses=problems, openapi_extra=to_batch)
     async def predict_batch(request: Request) -> Response:
         """Predict several ECGs; one that is refused is an answer with its error."""
         return await answer(request, "batch")
 
-    pages: dict[int | str, dict[str, Any]] = {
-        200: {"description": "The page.", "content": {media: {} for media in PAGES.values()}}
-    }
-
-    @app.post(
-        "/v1/dashboard",
-        response_class=Response,
-        responses=problems | pages,
-        openapi_extra=body(schemas.PageRequest, schemas.PageChoices, schemas.example(format="png")),
-    )
+    @app.post("/v1/dashboard", response_class=Response, responses=problems | page, openapi_extra=to_draw)
     async def dashboard(request: Request) -> Response:
         """Draw one ECG with its answer on one page."""
         return await answer(request, "dashboard")
 
-    @app.post(
-        "/v1/explain",
-        response_model=schemas.Explained,
-        responses=problems | {200: {"content": {PAGES["png"]: {}}}},
-        openapi_extra=body(schemas.ExplainRequest, schemas.ExplainChoices, schemas.example(method="grad_cam")),
-    )
+    @app.post("/v1/explain", response_model=schemas.Explained, responses=problems | picture, openapi_extra=to_explain)
     async def explain(request: Request) -> Response:
         """Show where the model looked in one ECG; of an ONNX graph it cannot be said."""
         return await answer(request, "explain")
 
 
+def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers of these statuses."""
+    return {status: {"model": schemas.Problem, "description": PROBLEMS[status]} for status in statuses}
+
+
 def _add_status(app: FastAPI, pool: Pool, metrics: Metrics) -> None:
     """Add the routes that say how the service is."""
-    refused: dict[int | str, dict[str, Any]] = {
-        status: {"model": schemas.Problem, "description": PROBLEMS[status]} for status in (401, 429)
-    }
 
-    @app.get("/v1/models", response_model=schemas.ModelsAnswer, responses=refused)
+    @app.get("/v1/models", response_model=schemas.ModelsAnswer, responses=_refusals(401, 429))
     async def models() -> dict[str, Any]:
         """List the models that a request can choose; the first is the default."""
         return {"models": pool.models}

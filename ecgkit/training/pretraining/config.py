@@ -2,68 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ecgkit import paths
-from ecgkit.datasets import check_contents, default_label_set
-from ecgkit.errors import EcgkitError, check_choice, check_types, shown
-from ecgkit.training.config import (
-    DEVICES,
-    HARDWARE,
-    PRECISIONS,
-    SCHEDULES,
-    check_numbers,
-    model_options,
-    named_manifest,
-    resolve_hardware,
-)
+from ecgkit.datasets import default_label_set
+from ecgkit.errors import EcgkitError, check_choice, shown
+from ecgkit.training.base_config import HARDWARE, FittingConfig, model_options, named_manifest, resolve_hardware
 
 ENCODER = "token_encoder"
 METHODS = ("jepa", "cpc")
 BACKBONES = {"jepa": ("transformer", "xlstm"), "cpc": ("causal",)}
 """The backbones of `ecgkit.models.token_encoder.TokenEncoder` that a method can train, its default first."""
-POSITIVE = (
-    "epochs", "batch_size", "learning_rate", "gradient_clip", "crop_seconds", "least_context", "block_tokens",
-    "temperature",
-)  # fmt: skip
-NOT_NEGATIVE = ("weight_decay", "seed", "agreement")
 SHORTEST = 6.0
 """Seconds of a crop, of shorter records their length."""
 STEPS_AHEAD = (4, 8, 12)
 """Tokens ahead that ``cpc`` predicts, within each half of a crop."""
-SHARES = ("warm_up", "least_context", "most_context", "least_momentum", "most_momentum")
 
 
-@dataclass(frozen=True)
-class PretrainingConfig:
-    """Every parameter of a pretraining; ``config.json`` holds these fields.
+@dataclass(frozen=True, kw_only=True)
+class PretrainingConfig(FittingConfig):
+    """Every parameter of a pretraining; ``config.json`` holds these fields and those of `FittingConfig`.
+
+    The encoder of the last epoch is kept; ``model_options`` are those of ``token_encoder``.
 
     Attributes
     ----------
-    dataset : str
-        Name of a processed dataset, a folder of ``processed_datasets``.
     method : str
         jepa: predict the features of hidden tokens from the visible ones. cpc: tell the token that follows 4, 8 or 12
         tokens later from the other tokens of the record.
     backbone : str
         For jepa transformer or xlstm, for cpc causal; by default the first of these.
-    epochs : int
-        Passes over folds 1-8; the last one is kept.
-    batch_size : int
-        Records per step.
-    learning_rate : float
-        Peak of the learning rate.
-    weight_decay : float
-        Weight decay of AdamW, applied to weights and not to biases and normalisation.
-    schedule : str
-        Course of the learning rate after the warm-up: cosine, one_cycle or constant.
-    warm_up : float
-        Share of all steps during which the learning rate rises, from 0 to below 1.
-    gradient_clip : float
-        Largest norm of the gradient.
     crop_seconds : float
         Length of the random crop of each record.
     least_context : float
@@ -80,16 +49,8 @@ class PretrainingConfig:
         cpc: divides the similarities.
     agreement : float
         cpc: weight of the loss by which the two halves of a record have similar features.
-    seed : int
-        Seed of weights, order of records, crops and masks.
-    precision : str
-        Precision of the training steps: float32, bfloat16 (mixed precision), or auto for what the device supports.
-    device : str
-        Device to train on: cpu, cuda, or auto for a GPU if there is one.
     label_set : str
         Label set by which the features are measured at the end; empty: the first of the dataset.
-    model_options : dict
-        Options of the encoder, such as ``{"width": 128}``; those of ``token_encoder``.
 
     Raises
     ------
@@ -97,16 +58,12 @@ class PretrainingConfig:
         If a value has the wrong type or is not allowed.
     """
 
-    dataset: str
     method: str = "jepa"
     backbone: str = ""
     epochs: int = 100
-    batch_size: int = 64
-    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     schedule: str = "cosine"
     warm_up: float = 0.1
-    gradient_clip: float = 1.0
     crop_seconds: float = 8.0
     least_context: float = 0.15
     most_context: float = 0.25
@@ -115,23 +72,21 @@ class PretrainingConfig:
     most_momentum: float = 0.9995
     temperature: float = 0.1
     agreement: float = 0.1
-    seed: int = 0
-    precision: str = "float32"
-    device: str = "cpu"
     label_set: str = ""
-    model_options: dict[str, Any] = field(default_factory=dict)
-    unset: ClassVar[Mapping[str, Any]] = HARDWARE
+    positive: ClassVar[tuple[str, ...]] = (
+        *FittingConfig.positive, "crop_seconds", "least_context", "block_tokens", "temperature",
+    )  # fmt: skip
+    not_negative: ClassVar[tuple[str, ...]] = (*FittingConfig.not_negative, "agreement")
+    shares: ClassVar[tuple[str, ...]] = (
+        *FittingConfig.shares, "least_context", "most_context", "least_momentum", "most_momentum",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_types(self)
+        super().__post_init__()
         check_choice("method", self.method, METHODS)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("device", self.device, DEVICES)
         if self.backbone not in BACKBONES[self.method]:
             allowed = " or ".join(BACKBONES[self.method])
             raise EcgkitError(f"backbone is {shown(self.backbone)}: {self.method} trains {allowed}")
-        check_numbers(self, positive=POSITIVE, not_negative=NOT_NEGATIVE, shares=SHARES)
         for low, high in (("least_context", "most_context"), ("least_momentum", "most_momentum")):
             if getattr(self, low) > getattr(self, high):
                 raise EcgkitError(f"{low} is {getattr(self, low):g}: give at most {high}, {getattr(self, high):g}")
@@ -151,9 +106,7 @@ class PretrainingConfig:
             If the dataset is missing, or a value is not allowed.
         """
         values = {**HARDWARE} | {name: value for name, value in settings.items() if value is not None}
-        if not values.get("dataset"):
-            raise EcgkitError("no dataset is set: name one")
-        manifest = named_manifest(root, values["dataset"])
+        manifest = named_manifest(root, values.get("dataset"))
         if manifest["labels"] and not values.get("label_set"):
             values["label_set"] = default_label_set(manifest)
         if values.get("label_set"):
@@ -192,7 +145,3 @@ class PretrainingConfig:
                 "method jepa"
             )
         return cropped
-
-    def inputs(self, root: Path) -> dict[str, str]:
-        """Return the fingerprint of the dataset."""
-        return {"dataset_fingerprint": check_contents(root / paths.PROCESSED / self.dataset)["fingerprint"]}
