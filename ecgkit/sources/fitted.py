@@ -74,7 +74,8 @@ class FittedReader:
         start = ecg.signal[:, : ceil((seconds + MARGIN) * ecg.sampling_rate)]
         rates = {"sampling_rate": ecg.sampling_rate, "target_rate": self.sampling_rate}
         found = at_rate(start, **rates, keep_missing=True)[:, : self.n_samples]
-        fill = np.nanmean(found, axis=1, keepdims=True) if self.strict else np.nan
+        means = np.ma.masked_invalid(found).mean(axis=1, keepdims=True)  # of a lead without a value: none
+        fill = np.ma.filled(means, np.nan) if self.strict else np.nan
         signal = np.full((len(found), self.n_samples), fill, np.float32)
         signal[:, : found.shape[1]] = found
         return replace(ecg, signal=signal, sampling_rate=self.sampling_rate, record_id=record_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from made_sources import cinc_folder, code15_folder, millivolts, mimic_folder, s
 from ecgkit import datasets
 from ecgkit.datasets.manifest import labelled_rows
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import ECG
 from ecgkit.sources import source_in
 from ecgkit.sources.cinc import Cinc
 from ecgkit.sources.code15 import Code15
+from ecgkit.sources.fitted import FittedReader
 from ecgkit.sources.mimic import Mimic
 from ecgkit.sources.sph import Sph, primary_codes
 
@@ -148,6 +151,22 @@ def test_a_file_that_was_replaced_makes_another_dataset(sph: Path, tmp_path: Pat
         assert kind(folder).identity() != before
         file.unlink()
         assert kind(folder).identity() != before
+
+
+def test_a_lead_that_begins_after_what_is_kept_is_missing(recwarn: pytest.WarningsRecorder) -> None:
+    class Late:
+        def read(self, record_id: str) -> ECG:
+            signal = millivolts(1, 2000, 100)[0]
+            signal[3, :1500] = np.nan
+            return ECG(signal, 100, record_id)
+
+        def subset(self, record_ids: Sequence[str]) -> Late:
+            return self
+
+    ecg = FittedReader(Late(), 100, 1000).read("late")
+    assert ecg.missing_leads == ("aVR",)
+    assert np.isfinite(np.delete(ecg.signal, 3, axis=0)).all()
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("kind", [Code15, Sph, Mimic])
