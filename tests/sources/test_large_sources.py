@@ -142,7 +142,7 @@ def test_a_path_out_of_the_folder_is_refused(mimic: Path) -> None:
 
 
 def test_a_file_that_was_replaced_makes_another_dataset(sph: Path, tmp_path: Path) -> None:
-    challenge = cinc_folder(tmp_path / "challenge", 6)
+    challenge = cinc_folder(tmp_path / "challenge", 12)
     for kind, folder, pattern in ((Sph, sph, "*.h5"), (Cinc, challenge, "*.mat")):
         before = kind(folder).identity()
         assert kind(folder).identity() == before
