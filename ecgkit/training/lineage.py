@@ -17,7 +17,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.model_folder import find_folder
 from ecgkit.io import json_or_none
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
-from ecgkit.training.config import starts_from_weights
+from ecgkit.training.base_config import starts_from_weights
 
 PTBXL = "ptbxl"
 

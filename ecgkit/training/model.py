@@ -14,7 +14,8 @@ from ecgkit.io import file_sha256
 from ecgkit.models import create_model, is_user_file, locate
 from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.config import TrainingConfig, starts_from_weights
+from ecgkit.training.base_config import starts_from_weights
+from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import fit_metadata_scaler
 from ecgkit.training.initial import read_initial, start_from
 from ecgkit.training.targets import QUANTITIES
