@@ -349,10 +349,11 @@ def read_table(
         Naming the file and the column, if the file cannot be read, or a column is missing, occurs twice or holds
         something else.
     """
-    import pandas as pd
+    from pyarrow import parquet
 
     with readable(Path(path), way_out):
-        table = pd.read_parquet(path)
+        # By this thread alone: where memory is too short to start another, Arrow waits for it without end.
+        table = parquet.ParquetFile(path, pre_buffer=False).read(use_threads=False).to_pandas(use_threads=False)
     if not table.columns.is_unique or not all(isinstance(name, str) for name in table.columns):
         raise EcgkitError(f"{path}: the names of its columns are not texts that differ: {way_out}")
     return check_columns(table, path, columns or {}, way_out=way_out)
@@ -396,7 +397,7 @@ def readable(path: Path, way_out: str) -> Iterator[None]:
             yield
         else:
             raise EcgkitError(f"{path} is no file: {way_out}")
-    except EcgkitError:
+    except (EcgkitError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise EcgkitError(f"no file {path}: {way_out}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,3 +181,23 @@ def test_the_message_about_disk_space_names_its_reserve(tmp_path: Path, monkeypa
     check_space(tmp_path, 1_950_000_000)
     with pytest.raises(EcgkitError, match=r"2\.00 GB and a reserve of 0\.07 GB.*2\.02 GB"):
         check_space(tmp_path, 2_000_000_000)
+
+
+def test_a_table_is_read_without_threads(tmp_path: Path) -> None:
+    """Where memory is too short to start one, Arrow would wait for it without end."""
+    pd.DataFrame({"record_id": ["1", "2"], "x": [0.5, 1.5]}).to_parquet(tmp_path / "table.parquet")
+    code = (
+        "import os, sys; import pandas; from pyarrow import parquet; from ecgkit.io import read_table;"
+        "before = len(os.listdir('/proc/self/task')); read_table(sys.argv[1]);"
+        "print(len(os.listdir('/proc/self/task')) - before)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "table.parquet")]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "0"
+
+
+def test_memory_that_is_too_short_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error that says so passes, so that nobody deletes a file that is whole."""
+    pd.DataFrame({"x": [1]}).to_parquet(tmp_path / "table.parquet")
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.read", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        read_table(tmp_path / "table.parquet")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ecgkit.cli.common import AddCommand
+from ecgkit.inference import DEFAULT_MODEL
 
 
 def add_commands(command: AddCommand) -> None:
@@ -13,8 +14,8 @@ def add_commands(command: AddCommand) -> None:
     added = command("app", app, "Open a page in the browser: upload an ECG and understand the answer.")
     added.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: 127.0.0.1)")
     added.add_argument("--port", type=int, default=8501, metavar="N", help="the port (default: 8501)")
-    text = "the model that is chosen at first (default: resnet1d)"
-    added.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
+    text = f"the model that is chosen at first (default: {DEFAULT_MODEL})"
+    added.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help=text)
 
 
 def app(arguments: argparse.Namespace, root: Path) -> None:

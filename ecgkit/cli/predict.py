@@ -21,6 +21,7 @@ from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, note,
 from ecgkit.cli.convert import add_hints, hints
 from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, printable
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.io import csv_text, json_bytes, locked, read_json, write_atomically
 from ecgkit.processes import n_cores, start_worker, started_workers
 from ecgkit.progress import progress_bar
@@ -51,8 +52,8 @@ def add_commands(command: AddCommand) -> None:
 
 def add_model(parser: OneLineParser) -> None:
     """Add the arguments that choose the model."""
-    text = "a model that ships, 'ensemble' of them, a training session or a model folder (default: resnet1d)"
-    parser.add_argument("--model", default="resnet1d", metavar="NAME", help=text)
+    text = f"a model that ships, 'ensemble', a training session or a model folder (default: {DEFAULT_MODEL})"
+    parser.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME", help=text)
     text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
     parser.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
     text = "bfloat16 is faster, see ecgkit.load_model (default: float32)"

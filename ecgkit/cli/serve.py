@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ecgkit.cli.common import AddCommand, echo, split_names
 from ecgkit.errors import EcgkitError, require
+from ecgkit.inference import DEFAULT_MODEL
 
 TOKEN = "ECGKIT_TOKEN"  # noqa: S105 - the name of the variable that has it
 LIMITS = {
@@ -26,8 +27,8 @@ def add_commands(command: AddCommand) -> None:
     added = command("serve", serve, "Answer ECGs over HTTP and WebSocket until Ctrl-C.")
     added.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: 127.0.0.1)")
     added.add_argument("--port", type=int, default=8000, help="0 is any that is free (default: 8000)")
-    text = "models that ship, training sessions or model folders; the first is the default (default: resnet1d)"
-    added.add_argument("--model", nargs="+", default=["resnet1d"], metavar="NAME", help=text)
+    text = f"models that ship, training sessions or model folders; the first is the default (default: {DEFAULT_MODEL})"
+    added.add_argument("--model", nargs="+", default=[DEFAULT_MODEL], metavar="NAME", help=text)
     text = "auto is onnx for a folder of export-model --format onnx, else torch (default: auto)"
     added.add_argument("--backend", choices=("auto", "torch", "onnx"), default="auto", help=text)
     text = f"a file with the token that requests need; without it, the variable {TOKEN}, or no token"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.batches import BACKENDS
 from ecgkit.inference.model_folder import checksums, find_folder
 from ecgkit.readers.base import Hints
@@ -56,7 +57,7 @@ class DiagnosisConfig:
     """
 
     files: str = EXAMPLES
-    model: str = "resnet1d"
+    model: str = DEFAULT_MODEL
     sampling_rate: float | None = None
     unit: str | None = None
     leads: str | None = None

@@ -18,7 +18,7 @@ from ecgkit.evaluation.fold import fold_report
 from ecgkit.evaluation.page import cell, embedded, html_environment
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.model_folder import checksums, find_folder
-from ecgkit.io import json_or_none
+from ecgkit.io import json_or_none, read_table
 from ecgkit.progress import progress_bar
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import ECG
@@ -282,7 +282,7 @@ def own_results(subject: Subject, classes: Sequence[str], resamples: int) -> dic
     """Return the metrics on the model's own fold 10 over some of its classes; empty where it was not evaluated."""
     predictions = subject.folder / "predictions.parquet"
     if predictions.is_file():
-        table = pd.read_parquet(predictions)
+        table = read_table(predictions)
         if not (table["fold"] == TEST_FOLD).any():
             return {}
         scores = stats.fold_scores(table, classes, TEST_FOLD)
@@ -297,7 +297,7 @@ def own_shares(subject: Subject, classes: Sequence[str]) -> dict[str, float]:
     """Return the share of each class in fold 9, on which the model was calibrated; NaN where nothing tells it."""
     predictions = subject.folder / "predictions.parquet"
     if predictions.is_file():
-        table = pd.read_parquet(predictions)
+        table = read_table(predictions)
         rows = table[table["fold"] == VALIDATION_FOLD]
         return {name: float(rows[f"true_{name}"].astype("Float64").mean()) for name in classes}
     results = (json_or_none(subject.folder / "metrics.json") or {}).get(f"fold_{VALIDATION_FOLD}", {})

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.missing_leads import missing_leads_finding
@@ -263,7 +264,7 @@ class Answer:
 
 
 def answer_ecg(
-    source: File | ECG, model: str | int | Path | Predictor = "resnet1d", **options: Unpack[Options]
+    source: File | ECG, model: str | int | Path | Predictor = DEFAULT_MODEL, **options: Unpack[Options]
 ) -> Answer:
     """Open, check, measure and predict one ECG.
 
@@ -271,7 +272,7 @@ def answer_ecg(
     ----------
     source : Path, str, bytes, mapping of str to bytes, or ECG
         A file or its content, as for `ecgkit.open_ecg`, or an ECG.
-    model : str, int, Path or Predictor, default "resnet1d"
+    model : str, int, Path or Predictor, default "resnet1d_robust"
         What `ecgkit.load_model` takes or returns.
     **options
         See `Options`.
@@ -300,7 +301,7 @@ def answer_ecg(
 
 def answer_ecgs(
     sources: Iterable[tuple[str, File | ECG]],
-    model: str | int | Path | Predictor = "resnet1d",
+    model: str | int | Path | Predictor = DEFAULT_MODEL,
     *,
     done: Collection[str] = (),
     executor: Executor | None = None,
@@ -312,7 +313,7 @@ def answer_ecgs(
     ----------
     sources : iterable of (name, source)
         The name of each answer, and what `answer_ecg` takes.
-    model : str, int, Path or Predictor, default "resnet1d"
+    model : str, int, Path or Predictor, default "resnet1d_robust"
         What `ecgkit.load_model` takes or returns.
     done : collection of str, optional
         Names that are left out. The others are predicted together with the same ECGs as without it, so that they get

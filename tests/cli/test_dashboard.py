@@ -11,6 +11,7 @@ import pytest
 
 from ecgkit import load_model
 from ecgkit.cli import main
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.answers import answer_ecg
 from ecgkit.inference.onnx_model import OnnxPredictor
 from ecgkit.readers import save_ecg
@@ -44,7 +45,7 @@ def test_html_has_the_numbers_and_an_overview_and_escapes_names(folder: Path, tm
     (folder / "broken.csv").write_text("nothing")
     to = tmp_path / "out"
     assert main(["dashboard", str(folder), "--to", str(to), "--format", "html"]) == 1
-    model = load_model("resnet1d")
+    model = load_model(DEFAULT_MODEL)
     expected = model.predict_proba([Demo(n_records=20).read("1")])[0]
     page = (to / "one-npz.html").read_text()
     assert re.findall(CELL, page) == [f"{value:.2f}" for value in expected]
@@ -79,7 +80,7 @@ def test_an_ecg_that_lacks_leads_is_drawn_if_that_is_allowed(folder: Path, tmp_p
     command = ["dashboard", str(folder / "limbs.npz"), "--to", str(tmp_path / "out"), "--format", "html"]
     assert main(command) == 2
     assert main([*command, "--allow-missing-leads"]) == 0
-    expected = load_model("resnet1d").predict_proba([replace(ecg, signal=limbs)], allow_missing_leads=True)[0]
+    expected = load_model(DEFAULT_MODEL).predict_proba([replace(ecg, signal=limbs)], allow_missing_leads=True)[0]
     page = (tmp_path / "out" / "limbs-npz.html").read_text()
     assert re.findall(CELL, page) == [f"{value:.2f}" for value in expected]
 

@@ -19,7 +19,7 @@ import pytest
 from ecgkit import load_model, open_ecg
 from ecgkit.cli import main, predict
 from ecgkit.cli.predict import default_jobs
-from ecgkit.inference import batches
+from ecgkit.inference import DEFAULT_MODEL, batches
 from ecgkit.inference.answers import answer_ecgs
 from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.inference.predictor import Predictor
@@ -66,7 +66,7 @@ def signal() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def model() -> Predictor:
-    return load_model("resnet1d")
+    return load_model(DEFAULT_MODEL)
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from ecgkit import load_model, paths
 from ecgkit.diagnosis.config import DiagnosisConfig
 from ecgkit.diagnosis.files import N_EXAMPLES, class_beats, describe, find_files, typical_answer
 from ecgkit.errors import EcgkitError
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.answers import Answer, answer_ecgs
 from ecgkit.inference.model_folder import SHIPPED
 from ecgkit.readers import save_ecg
@@ -104,7 +105,7 @@ def test_the_notebook_answers_for_files_of_ones_own(tmp_path: Path, monkeypatch:
     made = run_step("diagnose", tmp_path, files="mine", quiet=True, verbose=False)
     assert made.path.parent.name == paths.DIAGNOSES
     table = pd.read_parquet(made.path / "answers.parquet")
-    expected = load_model("resnet1d").predict_proba(signal[None], sampling_rate=500)
+    expected = load_model(DEFAULT_MODEL).predict_proba(signal[None], sampling_rate=500)
     found = table.filter(like="probability_").to_numpy(dtype=float)
     assert len(found) == len(files_of_each_format(signal, 500))
     np.testing.assert_allclose(found, np.repeat(expected, len(found), axis=0), atol=2e-3)  # EDF and MFER round

@@ -23,6 +23,7 @@ from service_requests import as_form, as_json
 
 import ecgkit
 from ecgkit.explain.attributions import explain_ecg
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.answers import answer_ecg
 from ecgkit.inference.onnx_model import OnnxPredictor
 from ecgkit.readers import save_ecg
@@ -39,7 +40,7 @@ def probabilities(answer: dict[str, Any]) -> list[float]:
 
 def test_a_signal_as_json_gets_the_answer_of_the_package(client: TestClient, ecg: ECG) -> None:
     got = client.post("/v1/predict", json=as_json(ecg, measurements=True))
-    wanted = answer_ecg(ecg, "resnet1d").to_dict()
+    wanted = answer_ecg(ecg, DEFAULT_MODEL).to_dict()
     assert got.status_code == 200
     assert schemas.Answer.model_validate(got.json())
     assert {entry["name"] for entry in got.json()["classes"]} == {"NORM", "MI", "STTC", "CD", "HYP"}
@@ -55,7 +56,7 @@ def test_the_files_of_a_record_and_a_zip_of_them_get_the_same_answer(
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in wfdb_files.items():
             archive.writestr(name, data)
-    wanted = probabilities(answer_ecg(wfdb_files, "resnet1d").to_dict())
+    wanted = probabilities(answer_ecg(wfdb_files, DEFAULT_MODEL).to_dict())
     for files in (wfdb_files, {"heart.zip": packed.getvalue()}):
         got = client.post("/v1/predict", files=as_form(files))
         assert got.status_code == 200
@@ -115,7 +116,7 @@ def test_where_the_model_looked_is_the_explanation_of_the_package(
     got = client.post("/v1/explain", json=as_json(ecg, method="grad_cam", classes=["MI", "CD"]))
     assert got.status_code == 200, got.text
     answer = schemas.Explained.model_validate(got.json())
-    wanted = explain_ecg("resnet1d", ecg, method="grad_cam", classes=["MI", "CD"])
+    wanted = explain_ecg(DEFAULT_MODEL, ecg, method="grad_cam", classes=["MI", "CD"])
     assert [entry.name for entry in answer.classes] == ["MI", "CD"]
     for row, entry in enumerate(answer.classes):
         assert np.array(entry.relevance) == pytest.approx(wanted.relevance[row], rel=1e-3, abs=1e-6)
@@ -163,7 +164,7 @@ def test_a_graph_is_predicted_and_not_explained(ecg: ECG) -> None:
 
 def test_the_models_are_described(client: TestClient) -> None:
     (model,) = schemas.ModelsAnswer.model_validate(client.get("/v1/models").json()).models
-    predictor = ecgkit.load_model("resnet1d")
+    predictor = ecgkit.load_model(DEFAULT_MODEL)
     assert model.classes == list(predictor.classes)
     assert list(model.thresholds.values()) == pytest.approx(predictor.thresholds.tolist())
     assert model.sampling_rate == 100
@@ -192,7 +193,7 @@ BAD_JSON = {
     "too short": (b'{"signal": [[0, 1]], "sampling_rate": 500, "leads": ["I"]}', "0.004 s"),
     "an unknown unit": (b'{"signal": [[0, 1]], "sampling_rate": 500, "leads": ["I"], "unit": "mmHg"}', "mmHg"),
     "an unknown lead": (b'{"signal": [[0, 1]], "sampling_rate": 500, "leads": ["X9"]}', "X9"),
-    "a model that is none": (b'{"signal": [[0, 1]], "sampling_rate": 500, "model": "/etc/passwd"}', "resnet1d"),
+    "a model that is none": (b'{"signal": [[0, 1]], "sampling_rate": 500, "model": "/etc/passwd"}', DEFAULT_MODEL),
     "bytes that are no text": (b"\xff\xfe\x00", "JSON"),
 }
 
@@ -358,7 +359,7 @@ def test_made_up_requests_get_an_answer_that_the_description_has(
     rng = np.random.default_rng(1)
     paths = client.get("/openapi.json").json()["paths"]
     part = replace(ecg, signal=ecg.signal[:, :1500])
-    one = as_json(part, unit="mV", leads=list(LEADS), age=60, sex="male", model="resnet1d", measurements=True)
+    one = as_json(part, unit="mV", leads=list(LEADS), age=60, sex="male", model=DEFAULT_MODEL, measurements=True)
     whole = dict.fromkeys(("/v1/predict", "/v1/dashboard", "/v1/explain"), one) | {"/v1/predict/batch": {"ecgs": [one]}}
     statuses: Counter[int] = Counter()
     for number in range(160):

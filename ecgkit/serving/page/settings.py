@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths
+from ecgkit.inference import DEFAULT_MODEL
 
 MODEL, ROOT = "ECGKIT_APP_MODEL", "ECGKIT_APP_ROOT"
 ENDPOINT, KEY, NAME = "ECGKIT_LANGUAGE_MODEL_ENDPOINT", "ECGKIT_LANGUAGE_MODEL_KEY", "ECGKIT_LANGUAGE_MODEL"
@@ -15,7 +16,7 @@ ENDPOINT, KEY, NAME = "ECGKIT_LANGUAGE_MODEL_ENDPOINT", "ECGKIT_LANGUAGE_MODEL_K
 
 def model() -> str:
     """Return the model that is chosen at first."""
-    return os.environ.get(MODEL, "resnet1d")
+    return os.environ.get(MODEL, DEFAULT_MODEL)
 
 
 def root() -> Path:

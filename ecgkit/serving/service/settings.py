@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError, check_choice, check_least, check_types
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.loading import BACKENDS
 from ecgkit.processes import n_cores
 
@@ -49,7 +50,7 @@ class Settings:
         Seconds after which a request is given up, from its first byte on.
     """
 
-    models: tuple[str, ...] = ("resnet1d",)
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
     backend: str = "auto"
     root: Path | None = None
     workers: int = field(default_factory=n_cores)

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from ecgkit import load_model
 from ecgkit.explain.attributions import explain_ecg
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.readers import open_ecg
 from ecgkit.serving.page.looked import PART, strengths
 from ecgkit.signals.ecg import LEADS
@@ -36,7 +37,7 @@ def test_the_page_names_the_leads_with_the_most_relevance(page: AppTest) -> None
     assert not page.exception
     assert not page.error
     ecg = open_ecg(FILES["WFDB"])
-    relevance = explain_ecg(load_model("resnet1d"), ecg, classes=["MI"]).relevance[0]
+    relevance = explain_ecg(load_model(DEFAULT_MODEL), ecg, classes=["MI"]).relevance[0]
     lead = LEADS[int(np.abs(relevance).sum(axis=1).argmax())]
     assert f"Most relevance: {lead} (" in " ".join(caption.value for caption in page.caption)
     kept = page.session_state["explained"]["MI"][1]

@@ -16,6 +16,7 @@ from page_files import FILES, RATE, bare_table, demo_signal, upload
 from streamlit.testing.v1 import AppTest
 
 from ecgkit import cli, load_model
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.answers import answer_ecg
 from ecgkit.readers import open_ecg
 from ecgkit.serving.page import script, views
@@ -46,7 +47,7 @@ def test_each_format_gets_the_answer_of_the_array(long_session: AppTest, name: s
     page = upload(long_session, FILES[name])
     assert not page.exception
     assert not page.error
-    wanted = load_model("resnet1d").predict_proba(demo_signal()[None], sampling_rate=RATE)[0]
+    wanted = load_model(DEFAULT_MODEL).predict_proba(demo_signal()[None], sampling_rate=RATE)[0]
     np.testing.assert_allclose(shown_probabilities(page), wanted, atol=0.02 if name.startswith("Philips") else 0.002)
 
 
@@ -59,7 +60,7 @@ def test_the_downloads_are_those_of_the_command(
     assert cli.main(["predict", str(tmp_path), "--format", "csv"]) == 0
     wanted = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     upload(page, FILES["HL7 aECG"] | FILES["WFDB"])
-    answers = list(page.session_state["answers"]["resnet1d"].values())
+    answers = list(page.session_state["answers"][DEFAULT_MODEL].values())
     found = list(csv.DictReader(io.StringIO(views.csv_table(answers))))
     assert [Path(row.pop("record")).name for row in wanted] == [row.pop("record") for row in found]
     assert found == wanted
@@ -97,7 +98,7 @@ def test_a_table_without_rate_and_unit_is_asked_for_both_at_once(page: AppTest) 
     page.text_input[0].set_value("mV")
     press_open(page)
     assert not page.error
-    wanted = load_model("resnet1d").predict_proba(demo_signal()[None], sampling_rate=RATE)[0]
+    wanted = load_model(DEFAULT_MODEL).predict_proba(demo_signal()[None], sampling_rate=RATE)[0]
     np.testing.assert_allclose(shown_probabilities(page), wanted, atol=0.002)
     assert page.text_input[0].value == "mV"
 
@@ -159,7 +160,7 @@ def test_two_models_are_compared(page: AppTest) -> None:
     upload(page, FILES["WFDB"])
     next(box for box in page.selectbox if box.label == "Compare with").set_value("xlstm").run()
     wanted = [
-        load_model(name).predict_proba(demo_signal()[None], sampling_rate=RATE)[0] for name in ("resnet1d", "xlstm")
+        load_model(name).predict_proba(demo_signal()[None], sampling_rate=RATE)[0] for name in (DEFAULT_MODEL, "xlstm")
     ]
     np.testing.assert_allclose(np.reshape(shown_probabilities(page), (5, 2)).T, wanted, atol=0.002)
 
@@ -201,7 +202,7 @@ def test_age_and_sex_may_stay_unknown_or_be_given(page: AppTest) -> None:
 def test_nothing_of_files_that_are_no_longer_shown_stays_in_memory(page: AppTest) -> None:
     upload(page, FILES["HL7 aECG"] | FILES["WFDB"])
     upload(page, FILES["EDF"])
-    kept = page.session_state["answers"]["resnet1d"].values()
+    kept = page.session_state["answers"][DEFAULT_MODEL].values()
     assert [answer.record for answer in kept] == ["i.edf"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from page_files import FILES, upload
 from streamlit.testing.v1 import AppTest
 
+from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.serving.page import views
 
 
@@ -47,7 +48,7 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 @pytest.mark.parametrize("name", ["WFDB", "zip", "DICOM", "SCP-ECG", "CSV or TSV"])
 def test_an_upload_is_neither_kept_nor_sent(page: AppTest, watch: Watch, tmp_path: Path, name: str) -> None:
     upload(page, FILES[name])
-    answer = next(iter(page.session_state["answers"]["resnet1d"].values()))
+    answer = next(iter(page.session_state["answers"][DEFAULT_MODEL].values()))
     assert answer.prediction is not None
     views.pdf(views.draw_answer(answer))
     assert watch.written, "the reader writes the upload into a temporary folder"
