@@ -32,7 +32,7 @@ from ecgkit.datasets import open_dataset
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.inference.answers import csv_row
 from ecgkit.inference.model_folder import SHIPPED
-from ecgkit.io import csv_bytes, csv_cell, csv_text, html_environment
+from ecgkit.io import csv_bytes, csv_cell, csv_text, html_environment, script_json
 from ecgkit.sources.demo import Demo
 from ecgkit.training.fitting import MARK, check_checkpoint
 
@@ -56,6 +56,15 @@ def test_no_text_of_a_page_controls_a_terminal_or_turns_it_round(text: str) -> N
     page = shown.render(name=text, mark=Markup("<b>"))
     assert is_harmless(page)
     assert page.endswith(", 1.5, <b>")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("</script><b>&", "</script><b>&"), ("a\u202egnp", "a\\u202egnp"), ("\x1b[2J", "\\x1b[2J")]
+)
+def test_no_text_of_the_data_of_a_page_ends_the_script_or_turns_it_round(text: str, shown: str) -> None:
+    written = script_json({"names": [text], "by_name": {"x": (text, 1.5, None)}})
+    assert not set("<>&") & set(written)
+    assert json.loads(written) == {"names": [shown], "by_name": {"x": [shown, 1.5, None]}}
 
 
 class Evil:
