@@ -24,7 +24,7 @@ ALL_LAYERS = 1000
 """More layers than any network has."""
 
 MEANS = ("macro", "micro", "samples")
-"""Keys of ``metrics.json`` that are no classes."""
+"""Keys of ``metrics.json`` that are not classes."""
 
 
 @dataclass(frozen=True)

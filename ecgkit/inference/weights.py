@@ -42,9 +42,9 @@ class TrainedModel:
     label_set : str
         The label set of the classes; empty if there is none.
     preparation : Preparation
-        What is done to a signal before the network reads it.
+        How a signal is prepared for the network.
     scaler : MetadataScaler or None
-        Makes the metadata columns of a model that takes age and sex.
+        Scales age and sex, for a model that reads them.
     target : TargetScale or None
         The quantity, of a model that was trained for one.
     sha256 : str

@@ -80,7 +80,7 @@ class CsvTable:
             raise
         except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
             way_out = ": save it as UTF-8" if isinstance(error, UnicodeError) else ""
-            raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}{way_out}") from error
+            raise EcgkitError(f"{path} is not a table: {' '.join(str(error).split())}{way_out}") from error
         for name in columns:
             if header.count(name) != 1:
                 found = "no column" if name not in header else "two columns"
@@ -93,13 +93,13 @@ class CsvTable:
         return stripped.mask(stripped == "")
 
     def numbers(self, name: str) -> pd.Series[float]:
-        """Return a column of numbers, which may be missing or infinite; a text that is no number is refused."""
+        """Return a column of numbers, which may be missing or infinite; a text that is not a number is refused."""
         texts, numbers = self.texts(name), self.possible_numbers(name)
         self.refuse(name, texts.notna() & numbers.isna() & (texts.str.lower() != "nan"), "no number")
         return numbers
 
     def possible_numbers(self, name: str) -> pd.Series[float]:
-        """Return the numbers of a column; what is no number is missing."""
+        """Return the numbers of a column; what is not a number is missing."""
         texts = self.texts(name)
         if self.decimal_comma:
             texts = texts.str.replace(",", ".", regex=False)

@@ -49,7 +49,7 @@ class Mimic(FittedSource):
     Raises
     ------
     EcgkitError
-        If the tables are no MIMIC-IV-ECG.
+        If the tables are not those of MIMIC-IV-ECG.
 
     References
     ----------

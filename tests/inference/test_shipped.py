@@ -227,7 +227,7 @@ def test_what_is_no_exported_model_is_never_replaced(session: Session, tmp_path:
     (tmp_path / "thesis.tex").write_text("years of work")
     for force in (False, True):
         for place in (tmp_path, tmp_path / "thesis.tex", session.path):
-            with pytest.raises(EcgkitError, match="is no exported model"):
+            with pytest.raises(EcgkitError, match="is not an exported model"):
                 export_model(session.path, place, force=force)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

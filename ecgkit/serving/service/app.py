@@ -174,7 +174,7 @@ def _add_status(app: FastAPI, pool: Pool, metrics: Metrics) -> None:
 
 
 async def _explain(_: Request, error: Exception) -> Response:
-    """Answer a request that no route takes, or whose body is no form, as all others are answered: with JSON."""
+    """Answer a request that no route takes, or whose body is not a form, as all others are answered: with JSON."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these only
     answer = response(problem(error.status_code, str(error.detail)))
     answer.headers.update(error.headers or {})
