@@ -5,7 +5,7 @@ from ecgkit.plots.beats import beat_difference, beat_grid
 from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_information, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_moves, concept_removed
-from ecgkit.plots.counterfactuals import changed_ecg, segment_changes, sign_curves
+from ecgkit.plots.counterfactuals import changed_ecg, sign_curves
 from ecgkit.plots.dashboard import dashboard, overview, probabilities_over_time
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import mistakes, plot_ecg, plot_ecgs, plot_filtering, threshold_examples
