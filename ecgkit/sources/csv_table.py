@@ -95,7 +95,7 @@ class CsvTable:
     def numbers(self, name: str) -> pd.Series[float]:
         """Return a column of numbers, which may be missing or infinite; a text that is not a number is refused."""
         texts, numbers = self.texts(name), self.possible_numbers(name)
-        self.refuse(name, texts.notna() & numbers.isna() & (texts.str.lower() != "nan"), "no number")
+        self.refuse(name, texts.notna() & numbers.isna() & (texts.str.lower() != "nan"), "not a number")
         return numbers
 
     def possible_numbers(self, name: str) -> pd.Series[float]:
@@ -111,7 +111,7 @@ class CsvTable:
         """Return a column of integers; a fraction, a number out of range and (unless allowed) a blank are refused."""
         numbers = self.numbers(name)
         wrong = ~(numbers.between(low, high) & (numbers % 1 == 0)) & ~(missing & numbers.isna())
-        self.refuse(name, wrong, f"no integer from {low} to {high}")
+        self.refuse(name, wrong, f"not an integer from {low} to {high}")
         return numbers.astype("Int64" if missing else "int64")
 
     def flags(self, name: str) -> pd.Series[bool]:
