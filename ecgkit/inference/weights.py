@@ -225,4 +225,4 @@ def _check_tensors(path: Path, name: str, expected: dict[str, Tensor], found: di
                 if is_there != needed:
                     problem = f"has tensor {key!r} as {is_there}, not {needed}"
     if problem:
-        raise EcgkitError(f"{path} {problem}, which is no {name} of this version: train the model again")
+        raise EcgkitError(f"{path} {problem}, unlike the {name} of this version: train the model again")

@@ -197,7 +197,7 @@ def test_a_wrong_checksum_shows_in_other_formats_too(tmp_path: Path):
         ("record 12 100 500", "record 12 -5 500", "sampling rate"),
         ("record 12 100 500", "record twelve 100 500", "not a WFDB header"),
         ("record.dat 16 ", "record.dat sixteen ", "not a storage format"),
-        ("1000.0(0)/mV", "much/mV", "not a gain"),
+        ("1000.0(0)/mV", "much/mV", "not a valid gain"),
     ],
 )
 def test_a_header_that_cannot_be_trusted_is_unreadable(tmp_path: Path, old: str, new: str, named: str):

@@ -259,7 +259,7 @@ def _integer(text: str, name: str) -> int:
     except ValueError:
         number = int(_number(text, name))
     if abs(number) >= 2**53:
-        raise ValueError(f"{text!r} is no {name}")
+        raise ValueError(f"{text!r} is not a valid {name}")
     return number
 
 
@@ -270,5 +270,5 @@ def _number(text: str, name: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or not (number == 0 or 1e-30 < abs(number) < 1e30):
-        raise ValueError(f"{text!r} is no {name}")
+        raise ValueError(f"{text!r} is not a valid {name}")
     return number
