@@ -172,7 +172,9 @@ def shown(value: object) -> str:
 
 def type_name(hint: Any) -> str:
     """Name an annotated type for a message: ``float``, ``list[str]``, ``float | None``."""
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__
+    return str(hint).replace("typing.", "").replace("collections.abc.", "")
 
 
 def printable(text: str) -> str:

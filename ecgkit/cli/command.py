@@ -24,7 +24,7 @@ from ecgkit.cli import (
     sessions,
     steps,
 )
-from ecgkit.cli.common import Function, OneLineParser, add_root, fail
+from ecgkit.cli.common import Function, OneLineParser, add_root, fail, with_flags
 from ecgkit.errors import EcgkitError, not_installed
 from ecgkit.progress import discard
 from ecgkit.workflow.launcher import check_command
@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
         name: str, function: Function, text: str, fill: Callable[[OneLineParser], None] | None = None
     ) -> OneLineParser:
         added = commands.add_parser(name, description=text, fill=fill)
-        added.set_defaults(function=function)
+        added.set_defaults(function=function, parser=added)
         add_root(added)
         texts[name] = text
         return added
@@ -105,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EcgkitError, ModuleNotFoundError) as error:
         if details := getattr(error, "details", ""):
             print(details, file=sys.stderr, flush=True)  # noqa: T201 - the failed cell of a notebook
-        return fail(str(error) if isinstance(error, EcgkitError) else not_installed(error))
+        message = str(error) if isinstance(error, EcgkitError) else not_installed(error)
+        return fail(with_flags(message, parsed))
     except KeyboardInterrupt:
         return fail(f"interrupted: {resume_hint(parsed)}", code=130)
     except BrokenPipeError:

@@ -50,6 +50,10 @@ class OneLineParser(argparse.ArgumentParser):
         """Format the help as `argparse` does."""
         return super(OneLineParser, self.filled()).format_help()
 
+    def has_flag(self, name: str) -> bool:
+        """Return True if the command has the flag of a keyword."""
+        return f"--{name.replace('_', '-')}" in self.filled()._option_string_actions
+
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with the code of bad input."""
         sys.exit(fail(f"{message}: see {self.prog} --help"))
@@ -92,23 +96,29 @@ def echo_columns(rows: Sequence[Sequence[str]], indent: str = "") -> None:
         echo(f"{indent}{'  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True))}".rstrip())
 
 
-def with_flags(message: str) -> str:
-    """Return a message with the flags in place of the keywords of `ecgkit.open_ecg` and of the predictions.
+def with_flags(message: str, arguments: argparse.Namespace) -> str:
+    """Return a message with the flags of the command in place of the keywords of `ecgkit.open_ecg` and of predictions.
 
-    Keywords are ``unit=``, ``anyway=True``, and the name at the beginning of "sampling_rate is -5".
+    Keywords are ``unit=``, ``anyway=True``, and the name at the beginning of "sampling_rate is -5". One for which the
+    command has no flag is set in another way, such as ``--source-options unit=uV``, and stays as it is.
     """
     names = "sampling_rate|unit|leads|record|start|duration"
     keyword = (
         rf"(?<= )(?P<asked>{names})=(?=[,. ]|$)|\b(?P<skipped>anyway|allow_missing_leads)=True"
         rf"|(?:(?<=^)|(?<=: ))(?P<wrong>{names}|age|sex)(?= is )"
     )
-    return re.sub(keyword, lambda found: f"--{str(found[found.lastgroup or 0]).replace('_', '-')}", message)
+
+    def flag(found: re.Match[str]) -> str:
+        name = found[found.lastgroup or 0]
+        return f"--{name.replace('_', '-')}" if arguments.parser.has_flag(name) else found[0]
+
+    return re.sub(keyword, flag, message)
 
 
 def note(message: str) -> None:
     """Print one line on standard error, where it does not mix with a command's result."""
     try:
-        print(f"ecgkit: {printable(' '.join(with_flags(message).split()))}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"ecgkit: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)  # noqa: T201
     except BrokenPipeError:  # nobody reads it; the exit code remains
         from ecgkit.progress import discard
 

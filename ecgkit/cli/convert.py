@@ -6,7 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note
+from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note, with_flags
 from ecgkit.errors import EcgkitError
 from ecgkit.io import file_name
 from ecgkit.readers.files import record_key
@@ -67,6 +67,6 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
         except EcgkitError as error:
             if len(arguments.files) == 1:
                 raise
-            note(str(error))
+            note(with_flags(str(error), arguments))
             failed += 1
     return INCOMPLETE if failed else None

@@ -58,7 +58,7 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     folder, written, entries = Path(arguments.to), set[str](), []
     for answer in answer_ecgs([(str(file), file) for file in files], predictor, **said(arguments)):
         if answer.ecg is None or answer.refusal:
-            message = with_flags(str(answer.refusal))
+            message = with_flags(str(answer.refusal), arguments)
             if len(files) == 1:
                 raise EcgkitError(message)
             note(message)

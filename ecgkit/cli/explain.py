@@ -74,7 +74,7 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     answers = answer_ecgs(sources, predictor, measurements=False, windows=False, **options)
     for answer in counted(answers, len(files)):
         if answer.ecg is None or answer.refusal:
-            message = with_flags(str(answer.refusal))
+            message = with_flags(str(answer.refusal), arguments)
             if len(files) == 1:
                 raise EcgkitError(message)
             note(message)

@@ -146,7 +146,7 @@ def write_rows(
     with opened(arguments.to) as file:
         write = WRITERS[style](file, max((len(name) for name, _ in files), default=0))
         for row in rows:
-            row["error"] = with_flags(row["error"])
+            row["error"] = with_flags(row["error"], arguments)
             errors += [row["error"]] if row["error"] else []
             if len(files) == 1 and errors and not arguments.to:
                 raise EcgkitError(errors[0])

@@ -72,6 +72,8 @@ class PreprocessingConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.labels and "labels" in self.source_options:
+            raise EcgkitError(f"labels is {self.labels} and source_options has labels too: give one of them")
         check_source(self.source, sampling_rate=self.rate, options=self._options)
         if self.raw is not None and not source_class(self.source).has_folder:
             raise EcgkitError(f"{self.source} has no raw folder, but raw is {self.raw}: name the source of these data")
@@ -79,7 +81,7 @@ class PreprocessingConfig:
             check_parts(self.split)
         check_least(self, jobs=1)
         check_places(self.jobs, self.scheduler)
-        if self.name is not None and (not self.name or self.name != Path(self.name).name or self.name.startswith(".")):
+        if self.name is not None and not is_plain_name(self.name):
             raise EcgkitError(f"name is {self.name!r}: give a plain folder name, such as 'ptbxl_clean'")
         self.filters.check(self.rate or source_class(self.source).sampling_rates[0])
 
@@ -122,6 +124,11 @@ class PreprocessingConfig:
     def inputs(self, root: Path) -> dict[str, Any]:
         """Return what identifies the source's data."""
         return self.open_source(root).identity()
+
+
+def is_plain_name(name: str) -> bool:
+    """Return True for the name of a folder that is no path, not hidden, and can be read and typed."""
+    return bool(name.strip()) and name.isprintable() and name == Path(name).name and not name.startswith(".")
 
 
 def is_folder(source: object) -> bool:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ecgkit import stats
+from ecgkit import paths, stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import ENSEMBLE, SAME, align, check_same, class_names, session_predictions
 from ecgkit.evaluation.files import EnsembleCost, all_records, read_history, read_metrics
+from ecgkit.io import json_or_none
 from ecgkit.sessions import Session, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
@@ -58,6 +59,8 @@ class Leaderboard:
         standard deviations.
     left_out : tuple of str
         One sentence per session that could not be compared.
+    is_whole : bool
+        False of a part of a data set, or one that was divided anew: its fold 10 is not the published one.
     """
 
     dataset: str
@@ -66,6 +69,7 @@ class Leaderboard:
     sessions: pd.DataFrame
     configurations: pd.DataFrame
     left_out: tuple[str, ...]
+    is_whole: bool = True
 
     @property
     def best(self) -> str:
@@ -78,7 +82,7 @@ class Leaderboard:
         known = pd.read_csv(PUBLISHED)
         n_classes = {"superclass": 5, "subclass": 23, "diagnostic": 44, "form": 19, "rhythm": 12, "all": 71}
         is_theirs = re.split(r"\W|_", self.dataset)[0] == "ptbxl" and n_classes.get(self.label_set) == len(self.classes)
-        return published(self.label_set) if is_theirs else known.iloc[:0]
+        return published(self.label_set) if is_theirs and self.is_whole else known.iloc[:0]
 
     @property
     def standing(self) -> str:
@@ -134,7 +138,15 @@ def leaderboard(sessions: Sequence[Session], *, resamples: int = RESAMPLES, seed
         sessions=_with_differences(table, draws),
         configurations=_configuration_table(table, draws),
         left_out=tuple(left_out),
+        is_whole=_is_whole(entries[-1]),
     )
+
+
+def _is_whole(entry: Entry) -> bool:
+    """Return False if the dataset is a part of its source or was divided anew, as far as its manifest or name says."""
+    folder = entry.session.path.parents[1] / paths.PROCESSED / entry.config["dataset"]
+    manifest = json_or_none(folder / "dataset.json") or {"request": {"split": "_split_" in folder.name}}
+    return not (manifest["request"].get("split") or manifest["request"].get("source", {}).get("part"))
 
 
 def comparable(sessions: Sequence[Session]) -> tuple[list[Entry], list[str]]:

@@ -29,6 +29,7 @@ from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.labels import format_interval
 from ecgkit.stats.prior_shift import add_offset, difference_interval, fit_offset, prior_by_em
 from ecgkit.stats.resampling import RESAMPLES
+from ecgkit.training.lineage import PTBXL, datasets_behind, kind_of, origins
 
 if TYPE_CHECKING:
     from ecgkit.inference.predictor import Predictor
@@ -152,35 +153,23 @@ def _open(predictor: Predictor, folder: Path, label_set: str | None) -> Dataset:
     return open_dataset(folder, label_set=shared[0])
 
 
-def origins(records: pd.DataFrame, kind: str) -> NDArray[np.str_]:
-    """Return where each record was published first: ``ptbxl`` for those of PTB-XL, also in PhysioNet/CinC."""
-    own = (kind + " " + records["record_id"]).to_numpy(str)
-    if kind == "ptbxl":
-        return np.full(len(records), "ptbxl")
-    if "subset" in records:
-        own[(records["subset"] == "PTB-XL").fillna(value=False).to_numpy(bool)] = "ptbxl"
-    return own
-
-
-def _kind(manifest: Mapping[str, Any]) -> str:
-    """Return what a dataset's identifiers belong to: its published source, or the name of a folder of own files."""
-    kind = manifest["source"].get("identity", {}).get("kind", "folder")
-    return str(manifest["source"]["name"] if kind == "folder" else kind)
-
-
 def without_training_records(subject: Subject, data: Dataset, root: Path) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Return the positions of the records that the model was not trained on, and how many were left out."""
-    trained_on = subject.config.get("dataset") or ""
+    behind = datasets_behind(subject.config, subject.folder)
     if subject.config.get("dataset_fingerprint") == data.fingerprint:
         raise EcgkitError(
             f"{subject.predictor.name} was trained on {data.name}: `ecgkit evaluate SESSION` evaluates its fold 10"
         )
-    known: set[str] = {"ptbxl"} if trained_on.startswith("ptbxl") else set()
-    folder = root / paths.PROCESSED / trained_on
-    if trained_on and (folder / "dataset.json").is_file():
-        manifest = read_manifest(folder)
-        known |= set(origins(open_dataset(folder, label_set=None).records, _kind(manifest)))
-    is_known = np.isin(origins(data.records, _kind(data.manifest)), sorted(known))
+    known: set[str] = set()
+    checked = all(behind)
+    for name in filter(None, behind):
+        folder = root / paths.PROCESSED / name
+        if is_there := (folder / "dataset.json").is_file():
+            known |= set(origins(open_dataset(folder, label_set=None).records, kind_of(read_manifest(folder))))
+        known |= {PTBXL} if name.startswith(PTBXL) else set()
+        checked &= is_there or name.startswith(PTBXL)
+    trained_on = ", ".join(filter(None, behind))
+    is_known = np.isin(origins(data.records, kind_of(data.manifest)), sorted(known))
     if is_known.all():
         raise EcgkitError(
             f"all records of {data.name} are among those of {trained_on}, which {subject.predictor.name} was trained "
@@ -188,7 +177,6 @@ def without_training_records(subject: Subject, data: Dataset, root: Path) -> tup
         )
     patients = set(data.records.loc[is_known, "patient_id"])
     is_known |= data.records["patient_id"].isin(patients).to_numpy()
-    checked = bool(known)
     return np.flatnonzero(~is_known), {
         "trained_on": trained_on,
         "left_out": int(is_known.sum()),

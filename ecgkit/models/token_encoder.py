@@ -177,7 +177,7 @@ class TokenEncoder(ECGModel):
         check_choice("backbone", backbone, BACKBONES)
         check_choice("pooling", pooling, POOLINGS)
         self.width, self.clip = width, clip
-        self.token_samples = 4 * samples_per_frame(self.sampling_rate, 4 / token_seconds)
+        self.token_samples = token_samples(self.sampling_rate, token_seconds)
         self.is_causal = backbone == "causal"
         self.patches: nn.Module
         self.backbone: nn.Module
@@ -220,6 +220,11 @@ class TokenEncoder(ECGModel):
     def encode(self, signal: Tensor) -> Tensor:
         """Encode ``(records, n_leads, n_samples)`` to ``(records, features)``."""
         return self.pooling(self.backbone(self.tokens(signal)))
+
+
+def token_samples(sampling_rate: int, token_seconds: float) -> int:
+    """Return the samples of a token: about so many seconds, in a multiple of four."""
+    return 4 * samples_per_frame(sampling_rate, 4 / token_seconds)
 
 
 def encode_positions(steps: Tensor, width: int) -> Tensor:

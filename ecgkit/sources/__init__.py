@@ -10,7 +10,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError, check_choice, fits, shown, type_name
 from ecgkit.signals.ecg import check_rate
 
 if TYPE_CHECKING:
@@ -50,8 +50,13 @@ def source_in(folder: Path) -> str:
 
 def source_options(source: type[Source]) -> dict[str, Any]:
     """Return the options of a source with their defaults: the keywords of its constructor but ``sampling_rate``."""
-    parameters = inspect.signature(source).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "sampling_rate"}
+    return {name: parameter.default for name, parameter in _option_parameters(source).items()}
+
+
+def _option_parameters(source: type[Source]) -> dict[str, inspect.Parameter]:
+    """Return the keywords of a source's constructor but ``sampling_rate``."""
+    parameters = inspect.signature(source, eval_str=True).parameters.values()
+    return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "sampling_rate"}
 
 
 def check_source(name: str, *, sampling_rate: int | None = None, options: dict[str, Any] | None = None) -> None:
@@ -62,12 +67,17 @@ def check_source(name: str, *, sampling_rate: int | None = None, options: dict[s
     elif sampling_rate is not None and sampling_rate not in source.sampling_rates:
         rates = " and ".join(map(str, source.sampling_rates))
         raise EcgkitError(f"rate is {sampling_rate} Hz and {name} has {rates} Hz: choose one of these")
-    known = source_options(source)
+    known = _option_parameters(source)
     for option, value in (options or {}).items():
         if option not in known:
             raise EcgkitError(f"{name} has no option {option!r}: it has {', '.join(known) or 'none'}")
-        if type(value) is not type(known[option]) and known[option] is not None:
-            raise EcgkitError(f"option {option} of {name} is {value!r}: give a value such as {known[option]!r}")
+        hint, default = known[option].annotation, known[option].default
+        hint = type(default) if hint is inspect.Parameter.empty else hint
+        if not fits(value, hint):
+            example = "" if default is None else f", such as {default!r}"
+            raise EcgkitError(
+                f"option {option} of {name} is {shown(value)}: give a value of type {type_name(hint)}{example}"
+            )
 
 
 def open_source(name: str, folder: Path | None = None, *, sampling_rate: int | None = None, **options: Any) -> Source:

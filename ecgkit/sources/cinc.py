@@ -119,7 +119,8 @@ class Cinc(FittedSource):
     def _open(self, seed: int) -> Files:
         """Read the tables, and return what reads the records."""
         headers = find_headers(self.folder)
-        self._files_sha256 = states_sha256(self.folder, [f"{name}.hea" for name in headers])
+        suffixes = (".hea", ".mat", ".dat")
+        self._files_sha256 = states_sha256(self.folder, [name + suffix for name in headers for suffix in suffixes])
         fields = _read_headers(self.folder, tuple(headers), self._files_sha256)
         ids = _identifiers(headers)
         self.labels, self.unmapped = code_labels([one.codes for one in fields], "snomed")
@@ -132,7 +133,7 @@ class Cinc(FittedSource):
         return CincFiles(str(self.folder), dict(zip(ids, headers, strict=True)))
 
     def identity(self) -> dict[str, object]:
-        """Return what determines the contents of the records; of the files, size and time of change of the headers."""
+        """Return what determines the contents of the records; of the files, size and time of change."""
         return super().identity() | {"files_sha256": self._files_sha256}
 
     @classmethod

@@ -29,8 +29,8 @@ class Code15(FittedSource):
 
     Records whose part is not in the folder are left out. The padding with zeros is removed before a record is cut or
     filled to its length. The label set ``findings`` has the six classes of the data set. In ``superclass``, NORM is a
-    record that the report calls a normal ECG, and CD one with a block; CD is known to be absent from a normal ECG only,
-    since the six classes name few disturbances.
+    record that the report calls a normal ECG, and every other one is known to lack it; CD is one with a block, and is
+    known to be absent from a normal ECG only, since the six classes name few disturbances.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Code15(FittedSource):
             "trace_file": Column("string"),
         }
     )
-    all_false = MappingProxyType({"findings": "negative", SUPERCLASS: "unlabelled"})
+    all_false = MappingProxyType({"findings": "negative", SUPERCLASS: "negative"})
     licence = "CC BY 4.0"
     citation = "Ribeiro et al. (2021), CODE-15%, Zenodo, https://doi.org/10.5281/zenodo.4916206"
 

@@ -74,7 +74,8 @@ class FittedReader:
         start = ecg.signal[:, : ceil((seconds + MARGIN) * ecg.sampling_rate)]
         rates = {"sampling_rate": ecg.sampling_rate, "target_rate": self.sampling_rate}
         found = at_rate(start, **rates, keep_missing=True)[:, : self.n_samples]
-        fill = np.nanmean(found, axis=1, keepdims=True) if self.strict else np.nan
+        means = np.ma.masked_invalid(found).mean(axis=1, keepdims=True)  # of a lead without a value: none
+        fill = np.ma.filled(means, np.nan) if self.strict else np.nan
         signal = np.full((len(found), self.n_samples), fill, np.float32)
         signal[:, : found.shape[1]] = found
         return replace(ecg, signal=signal, sampling_rate=self.sampling_rate, record_id=record_id)
@@ -186,9 +187,13 @@ def find_defect(ecg: ECG, seconds: float) -> str:
 
 
 def states_sha256(folder: Path, names: Iterable[str]) -> str:
-    """Return the SHA-256 of the names, sizes and times of change of files."""
+    """Return the SHA-256 of the names, sizes and times of change of files; those that are absent count as such."""
     digest = hashlib.sha256()
     for name in names:
-        state = os.stat(f"{folder}/{name}")  # noqa: PTH116  # a Path for each of 100,000 files would take longer
-        digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
+        try:
+            state = os.stat(f"{folder}/{name}")  # noqa: PTH116  # a Path for each of 100,000 files would take longer
+        except OSError:
+            digest.update(f"{name} absent\n".encode())
+        else:
+            digest.update(f"{name} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()

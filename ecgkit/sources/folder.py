@@ -14,9 +14,10 @@ import pandas as pd
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.io import file_name
 from ecgkit.readers import open_ecg
-from ecgkit.readers.base import known_sex
+from ecgkit.readers.base import Hints, known_sex
 from ecgkit.readers.files import find_ecg_files
-from ecgkit.signals.ecg import ECG
+from ecgkit.readers.opening import missing_arguments
+from ecgkit.signals.ecg import ECG, check_rate
 from ecgkit.sources.base import CORE_COLUMNS, Column, record_table
 from ecgkit.sources.csv_table import CsvTable
 from ecgkit.sources.fitted import FittedSource, states_sha256
@@ -52,8 +53,9 @@ class Folder(FittedSource):
         Length of each record: longer ones are cut, and what shorter ones lack is missing.
     seed : int, default 0
         Of the folds, if the table has none: patients are divided so that the classes are spread evenly.
-    file_rate, unit : float, str, optional
-        Sampling rate in Hz and unit of the files, if they do not say them.
+    file_rate, unit, leads : float, str, sequence of str or str, optional
+        Sampling rate in Hz, unit and names of the leads of the files that do not say them; what a file says itself
+        comes first.
 
     Attributes
     ----------
@@ -63,8 +65,8 @@ class Folder(FittedSource):
     Raises
     ------
     EcgkitError
-        If the folder has no table, the table has a wrong value, a record occurs twice, or a record has no file or
-        several. All records of the last three kinds are counted in one message.
+        If the folder has no table, the table or an option has a wrong value, a record occurs twice, or a record has no
+        file or several. All records of the last three kinds are counted in one message.
     """
 
     name = "folder"
@@ -82,7 +84,11 @@ class Folder(FittedSource):
         seed: int = 0,
         file_rate: float | None = None,
         unit: str | None = None,
+        leads: Sequence[str] | str | None = None,
     ) -> None:
+        hints = {} if file_rate is None else {"sampling_rate": check_rate(file_rate, "file_rate")}
+        hints |= {name: value for name, value in (("unit", unit), ("leads", leads)) if value is not None}
+        Hints(**hints)  # a wrong value is refused before any file is read
         self.folder = Path(folder).absolute()
         if not self.folder.is_dir():
             kind = "is a file" if self.folder.is_file() else "does not exist"
@@ -99,7 +105,6 @@ class Folder(FittedSource):
         self.columns, further = _further_columns(table, classes)
         self.records = record_table(_core_columns(table, self.labels[LABEL_SET], seed) | further, self.columns)
         self.version = hashlib.sha256((self.folder / TABLE).read_bytes()).hexdigest()[:12]
-        hints = {"sampling_rate": file_rate, "unit": unit}
         paths = dict(zip(self.records["record_id"], files, strict=True))
         self._files = EcgFiles(str(self.folder), paths, hints)
         self._fit(self._files, sampling_rate=sampling_rate, seconds=seconds, strict=False)
@@ -112,7 +117,7 @@ class Folder(FittedSource):
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records: table, options, and size and time of change of files."""
         return super().identity() | {
-            "hints": dict(self._files.hints),
+            "hints": {"sampling_rate": None, "unit": None} | dict(self._files.hints),
             "files_sha256": states_sha256(self.folder, self._files.files.values()),
         }
 
@@ -120,7 +125,8 @@ class Folder(FittedSource):
         """Return one line; see `Source.describe`."""
         classes, further = ", ".join(map(str, self.labels[LABEL_SET])), ", ".join(self.columns) or "none"
         left_out = f"; left out, without a row in {TABLE}: {_listed(self.surplus)}" if self.surplus else ""
-        return super().describe() + printable(f"; classes: {classes}; further columns: {further}{left_out}")
+        said = "".join(f"; {name} of files that do not say it: {value}" for name, value in self._files.hints.items())
+        return super().describe() + printable(f"; classes: {classes}; further columns: {further}{left_out}{said}")
 
 
 @dataclass(frozen=True)
@@ -134,16 +140,21 @@ class EcgFiles:
     files : mapping of str to str
         The file of each record, within the folder.
     hints : mapping
-        What the files do not say: ``sampling_rate`` in Hz and ``unit``.
+        Keywords of `open_ecg` for the files that do not say ``sampling_rate``, ``unit`` or ``leads``.
     """
 
     folder: str
     files: Mapping[str, str]
-    hints: Mapping[str, float | str | None]
+    hints: Mapping[str, Any]
 
     def read(self, record_id: str) -> ECG:
-        """Read one record."""
-        return open_ecg(Path(self.folder) / self.files[record_id], **self.hints)  # type: ignore[arg-type]
+        """Read one record; the files of a folder may differ, so that a hint is for those that lack what it says."""
+        path = Path(self.folder) / self.files[record_id]
+        try:
+            lacking = missing_arguments(path) if self.hints else ()
+            return open_ecg(path, **{name: value for name, value in self.hints.items() if name in lacking})
+        except EcgkitError as error:
+            raise type(error)(str(error).replace("sampling_rate=", "file_rate=")) from error
 
     def subset(self, record_ids: Sequence[str]) -> EcgFiles:
         """Return the same reader for some of its records."""

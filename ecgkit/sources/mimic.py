@@ -44,6 +44,8 @@ class Mimic(FittedSource):
     It has no diagnoses. With ``machine_measurements.csv``, the report of the cart is the column ``report`` (its lines,
     separated by ``" | "``), its measurements are columns, and the label set ``machine_report`` says which of a few
     statements occur in the report: what a program wrote, which no one has confirmed. Age and sex are in MIMIC-IV.
+    Whether one of the 800,000 files was replaced is not noticed: preprocess them again with ``overwrite``.
+
     Parameters as for `FittedSource`; the records have 500 Hz and 10 s.
 
     Raises

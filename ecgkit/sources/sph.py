@@ -16,7 +16,7 @@ from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.codes import CODES, SUPERCLASS, code_labels
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.fitted import Files, FittedSource
+from ecgkit.sources.fitted import Files, FittedSource, states_sha256
 from ecgkit.stats.folds import assign_folds
 
 TABLE, FILES = "metadata.csv", "records"
@@ -72,7 +72,12 @@ class Sph(FittedSource):
             found["date"] = table.texts("Date")
         folds = assign_folds(found["patient_id"], self.labels[SUPERCLASS], seed=seed)
         self.records = record_table(found | {"fold": pd.Series(folds)}, self.columns)
+        self._files_sha256 = states_sha256(self.folder / FILES, [f"{name}.h5" for name in self.records["record_id"]])
         return SphFiles(str(self.folder / FILES), dict(zip(self.records["record_id"], lengths.tolist(), strict=True)))
+
+    def identity(self) -> dict[str, object]:
+        """Return what determines the contents of the records; of the files, size and time of change."""
+        return super().identity() | {"files_sha256": self._files_sha256}
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:

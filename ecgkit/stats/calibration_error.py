@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.errors import check_choice
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.stats.validation import Bools, Floats, check_probabilities, columns, divide, known_scores
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ def calibrated_ece_interval(
 def _bins(values: Floats, n_bins: int, kind: str) -> NDArray[np.int64]:
     """Return the bin of each probability."""
     check_choice("kind of bins", kind, BINS)
+    if n_bins < 1:
+        raise EcgkitError(f"n_bins is {n_bins}: give 1 or more")
     edges = np.linspace(0.0, 1.0, n_bins + 1)
     if kind == "mass" and len(values):
         # An edge is the probability that starts a bin: an interpolated quantile could round past it.

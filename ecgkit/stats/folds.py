@@ -64,7 +64,8 @@ def assign_folds(
     Raises
     ------
     EcgkitError
-        If there are fewer patients than folds, or not one row of labels per record.
+        If a patient is unknown, there are fewer patients than folds, not one row of labels per record, or the seed is
+        negative.
 
     References
     ----------
@@ -73,6 +74,10 @@ def assign_folds(
     codes, patients = pd.factorize(as_identifiers(np.asarray(patient_ids)))
     if len(labels) != len(codes):
         raise EcgkitError(f"{len(labels):,} rows of labels for {len(codes):,} records: pass one row per record")
+    if n_unknown := int((codes < 0).sum()):
+        raise EcgkitError(f"{n_unknown:,} records have no patient_id: give each its own, or leave them out")
+    if seed is not None and seed < 0:
+        raise EcgkitError(f"seed is {seed}: give an integer, 0 or more")
     if len(patients) < n_folds:
         raise EcgkitError(f"{len(patients)} patients cannot be divided into {n_folds} folds: pass more records")
     truth = labels.astype("boolean").fillna(value=False).to_numpy(dtype=np.int64)

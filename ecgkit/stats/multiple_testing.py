@@ -32,10 +32,8 @@ def holm(p_values: ArrayLike) -> Floats:
     ----------
     Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6 (1979).
     """
-    values = np.asarray(p_values, dtype=np.float64)
+    values = _checked(p_values)
     known = np.flatnonzero(~np.isnan(values))
-    if not ((values[known] >= 0) & (values[known] <= 1)).all():
-        raise EcgkitError(f"a p value is outside 0 to 1 ({values[known].min():g} to {values[known].max():g})")
     order = known[np.argsort(values[known], kind="stable")]
     adjusted = np.full(values.shape, np.nan)
     stepped = values[order] * (len(order) - np.arange(len(order)))
@@ -56,13 +54,29 @@ def benjamini_hochberg(p_values: ArrayLike) -> Floats:
     ndarray of float64, shape (tests,)
         Adjusted p values.
 
+    Raises
+    ------
+    EcgkitError
+        If a value is outside 0 to 1.
+
     References
     ----------
     Benjamini and Hochberg, "Controlling the false discovery rate", J. R. Stat. Soc. B 57 (1995), 289-300.
     """
-    values = np.asarray(p_values, dtype=np.float64)
+    values = _checked(p_values)
     adjusted = np.full(values.shape, np.nan)
     tested = np.isfinite(values)
     if tested.any():
         adjusted[tested] = false_discovery_control(values[tested], method="bh")
     return adjusted
+
+
+def _checked(p_values: ArrayLike) -> Floats:
+    """Return p values, shape (tests,), after checking that those that are known are from 0 to 1."""
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1:
+        raise EcgkitError(f"p values have the shape {values.shape}: pass one dimension")
+    known = values[~np.isnan(values)]
+    if not ((known >= 0) & (known <= 1)).all():
+        raise EcgkitError(f"a p value is outside 0 to 1 ({known.min():g} to {known.max():g})")
+    return values

@@ -153,9 +153,16 @@ def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats, B
     Raises
     ------
     EcgkitError
-        If the shapes differ, there is no record, an outcome is neither 0 nor 1, or a score is NaN.
+        If the shapes differ or are others, there is no record, an outcome is neither 0 nor 1, or a score is NaN or no
+        number.
     """
-    (truth, known), values = _outcomes(y_true), np.asarray(scores, dtype=np.float64)
+    truth, known = _outcomes(y_true)
+    try:
+        values = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EcgkitError(f"the scores are no numbers ({error}): pass one number per outcome") from error
+    if truth.ndim not in (1, 2):
+        raise EcgkitError(f"outcomes have the shape {truth.shape}: pass (records,) or (records, classes)")
     if truth.shape != values.shape:
         raise EcgkitError(
             f"outcomes have the shape {truth.shape} and scores {values.shape}: pass one score per outcome"

@@ -22,6 +22,8 @@ SCHEDULES = ("one_cycle", "cosine", "constant")
 DEVICES = ("cpu", "cuda")
 HARDWARE = MappingProxyType({"precision": AUTO, "device": AUTO})
 """What is taken for the fields about the machine where neither the user nor a recipe sets them."""
+RANDOM = "random"
+"""The ``init`` of the control of a frozen network: random weights, of which the same layers are trained."""
 LONGEST_NAME = 255
 """Bytes of the name of a folder."""
 
@@ -37,7 +39,7 @@ class FittingConfig:
     epochs : int
         Largest number of passes over folds 1-8.
     batch_size : int
-        Records per step; with several GPUs, records per step on each.
+        Records per step, of all processes together.
     learning_rate : float
         Peak of the learning rate.
     weight_decay : float
@@ -104,6 +106,11 @@ class FittingConfig:
             for name in names:
                 if not is_allowed(value := getattr(self, name)):
                     raise EcgkitError(f"{name} is {value}: give {needed}")
+
+
+def starts_from_weights(init: str | None) -> bool:
+    """Return True if ``init`` names weights, not none or random ones."""
+    return init not in (None, "", RANDOM)
 
 
 def named_manifest(root: Path, name: str | None) -> dict[str, Any]:

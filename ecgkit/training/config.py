@@ -14,7 +14,15 @@ from ecgkit.errors import EcgkitError, check_choice, shown
 from ecgkit.io import checked, file_sha256, read_toml
 from ecgkit.models.names import check_name, is_user_file, locate
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
-from ecgkit.training.base_config import HARDWARE, FittingConfig, model_options, named_manifest, resolve_hardware
+from ecgkit.training.base_config import (
+    HARDWARE,
+    RANDOM,
+    FittingConfig,
+    model_options,
+    named_manifest,
+    resolve_hardware,
+    starts_from_weights,
+)
 from ecgkit.training.targets import QUANTITIES, TARGETS
 
 if TYPE_CHECKING:
@@ -25,8 +33,6 @@ if TYPE_CHECKING:
 RECIPES = Path(__file__).resolve().parent / "recipes"
 UNLABELLED = ("drop", "negative")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
-RANDOM = "random"
-"""The ``init`` of the control of a frozen network: random weights, of which the same layers are trained."""
 INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
 """Keys of ``config.json`` next to the fields: fingerprints of dataset, model file, first weights and soft labels."""
 LEARNING_RATE_SHARE = 0.1
@@ -273,11 +279,6 @@ class TrainingConfig(FittingConfig):
             )
         if self.metadata and self.target in ("age", "sex"):
             raise EcgkitError(f"the target {self.target} is part of the metadata: train without metadata")
-
-
-def starts_from_weights(init: str | None) -> bool:
-    """Return True if ``init`` names weights, not none or random ones."""
-    return init not in (None, "", RANDOM)
 
 
 def read_recipe(

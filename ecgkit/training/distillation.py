@@ -143,18 +143,24 @@ def soften(labels: NDArray[np.float32], dataset: Dataset, config: TrainingConfig
     Raises
     ------
     EcgkitError
-        If the file cannot be read, or lacks a class or a record of folds 1-8.
+        If the file cannot be read, lacks a class or a record of folds 1-8, or was made for other folds.
     """
     wanted: Mapping[str, str] = {"record_id": "any"} | dict.fromkeys(dataset.classes, "number")
     table = read_table(config.distill, wanted, way_out=WAY_OUT).set_index("record_id")
     positions = dataset.folds(*TRAIN_FOLDS)
     ids = dataset.records["record_id"].iloc[positions]
-    soft = table[~table.index.duplicated()].reindex(ids)[list(dataset.classes)].to_numpy(np.float32)
+    found = table[~table.index.duplicated()].reindex(ids)
+    soft = found[list(dataset.classes)].to_numpy(np.float32)
     if not ((soft >= 0) & (soft <= 1)).all():
         n_missing = int(np.isnan(soft).any(axis=1).sum())
         raise EcgkitError(
             f"{config.distill} has no probabilities of {n_missing} of {len(ids)} records of folds 1-8 of "
             f"{dataset.name}, or some that are outside 0 to 1: {WAY_OUT}"
+        )
+    if "fold" in found and (found["fold"].to_numpy() != dataset.records["fold"].iloc[positions].to_numpy()).any():
+        raise EcgkitError(
+            f"{config.distill} was made for other folds than those of {dataset.name}, so that its models may have seen "
+            f"fold 9 or 10: {WAY_OUT}"
         )
     mixed = labels.copy()
     mixed[positions] = (1 - config.distill_weight) * labels[positions] + config.distill_weight * soft

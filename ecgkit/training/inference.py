@@ -24,6 +24,7 @@ from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig, recorded_config
 from ecgkit.training.data import dataset_metadata, training_data
+from ecgkit.training.lineage import check_unseen
 
 
 def run_over_dataset(
@@ -294,8 +295,8 @@ def open_model_on(model: str | Path, dataset: str, root: Path) -> TrainedSession
     Raises
     ------
     EcgkitError
-        If the model has no network or no classes, model and dataset do not match, a split is empty, or the model was
-        trained on this dataset and fold 10 has not been opened.
+        If the model has no network or no classes, model and dataset do not match, a split is empty, the model has
+        learned from patients in fold 9 or 10, or was trained on this dataset and fold 10 has not been opened.
     """
     folder = Session(find_folder(model, root))
     if (folder.path / ENSEMBLE).is_file():
@@ -314,4 +315,5 @@ def open_model_on(model: str | Path, dataset: str, root: Path) -> TrainedSession
     opened = open_dataset(root / paths.PROCESSED / dataset, label_set=trained.label_set)
     check_match(trained, opened)
     opened.check_splits()
+    check_unseen(folder.name, folder.path, dataset, root)
     return TrainedSession(folder, trained, opened)

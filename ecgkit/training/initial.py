@@ -66,10 +66,11 @@ def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: P
     Raises
     ------
     EcgkitError
-        If a setting contradicts the weights, or the dataset has another sampling rate, other filters or shorter records
-        than they were trained with.
+        If a setting contradicts the weights, the dataset has another sampling rate, other filters or shorter records
+        than they were trained with, or they have learned from patients in its fold 9 or 10.
     """
     from ecgkit.inference.weights import load_weights
+    from ecgkit.training.lineage import check_unseen
 
     name = str(settings["init"])
     folder = initial_folder(name, root)
@@ -84,6 +85,7 @@ def initial_settings(settings: dict[str, Any], manifest: dict[str, Any], root: P
         raise EcgkitError(f"{name} was trained with the filters {filters}: preprocess the data with the same")
     if preparation.n_samples > manifest["n_samples"]:
         raise EcgkitError(f"{name} reads {preparation.seconds:g} s, longer than the records: preprocess longer ones")
+    check_unseen(name, folder, str(settings["dataset"]), root)
     model = f"{folder / 'weights' / trained.name}" if ".py:" in trained.name else trained.name
     pooling = {key: value for key, value in (settings.get("model_options") or {}).items() if key == POOLING}
     options = {key: value for key, value in trained.keywords.items() if key not in OF_ARCHITECTURE} | pooling

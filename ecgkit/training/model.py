@@ -14,7 +14,8 @@ from ecgkit.io import file_sha256
 from ecgkit.models import create_model, is_user_file, locate
 from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
-from ecgkit.training.config import TrainingConfig, starts_from_weights
+from ecgkit.training.base_config import starts_from_weights
+from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import fit_metadata_scaler
 from ecgkit.training.initial import read_initial, start_from
 from ecgkit.training.targets import QUANTITIES
@@ -39,11 +40,15 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     EcgkitError
         If the architecture has no option of a name, or crops are longer than a record.
     """
-    scaler = fit_metadata_scaler(dataset) if config.metadata else None
     preparation = dataset.preparation(config.input_samples(dataset.n_samples, dataset.sampling_rate))
     initial = read_initial(config.init) if starts_from_weights(config.init) else None
-    if initial:
+    scaler, target = None, None
+    if initial:  # its weights go with its scales
         preparation = replace(preparation, mean=initial.mean, std=initial.std)
+        scaler = initial.scaler
+        target = initial.target if initial.target and initial.target.name == config.target else None
+    if config.metadata and scaler is None:
+        scaler = fit_metadata_scaler(dataset)
     keywords = {
         "n_leads": dataset.signals.shape[1],
         "n_classes": len(dataset.classes),
@@ -67,7 +72,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
         label_set=config.label_set,
         preparation=preparation,
         scaler=scaler,
-        target=fit_target_scale(config.target, dataset),
+        target=target or fit_target_scale(config.target, dataset),
         sha256=sha256,
     )
     if config.init:

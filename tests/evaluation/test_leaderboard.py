@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -231,9 +232,23 @@ def test_references_are_for_ptbxl_with_all_classes(root: Path) -> None:
     assert replace(board, dataset="ptbxl_500hz").references.equals(board.references)
     assert replace(board, dataset="demo").references.empty
     assert replace(board, classes=CLASSES[:4]).references.empty
+
     best = board.sessions.loc[board.best]
     assert board.standing.startswith(f"{best['fold_10_auc']:.3f} ({best['fold_10_low']:.3f} to ")
     assert best["fold_10_auc"] == pytest.approx(fold_10_auc(all_sessions(root)[3]))
+
+
+@pytest.mark.parametrize("request_", [{"split": [0.7, 0.15, 0.15]}, {"source": {"part": {"part": True}}}, None])
+def test_a_part_of_ptbxl_or_another_division_has_no_published_results(
+    request_: dict[str, object] | None, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "training_sessions").symlink_to(root / "training_sessions")
+    if request_:
+        folder = tmp_path / "processed_datasets" / "ptbxl"
+        folder.mkdir(parents=True)
+        (folder / "dataset.json").write_text(json.dumps({"request": request_}))
+    found = [Session(tmp_path / "training_sessions" / f"session_{number}") for number in (1, 2)]
+    assert leaderboard(found, resamples=20).references.empty == bool(request_)
 
 
 def fold_10_auc(session: Session) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,26 @@ def test_data_that_the_model_has_seen_are_refused(root: Path, data: Dataset, tmp
         without_training_records(subject(dataset="challenge", dataset_fingerprint="other"), data, root)
     kept, found = without_training_records(subject(), data, root)
     assert (len(kept), found["overlap_checked"]) == (len(data), False)
+
+
+def test_records_of_the_weights_that_a_training_started_from_are_left_out(
+    root: Path, data: Dataset, tmp_path: Path
+) -> None:
+    n_ptbxl = int(data.records["record_id"].str.startswith("HR").sum())
+    copied = tmp_path / "copied"
+    shutil.copytree(SHIPPED / MODEL, copied)
+    for start in (MODEL, str(copied)):
+        kept, found = without_training_records(subject(dataset="mine", init=start), data, root)
+        assert (len(kept), found["left_out"]) == (len(data) - n_ptbxl, n_ptbxl)
+        assert found["trained_on"] == "mine, ptbxl"
+    # a training that started from such a training, as a member of an ensemble
+    (copied / "config.json").write_text(json.dumps({"dataset": "mine", "init": MODEL}))
+    member = Subject(load_model(MODEL), tmp_path / "both", {"dataset": "mine", "members": ["copied"]})
+    assert without_training_records(member, data, root)[1]["left_out"] == n_ptbxl
+    # one that started from weights that are no longer there
+    shutil.rmtree(copied)
+    kept, found = without_training_records(subject(dataset="ptbxl", init=str(copied)), data, root)
+    assert (len(kept), found["overlap_checked"]) == (len(data) - n_ptbxl, False)
 
 
 def test_filtered_signals_and_other_classes_are_refused(root: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from ecgkit import datasets, readers
+from ecgkit.cli import main
 from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import EcgkitError
 from ecgkit.sessions import Session
@@ -243,6 +245,62 @@ def test_another_split_is_made_by_patient(tmp_path: Path) -> None:
     for wrong in ([0.7, 0.3], [0.7, 0.2, 0.2], [1.0, 0.0, 0.0]):
         with pytest.raises(EcgkitError, match="split"):
             PreprocessingConfig.resolve(tmp_path, source="demo", split=wrong)
+
+
+def test_options_are_for_the_files_that_do_not_say_it(folder: Path) -> None:
+    (folder / "r2.npz").unlink()
+    np.save(folder / "r2.npy", 1000 * make_ecg(2, sampling_rate=250).signal)  # no names, unit or rate
+    with pytest.raises(EcgkitError, match="leads="):
+        Folder(folder).read("r2")
+    with pytest.raises(EcgkitError, match="unit="):
+        Folder(folder, leads=",".join(LEADS)).read("r2")
+    with pytest.raises(EcgkitError, match="file_rate="):
+        Folder(folder, leads=LEADS, unit="uV").read("r2")
+    source = Folder(folder, leads=LEADS, unit="uV", file_rate=250)
+    for number in (0, 1, 2):
+        expected = make_ecg(number, sampling_rate=100).signal[:, 20:-20]
+        assert np.abs(source.read(f"r{number}").signal[:, 20:-20] - expected).max() < 0.004
+    assert "unit of files that do not say it: uV" in source.describe()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"unit": "furlong"}, "unit is 'furlong'"),
+        ({"file_rate": -5}, "file_rate is -5"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seconds": 0}, "seconds is 0"),
+        ({"labels": 5}, "labels of folder is 5"),
+        ({"unit": 5}, "unit of folder is 5"),
+        ({"seconds": "5"}, "seconds of folder is '5'"),
+    ],
+)
+def test_a_wrong_option_is_named_as_it_was_given(
+    folder: Path, tmp_path: Path, options: dict[str, object], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EcgkitError, match=named):
+        PreprocessingConfig.resolve(tmp_path, source=str(folder), source_options=options).folder(tmp_path)
+    given = [f"{name}={json.dumps(value)}" for name, value in options.items()]
+    assert main(["preprocess", str(folder), "--root", str(tmp_path), "--source-options", *given]) == 2
+    message = capsys.readouterr().err
+    assert named in message
+    assert "--" not in message
+
+
+def test_an_integer_serves_where_a_number_is_meant(folder: Path, tmp_path: Path) -> None:
+    config = PreprocessingConfig.resolve(tmp_path, source=str(folder), source_options={"seconds": 5, "file_rate": 500})
+    assert config.open_source(tmp_path).n_samples == 500
+
+
+@pytest.mark.parametrize("name", [" ", "a\nb", "a/b", "..", ".hidden", "a\u202eb"])
+def test_a_dataset_has_a_name_that_can_be_read(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match="name is"):
+        PreprocessingConfig.resolve(tmp_path, source="demo", name=name)
+
+
+def test_classes_are_named_in_one_place(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(EcgkitError, match="labels"):
+        PreprocessingConfig.resolve(tmp_path, source=str(folder), labels=["AF"], source_options={"labels": "LVH"})
 
 
 def test_leads_that_a_file_lacks_stay_missing(folder: Path) -> None:

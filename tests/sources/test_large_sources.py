@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from made_sources import code15_folder, millivolts, mimic_folder, sph_folder
+from made_sources import cinc_folder, code15_folder, millivolts, mimic_folder, sph_folder
 
 from ecgkit import datasets
+from ecgkit.datasets.manifest import labelled_rows
 from ecgkit.errors import EcgkitError
+from ecgkit.signals.ecg import ECG
 from ecgkit.sources import source_in
+from ecgkit.sources.cinc import Cinc
 from ecgkit.sources.code15 import Code15
+from ecgkit.sources.fitted import FittedReader
 from ecgkit.sources.mimic import Mimic
 from ecgkit.sources.sph import Sph, primary_codes
 
@@ -59,6 +64,8 @@ def test_code15_says_only_what_its_six_classes_and_normal_ecg_say(code15: Path) 
     assert superclass.loc[1].tolist() == [False, True]  # a block
     assert superclass["NORM"].tolist()[4:6] == [False, False]
     assert superclass["CD"].isna().tolist()[4:6] == [True, True]  # sinus bradycardia; nothing, but not normal
+    # What is not normal is a negative of NORM, whether or not it has a block.
+    assert labelled_rows(superclass, source.all_false["superclass"]).all()
     assert source.records["sex"].tolist()[:2] == ["male", "female"]
     assert source.records["death"].isna().sum() == 10
 
@@ -132,6 +139,34 @@ def test_a_path_out_of_the_folder_is_refused(mimic: Path) -> None:
     table.to_csv(mimic / "record_list.csv", index=False)
     with pytest.raises(EcgkitError, match="secret"):
         Mimic(mimic)
+
+
+def test_a_file_that_was_replaced_makes_another_dataset(sph: Path, tmp_path: Path) -> None:
+    challenge = cinc_folder(tmp_path / "challenge", 12)
+    for kind, folder, pattern in ((Sph, sph, "*.h5"), (Cinc, challenge, "*.mat")):
+        before = kind(folder).identity()
+        assert kind(folder).identity() == before
+        file = next(folder.rglob(pattern))
+        file.write_bytes(file.read_bytes()[:-2])
+        assert kind(folder).identity() != before
+        file.unlink()
+        assert kind(folder).identity() != before
+
+
+def test_a_lead_that_begins_after_what_is_kept_is_missing(recwarn: pytest.WarningsRecorder) -> None:
+    class Late:
+        def read(self, record_id: str) -> ECG:
+            signal = millivolts(1, 2000, 100)[0]
+            signal[3, :1500] = np.nan
+            return ECG(signal, 100, record_id)
+
+        def subset(self, record_ids: Sequence[str]) -> Late:
+            return self
+
+    ecg = FittedReader(Late(), 100, 1000).read("late")
+    assert ecg.missing_leads == ("aVR",)
+    assert np.isfinite(np.delete(ecg.signal, 3, axis=0)).all()
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("kind", [Code15, Sph, Mimic])

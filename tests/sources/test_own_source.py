@@ -145,3 +145,5 @@ def test_folds_are_balanced_by_patient_and_seeded():
     assert (folds != datasets.assign_folds(patients, labels, seed=1)).any()
     with pytest.raises(EcgkitError, match="3 patients"):
         datasets.assign_folds(["a", "b", "c"], labels[:3])
+    with pytest.raises(EcgkitError, match="2 records have no patient_id"):
+        datasets.assign_folds([None, "a", pd.NA], labels[:3])

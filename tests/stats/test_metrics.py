@@ -11,6 +11,7 @@ import torchmetrics.functional.classification as tm
 
 from ecgkit import stats
 from ecgkit.errors import EcgkitError
+from ecgkit.stats.multiple_testing import benjamini_hochberg, holm
 
 HALF_BY_HAND = np.array([0.9, 0.8, 0.7, 0.6, 0.4, 0.2])
 TRUE_BY_HAND = np.array([True, False, True, True, False, False])
@@ -200,12 +201,25 @@ def test_nan_is_refused(function: object) -> None:
         ([], [], "no record"),
         ([0, 2], [0.1, 0.2], "neither 0 nor 1"),
         (["yes", "no"], [0.1, 0.2], "neither 0 nor 1"),
+        ([True, False], ["high", "low"], "no numbers"),
+        ([[[True, False]]], [[[0.1, 0.2]]], r"\(1, 1, 2\)"),
+        (True, 0.5, r"\(\)"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(truth: list, scores: list, message: str) -> None:
     with pytest.raises(EcgkitError, match=message) as error:
         stats.auc(truth, scores)
     assert "\n" not in str(error.value)
+
+
+def test_bins_and_p_values_that_cannot_be_are_refused() -> None:
+    with pytest.raises(EcgkitError, match="n_bins is 0"):
+        stats.ece([True, False], [0.9, 0.2], n_bins=0)
+    for correct in (holm, benjamini_hochberg):
+        with pytest.raises(EcgkitError, match="0 to 1"):
+            correct([0.5, 1.5])
+        with pytest.raises(EcgkitError, match=r"\(1, 2\)"):
+            correct([[0.5, 0.1]])
 
 
 def test_logits_are_no_probabilities() -> None:

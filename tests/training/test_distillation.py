@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ def test_soft_labels_are_mixed_into_the_training_folds_only(root: Path, tmp_path
     folds = data.folds(*TRAIN_FOLDS)
     np.testing.assert_allclose(mixed[folds], 0.75 * labels[folds] + 0.05, rtol=1e-6)
     np.testing.assert_array_equal(mixed[data.folds(9)], labels[data.folds(9)])
+
+    for shift, is_refused in ((0, False), (1, True)):  # the folds of this dataset, and those of another
+        table.assign(fold=data.records["fold"] % 10 + shift).to_parquet(file)
+        with pytest.raises(EcgkitError, match="other folds") if is_refused else nullcontext():
+            soften(labels, data, config)
+    table.to_parquet(file)
 
     student = train(root, distill=str(file))
     assert len(student.config["distill_sha256"]) == 64

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from made_sources import cinc_folder
 
 from ecgkit import datasets, load_model, paths, sessions, training
 from ecgkit.errors import EcgkitError
-from ecgkit.inference.model_folder import WEIGHTS
+from ecgkit.inference.metadata import TargetScale
+from ecgkit.inference.model_folder import SHIPPED, WEIGHTS
 from ecgkit.inference.weights import TrainedModel
+from ecgkit.sources.cinc import Cinc
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.config import TrainingConfig
+from ecgkit.training.inference import open_model_on
 from ecgkit.training.initial import head_names, read_initial, with_fraction
+from ecgkit.training.lineage import check_unseen
 from ecgkit.training.pretraining.config import PretrainingConfig
 from ecgkit.training.pretraining.fitting import new_encoder
 
@@ -43,6 +51,18 @@ def test_the_same_classes_start_with_the_same_answers(demo_root: Path) -> None:
     signal, _, _ = training.Batches(data, None, read_initial("resnet1d").preparation)[np.arange(5)]
     with torch.no_grad():
         assert torch.equal(started(signal[..., :250]), reference.trained.model(signal[..., :250]))
+
+
+def test_age_and_the_quantity_keep_the_scales_of_the_weights(demo_root: Path, tmp_path: Path) -> None:
+    config = configure(demo_root, init="resnet1d_age_sex")
+    model = training.new_model(config, training.training_data(config, demo_root))
+    assert model.scaler == read_initial("resnet1d_age_sex").scaler
+    config = TrainingConfig.resolve(demo_root, dataset="demo", model="cnn", target="age")
+    data = training.training_data(config, demo_root)
+    scale = TargetScale("age", "years", 40.0, 10.0)
+    replace(training.new_model(config, data), target=scale).save(tmp_path / WEIGHTS)
+    again = configure(demo_root, init=str(tmp_path), target="age")
+    assert training.new_model(again, data).target == scale
 
 
 def test_other_classes_get_a_new_last_layer(demo_root: Path, shipped: TrainedModel) -> None:
@@ -124,6 +144,32 @@ def test_another_sampling_rate_is_refused_with_the_way_out(tmp_path: Path) -> No
     datasets.build_dataset(source, tmp_path / paths.PROCESSED / "demo", progress=False, jobs=1)
     with pytest.raises(EcgkitError, match="500 Hz.*--rate 100"):
         configure(tmp_path)
+
+
+def test_weights_that_have_learned_from_patients_of_fold_9_or_10_are_refused(tmp_path: Path) -> None:
+    from ecgkit.sources.demo import Demo
+
+    processed, source = tmp_path / paths.PROCESSED, Demo(n_records=60)
+    datasets.build_dataset(source, processed / "demo", progress=False, jobs=1)
+    source.divide((0.7, 0.15, 0.15))
+    datasets.build_dataset(source, processed / "divided", progress=False, jobs=1)
+    weights = shutil.copytree(SHIPPED / "resnet1d", tmp_path / "weights")
+    (weights / "config.json").write_text(json.dumps({"dataset": "demo"}))
+    check_unseen("weights", weights, "demo", tmp_path)
+    with pytest.raises(EcgkitError, match=r"learned from demo.*divided"):
+        configure(tmp_path, init=str(weights), dataset="divided")
+    with pytest.raises(EcgkitError, match=r"learned from demo.*divided"):  # to probe or to explain
+        open_model_on(weights, "divided", tmp_path)
+    # from PTB-XL, which is also a part of PhysioNet/CinC, there with other folds
+    check_unseen("resnet1d", SHIPPED / "resnet1d", "divided", tmp_path)
+    made = Cinc(cinc_folder(tmp_path / "challenge", 60))
+    made.records["fold"] = np.where(made.records["record_id"].str.startswith("HR"), 10, made.records["fold"])
+    datasets.build_dataset(made, processed / "challenge", progress=False, jobs=1)
+    with pytest.raises(EcgkitError, match=r"learned from ptbxl.*10 records.*HR"):
+        configure(tmp_path, dataset="challenge")
+    made.records["fold"] = np.where(made.records["record_id"].str.startswith("HR"), 1, made.records["fold"])
+    datasets.build_dataset(made, processed / "challenge", progress=False, jobs=1, overwrite=True)
+    check_unseen("resnet1d", SHIPPED / "resnet1d", "challenge", tmp_path)
 
 
 def test_a_part_of_the_training_patients(demo_root: Path) -> None:

@@ -229,6 +229,7 @@ def test_a_training_starts_from_the_encoder(method: str, backbone: str, demo_roo
         ({"most_momentum": 1.0}, "most_momentum is 1.0"),
         ({"crop_seconds": 11.0}, "crop_seconds is 11"),
         ({"crop_seconds": 2.0}, "crop_seconds is 2"),
+        ({"method": "cpc", "model_options": {"token_seconds": 0.4}}, r"crop_seconds is 8, .*10\.4"),
         ({"label_set": "colour"}, "colour"),
         ({"model_options": {"depht": 3}}, "depht"),
     ],

@@ -15,7 +15,9 @@ METHODS = ("jepa", "cpc")
 BACKBONES = {"jepa": ("transformer", "xlstm"), "cpc": ("causal",)}
 """The backbones of `ecgkit.models.token_encoder.TokenEncoder` that a method can train, its default first."""
 SHORTEST = 6.0
-"""Seconds of a crop: cpc predicts 12 tokens, 2.4 s, ahead within each half of it."""
+"""Seconds of a crop, of shorter records their length."""
+STEPS_AHEAD = (4, 8, 12)
+"""Tokens ahead that ``cpc`` predicts, within each half of a crop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +125,23 @@ class PretrainingConfig(FittingConfig):
         Raises
         ------
         EcgkitError
-            If records are shorter than a crop, or a crop than 5 s.
+            If records are shorter than a crop, a crop than 6 s (of shorter records, than their length), or for ``cpc``
+            half a crop than what is predicted.
         """
+        from ecgkit.models.token_encoder import token_samples
+
         cropped, seconds = round(self.crop_seconds * sampling_rate), n_samples / sampling_rate
         if cropped > n_samples or self.crop_seconds < min(SHORTEST, seconds):
             raise EcgkitError(
                 f"crop_seconds is {self.crop_seconds:g}: give {min(SHORTEST, seconds):g} to {seconds:g}, the length "
                 "of a record"
+            )
+        length = token_samples(sampling_rate, self.model_options["token_seconds"])
+        least = 2 * (max(STEPS_AHEAD) + 1) * length
+        if self.method == "cpc" and cropped < least:
+            raise EcgkitError(
+                f"crop_seconds is {self.crop_seconds:g}, and cpc predicts {max(STEPS_AHEAD)} tokens of "
+                f"{length / sampling_rate:g} s ahead in each half: give {least / sampling_rate:g} or more, or choose "
+                "method jepa"
             )
         return cropped

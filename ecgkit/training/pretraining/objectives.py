@@ -11,10 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ecgkit.models.token_encoder import TokenEncoder, Transformer, encode_positions
-from ecgkit.training.pretraining.config import PretrainingConfig
-
-STEPS_AHEAD = (4, 8, 12)
-"""Tokens ahead that ``cpc`` predicts."""
+from ecgkit.training.pretraining.config import STEPS_AHEAD, PretrainingConfig
 
 
 class Objective(nn.Module, ABC):
