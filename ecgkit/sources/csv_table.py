@@ -64,7 +64,6 @@ class CsvTable:
                 raise EcgkitError(f"{path} is a workbook or an archive, not a table of text: save it as CSV")
             encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
             separator, header = _read_header(path, encoding, columns)
-            _check_header(path, header, columns)
             self.decimal_comma = separator != ","
             with warnings.catch_warnings():
                 # Rows with more fields than the header has would be cut.
@@ -85,6 +84,7 @@ class CsvTable:
         except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
             way_out = ": save it as UTF-8" if isinstance(error, UnicodeError) else ""
             raise EcgkitError(f"{path} is not a table: {' '.join(str(error).split())}{way_out}") from error
+        _check_header(path, header, columns)
 
     def texts(self, name: str) -> pd.Series[str]:
         """Return a column without white space around its texts; blanks are missing."""
