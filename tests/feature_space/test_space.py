@@ -163,9 +163,10 @@ def test_only_sessions_trained_for_a_target_are_compared_with_probes(trained_roo
         table = read_target_sessions("session_90", trained_root)["age"]
         with pytest.raises(EcgkitError, match="second session.*age"):
             read_target_sessions("session_90, session_90", trained_root)
-        before = inputs(trained_root, target_sessions="session_90")
+        chosen = {"training_session": "session_1", "target_sessions": "session_90"}
+        before = inputs(trained_root, **chosen)
         fake.write_table("predictions.parquet", table)
-        assert inputs(trained_root, target_sessions="session_90") != before
+        assert inputs(trained_root, **chosen) != before
     finally:
         (fake.path / "DONE").unlink()
     assert table.to_dict("list") == {"record_id": ["1"], "predicted": [60.0]}

@@ -172,8 +172,8 @@ def test_a_card_names_what_the_first_weights_had_learned_from(
     results = {name: json.loads((exported / name).read_text()) for name in ("config.json", "metrics.json")}
     starts = {
         "resnet1d": "from the weights of resnet1d, which had learned from folds 1-8 of ptbxl. ",
-        "/gone/pretraining_sessions/session_4": "session_4, which had learned from folds 1-8 of data that are no longer "
-        "known without labels. ",
+        "/gone/pretraining_sessions/session_4": "session_4, which had learned from folds 1-8 of data that are no "
+        "longer known without labels. ",
     }
     for init, words in starts.items():
         tuned.write_json("config.json", session.config | {"init": init})
