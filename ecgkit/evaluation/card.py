@@ -188,7 +188,7 @@ def _describe_training(session: Session) -> dict[str, int | None]:
 
 def _started_from(session: Session) -> dict[str, Any] | None:
     """Return the weights that a training started from, whether these know labels, and their data sets; None if none."""
-    init = session.config.get("init")
+    init = str(session.config.get("init") or "")
     if not starts_from_weights(init):
         return None
     names = [name for name in datasets_behind({"init": init}, session.path) if name]
