@@ -60,5 +60,7 @@ def _target_predictions(session: Session, target: str) -> pd.DataFrame:
     """Read ``record_id`` and ``predicted`` of a session that was trained for a target."""
     table = read_table(session.path / PREDICTIONS, {"record_id": "text"}, way_out="train again")
     columns = [name for name in (f"predicted_{target}", *table.columns) if name.startswith(("predicted_", "prob_"))]
-    column = next(name for name in columns if name in table)
+    column = next((name for name in columns if name in table), None)
+    if column is None:
+        raise EcgkitError(f"{session.path / PREDICTIONS} has no column {columns[0]}: train again")
     return table[["record_id"]].assign(predicted=table[column])

@@ -165,8 +165,11 @@ def test_only_sessions_trained_for_a_target_are_compared_with_probes(trained_roo
             read_target_sessions("session_90, session_90", trained_root)
         chosen = {"training_session": "session_1", "target_sessions": "session_90"}
         before = inputs(trained_root, **chosen)
-        fake.write_table("predictions.parquet", table)
+        fake.write_table("predictions.parquet", table.rename(columns={"predicted": "predicted_age"}))
         assert inputs(trained_root, **chosen) != before
+        fake.write_table("predictions.parquet", table[["record_id"]])
+        with pytest.raises(EcgkitError, match="predicted_age"):
+            read_target_sessions("session_90", trained_root)
     finally:
         (fake.path / "DONE").unlink()
     assert table.to_dict("list") == {"record_id": ["1"], "predicted": [60.0]}
