@@ -503,6 +503,24 @@ def toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
+def script_json(data: object) -> str:
+    """Return JSON for a script element, which ends at the first ``</script``, also inside a string.
+
+    Control characters and marks of direction in texts are written as in `html_environment`.
+    """
+    text = json.dumps(_with_printable_texts(data), allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _with_printable_texts(data: object) -> object:
+    """Return JSON data whose texts, also those in lists and mappings, are printable."""
+    if isinstance(data, dict):
+        return {name: _with_printable_texts(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_with_printable_texts(value) for value in data]
+    return printable(data) if isinstance(data, str) else data
+
+
 def html_environment(package: str) -> jinja2.Environment:
     """Make the jinja2 environment of a package's ``templates``: values are escaped, and undefined names are errors.
 

@@ -172,10 +172,10 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     side_by_side = len(classes) <= ANNOTATED_CLASSES
     if side_by_side:
         figure = new_figure(WIDTH, 4.3, layout="compressed")
-        panels = figure.subplots(1, 3)
+        panels = figure.subplots(1, 3, sharey=True)
     else:
         figure = new_figure(8.6, 3 * 7.6, layout="compressed")
-        panels = figure.subplots(3, 1)
+        panels = figure.subplots(3, 1, sharex=True)
     widest = float(np.nan_to_num(tables["difference"].abs().to_numpy()).max(initial=0.0))
     # The colours span the differences of this model, so that small ones are visible.
     limit = max(10.0, 10 * np.ceil(10 * widest))
@@ -187,8 +187,8 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for axes, (key, title, colors, limits, label) in zip(panels, maps, strict=True):
         share = 100 * tables[key].to_numpy(dtype=np.float64)
         write = partial(_percentage, share, signed=key == "difference") if side_by_side else None
-        look: dict[str, Any] = dict(limits=limits, colors=colors, rotation=0 if len(classes) <= 5 else 90)
-        image = heat_map(axes, share, classes, classes, write, font=9 if len(classes) <= 6 else 6.5, **look)
+        look: dict[str, Any] = dict(limits=limits, colors=colors, font=9 if len(classes) <= 6 else 6.5)
+        image = heat_map(axes, share, classes, classes, write, **look)
         place: dict[str, Any] = dict(location="bottom") if side_by_side else {}
         figure.colorbar(image, ax=axes, shrink=0.8, label=label, **place)
         axes.tick_params(length=0, labelsize=9.0 if len(classes) <= 24 else 5.5)

@@ -18,6 +18,8 @@ SEPARATORS = (",", ";", "\t")
 FLAGS = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
     ("0", "0.0", "false", "f", "no", "n"), False
 )
+UNKNOWN = frozenset(("na", "n/a", "nan", "<na>", "null", "none"))
+"""What R, pandas, databases and Python write for a value that is missing."""
 LISTED = 10
 """The number of columns that a message names."""
 
@@ -62,6 +64,7 @@ class CsvTable:
                 raise EcgkitError(f"{path} is a workbook or an archive, not a table of text: save it as CSV")
             encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
             separator, header = _read_header(path, encoding, columns)
+            _check_header(path, header, columns)
             self.decimal_comma = separator != ","
             with warnings.catch_warnings():
                 # Rows with more fields than the header has would be cut.
@@ -76,31 +79,32 @@ class CsvTable:
                     index_col=False,
                 )
             self.rows.columns = self.rows.columns.str.strip()
+            self.rows = self.rows.dropna(how="all").reset_index(drop=True)
         except EcgkitError:
             raise
         except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
             way_out = ": save it as UTF-8" if isinstance(error, UnicodeError) else ""
             raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}{way_out}") from error
-        for name in columns:
-            if header.count(name) != 1:
-                found = "no column" if name not in header else "two columns"
-                listed = printable(", ".join(header[:LISTED]))[:200] + (", ..." if len(header) > LISTED else "")
-                raise EcgkitError(f"{path} has {found} {name!r}: correct the first row, which is {listed or 'blank'}")
 
     def texts(self, name: str) -> pd.Series[str]:
         """Return a column without white space around its texts; blanks are missing."""
         stripped = self.rows[name].str.strip()
         return stripped.mask(stripped == "")
 
+    def known(self, name: str) -> pd.Series[str]:
+        """Return a column that is not free text: what programs write for an unknown value is missing, as blanks are."""
+        texts = self.texts(name)
+        return texts.mask(texts.str.lower().isin(UNKNOWN))
+
     def numbers(self, name: str) -> pd.Series[float]:
         """Return a column of numbers, which may be missing or infinite; a text that is no number is refused."""
-        texts, numbers = self.texts(name), self.possible_numbers(name)
-        self.refuse(name, texts.notna() & numbers.isna() & (texts.str.lower() != "nan"), "no number")
+        numbers = self.possible_numbers(name)
+        self.refuse(name, self.known(name).notna() & numbers.isna(), "no number")
         return numbers
 
     def possible_numbers(self, name: str) -> pd.Series[float]:
         """Return the numbers of a column; what is no number is missing."""
-        texts = self.texts(name)
+        texts = self.known(name)
         if self.decimal_comma:
             texts = texts.str.replace(",", ".", regex=False)
         return pd.to_numeric(texts, errors="coerce").astype("float64")
@@ -116,7 +120,7 @@ class CsvTable:
 
     def flags(self, name: str) -> pd.Series[bool]:
         """Return a column of yes and no in any of the usual spellings; blanks are missing."""
-        texts = self.texts(name)
+        texts = self.known(name)
         flags = texts.str.lower().map(FLAGS)
         self.refuse(name, texts.notna() & flags.isna(), "neither true nor false")
         return flags.astype("boolean")
@@ -124,7 +128,7 @@ class CsvTable:
     def refuse_blanks(self, *names: str) -> None:
         """Refuse a blank in these columns."""
         for name in names:
-            self.refuse(name, self.texts(name).isna(), "and every record needs one")
+            self.refuse(name, self.known(name).isna(), "and every record needs one")
 
     def refuse_duplicates(self, name: str, values: pd.Series | None = None) -> None:
         """Refuse a value that occurs twice; ``values`` are those of the column after parsing."""
@@ -146,6 +150,15 @@ class CsvTable:
         text = "blank" if pd.isna(value) else repr(value[:100])
         more = f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""
         raise EcgkitError(f"{self.path}: {name} is {text} in row {row + 1}, {why}{more}: correct the table")
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    """Refuse a first row that lacks a column or has one twice."""
+    for name in dict.fromkeys([*columns, *filter(None, header)]):
+        if header.count(name) != 1:
+            found = "no column" if name not in header else "two columns"
+            listed = printable(", ".join(header[:LISTED]))[:200] + (", ..." if len(header) > LISTED else "")
+            raise EcgkitError(f"{path} has {found} {name!r}: correct the first row, which is {listed or 'blank'}")
 
 
 def _read_header(path: Path, encoding: str, columns: Sequence[str]) -> tuple[str, list[str]]:

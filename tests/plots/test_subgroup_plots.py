@@ -133,9 +133,10 @@ def test_cooccurrence_in_truth_and_prediction_and_their_difference() -> None:
     predictions = make_predictions()
     tables = cooccurrence_tables(fold_scores(predictions, CLASSES, 10), fit_thresholds(predictions, CLASSES))
     figure = cooccurrence_compared(tables)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CLASSES)
     for axes, key in zip(figure.axes[:3], ("truth", "predicted", "difference"), strict=True):
         np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), 100 * tables[key].to_numpy())
-        assert [tick.get_text() for tick in axes.get_yticklabels()] == list(CLASSES)
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == list(CLASSES)
     assert figure.axes[0].texts[1].get_text() == f"{100 * tables['truth'].iloc[0, 1]:.0f}"
     assert sum(text.get_text() != "" for text in figure.axes[2].texts) == 6
     low, high = figure.axes[2].images[0].get_clim()
