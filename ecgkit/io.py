@@ -163,7 +163,7 @@ def _is_formula(text: str) -> bool:
 
 
 def json_bytes(data: object) -> bytes:
-    """Write JSON as people read it; NaN is refused, since it is no JSON."""
+    """Write JSON as people read it; NaN is refused, since it is not JSON."""
     return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -395,7 +395,7 @@ def readable(path: Path, way_out: str) -> Iterator[None]:
         if not path.exists() or path.is_file():
             yield
         else:
-            raise EcgkitError(f"{path} is no file: {way_out}")
+            raise EcgkitError(f"{path} is not a file: {way_out}")
     except EcgkitError:
         raise
     except FileNotFoundError as error:
@@ -474,7 +474,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _holds(column: pd.Series[Any], wanted: str) -> bool:

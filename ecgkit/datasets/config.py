@@ -128,7 +128,7 @@ class PreprocessingConfig:
 
 
 def is_plain_name(name: str) -> bool:
-    """Return True for the name of a folder that is no path, not hidden, and can be read and typed."""
+    """Return True for the name of a folder that is not a path, not hidden, and can be read and typed."""
     return bool(name.strip()) and name.isprintable() and name == Path(name).name and not name.startswith(".")
 
 

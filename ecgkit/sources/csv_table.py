@@ -64,7 +64,6 @@ class CsvTable:
                 raise EcgkitError(f"{path} is a workbook or an archive, not a table of text: save it as CSV")
             encoding = "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
             separator, header = _read_header(path, encoding, columns)
-            _check_header(path, header, columns)
             self.decimal_comma = separator != ","
             with warnings.catch_warnings():
                 # Rows with more fields than the header has would be cut.
@@ -84,7 +83,8 @@ class CsvTable:
             raise
         except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
             way_out = ": save it as UTF-8" if isinstance(error, UnicodeError) else ""
-            raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}{way_out}") from error
+            raise EcgkitError(f"{path} is not a table: {' '.join(str(error).split())}{way_out}") from error
+        _check_header(path, header, columns)
 
     def texts(self, name: str) -> pd.Series[str]:
         """Return a column without white space around its texts; blanks are missing."""
@@ -97,13 +97,13 @@ class CsvTable:
         return texts.mask(texts.str.lower().isin(UNKNOWN))
 
     def numbers(self, name: str) -> pd.Series[float]:
-        """Return a column of numbers, which may be missing or infinite; a text that is no number is refused."""
+        """Return a column of numbers, which may be missing or infinite; a text that is not a number is refused."""
         numbers = self.possible_numbers(name)
-        self.refuse(name, self.known(name).notna() & numbers.isna(), "no number")
+        self.refuse(name, self.known(name).notna() & numbers.isna(), "not a number")
         return numbers
 
     def possible_numbers(self, name: str) -> pd.Series[float]:
-        """Return the numbers of a column; what is no number is missing."""
+        """Return the numbers of a column; what is not a number is missing."""
         texts = self.known(name)
         if self.decimal_comma:
             texts = texts.str.replace(",", ".", regex=False)
@@ -115,7 +115,7 @@ class CsvTable:
         """Return a column of integers; a fraction, a number out of range and (unless allowed) a blank are refused."""
         numbers = self.numbers(name)
         wrong = ~(numbers.between(low, high) & (numbers % 1 == 0)) & ~(missing & numbers.isna())
-        self.refuse(name, wrong, f"no integer from {low} to {high}")
+        self.refuse(name, wrong, f"not an integer from {low} to {high}")
         return numbers.astype("Int64" if missing else "int64")
 
     def flags(self, name: str) -> pd.Series[bool]:
