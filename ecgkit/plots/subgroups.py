@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, heat_map, new_figure, row_figure
+from ecgkit.plots.style import COLORS, GREY, LONGEST_NAME, WIDTH, heat_map, new_figure, row_figure, shortened
 from ecgkit.stats.labels import metric_name
 
 ANNOTATED_CLASSES = 12
@@ -86,7 +86,11 @@ def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metr
     n_positive = group["n_positive"].get(of)
     is_small = group["is_small"] or (n_positive is not None and of not in group["comparable_classes"])
     color = GREY if is_small else COLORS[0]
-    count = f"{group['n_patients']:,} patients" if n_positive is None else f"{n_positive:,} with {of}"
+    count = (
+        f"{group['n_patients']:,} patients"
+        if n_positive is None
+        else f"{n_positive:,} with {shortened(of, LONGEST_NAME)}"
+    )
     note = f"{group['n_records']:,} records, {count}"
     if entry["value"] is None:
         note += "; not defined"
@@ -96,7 +100,9 @@ def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metr
         axes.plot(entry["value"], y, "o", color=color, markersize=6, gid="small" if is_small else "group")
         missing = group["classes_without_auc"]
         if of == "macro" and metric == "auc" and missing:
-            note += f"; without {', '.join(missing)}" if len(missing) <= 3 else f"; without {len(missing)} classes"
+            listed = ", ".join(missing)
+            is_short = len(missing) <= 3 and len(listed) <= LONGEST_NAME
+            note += f"; without {listed if is_short else f'{len(missing)} of the classes'}"
     place: dict[str, Any] = dict(xycoords=("axes fraction", "data"), textcoords="offset points", va="center")
     axes.annotate(note, (1.0, y), (8, 0), fontsize=9, color="#5F5F5F" if is_small else "black", **place)
 

@@ -57,6 +57,14 @@ def points_of(figure: Figure, gid: str) -> list[tuple[float, float]]:
     return [(float(np.asarray(line.get_xdata())[0]), float(np.asarray(line.get_ydata())[0])) for line in lines]
 
 
+def test_long_names_leave_room_for_the_rows(subgroups: dict[str, Any]) -> None:
+    report = subgroups | {"all": subgroups["all"] | {"classes_without_auc": [f"{i} {'infarction ' * 7}" for i in "ab"]}}
+    figure = subgroup_forest(report)
+    assert "300 records, 300 patients; without 2 of the classes" in [text.get_text() for text in figure.axes[0].texts]
+    figure.draw_without_rendering()  # a warning of the layout is an error
+    assert figure.axes[0].get_position().width > 0.3
+
+
 def test_a_row_for_each_group_with_small_ones_set_apart(subgroups: dict[str, Any]) -> None:
     figure = subgroup_forest(subgroups)
     rows = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
