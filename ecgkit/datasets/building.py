@@ -232,7 +232,9 @@ def _is_kept(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bo
     if _request_of(directory) == request:
         check_contents(directory)
         return True
-    raise EcgkitError(f"{directory} holds another dataset: choose another name, remove it, or pass --overwrite")
+    raise EcgkitError(
+        f"{directory} holds another dataset: choose another name, remove it, or preprocess with --overwrite"
+    )
 
 
 def _chunk_records(source: Source) -> int:

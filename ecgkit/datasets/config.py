@@ -118,7 +118,8 @@ class PreprocessingConfig:
         """Return the folder of the processed dataset."""
         name = self.name or dataset_name(self.open_source(root), self.filters)
         if name in SOURCES and name != self.source:
-            raise EcgkitError(f"a dataset of {self.raw} would be called {name!r}, as a source is: pass another --name")
+            way_out = "preprocess it with another --name"
+            raise EcgkitError(f"a dataset of {self.raw} would be called {name!r}, as a source is: {way_out}")
         return root / paths.PROCESSED / name
 
     def inputs(self, root: Path) -> dict[str, Any]:

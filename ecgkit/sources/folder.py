@@ -30,6 +30,7 @@ TALLEST_IN_METRES = 3.0
 """A height below this is in metres, not cm."""
 ALMOST_ALL = 0.95
 """A column of which this share is true or false is a class with a mistake, and refused."""
+NAME_CLASSES = "preprocess it with --labels A,B, which names the classes"
 OWN_NAMES = ("macro", "micro", "samples", "flat_leads", "nan_samples")
 """Names of columns and of means over the classes that a dataset and its metrics have anyway."""
 LISTED = 10
@@ -216,14 +217,12 @@ def _label_columns(table: CsvTable, asked: Sequence[str] | str | None) -> list[s
         known = table.known(name)
         is_flag = known.str.lower().isin(("0", "1", "true", "false", "0.0", "1.0"))
         if ALMOST_ALL <= is_flag[known.notna()].mean() < 1:
-            why = "and almost all others are 0 or 1 (of a column that is no class: name the classes, --labels A,B)"
+            why = f"and almost all others are 0 or 1 (if it is no class, {NAME_CLASSES})"
             table.refuse(name, known.notna() & ~is_flag, why)
         if is_flag.any() and is_flag[known.notna()].all():
             found.append(name)
     if not found:
-        raise EcgkitError(
-            f"{table.path} has no column of only 0, 1, true, false or blank: name the classes, --labels A,B"
-        )
+        raise EcgkitError(f"{table.path} has no column of only 0, 1, true, false or blank: {NAME_CLASSES}")
     return found
 
 
