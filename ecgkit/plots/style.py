@@ -171,7 +171,10 @@ def line_styles(number: int) -> Iterator[dict[str, Any]]:
 
 
 def legend_beside(axes: Axes, **keywords: Any) -> None:
-    """Put the legend to the right of the axes."""
+    """Put the legend to the right of the axes; with long names in it, a narrow figure becomes wider."""
+    figure, names = axes.get_figure(root=True), axes.get_legend_handles_labels()[1]
+    if figure is not None and max(map(len, names), default=0) > LONGEST_NAME // 2:
+        figure.set_figwidth(max(figure.get_figwidth(), WIDTH))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **keywords)
 
 

@@ -18,6 +18,7 @@ from ecgkit.plots.style import (
     LONGEST_NAME,
     figure_of_cells,
     heat_map,
+    legend_beside,
     line_styles,
     log_scale,
     name_rows,
@@ -116,6 +117,19 @@ def test_a_table_of_long_names_has_room_for_its_cells(names: tuple[str, ...], ro
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
     assert axes.get_position().height * figure.get_figheight() > 3
     assert figure.get_figwidth() <= 10
+
+
+def test_a_legend_of_long_names_is_inside_the_figure() -> None:
+    figure, axes = new_axes(8.6, 5.6)
+    axes.set(aspect="equal", anchor="W")
+    for name in LONG:
+        axes.plot([0, 1], [0, 1], label=name)
+    legend_beside(axes, title="AUC")
+    figure.savefig(io.BytesIO(), format="png")
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert axes.get_position().width > 0.4
 
 
 def test_a_dollar_sign_starts_no_formula() -> None:
