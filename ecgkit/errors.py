@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import os
 import reprlib
 import sys
@@ -135,6 +136,35 @@ def check_types(config: Any) -> None:
             )
 
 
+def check_options(owner: str, given: Mapping[str, object], parameters: Mapping[str, inspect.Parameter]) -> None:
+    """Check options by their names and types before something is made with them.
+
+    Parameters
+    ----------
+    owner : str
+        What has the options, for the message.
+    given : mapping
+        Their values.
+    parameters : mapping of str to inspect.Parameter
+        What it takes; the type of one that is not annotated is that of its default.
+
+    Raises
+    ------
+    EcgkitError
+        Naming the first option that does not exist or has a value of another type.
+    """
+    for name, value in given.items():
+        if name not in parameters:
+            raise EcgkitError(f"{owner} has no option {name!r}: choose from {', '.join(parameters) or 'none'}")
+        hint, default = parameters[name].annotation, parameters[name].default
+        hint = type(default) if hint is inspect.Parameter.empty else hint
+        if not (isinstance(hint, str) or fits(value, hint)):  # a text: not resolved
+            example = "" if default is None else f", such as {default!r}"
+            raise EcgkitError(
+                f"option {name} of {owner} is {shown(value)}: give a value of type {type_name(hint)}{example}"
+            )
+
+
 def check_least(config: Any, **least: int) -> None:
     """Check that fields of a dataclass are None or at least so large.
 
@@ -160,6 +190,8 @@ def fits(value: object, hint: Any) -> bool:
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        return False
+    if isinstance(value, str) and kind is not str:  # a text is a sequence, but none that is meant
         return False
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return not parts or all(fits(item, parts[-1]) for item in items)

@@ -163,7 +163,7 @@ def _is_formula(text: str) -> bool:
 
 
 def json_bytes(data: object) -> bytes:
-    """Write JSON as people read it; NaN is refused, since it is no JSON."""
+    """Write JSON as people read it; NaN is refused, since it is not JSON."""
     return (json.dumps(data, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -396,7 +396,7 @@ def readable(path: Path, way_out: str) -> Iterator[None]:
         if not path.exists() or path.is_file():
             yield
         else:
-            raise EcgkitError(f"{path} is no file: {way_out}")
+            raise EcgkitError(f"{path} is not a file: {way_out}")
     except (EcgkitError, MemoryError):
         raise
     except FileNotFoundError as error:
@@ -475,7 +475,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _holds(column: pd.Series[Any], wanted: str) -> bool:
@@ -502,6 +502,24 @@ def toml_value(value: Any) -> str:
         return f"[{', '.join(map(toml_value, value))}]"
     # Strings, booleans and finite numbers are written as in JSON, but for pairs of surrogates.
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def script_json(data: object) -> str:
+    """Return JSON for a script element, which ends at the first ``</script``, also inside a string.
+
+    Control characters and marks of direction in texts are written as in `html_environment`.
+    """
+    text = json.dumps(_with_printable_texts(data), allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _with_printable_texts(data: object) -> object:
+    """Return JSON data whose texts, also those in lists and mappings, are printable."""
+    if isinstance(data, dict):
+        return {name: _with_printable_texts(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_with_printable_texts(value) for value in data]
+    return printable(data) if isinstance(data, str) else data
 
 
 def html_environment(package: str) -> jinja2.Environment:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
 from ecgkit.errors import printable
+
+T = TypeVar("T")
 
 
 def progress_bar(*, total: int, description: str, unit: str, shown: bool = True) -> tqdm[Any]:
@@ -39,6 +41,19 @@ def progress_bar(*, total: int, description: str, unit: str, shown: bool = True)
         total=total, desc=printable(description), unit=f" {unit}", disable=not shown, file=file, ascii=not alive,
         mininterval=interval, maxinterval=interval, ncols=None if alive else 90, dynamic_ncols=alive,
     )  # fmt: skip
+
+
+@contextmanager
+def counted(items: Iterable[T], total: int, *, description: str, unit: str, shown: bool) -> Iterator[Iterator[T]]:
+    """Show the progress while items pass. The bar ends before an error that occurs between them is reported."""
+    with progress_bar(total=total, description=description, unit=unit, shown=shown) as bar:
+
+        def passing() -> Iterator[T]:
+            for item in items:
+                yield item
+                bar.update()
+
+        yield passing()
 
 
 def say(text: str, *, shown: bool = True) -> None:

@@ -1,7 +1,7 @@
 """Compare the locked versions with the advisories that are published: python tests/audit.py PIP_AUDIT
 
 Returns 1 if one is known to be vulnerable. Where no advisory service can be reached, nothing was compared: the last
-line then says so, and it is no failure, since the same commit would pass elsewhere.
+line then says so, and it is not a failure, since the same commit would pass elsewhere.
 """
 
 from __future__ import annotations

@@ -272,7 +272,7 @@ def dicom(signal: np.ndarray, rate: float, *, syntax: str = "1.2.840.10008.1.2.1
 
 
 def edf(signal: np.ndarray, rate: float, *, kind: str = "EDF") -> bytes:
-    """EDF or BDF in microvolts, with a signal of another rate that is no ECG."""
+    """EDF or BDF in microvolts, with a signal of another rate that is not an ECG."""
     import edfio
 
     make = {"EDF": edfio.EdfSignal, "BDF": edfio.BdfSignal}[kind]

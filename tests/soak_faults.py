@@ -43,6 +43,9 @@ LONGEST = 1800
 DRAWS = 6
 """How often a scenario is drawn before it fails because its fault did not strike."""
 
+BEFORE = 0.3
+"""The part from which on the disk is full before the step begins."""
+
 EARLIER = 0.6
 """The part of the moments, or of the memory, out of which is drawn after a fault that did not strike."""
 
@@ -334,13 +337,15 @@ def kernel_killed(trial: Trial) -> Run:
 
 
 def disk_full(trial: Trial) -> Run:
-    """Fill the disk during the run."""
-    run = begin(trial.step, trial.root)
-    trial.wait_for_moment(run)
+    """Fill the disk during the run; before it, where the step was too quick in the first draws."""
+    run = begin(trial.step, trial.root) if trial.part > BEFORE else None
+    if run:
+        trial.wait_for_moment(run)
     with contextlib.suppress(OSError), (trial.root.parent / "filler").open("wb") as filler:
         while True:
             filler.write(bytes(2**16))
             filler.flush()
+    run = run or begin(trial.step, trial.root)
     run.struck = run.wait()[0] != 0
     (trial.root.parent / "filler").unlink()
     return run

@@ -9,8 +9,10 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import stat
+import subprocess
 import time
 import warnings
 import zipfile
@@ -30,9 +32,11 @@ from ecgkit.cli import main
 from ecgkit.cli.predict import csv_writer
 from ecgkit.datasets import open_dataset
 from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.explain.attributions import Explanation
+from ecgkit.explain.pages import html as explanation_page
 from ecgkit.inference.answers import csv_row
 from ecgkit.inference.model_folder import SHIPPED
-from ecgkit.io import csv_bytes, csv_cell, csv_text, html_environment
+from ecgkit.io import csv_bytes, csv_cell, csv_text, html_environment, script_json
 from ecgkit.sources.demo import Demo
 from ecgkit.training.fitting import MARK, check_checkpoint
 
@@ -56,6 +60,15 @@ def test_no_text_of_a_page_controls_a_terminal_or_turns_it_round(text: str) -> N
     page = shown.render(name=text, mark=Markup("<b>"))
     assert is_harmless(page)
     assert page.endswith(", 1.5, <b>")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("</script><b>&", "</script><b>&"), ("a\u202egnp", "a\\u202egnp"), ("\x1b[2J", "\\x1b[2J")]
+)
+def test_no_text_of_the_data_of_a_page_ends_the_script_or_turns_it_round(text: str, shown: str) -> None:
+    written = script_json({"names": [text], "by_name": {"x": (text, 1.5, None)}})
+    assert not set("<>&") & set(written)
+    assert json.loads(written) == {"names": [shown], "by_name": {"x": [shown, 1.5, None]}}
 
 
 class Evil:
@@ -218,6 +231,52 @@ def test_what_files_say_inside_is_a_text_wherever_it_is_written(
         tags.feed(page.read_text())
         assert tags.found == []
         assert is_harmless(page.read_text().replace("\t", ""))
+
+
+RUNS = "<img src=x onerror=document.body.dataset.ran=1>"
+"""Marks the page of a browser that takes it for more than a text."""
+
+
+def opened(path: Path) -> str:
+    """Return a page as chromium has it once its scripts have run."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom"]
+    command = ["chromium", *options, f"--user-data-dir={path.parent / 'profile'}", path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+def has_run(page: str) -> bool:
+    """Return True if the mark is on the page."""
+    body = re.search("<body[^>]*>", page)
+    return body is None or "data-ran" in body[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser to open the pages in")
+def test_names_run_in_no_page_and_can_be_read(tmp_path: Path) -> None:
+    signal = Demo(n_records=20, sampling_rate=500).read("1").signal
+    files, pages = tmp_path / "files", tmp_path / "pages"
+    files.mkdir()
+    for name in (f'"{RUNS}{{{{ 7*7 }}}}', f"'{RUNS}$\\frac{{\u202e"):
+        (files / f"{name}.csv").write_bytes(formats.csv(signal, 500))
+    (files / f"broken {RUNS}.csv").write_text("1,2\n3,4\n")
+    main(["quality", str(files), "--to", str(pages / "quality.html")])
+    main(["dashboard", str(files), "--to", str(pages), "--format", "html", "--model", "cnn", "--anyway"])
+    classes, short = (RUNS, f"</script>{RUNS}", "a\u202egnp"), signal[:, :1000]
+    relevance = np.ones((3, *short.shape), np.float32)
+    explained = Explanation("1", RUNS, "saliency", RUNS, classes, relevance, short, 500.0, np.ones(3), np.ones(3))
+    (pages / "explained.html").write_text(explanation_page(explained, RUNS))
+    written = sorted(pages.glob("*.html"))
+    assert len(written) == 5  # quality, two ECGs with their overview, an explanation
+    (pages / "control.html").write_text(f"<body>{RUNS}")
+    assert has_run(opened(pages / "control.html"))
+    for page in written:
+        shown = opened(page)
+        assert not has_run(shown)
+        assert RUNS in html.unescape(shown)
+        assert "\u202e" not in shown
+        tags = Tags()
+        tags.feed(shown)
+        assert tags.found == []
 
 
 class Terminal(io.StringIO):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,10 @@ from ecgkit.cli.steps import fill_step, run_one
 from ecgkit.errors import EcgkitError
 from ecgkit.explain.config import ALL
 from ecgkit.io import file_name, write_atomically
-from ecgkit.progress import progress_bar
+from ecgkit.progress import counted
 
 if TYPE_CHECKING:
     from ecgkit.explain.attributions import Explanation
-    from ecgkit.inference.answers import Answer
 
 FORMATS = ("png", "html", "npz")
 
@@ -72,29 +70,23 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     skip = {name: options[name] for name in ("anyway", "allow_missing_leads")}
     sources = [(str(file), file) for file in files]
     answers = answer_ecgs(sources, predictor, measurements=False, windows=False, **options)
-    for answer in counted(answers, len(files)):
-        if answer.ecg is None or answer.refusal:
-            message = with_flags(str(answer.refusal), arguments)
-            if len(files) == 1:
-                raise EcgkitError(message)
-            note(message)
-            failed += 1
-            continue
-        classes = chosen or predicted_classes(predictor, answer.ecg, **skip)
-        names = None if chosen == [ALL] else classes
-        found = explain_ecg(predictor, answer.ecg, method=arguments.method, classes=names, **skip)
-        name = free_name(file_name(Path(answer.record).name).replace(".", "-"), written)
-        for path in save(found, Path(arguments.to) / f"{name}.{arguments.format}", Path(answer.record).name):
-            echo(path)
+    shown = len(files) > 1
+    with counted(answers, len(files), description="explaining", unit="files", shown=shown) as passing:
+        for answer in passing:
+            if answer.ecg is None or answer.refusal:
+                message = with_flags(str(answer.refusal), arguments)
+                if len(files) == 1:
+                    raise EcgkitError(message)
+                note(message)
+                failed += 1
+                continue
+            classes = chosen or predicted_classes(predictor, answer.ecg, **skip)
+            names = None if chosen == [ALL] else classes
+            found = explain_ecg(predictor, answer.ecg, method=arguments.method, classes=names, **skip)
+            name = free_name(file_name(Path(answer.record).name).replace(".", "-"), written)
+            for path in save(found, Path(arguments.to) / f"{name}.{arguments.format}", Path(answer.record).name):
+                echo(path)
     return INCOMPLETE if failed else None
-
-
-def counted(answers: Iterable[Answer], total: int) -> Iterator[Answer]:
-    """Show the progress of several files while answers pass."""
-    with progress_bar(total=total, description="explaining", unit="files", shown=total > 1) as bar:
-        for answer in answers:
-            yield answer
-            bar.update()
 
 
 def save(found: Explanation, path: Path, title: str) -> list[Path]:

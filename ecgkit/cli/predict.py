@@ -24,7 +24,7 @@ from ecgkit.errors import EcgkitError, printable
 from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.io import csv_text, json_bytes, locked, read_json, write_atomically
 from ecgkit.processes import n_cores, start_worker, started_workers
-from ecgkit.progress import progress_bar
+from ecgkit.progress import counted
 from ecgkit.signals.ecg import SEXES
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
             seen = sorted({path.parent for _, path in files if isinstance(path, Path)})
             readers = stack.enter_context(workers(arguments.scheduler if n_left else None, sees=seen))
             rows = question.answer(files, predictor, done, readers)
-        return write_rows(arguments, style, files, counted(rows, n_left, shown=bool(arguments.to)), errors)
+        shown = bool(arguments.to)
+        rows = stack.enter_context(counted(rows, n_left, description="predicting", unit="files", shown=shown))
+        return write_rows(arguments, style, files, rows, errors)
 
 
 def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
@@ -293,14 +295,6 @@ def opened(path: str | None) -> Iterator[TextIO]:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with Path(path).open("a", encoding="utf-8", newline="") as file:
         yield file
-
-
-def counted(rows: Iterable[Row], total: int, *, shown: bool) -> Iterator[Row]:
-    """Show the progress while rows pass."""
-    with progress_bar(total=total, description="predicting", unit="files", shown=shown) as bar:
-        for row in rows:
-            yield row
-            bar.update()
 
 
 def json_writer(file: TextIO, _width: int) -> Callable[[Row], None]:

@@ -174,7 +174,7 @@ def _check_tables(source: Source) -> None:
         if len(table) != len(source.records):
             raise EcgkitError(f"label set {name} has {len(table):,} rows, not {len(source.records):,}: one per record")
         if name != file_name(name):
-            raise EcgkitError(f"label set {name!r} is no file name: choose letters, digits, - and _")
+            raise EcgkitError(f"label set {name!r} is not a file name: choose letters, digits, - and _")
         for column in table:
             try:
                 table[column].astype("boolean")
@@ -226,13 +226,15 @@ def _is_kept(directory: Path, request: dict[str, Any], *, overwrite: bool) -> bo
     if not (directory / MANIFEST).is_file():
         if directory.is_dir() and not any(directory.iterdir()):
             return False
-        raise EcgkitError(f"{directory} is no processed dataset: choose another name, or remove it")
+        raise EcgkitError(f"{directory} is not a processed dataset: choose another name, or remove it")
     if overwrite:
         return False
     if _request_of(directory) == request:
         check_contents(directory)
         return True
-    raise EcgkitError(f"{directory} holds another dataset: choose another name, remove it, or pass --overwrite")
+    raise EcgkitError(
+        f"{directory} holds another dataset: choose another name, remove it, or preprocess with --overwrite"
+    )
 
 
 def _chunk_records(source: Source) -> int:

@@ -118,7 +118,8 @@ class PreprocessingConfig:
         """Return the folder of the processed dataset."""
         name = self.name or dataset_name(self.open_source(root), self.filters)
         if name in SOURCES and name != self.source:
-            raise EcgkitError(f"a dataset of {self.raw} would be called {name!r}, as a source is: pass another --name")
+            way_out = "preprocess it with another --name"
+            raise EcgkitError(f"a dataset of {self.raw} would be called {name!r}, as a source is: {way_out}")
         return root / paths.PROCESSED / name
 
     def inputs(self, root: Path) -> dict[str, Any]:
@@ -127,7 +128,7 @@ class PreprocessingConfig:
 
 
 def is_plain_name(name: str) -> bool:
-    """Return True for the name of a folder that is no path, not hidden, and can be read and typed."""
+    """Return True for the name of a folder that is not a path, not hidden, and can be read and typed."""
     return bool(name.strip()) and name.isprintable() and name == Path(name).name and not name.startswith(".")
 
 

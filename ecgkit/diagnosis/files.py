@@ -38,7 +38,7 @@ def make_examples(folder: Path) -> list[Path]:
     -------
     list of Path
         24 ECGs of 10 s at 500 Hz with age and sex; one whose values are microvolts though the file says mV; one without
-        chest leads; and one that is no ECG.
+        chest leads; and one that is not an ECG.
     """
     demo, suffixes = Demo(n_records=200, sampling_rate=500), list(WRITERS)
     records = demo.records.set_index("record_id")

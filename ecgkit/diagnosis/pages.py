@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecgkit.errors import check_choice, printable
+from ecgkit.errors import printable
 from ecgkit.inference.answers import WINDOW, Answer
 from ecgkit.io import html_environment
 from ecgkit.signals.ecg import ECG
@@ -95,22 +95,6 @@ def pdf(figures: Sequence[Figure]) -> bytes:
         for figure in figures:
             document.savefig(figure)
     return buffer.getvalue()
-
-
-def page_bytes(answer: Answer, style: str) -> bytes:
-    """Return the page of one answer with an ECG as a file; of a picture, only the first figure.
-
-    Parameters
-    ----------
-    answer : Answer
-        See `draw_answer`.
-    style : {"png", "pdf", "html"}
-        The format.
-    """
-    figures = draw_answer(answer)
-    if check_choice("format", style, FORMATS) == "html":
-        return html(answer, figures).encode()
-    return pdf(figures) if style == "pdf" else picture(figures[0])
 
 
 def html(answer: Answer, figures: Sequence[Figure]) -> str:

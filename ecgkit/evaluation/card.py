@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ecgkit import sessions
+from ecgkit import paths, sessions
 from ecgkit.datasets import Dataset
 from ecgkit.evaluation.files import read_history
 from ecgkit.inference.model_folder import CALIBRATION, CARD, THRESHOLDS
@@ -18,6 +18,8 @@ from ecgkit.signals.filters import Filters
 from ecgkit.stats.folds import PARTS
 from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval, metric_name
 from ecgkit.stats.subgroups import describe_gap
+from ecgkit.training.base_config import starts_from_weights
+from ecgkit.training.lineage import datasets_behind
 
 SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
 GROUPS = ("loss_options", "model_options", "robustness", "auxiliary")
@@ -121,6 +123,7 @@ def describe(session: Session, trained: TrainedModel, dataset: Dataset) -> dict[
         "filters": describe_filters(trained.preparation.filters),
         "dataset": _describe_dataset(dataset),
         "training": _describe_training(session),
+        "started_from": _started_from(session),
         "versions": {name: packages[name] for name in ("ecgkit", "torch") if name in packages},
         "weights_sha256": file_sha256(session.best_weights),
     }
@@ -181,3 +184,12 @@ def _describe_training(session: Session) -> dict[str, int | None]:
     if monitor not in history:
         return {"epochs": None, "best_epoch": None}
     return {"epochs": len(history), "best_epoch": int(history["epoch"].iloc[int(history[monitor].to_numpy().argmax())])}
+
+
+def _started_from(session: Session) -> dict[str, Any] | None:
+    """Return the weights that a training started from, whether these know labels, and their data sets; None if none."""
+    init = str(session.config.get("init") or "")
+    if not starts_from_weights(init):
+        return None
+    names = [name for name in datasets_behind({"init": init}, session.path) if name]
+    return {"name": Path(init).name, "knows_labels": not paths.is_pretraining(init), "datasets": names}

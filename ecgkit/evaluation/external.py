@@ -87,8 +87,8 @@ def read_predictions(path: Path | str) -> ExternalPredictions:
     Raises
     ------
     EcgkitError
-        If the file cannot be read, lacks a column of a class, has an invalid outcome or probability, repeats a record,
-        or has a patient in both folds.
+        If the file cannot be read, a class has only one of its two columns, an outcome or a probability is not valid, a
+        record occurs twice, or a patient is in both folds.
     """
     path = Path(path).expanduser()
     table = _read(path)
@@ -145,7 +145,7 @@ def read_session(session: Session, *, like: Collection[str] = ()) -> ExternalPre
 def _read(path: Path) -> pd.DataFrame:
     """Read a table; the values of a CSV file stay text."""
     if not is_table(path.name):
-        raise EcgkitError(f"{path} is no table of predictions: pass a file that ends in {', '.join(SUFFIXES)}")
+        raise EcgkitError(f"{path} is not a table of predictions: pass a file that ends in {', '.join(SUFFIXES)}")
     if path.suffix.lower() == ".parquet":
         return read_table(path, way_out=WAY_OUT)
     with readable(path, WAY_OUT):

@@ -18,7 +18,7 @@ from ecgkit.evaluation.fold import fold_report
 from ecgkit.evaluation.page import cell, embedded, html_environment
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.model_folder import checksums, find_folder
-from ecgkit.io import json_or_none, read_table
+from ecgkit.io import file_sha256, json_or_none, read_table
 from ecgkit.progress import progress_bar
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import ECG
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ecgkit.inference.predictor import Predictor
 
 RESULTS = "outside.json"
+OWN = ("predictions.parquet", "metrics.json")
+"""The files that tell how a model did on its own fold 10."""
 AT_ONCE = 256
 SHARE, LEAST, MOST = 0.1, 200, 1000
 """The repair is fitted on this share of the records, on at least (of four times as many) and at most so many."""
@@ -117,6 +119,9 @@ def evaluate_outside(
         "resamples": resamples,
         "dataset_fingerprint": data.fingerprint,
         "model_sha256": checksums(folder),
+        # What it is compared with, and the training records that are known, may be there later only.
+        "own_sha256": {name: file_sha256(folder / name) for name in OWN if (folder / name).is_file()},
+        **overlap,
     }
     found = None if force else sessions.find_finished(paths.COMPARISONS, root, config)
     if found is not None:

@@ -75,10 +75,6 @@ class Explanation:
     values: NDArray[np.float32]
     change: NDArray[np.float32]
 
-    def by_lead(self) -> NDArray[np.float32]:
-        """Return the sum over time, shape (classes, 12)."""
-        return self.relevance.sum(axis=2)
-
     def by_segment(self) -> NDArray[np.float32]:
         """Return the sums over P, QRS, ST, T and all else, shape (classes, 12, 5)."""
         segments = wave_segments(self.signal, sampling_rate=self.sampling_rate)

@@ -27,7 +27,7 @@ class ExplainabilityConfig:
     training_session : str
         Name of a finished training session; "latest" is the newest one. Or a model that ships, or a model folder.
     dataset : str
-        Processed dataset of a model that is no training session; by default of the name of the one it was trained on.
+        Processed dataset of a model that is not a training session; by default the one of the name it was trained on.
     classes : str
         The classes to explain, separated by commas, or "all"; empty means all, or the five with the most records if
         there are more than ten.
@@ -102,7 +102,7 @@ def split_classes(classes: str) -> list[str]:
 
 
 def is_model(name: str, root: Path) -> bool:
-    """Return True for a model that ships and for a model folder that is no training session."""
+    """Return True for a model that ships and for a model folder that is not a training session."""
     folder = Path(name).expanduser().absolute()
     is_session = folder.parent.name == paths.TRAINING or is_session_name(name, root)
     return name in shipped() or (folder.is_dir() and not is_session)

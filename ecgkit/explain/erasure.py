@@ -128,7 +128,7 @@ def erase_random(like: Eraser, axes: NDArray[np.floating], *, seed: int) -> Eras
     """Remove as many random directions with the same share of the variance.
 
     Embeddings have a few directions with most of the variance. A direction near these takes much with it whatever it
-    means, so that uniformly random directions are no fair comparison. Here the component along each principal axis
+    means, so that uniformly random directions are not a fair comparison. Here the component along each principal axis
     keeps its size and gets a random sign.
 
     Parameters

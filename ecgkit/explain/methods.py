@@ -126,14 +126,11 @@ class Method:
         Of the relevance; ``{}`` stands for logits, or for the unit of a quantity.
     run : callable
         The computation.
-    is_per_lead : bool
-        Whether leads differ; otherwise the relevance of a moment is spread over all leads.
     """
 
     text: str
     unit: str
     run: Callable[[Inputs], Result]
-    is_per_lead: bool = True
 
     def unit_of(self, output: str) -> str:
         """Return the unit for an output."""
@@ -361,10 +358,10 @@ METHODS: dict[str, Method] = {
     "input_x_gradient": Method("signal times gradient", "{}", _input_x_gradient),
     "integrated_gradients": Method("gradients from a flat line to the ECG", "{}", _integrated_gradients),
     "gradient_shap": Method("gradients from the ECGs of a background set", "{}", _gradient_shap),
-    "grad_cam": Method("feature map times its mean gradient", "{}", _grad_cam, is_per_lead=False),
+    "grad_cam": Method("feature map times its mean gradient", "{}", _grad_cam),
     "guided_grad_cam": Method("Grad-CAM times the guided gradient", "{} per mV", _guided_grad_cam),
-    "attention": Method("weights of the attention over time", "share of the attention", _attention, is_per_lead=False),
-    "occlusion_time": Method("200 ms of all leads replaced by a line", "{}", _occlusion_time, is_per_lead=False),
+    "attention": Method("weights of the attention over time", "share of the attention", _attention),
+    "occlusion_time": Method("200 ms of all leads replaced by a line", "{}", _occlusion_time),
     "occlusion_leads": Method("one lead replaced by a flat line", "{}", _occlusion_leads),
     "occlusion_segments": Method("P, QRS, ST or T of a lead replaced by a line", "{}", _occlusion_segments),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import printable
 from ecgkit.explain.attributions import Explanation
-from ecgkit.io import html_environment
+from ecgkit.io import html_environment, script_json
 from ecgkit.signals.beats import RATE, beat_times
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.mean_beat import AFTER, BEFORE, aligned_mean_beat, beats
@@ -166,9 +165,8 @@ def html(explanation: Explanation, title: str) -> str:
         "signal": _packed(explanation.signal * 1000),
         "relevance": [_packed(values) for values in explanation.relevance / scale[:, None, None] * 32767],
     }
-    text = json.dumps(data).replace("<", "\\u003c")
     template = html_environment("ecgkit.explain").get_template("explanation.html")
-    return template.render(title=printable(title), how=_how(explanation), data=text)
+    return template.render(title=printable(title), how=_how(explanation), data=script_json(data))
 
 
 def _packed(values: NDArray[np.floating]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ecgkit import paths, sessions
 from ecgkit.datasets import check_contents, open_dataset, read_manifest
 from ecgkit.errors import EcgkitError, check_least, check_types
-from ecgkit.feature_space.target_sessions import read_target_sessions
+from ecgkit.feature_space.target_sessions import prediction_files, read_target_sessions
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session
 from ecgkit.stats.resampling import RESAMPLES
@@ -24,7 +24,7 @@ ALL_LAYERS = 1000
 """More layers than any network has."""
 
 MEANS = ("macro", "micro", "samples")
-"""Keys of ``metrics.json`` that are no classes."""
+"""Keys of ``metrics.json`` that are not classes."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +98,17 @@ class FeatureSpaceConfig:
         return cls(**values)
 
     def inputs(self, root: Path) -> dict[str, Any]:
-        """Return the checksums of weights and vectors, the dataset's fingerprint, and results of other commands."""
+        """Return the checksums of all files that are read, the dataset's fingerprint, and results of other commands."""
+        from ecgkit.feature_space.vectors import table_of
+
         session = sessions.open_finished(self.training_session, paths.TRAINING, root)
-        found = {"weights_sha256": file_sha256(session.best_weights)}
+        found: dict[str, Any] = {"weights_sha256": file_sha256(session.best_weights)}
         found["dataset_fingerprint"] = session.config["dataset_fingerprint"]
         if self.vectors:
             found["vectors_sha256"] = file_sha256(Path(self.vectors))
+            found["vectors_table_sha256"] = file_sha256(table_of(Path(self.vectors)))
+        if self.target_sessions:
+            found["targets_sha256"] = [file_sha256(path) for path in prediction_files(self.target_sessions, root)]
         return found | {"read": other_results(session, self.seed)}
 
 

@@ -136,7 +136,7 @@ def encoder_of(source: TrainedSession, encoder: str) -> TrainedModel:
     Raises
     ------
     EcgkitError
-        If it is no name of an encoder, or the session did not keep that epoch.
+        If it is not a name of an encoder, or the session did not keep that epoch.
     """
     match = ENCODERS.fullmatch(encoder)
     if match is None or (match[1] == TRAINED) != (match[2] is None):

@@ -76,7 +76,7 @@ def open_space(training_session: str, root: Path, *, vectors: str = "", dataset:
     vectors : str, default ""
         A ``.npy`` file of another program's vectors, as of `ecgkit.feature_space.vectors.read_vectors`.
     dataset : str, default ""
-        The dataset of a model that is no training session, as of `ecgkit.training.inference.open_model_on`.
+        The dataset of a model that is not a training session, as of `ecgkit.training.inference.open_model_on`.
 
     Returns
     -------

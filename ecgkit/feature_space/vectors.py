@@ -14,6 +14,7 @@ from ecgkit.io import check_columns, read_array, readable
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 from ecgkit.stats.identifiers import as_identifiers
 
+TABLE_WAY_OUT = "give a table with record_id, one row per vector"
 MIN_TRAINING, MIN_TEST = 40, 10
 """Fewest vectors of records in folds 1-8 and in fold 10: with fewer there is no cluster, map or probe."""
 
@@ -88,14 +89,18 @@ def _read_array(path: Path) -> NDArray[np.float32]:
         return np.asarray(values).astype(np.float32)
 
 
+def table_of(array: Path) -> Path:
+    """Return the table that is next to vectors; raise EcgkitError if there is none."""
+    options = [array.with_suffix(".parquet"), array.with_suffix(".csv")]
+    if (found := next((path for path in options if path.is_file()), None)) is None:
+        raise EcgkitError(f"there is no {options[0]} or {options[1]}: {TABLE_WAY_OUT}")
+    return found
+
+
 def _read_ids(array: Path) -> pd.DataFrame:
     """Read ``record_id`` of the table that goes with vectors."""
-    options = [array.with_suffix(".parquet"), array.with_suffix(".csv")]
-    found = next((path for path in options if path.is_file()), None)
-    way_out = "give a table with record_id, one row per vector"
-    if found is None:
-        raise EcgkitError(f"there is no {options[0]} or {options[1]}: {way_out}")
-    with readable(found, way_out):
+    found = table_of(array)
+    with readable(found, TABLE_WAY_OUT):
         table = pd.read_parquet(found) if found.suffix == ".parquet" else pd.read_csv(found, dtype={"record_id": str})
-    check_columns(table, found, {"record_id": "any"}, way_out=way_out)
+    check_columns(table, found, {"record_id": "any"}, way_out=TABLE_WAY_OUT)
     return pd.DataFrame({"record_id": as_identifiers(table["record_id"])})

@@ -119,12 +119,12 @@ def _fill_onnx(session: Path, draft: Path, sampling_rate: int | None) -> None:
 
 
 def _check_place(folder: Path, *, force: bool) -> None:
-    """Check that a folder may be made, or replaced; what is no model is never replaced."""
+    """Check that a folder may be made, or replaced; what is not a model is never replaced."""
     if not folder.exists():
         return
     is_model = (folder / WEIGHTS).is_file() or (folder / ONNX).is_file()
     if not is_model or (folder / DONE).is_file():
-        raise EcgkitError(f"{folder} exists and is no exported model: choose another folder, or remove it")
+        raise EcgkitError(f"{folder} exists and is not an exported model: choose another folder, or remove it")
     if not force:
         raise EcgkitError(f"{folder} contains a model: choose another folder, or replace it by --force")
 

@@ -455,7 +455,7 @@ def check_signals(signals: ArrayLike) -> NDArray[np.floating]:
     Raises
     ------
     EcgkitError
-        If the shape is not ``(records, 12, samples)``, there is no record, or the values are no floats.
+        If the shape is not ``(records, 12, samples)``, there is no record, or the values are not floats.
     """
     values = as_numbers(signals)
     if (values.ndim == 3 and not values.size) or values.shape == (0,):

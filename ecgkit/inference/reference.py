@@ -43,7 +43,7 @@ class Contents(TypedDict):
 class Reference:
     """The distribution of the features of the training records, divided by their length: normal, of few directions.
 
-    Input that is no ECG leaves most features small, near their mean: the length is what would hide it.
+    Input that is not an ECG leaves most features small, near their mean: the length is what would hide it.
 
     Attributes
     ----------

@@ -42,9 +42,9 @@ class TrainedModel:
     label_set : str
         The label set of the classes; empty if there is none.
     preparation : Preparation
-        What is done to a signal before the network reads it.
+        How a signal is prepared for the network.
     scaler : MetadataScaler or None
-        Makes the metadata columns of a model that takes age and sex.
+        Scales age and sex, for a model that reads them.
     target : TargetScale or None
         The quantity, of a model that was trained for one.
     sha256 : str
@@ -225,4 +225,4 @@ def _check_tensors(path: Path, name: str, expected: dict[str, Tensor], found: di
                 if is_there != needed:
                     problem = f"has tensor {key!r} as {is_there}, not {needed}"
     if problem:
-        raise EcgkitError(f"{path} {problem}, which is no {name} of this version: train the model again")
+        raise EcgkitError(f"{path} {problem}, unlike the {name} of this version: train the model again")

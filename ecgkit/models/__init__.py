@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError, check_choice, check_options, one_line
 from ecgkit.models.names import MODELS, absolute_spec, check_name, is_user_file, locate
 
 if TYPE_CHECKING:
@@ -85,13 +85,16 @@ def resolve_options(
     Raises
     ------
     EcgkitError
-        As `load_architecture`, and if the architecture has no option of one of these names.
+        As `load_architecture`, and if an option does not exist or has a value of another type.
     """
-    parameters = inspect.signature(load_architecture(spec, folder=folder, sha256=sha256)).parameters
-    own = {key: parameter.default for key, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD}
-    if unknown := sorted(given.keys() - own.keys()):
-        raise EcgkitError(f"{spec} has no option {unknown[0]!r}: choose from {', '.join(own) or 'none'}")
-    return own | dict(given)
+    architecture = load_architecture(spec, folder=folder, sha256=sha256)
+    try:
+        parameters = inspect.signature(architecture, eval_str=True).parameters
+    except NameError:  # of a type that a file of one's own imports for a type checker only
+        parameters = inspect.signature(architecture).parameters
+    own = {key: parameter for key, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD}
+    check_options(spec, given, own)
+    return {key: parameter.default for key, parameter in own.items()} | dict(given)
 
 
 def create_model(spec: str, *, folder: Path | None = None, sha256: str | None = None, **keywords: object) -> ECGModel:
@@ -111,10 +114,17 @@ def create_model(spec: str, *, folder: Path | None = None, sha256: str | None = 
     Raises
     ------
     EcgkitError
-        As `load_architecture`, and if the architecture has no option of one of these names.
+        As `load_architecture`, and if an option does not exist or has a value that the architecture does not take.
     """
     architecture = load_architecture(spec, folder=folder, sha256=sha256)
     shared = {key: value for key, value in keywords.items() if key in shared_keywords()}
     own = {key: value for key, value in keywords.items() if key not in shared_keywords()}
     options = resolve_options(spec, own, folder=folder, sha256=sha256)
-    return architecture(**shared, **options)  # type: ignore[arg-type]
+    try:
+        return architecture(**shared, **options)  # type: ignore[arg-type]
+    except EcgkitError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        if not own or is_user_file(spec):
+            raise
+        raise EcgkitError(f"{spec} cannot be made with the options {own}: {one_line(error)}") from error

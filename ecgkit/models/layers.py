@@ -17,6 +17,12 @@ from ecgkit.errors import EcgkitError
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def check_heads(width: int, n_heads: int) -> None:
+    """Refuse a number of heads that does not divide the channels."""
+    if n_heads < 1 or width % n_heads:
+        raise EcgkitError(f"n_heads is {n_heads}: give a divisor of the width, {width}")
+
+
 def samples_per_frame(sampling_rate: int, frame_rate: float) -> int:
     """Return the number of samples per frame, at least 1, that comes closest to a frame rate."""
     return max(1, round(sampling_rate / frame_rate))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ecgkit.errors import check_choice
 from ecgkit.models.base import ECGModel, SharedKeywords
-from ecgkit.models.layers import AttentionPooling, run_lstm, samples_per_frame
+from ecgkit.models.layers import AttentionPooling, check_heads, run_lstm, samples_per_frame
 from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 
 BACKBONES = ("transformer", "xlstm", "causal")
@@ -19,7 +19,7 @@ POOLINGS = ("mean_std_max", "attention")
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention and a feed-forward layer, each after a layer norm and around a shortcut.
+    """Self-attention and a feed-forward layer, each with a layer norm before it and a shortcut around it.
 
     Vaswani et al. (2017), arXiv:1706.03762; the order of the layers is that of Xiong et al. (2020), arXiv:2002.04745.
 
@@ -35,6 +35,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
+        check_heads(width, n_heads)
         self.n_heads = n_heads
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.queries_keys_values, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models.kernels import accelerate
+from ecgkit.models.layers import check_heads
 
 
 def make_block(kind: str, *, width: int, n_heads: int, index: int, n_blocks: int) -> nn.Module:
@@ -33,8 +34,9 @@ def make_block(kind: str, *, width: int, n_heads: int, index: int, n_blocks: int
     Raises
     ------
     EcgkitError
-        If the kind is neither ``"m"`` nor ``"s"``.
+        If the kind is neither ``"m"`` nor ``"s"``, or the heads do not divide the width.
     """
+    check_heads(width, n_heads)
     if kind == "m":
         # The length only sizes a causal mask, which our cell does not need.
         mlstm = xlstm.mLSTMLayerConfig(embedding_dim=width, num_heads=n_heads, context_length=1)

@@ -5,7 +5,7 @@ from ecgkit.plots.beats import beat_difference, beat_grid
 from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_information, k_selection
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_moves, concept_removed
-from ecgkit.plots.counterfactuals import changed_ecg, segment_changes, sign_curves
+from ecgkit.plots.counterfactuals import changed_ecg, sign_curves
 from ecgkit.plots.dashboard import dashboard, overview, probabilities_over_time
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import mistakes, plot_ecg, plot_ecgs, plot_filtering, threshold_examples
@@ -22,7 +22,7 @@ from ecgkit.plots.evaluation import (
 from ecgkit.plots.explanations import beat_relevance, explained_ecg, lead_segments
 from ecgkit.plots.filters import plot_filtered_beats, plot_spectrogram
 from ecgkit.plots.maps import explained_variance, map_columns, map_errors, map_grid, map_panels, map_probabilities
-from ecgkit.plots.pretraining import pretraining_history, visible_tokens
+from ecgkit.plots.pretraining import visible_tokens
 from ecgkit.plots.probes import (
     probe_by_epoch,
     probe_by_layer,
@@ -34,4 +34,4 @@ from ecgkit.plots.probes import (
 from ecgkit.plots.style import use_style
 from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
 from ecgkit.plots.survey import lengths_and_rates, per_lead
-from ecgkit.plots.training import history
+from ecgkit.plots.training import history, pretraining_history

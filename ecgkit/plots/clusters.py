@@ -52,8 +52,8 @@ def cluster_heatmap(composition: pd.DataFrame) -> Figure:
 
     names = [*composition.index[:-1], "all records"]
     named = [f"{name}, n = {int(n):,}" for name, n in zip(names, records, strict=True)]
-    look: dict[str, Any] = {"aspect": "auto", "rotation": 0 if annotated else 90}
-    image = heat_map(axes, 100 * share, list(counts.columns), named, write if annotated else None, **look)
+    written = write if annotated else None
+    image = heat_map(axes, 100 * share, list(counts.columns), named, written, aspect="auto")
     figure.colorbar(image, ax=axes, label="of the cluster's records (%)")
     axes.axhline(n_rows - 1.5, color="black", linewidth=1.5)
     axes.set(xlabel="class", title=title)

@@ -34,8 +34,8 @@ def concept_removed(classes: pd.DataFrame, probe: pd.DataFrame, *, name: str) ->
     Figure
         At the left the metric of a probe of the concept before and after the removal, with 95 % intervals. Then, for
         each reader, the change of each class's AUC with its interval, without the classes that are too rare; light, the
-        range over random directions of the same variance. The range grows with the number of directions and is no test:
-        a filled point is a change that less than 5 % of them reach, corrected for the classes (``p_holm``).
+        range over random directions of the same variance. The range grows with the number of directions, so it is not a
+        test: a filled point is a change that less than 5 % of them reach, corrected for the classes (``p_holm``).
     """
     readers = list(dict.fromkeys(classes["reader"]))
     rows = classes[classes["change"].notna()]

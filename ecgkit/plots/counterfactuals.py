@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
 from ecgkit.plots.ecg import MM_PER_MILLIVOLT, sample_position, sheet_with_room
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, grid_of_axes, heat_map, new_figure
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, grid_of_axes, new_figure
 from ecgkit.signals.ecg import LEADS
-from ecgkit.signals.segments import SEGMENTS
 
 UNCHANGED = 0.01
 """mV: what differs by less is not drawn as changed."""
@@ -87,41 +86,4 @@ def changed_ecg(
         y = np.where(differs[row, part], baseline + after[row, part] * MM_PER_MILLIVOLT, np.nan)
         x = sample_position(np.arange(part.start, part.stop), sampling_rate)
         axes.plot(x, y, color=COLORS[1], linewidth=1.4, gid=f"changed {lead}")
-    return figure
-
-
-def segment_changes(table: pd.DataFrame, *, title: str = "") -> Figure:
-    """Draw by lead and segment the smallest change that flips a decision.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As from `ecgkit.explain.flips.smallest_changes`.
-    title : str
-        Text above.
-
-    Returns
-    -------
-    Figure
-        In each cell the change in mV, darker where less is needed; blank where no change that was tried flips it.
-    """
-    leads = [lead for lead in LEADS if lead in set(table["lead"])]
-    values = table.pivot_table(index="lead", columns="segment", values="change", dropna=False)
-    shown = values.reindex(index=leads, columns=list(SEGMENTS)).to_numpy()
-    largest = float(np.nanmax(np.abs(shown), initial=0.1))
-    figure = new_figure(4.6, 4.4)
-    axes = figure.add_subplot()
-    shades = largest - np.abs(shown)
-    heat_map(
-        axes,
-        shades,
-        SEGMENTS,
-        leads,
-        lambda row, column: f"{shown[row, column]:+.2f}",
-        limits=(0, largest),
-        aspect="auto",
-    )
-    axes.set_title(title, fontsize=10)
-    axes.tick_params(length=0)
-    figure.supxlabel("change in mV; blank: none that was tried", fontsize=9)
     return figure

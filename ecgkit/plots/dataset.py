@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -83,8 +81,8 @@ def cooccurrence(labels: pd.DataFrame) -> Figure:
 
     is_annotated = number <= 2 * ANNOTATED_CLASSES
     names = list(labels.columns)
-    look: dict[str, Any] = {"font": 9 if has_counts else 7, "rotation": 0 if number <= 6 else 90}
-    image = heat_map(axes, 100 * share, names, names, write if is_annotated else None, **look)
+    font = 9 if has_counts else 7
+    image = heat_map(axes, 100 * share, names, names, write if is_annotated else None, font=font)
     figure.colorbar(image, ax=axes, shrink=0.8, fraction=0.04, pad=0.02, label="of the records of the row (%)")
     axes.tick_params(labelsize=10 if number <= 24 else 6.5)
     axes.set(xlabel="... also carry", ylabel="records with ...")

@@ -212,8 +212,7 @@ def probe_classes(
         return f"{share[row, column]:.0%}\n{counts[row, column]:,}"
 
     rows = [f"{word}, n = {n:,}" for word, n in zip(order, total[:, 0], strict=True)]
-    rotation = 35 if len(classes) > 2 else 0
-    image = heat_map(axes, 100 * share, order, rows, write, font=8.5, aspect="auto", rotation=rotation)
+    image = heat_map(axes, 100 * share, order, rows, write, font=8.5, aspect="auto")
     figure.colorbar(image, ax=axes, label="of the true class (%)", shrink=0.8)
     axes.set(xlabel=f"predicted {target_name(name, unit)}", ylabel=f"true {target_name(name, unit)}")
     return figure

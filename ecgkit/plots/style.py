@@ -26,6 +26,12 @@ WIDTH = 10.0
 LONGEST_LINE, LONGEST_NAME = 130, 40
 """Letters of a line, such as a title, and of a name next to an axis or in a legend."""
 
+SHORTEST_TITLE = 12
+"""Letters to which a title is shortened at most."""
+
+LETTER = 0.085
+"""Width of a letter of a name in inches."""
+
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that colour-blind readers can distinguish (Okabe and Ito 2008, without yellow, hard to see on white)."""
 
@@ -85,6 +91,7 @@ class PlainFigure(Figure):
                 assert isinstance(text, Text)  # noqa: S101 - findobj returns what it is asked for
                 text.set_parse_math(False)
                 text.set_text(shortened(text.get_text(), LONGEST_LINE))
+            _shorten_titles(self, renderer)
             super().draw(renderer)
 
 
@@ -100,6 +107,22 @@ def _shorten_names(figure: Figure) -> None:
             text.set_text(shortened(text.get_text(), LONGEST_NAME))
 
 
+def _shorten_titles(figure: Figure, renderer: RendererBase) -> None:
+    """Shorten the titles that would reach into the next column of axes."""
+    for axes in figure.axes:
+        if (spec := axes.get_subplotspec()) is None:
+            continue
+        column = spec.get_topmost_subplotspec()
+        share = spec.get_position(figure).width / column.get_position(figure).width
+        room = 0.94 * figure.bbox.width * share * len(column.colspan) / column.get_gridspec().ncols
+        titles = {title for place in ("left", "center", "right") if (title := axes.get_title(place))}
+        for text in axes.get_children():
+            if isinstance(text, Text) and text.get_text() in titles:
+                letters = max(map(len, text.get_text().split("\n")))
+                fitting = letters * room / max(text.get_window_extent(renderer).width, 1.0)
+                text.set_text(shortened(text.get_text(), max(int(fitting), SHORTEST_TITLE)))
+
+
 def _is_named(axis: Axis) -> bool:
     """Return True if the ticks of an axis have a place each, as names have."""
     return isinstance(axis.get_major_locator(), FixedLocator)
@@ -108,7 +131,7 @@ def _is_named(axis: Axis) -> bool:
 def shortened(text: str, most: int) -> str:
     """Return a text with at most so many letters per line: its beginning and its end, which tells files apart."""
     lines = text.split("\n")
-    end = most // 4
+    end = most // 3
     return "\n".join(line if len(line) <= most else f"{line[: most - end - 5]} ... {line[-end:]}" for line in lines)
 
 
@@ -148,7 +171,10 @@ def line_styles(number: int) -> Iterator[dict[str, Any]]:
 
 
 def legend_beside(axes: Axes, **keywords: Any) -> None:
-    """Put the legend to the right of the axes."""
+    """Put the legend to the right of the axes; with long names in it, a narrow figure becomes wider."""
+    figure, names = axes.get_figure(root=True), axes.get_legend_handles_labels()[1]
+    if figure is not None and max(map(len, names), default=0) > LONGEST_NAME // 2:
+        figure.set_figwidth(max(figure.get_figwidth(), WIDTH))
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, **keywords)
 
 
@@ -201,9 +227,12 @@ def heat_map(
     colors: str = "Blues",
     font: float = 9.0,
     aspect: str = "equal",
-    rotation: float = 0.0,
 ) -> AxesImage:
-    """Draw a table as colours, blank where it is NaN, and in each cell what ``write`` returns for (row, column)."""
+    """Draw a table as colours, blank where it is NaN, and in each cell what ``write`` returns for (row, column).
+
+    The figure grows with the names that have no room; those of the columns are upright where they would overlap.
+    """
+    rotation = _make_room(axes, columns, rows)
     image = axes.imshow(values, cmap=colors, vmin=limits[0], vmax=limits[1], aspect=aspect)  # type: ignore[arg-type]
     for (row, column), value in np.ndenumerate(values):
         if write is not None and not np.isnan(value):
@@ -213,6 +242,19 @@ def heat_map(
     axes.set_yticks(range(len(rows)), rows)
     axes.spines[:].set_visible(False)
     return image
+
+
+def _make_room(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> float:
+    """Enlarge a figure for the names of a table, and return the rotation of those of its columns."""
+    figure, spec = axes.get_figure(root=True), axes.get_subplotspec()
+    assert figure is not None and spec is not None  # noqa: S101, PT018 - axes of `new_figure`
+    width, height = figure.get_size_inches()
+    column, row = (LETTER * min(max(map(len, map(str, names)), default=0), LONGEST_NAME) for names in (columns, rows))
+    is_upright = column * len(columns) > width / spec.get_gridspec().ncols - row
+    if axes is figure.axes[0]:
+        further = max(0.0, column - 1) if is_upright else 0.0
+        figure.set_size_inches(max(width, min(width + row - 1, WIDTH)), height + further)
+    return 90.0 if is_upright else 0.0
 
 
 def histograms(axes: Axes, groups: Mapping[str, tuple[ArrayLike, str]], edges: ArrayLike) -> None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ecgkit.errors import check_choice
-from ecgkit.plots.style import COLORS, GREY, WIDTH, heat_map, new_figure, row_figure
+from ecgkit.plots.style import COLORS, GREY, LONGEST_NAME, WIDTH, heat_map, new_figure, row_figure, shortened
 from ecgkit.stats.labels import metric_name
 
 ANNOTATED_CLASSES = 12
@@ -86,7 +86,11 @@ def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metr
     n_positive = group["n_positive"].get(of)
     is_small = group["is_small"] or (n_positive is not None and of not in group["comparable_classes"])
     color = GREY if is_small else COLORS[0]
-    count = f"{group['n_patients']:,} patients" if n_positive is None else f"{n_positive:,} with {of}"
+    count = (
+        f"{group['n_patients']:,} patients"
+        if n_positive is None
+        else f"{n_positive:,} with {shortened(of, LONGEST_NAME)}"
+    )
     note = f"{group['n_records']:,} records, {count}"
     if entry["value"] is None:
         note += "; not defined"
@@ -96,7 +100,9 @@ def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metr
         axes.plot(entry["value"], y, "o", color=color, markersize=6, gid="small" if is_small else "group")
         missing = group["classes_without_auc"]
         if of == "macro" and metric == "auc" and missing:
-            note += f"; without {', '.join(missing)}" if len(missing) <= 3 else f"; without {len(missing)} classes"
+            listed = ", ".join(missing)
+            is_short = len(missing) <= 3 and len(listed) <= LONGEST_NAME
+            note += f"; without {listed if is_short else f'{len(missing)} of the classes'}"
     place: dict[str, Any] = dict(xycoords=("axes fraction", "data"), textcoords="offset points", va="center")
     axes.annotate(note, (1.0, y), (8, 0), fontsize=9, color="#5F5F5F" if is_small else "black", **place)
 
@@ -172,10 +178,10 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     side_by_side = len(classes) <= ANNOTATED_CLASSES
     if side_by_side:
         figure = new_figure(WIDTH, 4.3, layout="compressed")
-        panels = figure.subplots(1, 3)
+        panels = figure.subplots(1, 3, sharey=True)
     else:
         figure = new_figure(8.6, 3 * 7.6, layout="compressed")
-        panels = figure.subplots(3, 1)
+        panels = figure.subplots(3, 1, sharex=True)
     widest = float(np.nan_to_num(tables["difference"].abs().to_numpy()).max(initial=0.0))
     # The colours span the differences of this model, so that small ones are visible.
     limit = max(10.0, 10 * np.ceil(10 * widest))
@@ -187,8 +193,8 @@ def cooccurrence_compared(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for axes, (key, title, colors, limits, label) in zip(panels, maps, strict=True):
         share = 100 * tables[key].to_numpy(dtype=np.float64)
         write = partial(_percentage, share, signed=key == "difference") if side_by_side else None
-        look: dict[str, Any] = dict(limits=limits, colors=colors, rotation=0 if len(classes) <= 5 else 90)
-        image = heat_map(axes, share, classes, classes, write, font=9 if len(classes) <= 6 else 6.5, **look)
+        look: dict[str, Any] = dict(limits=limits, colors=colors, font=9 if len(classes) <= 6 else 6.5)
+        image = heat_map(axes, share, classes, classes, write, **look)
         place: dict[str, Any] = dict(location="bottom") if side_by_side else {}
         figure.colorbar(image, ax=axes, shrink=0.8, label=label, **place)
         axes.tick_params(length=0, labelsize=9.0 if len(classes) <= 24 else 5.5)

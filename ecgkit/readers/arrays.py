@@ -152,7 +152,7 @@ def from_array(array: np.ndarray, hints: Hints) -> Signals:
     elif hints.record is not None:
         raise EcgkitError(f"record is {hints.record!r} and the file has one record: leave the argument out")
     if array.ndim not in (1, 2) or 0 in array.shape:
-        raise UnreadableRecordError(f"an array of shape {array.shape} is no ECG: it needs the axes (leads, samples)")
+        raise UnreadableRecordError(f"an array of shape {array.shape} is not an ECG: give the axes (leads, samples)")
     check_size(8 * array.size, LARGEST, "the array")
     values = _numbers(array)
     values = values[None] if values.ndim == 1 else values

@@ -70,7 +70,7 @@ def to_ecg(found: Signals, hints: Hints) -> ECG:
     with np.errstate(over="ignore", invalid="ignore"):
         for name, values in zip(leads.names, leads.signals, strict=True):
             signal[LEADS.index(name)] = values[cut]
-    signal[~np.isfinite(signal)] = np.nan  # infinity is no voltage
+    signal[~np.isfinite(signal)] = np.nan  # infinity is not a voltage
     findings = [*found.findings, *_gaps(signal), *derive_limb_leads(signal)]
     return ECG(signal, rate, found.record_id, found.age, found.sex, found.metadata, tuple(findings))
 
@@ -127,7 +127,7 @@ def _check_units(leads: Signals) -> None:
         if not unit:
             raise EcgkitError(f"the file does not say the unit of lead {name}: give unit=, such as mV or uV")
         if unit != "mV":
-            raise UnreadableRecordError(f"lead {name} has the unit {unit!r}, which is no unit of voltage")
+            raise UnreadableRecordError(f"lead {name} has the unit {unit!r}, which is not a unit of voltage")
 
 
 def _one_rate(leads: Signals) -> float:

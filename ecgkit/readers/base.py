@@ -124,7 +124,7 @@ def millivolts(unit: str) -> float | None:
     Returns
     -------
     float or None
-        None for anything that is no unit of voltage.
+        None for anything that is not a unit of voltage.
     """
     match = _UNIT.fullmatch(unit.strip())
     if match is None:

@@ -35,7 +35,7 @@ def check_sierra(data: bytes) -> None:
         try:
             size = _unpacked_size(base64.b64decode(match[1]))
         except (binascii.Error, ValueError):
-            continue  # it is no packed lead
+            continue  # it is not a packed lead
         if size > LARGEST_UNPACKED:
             raise UnreadableRecordError("the compressed leads of the Sierra file are far longer than any ECG")
 
@@ -92,7 +92,7 @@ def check_dicom(data: bytes) -> None:
 def check_kardia(data: bytes) -> None:
     """Refuse JSON of another kind."""
     if b'"recordedAt"' not in data:
-        raise UnreadableRecordError("the JSON is no export of Kardia: write the samples as CSV or NPZ")
+        raise UnreadableRecordError("the JSON is not an export of Kardia: write the samples as CSV or NPZ")
 
 
 CHECKS: dict[str, Callable[[bytes], None]] = {

@@ -127,7 +127,7 @@ def _signal(item: Any) -> tuple[Vector, str]:
     low, high = item.digital_range
     if low >= high or item.physical_min == item.physical_max:
         raise UnreadableRecordError(f"signal {item.label} has no range of values: its mV are unknown")
-    # A byte that is no UTF-8 is the micro sign of a machine's own encoding.
+    # A byte that is not UTF-8 is the micro sign of a machine's own encoding.
     values, unit = scaled(item.data, item.physical_dimension.strip().replace("\ufffd", "\u00b5"))
     return values.astype(np.float32), unit
 

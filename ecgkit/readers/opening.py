@@ -101,7 +101,7 @@ def ecg_from_signal(signal: ArrayLike, *, sampling_rate: float, unit: str = "mV"
     Raises
     ------
     EcgkitError
-        If the array does not fit the names, or is no ECG for `open_ecg`.
+        If the array does not fit the names, or is not an ECG for `open_ecg`.
     """
     hints = Hints(sampling_rate, unit, tuple(leads))
     return to_ecg(apply_hints(from_array(as_numbers(signal), hints), hints), hints)
@@ -224,7 +224,7 @@ def _regular_file(path: Path) -> Path:
     if stat.S_ISDIR(mode):
         raise UnreadableRecordError(f"{path} is a folder: give the files in it")
     if not stat.S_ISREG(mode):
-        raise UnreadableRecordError(f"{path} is no regular file")
+        raise UnreadableRecordError(f"{path} is not a regular file")
     return path
 
 

@@ -65,7 +65,7 @@ def _save_wfdb(ecg: ECG, path: Path) -> Path:
     """Write a header and signals of format 16, in which -32768 marks a sample without a value."""
     name = path.stem
     if not name.replace("_", "").replace("-", "").isascii() or not name.replace("_", "").replace("-", "").isalnum():
-        raise EcgkitError(f"{name!r} is no name of a WFDB record: use letters, digits, - and _")
+        raise EcgkitError(f"{name!r} is not a name of a WFDB record: use letters, digits, - and _")
     _check_range(ecg, path)
     comments = [f"Age: {ecg.age:g}"] if ecg.age is not None else []
     comments += [f"Sex: {ecg.sex.capitalize()}"] if ecg.sex else []

@@ -116,7 +116,7 @@ def _split(text: str) -> tuple[list[str], str, list[str]]:
             return [line for line in header if line.strip()], *_without_footer(text[place:].rstrip())
         header.append(line)
         place = end + 1
-    raise UnreadableRecordError("the text has no line of numbers: it is no table of an ECG")
+    raise UnreadableRecordError("the text has no line of numbers: it is not a table of an ECG")
 
 
 def _without_footer(body: str) -> tuple[str, list[str]]:
@@ -207,7 +207,7 @@ def _without_texts(
             kept.append(row)
         elif not names[row] or _names_leads([names[row]]) or names[row].lower() in TIME_NAMES:
             where = f"column {names[row]}" if names[row] else f"column {row + 1}"
-            raise UnreadableRecordError(f"{where} of the table has {column[0][:40]!r}, which is no number")
+            raise UnreadableRecordError(f"{where} of the table has {column[0][:40]!r}, which is not a number")
         else:
             check_one_record(names[row], np.arange(len(column)), is_text=True)
             left_out.append(f"the column {names[row]} of text left out")

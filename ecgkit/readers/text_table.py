@@ -123,7 +123,7 @@ def to_numbers(values: list[str], decimal: str, where: str) -> Vector:
     try:
         return np.array(["nan" if text in MISSING else text for text in texts], dtype=np.float64)
     except ValueError as error:
-        raise UnreadableRecordError(f"{where} has something that is no number: {str(error)[:100]}") from error
+        raise UnreadableRecordError(f"{where} has something that is not a number: {str(error)[:100]}") from error
 
 
 def _columns(body: str, separator: str, decimal: str) -> list[Vector | list[str]]:
@@ -183,7 +183,7 @@ def _parse(text: str, separator: str, decimal: str, *, n_texts: int) -> Any:
         if "conversion error" in str(error) and n_texts < n_columns and n_columns > 1:
             return _parse(text, separator, decimal, n_texts=n_columns)
         reason = " ".join(str(error).split())[:150]
-        raise UnreadableRecordError(f"the table is no table of numbers: {reason}") from error
+        raise UnreadableRecordError(f"the table is not a table of numbers: {reason}") from error
 
 
 def _clock_seconds(texts: list[str]) -> Vector:

@@ -193,7 +193,7 @@ def matching(kind: str, root: Path, config: dict[str, Any], *, original: str | N
     config : dict
         The configuration as resolved.
     original : str, optional
-        Only reproductions of this session; by default only sessions that are no reproduction.
+        Only reproductions of this session; by default only sessions that are not reproductions.
 
     Returns
     -------

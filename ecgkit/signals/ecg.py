@@ -46,8 +46,8 @@ class ECG:
     Raises
     ------
     EcgkitError
-        If the signal is no array of numbers ``(12, samples)`` or has no value in any lead, the sampling rate is not a
-        number from 50 to 2,000 Hz, the age is not between 0 and 130, or the sex is another text.
+        If the signal is not an array of numbers ``(12, samples)`` or has no value in any lead, the sampling rate is not
+        from 50 to 2,000 Hz, the age is not between 0 and 130, or the sex is another text.
     """
 
     signal: NDArray[np.float32]
@@ -130,7 +130,7 @@ def as_numbers(values: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
     Raises
     ------
     EcgkitError
-        If it is no array of real numbers, such as rows of different lengths.
+        If it is not an array of real numbers, such as rows of different lengths.
     """
     try:
         if isinstance(values, Sequence) and any(isinstance(row, np.ma.MaskedArray) for row in values):
@@ -140,7 +140,7 @@ def as_numbers(values: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
         result = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise EcgkitError(
-            f"signals have different lengths, or are no numbers ({error}): give one length, or a sequence of ECG"
+            f"signals have different lengths, or are not numbers ({error}): give one length, or a sequence of ECG"
         ) from error
     if result.dtype.kind not in "fiu":
         raise EcgkitError(f"signals are of type {result.dtype}: give floating-point numbers in mV")

@@ -117,7 +117,7 @@ def resample(signal: ArrayLike, *, sampling_rate: float, target_rate: float) -> 
     Raises
     ------
     EcgkitError
-        If a rate is no number of Hz that an ECG can have (`ecgkit.signals.ecg.check_rate`), or a sample is not finite.
+        If a rate is not one that an ECG can have (`ecgkit.signals.ecg.check_rate`), or a sample is not finite.
     """
     from scipy.signal import resample_poly
 

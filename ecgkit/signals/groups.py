@@ -39,6 +39,6 @@ def equal_signals(
         n_records = max(1, AT_ONCE // max(1, signals[positions[0]].shape[-1]))
         for first in range(0, len(positions), n_records):
             some = positions[first : first + n_records]
-            # A group of one is no copy: a recording may be long.
+            # A group of one is not a copy: a recording may be long.
             group = np.stack([signals[i] for i in some]) if len(some) > 1 else signals[some[0]][None]
             yield some, group, rates[some[0]]

@@ -92,7 +92,7 @@ def _has_artefacts(values: NDArray[np.floating], sampling_rate: float) -> bool:
 
 
 def _describe_unit(amplitude: float) -> str:
-    """Describe an amplitude that is no ECG's in mV, and name the unit that it would fit best."""
+    """Describe an amplitude that is not an ECG's in mV, and name the unit that it would fit best."""
     unit, factor = min(UNITS, key=lambda unit: abs(np.log(amplitude * unit[1] / TYPICAL)))
     likely = f"it looks like {unit}, " + (f"multiply by {factor:g}" if factor > 1 else f"divide by {1 / factor:,.0f}")
     if not SMALLEST <= amplitude * factor <= LARGEST:

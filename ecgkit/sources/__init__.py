@@ -10,7 +10,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ecgkit.errors import EcgkitError, check_choice, fits, shown, type_name
+from ecgkit.errors import EcgkitError, check_choice, check_options
 from ecgkit.signals.ecg import check_rate
 
 if TYPE_CHECKING:
@@ -67,17 +67,7 @@ def check_source(name: str, *, sampling_rate: int | None = None, options: dict[s
     elif sampling_rate is not None and sampling_rate not in source.sampling_rates:
         rates = " and ".join(map(str, source.sampling_rates))
         raise EcgkitError(f"rate is {sampling_rate} Hz and {name} has {rates} Hz: choose one of these")
-    known = _option_parameters(source)
-    for option, value in (options or {}).items():
-        if option not in known:
-            raise EcgkitError(f"{name} has no option {option!r}: it has {', '.join(known) or 'none'}")
-        hint, default = known[option].annotation, known[option].default
-        hint = type(default) if hint is inspect.Parameter.empty else hint
-        if not fits(value, hint):
-            example = "" if default is None else f", such as {default!r}"
-            raise EcgkitError(
-                f"option {option} of {name} is {shown(value)}: give a value of type {type_name(hint)}{example}"
-            )
+    check_options(name, options or {}, _option_parameters(source))
 
 
 def open_source(name: str, folder: Path | None = None, *, sampling_rate: int | None = None, **options: Any) -> Source:

@@ -254,7 +254,7 @@ def _defect(diagnoses: Sequence[str], codes: Sequence[str]) -> str:
     if len(diagnoses) > 1:
         return f"has {len(diagnoses)} lines Dx: in its header"
     if wrong := [code for code in codes if not _CODE.fullmatch(code)]:
-        return f"has {wrong[0][:40]!r} among its codes (Dx: {diagnoses[0][:80]}), which is no SNOMED CT code"
+        return f"has {wrong[0][:40]!r} among its codes (Dx: {diagnoses[0][:80]}), which is not a SNOMED CT code"
     if twice := [code for code in codes if codes.count(code) > 1]:
         return f"has the code {twice[0]} twice (Dx: {diagnoses[0][:80]})"
     return ""

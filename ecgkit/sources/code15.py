@@ -54,7 +54,7 @@ class Code15(FittedSource):
     Raises
     ------
     EcgkitError
-        If the table is no CODE-15%, or no part is there.
+        If the table is not that of CODE-15%, or no part is there.
 
     References
     ----------

@@ -18,6 +18,8 @@ SEPARATORS = (",", ";", "\t")
 FLAGS = dict.fromkeys(("1", "1.0", "true", "t", "yes", "y"), True) | dict.fromkeys(
     ("0", "0.0", "false", "f", "no", "n"), False
 )
+UNKNOWN = frozenset(("na", "n/a", "nan", "<na>", "null", "none"))
+"""What R, pandas, databases and Python write for a value that is missing."""
 LISTED = 10
 """The number of columns that a message names."""
 
@@ -76,31 +78,33 @@ class CsvTable:
                     index_col=False,
                 )
             self.rows.columns = self.rows.columns.str.strip()
+            self.rows = self.rows.dropna(how="all").reset_index(drop=True)
         except EcgkitError:
             raise
         except (ValueError, OSError, csv.Error, pd.errors.ParserWarning) as error:
             way_out = ": save it as UTF-8" if isinstance(error, UnicodeError) else ""
-            raise EcgkitError(f"{path} is no table: {' '.join(str(error).split())}{way_out}") from error
-        for name in columns:
-            if header.count(name) != 1:
-                found = "no column" if name not in header else "two columns"
-                listed = printable(", ".join(header[:LISTED]))[:200] + (", ..." if len(header) > LISTED else "")
-                raise EcgkitError(f"{path} has {found} {name!r}: correct the first row, which is {listed or 'blank'}")
+            raise EcgkitError(f"{path} is not a table: {' '.join(str(error).split())}{way_out}") from error
+        _check_header(path, header, columns)
 
     def texts(self, name: str) -> pd.Series[str]:
         """Return a column without white space around its texts; blanks are missing."""
         stripped = self.rows[name].str.strip()
         return stripped.mask(stripped == "")
 
+    def known(self, name: str) -> pd.Series[str]:
+        """Return a column that is not free text: what programs write for an unknown value is missing, as blanks are."""
+        texts = self.texts(name)
+        return texts.mask(texts.str.lower().isin(UNKNOWN))
+
     def numbers(self, name: str) -> pd.Series[float]:
-        """Return a column of numbers, which may be missing or infinite; a text that is no number is refused."""
-        texts, numbers = self.texts(name), self.possible_numbers(name)
-        self.refuse(name, texts.notna() & numbers.isna() & (texts.str.lower() != "nan"), "no number")
+        """Return a column of numbers, which may be missing or infinite; a text that is not a number is refused."""
+        numbers = self.possible_numbers(name)
+        self.refuse(name, self.known(name).notna() & numbers.isna(), "not a number")
         return numbers
 
     def possible_numbers(self, name: str) -> pd.Series[float]:
-        """Return the numbers of a column; what is no number is missing."""
-        texts = self.texts(name)
+        """Return the numbers of a column; what is not a number is missing."""
+        texts = self.known(name)
         if self.decimal_comma:
             texts = texts.str.replace(",", ".", regex=False)
         return pd.to_numeric(texts, errors="coerce").astype("float64")
@@ -111,12 +115,12 @@ class CsvTable:
         """Return a column of integers; a fraction, a number out of range and (unless allowed) a blank are refused."""
         numbers = self.numbers(name)
         wrong = ~(numbers.between(low, high) & (numbers % 1 == 0)) & ~(missing & numbers.isna())
-        self.refuse(name, wrong, f"no integer from {low} to {high}")
+        self.refuse(name, wrong, f"not an integer from {low} to {high}")
         return numbers.astype("Int64" if missing else "int64")
 
     def flags(self, name: str) -> pd.Series[bool]:
         """Return a column of yes and no in any of the usual spellings; blanks are missing."""
-        texts = self.texts(name)
+        texts = self.known(name)
         flags = texts.str.lower().map(FLAGS)
         self.refuse(name, texts.notna() & flags.isna(), "neither true nor false")
         return flags.astype("boolean")
@@ -124,7 +128,7 @@ class CsvTable:
     def refuse_blanks(self, *names: str) -> None:
         """Refuse a blank in these columns."""
         for name in names:
-            self.refuse(name, self.texts(name).isna(), "and every record needs one")
+            self.refuse(name, self.known(name).isna(), "and every record needs one")
 
     def refuse_duplicates(self, name: str, values: pd.Series | None = None) -> None:
         """Refuse a value that occurs twice; ``values`` are those of the column after parsing."""
@@ -146,6 +150,15 @@ class CsvTable:
         text = "blank" if pd.isna(value) else repr(value[:100])
         more = f" ({int(wrong.sum())} such rows)" if wrong.sum() > 1 else ""
         raise EcgkitError(f"{self.path}: {name} is {text} in row {row + 1}, {why}{more}: correct the table")
+
+
+def _check_header(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    """Refuse a first row that lacks a column or has one twice."""
+    for name in dict.fromkeys([*columns, *filter(None, header)]):
+        if header.count(name) != 1:
+            found = "no column" if name not in header else "two columns"
+            listed = printable(", ".join(header[:LISTED]))[:200] + (", ..." if len(header) > LISTED else "")
+            raise EcgkitError(f"{path} has {found} {name!r}: correct the first row, which is {listed or 'blank'}")
 
 
 def _read_header(path: Path, encoding: str, columns: Sequence[str]) -> tuple[str, list[str]]:

@@ -20,7 +20,7 @@ from ecgkit.signals.prepare import at_rate
 from ecgkit.sources.base import RecordReader, Source
 
 LARGEST = 20.0
-"""A value in mV this far from the median of its lead is no ECG; of PTB-XL's 21,799 records, none has one."""
+"""A value in mV this far from the median of its lead is not an ECG; of PTB-XL's 21,799 records, none has one."""
 SHORTEST_SHARE = 0.5
 """A record that holds a smaller share of the length asked for is refused."""
 MARGIN = 1.0

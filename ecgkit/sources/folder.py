@@ -27,7 +27,12 @@ TABLE = "labels.csv"
 LABEL_SET = "labels"
 REQUIRED = ("record_id", "patient_id")
 TALLEST_IN_METRES = 3.0
-"""Heights that are all below this are metres, not cm."""
+"""A height below this is in metres, not cm."""
+ALMOST_ALL = 0.95
+"""A column of which this share is true or false is a class with a mistake, and refused."""
+NAME_CLASSES = "preprocess it with --labels A,B, which names the classes"
+OWN_NAMES = ("macro", "micro", "samples", "flat_leads", "nan_samples")
+"""Names of columns and of means over the classes that a dataset and its metrics have anyway."""
 LISTED = 10
 """The number of files or records that a message names of each kind."""
 
@@ -86,9 +91,10 @@ class Folder(FittedSource):
         unit: str | None = None,
         leads: Sequence[str] | str | None = None,
     ) -> None:
-        hints = {} if file_rate is None else {"sampling_rate": check_rate(file_rate, "file_rate")}
-        hints |= {name: value for name, value in (("unit", unit), ("leads", leads)) if value is not None}
-        Hints(**hints)  # a wrong value is refused before any file is read
+        rate = None if file_rate is None else check_rate(file_rate, "file_rate")
+        said: dict[str, Any] = {"sampling_rate": rate, "unit": unit, "leads": leads}
+        Hints(**said)  # a wrong value is refused before any file is read
+        hints = {name: value for name, value in said.items() if value is not None}
         self.folder = Path(folder).absolute()
         if not self.folder.is_dir():
             kind = "is a file" if self.folder.is_file() else "does not exist"
@@ -100,6 +106,7 @@ class Folder(FittedSource):
         table.refuse_blanks(*REQUIRED)
         ids = table.texts("record_id")
         files, self.surplus = _match(self.folder, ids.tolist())
+        _check_names(table)
         classes = _label_columns(table, labels)
         self.labels = {LABEL_SET: pd.DataFrame({name: table.flags(name) for name in classes})}
         self.columns, further = _further_columns(table, classes)
@@ -205,19 +212,33 @@ def _label_columns(table: CsvTable, asked: Sequence[str] | str | None) -> list[s
             if name not in names:
                 raise EcgkitError(f"{table.path} has no column {name!r} for a class: choose from {', '.join(names)}")
         return list(dict.fromkeys(wanted))
-    found = [name for name in names if _holds_flags(table.texts(name))]
+    found = []
+    for name in filter(_has_name, names):
+        known = table.known(name)
+        is_flag = known.str.lower().isin(("0", "1", "true", "false", "0.0", "1.0"))
+        if ALMOST_ALL <= is_flag[known.notna()].mean() < 1:
+            why = f"and almost all others are 0 or 1 (if it is no class, {NAME_CLASSES})"
+            table.refuse(name, known.notna() & ~is_flag, why)
+        if is_flag.any() and is_flag[known.notna()].all():
+            found.append(name)
     if not found:
-        raise EcgkitError(
-            f"{table.path} has no column of only 0, 1, true, false or blank: name the classes, --labels A,B"
-        )
+        raise EcgkitError(f"{table.path} has no column of only 0, 1, true, false or blank: {NAME_CLASSES}")
     return found
 
 
-def _holds_flags(texts: pd.Series[str]) -> bool:
-    """Return True if all known values are spellings of true and false, and there is one."""
-    return bool(
-        texts.notna().any() and texts.dropna().str.lower().isin(("0", "1", "true", "false", "0.0", "1.0")).all()
-    )
+def _check_names(table: CsvTable) -> None:
+    """Refuse a column whose name is almost that of a core column, which would be unknown, or one of ecgkit's own."""
+    for name in map(str, table.rows):
+        meant = name.lower().replace(" ", "_").replace("-", "_")
+        if meant in CORE_COLUMNS and name != meant:
+            raise EcgkitError(f"{table.path} has a column {name!r}: write {meant}")
+        if name in OWN_NAMES:
+            raise EcgkitError(f"{table.path} has a column {name!r}, a name that ecgkit gives itself: rename it")
+
+
+def _has_name(column: str) -> bool:
+    """Return True if a column has a name in the first row, which the index that pandas writes has not."""
+    return bool(column) and not column.startswith("Unnamed: ")
 
 
 def _core_columns(table: CsvTable, labels: pd.DataFrame, seed: int) -> dict[str, pd.Series[Any]]:
@@ -225,11 +246,11 @@ def _core_columns(table: CsvTable, labels: pd.DataFrame, seed: int) -> dict[str,
     found: dict[str, pd.Series[Any]] = {}
     found |= {name: table.texts(name) for name in ("record_id", "patient_id", "device", "site") if name in table.rows}
     found |= {name: table.numbers(name) for name in ("age", "height", "weight") if name in table.rows}
-    heights = found.get("height", pd.Series(dtype=float))
-    if heights.max() < TALLEST_IN_METRES:
-        table.refuse("height", heights.notna(), "in metres as it seems, and heights are in cm")
+    if "height" in found:
+        in_metres = found["height"].between(0, TALLEST_IN_METRES, inclusive="neither")
+        table.refuse("height", in_metres, "in metres as it seems, and heights are in cm")
     if "sex" in table.rows:
-        texts = table.texts("sex")
+        texts = table.known("sex")
         sexes = texts.map(known_sex, na_action="ignore")
         table.refuse("sex", texts.notna() & sexes.isna(), "neither male nor female")
         found["sex"] = sexes
@@ -249,9 +270,11 @@ def _further_columns(table: CsvTable, classes: Sequence[str]) -> tuple[dict[str,
     for name in map(str, table.rows):
         if name in CORE_COLUMNS or name in classes:
             continue
-        texts = table.texts(name)
+        texts, known = table.texts(name), table.known(name).notna()
+        if not (_has_name(name) or known.any()):
+            continue  # what a spreadsheet writes after the last column
         numbers = table.possible_numbers(name)
-        is_number = bool(texts.notna().any() and numbers[texts.notna()].notna().all())
+        is_number = bool(known.any() and numbers[known].notna().all())
         columns[name] = Column("float64" if is_number else "string")
         values[name] = numbers if is_number else texts
     return columns, values

@@ -51,7 +51,7 @@ class Mimic(FittedSource):
     Raises
     ------
     EcgkitError
-        If the tables are no MIMIC-IV-ECG.
+        If the tables are not those of MIMIC-IV-ECG.
 
     References
     ----------
@@ -75,7 +75,7 @@ class Mimic(FittedSource):
         table.refuse_duplicates("study_id")
         ids, paths = table.texts("study_id"), table.texts("path")
         wrong = paths.isna() | paths.str.startswith("/") | paths.str.contains(r"(?:^|/)\.\.(?:/|$)", na=True)
-        table.refuse("path", wrong, "no path within the folder")
+        table.refuse("path", wrong, "not a path within the folder")
         further = self._measurements(ids)
         reports = further.get("report", pd.Series(pd.NA, index=ids.index, dtype="string"))
         self.labels = {LABEL_SET: machine_labels(reports)}

@@ -33,7 +33,7 @@ class Sph(FittedSource):
     Raises
     ------
     EcgkitError
-        If the table is no SPH.
+        If the table is not that of SPH.
 
     References
     ----------

@@ -160,7 +160,7 @@ def check_scores(y_true: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats, B
     try:
         values = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise EcgkitError(f"the scores are no numbers ({error}): pass one number per outcome") from error
+        raise EcgkitError(f"the scores are not numbers ({error}): pass one number per outcome") from error
     if truth.ndim not in (1, 2):
         raise EcgkitError(f"outcomes have the shape {truth.shape}: pass (records,) or (records, classes)")
     if truth.shape != values.shape:

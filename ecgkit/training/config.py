@@ -237,7 +237,7 @@ class TrainingConfig(FittingConfig):
         return read | ({"model_sha256": file_sha256(locate(self.model)[0])} if is_user_file(self.model) else {})
 
     def _check_tables(self) -> None:
-        """Refuse a weight that is not positive, a fault that is unknown, and what is no probability."""
+        """Refuse a weight that is not positive, a fault that is unknown, and what is not a probability."""
         for name, value in self.auxiliary.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise EcgkitError(f"auxiliary of {name} is {value!r}: give a positive weight")
@@ -329,7 +329,7 @@ class _Recipe(TypedDict):
 
 
 def _check_fields(values: dict[str, Any], problem: str) -> None:
-    """Refuse a name that is no field of `TrainingConfig`."""
+    """Refuse a name that is not a field of `TrainingConfig`."""
     known = {item.name for item in dataclasses.fields(TrainingConfig)}
     if unknown := sorted(values.keys() - known):
         raise EcgkitError(f"{problem} {shown(unknown[0])}: choose from {', '.join(sorted(known))}")

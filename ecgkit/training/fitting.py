@@ -25,6 +25,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader
 
 from ecgkit.datasets import Dataset
@@ -44,33 +45,35 @@ from ecgkit.training.distillation import soften
 from ecgkit.training.inference import embedding_reference
 from ecgkit.training.losses import make_loss
 from ecgkit.training.model import new_model
-from ecgkit.training.module import Module
+from ecgkit.training.module import Module, SeededModule
 
-METRIC_NAMES = {"validation_macro_auc": "macro AUC", "validation_r2": "R2"}
+METRIC_TEXTS = {"validation_macro_auc": "macro AUC {:.4f}", "validation_r2": "R2 {:.4f}"}
 HISTORY = "history.csv"
 MARK = b"sha256 of ecgkit:"
 """What is between a checkpoint and its checksum."""
 OnEpoch = Callable[[int, float], None]
+Loop = tuple[SeededModule, DataLoader[Any], DataLoader[Any]]
+"""The module, the batches of folds 1-8 and those of fold 9."""
 
 
-class SessionWriter(Callback):
-    """Write the session's files during training: one log line per epoch, the history, and the best weights."""
+class EpochWriter(Callback):
+    """Write one line of the log and one row of the history per epoch.
 
-    def __init__(
-        self, session: Session, trained: TrainedModel, config: TrainingConfig, on_epoch: OnEpoch | None = None
-    ) -> None:
-        self.session, self.trained, self.on_epoch = session, trained, on_epoch
-        self.config, self.metric = config, METRIC_NAMES[config.monitor]
-        self.best_score, self.best_epoch = float("-inf"), 0
+    Parameters
+    ----------
+    session : Session
+        Receives them.
+    config : FittingConfig
+        States the number of epochs.
+    metric : str
+        The column of the history that is measured on fold 9 next to the loss.
+    text : str
+        The metric in the log, with ``{}`` for its value.
+    """
+
+    def __init__(self, session: Session, config: FittingConfig, *, metric: str, text: str) -> None:
+        self.session, self.epochs, self.metric, self.text = session, config.epochs, metric, text
         self.started = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what ``last.ckpt`` keeps of this object."""
-        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what ``last.ckpt`` kept."""
-        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
@@ -80,19 +83,56 @@ class SessionWriter(Callback):
         if batch_idx == 0:
             self.started = time.monotonic()
 
+    def write_epoch(self, trainer: pl.Trainer, losses: Sequence[Tensor], ending: str = "") -> float:
+        """Write the epoch's row and line, and return its metric."""
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": float(torch.stack(list(losses)).mean()),
+            "validation_loss": float(trainer.callback_metrics["validation_loss"]),
+            self.metric: float(trainer.callback_metrics[self.metric]),
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "seconds": round(time.monotonic() - self.started, 2),
+        }
+        left = add_to_history(self.session, row, self.epochs)
+        self.session.log(
+            f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['train_loss']:.4f}"
+            f"  fold 9: loss {row['validation_loss']:.4f}, {self.text.format(row[self.metric])}"
+            f"  {row['seconds']:.0f} s, {left} left{ending}"
+        )
+        return row[self.metric]
+
+
+class SessionWriter(EpochWriter):
+    """Write the session's files during training: log, history, and the best weights."""
+
+    def __init__(
+        self, session: Session, trained: TrainedModel, config: TrainingConfig, on_epoch: OnEpoch | None = None
+    ) -> None:
+        super().__init__(session, config, metric=config.monitor, text=METRIC_TEXTS[config.monitor])
+        self.trained, self.on_epoch, self.keeps_all = trained, on_epoch, config.save_every_epoch
+        self.best_score, self.best_epoch = float("-inf"), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what ``last.ckpt`` keeps of this object."""
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``last.ckpt`` kept."""
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the weights if their score on fold 9 is the best so far."""
         assert isinstance(pl_module, Module)  # noqa: S101 - for the type checker
         check_held(self.session.path)
         kept = replace(self.trained, model=pl_module.kept)
-        score = float(trainer.callback_metrics[self.config.monitor])
+        score = float(trainer.callback_metrics[self.metric])
         epoch = trainer.current_epoch + 1
         is_best = score > self.best_score
         if is_best:
             self.best_score, self.best_epoch = score, epoch
         if is_best and trainer.is_global_zero:
             kept.save(self.session.best_weights)
-        if self.config.save_every_epoch and trainer.is_global_zero:
+        if self.keeps_all and trainer.is_global_zero:
             kept.save(self.session.path / "weights" / f"epoch_{epoch:03d}.safetensors")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -100,23 +140,11 @@ class SessionWriter(Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, Module)  # noqa: S101 - for the type checker
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "train_loss": float(torch.stack(pl_module.train_losses).mean()),
-            "validation_loss": float(trainer.callback_metrics["validation_loss"]),
-            self.config.monitor: float(trainer.callback_metrics[self.config.monitor]),
-            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
-            "seconds": round(time.monotonic() - self.started, 2),
-        }
-        left = add_to_history(self.session, row, self.config.epochs)
-        best = "  best so far" if self.best_epoch == row["epoch"] else ""
-        self.session.log(
-            f"epoch {row['epoch']:>3}/{self.config.epochs}  loss {row['train_loss']:.4f}"
-            f"  fold 9: loss {row['validation_loss']:.4f}, {self.metric} {row[self.config.monitor]:.4f}"
-            f"  {row['seconds']:.0f} s, {left} left{best}"
-        )
+        epoch = trainer.current_epoch + 1
+        best = "  best so far" if self.best_epoch == epoch else ""
+        score = self.write_epoch(trainer, pl_module.train_losses, best)
         if self.on_epoch is not None:
-            self.on_epoch(trainer.current_epoch + 1, row[self.config.monitor])
+            self.on_epoch(epoch, score)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -324,7 +352,7 @@ def fit(session: Session, config: TrainingConfig, dataset: Dataset, *, on_epoch:
         raise EcgkitError(
             f"no epoch of {session.path} has a score on fold 9: lower learning_rate {config.learning_rate}"
         )
-    session.log(f"best epoch {writer.best_epoch}: {writer.metric} {writer.best_score:.4f} on fold 9")
+    session.log(f"best epoch {writer.best_epoch}: {writer.text.format(writer.best_score)} on fold 9")
     return _with_reference(session, dataset)
 
 
@@ -336,24 +364,40 @@ def follow(session: Session, config: TrainingConfig, dataset: Dataset) -> None:
 
 
 def _loop(session: Session, config: TrainingConfig, dataset: Dataset, on_epoch: OnEpoch | None = None) -> SessionWriter:
-    """Run Lightning's loop, from the last checkpoint if there is one."""
+    """Train until the last epoch, or until the score of fold 9 stops rising."""
     trained = new_model(config, dataset)
     keep_model_file(session, config)
     writer = SessionWriter(session, trained, config, on_epoch)
-    last = session.path / "weights" / "last.ckpt"
-    resumed = check_checkpoint(last)
-    with quiet_lightning():
-        stopping = EarlyStopping(config.monitor, mode="max", patience=config.patience)
-        trainer = make_trainer(session, config, [writer, stopping])
-        module, train, validation = make_loop(trained, config, dataset, trainer)
-        if trainer.is_global_zero:
-            n_train = len(dataset.folds(*TRAIN_FOLDS))
-            session.log(describe(trained, config, trainer, n_train=n_train, resumed=resumed))
-        with interruptible(), memory_errors(config):
-            trainer.fit(module, train, validation, ckpt_path=last if resumed else None, weights_only=True)
+    stopping = EarlyStopping(config.monitor, mode="max", patience=config.patience)
+    run_loop(session, trained, config, dataset, callbacks=[writer, stopping], make=make_loop)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what follows is done by the first process alone
     return writer
+
+
+def run_loop(
+    session: Session,
+    trained: TrainedModel,
+    config: FittingConfig,
+    dataset: Dataset,
+    *,
+    callbacks: Sequence[Callback],
+    make: Callable[..., Loop],
+) -> None:
+    """Run Lightning's loop, from the last checkpoint if there is one; ``make`` makes the module and the batches."""
+    last = session.path / "weights" / "last.ckpt"
+    resumed = check_checkpoint(last)
+    with quiet_lightning():
+        trainer = make_trainer(session, config, callbacks)
+        module, train, validation = make(trained, config, dataset, trainer)
+        if trainer.is_global_zero:
+            processes = f"{trainer.world_size} {config.device} process{'es' if trainer.world_size > 1 else ''}"
+            session.log(
+                f"{'resuming' if resumed else 'training'} {trained.name}, {trained.n_parameters:,} parameters, on "
+                f"{len(dataset.folds(*TRAIN_FOLDS)):,} records of {config.dataset}, {processes}, {trainer.precision}"
+            )
+        with interruptible(), memory_errors(config):
+            trainer.fit(module, train, validation, ckpt_path=last if resumed else None, weights_only=True)
 
 
 def _with_reference(session: Session, dataset: Dataset) -> TrainedModel:
@@ -364,9 +408,7 @@ def _with_reference(session: Session, dataset: Dataset) -> TrainedModel:
     return trained
 
 
-def make_loop(
-    trained: TrainedModel, config: TrainingConfig, dataset: Dataset, trainer: pl.Trainer
-) -> tuple[Module, DataLoader[Any], DataLoader[Any]]:
+def make_loop(trained: TrainedModel, config: TrainingConfig, dataset: Dataset, trainer: pl.Trainer) -> Loop:
     """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
     batches = Batches(dataset, trained.scaler, trained.preparation)
     if config.distill:
@@ -412,19 +454,3 @@ def memory_errors(config: FittingConfig) -> Iterator[None]:
                 f"out of memory on {config.device} with batch_size {config.batch_size}: lower batch_size"
             ) from error
         raise
-
-
-def describe(
-    trained: TrainedModel,
-    config: FittingConfig,
-    trainer: pl.Trainer,
-    *,
-    n_train: int,
-    resumed: bool,
-) -> str:
-    """Write the first line of the log: model, data, device."""
-    return (
-        f"{'resuming' if resumed else 'training'} {trained.name}, {trained.n_parameters:,} parameters, on "
-        f"{n_train:,} records of {config.dataset}, {trainer.world_size} {config.device} "
-        f"process{'es' if trainer.world_size > 1 else ''}, {trainer.precision}"
-    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel
 
 OF_ARCHITECTURE = ("n_leads", "n_classes", "n_samples", "sampling_rate", "n_metadata")
-"""Keywords of a network that are no options of its architecture."""
+"""Keywords of a network that are not options of its architecture."""
 
 POOLING = "pooling"
 """The option that may differ from that of the weights, and the name of its layer."""

@@ -40,13 +40,29 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def seeds_of_epoch(seed: int, module: pl.LightningModule) -> list[int]:
-    """Derive three seeds from the seed of the configuration, the epoch and the process."""
-    sequence = np.random.SeedSequence([seed, module.current_epoch, module.global_rank])
-    return [int(seed) for seed in sequence.generate_state(3)]
+class SeededModule(pl.LightningModule):
+    """What a training and a pretraining have in common: random numbers that a resumed one repeats, and its losses."""
+
+    def __init__(self, config: FittingConfig) -> None:
+        super().__init__()
+        self.seed = config.seed
+        self.generator, self.rng = torch.Generator(), np.random.default_rng()
+        self.train_losses: list[Tensor] = []
+
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Seed all random numbers of an epoch by the seed of the configuration, the epoch and the process."""
+        del batch
+        if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
+            return
+        sequence = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
+        seeds = [int(seed) for seed in sequence.generate_state(3)]
+        self.generator.manual_seed(seeds[0])
+        torch.manual_seed(seeds[1])
+        self.rng = np.random.default_rng(seeds[2])
+        self.train_losses.clear()
 
 
-class Module(pl.LightningModule):
+class Module(SeededModule):
     """The training and validation steps: AdamW, a loss and a schedule of the learning rate.
 
     Parameters
@@ -75,7 +91,7 @@ class Module(pl.LightningModule):
         std: ArrayLike = 1.0,
         sizes: Sequence[int] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(config)
         self.model, self.config, self.loss = model, config, loss
         self.augment = make_augmentation(config, model)
         self.faults = Faults(config.robustness, model.sampling_rate, std)
@@ -85,21 +101,12 @@ class Module(pl.LightningModule):
             self.average = AveragedModel(
                 model, multi_avg_fn=get_ema_multi_avg_fn(config.weight_average), use_buffers=True
             ).requires_grad_(requires_grad=False)
-        self.generator, self.rng = torch.Generator(), np.random.default_rng()
-        self.train_losses: list[Tensor] = []
         self.outputs: list[tuple[Tensor, Tensor]] = []
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed all random numbers of an epoch with (seed, epoch, rank): a resumed training repeats them."""
-        del batch
-        if batch_idx > 0:  # the hook for the start of an epoch is not called in the epoch after a resume
-            return
-        seeds = seeds_of_epoch(self.config.seed, self)
-        self.generator.manual_seed(seeds[0])
-        torch.manual_seed(seeds[1])
-        self.rng = np.random.default_rng(seeds[2])
-        self.train_losses.clear()
-        if self.config.freeze:  # statistics of batch normalisation stay too, and nothing is dropped out
+    def on_train_batch_start(self, batch: object, batch_idx: int) -> None:
+        """Seed the epoch, and keep frozen layers as they are."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self.config.freeze and batch_idx == 0:  # statistics of batch normalisation stay too; nothing is dropped out
             for module in self.model.modules():
                 module.train(any(parameter.requires_grad for parameter in module.parameters()))
 

@@ -1,4 +1,4 @@
-"""Targets of a training that are no label set: age, height and weight, which are quantities, and sex."""
+"""Targets of a training that are not label sets: age, height and weight, which are quantities, and sex."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def leave_out_cells(notebook: Path, copy: Path, tags: Sequence[str]) -> None:
 
 
 def check_complete(executed: Path) -> None:
-    """Refuse an executed notebook with a cell that did not run, as after ``sys.exit(0)``, which is no error there."""
+    """Refuse an executed notebook with a cell that did not run, as after ``sys.exit(0)``, which raises no error."""
     import nbformat
 
     cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]

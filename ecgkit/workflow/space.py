@@ -77,8 +77,10 @@ def type_of(config: TrainingConfig, name: str) -> type:
     """Return the type of a name's values in the recipe; refuse a name that is unknown or not varied."""
     table, _, key = name.rpartition(".")
     if table == "model_options":
-        model_options(config.model, {key: None})  # refuses what the architecture does not have
-        return type(model_options(config.model, {})[key])
+        options = model_options(config.model, {})
+        if key not in options:
+            raise EcgkitError(f"{config.model} has no option {key!r}: choose from {', '.join(options)}")
+        return type(options[key])
     if table in TABLES:
         return float
     names = [item.name for item in dataclasses.fields(config) if item.name not in (*NOT_VARIED, *TABLES)]

@@ -223,7 +223,7 @@ def test_what_is_missing_is_asked_for_by_its_flag(folder: Path, capsys: pytest.C
     assert main(["predict", *(str(folder / name) for name in asked), "--format", "json"]) == 1
     errors = [json.loads(line)["error"] for line in capsys.readouterr().out.splitlines()]
     assert all(flag in error for flag, error in zip(asked.values(), errors, strict=True))
-    assert "leads=V1.npy" in errors[0]  # the name of a file is no keyword
+    assert "leads=V1.npy" in errors[0]  # the name of a file is not a keyword
 
 
 def test_a_record_in_microvolts_does_not_hide_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

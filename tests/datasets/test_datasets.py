@@ -406,7 +406,7 @@ def test_an_identical_dataset_is_kept_and_another_is_not_replaced_unasked(
 
 def test_a_folder_that_is_no_dataset_is_never_replaced(tiny_ptbxl: TinyPtbXl):
     folder = tiny_ptbxl(3)
-    with pytest.raises(EcgkitError, match="is no processed dataset"):
+    with pytest.raises(EcgkitError, match="is not a processed dataset"):
         quiet(PtbXl(folder), folder, overwrite=True)
     assert (folder / "ptbxl_database.csv").exists()
 

@@ -25,7 +25,7 @@ RATE = 500
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give files: two ECGs, a copy of the first in another format, one with a flat lead, one that is no ECG."""
+    """Give files: two ECGs, a copy of the first in another format, one with a flat lead, one that is not an ECG."""
     made = tmp_path_factory.mktemp("survey")
     demo = Demo(n_records=20, sampling_rate=RATE)
     first, second = demo.read("1"), demo.read("2")

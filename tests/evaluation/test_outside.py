@@ -122,6 +122,18 @@ def test_the_same_call_finds_the_session_and_prints_it(
     assert json.loads(capsys.readouterr().out)["dataset"] == "challenge"
 
 
+def test_fold_10_of_the_model_that_was_opened_later_is_another_evaluation(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "processed_datasets").symlink_to(root / "processed_datasets")
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED / MODEL, folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({key: metrics[key] for key in metrics if key != "fold_10"}))
+    closed = evaluate_outside(str(folder), "challenge", tmp_path, resamples=20)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    opened = evaluate_outside(str(folder), "challenge", tmp_path, resamples=20)
+    assert [bool(one.read_json(outside.RESULTS)["drop"]) for one in (closed, opened)] == [False, True]
+
+
 def test_data_that_the_model_has_seen_are_refused(root: Path, data: Dataset, tmp_path: Path) -> None:
     with pytest.raises(EcgkitError, match="trained on challenge"):
         without_training_records(subject(dataset="challenge", dataset_fingerprint=data.fingerprint), data, root)

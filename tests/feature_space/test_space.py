@@ -80,7 +80,9 @@ def test_vectors_of_another_program_are_analysed_the_same_way(trained_root: Path
     pd.testing.assert_frame_equal(space.labels, whole.labels.iloc[some].reset_index(drop=True))
     assert embed_untrained(space, seed=0) == []
     np.testing.assert_array_equal(space.signals([3])[0], whole.signal(int(some[3])))
-    assert "vectors_sha256" in inputs(trained_root, vectors=str(path))
+    before = inputs(trained_root, vectors=str(path))
+    table.iloc[::-1].to_parquet(tmp_path / "mine.parquet")  # the same vectors of other records
+    assert inputs(trained_root, vectors=str(path)) != before
 
 
 def test_a_head_that_reads_age_and_sex_is_not_a_head_of_embeddings(trained_session: TrainedSession) -> None:
@@ -159,6 +161,15 @@ def test_only_sessions_trained_for_a_target_are_compared_with_probes(trained_roo
     fake.write_text("DONE", "\nconfig.json\npredictions.parquet")
     try:
         table = read_target_sessions("session_90", trained_root)["age"]
+        with pytest.raises(EcgkitError, match="second session.*age"):
+            read_target_sessions("session_90, session_90", trained_root)
+        chosen = {"training_session": "session_1", "target_sessions": "session_90"}
+        before = inputs(trained_root, **chosen)
+        fake.write_table("predictions.parquet", table.rename(columns={"predicted": "predicted_age"}))
+        assert inputs(trained_root, **chosen) != before
+        fake.write_table("predictions.parquet", table[["record_id"]])
+        with pytest.raises(EcgkitError, match="predicted_age"):
+            read_target_sessions("session_90", trained_root)
     finally:
         (fake.path / "DONE").unlink()
     assert table.to_dict("list") == {"record_id": ["1"], "predicted": [60.0]}

@@ -1,4 +1,4 @@
-"""The distance of an ECG from the training records is Mahalanobis's, and what is no ECG is beyond its limit."""
+"""The distance of an ECG from the training records is Mahalanobis's, and what is not an ECG is beyond its limit."""
 
 from __future__ import annotations
 

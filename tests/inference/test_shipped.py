@@ -165,6 +165,22 @@ def test_a_card_without_fold_10_and_one_of_ptbxl(session: Session, exported: Pat
     assert 'ecgkit.load_model("xlstm")' in card
 
 
+def test_a_card_names_what_the_first_weights_had_learned_from(
+    session: Session, exported: Path, demo_dataset: Dataset, tmp_path: Path
+) -> None:
+    tuned = Session(shutil.copytree(session.path, tmp_path / "session_1", ignore=shutil.ignore_patterns("figures")))
+    results = {name: json.loads((exported / name).read_text()) for name in ("config.json", "metrics.json")}
+    starts = {
+        "resnet1d": "from the weights of resnet1d, which had learned from folds 1-8 of ptbxl. ",
+        "/gone/pretraining_sessions/session_4": "session_4, which had learned from folds 1-8 of data that are no "
+        "longer known without labels. ",
+    }
+    for init, words in starts.items():
+        tuned.write_json("config.json", session.config | {"init": init})
+        description = describe(tuned, load_weights(session.best_weights), demo_dataset)
+        assert words in model_card(description, results, name="session_1")
+
+
 def test_a_fresh_process_elsewhere_predicts_what_the_session_did(
     exported: Path, session: Session, tmp_path: Path
 ) -> None:
@@ -227,7 +243,7 @@ def test_what_is_no_exported_model_is_never_replaced(session: Session, tmp_path:
     (tmp_path / "thesis.tex").write_text("years of work")
     for force in (False, True):
         for place in (tmp_path, tmp_path / "thesis.tex", session.path):
-            with pytest.raises(EcgkitError, match="is no exported model"):
+            with pytest.raises(EcgkitError, match="is not an exported model"):
                 export_model(session.path, place, force=force)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

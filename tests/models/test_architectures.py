@@ -47,6 +47,13 @@ def test_sizes_are_the_published_ones_within_a_percent(name: str, n_metadata: in
     assert count(make(name, n_metadata=n_metadata)) == pytest.approx(published, rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["xlstm", "hybrid", "parallel_xlstm", "hierarchical_xlstm", "token_encoder"])
+@pytest.mark.parametrize("n_heads", [0, 7])
+def test_heads_that_do_not_divide_the_width_are_named(name: str, n_heads: int) -> None:
+    with pytest.raises(EcgkitError, match=f"n_heads is {n_heads}"):
+        make(name, n_heads=n_heads)
+
+
 def test_the_recurrence_cnn_has_about_three_hundred_thousand_parameters() -> None:
     assert 250_000 < count(make("recurrence_cnn")) < 350_000
 

@@ -9,7 +9,7 @@ import torch
 from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import MetadataScaler
 from ecgkit.inference.weights import TrainedModel, load_weights
-from ecgkit.models import MODELS, create_model
+from ecgkit.models import MODELS, create_model, resolve_options
 from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
 from ecgkit.signals.prepare import Preparation
 
@@ -138,6 +138,25 @@ def test_xlstm_reads_a_token_every_80_ms_and_needs_no_compiler() -> None:
     assert model.patches(torch.randn(1, 12, 1000)).shape[-1] == 125
     backends = {m.config.backend for m in model.modules() if type(m).__name__ == "sLSTMLayer"}
     assert backends == {"vanilla"}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "named"),
+    [
+        ("cnn", {"dropout": "0.1"}, "dropout of cnn is '0.1'"),
+        ("cnn", {"widths": [8, "x"]}, "widths of cnn"),
+        ("cnn", {"widths": "abc"}, "widths of cnn is 'abc'"),
+        ("resnet1d", {"blocks": 1.5}, "blocks of resnet1d is 1.5"),
+        ("cnn", {"dropout": 2.0}, "'dropout': 2.0"),
+    ],
+)
+def test_a_wrong_value_of_an_option_is_named(model: str, options: dict[str, object], named: str) -> None:
+    with pytest.raises(EcgkitError, match=named):
+        create_model(model, **SHAPE, **options)
+
+
+def test_an_integer_serves_as_an_option_that_is_a_number() -> None:
+    assert resolve_options("cnn", {"dropout": 0, "widths": [8, 8, 8]})["dropout"] == 0
 
 
 def test_unknown_names_are_refused() -> None:

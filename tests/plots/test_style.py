@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,8 @@ from ecgkit.plots.style import (
     COLORS,
     LONGEST_NAME,
     figure_of_cells,
+    heat_map,
+    legend_beside,
     line_styles,
     log_scale,
     name_rows,
@@ -90,6 +93,45 @@ def test_names_are_drawn_as_texts_and_leave_room_for_the_figure(style: str) -> N
     assert len(ticks[-1]) == LONGEST_NAME
 
 
+LONG = tuple(f"{number:02d} " + "abnormal repolarisation of the wall " * 2 + "." for number in range(8))
+
+
+def test_titles_of_neighbours_do_not_overlap() -> None:
+    figure, cells = figure_of_cells(5, title="", x_label="", y_label="", cell_height=1.0, gaps=(0.4, 0.6))
+    for axes, name in zip(cells, LONG, strict=False):
+        axes.set_title(f"{name} (0.25)\nsecond line")
+    figure.savefig(io.BytesIO(), format="png")
+    boxes = [axes.title.get_window_extent() for axes in cells]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert all(axes.title.get_text().startswith(f"0{number} ") for number, axes in enumerate(cells))
+    assert all(axes.title.get_text().endswith("0.25)\nsecond line") for axes in cells)
+
+
+@pytest.mark.parametrize(("names", "rotation"), [(LONG, 90), (tuple("ABCDEFGH"), 0)])
+def test_a_table_of_long_names_has_room_for_its_cells(names: tuple[str, ...], rotation: float) -> None:
+    figure, axes = new_axes(6, 5)
+    heat_map(axes, np.zeros((8, 8)), names, names)
+    figure.savefig(io.BytesIO(), format="png")
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {rotation}
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+    assert axes.get_position().height * figure.get_figheight() > 3
+    assert figure.get_figwidth() <= 10
+
+
+def test_a_legend_of_long_names_is_inside_the_figure() -> None:
+    figure, axes = new_axes(8.6, 5.6)
+    axes.set(aspect="equal", anchor="W")
+    for name in LONG:
+        axes.plot([0, 1], [0, 1], label=name)
+    legend_beside(axes, title="AUC")
+    figure.savefig(io.BytesIO(), format="png")
+    legend = axes.get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert axes.get_position().width > 0.4
+
+
 def test_a_dollar_sign_starts_no_formula() -> None:
     plain, other = (labelled(new_axes()[0], (name,)) for name in ("$x$", "x"))
     assert plain != other
@@ -111,7 +153,7 @@ def test_numbers_of_a_logarithmic_axis_are_plain(limits: tuple[float, float], ex
 
 @pytest.mark.parametrize(
     ("text", "most", "expected"),
-    [("abc", 3, "abc"), ("0123456789abcdefghij.dat", 16, "0123456 ... .dat"), ("a\n" + "b" * 9, 8, "a\nb ... bb")],
+    [("abc", 3, "abc"), ("0123456789abcdefghij.dat", 16, "012345 ... j.dat"), ("a\n" + "b" * 9, 8, "a\nb ... bb")],
 )
 def test_a_long_name_keeps_its_beginning_and_its_end(text: str, most: int, expected: str) -> None:
     assert shortened(text, most) == expected

@@ -57,6 +57,14 @@ def points_of(figure: Figure, gid: str) -> list[tuple[float, float]]:
     return [(float(np.asarray(line.get_xdata())[0]), float(np.asarray(line.get_ydata())[0])) for line in lines]
 
 
+def test_long_names_leave_room_for_the_rows(subgroups: dict[str, Any]) -> None:
+    report = subgroups | {"all": subgroups["all"] | {"classes_without_auc": [f"{i} {'infarction ' * 7}" for i in "ab"]}}
+    figure = subgroup_forest(report)
+    assert "300 records, 300 patients; without 2 of the classes" in [text.get_text() for text in figure.axes[0].texts]
+    figure.draw_without_rendering()  # a warning of the layout is an error
+    assert figure.axes[0].get_position().width > 0.3
+
+
 def test_a_row_for_each_group_with_small_ones_set_apart(subgroups: dict[str, Any]) -> None:
     figure = subgroup_forest(subgroups)
     rows = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
@@ -133,9 +141,10 @@ def test_cooccurrence_in_truth_and_prediction_and_their_difference() -> None:
     predictions = make_predictions()
     tables = cooccurrence_tables(fold_scores(predictions, CLASSES, 10), fit_thresholds(predictions, CLASSES))
     figure = cooccurrence_compared(tables)
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == list(CLASSES)
     for axes, key in zip(figure.axes[:3], ("truth", "predicted", "difference"), strict=True):
         np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), 100 * tables[key].to_numpy())
-        assert [tick.get_text() for tick in axes.get_yticklabels()] == list(CLASSES)
+        assert [tick.get_text() for tick in axes.get_xticklabels()] == list(CLASSES)
     assert figure.axes[0].texts[1].get_text() == f"{100 * tables['truth'].iloc[0, 1]:.0f}"
     assert sum(text.get_text() != "" for text in figure.axes[2].texts) == 6
     low, high = figure.axes[2].images[0].get_clim()

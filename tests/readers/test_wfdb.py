@@ -190,14 +190,14 @@ def test_a_wrong_checksum_shows_in_other_formats_too(tmp_path: Path):
     ("old", "new", "named"),
     [
         (" V6", " V5", "lead V5 occurs twice"),
-        ("/mV", "/mmHg", "no unit of voltage"),
+        ("/mV", "/mmHg", "not a unit of voltage"),
         ("1000.0(0)", "0(0)", "unit of lead I"),
         ("record 12 100 500", "record 13 100 500", "13 signals"),
         ("record 12 100 500", "record 12", "sampling rate"),
         ("record 12 100 500", "record 12 -5 500", "sampling rate"),
-        ("record 12 100 500", "record twelve 100 500", "no WFDB header"),
-        ("record.dat 16 ", "record.dat sixteen ", "no storage format"),
-        ("1000.0(0)/mV", "much/mV", "no gain"),
+        ("record 12 100 500", "record twelve 100 500", "not a WFDB header"),
+        ("record.dat 16 ", "record.dat sixteen ", "not a storage format"),
+        ("1000.0(0)/mV", "much/mV", "not a valid gain"),
     ],
 )
 def test_a_header_that_cannot_be_trusted_is_unreadable(tmp_path: Path, old: str, new: str, named: str):
@@ -411,7 +411,7 @@ class TestSegments:
 
 
 class TestHostileHeaders:
-    """Names that leave the folder, what is no regular file, and absurd numbers."""
+    """Names that leave the folder, what is not a regular file, and absurd numbers."""
 
     @pytest.mark.parametrize(
         "name", ["../{}/record.dat", "{}/record.dat", "/dev/zero", "pipe", "a\\b", "folder", "x\x00y", "C:x"]

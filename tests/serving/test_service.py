@@ -194,7 +194,7 @@ BAD_JSON = {
     "an unknown unit": (b'{"signal": [[0, 1]], "sampling_rate": 500, "leads": ["I"], "unit": "mmHg"}', "mmHg"),
     "an unknown lead": (b'{"signal": [[0, 1]], "sampling_rate": 500, "leads": ["X9"]}', "X9"),
     "a model that is none": (b'{"signal": [[0, 1]], "sampling_rate": 500, "model": "/etc/passwd"}', DEFAULT_MODEL),
-    "bytes that are no text": (b"\xff\xfe\x00", "JSON"),
+    "bytes that are not text": (b"\xff\xfe\x00", "JSON"),
 }
 
 

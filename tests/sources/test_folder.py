@@ -147,6 +147,13 @@ def test_a_path_tells_files_of_one_name_apart(folder: Path) -> None:
         ({"age": ["old"] * N_RECORDS}, "'old'"),
         ({"fold": ["1", "9"] * (N_RECORDS // 2)}, "'p0'.*two of the splits"),
         ({"height": ["1.75", "1.8"] * (N_RECORDS // 2)}, "'1.75'.*cm"),
+        ({"height": ["175", "1.8"] * (N_RECORDS // 2)}, "'1.8'.*cm"),
+        ({"patient_id": ["p1", "NA"] * (N_RECORDS // 2)}, "'NA'"),
+        ({"Fold": ["1"] * N_RECORDS}, "'Fold'.*fold"),
+        ({"Patient ID": ["1"] * N_RECORDS}, "'Patient ID'.*patient_id"),
+        ({"AF ": ["1"] * N_RECORDS}, "two columns 'AF'"),
+        ({"macro": ["1"] * N_RECORDS}, "'macro'"),
+        ({"nan_samples": ["5"] * N_RECORDS}, "'nan_samples'"),
     ],
 )
 def test_a_wrong_table_is_refused_with_the_value(folder: Path, columns: dict[str, object], named: str) -> None:
@@ -245,6 +252,43 @@ def test_another_split_is_made_by_patient(tmp_path: Path) -> None:
     for wrong in ([0.7, 0.3], [0.7, 0.2, 0.2], [1.0, 0.0, 0.0]):
         with pytest.raises(EcgkitError, match="split"):
             PreprocessingConfig.resolve(tmp_path, source="demo", split=wrong)
+
+
+@pytest.mark.parametrize("word", ["NA", "NaN", "null", "None", "n/a"])
+def test_what_programs_write_for_an_unknown_value_is_unknown(folder: Path, word: str) -> None:
+    pairs = {
+        "AF": ["1", word],
+        "age": ["60", word],
+        "sex": ["F", word],
+        "potassium": ["4.1", word],
+        "ward": ["A", word],
+    }
+    edit(folder, **{name: values * (N_RECORDS // 2) for name, values in pairs.items()})
+    source = Folder(folder)
+    assert source.labels["labels"]["AF"].tolist()[::2] == [True] * (N_RECORDS // 2)
+    assert source.labels["labels"]["AF"][1::2].isna().all()
+    assert source.records[["age", "sex", "potassium"]][1::2].isna().all(axis=None)
+    assert source.records["potassium"][0] == 4.1
+    assert source.records["ward"][1] == word  # a text is what it is
+
+
+def test_a_class_with_a_mistake_is_no_further_column(folder: Path) -> None:
+    edit(folder, AF=["11", *["0", "1"] * (N_RECORDS // 2)][:N_RECORDS])
+    with pytest.raises(EcgkitError, match=r"AF is '11' in row 1.*--labels"):
+        Folder(folder)
+    assert Folder(folder, labels="LVH").columns["AF"].dtype == "float64"
+
+
+def test_what_a_spreadsheet_adds_is_left_out(folder: Path) -> None:
+    path = folder / "labels.csv"
+    lines = path.read_text().splitlines()
+    blank = "," * (lines[0].count(",") + 2)
+    path.write_text("\r\n".join([*(f"{line},," for line in lines), blank, blank]))
+    source = Folder(folder)
+    assert len(source.records) == N_RECORDS
+    assert list(source.columns) == ["potassium", "ward"]
+    path.write_text("\n".join(f",{lines[0]}" if row == 0 else f"{row % 2},{line}" for row, line in enumerate(lines)))
+    assert list(Folder(folder).labels["labels"]) == ["AF", "LVH"]  # an index without a name is no class
 
 
 def test_options_are_for_the_files_that_do_not_say_it(folder: Path) -> None:

@@ -238,9 +238,9 @@ def test_flags_are_read_in_every_usual_spelling(tiny_ptbxl: TinyPtbXl):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 6\n", "Git LFS"),
         (b"<!DOCTYPE html><html>403, Forbidden</html>\n", "web page"),
-        (b"", "no table"),
-        (b"\xfe\xfd\x00\x01" * 50, "no table"),
-        (b"a,b\n1,2,3\n", "no table"),
+        (b"", "not a table"),
+        (b"\xfe\xfd\x00\x01" * 50, "not a table"),
+        (b"a,b\n1,2,3\n", "not a table"),
         (b"a,b\n1,2\n", "no column"),
     ],
 )

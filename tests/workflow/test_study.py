@@ -342,7 +342,7 @@ class TestSweep:
     def test_a_failure_does_not_stop_the_rest_and_is_repeated(
         self, root: Path, notebook: dict[int, BaseException], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        notebook[1] = EcgkitError("the loss is no number:\nlower it")
+        notebook[1] = EcgkitError("the loss is not a number:\nlower it")
         assert self.call(root) == 1
         output = capsys.readouterr()
         assert "1 of 3 runs failed" in output.err

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -17,9 +16,9 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, printable
 from ecgkit.feature_space.maps.projections import Projection, shown_records
-from ecgkit.io import write_atomically
+from ecgkit.io import script_json, write_atomically
 from ecgkit.plots.maps import OUTCOME_COLORS, PROBABILITY, UNITS, by_frequency, category_colors
 from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY
 from ecgkit.signals.ecg import LEADS
@@ -113,7 +112,8 @@ def write_interactive_map(
         "colors": _colors(),
     }
     template = resources.files("ecgkit.feature_space.maps").joinpath("templates/map.html").read_text(encoding="utf-8")
-    page = template.replace("{{ title }}", html.escape(title)).replace("{{ data }}", _script_json(data)).encode()
+    named = template.replace("{{ title }}", html.escape(printable(title)))
+    page = named.replace("{{ data }}", script_json(data)).encode()
     if len(page) > MAX_BYTES:
         fitting = int(0.9 * len(positions) * MAX_BYTES / len(page))
         raise EcgkitError(
@@ -200,9 +200,3 @@ def _colors() -> dict[str, Any]:
 def _base64(values: Any, dtype: str) -> str:
     """Encode numbers as base64, row by row, little-endian."""
     return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
-
-
-def _script_json(data: object) -> str:
-    """Return JSON for a script element, which ends at the first ``</script``, also inside a string."""
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -126,7 +126,7 @@ def read_header(record: str) -> Header:
     """
     path = existing(f"{record}.hea")
     if file_size(path) > MAX_HEADER_BYTES:
-        raise UnreadableRecordError(f"{path} is no WFDB header: it is larger than {MAX_HEADER_BYTES:,} bytes")
+        raise UnreadableRecordError(f"{path} is not a WFDB header: it is larger than {MAX_HEADER_BYTES:,} bytes")
     try:
         with open(path, "rb") as file:  # noqa: PTH123  # as above
             data = file.read()
@@ -139,7 +139,7 @@ def read_header(record: str) -> Header:
     try:
         return _parse(text)
     except (ValueError, OverflowError) as error:
-        raise UnreadableRecordError(f"{path} is no WFDB header: {error}") from error
+        raise UnreadableRecordError(f"{path} is not a WFDB header: {error}") from error
 
 
 def _parse(text: str) -> Header:
@@ -230,7 +230,7 @@ def _parse_storage(storage: str, gain: str = "0", *, adc_zero: str) -> Storage:
     """Parse format and gain, which are the same in nearly all lines of a data set."""
     match = _FORMAT.fullmatch(storage)
     if match is None:
-        raise ValueError(f"{storage!r} is no storage format")
+        raise ValueError(f"{storage!r} is not a storage format")
     number, per_frame, skew, offset = match.groups()
     n_per_frame, frames_late, start = (
         _integer(text or default, "storage format") for text, default in ((per_frame, "1"), (skew, "0"), (offset, "0"))
@@ -239,7 +239,7 @@ def _parse_storage(storage: str, gain: str = "0", *, adc_zero: str) -> Storage:
         raise ValueError(f"{storage!r} has no samples per frame")
     match = _GAIN.fullmatch(gain)
     if match is None:
-        raise ValueError(f"{gain!r} is no gain")
+        raise ValueError(f"{gain!r} is not a gain")
     steps = _number(match[1], "gain")
     return Storage(
         format=number,
@@ -259,7 +259,7 @@ def _integer(text: str, name: str) -> int:
     except ValueError:
         number = int(_number(text, name))
     if abs(number) >= 2**53:
-        raise ValueError(f"{text!r} is no {name}")
+        raise ValueError(f"{text!r} is not a valid {name}")
     return number
 
 
@@ -270,5 +270,5 @@ def _number(text: str, name: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number) or not (number == 0 or 1e-30 < abs(number) < 1e30):
-        raise ValueError(f"{text!r} is no {name}")
+        raise ValueError(f"{text!r} is not a valid {name}")
     return number

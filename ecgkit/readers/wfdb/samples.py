@@ -249,7 +249,7 @@ def _open_flac(path: str, group: Sequence[SignalLine]) -> Iterator[Any]:
     try:
         with Path(path).open("rb") as file:
             if file.read(4) != b"fLaC":
-                raise UnreadableRecordError(f"{path} is no FLAC file")
+                raise UnreadableRecordError(f"{path} is not a FLAC file")
             file.seek(0)
             with soundfile.SoundFile(file) as flac:
                 bits = FLAC_BITS.get(flac.subtype, math.inf)
@@ -261,7 +261,7 @@ def _open_flac(path: str, group: Sequence[SignalLine]) -> Iterator[Any]:
                     raise UnreadableRecordError(f"{path} has signals of several sampling rates: FLAC files have one")
                 yield flac
     except (OSError, RuntimeError) as error:  # RuntimeError: of libsndfile
-        raise UnreadableRecordError(f"{path} is no readable FLAC file: {error}") from error
+        raise UnreadableRecordError(f"{path} is not a readable FLAC file: {error}") from error
 
 
 def _n_bytes(storage_format: str, n_values: int) -> int:

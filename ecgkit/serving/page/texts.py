@@ -33,7 +33,7 @@ LIMITS = """
 - Rhythm is not judged by the five classes.
 - Faults of the recording are looked for before any answer, but not each of them is found.
 - A long recording is read in windows of 10 s; the answer for the whole is their mean.
-- An ECG that the demo made is no person's: it shows textbook signs.
+- An ECG that the demo made is not a person's: it shows textbook signs.
 """
 
 HELP = (INSTRUCTIONS, LIMITS)
@@ -46,7 +46,7 @@ MEANINGS = {
     "CD": "the electrical signal is delayed or blocked, for example a bundle branch block or a long PR interval",
     "HYP": "a chamber of the heart is thickened or enlarged, often from high blood pressure",
 }
-"""What the five superclasses mean for somebody who is no cardiologist."""
+"""What the five superclasses mean for somebody who is not a cardiologist."""
 
 FIELDS = {
     "sampling_rate": "sampling rate",

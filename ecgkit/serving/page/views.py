@@ -51,7 +51,7 @@ def show_labels(answers: Sequence[Answer]) -> None:
     if not known:
         return
     st.subheader("Labels", anchor=False)
-    st.caption("Each label is for itself: several may apply, or none. The mark in a bar is the threshold of the label.")
+    st.caption("The labels are independent: several may apply, or none. The mark in a bar is its threshold.")
     for answer in known:
         if answer.quantity_name:
             st.metric(markdown(answer.quantity_name.replace("_", " ")), f"{answer.prediction.quantity:.1f}")  # type: ignore[union-attr]

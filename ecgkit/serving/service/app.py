@@ -25,6 +25,8 @@ from ecgkit.serving.service.settings import Settings
 from ecgkit.serving.service.stream import Streams
 from ecgkit.serving.service.work import JSON, PAGES, problem
 
+Described = dict[int | str, dict[str, Any]]
+"""Answers in the OpenAPI description, by their status."""
 TITLE = "ecgkit"
 DESCRIPTION = (
     "12-lead ECGs in, calibrated probabilities out, with findings of the signal and measurements. For research and "
@@ -114,8 +116,8 @@ def _add_answers(app: FastAPI, pool: Pool) -> None:
         return response(result)
 
     problems = _refusals(*PROBLEMS)
-    page = {200: {"description": "The page.", "content": {media: {} for media in PAGES.values()}}}
-    picture = {200: {"content": {PAGES["png"]: {}}}}
+    page: Described = {200: {"description": "The page.", "content": {media: {} for media in PAGES.values()}}}
+    picture: Described = {200: {"content": {PAGES["png"]: {}}}}
     several = {"ecgs": [schemas.example(age=60, sex="male"), schemas.example(unit="mV")]}
     to_predict = body(schemas.SignalRequest, schemas.FileChoices, schemas.example(measurements=True))
     to_batch = body(schemas.BatchRequest, schemas.FileChoices, several)
@@ -143,7 +145,7 @@ def _add_answers(app: FastAPI, pool: Pool) -> None:
         return await answer(request, "explain")
 
 
-def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def _refusals(*statuses: int) -> Described:
     """Describe the answers of these statuses."""
     return {status: {"model": schemas.Problem, "description": PROBLEMS[status]} for status in statuses}
 
@@ -174,7 +176,7 @@ def _add_status(app: FastAPI, pool: Pool, metrics: Metrics) -> None:
 
 
 async def _explain(_: Request, error: Exception) -> Response:
-    """Answer a request that no route takes, or whose body is no form, as all others are answered: with JSON."""
+    """Answer a request that no route takes, or whose body is not a form, as all others are answered: with JSON."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these only
     answer = response(problem(error.status_code, str(error.detail)))
     answer.headers.update(error.headers or {})

@@ -206,7 +206,7 @@ class Streams:
         except ValidationError as error:
             raise StreamError(explain(error)) from error
         except (ValueError, RecursionError) as error:
-            reason = str(error) if isinstance(error, EcgkitError) else "the first message is no JSON"
+            reason = str(error) if isinstance(error, EcgkitError) else "the first message is not JSON"
             raise StreamError(reason) from error
         self.sessions[session.number] = session
         return session, 0

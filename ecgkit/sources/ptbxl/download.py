@@ -91,7 +91,7 @@ class Mirror:
         self.name, self._folder = name, folder
 
     def read(self, file: str) -> bytes:
-        """Return the contents of a file; raise `MirrorError` where there is none or it is no file of PTB-XL."""
+        """Return the contents of a file; raise `MirrorError` where there is none or it is not a file of PTB-XL."""
         try:
             with (self._folder / file).open("rb") as opened:
                 # To read without a limit would unpack whatever is there, also beyond the size that a zip file declares.

@@ -48,7 +48,7 @@ class PtbXl(Source):
     Raises
     ------
     EcgkitError
-        If the folder is missing, is no PTB-XL, lacks records without being marked as a part, or has tables that cannot
+        If the folder is missing, is not PTB-XL, lacks records without being marked as a part, or has tables that cannot
         be understood.
 
     References

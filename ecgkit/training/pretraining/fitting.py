@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor
@@ -27,17 +25,8 @@ from ecgkit.sessions import Session
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
 from ecgkit.training.data import ShuffledBatches, loader
-from ecgkit.training.fitting import (
-    add_to_history,
-    check_checkpoint,
-    describe,
-    interruptible,
-    make_trainer,
-    memory_errors,
-    quiet_lightning,
-    read_history,
-)
-from ecgkit.training.module import make_optimizer, seeds_of_epoch
+from ecgkit.training.fitting import EpochWriter, Loop, read_history, run_loop
+from ecgkit.training.module import SeededModule, make_optimizer
 from ecgkit.training.pretraining.config import ENCODER, PretrainingConfig
 from ecgkit.training.pretraining.objectives import OBJECTIVES
 
@@ -93,29 +82,18 @@ class UnlabelledBatches(TorchDataset[Batch]):
         return len(self.dataset)
 
 
-class PretrainingModule(pl.LightningModule):
+class PretrainingModule(SeededModule):
     """The training and validation steps of a pretraining."""
 
     def __init__(self, trained: TrainedModel, config: PretrainingConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         if not isinstance(trained.model, TokenEncoder):
             raise EcgkitError(f"{trained.name} cannot be pretrained: choose {ENCODER}")
         self.config = config
         self.objective = OBJECTIVES[config.method](trained.model, config)
         self.crop = config.crop_samples(trained.n_samples, trained.sampling_rate)
-        self.generator = torch.Generator()
-        self.train_losses: list[Tensor] = []
         self.validation_losses: list[tuple[Tensor, int]] = []
         self.features: list[Tensor] = []
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed all random numbers of an epoch with (seed, epoch, rank): a resumed training repeats them."""
-        del batch
-        if batch_idx == 0:
-            seeds = seeds_of_epoch(self.config.seed, self)
-            self.generator.manual_seed(seeds[0])
-            torch.manual_seed(seeds[1])
-            self.train_losses.clear()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Compute the loss of random crops."""
@@ -172,17 +150,12 @@ def effective_rank(features: Tensor) -> Tensor:
     return torch.exp(-(shares * shares.log()).sum())
 
 
-class PretrainingWriter(Callback):
-    """Write the session's files: one log line per epoch, the history, and the encoder of the last epoch."""
+class PretrainingWriter(EpochWriter):
+    """Write the session's files during pretraining: log, history, and the encoder of the last epoch."""
 
     def __init__(self, session: Session, trained: TrainedModel, config: PretrainingConfig) -> None:
-        self.session, self.trained, self.config = session, trained, config
-        self.started = time.monotonic()
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of the epoch."""
-        del trainer, pl_module
-        self.started = time.monotonic()
+        super().__init__(session, config, metric="feature_rank", text="rank of the features {:.1f}")
+        self.trained = trained
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the encoder, and write the epoch's line and its row of the history."""
@@ -190,20 +163,7 @@ class PretrainingWriter(Callback):
             return
         check_held(self.session.path)
         save_encoder(self.session, self.trained, pl_module)
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "train_loss": float(torch.stack(pl_module.train_losses).mean()),
-            "validation_loss": float(trainer.callback_metrics["validation_loss"]),
-            "feature_rank": float(trainer.callback_metrics["feature_rank"]),
-            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
-            "seconds": round(time.monotonic() - self.started, 2),
-        }
-        left = add_to_history(self.session, row, self.config.epochs)
-        self.session.log(
-            f"epoch {row['epoch']:>3}/{self.config.epochs}  loss {row['train_loss']:.4f}"
-            f"  fold 9: loss {row['validation_loss']:.4f}, rank of the features {row['feature_rank']:.1f}"
-            f"  {row['seconds']:.0f} s, {left} left"
-        )
+        self.write_epoch(trainer, pl_module.train_losses)
 
 
 def save_encoder(session: Session, trained: TrainedModel, module: PretrainingModule) -> None:
@@ -239,22 +199,20 @@ def pretrain(session: Session, config: PretrainingConfig, dataset: Dataset) -> T
         session.log(f"the pretraining of {session.name} is complete: its encoder is read")
         return load_weights(best)
     trained = new_encoder(config, dataset)
-    last = session.path / "weights" / "last.ckpt"
-    resumed = check_checkpoint(last)
-    positions = dataset.folds(*TRAIN_FOLDS)
-    batches = UnlabelledBatches(dataset)
-    with quiet_lightning():
-        trainer = make_trainer(session, config, [PretrainingWriter(session, trained, config)])
-        train = ShuffledBatches(
-            positions,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-        )
-        validation = BatchSampler(dataset.folds(VALIDATION_FOLD).tolist(), config.batch_size, drop_last=False)
-        session.log(describe(trained, config, trainer, n_train=len(positions), resumed=resumed))
-        with interruptible(), memory_errors(config):
-            module, ckpt = PretrainingModule(trained, config), last if resumed else None
-            trainer.fit(module, loader(batches, train), loader(batches, validation), ckpt_path=ckpt, weights_only=True)
+    writer = PretrainingWriter(session, trained, config)
+    run_loop(session, trained, config, dataset, callbacks=[writer], make=make_loop)
     return load_weights(best)
+
+
+def make_loop(trained: TrainedModel, config: PretrainingConfig, dataset: Dataset, trainer: pl.Trainer) -> Loop:
+    """Create the Lightning module and the batches of folds 1-8 and of fold 9."""
+    batches = UnlabelledBatches(dataset)
+    train = ShuffledBatches(
+        dataset.folds(*TRAIN_FOLDS),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+    )
+    validation = BatchSampler(dataset.folds(VALIDATION_FOLD).tolist(), config.batch_size, drop_last=False)
+    return PretrainingModule(trained, config), loader(batches, train), loader(batches, validation)

@@ -164,7 +164,7 @@ class CPC(Objective):
         return loss
 
     def disagreement(self, features: Tensor, patients: Tensor) -> Tensor:
-        """Compute the contrastive loss of the two halves of each record; pairs of one patient are no negatives."""
+        """Compute the contrastive loss of the two halves of each record; pairs of one patient are not negatives."""
         first, second = functional.normalize(self.projection(features).float(), dim=-1).chunk(2)
         similar = first @ second.T / self.config.temperature
         same = (patients[:, None] == patients[None]) & ~torch.eye(len(patients), dtype=torch.bool, device=first.device)
