@@ -201,7 +201,7 @@ def test_nan_is_refused(function: object) -> None:
         ([], [], "no record"),
         ([0, 2], [0.1, 0.2], "neither 0 nor 1"),
         (["yes", "no"], [0.1, 0.2], "neither 0 nor 1"),
-        ([True, False], ["high", "low"], "no numbers"),
+        ([True, False], ["high", "low"], "not numbers"),
         ([[[True, False]]], [[[0.1, 0.2]]], r"\(1, 1, 2\)"),
         (True, 0.5, r"\(\)"),
     ],
