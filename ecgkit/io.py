@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from ecgkit.errors import EcgkitError, fits, one_line, printable, shown, type_name
+from ecgkit.errors import EcgkitError, fits, lacks_memory, one_line, printable, shown, type_name
 
 if TYPE_CHECKING:
     import jinja2
@@ -397,7 +397,7 @@ def readable(path: Path, way_out: str) -> Iterator[None]:
             yield
         else:
             raise EcgkitError(f"{path} is not a file: {way_out}")
-    except (EcgkitError, MemoryError):
+    except EcgkitError:
         raise
     except FileNotFoundError as error:
         raise EcgkitError(f"no file {path}: {way_out}") from error
@@ -405,6 +405,8 @@ def readable(path: Path, way_out: str) -> Iterator[None]:
         raise EcgkitError(f"{path} is nested more than {MAX_DEPTH} levels deep: {way_out}") from error
     except Exception as error:  # pyarrow and NumPy raise nearly every kind on damaged files
         reason = getattr(error, "strerror", None) or one_line(error).removeprefix("ValueError: ")
+        if lacks_memory(error):  # or the file is damaged, and claims to be large
+            way_out = f"free memory; if enough is free, {way_out}"
         raise EcgkitError(f"{path} cannot be read ({reason}): {way_out}") from error
 
 

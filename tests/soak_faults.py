@@ -403,8 +403,8 @@ def wrong_clock(trial: Trial) -> Run:
 
 
 def little_memory(trial: Trial) -> Run:
-    """Run with an address space of 0.25 to 1.5 GiB, as after ``ulimit -v``."""
-    kibibytes = round((0.25 + trial.rng.uniform(0, 1.25) * trial.part) * 2**20)
+    """Run with an address space of 0.1 to 1.5 GiB, as after ``ulimit -v``."""
+    kibibytes = round((0.1 + trial.rng.uniform(0, 1.4) * trial.part) * 2**20)
     run = begin(trial.step, trial.root, wrapper=("sh", "-c", f'ulimit -v {kibibytes} && exec "$@"', "sh"))
     run.moments.append(f"{kibibytes / 2**20:.2f} GiB")
     run.struck = run.wait()[0] != 0
