@@ -279,6 +279,11 @@ class TrainingConfig(FittingConfig):
             )
         if self.metadata and self.target in ("age", "sex"):
             raise EcgkitError(f"the target {self.target} is part of the metadata: train without metadata")
+        if self.target and self.unlabelled != "drop":
+            raise EcgkitError(
+                f"unlabelled is {self.unlabelled} and the target is {self.target}: records without {self.target} are "
+                "always left out; train with unlabelled = drop"
+            )
 
 
 def read_recipe(

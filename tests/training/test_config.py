@@ -105,6 +105,7 @@ def test_a_recipe_that_is_not_made_of_tables_is_refused(text: bytes, message: st
         ({"target": "bmi"}, "target 'bmi'.*age, sex, height, weight"),
         ({"target": "age", "label_set": "superclass"}, "'superclass'.*'age'"),
         ({"target": "sex", "metadata": True}, "sex.*metadata"),
+        ({"target": "sex", "unlabelled": "negative"}, "unlabelled.*sex"),
         ({"target": "age", "loss": "bce"}, "'bce'.*age"),
         ({"optimiser": "sgd"}, "'optimiser'"),
     ],
