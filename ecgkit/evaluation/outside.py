@@ -29,7 +29,7 @@ from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.labels import format_interval
 from ecgkit.stats.prior_shift import add_offset, difference_interval, fit_offset, prior_by_em
 from ecgkit.stats.resampling import RESAMPLES
-from ecgkit.training.lineage import PTBXL, datasets_behind, kind_of, origins
+from ecgkit.training.lineage import PTBXL, datasets_behind, kind_of, origins, read_records
 
 if TYPE_CHECKING:
     from ecgkit.inference.predictor import Predictor
@@ -170,7 +170,8 @@ def without_training_records(subject: Subject, data: Dataset, root: Path) -> tup
     for name in filter(None, behind):
         folder = root / paths.PROCESSED / name
         if is_there := (folder / "dataset.json").is_file():
-            known |= set(origins(open_dataset(folder, label_set=None).records, kind_of(read_manifest(folder))))
+            manifest, records = read_records(name, root)
+            known |= set(origins(records, kind_of(manifest)))
         known |= {PTBXL} if name.startswith(PTBXL) else set()
         checked &= is_there or name.startswith(PTBXL)
     trained_on = ", ".join(filter(None, behind))

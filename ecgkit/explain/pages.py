@@ -62,7 +62,7 @@ def class_beats(explanations: Iterable[Explanation]) -> ClassBeats:
     classes : tuple of str
         In the order in which they first occur.
     beats, relevance : ndarray of float32, shape (classes, 12, beat samples)
-        Means over the records with a beat, each as returned by `mean_beat`.
+        Means over the records that have a beat, as `mean_beat` returns them.
     """
     found: dict[str, list[tuple[NDArray[np.float32], NDArray[np.float32]]]] = {}
     for explanation in explanations:

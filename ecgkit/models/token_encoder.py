@@ -19,7 +19,7 @@ POOLINGS = ("mean_std_max", "attention")
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention and a feed-forward layer, each with a layer norm before it and a shortcut around it.
+    """Self-attention, then a feed-forward layer; both after a layer norm, and with a residual connection.
 
     Vaswani et al. (2017), arXiv:1706.03762; the order of the layers is that of Xiong et al. (2020), arXiv:2002.04745.
 

@@ -22,7 +22,7 @@ _SAMPLE_BYTES = {True: 3, False: 2}
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the data records of a file are."""
+    """The positions of the data records in a file."""
 
     header: int  # bytes
     records: int

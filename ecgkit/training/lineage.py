@@ -86,7 +86,7 @@ def check_unseen(name: str, folder: Path, dataset: str, root: Path) -> None:
     EcgkitError
         If there are such patients, as in a dataset that was divided anew.
     """
-    manifest, records = _opened(dataset, root)
+    manifest, records = read_records(dataset, root)
     evaluated = records["fold"].isin((VALIDATION_FOLD, TEST_FOLD)).to_numpy()
     for before in datasets_behind(json_or_none(folder / "config.json") or {}, folder):
         seen = evaluated & _was_learned(before, manifest, records, root)
@@ -102,7 +102,7 @@ def _was_learned(before: str, manifest: Mapping[str, Any], records: pd.DataFrame
     """Return which records are of patients in folds 1-8 of an earlier dataset, as far as that is known."""
     kind = kind_of(manifest)
     if before and (root / paths.PROCESSED / before / MANIFEST).is_file():
-        earlier, their_records = _opened(before, root)
+        earlier, their_records = read_records(before, root)
         learned = their_records[their_records["fold"].isin(TRAIN_FOLDS)]
         if kind_of(earlier) == kind:
             return records["patient_id"].isin(learned["patient_id"]).to_numpy(bool)
@@ -114,7 +114,7 @@ def _was_learned(before: str, manifest: Mapping[str, Any], records: pd.DataFrame
     return origins(records, kind) == PTBXL
 
 
-def _opened(dataset: str, root: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def read_records(dataset: str, root: Path) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the manifest and the records of a processed dataset."""
     folder = root / paths.PROCESSED / dataset
     return read_manifest(folder), open_dataset(folder, label_set=None).records

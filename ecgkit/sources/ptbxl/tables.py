@@ -99,7 +99,7 @@ def make_labels(codes: Sequence[dict[str, float]], statements: CsvTable) -> dict
     Raises
     ------
     EcgkitError
-        If a code of the table is blank or there twice, or one of a record is not in it.
+        If a code of the table is blank or occurs twice, or a record has a code that is not in the table.
     """
     known = statements.texts(str(statements.rows.columns[0]))
     statements.refuse(str(known.name), known.isna(), "no SCP code")
