@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,8 @@ def execute(
 
         _keep_interruptions_quiet()
         try:
-            papermill.execute_notebook(
+            run = partial(
+                papermill.execute_notebook,
                 output,
                 output,
                 parameters=parameters,
@@ -212,6 +214,13 @@ def execute(
                 # the kernel's messages on its own transport; what a cell raises comes back as its result
                 extra_arguments=["--log-level=CRITICAL"],
             )
+            try:
+                run()
+            except RuntimeError:
+                # Before its first cell a kernel dies where another program takes one of its ports: a new one has others.
+                if last_cell(output)[1] is not None:
+                    raise
+                run()
         except papermill.PapermillExecutionError as error:
             message = strip_colours(error.evalue).strip()
             what = message if error.ename == EcgkitError.__name__ else f"{error.ename}: {message}"

@@ -128,6 +128,31 @@ def test_a_cell_that_does_not_come_back_is_one_line_and_the_session_can_be_resum
     assert not (tmp_path / "session_1.failed.ipynb").exists()
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_kernel_that_dies_before_its_first_cell_is_started_once_more(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nfrom pathlib import Path\n"
+        f"starts = Path({str(tmp_path / 'starts')!r})\n"
+        "if any('ipykernel' in argument for argument in sys.orig_argv):\n"
+        "    with starts.open('a') as file:\n        file.write('x')\n"
+        f"    if starts.stat().st_size <= {times}:\n        os._exit(1)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}")
+    session = make_session(tmp_path)
+    notebook = write(tmp_path / "n.ipynb", "seed = 0", "print('seed is', seed)", CLOSE)
+    if times == 1:
+        run_notebook(notebook, {"seed": 7}, session)
+        executed = nbformat.read(session.path / "n.ipynb", as_version=4)
+        assert len(executed.cells) == 4
+        assert "seed is 7" in executed.cells[2].outputs[0].text
+    else:
+        with pytest.raises(EcgkitError, match=r"^n\.ipynb, before its first cell: its kernel died"):
+            run_notebook(notebook, {"seed": 7}, session)
+    assert (tmp_path / "starts").read_text() == "xx"
+
+
 @pytest.mark.parametrize("seconds", [0, -5])
 def test_a_cell_timeout_is_positive(seconds: int, demo_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "demo", "--cell-timeout", str(seconds), "--root", str(demo_root)]) == 2
