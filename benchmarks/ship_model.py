@@ -95,8 +95,8 @@ def ship(session: Session, name: str, dataset: Dataset, *, force: bool) -> Path:
     card = session_card(session, dataset, session.read_json("metrics.json"), name=name)
     (folder / CARD).write_text(card, encoding="utf-8")
     if labels := session.config.get("distill"):
-        for path in (folder / CARD, folder / "config.json"):  # the folder of the soft labels is that of one machine
-            path.write_text(path.read_text(encoding="utf-8").replace(labels, Path(labels).name), encoding="utf-8")
+        config = folder / "config.json"  # the folder of the soft labels is that of one machine
+        config.write_text(config.read_text(encoding="utf-8").replace(labels, Path(labels).name), encoding="utf-8")
     return folder
 
 

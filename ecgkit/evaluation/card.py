@@ -28,6 +28,9 @@ FEW = 10
 NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", *GROUPS)
 """Parameters that other sections of the card contain, or that do not change the model."""
 
+FILES = ("init", "distill", "recipe")
+"""Parameters that may be paths."""
+
 
 def write_model_card(session: Session, dataset: Dataset, metrics: Mapping[str, Any]) -> Path:
     """Write ``model_card.md`` of an evaluated training session.
@@ -145,7 +148,8 @@ def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     flat = {key: value for key, value in config.items() if key not in NO_RECIPE}
     for group in GROUPS:
         flat |= {f"{group}.{key}": value for key, value in config.get(group, {}).items()}
-    return flat
+    # A card travels with the weights; the folders of the machine on which they were trained do not.
+    return flat | {key: Path(flat[key]).name for key in FILES if flat.get(key)}
 
 
 def _describe_dataset(dataset: Dataset) -> dict[str, Any]:

@@ -25,6 +25,8 @@ def check_heads(width: int, n_heads: int) -> None:
 
 def samples_per_frame(sampling_rate: int, frame_rate: float) -> int:
     """Return the number of samples per frame, at least 1, that comes closest to a frame rate."""
+    if not frame_rate > 0:
+        raise EcgkitError(f"frame_rate is {frame_rate}: give a positive number of frames per second")
     return max(1, round(sampling_rate / frame_rate))
 
 

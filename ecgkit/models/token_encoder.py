@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecgkit.errors import check_choice
+from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.models.base import ECGModel, SharedKeywords
 from ecgkit.models.layers import AttentionPooling, check_heads, run_lstm, samples_per_frame
 from ecgkit.models.xlstm_blocks import BidirectionalXLSTM
@@ -225,6 +225,8 @@ class TokenEncoder(ECGModel):
 
 def token_samples(sampling_rate: int, token_seconds: float) -> int:
     """Return the samples of a token: about so many seconds, in a multiple of four."""
+    if not token_seconds > 0:
+        raise EcgkitError(f"token_seconds is {token_seconds}: give a positive number of seconds")
     return 4 * samples_per_frame(sampling_rate, 4 / token_seconds)
 
 

@@ -54,6 +54,18 @@ def test_heads_that_do_not_divide_the_width_are_named(name: str, n_heads: int) -
         make(name, n_heads=n_heads)
 
 
+@pytest.mark.parametrize("name", ["bilstm", "cnn", "hybrid", "parallel_xlstm", "recurrence_cnn", "resnet1d"])
+@pytest.mark.parametrize("frame_rate", [0, -1])
+def test_a_frame_rate_is_positive(name: str, frame_rate: int) -> None:
+    with pytest.raises(EcgkitError, match=f"frame_rate is {frame_rate}"):
+        make(name, frame_rate=frame_rate)
+
+
+def test_tokens_have_a_positive_length() -> None:
+    with pytest.raises(EcgkitError, match="token_seconds is 0"):
+        make("token_encoder", token_seconds=0.0)
+
+
 def test_the_recurrence_cnn_has_about_three_hundred_thousand_parameters() -> None:
     assert 250_000 < count(make("recurrence_cnn")) < 350_000
 
