@@ -43,7 +43,6 @@ WANTED = {
     "cnn_bilstm",
     "resnet1d_all",
     "resnet1d_age_sex",
-    "resnet1d_robust",
 }
 FILES = {
     *("weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "reference.json", "config.json"),
