@@ -8,7 +8,6 @@ import json
 import logging
 import sys
 import time
-import traceback
 import uuid
 from typing import Any
 
@@ -19,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ecgkit.serving.service.settings import Settings
-from ecgkit.serving.service.work import Result, problem
+from ecgkit.serving.service.work import Result, frames, problem
 
 LOG = logging.getLogger("ecgkit.service")
 GUARDED = "/v1/"
@@ -67,12 +66,6 @@ def set_up_log() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
-
-
-def frames(error: BaseException) -> str:
-    """Return the type of an exception and where it was raised."""
-    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-8:]]
-    return f"{type(error).__name__} {' '.join(places)}"
 
 
 def response(result: Result) -> Response:
