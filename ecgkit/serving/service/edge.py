@@ -186,7 +186,7 @@ class Gate:
                 await response(late if is_whole else slow)(scope, receive, send)
 
     async def _refuse(self, refused: Response, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body of a request away, as far as that is quick, so that its client reads the answer."""
+        """Refuse a request after reading its body for up to 1 s: many clients read no answer before it is sent."""
         size, more = 0, True
         try:
             async with asyncio.timeout(1):
@@ -209,7 +209,7 @@ class Gate:
 
 
 def has_token(scope: Scope, token: str) -> bool:
-    """Return True if no token is asked for, or the request has it; the time to compare does not tell how much fits."""
+    """Return True if no token is asked for, or the request has it; how long this takes says nothing about the token."""
     if not token:
         return True
     kind, _, value = Headers(scope=scope).get("authorization", "").partition(" ")
