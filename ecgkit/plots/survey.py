@@ -35,8 +35,8 @@ def distributions(values: Mapping[str, ArrayLike]) -> Figure:
         n_missing = int((~np.isfinite(known)).sum())
         known = known[np.isfinite(known)]
         is_one = len(known) and np.ptp(known) < 0.01
-        bins = [known[0] - 0.5, known[0] + 0.5] if is_one else int(np.clip(len(known), 5, 40))
-        axes.hist(known, bins=bins, color=COLORS[0])
+        bins = [known[0] - 0.5, known[0] + 0.5] if is_one else int(np.clip(2 * len(known) ** 0.5, 5, 40))
+        axes.hist(known, bins=bins, color=COLORS[0], edgecolor="white", linewidth=0.5)
         title = f"{n_missing:,} not measurable" if n_missing else ""
         axes.set(xlabel=label, ylabel="ECGs", title=f"all {known[0]:g}" if is_one else title)
         axes.yaxis.get_major_locator().set_params(integer=True)
