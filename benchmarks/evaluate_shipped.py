@@ -1,11 +1,11 @@
-"""Evaluate the models that ship on folds 9 and 10 of PTB-XL, with and without the offset of each lead.
+"""Evaluate the models that ship on folds 9 and 10 of PTB-XL, and the mean of their probabilities.
 
-    python benchmarks/evaluate_shipped.py PTBXL [--models resnet1d,xlstm,hybrid] [--to FOLDER]
+    python benchmarks/evaluate_shipped.py DATASET [--models resnet1d,xlstm,hybrid] [--to FOLDER] [--offsets]
 
-``PTBXL`` is the unpacked data set. Calibration and thresholds are fitted on fold 9 and fold 10 is evaluated, as a
-training does it (1,000 bootstrap resamples of patients, seed 0); then the mean of the models' probabilities is
-evaluated in the same way. With ``--to``, the files of the reports go into ``FOLDER/MODEL`` and ``FOLDER/ensemble``;
-without it, the numbers are printed.
+``DATASET`` is the folder of the processed dataset ``ptbxl``. Calibration and thresholds are fitted on fold 9 and fold
+10 is evaluated, as a training does it (1,000 bootstrap resamples of patients, seed 0). With ``--to``, the files of the
+reports go into ``FOLDER/MODEL`` and ``FOLDER/ensemble``; without it, the numbers are printed. ``--offsets`` also prints
+what the removal of each lead's offset changes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from ecgkit import evaluation
-from ecgkit.datasets import Dataset, build_dataset, open_dataset
+from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.evaluation.card import describe, model_card
 from ecgkit.evaluation.ensembles import combine_unlabelled, fit_ensemble
 from ecgkit.inference.model_folder import SHIPPED, WEIGHTS
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.sessions import Session
-from ecgkit.sources.ptbxl.source import PtbXl
 from ecgkit.training.inference import predict_folds, predict_unlabelled, run_over_dataset
 
 FOLDS = (9, 10)
@@ -106,17 +105,18 @@ def report_ensemble(names: Sequence[str], dataset: Dataset, folder: Path) -> Non
 def main() -> None:
     """Evaluate the models."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("raw", type=Path)
+    parser.add_argument("dataset", type=Path)
     parser.add_argument("--models", default="resnet1d,xlstm,hybrid")
     parser.add_argument("--to", type=Path)
+    parser.add_argument("--offsets", action="store_true")
     arguments = parser.parse_args()
+    dataset = open_dataset(arguments.dataset, label_set="superclass")
     with tempfile.TemporaryDirectory() as temporary:
-        build_dataset(PtbXl(arguments.raw), Path(temporary) / "ptbxl")
-        dataset = open_dataset(Path(temporary) / "ptbxl", label_set="superclass")
         names, folder = arguments.models.split(","), arguments.to or Path(temporary)
         for name in names:
             trained = load_weights(SHIPPED / name / WEIGHTS)
-            print_offsets(name, trained, dataset)
+            if arguments.offsets:
+                print_offsets(name, trained, dataset)
             report(name, trained, dataset, folder / name)
         if len(names) > 1:
             report_ensemble(names, dataset, folder / "ensemble")

@@ -129,7 +129,7 @@ def predict(model: Predictor, dataset: Dataset, leads: tuple[str, ...]) -> NDArr
     zeroed: Any = dataset.signals[dataset.rows]  # in memory, instead of a memory map
     zeroed[:, [lead not in leads for lead in LEADS]] = 0
     moved = replace(dataset, signals=zeroed, rows=np.arange(len(zeroed)))
-    trained = model.trained
+    trained = model.faster
     return run_over_dataset(trained, moved, np.arange(len(zeroed)), trained.predict, precision=model.precision)
 
 

@@ -6,7 +6,8 @@
 of misplaced leads on folds 1-8 (``ecgkit/signals/misplacement.json``). Then the false alarms on fold 9 are printed, and
 the share of its records in which each planted fault is found, by its own check and by any, in percent with 95 %
 intervals (Wilson). Noise and wander are planted in nine electrodes, and the leads derived from these. ``--auc`` prints
-what each fault costs models on fold 9 instead: those that ship, by name, or model folders such as a session's.
+what each fault costs models on fold 9 instead: those that ship, by name, or model folders such as a session's, in
+bfloat16 where the machine has it and the model allows it.
 """
 
 from __future__ import annotations
@@ -243,7 +244,7 @@ def measure(source: PtbXl, record_ids: Sequence[str], n_planted: int | None) -> 
 
 def measure_auc(source: PtbXl, record_ids: Sequence[str], names: Sequence[str]) -> None:
     """Print the macro AUC of each model without a fault, and what each fault costs it."""
-    models = [load_model(name) for name in names]
+    models = [load_model(name, precision="auto") for name in names]
     rows = source.records["record_id"].isin(record_ids).to_numpy()
     truth = source.labels["superclass"].loc[rows, list(models[0].classes)].to_numpy(bool)
     kept = truth.any(axis=1)

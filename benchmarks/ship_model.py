@@ -6,9 +6,10 @@
 are a session that is not finished or was changed afterwards, one whose fold 10 was not evaluated, one that left out
 training data, and one whose ``metrics.json`` is not what its predictions of fold 9 say. The folder is that of ``ecgkit
 export-model``: weights, thresholds, calibration, ``reference.json``, ``config.json``, ``metrics.json``; the card is
-written anew, with this name. Fold 10 is not predicted. ``missing_leads.json`` is measured on fold 9 (see
-``benchmarks/lead_ablation.py``), and then the outputs for synthetic ECGs that the tests compare with are written again.
-With ``--force`` a model of this name is replaced. ``WANTED`` in ``tests/inference/test_shipped.py`` lists the names.
+written anew, with this name. Fold 10 is not predicted. The change of the macro AUC in bfloat16, by which
+``--precision auto`` decides, and ``missing_leads.json`` (see ``benchmarks/lead_ablation.py``) are measured on fold 9;
+then the outputs for synthetic ECGs that the tests compare with are written again. With ``--force`` a model of this name
+is replaced. ``WANTED`` in ``tests/inference/test_shipped.py`` lists the names.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +28,15 @@ from ecgkit import paths, sessions
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.card import session_card
+from ecgkit.inference.batches import PRECISIONS
 from ecgkit.inference.export import export_model
-from ecgkit.inference.model_folder import CARD, SHIPPED, shipped
+from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, shipped
 from ecgkit.inference.reference import REFERENCE
+from ecgkit.inference.weights import load_weights
+from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats.ranking import macro_auc
-from ecgkit.training.inference import open_trained
+from ecgkit.training.inference import open_trained, run_over_dataset
 
 OUTPUTS = Path(__file__).resolve().parent.parent / "tests" / "make_pretrained_outputs.py"
 MOST_BYTES = 20_000_000
@@ -54,6 +59,7 @@ def main() -> None:
         check(session)
         dataset = open_trained(session, root, test=True).dataset
         folder = ship(session, arguments.name, dataset, force=arguments.force)
+        measure_bfloat16(folder, dataset)
     except EcgkitError as error:
         sys.exit(str(error))
     write_losses(measure([arguments.name], dataset.path, n_records=arguments.records, resamples=arguments.resamples))
@@ -98,6 +104,18 @@ def ship(session: Session, name: str, dataset: Dataset, *, force: bool) -> Path:
         config = folder / "config.json"  # the folder of the soft labels is that of one machine
         config.write_text(config.read_text(encoding="utf-8").replace(labels, Path(labels).name), encoding="utf-8")
     return folder
+
+
+def measure_bfloat16(folder: Path, dataset: Dataset) -> None:
+    """Write into the weights how bfloat16 changes the macro AUC on fold 9, and their new checksum into the card."""
+    trained, checksum = load_weights(folder / WEIGHTS), file_sha256(folder / WEIGHTS)
+    fold, call = dataset.folds(9), trained.predict
+    truth = dataset.labels.to_numpy(np.float64, na_value=np.nan)[fold]
+    probs = [run_over_dataset(trained, dataset, fold, call, precision=precision) for precision in PRECISIONS]
+    change = float(macro_auc(truth, probs[1]) - macro_auc(truth, probs[0]))
+    replace(trained, bfloat16_auc_change=round(change, 6)).save(folder / WEIGHTS)
+    card = (folder / CARD).read_text(encoding="utf-8")
+    (folder / CARD).write_text(card.replace(checksum, file_sha256(folder / WEIGHTS)), encoding="utf-8")
 
 
 if __name__ == "__main__":

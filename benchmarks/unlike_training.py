@@ -3,11 +3,11 @@
     python benchmarks/unlike_training.py PTBXL_DATASET [--models resnet1d,hybrid,xlstm] [--fit] [--planted 500]
 
 ``PTBXL_DATASET`` is the folder of the processed dataset (``ecgkit preprocess ptbxl``). ``--fit`` writes the files, from
-folds 1-8 with the limit of fold 9. Then a Markdown table is printed, one column per model and one for their mean, the
-ensemble: the share in percent that is beyond the limit, with 95 % intervals (Wilson), of the records of fold 9 with
-and without a note on noise or electrodes, and of the first ``--planted`` records without one in which each fault of
-`benchmarks/quality.py` is planted, or which are replaced by something that is no ECG. Computed in bfloat16 where the
-machine has it and the model allows it.
+folds 1-8 with the limit of fold 9. Then a Markdown table is printed, one column per model and, of several models, one
+for their mean, the ensemble: the share in percent that is beyond the limit, with 95 % intervals (Wilson), of the
+records of fold 9 with and without a note on noise or electrodes, and of the first ``--planted`` records without one in
+which each fault of `benchmarks/quality.py` is planted, or which are replaced by something that is no ECG. Computed in
+bfloat16 where the machine has it and the model allows it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ NO_ECG: dict[str, Callable[[Signal, Random], Signal]] = {
 def features(model: NetworkPredictor, signals: list[Signal]) -> NDArray[np.float32]:
     """Return the features of signals in mV at 100 Hz."""
     stored = [np.round(np.nan_to_num(signal) * 1000).clip(-32767, 32767).astype(np.int16) for signal in signals]
-    trained = model.trained
+    trained = model.faster
     batches = (
         (trained.preparation.network_input(np.stack(stored[i : i + 64])), None) for i in range(0, len(stored), 64)
     )
@@ -130,9 +130,11 @@ def main() -> None:
         assert reference is not None  # noqa: S101 - for the type checker
         for group, found in distances.items():
             found.append(reference.distance(features(model, groups[group])))
-    print("| input |", " | ".join(models), "| ensemble |\n|---|", "---|" * (len(models) + 1), sep="")
+    columns = [*models, "ensemble"] if len(models) > 1 else models
+    print("| input |", " | ".join(columns), "|\n|---|", "---|" * len(columns), sep="")
     for group, found in distances.items():
-        shares = [share(int(np.sum(distance > 1)), len(distance)) for distance in (*found, np.mean(found, axis=0))]
+        each = [*found, np.mean(found, axis=0)][: len(columns)]
+        shares = [share(int(np.sum(distance > 1)), len(distance)) for distance in each]
         print(f"| {group} |", " | ".join(shares), "|")
 
 

@@ -272,7 +272,7 @@ def answer_ecg(
     ----------
     source : Path, str, bytes, mapping of str to bytes, or ECG
         A file or its content, as for `ecgkit.open_ecg`, or an ECG.
-    model : str, int, Path or Predictor, default "resnet1d_robust"
+    model : str, int, Path or Predictor, default "resnet1d"
         What `ecgkit.load_model` takes or returns.
     **options
         See `Options`.
@@ -313,7 +313,7 @@ def answer_ecgs(
     ----------
     sources : iterable of (name, source)
         The name of each answer, and what `answer_ecg` takes.
-    model : str, int, Path or Predictor, default "resnet1d_robust"
+    model : str, int, Path or Predictor, default "resnet1d"
         What `ecgkit.load_model` takes or returns.
     done : collection of str, optional
         Names that are left out. The others are predicted together with the same ECGs as without it, so that they get

@@ -217,7 +217,7 @@ def execute(
             try:
                 run()
             except RuntimeError:
-                # Before its first cell a kernel dies where another program takes one of its ports: a new one has others
+                # Before its first cell a kernel dies if another program takes one of its ports; a new one has others.
                 if last_cell(output)[1] is not None:
                     raise
                 run()

@@ -26,8 +26,10 @@ from ecgkit.explain.config import is_model
 from ecgkit.inference import export as exporting
 from ecgkit.inference import model_folder
 from ecgkit.inference.export import export_model
+from ecgkit.inference.loading import LARGEST_CHANGE
 from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, find_folder, shipped
 from ecgkit.inference.weights import load_weights
+from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.sources.demo import Demo
 from ecgkit.sources.ptbxl.source import PtbXl
@@ -43,7 +45,6 @@ WANTED = {
     "cnn_bilstm",
     "resnet1d_all",
     "resnet1d_age_sex",
-    "resnet1d_robust",
 }
 FILES = {
     *("weights/best.safetensors", CARD, "thresholds.json", "calibration.json", "reference.json", "config.json"),
@@ -329,6 +330,9 @@ def test_a_session_is_taken_into_the_package_by_one_script(
     assert shipped() == ("mine",)
     assert set(files(folder)) == FILES
     assert 'ecgkit.load_model("mine")' in (folder / CARD).read_text()
+    ship_model.measure_bfloat16(folder, demo_dataset)
+    assert ecgkit.load_model("mine").trained.bfloat16_auc_change == pytest.approx(0, abs=0.05)
+    assert file_sha256(folder / WEIGHTS) in (folder / CARD).read_text()
     with monkeypatch.context() as patch:
         patch.setattr(lead_ablation, "LEAD_SETS", {"I only": ("I",)})
         sizes = {"n_records": 20, "resamples": 10}
@@ -400,6 +404,13 @@ def test_a_model_that_ships_agrees_with_its_card(name: str) -> None:
     entry = json.loads((SHIPPED / name / "metrics.json").read_text())["fold_10"]["macro"]["auc"]
     assert f"{entry['value']:.4f} ({entry['low']:.4f} to {entry['high']:.4f}) on fold 10" in model.card
     assert all(f"{threshold:.4f}" in model.card for threshold in model.thresholds)
+
+
+@pytest.mark.parametrize("name", ["resnet1d", "xlstm", "hybrid"])
+def test_the_change_in_bfloat16_of_a_member_of_the_ensemble_was_measured(name: str) -> None:
+    change = ecgkit.load_model(name).trained.bfloat16_auc_change
+    assert change is not None
+    assert abs(change) < LARGEST_CHANGE
 
 
 @pytest.mark.parametrize("name", shipped())
