@@ -231,6 +231,11 @@ def printable(text: str) -> str:
     )
 
 
+def split_names(text: str) -> list[str]:
+    """Split a list of names at its commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def one_line(error: BaseException) -> str:
     """Return an error as one line: the message of bad input, and of any other error its type and message."""
     text = printable(" ".join(str(error).split()))

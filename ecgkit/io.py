@@ -154,7 +154,7 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
 
 
 def _is_formula(text: str) -> bool:
-    """Return True if a spreadsheet would compute a text, once it has no ``'`` in front; a number is none."""
+    """Return True if a spreadsheet would compute a text, once it has no ``'`` in front; it computes no number."""
     try:
         float(text)
     except ValueError:

@@ -74,11 +74,6 @@ def add_root(parser: argparse.ArgumentParser, default: str | None = None) -> Non
     parser.add_argument("--root", metavar="DIR", default=default, help=text)
 
 
-def split_names(text: str) -> list[str]:
-    """Split a list of names at its commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def echo(line: str | Path) -> None:
     """Print one line of a command's result."""
     print(printable(str(line)), flush=True)  # noqa: T201 - a command line prints

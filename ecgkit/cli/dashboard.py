@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note, split_names, with_flags
+from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note, with_flags
 from ecgkit.cli.predict import add_model, add_options, said
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, split_names
 from ecgkit.io import file_name, write_atomically
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note, split_names, with_flags
+from ecgkit.cli.common import INCOMPLETE, AddCommand, OneLineParser, echo, free_name, note, with_flags
 from ecgkit.cli.predict import add_options, said
 from ecgkit.cli.steps import fill_step, run_one
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, split_names
 from ecgkit.explain.config import ALL
 from ecgkit.io import file_name, write_atomically
 from ecgkit.progress import counted

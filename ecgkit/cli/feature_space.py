@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ecgkit import paths, sessions
-from ecgkit.cli.common import AddCommand, echo, echo_columns, split_names
-from ecgkit.errors import EcgkitError
+from ecgkit.cli.common import AddCommand, echo, echo_columns
+from ecgkit.errors import EcgkitError, split_names
 from ecgkit.io import file_name
 
 if TYPE_CHECKING:

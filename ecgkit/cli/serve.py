@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from ecgkit.cli.common import AddCommand, echo, split_names
-from ecgkit.errors import EcgkitError, require
+from ecgkit.cli.common import AddCommand, echo
+from ecgkit.errors import EcgkitError, require, split_names
 from ecgkit.inference import DEFAULT_MODEL
 
 TOKEN = "ECGKIT_TOKEN"  # noqa: S105 - the name of the variable that has it

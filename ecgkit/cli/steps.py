@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from ecgkit import paths
-from ecgkit.cli.common import AddCommand, OneLineParser, echo, split_names
+from ecgkit.cli.common import AddCommand, OneLineParser, echo
 from ecgkit.cli.options import OF_RECIPE, add_cell_timeout, add_fields, settings_of
 from ecgkit.cli.tables import echo_chain
 from ecgkit.cluster import workers
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, split_names
 from ecgkit.paths import VERIFY_VARIABLE
 from ecgkit.sources import SOURCES
 from ecgkit.workflow import STEPS, launcher, run_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: F401 # a name is public by its import here
 import importlib
 from typing import TYPE_CHECKING
 
@@ -13,25 +14,20 @@ if TYPE_CHECKING:
     from ecgkit.datasets.opening import Dataset, open_dataset
     from ecgkit.stats.folds import assign_folds
 
-_MODULES = (
-    "datasets.manifest",
-    "datasets.contents",
-    "datasets.opening",
-    "datasets.building",
-    "datasets.export",
-    "stats.folds",
-)
-
-__all__ = [
-    "Dataset", "assign_folds", "build_dataset", "check_contents", "dataset_name", "default_label_set",
-    "export_npz", "is_current", "open_dataset", "read_manifest",
-]  # fmt: skip
+NAMES = {
+    "datasets.building": ("build_dataset", "is_current"),
+    "datasets.contents": ("check_contents",),
+    "datasets.export": ("export_npz",),
+    "datasets.manifest": ("dataset_name", "default_label_set", "read_manifest"),
+    "datasets.opening": ("Dataset", "open_dataset"),
+    "stats.folds": ("assign_folds",),
+}
+"""The public names of each module, which is imported on first use: worker processes start quickly without pandas."""
 
 
 def __getattr__(name: str) -> object:
-    """Import pandas and pyarrow when they are first needed, so that worker processes start quickly."""
-    if name in __all__:
-        for module in _MODULES:
-            if (found := getattr(importlib.import_module(f"ecgkit.{module}"), name, None)) is not None:
-                return found
+    """Import a public name (PEP 562)."""
+    for module, names in NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"ecgkit.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -129,7 +129,7 @@ def html_overview(entries: Sequence[Entry]) -> str:
     entries : sequence of Entry
         At least one.
     """
-    from ecgkit.plots.dashboard import overview
+    from ecgkit.plots.survey import overview
 
     drawn = [entry for entry in entries if entry.page]
     rates = [entry.answer.measurements["heart_rate"] for entry in drawn]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# ruff: noqa: F401 # a name is public by its import here
 import importlib
 from typing import TYPE_CHECKING
 
@@ -30,57 +31,32 @@ if TYPE_CHECKING:
     from ecgkit.stats.calibration_fit import fit_calibration
     from ecgkit.stats.thresholds import fit_thresholds, policy_table
 
-__all__ = [
-    "Comparison",
-    "ComparisonRun",
-    "ExternalPredictions",
-    "Leaderboard",
-    "add_calibration",
-    "apply_calibration",
-    "calibration_summary",
-    "classification_report",
-    "compare",
-    "compare_predictions",
-    "compare_sessions",
-    "confident_mistakes",
-    "cooccurrence_tables",
-    "evaluate",
-    "evaluate_session",
-    "evaluate_test_fold",
-    "fit_calibration",
-    "fit_ensemble",
-    "fit_thresholds",
-    "fold_metrics",
-    "fold_report",
-    "format_table",
-    "interval_table",
-    "metrics_table",
-    "open_comparison",
-    "policy_table",
-    "published",
-    "read_predictions",
-    "reported_fold",
-    "selective_report",
-    "standing",
-    "subgroup_report",
-    "threshold_examples",
-    "write_ensemble",
-    "write_page",
-    "write_report",
-]
-
-MODULES = (
-    *("comparison", "comparison_session", "ensembles", "external", "fold", "fold_10", "leaderboard", "mistakes"),
-    *("page", "report", "selective", "subgroups"),
-)
-STATS_MODULES = ("calibration", "calibration_fit", "thresholds")
+NAMES = {
+    "evaluation.comparison": ("Comparison", "compare", "compare_sessions"),
+    "evaluation.comparison_session": ("ComparisonRun", "open_comparison"),
+    "evaluation.ensembles": ("fit_ensemble", "write_ensemble"),
+    "evaluation.external": ("ExternalPredictions", "compare_predictions", "read_predictions"),
+    "evaluation.fold": ("fold_metrics", "fold_report"),
+    "evaluation.fold_10": ("evaluate_test_fold",),
+    "evaluation.leaderboard": ("Leaderboard", "format_table", "published", "standing"),
+    "evaluation.mistakes": ("confident_mistakes", "cooccurrence_tables", "threshold_examples"),
+    "evaluation.page": ("write_page",),
+    "evaluation.report": (
+        *("classification_report", "evaluate", "evaluate_session", "interval_table", "metrics_table"),
+        *("reported_fold", "write_report"),
+    ),
+    "evaluation.selective": ("selective_report",),
+    "evaluation.subgroups": ("subgroup_report",),
+    "stats.calibration": ("add_calibration", "apply_calibration", "calibration_summary"),
+    "stats.calibration_fit": ("fit_calibration",),
+    "stats.thresholds": ("fit_thresholds", "policy_table"),
+}
+"""The public names of each module, which is imported on first use, since many need scikit-learn or matplotlib."""
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name on first use, since many of them need scikit-learn, matplotlib or torch."""
-    modules = [f"ecgkit.evaluation.{module}" for module in MODULES] + [f"ecgkit.stats.{one}" for one in STATS_MODULES]
-    for module in modules if name in __all__ else ():
-        found = getattr(importlib.import_module(module), name, None)
-        if found is not None and found.__module__ == module:
-            return found
+    """Import a public name (PEP 562)."""
+    for module, names in NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"ecgkit.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

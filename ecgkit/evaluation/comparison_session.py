@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import paths, sessions
+from ecgkit.errors import split_names
 from ecgkit.evaluation.comparison import is_ensemble
-from ecgkit.evaluation.config import ComparisonConfig, find_members, split_names
+from ecgkit.evaluation.config import ComparisonConfig, find_members
 from ecgkit.evaluation.ensembles import write_ensemble
 from ecgkit.evaluation.leaderboard import Leaderboard, leaderboard
 from ecgkit.io import csv_bytes

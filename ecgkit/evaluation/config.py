@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError, check_choice, check_types
+from ecgkit.errors import EcgkitError, check_choice, check_types, split_names
 from ecgkit.evaluation.comparison import is_ensemble
 from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
@@ -69,11 +69,6 @@ class ComparisonConfig:
 def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
     """Return the SHA-256 of the predictions of each session, by name."""
     return {session.name: file_sha256(session.path / "predictions.parquet") for session in members}
-
-
-def split_names(text: str) -> list[str]:
-    """Split a list of names at its commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def find_members(config: ComparisonConfig, root: Path) -> tuple[list[Session], list[str]]:

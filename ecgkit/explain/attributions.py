@@ -277,7 +277,7 @@ def _explain_network(predictor: NetworkPredictor, ecg: ECG, asked: _Asked) -> Ex
         record_id=ecg.record_id,
         model=predictor.name,
         method=method,
-        unit=METHODS[method].unit_of(output),
+        unit=METHODS[method].unit.format(output),
         classes=classes,
         relevance=(relevance * scale).astype(np.float32),
         signal=inputs.millivolts[0],

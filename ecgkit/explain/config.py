@@ -8,7 +8,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.datasets import read_manifest
-from ecgkit.errors import EcgkitError, check_choice, check_least, check_types
+from ecgkit.errors import EcgkitError, check_choice, check_least, check_types, split_names
 from ecgkit.feature_space.config import SMALL, check_dataset
 from ecgkit.inference.model_folder import WEIGHTS, find_folder, is_session_name, shipped
 from ecgkit.io import file_sha256, json_or_none
@@ -98,7 +98,7 @@ class ExplainabilityConfig:
 
 def split_classes(classes: str) -> list[str]:
     """Return the names in a list of classes; none of an empty one, or of "all"."""
-    return [] if classes == ALL else [name for part in classes.split(",") if (name := part.strip())]
+    return [] if classes == ALL else split_names(classes)
 
 
 def is_model(name: str, root: Path) -> bool:

@@ -15,7 +15,6 @@ from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import Task, check_probeable, make_task
 from ecgkit.feature_space.similar import describe_record
 from ecgkit.feature_space.standardize import check_embeddings, check_patients, fold_rows
-from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, interval, patient_weights
 
@@ -179,7 +178,7 @@ def concept_moves(
     (2014). Pahde et al., "Navigating neural space: revisiting concept activation vectors to overcome directional
     divergence", 2022, arXiv:2202.03482.
     """
-    moved = np.random.default_rng(seed).permutation(fold_rows(records, (TEST_FOLD,)))[:N_MOVED]
+    moved = np.random.default_rng(seed).permutation(fold_rows(records))[:N_MOVED]
     number = n_random or max(N_RANDOM, PER_ROW * len(targets) * len(classes))
     tables = []
     for target in targets:
@@ -228,14 +227,9 @@ def _logit_changes(head: Head, embeddings: NDArray[np.floating], steps: NDArray[
 
 
 def along_direction(
-    direction: ConceptDirection,
-    embeddings: NDArray[np.floating],
-    records: pd.DataFrame,
-    *,
-    n_groups: int = 5,
-    folds: tuple[int, ...] | None = (TEST_FOLD,),
+    direction: ConceptDirection, embeddings: NDArray[np.floating], records: pd.DataFrame, *, n_groups: int = 5
 ) -> pd.DataFrame:
-    """Order records along a direction, and divide them into groups of equal size.
+    """Order the records of fold 10 along a direction, and divide them into groups of equal size.
 
     Parameters
     ----------
@@ -247,8 +241,6 @@ def along_direction(
         In the same order.
     n_groups : int, default 5
         Number of groups.
-    folds : tuple of int or None, default (10,)
-        Folds of the records; None for all.
 
     Returns
     -------
@@ -260,10 +252,10 @@ def along_direction(
     Raises
     ------
     EcgkitError
-        If the shapes do not match, or there are fewer records than groups.
+        If the shapes do not match, no record is in fold 10, or there are fewer of them than groups.
     """
     check_embeddings(embeddings, records)
-    rows = fold_rows(records, folds)
+    rows = fold_rows(records)
     if not 1 <= n_groups <= len(rows):
         raise EcgkitError(f"n_groups is {n_groups}: give a number from 1 to {len(rows)}, the number of records")
     positions = direction.positions(embeddings[rows])

@@ -21,7 +21,6 @@ from ecgkit.feature_space.probes.targets import Target
 from ecgkit.feature_space.probes.task import MIN_OF_EACH, Task, make_task
 from ecgkit.feature_space.standardize import fit_scaler, fold_rows, training_rows
 from ecgkit.stats import Floats, auc
-from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
@@ -123,7 +122,7 @@ def concept_effect(
     direction = concept_direction(embeddings, records, target, seed=seed)
     task = make_task(direction.target, records)
     eraser = _erase_concept(embeddings[task.training], task)
-    test = fold_rows(records, (TEST_FOLD,))
+    test = fold_rows(records)
     patients = records["patient_id"].to_numpy()[test]
     enough = _enough_patients(labels.iloc[test].to_numpy(dtype=np.float64, na_value=np.nan), patients)
     points = eraser.scaler.transform(embeddings[task.training]).astype(np.float64)
@@ -193,7 +192,7 @@ class _RefittedHead:
     def __init__(
         self, embeddings: NDArray[np.floating], records: pd.DataFrame, labels: pd.DataFrame, seed: int
     ) -> None:
-        training, test = training_rows(records), fold_rows(records, (TEST_FOLD,))
+        training, test = training_rows(records), fold_rows(records)
         truth = labels.to_numpy(dtype=np.float64, na_value=np.nan)[training]
         truth = np.where(np.isnan(truth), np.nanmean(truth, axis=0), truth)  # an unknown label pulls to neither side
         problems = {str(i): Problem(column, is_class=False) for i, column in enumerate(truth.T)}

@@ -120,21 +120,14 @@ class Method:
 
     Attributes
     ----------
-    text : str
-        What it does, in one line.
     unit : str
         Of the relevance; ``{}`` stands for logits, or for the unit of a quantity.
     run : callable
         The computation.
     """
 
-    text: str
     unit: str
     run: Callable[[Inputs], Result]
-
-    def unit_of(self, output: str) -> str:
-        """Return the unit for an output."""
-        return self.unit.format(output)
 
 
 def relevance_of(method: str, inputs: Inputs) -> Result:
@@ -354,15 +347,15 @@ def _occlusion_segments(inputs: Inputs) -> Result:
 
 
 METHODS: dict[str, Method] = {
-    "saliency": Method("gradient of the logit", "{} per mV", _saliency),
-    "input_x_gradient": Method("signal times gradient", "{}", _input_x_gradient),
-    "integrated_gradients": Method("gradients from a flat line to the ECG", "{}", _integrated_gradients),
-    "gradient_shap": Method("gradients from the ECGs of a background set", "{}", _gradient_shap),
-    "grad_cam": Method("feature map times its mean gradient", "{}", _grad_cam),
-    "guided_grad_cam": Method("Grad-CAM times the guided gradient", "{} per mV", _guided_grad_cam),
-    "attention": Method("weights of the attention over time", "share of the attention", _attention),
-    "occlusion_time": Method("200 ms of all leads replaced by a line", "{}", _occlusion_time),
-    "occlusion_leads": Method("one lead replaced by a flat line", "{}", _occlusion_leads),
-    "occlusion_segments": Method("P, QRS, ST or T of a lead replaced by a line", "{}", _occlusion_segments),
+    "saliency": Method("{} per mV", _saliency),
+    "input_x_gradient": Method("{}", _input_x_gradient),
+    "integrated_gradients": Method("{}", _integrated_gradients),
+    "gradient_shap": Method("{}", _gradient_shap),
+    "grad_cam": Method("{}", _grad_cam),
+    "guided_grad_cam": Method("{} per mV", _guided_grad_cam),
+    "attention": Method("share of the attention", _attention),
+    "occlusion_time": Method("{}", _occlusion_time),
+    "occlusion_leads": Method("{}", _occlusion_leads),
+    "occlusion_segments": Method("{}", _occlusion_segments),
 }
 """The methods by name."""

@@ -20,7 +20,6 @@ from ecgkit.errors import EcgkitError
 from ecgkit.explain.attributions import background_set, network_inputs
 from ecgkit.explain.methods import Inputs, relevance_of
 from ecgkit.inference.predictor import NetworkPredictor
-from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
@@ -143,10 +142,8 @@ def check_records(
     *,
     methods: Sequence[str],
     twin: NetworkPredictor | None = None,
-    background: Sequence[ECG] | None = None,
     n_randomised: int | None = None,
     seed: int = 0,
-    progress: bool = False,
 ) -> pd.DataFrame:
     """Test methods on records, each for one class.
 
@@ -163,14 +160,10 @@ def check_records(
         network, are added.
     twin : NetworkPredictor, optional
         The same recipe with another seed.
-    background : sequence of ECG, optional
-        For ``"gradient_shap"``; `ecgkit.explain.attributions.background_set` by default.
     n_randomised : int, optional
         Records that are explained with random weights, spread over all of them; all by default.
     seed : int, default 0
         Of noise, random order and random weights.
-    progress : bool, default False
-        Show a progress bar.
 
     Returns
     -------
@@ -181,15 +174,9 @@ def check_records(
         ``size of randomised all``, the absolute correlation; ``completeness``, by how much the sum of the relevance
         differs from the change of the logit.
     """
-    if "gradient_shap" in methods and background is None:
-        background = background_set(predictor.sampling_rate)
+    background = background_set(predictor.sampling_rate) if "gradient_shap" in methods else None
     trial = prepare_trial(predictor, ecgs, classes, twin=twin, background=background, seed=seed)
-    tables = []
-    names = (*methods, AMPLITUDE, RANDOM)
-    with progress_bar(total=len(names), description="testing explanations", unit="methods", shown=progress) as bar:
-        for method in names:
-            tables.append(trial.check(method, n_randomised=n_randomised))
-            bar.update(1)
+    tables = [trial.check(method, n_randomised=n_randomised) for method in (*methods, AMPLITUDE, RANDOM)]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ecgkit.datasets import Dataset
 from ecgkit.feature_space.cache import CACHED, read_manifest, write_files
 from ecgkit.io import locked, read_table
-from ecgkit.processes import WorkerPool, n_cores
+from ecgkit.processes import n_cores, started_workers
 from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.signals.beats import beat_times, record_beat
@@ -114,17 +115,9 @@ def _of_each(
     rows = np.asarray(positions, dtype=np.int64)
     # What a process is sent is small: signals stay a memory map, and the other records here.
     blocks = [replace(dataset.subset(rows[i : i + BLOCK]), unlabelled=None) for i in range(0, len(rows), BLOCK)]
-    jobs = min(jobs, len(blocks))
-    if jobs < 2:
-        found = [_of_block(function, block) for block in blocks]
-    else:
-        with WorkerPool(jobs) as pool:
-            try:
-                found = list(pool.map(_of_block, [function] * len(blocks), blocks))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-    return np.array([row for block in found for row in block])
+    with started_workers(min(jobs, len(blocks))) as pool:
+        found = (pool.map if pool else map)(partial(_of_block, function), blocks)
+        return np.array([row for block in found for row in block])
 
 
 def _of_block(function: Callable[[Dataset, int], NDArray[Any]], dataset: Dataset) -> list[NDArray[Any]]:

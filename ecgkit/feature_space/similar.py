@@ -61,7 +61,9 @@ class SimilarRecords:
         if n < 1:
             raise EcgkitError(f"n is {n}: give a positive number of similar records")
         similarity = self.directions @ self.directions[position]
-        left_out = self._left_out(position, same_patient=same_patient)
+        patients = self.records["patient_id"]
+        is_same = (patients == patients.iloc[position]).to_numpy(dtype=bool)
+        left_out = np.array([position]) if same_patient else np.flatnonzero(is_same)
         similarity[left_out] = -np.inf
         n = min(n, len(similarity) - len(left_out))
         # Ties go by position, so that the answer is the same everywhere.
@@ -70,13 +72,6 @@ class SimilarRecords:
         table.insert(0, "position", best)
         table.insert(1, "similarity", similarity[best].astype(np.float64))
         return table
-
-    def _left_out(self, position: int, *, same_patient: bool) -> NDArray[np.int64]:
-        """Return the rows to exclude: the record itself, and those of the same patient."""
-        if same_patient:
-            return np.array([position])
-        patients = self.records["patient_id"]
-        return np.flatnonzero((patients == patients.iloc[position]).to_numpy(dtype=bool))
 
 
 def find_record(records: pd.DataFrame, record_id: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, split_names
 from ecgkit.io import read_table
 from ecgkit.sessions import Session
 
@@ -52,8 +52,7 @@ def prediction_files(names: str, root: Path) -> list[Path]:
 
 def _opened(names: str, root: Path) -> list[Session]:
     """Open the sessions of a list of names."""
-    parts = filter(None, (part.strip() for part in names.split(",")))
-    return [sessions.open_finished(name, paths.TRAINING, root) for name in parts]
+    return [sessions.open_finished(name, paths.TRAINING, root) for name in split_names(names)]
 
 
 def _target_predictions(session: Session, target: str) -> pd.DataFrame:

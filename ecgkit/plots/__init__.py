@@ -6,7 +6,7 @@ from ecgkit.plots.clusters import cluster_agreement, cluster_heatmap, cluster_in
 from ecgkit.plots.comparison import leaderboard, paired_differences
 from ecgkit.plots.concepts import concept_moves, concept_removed
 from ecgkit.plots.counterfactuals import changed_ecg, sign_curves
-from ecgkit.plots.dashboard import dashboard, overview, probabilities_over_time
+from ecgkit.plots.dashboard import dashboard, probabilities_over_time
 from ecgkit.plots.dataset import class_counts, cooccurrence, fold_sizes, metadata_by_sex
 from ecgkit.plots.ecg import mistakes, plot_ecg, plot_ecgs, plot_filtering, threshold_examples
 from ecgkit.plots.evaluation import (
@@ -33,5 +33,5 @@ from ecgkit.plots.probes import (
 )
 from ecgkit.plots.style import use_style
 from ecgkit.plots.subgroups import cooccurrence_compared, risk_coverage, subgroup_forest
-from ecgkit.plots.survey import lengths_and_rates, per_lead
+from ecgkit.plots.survey import lengths_and_rates, overview, per_lead
 from ecgkit.plots.training import history, pretraining_history

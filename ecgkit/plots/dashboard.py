@@ -18,12 +18,13 @@ from ecgkit.plots.ecg import (
     MM_PER_MILLIVOLT,
     MM_PER_SECOND,
     RIGHT,
+    SCALE,
     SHOWN_SECONDS,
     arrange_leads,
     draw_sheet,
     stack_rows,
 )
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, WIDTH, line_styles, new_figure, one_line
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, line_styles, new_figure, one_line
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.mean_beat import beats, usual_beats
 from ecgkit.signals.measurements import PRINTED
@@ -88,7 +89,7 @@ def dashboard(
     _write_measurements(figure, measurements, bottom - 6)
     _write_findings(figure, findings, bottom - 6)
     limits = "Labels are independent: several may apply. For research and teaching; not a medical device."
-    note = f"{MM_PER_SECOND:g} mm/s    {MM_PER_MILLIVOLT:g} mm/mV    {ecg.sampling_rate:g} Hz    {limits}"
+    note = f"{SCALE}    {ecg.sampling_rate:g} Hz    {limits}"
     _write(figure, MARGIN, 8.5, f"Model: {model}" if model else "", size=8, color=GREY)
     _write(figure, MARGIN, 4.5, note, size=8, color=GREY)
     return figure
@@ -288,32 +289,3 @@ def _write_findings(figure: Figure, findings: Sequence[str], top: float) -> None
     if len(lines) > most:
         lines = [*lines[: most - 1], "..."]
     _write(figure, 228, top - 4.3, "\n".join(lines or ["none"]))
-
-
-def overview(heart_rates: Sequence[float], amplitudes: Sequence[float]) -> Figure:
-    """Draw the distributions of heart rate and amplitude over many ECGs.
-
-    Parameters
-    ----------
-    heart_rates : sequence of float
-        In beats/min; NaN where there is none.
-    amplitudes : sequence of float
-        Peak to peak in mV, the median over the leads.
-
-    Returns
-    -------
-    Figure
-    """
-    figure = new_figure(WIDTH, 2.8)
-    left, right = figure.subplots(1, 2)
-    for axes, values, label in (
-        (left, heart_rates, "heart rate (beats/min)"),
-        (right, amplitudes, "amplitude, median of the leads (mV)"),
-    ):
-        known = np.asarray(values, dtype=float)
-        missing = int((~np.isfinite(known)).sum())
-        axes.hist(known[np.isfinite(known)], bins="auto" if len(known) > 3 else 5, color=COLORS[0])
-        axes.set(xlabel=label, ylabel="ECGs", title=f"{missing} not measurable" if missing else "")
-        axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -23,6 +23,7 @@ from ecgkit.signals.ecg import ECG, LEADS
 MM_PER_SECOND = 25.0
 MM_PER_MILLIVOLT = 10.0
 MM_PER_INCH = 25.4
+SCALE = f"{MM_PER_SECOND:g} mm/s    {MM_PER_MILLIVOLT:g} mm/mV"
 
 LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
 """The rows of the usual 3x4 layout, above the rhythm strip."""
@@ -148,27 +149,6 @@ def plot_ecgs(
     return figure
 
 
-def paper_figure(
-    traces: Sequence[Sequence[NDArray[np.float64]]], *, seconds: float, title: str, note: str
-) -> tuple[Figure, Axes, _Rows, tuple[float, float]]:
-    """Make the figure of one sheet with a title above and a note below; return also the size of the paper in mm."""
-    rows = stack_rows(traces)
-    above, below = 4.0 + TITLE_LINE * len(title.splitlines()) if title else 2.0, 8.0
-    width, total = max(NARROWEST, LEFT + seconds * MM_PER_SECOND + RIGHT), rows.height + above + below
-    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
-    axes = figure.add_axes((0.0, below / total, 1.0, rows.height / total))
-    if title:
-        figure.text(2 / width, 1 - 2 / total, title, fontsize=11, va="top")
-    figure.text(
-        2 / width,
-        1.2 / total,
-        f"{MM_PER_SECOND:g} mm/s    {MM_PER_MILLIVOLT:g} mm/mV    {note}",
-        fontsize=9,
-        va="bottom",
-    )
-    return figure, axes, rows, (width, rows.height)
-
-
 def draw_sheet(
     axes: Axes,
     traces: Sequence[Sequence[NDArray[np.float64]]],
@@ -183,7 +163,7 @@ def draw_sheet(
     for names, row, baseline, limits in zip(
         (*LAYOUT, (RHYTHM_LEAD,)), traces, rows.baselines, rows.limits, strict=True
     ):
-        _draw_pulse(axes, LEFT - 5, baseline)
+        _draw_pulse(axes, baseline)
         cut += _draw_row(axes, names, row, baseline, limits, sampling_rate=sampling_rate)
     return cut
 
@@ -198,8 +178,14 @@ def sheet_with_room(
     n_shown = min(signal.shape[1], round(SHOWN_SECONDS * sampling_rate))
     all_rows = [arrange_leads(one[:, :n_shown].astype(np.float64) * MM_PER_MILLIVOLT) for one in (signal, *others)]
     room = [[trace for row in same_row for trace in row] for same_row in zip(*all_rows, strict=True)]
-    figure, axes, rows, size = paper_figure(room, seconds=n_shown / sampling_rate, title=title, note=note)
-    draw_sheet(axes, all_rows[0], rows, size, sampling_rate=sampling_rate)
+    rows, width = stack_rows(room), max(NARROWEST, LEFT + n_shown / sampling_rate * MM_PER_SECOND + RIGHT)
+    above, below = 4.0 + TITLE_LINE * len(title.splitlines()) if title else 2.0, 8.0
+    total = rows.height + above + below
+    figure = new_figure(width / MM_PER_INCH, total / MM_PER_INCH, layout=None)
+    axes = figure.add_axes((0.0, below / total, 1.0, rows.height / total))
+    figure.text(2 / width, 1 - 2 / total, title, fontsize=11, va="top")
+    figure.text(2 / width, 1.2 / total, f"{SCALE}    {note}", fontsize=9, va="bottom")
+    draw_sheet(axes, all_rows[0], rows, (width, rows.height), sampling_rate=sampling_rate)
     edges = _lead_edges(n_shown)
     places = [
         (lead, slice(a, b), baseline)
@@ -240,11 +226,11 @@ def _draw_paper(axes: Axes, width: float, height: float) -> None:
         axes.hlines(np.arange(0, height + step / 2, step), 0, width, **style)
 
 
-def _draw_pulse(axes: Axes, x: float, baseline: float) -> None:
+def _draw_pulse(axes: Axes, baseline: float) -> None:
     """Draw a calibration pulse of 1 mV and 0.2 s."""
-    steps = np.array([-5.0, -3.0, -3.0, 2.0, 2.0, 4.0])
+    x = LEFT + np.array([-10.0, -8.0, -8.0, -3.0, -3.0, -1.0])
     height = MM_PER_MILLIVOLT * np.array([0, 0, 1, 1, 0, 0])
-    axes.plot(x + steps, baseline + height, color="black", linewidth=0.8, solid_joinstyle="miter", gid="pulse")
+    axes.plot(x, baseline + height, color="black", linewidth=0.8, solid_joinstyle="miter", gid="pulse")
 
 
 def _draw_trace(
@@ -272,7 +258,7 @@ def _draw_row(
     label_y = baseline + min(highest, limits[1] - baseline - LABEL_HEIGHT) + 1.0
     start, cut = 0, []
     for lead, trace in zip(leads, traces, strict=True):
-        x = LEFT + (start + np.arange(len(trace))) / sampling_rate * MM_PER_SECOND
+        x = sample_position(start + np.arange(len(trace)), sampling_rate)
         if _draw_trace(axes, lead, x, baseline + trace, limits):
             cut.append(lead)
         if start:
@@ -288,7 +274,7 @@ def _write_notes(
 ) -> None:
     """Write the scale, and what is not shown, below the paper; the size of the figure is in mm."""
     width, height = size
-    notes = [f"{MM_PER_SECOND:g} mm/s", f"{MM_PER_MILLIVOLT:g} mm/mV", f"{sampling_rate:g} Hz", "pulse: 1 mV, 0.2 s"]
+    notes = [SCALE, f"{sampling_rate:g} Hz", "pulse: 1 mV, 0.2 s"]
     if seconds > SHOWN_SECONDS:
         notes.append(f"the first {SHOWN_SECONDS:g} s of {seconds:g} s")
     if cut:

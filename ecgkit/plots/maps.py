@@ -260,14 +260,7 @@ def map_columns(
         _map_axes(axes, axis_labels)
         drawn, handles = _draw_values(axes, coordinates[order, :2], column)
         if drawn is not None:
-            _colorbar(
-                cell,
-                drawn,
-                extend="both",
-                ax=axes,
-                label=target_name(column.name, UNITS.get(str(column.name), "")),
-                shrink=0.8,
-            )
+            _column_bar(cell, drawn, column, ax=axes, shrink=0.8)
             if handles:
                 axes.legend(handles=handles, fontsize=8.5, loc="upper right", bbox_to_anchor=(1.0, -0.06))
         elif handles:
@@ -322,15 +315,7 @@ def map_panels(
         axes.set_title(f"{name}\n{(notes or {}).get(name, '')}".strip(), fontsize=8.5)
         _map_axes(axes, ("", ""))
     if drawn is not None:
-        place: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 40}
-        _colorbar(
-            figure,
-            drawn,
-            extend="both",
-            ax=panels,
-            label=target_name(column.name, UNITS.get(str(column.name), "")),
-            **place,
-        )
+        _column_bar(figure, drawn, column, ax=panels, location="bottom", shrink=0.5, aspect=40)
     _legend_below(figure, handles, None if drawn is not None else target_name(column.name))
     _headline(figure, title)
     return figure
@@ -387,6 +372,12 @@ def _scatter_values(
 def _colorbar(figure: Any, drawn: PathCollection, **keywords: Any) -> None:
     """Draw a colour bar, opaque also where the points are not."""
     figure.colorbar(ScalarMappable(norm=drawn.norm, cmap=drawn.cmap), **keywords)
+
+
+def _column_bar(figure: Any, drawn: PathCollection, column: pd.Series, **keywords: Any) -> None:
+    """Draw the colour bar of a column, whose ends stand for all values beyond them."""
+    label = target_name(column.name, UNITS.get(str(column.name), ""))
+    _colorbar(figure, drawn, extend="both", label=label, **keywords)
 
 
 def explained_variance(shares: NDArray[np.floating]) -> Figure:

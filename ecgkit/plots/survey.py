@@ -17,22 +17,41 @@ SHOWN = ("II", "V2", "V5")
 SECONDS = 10.0
 
 
-def lengths_and_rates(seconds: ArrayLike, heart_rates: ArrayLike) -> Figure:
-    """Draw the distributions of the lengths in s and of the heart rates per minute; NaN is counted and left out."""
-    figure = new_figure(WIDTH, 2.6)
-    for axes, values, label in zip(
-        figure.subplots(1, 2), (seconds, heart_rates), ("length (s)", "heart rate (beats/min)"), strict=True
-    ):
-        known = np.asarray(values, float)
+def distributions(values: Mapping[str, ArrayLike]) -> Figure:
+    """Draw the distribution of each quantity over many ECGs; NaN is counted and left out.
+
+    Parameters
+    ----------
+    values : mapping of str to array-like
+        By the label of the axis, with the unit: one value per ECG.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = new_figure(WIDTH, 2.7)
+    for axes, (label, each) in zip(figure.subplots(1, len(values), squeeze=False)[0], values.items(), strict=True):
+        known = np.asarray(each, float)
         n_missing = int((~np.isfinite(known)).sum())
         known = known[np.isfinite(known)]
         is_one = len(known) and np.ptp(known) < 0.01
-        axes.hist(known, bins=[known[0] - 0.5, known[0] + 0.5] if is_one else 40, color=COLORS[0])
+        bins = [known[0] - 0.5, known[0] + 0.5] if is_one else int(np.clip(2 * len(known) ** 0.5, 5, 40))
+        axes.hist(known, bins=bins, color=COLORS[0], edgecolor="white", linewidth=0.5)
         title = f"{n_missing:,} not measurable" if n_missing else ""
         axes.set(xlabel=label, ylabel="ECGs", title=f"all {known[0]:g}" if is_one else title)
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def lengths_and_rates(seconds: ArrayLike, heart_rates: ArrayLike) -> Figure:
+    """Draw the distributions of the lengths in s and of the heart rates per minute, as `distributions` does."""
+    return distributions({"length (s)": seconds, "heart rate (beats/min)": heart_rates})
+
+
+def overview(heart_rates: ArrayLike, amplitudes: ArrayLike) -> Figure:
+    """Draw the distributions of heart rates per minute, and of amplitudes peak to peak in mV, medians of the leads."""
+    return distributions({"heart rate (beats/min)": heart_rates, "amplitude, median of the leads (mV)": amplitudes})
 
 
 def per_lead(values: Mapping[str, NDArray[np.floating]]) -> Figure:

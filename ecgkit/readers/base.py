@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.signals.ecg import LEADS, check_age, check_rate
+from ecgkit.signals.ecg import ECG, LEADS, check_age, check_rate
 
 Vector = NDArray[Any]
 
@@ -110,6 +111,30 @@ class Hints:
             number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
             if value is not None and not (number and (value > 0 or (name == "start" and value == 0))):
                 raise EcgkitError(f"{name} is {value!r}: give seconds")
+
+
+@dataclass(frozen=True)
+class RecordFiles(ABC):
+    """Records of a folder by their identifiers: all that a worker process needs to read them.
+
+    Attributes
+    ----------
+    folder : str
+        The folder, absolute.
+    files : mapping of str
+        For each record its path in the folder, or what else is needed to read it.
+    """
+
+    folder: str
+    files: Mapping[str, Any]
+
+    @abstractmethod
+    def read(self, record_id: str) -> ECG:
+        """Read one record."""
+
+    def subset(self, record_ids: Sequence[str]) -> Self:
+        """Return the same reader for some of its records, so that little is sent to a worker."""
+        return replace(self, files={name: self.files[name] for name in record_ids})
 
 
 @lru_cache(maxsize=256)

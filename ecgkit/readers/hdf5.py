@@ -81,7 +81,8 @@ def _arrays(h5py: Any, file: Any, depth: int = 0) -> dict[str, Any]:
     if not found and len(groups) == 1 and depth < DEEPEST:
         found = _arrays(h5py, file[groups[0]], depth + 1)
     elif not found and groups:
-        raise UnreadableRecordError(f"the HDF5 file has several groups ({', '.join(groups)}): copy one into a file")
+        names = ", ".join(groups)
+        raise UnreadableRecordError(f"the HDF5 file has several groups ({names}): copy that of the ECG into a new file")
     return found | {key: np.asarray(value) for key, value in list(file.attrs.items())[:MOST_NAMES]}
 
 

@@ -223,29 +223,17 @@ class Source(ABC):
         return folder.is_dir()
 
     @classmethod
-    def download(
-        cls,
-        folder: Path,
-        *,
-        rates: Sequence[int],
-        limit: int | None = None,
-        mirror: str | None = None,
-        zip_file: str | None = None,
-    ) -> str:
+    def download(cls, folder: Path, **options: Any) -> str:  # noqa: ARG003 - one that downloads takes them
         """Download the raw data into a folder, or resume a download.
 
         Parameters
         ----------
         folder : Path
             Where the data go.
-        rates : sequence of int
-            The sampling rates in Hz.
-        limit : int, optional
-            Only the first records of the table.
-        mirror : str, optional
-            Another address.
-        zip_file : str, optional
-            A zip file with the data, instead of an address.
+        **options
+            ``rates``, the sampling rates in Hz; ``limit``, how many records of the table, from the first on;
+            ``mirror``, another address; ``zip_file``, a file with the data instead of an address. The last three may
+            be None.
 
         Returns
         -------
@@ -257,7 +245,6 @@ class Source(ABC):
         EcgkitError
             If the source cannot be downloaded, or the download fails.
         """
-        del rates, limit, mirror, zip_file
         if not cls.has_folder:
             raise EcgkitError(f"{cls.name} needs no download: run `ecgkit preprocess {cls.name}`")
         raise EcgkitError(f"{cls.name} cannot be downloaded: put its files into {folder}")

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -23,7 +22,7 @@ from ecgkit.readers.wfdb.header import read_header
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.codes import CODES, SUPERCLASS, code_labels
-from ecgkit.sources.fitted import Files, FittedSource, states_sha256
+from ecgkit.sources.fitted import FittedSource, states_sha256
 from ecgkit.stats.folds import assign_folds
 
 OVER_89 = 300
@@ -116,7 +115,7 @@ class Cinc(FittedSource):
     licence = "CC BY 4.0"
     citation = "Reyna et al. (2022), PhysioNet/CinC Challenge 2021, https://doi.org/10.13026/34va-7q14"
 
-    def _open(self, seed: int) -> Files:
+    def _open(self, seed: int) -> CincFiles:
         """Read the tables, and return what reads the records."""
         headers = find_headers(self.folder)
         suffixes = (".hea", ".mat", ".dat")
@@ -132,10 +131,6 @@ class Cinc(FittedSource):
         self.refused = {name: one.defect for name, one in zip(ids, fields, strict=True) if one.defect}
         return CincFiles(str(self.folder), dict(zip(ids, headers, strict=True)))
 
-    def identity(self) -> dict[str, object]:
-        """Return what determines the contents of the records; of the files, size and time of change."""
-        return super().identity() | {"files_sha256": self._files_sha256}
-
     @classmethod
     def is_in(cls, folder: Path) -> bool:
         """Return True if the first header in a folder has a line ``Dx:``."""
@@ -143,7 +138,6 @@ class Cinc(FittedSource):
         return first is not None and _read_fields(folder / f"{first}.hea").defect != NO_CODES
 
 
-@dataclass(frozen=True)
 class CincFiles(WfdbFiles):
     """Reads the records, and refuses those that hold microvolts although their header has another gain."""
 
@@ -158,10 +152,6 @@ class CincFiles(WfdbFiles):
                     f"{record_id} spans {span:.3g} mV from peak to peak with its gain of {WRONG_GAIN:g}/mV: {STEPS}"
                 )
         return ecg
-
-    def subset(self, record_ids: Sequence[str]) -> CincFiles:
-        """Return the same reader for some of its records."""
-        return CincFiles(self.folder, {name: self.files[name] for name in record_ids})
 
 
 def find_headers(folder: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,11 +11,12 @@ import pandas as pd
 
 from ecgkit.errors import EcgkitError
 from ecgkit.readers import open_ecg
+from ecgkit.readers.base import RecordFiles
 from ecgkit.signals.ecg import ECG
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.codes import SUPERCLASS
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.fitted import Files, FittedSource, states_sha256
+from ecgkit.sources.fitted import FittedSource, states_sha256
 from ecgkit.stats.folds import assign_folds
 
 TABLE = "exams.csv"
@@ -92,7 +92,7 @@ class Code15(FittedSource):
         self.scale = scale
         super().__init__(folder, sampling_rate=sampling_rate, seconds=seconds, seed=seed)
 
-    def _open(self, seed: int) -> Files:
+    def _open(self, seed: int) -> Code15Files:
         """Read the tables, and return what reads the records."""
         table = CsvTable(
             self.folder / TABLE, ("exam_id", "age", "is_male", "patient_id", "normal_ecg", "trace_file", *FINDINGS)
@@ -136,8 +136,8 @@ class Code15(FittedSource):
         return pd.DataFrame({name: table.flags(name) for name in FINDINGS})
 
     def identity(self) -> dict[str, object]:
-        """Return what determines the contents of the records; of the parts, size and time of change."""
-        return super().identity() | {"files_sha256": self._files_sha256, "scale": self.scale}
+        """Return what determines the contents of the records; see `FittedSource.identity`."""
+        return super().identity() | {"scale": self.scale}
 
     def describe(self) -> str:
         """Return one line; see `Source.describe`."""
@@ -158,28 +158,12 @@ def _superclass(findings: pd.DataFrame, normal: pd.Series) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Code15Files:
-    """Reads records of the parts, each by its ``exam_id``.
+class Code15Files(RecordFiles):
+    """Records by their ``exam_id``, each with the part that it is in; ``scale`` is the mV of a stored 1."""
 
-    Attributes
-    ----------
-    folder : str
-        The folder of the parts.
-    parts : mapping of str to str
-        The part that each record is in.
-    scale : float
-        The mV that a stored 1 stands for.
-    """
-
-    folder: str
-    parts: Mapping[str, str]
     scale: float
 
     def read(self, record_id: str) -> ECG:
         """Read one record without its padding, at 400 Hz in mV."""
-        ecg = open_ecg(Path(self.folder) / self.parts[record_id], record=record_id, unit="mV")
+        ecg = open_ecg(Path(self.folder) / self.files[record_id], record=record_id, unit="mV")
         return replace(ecg, signal=np.float32(self.scale) * ecg.signal)
-
-    def subset(self, record_ids: Sequence[str]) -> Code15Files:
-        """Return the same reader for some of its records."""
-        return replace(self, parts={name: self.parts[name] for name in record_ids})

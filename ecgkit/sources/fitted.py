@@ -9,15 +9,16 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.io import file_name
+from ecgkit.readers.base import RecordFiles
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.prepare import at_rate
-from ecgkit.sources.base import RecordReader, Source
+from ecgkit.sources.base import Source
 
 LARGEST = 20.0
 """A value in mV this far from the median of its lead is not an ECG; of PTB-XL's 21,799 records, none has one."""
@@ -33,20 +34,13 @@ STRICT_LENGTH = (
 )
 
 
-class Files(RecordReader, Protocol):
-    """Reads records of any rate and length in a worker process."""
-
-    def subset(self, record_ids: Sequence[str]) -> Files:
-        """Return the same reader for some of its records."""
-
-
 @dataclass(frozen=True)
 class FittedReader:
     """Reads records at one rate and of one length.
 
     Attributes
     ----------
-    files : Files
+    files : RecordFiles
         Reads them as they are.
     sampling_rate : int
         In Hz.
@@ -58,7 +52,7 @@ class FittedReader:
         Records that are refused unread, and why.
     """
 
-    files: Files
+    files: RecordFiles
     sampling_rate: int
     n_samples: int
     strict: bool = True
@@ -116,6 +110,7 @@ class FittedSource(Source):
     folder: Path
     refused: Mapping[str, str] = MappingProxyType({})
     _reader: FittedReader
+    _files_sha256 = ""
 
     def __init__(self, folder: Path | str, *, sampling_rate: int = 100, seconds: float = 10.0, seed: int = 0) -> None:
         self.folder = Path(folder).absolute()
@@ -123,11 +118,11 @@ class FittedSource(Source):
         files = self._open(seed)
         self._fit(files, sampling_rate=sampling_rate, seconds=seconds)
 
-    def _open(self, seed: int) -> Files:
+    def _open(self, seed: int) -> RecordFiles:
         """Read the tables, and return what reads the records; a source that has no `__init__` of its own needs it."""
         raise NotImplementedError
 
-    def _fit(self, files: Files, *, sampling_rate: int, seconds: float, strict: bool = True) -> None:
+    def _fit(self, files: RecordFiles, *, sampling_rate: int, seconds: float, strict: bool = True) -> None:
         """Set the rate, the length and the reader."""
         if not 1 <= seconds <= 3600:
             raise EcgkitError(f"seconds is {seconds:g}: give a length from 1 to 3,600 s")
@@ -146,11 +141,9 @@ class FittedSource(Source):
 
     def identity(self) -> dict[str, object]:
         """Return what determines the contents of the records; see `Source.identity`."""
-        return super().identity() | {
-            "kind": type(self).name,
-            "n_samples": self.n_samples,
-            "length": STRICT_LENGTH if self._reader.strict else LENGTH,
-        }
+        of_files = {"files_sha256": self._files_sha256} if self._files_sha256 else {}  # of `states_sha256`
+        length = STRICT_LENGTH if self._reader.strict else LENGTH
+        return super().identity() | {"kind": type(self).name, "n_samples": self.n_samples, "length": length} | of_files
 
 
 def find_defect(ecg: ECG, seconds: float) -> str:

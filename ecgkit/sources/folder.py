@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.io import file_name
 from ecgkit.readers import open_ecg
-from ecgkit.readers.base import Hints, known_sex
+from ecgkit.readers.base import Hints, RecordFiles, known_sex
 from ecgkit.readers.files import find_ecg_files
 from ecgkit.readers.opening import missing_arguments
 from ecgkit.signals.ecg import ECG, check_rate
@@ -137,21 +137,9 @@ class Folder(FittedSource):
 
 
 @dataclass(frozen=True)
-class EcgFiles:
-    """Files of any readable format, by the identifiers of their records.
+class EcgFiles(RecordFiles):
+    """Files of any readable format; ``hints`` are keywords of `open_ecg` that a file gets if it lacks the fact."""
 
-    Attributes
-    ----------
-    folder : str
-        The folder of the files.
-    files : mapping of str to str
-        The file of each record, within the folder.
-    hints : mapping
-        Keywords of `open_ecg` for the files that do not say ``sampling_rate``, ``unit`` or ``leads``.
-    """
-
-    folder: str
-    files: Mapping[str, str]
     hints: Mapping[str, Any]
 
     def read(self, record_id: str) -> ECG:
@@ -162,10 +150,6 @@ class EcgFiles:
             return open_ecg(path, **{name: value for name, value in self.hints.items() if name in lacking})
         except EcgkitError as error:
             raise type(error)(str(error).replace("sampling_rate=", "file_rate=")) from error
-
-    def subset(self, record_ids: Sequence[str]) -> EcgFiles:
-        """Return the same reader for some of its records."""
-        return replace(self, files={name: self.files[name] for name in record_ids})
 
 
 def _match(folder: Path, ids: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.readers.wfdb import WfdbFiles
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.fitted import Files, FittedSource
+from ecgkit.sources.fitted import FittedSource
 from ecgkit.stats.folds import assign_folds
 
 TABLE, MEASUREMENTS = "record_list.csv", "machine_measurements.csv"
@@ -68,7 +68,7 @@ class Mimic(FittedSource):
     licence: ClassVar[str] = "ODbL 1.0"
     citation: ClassVar[str] = "Gow et al. (2023), MIMIC-IV-ECG, PhysioNet, https://doi.org/10.13026/4nqg-sb35"
 
-    def _open(self, seed: int) -> Files:
+    def _open(self, seed: int) -> WfdbFiles:
         """Read the tables, and return what reads the records."""
         table = CsvTable(self.folder / TABLE, ("subject_id", "study_id", "ecg_time", "path"))
         table.refuse_blanks("study_id", "subject_id")

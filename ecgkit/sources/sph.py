@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -11,12 +9,12 @@ import pandas as pd
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers import open_ecg
-from ecgkit.readers.base import known_sex
+from ecgkit.readers.base import RecordFiles, known_sex
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.base import Column, record_table
 from ecgkit.sources.codes import CODES, SUPERCLASS, code_labels
 from ecgkit.sources.csv_table import CsvTable
-from ecgkit.sources.fitted import Files, FittedSource, states_sha256
+from ecgkit.sources.fitted import FittedSource, states_sha256
 from ecgkit.stats.folds import assign_folds
 
 TABLE, FILES = "metadata.csv", "records"
@@ -50,7 +48,7 @@ class Sph(FittedSource):
     licence = "CC BY 4.0"
     citation = "Liu et al. (2022), figshare, https://doi.org/10.6084/m9.figshare.c.5779802.v1"
 
-    def _open(self, seed: int) -> Files:
+    def _open(self, seed: int) -> SphFiles:
         """Read the tables, and return what reads the records."""
         table = CsvTable(self.folder / TABLE, REQUIRED)
         table.refuse_blanks("ECG_ID", "Patient_ID")
@@ -75,10 +73,6 @@ class Sph(FittedSource):
         self._files_sha256 = states_sha256(self.folder / FILES, [f"{name}.h5" for name in self.records["record_id"]])
         return SphFiles(str(self.folder / FILES), dict(zip(self.records["record_id"], lengths.tolist(), strict=True)))
 
-    def identity(self) -> dict[str, object]:
-        """Return what determines the contents of the records; of the files, size and time of change."""
-        return super().identity() | {"files_sha256": self._files_sha256}
-
     @classmethod
     def is_in(cls, folder: Path) -> bool:
         """Return True if a folder holds the table and the folder of SPH."""
@@ -91,28 +85,12 @@ def primary_codes(text: str) -> list[str]:
     return list(dict.fromkeys(code for code in codes if code))
 
 
-@dataclass(frozen=True)
-class SphFiles:
-    """Reads the files of records.
-
-    Attributes
-    ----------
-    folder : str
-        The folder of the files.
-    lengths : mapping of str to int
-        The samples per lead that the table says each record has.
-    """
-
-    folder: str
-    lengths: Mapping[str, int]
+class SphFiles(RecordFiles):
+    """Records in files of their names, each with the samples per lead that the table says it has."""
 
     def read(self, record_id: str) -> ECG:
         """Read one record, at 500 Hz in mV."""
         ecg = open_ecg(Path(self.folder) / f"{record_id}.h5", sampling_rate=RATE, unit="mV", leads=LEADS)
-        if ecg.n_samples != self.lengths[record_id]:
-            raise UnreadableRecordError(f"{record_id} has {ecg.n_samples:,} samples, not {self.lengths[record_id]:,}")
+        if ecg.n_samples != self.files[record_id]:
+            raise UnreadableRecordError(f"{record_id} has {ecg.n_samples:,} samples, not {self.files[record_id]:,}")
         return ecg
-
-    def subset(self, record_ids: Sequence[str]) -> SphFiles:
-        """Return the same reader for some of its records."""
-        return SphFiles(self.folder, {name: self.lengths[name] for name in record_ids})

@@ -7,15 +7,8 @@ Every metric takes ``weights`` of shape (resamples, records): how often each rec
 It then returns one value per resample, as if the records had been repeated.
 """
 
-from __future__ import annotations
-
-from ecgkit.stats.calibration_error import (
-    N_BINS,
-    brier,
-    calibrated_ece_interval,
-    ece,
-    reliability,
-)
+# ruff: noqa: F401 # a name is public by its import here
+from ecgkit.stats.calibration_error import N_BINS, brier, calibrated_ece_interval, ece, reliability
 from ecgkit.stats.classification import (
     best_f1_threshold,
     f_max,
@@ -40,35 +33,3 @@ from ecgkit.stats.validation import (
     decide,
     fold_scores,
 )
-
-__all__ = [
-    "N_BINS",
-    "Bools",
-    "Floats",
-    "FoldScores",
-    "auc",
-    "average_precision",
-    "best_f1_threshold",
-    "brier",
-    "calibrated_ece_interval",
-    "check_probabilities",
-    "check_scores",
-    "class_thresholds",
-    "decide",
-    "ece",
-    "f_max",
-    "f_max_oracle",
-    "f_max_threshold",
-    "fold_scores",
-    "hamming_loss",
-    "macro_auc",
-    "mean_of_classes",
-    "micro_f1",
-    "operating_points",
-    "reliability",
-    "sensitivity_threshold",
-    "specificity_threshold",
-    "subset_accuracy",
-    "threshold_metrics",
-    "youden_threshold",
-]

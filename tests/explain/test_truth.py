@@ -95,7 +95,7 @@ def test_layers_are_randomised_from_the_last_to_the_first() -> None:
 
 def test_a_picture_of_the_ecg_does_not_survive_random_weights(monkeypatch) -> None:
     """A method that paints the voltage whatever the network is stays the same; gradients do not."""
-    picture = Method("", "", lambda inputs: (np.abs(inputs.signals)[:, None], np.full((len(inputs), 1), np.nan)))
+    picture = Method("", lambda inputs: (np.abs(inputs.signals)[:, None], np.full((len(inputs), 1), np.nan)))
     monkeypatch.setitem(METHODS, "picture", picture)
     torch.manual_seed(0)
     folder = load_model("resnet1d")

@@ -13,10 +13,10 @@ from ecgkit.plots.dashboard import (
     PAGE,
     dashboard,
     mean_beats,
-    overview,
     probabilities_over_time,
 )
 from ecgkit.plots.ecg import LAYOUT
+from ecgkit.plots.survey import overview
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.mean_beat import beats, usual_beats
 from ecgkit.signals.measurements import BOUNDS, measure_ecg, wave_bounds

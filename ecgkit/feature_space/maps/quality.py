@@ -46,7 +46,7 @@ def map_quality(
     -------
     DataFrame
         One row per map, index ``map`` (`Projection.name`); columns ``trustworthiness`` (lost where the map makes
-        neighbours of records that are none) and ``continuity`` (lost where it separates neighbours), both 1 at best and
+        neighbours of records that are not) and ``continuity`` (lost where it separates neighbours), both 1 at best and
         about 0.5 for a map that has nothing to do with the embeddings; ``preservation``, the mean share of a record's
         neighbours that the map keeps as neighbours; ``shared_neighbours``, the mean share of a record's neighbours on
         the map that it has also on the maps of other seeds of the method, NaN where there is none; ``n_neighbors``; and

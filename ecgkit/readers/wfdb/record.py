@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers.assembly import to_ecg
-from ecgkit.readers.base import Hints, Signals, millivolts, standard_name
+from ecgkit.readers.base import Hints, RecordFiles, Signals, millivolts, standard_name
 from ecgkit.readers.wfdb.header import NO_FILE, NO_GAIN, Header, SignalLine, read_header
 from ecgkit.readers.wfdb.samples import Row, count_frames, missing_row, read_rows
 from ecgkit.signals.ecg import ECG, LEADS, OLDEST
@@ -89,28 +89,12 @@ def read_record(path: Path | str) -> ECG:
     return _read_ecg(record, record.rpartition("/")[2])
 
 
-@dataclass(frozen=True)
-class WfdbFiles:
-    """Records in a folder, by their identifiers: all that a worker process needs to read them.
-
-    Attributes
-    ----------
-    folder : str
-        The folder, absolute.
-    files : mapping of str to str
-        For each record its path in the folder, without a suffix.
-    """
-
-    folder: str
-    files: Mapping[str, str]
+class WfdbFiles(RecordFiles):
+    """Records of a folder, each by its path without a suffix."""
 
     def read(self, record_id: str) -> ECG:
         """Read one record; see `read_record`."""
         return _read_ecg(f"{self.folder}/{self.files[record_id]}", record_id)
-
-    def subset(self, record_ids: Sequence[str]) -> WfdbFiles:
-        """Return the same reader for some of its records, so that little is sent to a worker."""
-        return WfdbFiles(self.folder, {record_id: self.files[record_id] for record_id in record_ids})
 
 
 def _record_path(path: Path | str) -> str:

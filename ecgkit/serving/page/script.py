@@ -10,6 +10,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.answers import Answer, answer_ecgs
 from ecgkit.inference.loading import list_models, load_model
 from ecgkit.inference.predictor import Predictor
+from ecgkit.readers.files import record_key
 from ecgkit.readers.opening import File, missing_arguments
 from ecgkit.serving.page import language_model, settings, sources, texts, views
 from ecgkit.serving.page.chart import show_chart
@@ -155,7 +156,7 @@ def field(name: str, value: Any, key: str) -> Any:
         "record": "position from 0",
     }
     text = st.text_input(f"{label} ({hints[name]})", "" if value is None else str(value), key=key).strip()
-    return int(text) if name == "record" and text.isascii() and text.isdigit() else text
+    return record_key(text) if name == "record" else text
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ecgkit.errors import EcgkitError, require
 from ecgkit.inference.loading import load_model
+from ecgkit.serving.address import listen, url
 from ecgkit.serving.page import settings
 
 LARGEST = 256
@@ -38,7 +39,9 @@ def start_page(*, host: str, port: int, model: str, root: Path) -> None:
     """
     streamlit = require("streamlit", "app")
     load_model(model, root=root)
-    check_address(host, port)
+    if not 0 < port < 65536:
+        raise EcgkitError(f"port is {port}: give a number from 1 to 65535")
+    listen(host, port).close()  # says why the page could not
     os.environ |= {settings.MODEL: model, settings.ROOT: str(root)}
     threading.Thread(target=announce, args=(host, port), daemon=True).start()
     options = {
@@ -62,20 +65,4 @@ def announce(host: str, port: int) -> None:
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
             break
         time.sleep(0.1)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"The page is at http://{shown}:{port} (Ctrl-C ends it)", flush=True)  # noqa: T201 - the command's result
-
-
-def check_address(host: str, port: int) -> None:
-    """Raise an `EcgkitError` if nothing can listen at an address."""
-    if not 0 < port < 65536:
-        raise EcgkitError(f"port is {port}: give a number from 1 to 65535")
-    try:
-        kind = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(kind[0], kind[1]) as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind(kind[4])
-    except OSError as error:
-        raise EcgkitError(
-            f"cannot listen at {host}, port {port} ({error.strerror}): choose another --port or --host"
-        ) from error
+    print(f"The page is at {url(host, port)} (Ctrl-C ends it)", flush=True)  # noqa: T201 - the command's result

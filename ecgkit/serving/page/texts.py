@@ -30,7 +30,7 @@ LIMITS = """
   people, devices, lead positions and lengths may give worse answers; age and sex change how good they are.
 - The labels are those of cardiologists who read the ECG, not of a later diagnosis. An infarction can be absent from an
   ECG, and a normal ECG does not exclude a disease.
-- Rhythm is not judged by the five classes.
+- The five classes say nothing about the rhythm.
 - Faults of the recording are looked for before any answer, but not each of them is found.
 - A long recording is read in windows of 10 s; the answer for the whole is their mean.
 - An ECG that the demo made is not a person's: it shows textbook signs.

@@ -166,7 +166,7 @@ def show_downloads(answer: Answer) -> None:
 
 def csv_table(answers: Sequence[Answer]) -> str:
     """Return answers as the table that ``ecgkit predict --format csv`` writes."""
-    rows = [row | {"findings": "; ".join(row["findings"])} for row in (answer.to_row() for answer in answers)]
+    rows = [csv_row(answer.to_row()) for answer in answers]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

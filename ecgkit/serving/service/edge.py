@@ -8,7 +8,6 @@ import json
 import logging
 import sys
 import time
-import traceback
 import uuid
 from typing import Any
 
@@ -19,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ecgkit.serving.service.settings import Settings
-from ecgkit.serving.service.work import Result, problem
+from ecgkit.serving.service.work import Result, frames, problem
 
 LOG = logging.getLogger("ecgkit.service")
 GUARDED = "/v1/"
@@ -67,12 +66,6 @@ def set_up_log() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)
-
-
-def frames(error: BaseException) -> str:
-    """Return the type of an exception and where it was raised."""
-    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-8:]]
-    return f"{type(error).__name__} {' '.join(places)}"
 
 
 def response(result: Result) -> Response:
@@ -193,7 +186,7 @@ class Gate:
                 await response(late if is_whole else slow)(scope, receive, send)
 
     async def _refuse(self, refused: Response, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body of a request away, as far as that is quick, so that its client reads the answer."""
+        """Refuse a request after reading its body for up to 1 s: many clients read no answer before it is sent."""
         size, more = 0, True
         try:
             async with asyncio.timeout(1):
@@ -216,7 +209,7 @@ class Gate:
 
 
 def has_token(scope: Scope, token: str) -> bool:
-    """Return True if no token is asked for, or the request has it; the time to compare does not tell how much fits."""
+    """Return True if no token is asked for, or the request has it; how long this takes says nothing about the token."""
     if not token:
         return True
     kind, _, value = Headers(scope=scope).get("authorization", "").partition(" ")

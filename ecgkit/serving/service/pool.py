@@ -97,7 +97,7 @@ class Pool:
             raise EcgkitError(self.error)
 
     def stop(self) -> None:
-        """End the workers after what they have begun."""
+        """End the workers once they have finished what they have begun."""
         self._is_stopping = True
         for _ in self._threads:
             self._queue.put(None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Callable
 
 import uvicorn
 
 from ecgkit.errors import EcgkitError
+from ecgkit.serving.address import listen, url
 from ecgkit.serving.service.app import make_app
 from ecgkit.serving.service.edge import set_up_log
 from ecgkit.serving.service.settings import Settings
@@ -44,8 +44,7 @@ def serve(settings: Settings, *, host: str, port: int, announce: Callable[[str],
             failures.append(message)
             server.should_exit = True
         else:
-            shown = f"[{host}]" if ":" in host else host
-            announce(f"http://{shown}:{listening.getsockname()[1]}")
+            announce(url(host, listening.getsockname()[1]))
 
     config = uvicorn.Config(
         make_app(settings, loaded),
@@ -63,24 +62,3 @@ def serve(settings: Settings, *, host: str, port: int, announce: Callable[[str],
         server.run(sockets=[listening])
     if failures:
         raise EcgkitError(failures[0])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket at an address.
-
-    Raises
-    ------
-    EcgkitError
-        If the address is taken or not this machine's.
-    """
-    if not 0 <= port <= 65535:
-        raise EcgkitError(f"port is {port}: give 0 to 65535")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise EcgkitError(f"{host} port {port}: {reason}; choose another --port or --host") from error
-    return listening

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from ecgkit.inference.loading import load_model
 from ecgkit.inference.predictor import Predictor
 from ecgkit.readers import open_ecg
 from ecgkit.readers.archives import group_files
+from ecgkit.readers.files import record_key
 from ecgkit.readers.opening import ecg_from_signal
 from ecgkit.serving.service.schemas import BatchRequest, ExplainRequest, PageRequest, SignalRequest, explain
 from ecgkit.serving.service.settings import MOST_ECGS, Settings
@@ -158,8 +158,8 @@ class Work:
         if isinstance(job.content, np.ndarray):
             return [self._item("", job.choices, job.content, hints)]
         assert isinstance(job.content, dict)  # noqa: S101 - bytes are JSON
-        if re.fullmatch(r"0|[1-9]\d{,17}", hints.get("record", ""), re.ASCII):  # "007" is an identifier
-            hints["record"] = int(hints["record"])
+        if "record" in hints:
+            hints["record"] = record_key(hints["record"])
         records = group_files(job.content) if job.kind == "batch" else {"": job.content}
         if len(records) > MOST_ECGS:
             raise RefusedError(413, f"the request has {len(records)} ECGs and at most {MOST_ECGS} are read: send fewer")
@@ -254,8 +254,13 @@ def do(work: Work, jobs: Sequence[Job]) -> list[Result]:
     except Exception as error:  # the next request must find a worker
         if len(jobs) > 1:
             return [do(work, [job])[0] for job in jobs]
-        frames = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-8:]]
-        return [replace(problem(500, "an internal error"), trace=f"{type(error).__name__} {' '.join(frames)}")]
+        return [replace(problem(500, "an internal error"), trace=frames(error))]
+
+
+def frames(error: BaseException) -> str:
+    """Return the type of an exception and where it was raised."""
+    places = [f"{frame.filename}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-8:]]
+    return f"{type(error).__name__} {' '.join(places)}"
 
 
 def problem(status: int, message: str, findings: Sequence[Mapping[str, Any]] = ()) -> Result:

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import ecg_formats as formats
@@ -65,6 +66,18 @@ def test_the_downloads_are_those_of_the_command(
     assert [Path(row.pop("record")).name for row in wanted] == [row.pop("record") for row in found]
     assert found == wanted
     assert [entry["record"] for entry in json.loads(views.json_list(answers))] == ["a.xml", "x.hea"]
+
+
+def test_no_name_of_a_file_is_a_formula_in_the_table() -> None:
+    answer = replace(answer_ecg(ECG(demo_signal(), RATE)), record="=1+2.xml")
+    (row,) = csv.DictReader(io.StringIO(views.csv_table([answer])))
+    assert row["record"] == "'=1+2.xml"
+
+
+@pytest.mark.parametrize(("text", "record"), [("7", 7), ("007", "007"), ("p7", "p7"), ("", "")])
+def test_a_record_is_a_position_or_an_identifier(monkeypatch: pytest.MonkeyPatch, text: str, record: int | str) -> None:
+    monkeypatch.setattr(script.st, "text_input", lambda *_, **__: text)
+    assert script.field("record", None, "file") == record
 
 
 def test_findings_come_before_labels_and_no_label_is_the_winner(page: AppTest) -> None:
