@@ -22,17 +22,6 @@ from ecgkit.signals.segments import SEGMENTS, wave_segments
 if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel
 
-__all__ = [
-    "METHODS",
-    "Explanation",
-    "background_set",
-    "check_explainable",
-    "explain_ecg",
-    "explain_ecgs",
-    "network_inputs",
-    "predicted_classes",
-]
-
 N_BACKGROUND = 16
 
 MOST_SECONDS = 120
