@@ -19,13 +19,13 @@ from ecgkit.stats.folds import PARTS
 from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval, metric_name
 from ecgkit.stats.subgroups import describe_gap
 from ecgkit.training.base_config import starts_from_weights
+from ecgkit.training.config import flatten_tables
 from ecgkit.training.lineage import datasets_behind
 
 SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
-GROUPS = ("loss_options", "model_options", "robustness", "auxiliary")
 FEW = 10
 """Positives in fold 9, below which the card warns of the threshold of a class."""
-NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set", *GROUPS)
+NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set")
 """Parameters that other sections of the card contain, or that do not change the model."""
 
 FILES = ("init", "distill", "recipe")
@@ -145,9 +145,7 @@ def describe_filters(filters: Filters) -> str:
 
 def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a training that are not in another section, without nesting."""
-    flat = {key: value for key, value in config.items() if key not in NO_RECIPE}
-    for group in GROUPS:
-        flat |= {f"{group}.{key}": value for key, value in config.get(group, {}).items()}
+    flat = flatten_tables({key: value for key, value in config.items() if key not in NO_RECIPE})
     # A card travels with the weights; the folders of the machine on which they were trained do not.
     return flat | {key: Path(flat[key]).name for key in FILES if flat.get(key)}
 

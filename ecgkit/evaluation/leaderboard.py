@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,19 @@ from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.paired_tests import DIFFERENCE, paired_difference
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
+from ecgkit.training.config import TrainingConfig, flatten_tables
 
 PUBLISHED = Path(__file__).resolve().parent / "published.csv"
 """Published macro AUCs on fold 10 of PTB-XL."""
+
+SAME_MODEL = ("seed", "test", "save_every_epoch", "recipe", "device")
+"""Parameters in which the runs of one configuration may differ."""
+
+# Of what a session of an older version did not record.
+DEFAULTS = {
+    one.name: one.default_factory() if one.default_factory is not MISSING else one.default
+    for one in fields(TrainingConfig)
+}
 
 NAMED = 3
 """The largest number of published results that a part of a sentence names."""
@@ -269,16 +279,18 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         like = [other for other in flat if other["model"] == own["model"]]
         keys = sorted(set().union(*like))
         differing = [key for key in keys if len({json.dumps(other.get(key)) for other in like}) > 1]
-        labels.append(", ".join([own["model"], *(f"{key} {own[key]}" for key in differing if key in own)]))
+        named = [f"{key.removeprefix('model_options.')} {own[key]}" for key in differing if key in own]
+        labels.append(", ".join([own["model"], *named]))
     return labels
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten nested options, without the seed."""
-    flat = {key: value for key, value in config.items() if key not in ("seed", "model_options")}
+    """Flatten nested options, without what changes no model; what a session did not record is at its default."""
+    flat = {key: value for key, value in config.items() if key not in SAME_MODEL}
     if flat["model"] == ENSEMBLE:
-        flat["model"] = f"{ENSEMBLE} ({flat.pop('method', 'unknown')})"
-    return flat | config.get("model_options", {})
+        method = flat.pop("method", "unknown")
+        return flat | {"model": f"{ENSEMBLE} ({method})"}
+    return flatten_tables({key: value for key, value in DEFAULTS.items() if key not in SAME_MODEL} | flat)
 
 
 def cost(session: Session) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict, get_type_hints
@@ -35,6 +36,8 @@ UNLABELLED = ("drop", "negative")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
 """Keys of ``config.json`` next to the fields: fingerprints of dataset, model file, first weights and soft labels."""
+OPTION_TABLES = ("model_options", "loss_options", "robustness", "auxiliary")
+"""Fields that hold options by name."""
 LEARNING_RATE_SHARE = 0.1
 """The learning rate of a whole network that was trained before, as a share of the recipe's."""
 WHOLE = {"init": "", "hold_out_folds": [], "train_fraction": 1.0}
@@ -284,6 +287,15 @@ class TrainingConfig(FittingConfig):
                 f"unlabelled is {self.unlabelled} and the target is {self.target}: records without {self.target} are "
                 "always left out; train with unlabelled = drop"
             )
+
+
+def flatten_tables(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn ``[model_options] dropout`` into ``model_options.dropout``, and so on for `OPTION_TABLES`."""
+    entries: dict[str, Any] = {}
+    for name, entry in data.items():
+        is_table = name in OPTION_TABLES and isinstance(entry, dict)
+        entries |= {f"{name}.{key}": value for key, value in entry.items()} if is_table else {name: entry}
+    return entries
 
 
 def read_recipe(

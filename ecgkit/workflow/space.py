@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ecgkit.errors import EcgkitError, shown
 from ecgkit.io import read_toml
 from ecgkit.training.base_config import model_options
-from ecgkit.training.config import TrainingConfig
+from ecgkit.training.config import OPTION_TABLES, TrainingConfig, flatten_tables
 
 if TYPE_CHECKING:
     import optuna
@@ -21,22 +21,10 @@ if TYPE_CHECKING:
 DEFAULT = Path(__file__).resolve().parent / "spaces" / "default.toml"
 """The space that ships."""
 
-TABLES = ("model_options", "loss_options", "robustness", "auxiliary")
-"""Fields that hold options by name; a space calls these ``model_options.dropout``."""
-
 NOT_SEARCHED = ("dataset", "model", "label_set", "target", "min_records", "seed", "precision", "device")
 """Fields that all trials share: otherwise their AUCs belong to different tasks, seeds or machines."""
 
 NOT_VARIED = (*NOT_SEARCHED, "save_every_epoch", "test", "recipe")
-
-
-def flatten_tables(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn ``[model_options] dropout`` into ``model_options.dropout``."""
-    entries: dict[str, Any] = {}
-    for name, entry in data.items():
-        is_table = name in TABLES and isinstance(entry, dict)
-        entries |= {f"{name}.{key}": value for key, value in entry.items()} if is_table else {name: entry}
-    return entries
 
 
 def read_space(config: TrainingConfig, file: str | Path | None = None) -> dict[str, BaseDistribution]:
@@ -81,12 +69,12 @@ def type_of(config: TrainingConfig, name: str) -> type:
         if key not in options:
             raise EcgkitError(f"{config.model} has no option {key!r}: choose from {', '.join(options)}")
         return type(options[key])
-    if table in TABLES:
+    if table in OPTION_TABLES:
         return float
-    names = [item.name for item in dataclasses.fields(config) if item.name not in (*NOT_VARIED, *TABLES)]
+    names = [item.name for item in dataclasses.fields(config) if item.name not in (*NOT_VARIED, *OPTION_TABLES)]
     if name not in names:
         reason = "is the same in all trials" if name in NOT_VARIED else "is unknown"
-        raise EcgkitError(f"{name} {reason}: choose from {', '.join([*names, *(f'{t}.NAME' for t in TABLES)])}")
+        raise EcgkitError(f"{name} {reason}: choose from {', '.join([*names, *(f'{t}.NAME' for t in OPTION_TABLES)])}")
     return type(getattr(config, name))
 
 
@@ -155,7 +143,7 @@ def apply(config: TrainingConfig, values: Mapping[str, Any]) -> TrainingConfig:
     EcgkitError
         If a value is not allowed.
     """
-    fields: dict[str, Any] = {table: dict(getattr(config, table)) for table in TABLES}
+    fields: dict[str, Any] = {table: dict(getattr(config, table)) for table in OPTION_TABLES}
     for name, value in values.items():
         table, _, key = name.rpartition(".")
         (fields[table] if table else fields)[key or name] = decode(value)

@@ -20,10 +20,10 @@ from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError, one_line, require
 from ecgkit.io import csv_bytes, json_bytes, locked, read_json, toml_value, write_atomically
 from ecgkit.sessions import Session
+from ecgkit.training.config import OPTION_TABLES
 from ecgkit.workflow.run import report
 from ecgkit.workflow.space import (
     NOT_VARIED,
-    TABLES,
     apply,
     position_of,
     read_space,
@@ -376,8 +376,8 @@ def recipe_text(search: Search, trial: optuna.trial.FrozenTrial) -> str:
     config = asdict(apply(search.config, trial.params))
     kept = {name: value for name, value in config.items() if name not in left_out}
     lines = [f"# trial {trial.number} of the study {search.folder.name}: macro AUC {trial.value:.4f} on fold 9"]
-    lines += [f"{name} = {toml_value(value)}" for name, value in kept.items() if name not in TABLES]
-    for name in TABLES:
+    lines += [f"{name} = {toml_value(value)}" for name, value in kept.items() if name not in OPTION_TABLES]
+    for name in OPTION_TABLES:
         if options := kept[name]:
             lines += ["", f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in options.items())]
     return "\n".join(lines) + "\n"

@@ -23,9 +23,10 @@ from ecgkit.errors import EcgkitError, one_line, shown
 from ecgkit.evaluation.files import main_metric, read_history
 from ecgkit.io import file_name, locked, read_toml
 from ecgkit.sessions import Session
+from ecgkit.training.config import flatten_tables
 from ecgkit.workflow.chain import Work, finished, notebook_executor
 from ecgkit.workflow.run import report, run_step
-from ecgkit.workflow.space import encode, flatten_tables
+from ecgkit.workflow.space import encode
 from ecgkit.workflow.steps import STEPS, recorded
 from ecgkit.workflow.study import DATABASE, open_study, quiet_optuna, short, write_table
 

@@ -102,7 +102,7 @@ def test_seeds_of_one_configuration_are_one_row(root: Path) -> None:
     board = leaderboard(all_sessions(root), resamples=50)
     table = board.configurations
     # The difference between two configurations of one model is named, and the seed is not.
-    assert set(table.index) == {"resnet1d, epochs 3", "resnet1d, blocks 1, epochs 9", "xlstm"}
+    assert set(table.index) == {"resnet1d, epochs 3", "resnet1d, epochs 9, blocks 1", "xlstm"}
     row = table.loc["resnet1d, epochs 3"]
     runs = board.sessions.loc[["session_1", "session_2", "session_3"]]
     assert (row["seeds"], row["members"]) == (3, "session_1, session_2, session_3")
@@ -111,9 +111,22 @@ def test_seeds_of_one_configuration_are_one_row(root: Path) -> None:
         assert row[f"{fold}_sd"] == pytest.approx(np.std(runs[f"{fold}_auc"], ddof=1))
     assert row["fold_9_sd"] > 0
     assert np.isnan(table.loc["xlstm", "fold_9_sd"])
-    assert board.configurations.index[0] == "resnet1d, blocks 1, epochs 9"
+    assert board.configurations.index[0] == "resnet1d, epochs 9, blocks 1"
     best = table.loc[board.configurations.index[0], "fold_10_auc"]
     assert row["difference"] == pytest.approx(row["fold_10_auc"] - best)
+
+
+def test_a_configuration_is_named_by_what_changes_the_model(tmp_path: Path) -> None:
+    make_session(tmp_path)
+    older = make_session(tmp_path, replace(CONFIG, seed=5, test=False), done=False)
+    recorded = older.config
+    del recorded["distill"], recorded["robustness"]  # as a version wrote it that had no such parameters
+    older.write_json("config.json", recorded)
+    older.mark_done()
+    make_session(tmp_path, replace(CONFIG, robustness={"hum": 0.1}))
+    table = leaderboard(all_sessions(tmp_path), resamples=20).configurations
+    assert set(table.index) == {"resnet1d", "resnet1d, robustness.hum 0.1"}
+    assert table.loc["resnet1d", "members"] == "session_1, session_2"
 
 
 def test_the_interval_of_one_seed_is_that_of_its_session(root: Path) -> None:
