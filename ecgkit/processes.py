@@ -65,8 +65,10 @@ def started_workers(number: int, initializer: Callable[[], None] | None = None) 
             pool.submit(os.getpid)
         try:
             yield pool
-        finally:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown(cancel_futures=True)
 
 
 def start_worker() -> None:
