@@ -28,7 +28,7 @@ FEW = 10
 NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set")
 """Parameters that other sections of the card contain, or that do not change the model."""
 
-FILES = ("init", "distill", "recipe")
+FILES = ("init", "distill")
 """Parameters that may be paths."""
 
 

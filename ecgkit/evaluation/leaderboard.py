@@ -31,7 +31,7 @@ from ecgkit.training.config import TrainingConfig, flatten_tables
 PUBLISHED = Path(__file__).resolve().parent / "published.csv"
 """Published macro AUCs on fold 10 of PTB-XL."""
 
-SAME_MODEL = ("seed", "test", "save_every_epoch", "recipe", "device")
+SAME_MODEL = ("seed", "test", "save_every_epoch", "device")
 """Parameters in which the runs of one configuration may differ."""
 
 # Of what a session of an older version did not record.
@@ -286,11 +286,12 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten nested options, without what changes no model; what a session did not record is at its default."""
-    flat = {key: value for key, value in config.items() if key not in SAME_MODEL}
-    if flat["model"] == ENSEMBLE:
-        method = flat.pop("method", "unknown")
-        return flat | {"model": f"{ENSEMBLE} ({method})"}
-    return flatten_tables({key: value for key, value in DEFAULTS.items() if key not in SAME_MODEL} | flat)
+    is_ensemble = config["model"] == ENSEMBLE
+    known = config if is_ensemble else {**DEFAULTS, **config}
+    flat = flatten_tables({key: value for key, value in known.items() if key not in SAME_MODEL})
+    if is_ensemble:
+        flat["model"] = f"{ENSEMBLE} ({flat.pop('method', 'unknown')})"
+    return flat
 
 
 def cost(session: Session) -> tuple[float, float]:
