@@ -36,6 +36,8 @@ UNLABELLED = ("drop", "negative")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
 """Keys of ``config.json`` next to the fields: fingerprints of dataset, model file, first weights and soft labels."""
+OF_A_RUN = ("seed", "test", "save_every_epoch", "device")
+"""Fields in which the runs of one configuration may differ: none of them is a choice about the model."""
 OPTION_TABLES = ("model_options", "loss_options", "robustness", "auxiliary")
 """Fields that hold options by name."""
 LEARNING_RATE_SHARE = 0.1

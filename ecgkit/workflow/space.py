@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ecgkit.errors import EcgkitError, shown
 from ecgkit.io import read_toml
 from ecgkit.training.base_config import model_options
-from ecgkit.training.config import OPTION_TABLES, TrainingConfig, flatten_tables
+from ecgkit.training.config import OF_A_RUN, OPTION_TABLES, TrainingConfig, flatten_tables
 
 if TYPE_CHECKING:
     import optuna
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 DEFAULT = Path(__file__).resolve().parent / "spaces" / "default.toml"
 """The space that ships."""
 
-NOT_SEARCHED = ("dataset", "model", "label_set", "target", "min_records", "seed", "precision", "device")
+NOT_VARIED = (*OF_A_RUN, "dataset", "model", "label_set", "target", "min_records", "precision", "recipe")
 """Fields that all trials share: otherwise their AUCs belong to different tasks, seeds or machines."""
-
-NOT_VARIED = (*NOT_SEARCHED, "save_every_epoch", "test", "recipe")
 
 
 def read_space(config: TrainingConfig, file: str | Path | None = None) -> dict[str, BaseDistribution]:
