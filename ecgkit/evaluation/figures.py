@@ -159,7 +159,7 @@ REPORT_FIGURES = {
         "Predicted probability and observed frequency.", lambda content: plots.reliability(content.scores)
     ),
     "subgroups": ReportFigure(
-        "Macro AUC by subgroup, with 95 % intervals; small groups in grey.",
+        "Macro AUC by subgroup, with 95 % intervals; small groups in grey, means of fewer classes hollow.",
         lambda content: plots.subgroup_forest(content.optional("subgroups.json")),
         "subgroups.json",
     ),

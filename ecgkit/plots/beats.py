@@ -102,7 +102,8 @@ def beat_difference(result: MeanBeats, group: str) -> Figure:
     _finish_scale(lower, result.times, "difference (mV)")
     for axes in upper.flat:
         axes.set_xlabel("")
-    _finish(figure, upper[0, 0], f"{group} and {result.reference}, and the difference of their means")
+    bands = "bands: 10 to 90 % of the records; of the difference, its 95 % interval"
+    _finish(figure, upper[0, 0], f"{group} and {result.reference}, and the difference of their means; {bands}")
     return figure
 
 

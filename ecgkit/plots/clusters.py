@@ -161,8 +161,8 @@ def cluster_agreement(table: pd.DataFrame) -> Figure:
             of_key = by_row.get_group(key)
             rows.append((f"{key[1]}, n = {int(of_key['records'].iloc[0]):,}", of_key))
     headings = [y for y, (_, of_row) in enumerate(rows) if of_row is None]
-    label = "adjusted mutual information (0: chance, 1: the same partition)"
-    figure, axes = row_figure([name for name, _ in rows], label=label, room=1.3, bold=headings)
+    x_label = "adjusted mutual information (0: chance, 1: the same partition)"
+    figure, axes = row_figure([name for name, _ in rows], label=x_label, room=1.3, bold=headings)
     for y, (_, of_row) in enumerate(rows):
         if of_row is not None:
             _draw_agreement(axes, y, of_row, methods)
@@ -208,8 +208,8 @@ def cluster_information(table: pd.DataFrame) -> Figure:
     """
     factors = list(dict.fromkeys(table.index.get_level_values("factor")))
     names = [f"{factor}, n = {int(table.loc[factor]['records'].iloc[0]):,}" for factor in factors]
-    label = "mutual information with the cluster (bits, beyond chance)"
-    figure, axes = row_figure(names, label=label, room=1.6, row=0.4)
+    x_label = "mutual information with the cluster (bits, beyond chance)"
+    figure, axes = row_figure(names, label=x_label, room=1.6, row=0.4)
     for y, factor in enumerate(factors):
         here = table.loc[factor]
         for color, shift, sources in (

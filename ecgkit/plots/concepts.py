@@ -80,7 +80,8 @@ def concept_moves(table: pd.DataFrame) -> Figure:
     figure, axes = new_axes(3.2 + 0.9 * len(classes), 1.4 + 0.34 * len(concepts))
 
     def write(row: int, column: int) -> str:
-        return f"{values[row, column]:+.2f}{' *' if p[row, column] < LEVEL else ''}"
+        value = round(values[row, column], 2)
+        return f"{f'{value:+.2f}' if value else '0.00'}{' *' if p[row, column] < LEVEL else ''}"
 
     heat_map(axes, values, classes, names, write, limits=(-largest, largest), colors="RdBu_r", aspect="auto")
     axes.tick_params(length=0)
@@ -113,7 +114,7 @@ def _draw_changes(axes: Axes, rows: pd.DataFrame, name: str) -> None:
     if rows.empty:
         axes.text(0.5, 0.5, "every class is too rare", ha="center", va="center", transform=axes.transAxes)
     span = rows["random_high"] - rows["random_low"]
-    label = "range: random directions of the same variance"
+    label = "random directions of equal variance"
     axes.barh(y, span, left=rows["random_low"], height=0.6, color=LIGHT_GREY, label=label, gid="random")
     axes.hlines(y, rows["low"], rows["high"], color=COLORS[0], linewidth=2.0)
     specific = rows["p_holm"].to_numpy(dtype=np.float64) < LEVEL

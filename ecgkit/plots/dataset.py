@@ -11,11 +11,13 @@ from ecgkit.plots.style import (
     COLORS,
     GREY,
     SEX_COLORS,
+    count_ticks,
     heat_map,
     histograms,
     legend_above,
     new_axes,
     new_figure,
+    percentage,
     row_figure,
 )
 from ecgkit.stats.validation import known_true
@@ -45,9 +47,10 @@ def class_counts(labels: pd.DataFrame) -> Figure:
     positions = np.arange(len(counts))
     axes.barh(positions, counts, color=COLORS[0], height=0.7)
     for position, count, known in zip(positions, counts, n_known, strict=True):
-        text = f"{count:,}  ({count / max(known, 1):.1%})"
+        text = f"{count:,}  ({percentage(count / max(known, 1))})"
         axes.annotate(text, (count, position), (4, 0), textcoords="offset points", va="center")
     axes.set_xlim(0, max(counts.max(initial=1), 1) * 1.16)
+    count_ticks(axes.xaxis)
     each = counts.sum() / max(n_records, 1)
     of_known = "; percentages of the records for which a class is known" * bool((n_known < n_records).any())
     axes.set_title(f"{n_records:,} records, {each:.2f} classes per record{of_known}")
@@ -118,6 +121,8 @@ def metadata_by_sex(records: pd.DataFrame) -> Figure:
             notes.append("over 89 drawn at 90")
         axes.set_title("\n".join([name.capitalize(), *notes]), fontsize=10)
         axes.set(xlabel=f"{name} ({unit})", ylabel="records")
+        if known.any():
+            count_ticks(axes.yaxis)
         axes.grid(visible=True, axis="y")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2)
@@ -158,5 +163,6 @@ def fold_sizes(records: pd.DataFrame) -> Figure:
         axes.annotate(text, (fold, row["size"]), ha="center", va="bottom", fontsize=9)
     axes.set(xlabel="fold", ylabel="records", title="Records (and patients) of each fold", xticks=by_fold.index)
     axes.set_ylim(0, max(by_fold["size"].max(), 1) * 1.25)
+    count_ticks(axes.yaxis)
     legend_above(axes)
     return figure

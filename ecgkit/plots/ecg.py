@@ -31,6 +31,9 @@ LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V
 RHYTHM_LEAD = "II"
 SHOWN_SECONDS = 10.0
 
+KINDS = {"missed": "false negative", "false alarm": "false positive"}
+"""The kinds of mistakes, as texts name them."""
+
 PAPER = "#FFF8F6"
 FINE_LINES = "#F8D3CC"
 THICK_LINES = "#EBA398"
@@ -311,7 +314,8 @@ def mistakes(
         figure.text(0.01, 0.5, "There is no such mistake.", va="center")
         return figure
     titles = [
-        f"{_record(row)}: {row['class']} {row['kind']}, calibrated probability {row['calibrated']:.1%}\n{_labels(row)}"
+        f"{_record(row)}: {row['class']} {KINDS[row['kind']]}, calibrated probability {row['calibrated']:.3f}\n"
+        f"{_labels(row)}"
         for row in table.to_dict("records")
     ]
     return plot_ecgs(signals, titles, sampling_rate=sampling_rate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from ecgkit.plots.style import (
     line_styles,
     log_scale,
     new_axes,
+    percentage,
     point_size,
     row_figure,
 )
@@ -34,8 +35,11 @@ from ecgkit.stats.regression import regression_metrics
 NAMED_CURVES = 10
 """With more classes than this, only the curves of the best and the worst have a colour and a line in the legend."""
 
+LONGEST_OUTCOME = 6
+"""Letters of the longest class whose name stands next to the cells of its confusion matrix."""
+
 FEW = 10
-"""Bins of a reliability diagram with fewer records are hollow."""
+"""Bins of a reliability diagram with fewer records are hollow; classes with fewer are never the best or the worst."""
 
 Point = tuple[float, float]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -56,7 +60,7 @@ def roc_curves(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
     ----------
     scores : FoldScores
         Outcomes and probabilities of a fold, including the calibrated ones. Of more than ten classes, the five with the
-        highest and the five with the lowest AUC are named.
+        highest and the five with the lowest AUC are named, among those with at least ten positives and ten negatives.
     thresholds : mapping
         The contents of ``thresholds.json``, or class to threshold.
 
@@ -92,7 +96,7 @@ def _curves(
     """Draw one curve per class with its operating point, and the legend next to the axes."""
     decided = stats.decide(scores, thresholds)
     figure, axes = new_axes(8.6, 5.6)
-    named = _named_classes(summary)
+    named = _named_classes(scores, summary)
     others = [int(i) for i in np.flatnonzero(~np.isnan(summary)) if i not in named]
     for i in others:
         curve = _curve(scores.y_true[:, i], scores.prob[:, i], metric)
@@ -117,13 +121,16 @@ def _curves(
     return figure, axes
 
 
-def _named_classes(values: NDArray[np.float64]) -> list[int]:
-    """Choose the classes that get a colour: all of them if few, the best and the worst if many."""
+def _named_classes(scores: FoldScores, values: NDArray[np.float64]) -> list[int]:
+    """Choose the classes that get a colour: all of them if few, the best and the worst of the frequent ones if many."""
     known = [int(i) for i in np.flatnonzero(~np.isnan(values))]
     if len(known) <= NAMED_CURVES:
         return known
-    ranked = sorted(known, key=lambda i: -values[i])
-    return ranked[: NAMED_CURVES // 2] + ranked[-(NAMED_CURVES // 2) :]
+    positives = scores.positive.sum(axis=0)
+    rarer = np.minimum(positives, scores.known.sum(axis=0) - positives)
+    ranked = sorted((i for i in known if rarer[i] >= FEW), key=lambda i: -values[i])
+    half = NAMED_CURVES // 2
+    return ranked if len(ranked) <= NAMED_CURVES else ranked[:half] + ranked[-half:]
 
 
 def _curve(truth: NDArray[Any], prob: NDArray[np.float64], metric: str) -> Curve:
@@ -169,7 +176,7 @@ def confusion_matrix(scores: FoldScores, class_name: str, thresholds: Mapping[st
     i = scores.classes.index(check_choice("class", class_name, scores.classes))
     threshold = float(stats.class_thresholds(thresholds, [class_name])[0])
     figure, axes = new_axes(4.4, 4.2)
-    _draw_matrix(axes, scores, stats.decide(scores, thresholds), i, font=12)
+    _draw_matrix(axes, scores, stats.decide(scores, thresholds), i, _outcomes([class_name])[0], font=12)
     axes.set_title(f"{class_name}, fold {scores.fold}, threshold {threshold:.3f}")
     axes.set(xlabel="predicted", ylabel="true")
     return figure
@@ -182,28 +189,36 @@ def confusion_matrices(scores: FoldScores, thresholds: Mapping[str, Any]) -> Fig
     title = f"Fold {scores.fold}: counts, and percentages of the row"
     labels = dict(x_label="predicted", y_label="true")
     figure, cells = figure_of_cells(len(classes), title=title, cell_height=1.45, gaps=(0.45, 0.6), **labels)
-    for i, axes in enumerate(cells):
-        _draw_matrix(axes, scores, decided, i, font=9)
+    for i, (axes, outcomes) in enumerate(zip(cells, _outcomes(classes), strict=True)):
+        _draw_matrix(axes, scores, decided, i, outcomes, font=9)
         axes.set_title(f"{classes[i]} (at {limits[i]:.3f})", fontsize=10)
     return figure
 
 
-def _draw_matrix(axes: Axes, scores: FoldScores, decided: NDArray[np.bool_], i: int, *, font: float) -> None:
+def _outcomes(classes: Sequence[str]) -> list[list[str]]:
+    """Name the rows of each matrix by its class, or those of all by "no" and "yes" if a name is too long."""
+    is_short = max(map(len, classes)) <= LONGEST_OUTCOME
+    return [[f"not {name}", name] if is_short else ["no", "yes"] for name in classes]
+
+
+def _draw_matrix(
+    axes: Axes, scores: FoldScores, decided: NDArray[np.bool_], i: int, outcomes: list[str], *, font: float
+) -> None:
     """Draw the two by two matrix of a class: rows are the known truth, columns the decision, without it first."""
-    class_name, known = scores.classes[i], scores.known[:, i]
+    known = scores.known[:, i]
     counts = np.zeros((2, 2), dtype=np.int64)
     np.add.at(counts, (scores.positive[known, i].astype(int), decided[known, i].astype(int)), 1)
     total = counts.sum(axis=1, keepdims=True)
     share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
 
     def write(row: int, column: int) -> str:
-        percentage = f"{share[row, column]:.1%}" if total[row, 0] else "none"
-        return f"{counts[row, column]:,}\n{percentage}"
+        of_row = percentage(share[row, column]) if total[row, 0] else "none"
+        return f"{counts[row, column]:,}\n{of_row}"
 
-    ticks = [f"not {class_name}", class_name] if len(class_name) <= 5 else ["no", "yes"]
-    heat_map(axes, 100 * share, ticks, ticks, write, font=font)
+    heat_map(axes, 100 * share, outcomes, outcomes, write, font=font)
     axes.tick_params(length=0, labelsize=font)
-    axes.set_yticks([0, 1], ticks, rotation=90, va="center")
+    axes.set_xticks([0, 1], outcomes, rotation=0)  # they fit, whatever the table of names would do
+    axes.set_yticks([0, 1], outcomes, rotation=90, va="center")
 
 
 def score_histograms(scores: FoldScores, thresholds: Mapping[str, Any]) -> Figure:
@@ -308,7 +323,7 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
     Returns
     -------
     Figure
-        One row per class. Intervals are drawn where the results have them; a metric that is not defined has no mark.
+        One row per class. A mark without an interval is hollow; a metric that is not defined has no mark.
 
     Raises
     ------
@@ -325,7 +340,12 @@ def metric_by_class(results: Mapping[str, Any], *, metric: str = "auc") -> Figur
         label, marker, color, shift = FOLD_STYLES[fold]
         entries = pd.DataFrame([results[fold][name][metric] for name in groups]).astype(float)
         axes.hlines(positions + shift, entries["low"], entries["high"], colors=color, linewidths=1.5)
-        axes.plot(entries["value"], positions + shift, marker, color=color, markersize=5, linestyle="", label=label)
+        style: dict[str, Any] = dict(color=color, markersize=5, linestyle="")
+        alone = entries["low"].isna()
+        axes.plot(entries["value"].mask(alone), positions + shift, marker, **style, label=label)
+        if (alone & entries["value"].notna()).any():
+            few: dict[str, Any] = dict(markerfacecolor="white", label=f"{label}: too few for an interval")
+            axes.plot(entries["value"].where(alone), positions + shift, marker, **style | few)
     axes.axhline(len(groups) - 1.5, color="black", linewidth=0.6)
     axes.grid(visible=True, axis="y")
     legend_beside(axes)

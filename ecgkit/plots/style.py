@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, LogFormatter
+from matplotlib.ticker import FixedLocator, LogFormatter, MaxNLocator, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 WIDTH = 10.0
@@ -207,6 +207,19 @@ class _PlainPowers(LogFormatter):
         factor, _, power = f"{x:.0e}".partition("e")
         raised = f"10{str(int(power)).translate(SUPERSCRIPTS)}"
         return f"{x:g}" if 1e-4 <= x < 1e6 else raised if factor == "1" else f"{factor}·{raised}"
+
+
+def count_ticks(axis: Axis) -> None:
+    """Give an axis of counts whole numbers with separators of thousands, as counts in texts have."""
+    axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def percentage(share: float) -> str:
+    """Write a share as a percentage; only none is 0.0%, and only all is 100.0%."""
+    if 0 < share < 0.0005:
+        return "<0.1%"
+    return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
 
 
 def log_scale(axes: Axes) -> None:

@@ -37,7 +37,7 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     Figure
         One row per group; the dashed line is the whole fold. Small groups are grey, and for a class also those with
         fewer than ten positives or negatives of it. A macro mean without some of the classes, which are named at the
-        right, is not comparable with the others.
+        right, is hollow: it is not comparable with the line.
 
     Raises
     ------
@@ -53,15 +53,17 @@ def subgroup_forest(report: Mapping[str, Any], *, of: str = "macro", metric: str
     figure, axes = row_figure([name for name, _ in rows], label=word, bold=headings)
     for y, (_, group) in enumerate(rows):
         if group is not None:
-            _draw_group(axes, y, group, of=of, metric=metric)
+            _draw_group(axes, y, group, of=of, metric=metric, whole=report["all"])
     value = whole[of][metric]["value"]
     if value is not None:
         axes.axvline(value, color="black", linewidth=0.9, linestyle="--", zorder=0.5)
-    axes.set_title(f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95% intervals")
+    axes.set_title(f"{report['fold'].replace('_', ' ').capitalize()}: {word}, with 95 % intervals")
     for color, label in ((COLORS[0], "group"), (GREY, "small group")):
         axes.plot([], [], "o-", color=color, markersize=6, label=label)
+    if any(line.get_markerfacecolor() == "white" for line in axes.lines):
+        axes.plot([], [], "o-", color=COLORS[0], markerfacecolor="white", markersize=6, label="mean of fewer classes")
     axes.plot([], [], color="black", linewidth=0.9, linestyle="--", label="all records of the fold")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -80,7 +82,9 @@ def _group_name(name: str, group: Mapping[str, Any]) -> str:
     return f"{name} ({group['n_devices']} devices)" if group.get("n_devices", 0) > 1 else name
 
 
-def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metric: str) -> None:
+def _draw_group(
+    axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metric: str, whole: Mapping[str, Any]
+) -> None:
     """Draw the value and interval of one group, and write its numbers."""
     entry = group["metrics"][of][metric]
     n_positive = group["n_positive"].get(of)
@@ -97,9 +101,11 @@ def _draw_group(axes: Axes, y: float, group: Mapping[str, Any], *, of: str, metr
     else:
         if entry["low"] is not None:
             axes.plot([entry["low"], entry["high"]], [y, y], color=color, linewidth=1.6, gid="interval")
-        axes.plot(entry["value"], y, "o", color=color, markersize=6, gid="small" if is_small else "group")
-        missing = group["classes_without_auc"]
-        if of == "macro" and metric == "auc" and missing:
+        missing = group["classes_without_auc"] if of == "macro" and metric == "auc" else ()
+        is_partial = set(missing) > set(whole["classes_without_auc"])
+        style: dict[str, Any] = dict(color=color, markersize=6, markerfacecolor="white" if is_partial else color)
+        axes.plot(entry["value"], y, "o", **style, gid="small" if is_small else "group")
+        if missing:
             listed = ", ".join(missing)
             is_short = len(missing) <= 3 and len(listed) <= LONGEST_NAME
             note += f"; without {listed if is_short else f'{len(missing)} of the classes'}"
@@ -120,7 +126,7 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
     Figure
         The share of wrong decisions and the macro AUC over the coverage, with 95 % intervals and a diamond at the
         confidence chosen on fold 9. The AUC ends where a class lacks positives or negatives among the records that are
-        left.
+        left, and the figure says where.
     """
     figure = new_figure(WIDTH, 4.6)
     panels = figure.subplots(1, 2)
@@ -138,7 +144,7 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
         if before is not None:
             axes.axhline(scale * before, color=GREY, linewidth=1.0, linestyle=":", label="all records")
         if after is not None:
-            label = f"abstaining on the least confident {report['abstain']:.0%} (confidence chosen on fold 9)"
+            label = f"abstaining on the least confident {report['abstain']:.0%}"
             marker: dict[str, Any] = dict(color=COLORS[1], markeredgecolor="white", markersize=9, label=label)
             axes.plot(chosen, scale * after, "D", gid="chosen", **marker)
         axes.set(xlabel="coverage (% of the records that are decided)", xlim=(0, 102))
@@ -146,9 +152,14 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
     panels[0].set(ylabel="wrong decisions: Hamming loss (%)")
     panels[0].set_ylim(bottom=0)
     panels[1].set(ylabel="macro AUC of the records decided")
-    panels[0].set_title(f"{chosen:.1f}% of {report['fold'].replace('_', ' ')} decided: {_change(report)}", fontsize=10)
+    fold = report["fold"].replace("_", " ").capitalize()
     area, at_random = report["aurc"]["value"], report["aurc_random"]["value"]
-    panels[1].set_title(f"Area under the curve at the left: {area:.3f}; at random {at_random:.3f}", fontsize=10)
+    areas = f"area under the curve {area:.3f}, in random order {at_random:.3f}"
+    panels[0].set_title(f"{fold}, {chosen:.1f}% decided: {_change(report)}\n{areas}", fontsize=10)
+    if any(names != missing[0] for names in missing):
+        end = min(x for x, names in zip(coverage, missing, strict=True) if names == missing[0])
+        note = f"below {end:.0f}%, a class is missing\namong the records decided"
+        panels[1].text(0.02, 0.03, note, transform=panels[1].transAxes, fontsize=9, color="#5F5F5F", va="bottom")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 

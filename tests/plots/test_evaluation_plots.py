@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -130,6 +131,28 @@ def test_of_many_classes_the_best_and_the_worst_are_named() -> None:
     assert any(text.startswith(ranked[-1]) for text in legend_of(figure))
 
 
+def test_a_class_of_few_records_is_neither_the_best_nor_the_worst() -> None:
+    predictions = make_predictions(MANY, n_records=300)
+    test = np.flatnonzero(predictions["fold"] == 10)
+    for name, extreme in (("C03", 1.0), ("C04", 0.0)):  # one positive each, ranked first and last
+        predictions.loc[predictions["fold"] == 10, f"true_{name}"] = np.arange(len(test)) == 0
+        predictions.loc[test[0], f"prob_{name}"] = np.float32(extreme)
+    figure = roc_curves(scores_of(predictions, MANY), dict.fromkeys(MANY, 0.5))
+    assert not [text for text in legend_of(figure) if text.startswith(("C03", "C04"))]
+    assert "61 other classes" in legend_of(figure)
+
+
+@pytest.mark.parametrize("classes", [("NORM", "MI", "STTC", "CD", "HYP"), ("NORM", "LAO/LAE", "MI", "CD", "HYP")])
+def test_names_of_confusion_matrices_are_alike_and_do_not_overlap(classes: tuple[str, ...]) -> None:
+    figure = confusion_matrices(scores_of(make_predictions(classes), classes), dict.fromkeys(classes, 0.5))
+    figure.draw_without_rendering()
+    labels = [axes.get_xticklabels() for axes in figure.axes]
+    assert {tick.get_rotation() for ticks in labels for tick in ticks} == {0.0}
+    assert len({ticks[1].get_text() == name for ticks, name in zip(labels, classes, strict=True)}) == 1
+    boxes = [tick.get_window_extent() for ticks in labels for tick in ticks]
+    assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+
+
 def test_confusion_matrices_count_with_percentages_of_the_row() -> None:
     predictions = make_predictions()
     thresholds = evaluation.fit_thresholds(predictions, CLASSES)
@@ -197,6 +220,16 @@ def test_a_metric_of_every_class_on_both_folds() -> None:
     assert np.isnan(values[1][1])
     with pytest.raises(EcgkitError, match="unknown metric 'AUC': choose one of auc"):
         metric_by_class(results, metric="AUC")
+
+
+def test_a_metric_without_an_interval_is_hollow() -> None:
+    entries = {"NORM": {"value": 0.9, "low": 0.8, "high": 0.95}, "PMI": {"value": 0.98, "low": None, "high": None}}
+    figure = metric_by_class({"fold_10": {name: {"auc": entries[name]} for name in entries}})
+    whole, few = figure.axes[0].lines[:2]
+    np.testing.assert_array_equal(np.asarray(whole.get_xdata()), [0.9, np.nan])
+    np.testing.assert_array_equal(np.asarray(few.get_xdata()), [np.nan, 0.98])
+    assert few.get_markerfacecolor() == "white"
+    assert len(legend_of(figure)) == 2
 
 
 def test_a_report_without_fold_10_has_the_metrics_of_fold_9() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import io
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import ecgkit
 from ecgkit.plots.style import (
     COLORS,
     LONGEST_NAME,
+    count_ticks,
     figure_of_cells,
     heat_map,
     legend_beside,
@@ -23,9 +26,11 @@ from ecgkit.plots.style import (
     log_scale,
     name_rows,
     new_axes,
+    percentage,
     shortened,
 )
 
+PLOTS = Path(ecgkit.__file__).parent / "plots"
 CELLS = (
     "from ecgkit.plots import ecg, style\nimport numpy as np\nstyle.use_style()",
     "signal = np.sin(np.arange(1000) / 16) * np.ones((12, 1))\necg.plot_ecg(signal, sampling_rate=100)",
@@ -130,6 +135,34 @@ def test_a_legend_of_long_names_is_inside_the_figure() -> None:
     assert legend is not None
     assert legend.get_window_extent().x1 <= figure.bbox.x1
     assert axes.get_position().width > 0.4
+
+
+def test_labels_that_the_package_writes_itself_are_drawn_whole() -> None:
+    nodes = [node for path in PLOTS.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    labels = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "label"]
+    labels += [node.value for node in nodes if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "label"]
+    written = [label for label in labels if isinstance(label, ast.Constant | ast.JoinedStr)]
+    texts = [re.sub(r"{.*?}", "12", ast.unparse(label).strip("f'\"")) for label in written]
+    assert len(texts) > 40
+    assert [text for text in texts if len(text) > LONGEST_NAME] == []
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.0, "0.0%"), (0.0004, "<0.1%"), (0.5, "50.0%"), (0.9997, ">99.9%"), (1.0, "100.0%")]
+)
+def test_only_none_is_zero_percent_and_only_all_is_a_hundred(share: float, text: str) -> None:
+    assert percentage(share) == text
+
+
+def test_counts_have_whole_ticks_with_separators() -> None:
+    for top in (3, 21_799):
+        figure, axes = new_axes()
+        axes.set_ylim(0, top)
+        count_ticks(axes.yaxis)
+        figure.draw_without_rendering()
+        shown = [tick.get_text() for tick in axes.get_yticklabels()]
+        assert shown == [f"{int(text.replace(',', '')):,}" for text in shown]
+        assert len(set(shown)) == len(shown)
 
 
 def test_a_dollar_sign_starts_no_formula() -> None:

@@ -81,6 +81,9 @@ def test_a_row_for_each_group_with_small_ones_set_apart(subgroups: dict[str, Any
     notes = [text.get_text() for text in figure.axes[0].texts]
     assert "10 records, 10 patients; without MI" in notes
     assert figure.axes[0].get_xlabel() == "macro AUC"
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white" and line.get_gid()]
+    lacking = {name for name, group in groups.items() if group["classes_without_auc"] and name != "no class"}
+    assert {rows[round(float(np.asarray(line.get_ydata()).item()))] for line in hollow} == lacking
 
 
 def test_a_class_or_another_metric_can_be_drawn(subgroups: dict[str, Any]) -> None:
@@ -127,6 +130,8 @@ def test_the_auc_ends_where_a_class_is_gone_and_a_model_that_decides_nothing_can
     report["curve"][-1]["classes_without_auc"] = ["MI"]
     line = next(line for line in risk_coverage(report).axes[1].lines if line.get_gid() == "curve")
     assert np.isnan(np.asarray(line.get_ydata())).tolist() == [False] * 19 + [True]
+    assert [text.get_text() for text in risk_coverage(report).axes[1].texts]
+    assert not risk_coverage(make_selective()).axes[1].texts
 
     predictions = make_predictions()
     for name in CLASSES:
@@ -178,7 +183,7 @@ def test_each_mistake_has_its_ecg_its_truth_and_its_prediction() -> None:
     titles = [text.get_text() for text in figure.texts][:2]
     assert len(figure.axes) == 2
     for i, row in enumerate(table.to_dict("records")):
-        assert titles[i].startswith(f"Record {row['record_id']}: {row['class']} {row['kind']}, ")
+        assert titles[i].startswith(f"Record {row['record_id']}: {row['class']} false negative, ")
         assert titles[i].endswith(f"truth: {row['true_labels']}; predicted: {row['predicted_labels']}")
         expected = {line.get_gid(): line for line in plot_ecg(signals[i], sampling_rate=100).axes[0].lines}
         assert set(LEADS) < set(expected)
