@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from ecgkit.errors import EcgkitError
+from ecgkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecgkit.inference.estimator import ECGClassifier
@@ -19,29 +19,7 @@ try:
 except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 
-LAZY = {
-    "ECG": "ecgkit.signals.ecg",
-    "LEADS": "ecgkit.signals.ecg",
-    "ECGClassifier": "ecgkit.inference.estimator",
-    "list_models": "ecgkit.inference.loading",
-    "load_model": "ecgkit.inference.loading",
-    "open_ecg": "ecgkit.readers",
-}
-"""Names that need NumPy, torch, scikit-learn or the readers: imported when they are first used.
-
-Until the command line handles Ctrl-C, it imports nothing that takes its time.
-"""
-
 __all__ = ["ECG", "LEADS", "ECGClassifier", "EcgkitError", "__version__", "list_models", "load_model", "open_ecg"]
 
-
-def __getattr__(name: str) -> object:
-    """Import a lazy name (PEP 562)."""
-    if name in LAZY:
-        return getattr(importlib.import_module(LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Return the public names."""
-    return sorted(__all__)
+# Until the command line handles Ctrl-C, nothing is imported that takes its time, such as NumPy.
+__getattr__, __dir__ = lazy_names(__name__)

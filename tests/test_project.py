@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HASHES = (ROOT / "requirements.hashes").read_text()
 
 LAYERS = [
-    {"errors", "io", "paths", "processes", "progress"},
+    {"errors", "io", "lazy", "paths", "processes", "progress"},
     {"signals", "stats"},
     {"plots"},
     {"cluster", "readers", "sources", "datasets", "sessions"},
@@ -173,6 +174,17 @@ def test_importing_ecgkit_loads_nothing_heavy() -> None:
     code = f"import ecgkit, sys; print(sorted(set(sys.modules) & {HEAVY!r}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["ecgkit", "ecgkit.datasets", "ecgkit.evaluation", "ecgkit.models", "ecgkit.training"])
+def test_the_names_that_a_type_checker_reads_in_a_package_are_those_that_python_imports(name: str) -> None:
+    package, seen = importlib.import_module(name), type_checking_only(ast.parse(MODULES[name].read_text()))
+    modules = {alias.name: node.module for node in seen if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert modules
+    assert modules.keys() <= set(dir(package)) == set(getattr(package, "__all__", modules))
+    for item, module in modules.items():
+        assert getattr(package, item) is getattr(importlib.import_module(module), item)
+    assert not hasattr(package, "no_such_name")
 
 
 def test_the_command_handles_ctrl_c_before_it_imports_what_takes_time() -> None:

@@ -117,7 +117,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
 
 def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
     """Check the arguments and return the names and paths of the files, and the content of standard input."""
-    from ecgkit.readers.files import find_ecg_files
+    from ecgkit.readers.files import find_ecg_files, path_text
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
@@ -126,7 +126,7 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
-    files: list[Source] = [(str(path), path.absolute() if arguments.scheduler else path) for path in found]
+    files: list[Source] = [(path_text(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     return files

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 # ruff: noqa: F401 # a name is public by its import here
-import importlib
 from typing import TYPE_CHECKING
+
+from ecgkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecgkit.evaluation.comparison import Comparison, compare, compare_sessions
@@ -31,32 +32,4 @@ if TYPE_CHECKING:
     from ecgkit.stats.calibration_fit import fit_calibration
     from ecgkit.stats.thresholds import fit_thresholds, policy_table
 
-NAMES = {
-    "evaluation.comparison": ("Comparison", "compare", "compare_sessions"),
-    "evaluation.comparison_session": ("ComparisonRun", "open_comparison"),
-    "evaluation.ensembles": ("fit_ensemble", "write_ensemble"),
-    "evaluation.external": ("ExternalPredictions", "compare_predictions", "read_predictions"),
-    "evaluation.fold": ("fold_metrics", "fold_report"),
-    "evaluation.fold_10": ("evaluate_test_fold",),
-    "evaluation.leaderboard": ("Leaderboard", "format_table", "published", "standing"),
-    "evaluation.mistakes": ("confident_mistakes", "cooccurrence_tables", "threshold_examples"),
-    "evaluation.page": ("write_page",),
-    "evaluation.report": (
-        *("classification_report", "evaluate", "evaluate_session", "interval_table", "metrics_table"),
-        *("reported_fold", "write_report"),
-    ),
-    "evaluation.selective": ("selective_report",),
-    "evaluation.subgroups": ("subgroup_report",),
-    "stats.calibration": ("add_calibration", "apply_calibration", "calibration_summary"),
-    "stats.calibration_fit": ("fit_calibration",),
-    "stats.thresholds": ("fit_thresholds", "policy_table"),
-}
-"""The public names of each module, which is imported on first use, since many need scikit-learn or matplotlib."""
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name (PEP 562)."""
-    for module, names in NAMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f"ecgkit.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__)  # many need scikit-learn or matplotlib

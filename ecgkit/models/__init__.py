@@ -7,9 +7,10 @@ import inspect
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ecgkit.errors import EcgkitError, check_choice, check_options, one_line
+from ecgkit.lazy import lazy_names
 from ecgkit.models.names import MODELS, absolute_spec, check_name, is_user_file, locate
 
 if TYPE_CHECKING:
@@ -20,18 +21,15 @@ __all__ = [
     "locate", "resolve_options",
 ]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    """Import `ECGModel`, and with it torch, when it is first used."""
-    if name != "ECGModel":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module("ecgkit.models.base").ECGModel
+__getattr__, __dir__ = lazy_names(__name__)  # `ECGModel` needs torch
 
 
 @cache
 def shared_keywords() -> frozenset[str]:
     """Return the keywords that every model takes; the others are an architecture's own options."""
-    return frozenset(inspect.signature(__getattr__("ECGModel")).parameters)
+    from ecgkit.models.base import ECGModel
+
+    return frozenset(inspect.signature(ECGModel).parameters)
 
 
 def load_architecture(spec: str, *, folder: Path | None = None, sha256: str | None = None) -> type[ECGModel]:

@@ -159,7 +159,8 @@ def _join_groups(record: Any, path: Path, read: Any) -> list[str]:
     """Add the leads of the other groups of a DICOM file that were recorded at the same time; of others, a finding."""
     data, parts = require("pydicom", "formats").dcmread(path), []
     with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder:
-        for group in list(data.WaveformSequence):
+        # What is derived, such as median beats, comes after what was recorded.
+        for group in sorted(data.WaveformSequence, key=lambda item: item.get("WaveformOriginality") == "DERIVED"):
             data.WaveformSequence = [group]
             data.save_as(Path(folder) / path.name)
             leads = read().parse(Path(folder) / path.name).leads  # none of a group of median beats
@@ -224,10 +225,11 @@ def _check_ishne(record: Any) -> None:
 
 
 def _lead(lead: Any) -> tuple[Vector, str]:
-    """Return the values of a lead in mV, or as they are if their unit is unknown."""
+    """Return the values of a lead in mV, or in the unknown unit of the file."""
     if lead.is_raw:
-        if not lead.resolution_unit:
-            return np.asarray(lead.samples, np.float64), ""
+        if not lead.resolution_unit:  # the file may have the number of its unit all the same
+            step = lead.adc_resolution if lead.adc_resolution > 0 else 1.0
+            return np.asarray(lead.samples, np.float64) * step + lead.offset, ""
         if lead.resolution == 0 or not np.isfinite(lead.resolution):
             raise UnreadableRecordError(f"lead {lead.label} has a gain of 0: its mV are unknown")
         lead = lead.to_physical()

@@ -18,6 +18,7 @@ from ecgkit.readers.archives import unpack_bytes, unpack_zip
 from ecgkit.readers.arrays import from_array
 from ecgkit.readers.assembly import apply_hints, to_ecg
 from ecgkit.readers.base import Hints, Signals
+from ecgkit.readers.files import path_text
 from ecgkit.readers.formats import HEAD, find_format
 from ecgkit.readers.wfdb import existing
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
@@ -202,7 +203,7 @@ def _read_path(path: Path, hints: Hints) -> Signals:
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise UnreadableRecordError(f"{label} is damaged: {reason}") from error
     metadata = {"format": found.name} | dict(signals.metadata)
-    return replace(signals, record_id=signals.record_id or path.stem, metadata=metadata)
+    return replace(signals, record_id=path_text(Path(signals.record_id or path.stem)), metadata=metadata)
 
 
 def _prefixed(label: str, error: Exception) -> str:

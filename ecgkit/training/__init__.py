@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
+# ruff: noqa: F401 # a name is public by its import here
 from typing import TYPE_CHECKING
+
+from ecgkit.lazy import lazy_names
 
 if TYPE_CHECKING:
     from ecgkit.inference.weights import TrainedModel, load_weights
@@ -22,17 +24,4 @@ if TYPE_CHECKING:
     )
     from ecgkit.training.model import new_model
 
-__all__ = [
-    "Batches", "FittingConfig", "TrainedModel", "TrainedSession", "TrainingConfig", "configure", "embed", "fit",
-    "load_weights", "new_model", "open_model_on", "open_trained", "predict", "predict_folds", "predict_unlabelled",
-    "read_history", "training_data",
-]  # fmt: skip
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name on first use, since most of them need torch, and some Lightning."""
-    if name in __all__:
-        for module in ("base_config", "config", "data", "model", "inference", "fitting"):
-            if (found := getattr(importlib.import_module(f"{__name__}.{module}"), name, None)) is not None:
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__)  # most need torch, and some Lightning
