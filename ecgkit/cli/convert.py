@@ -61,7 +61,7 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
                 )  # the letters that the name of a WFDB record may have
             name = free_name(name, written)
             path = folder / f"{name}{FORMATS[arguments.format]}"
-            if path.exists() and path.resolve() == Path(file).resolve():
+            if path.exists() and path.resolve() in (Path(file).resolve(), _header(Path(file)).resolve()):
                 raise EcgkitError(f"{file} would be replaced by its conversion: choose another --to")
             echo(save_ecg(ecg, path))
         except EcgkitError as error:
@@ -70,3 +70,8 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
             note(with_flags(str(error), arguments))
             failed += 1
     return INCOMPLETE if failed else None
+
+
+def _header(file: Path) -> Path:
+    """Return the header of a WFDB record given by its name or by another of its files; other paths as they are."""
+    return file.with_suffix(".hea") if file.suffix.lower() in ("", ".dat", ".mat") else file

@@ -22,7 +22,7 @@ from ecgkit.cli.convert import add_hints, hints
 from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.inference import DEFAULT_MODEL
-from ecgkit.io import csv_text, json_bytes, locked, read_json, write_atomically
+from ecgkit.io import csv_text, encodable, json_bytes, locked, read_json, write_atomically
 from ecgkit.processes import n_cores, start_worker, started_workers
 from ecgkit.progress import counted
 from ecgkit.signals.ecg import SEXES
@@ -126,7 +126,7 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
-    files: list[Source] = [(str(path), path.absolute() if arguments.scheduler else path) for path in found]
+    files: list[Source] = [(encodable(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     return files

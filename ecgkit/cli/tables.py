@@ -107,7 +107,8 @@ def shown_classes(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if len(known) <= MANY:
         return list(metrics)
     values = {name: value for name, value in known.items() if value is not None}
-    return sorted(values, key=lambda name: values[name])[:FEW] + means
+    # A class with too few records for an interval is often the lowest, by chance: it comes last.
+    return sorted(values, key=lambda name: (metrics[name]["auc"].get("low") is None, values[name]))[:FEW] + means
 
 
 def echo_chain(made: Chain) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ecgkit.datasets.opening import open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.io import encodable
 from ecgkit.progress import progress_bar
 from ecgkit.readers import open_ecg
 from ecgkit.readers.files import find_ecg_files
@@ -38,7 +39,8 @@ Read = Callable[[str], ECG]
 
 def files_to_survey(folder: Path) -> tuple[list[str], Read]:
     """List the ECG files of a folder by their paths inside it, and return the function that reads one."""
-    return [path.relative_to(folder).as_posix() for path in find_ecg_files([folder])], partial(_read_file, folder)
+    files = {encodable(path.relative_to(folder)): path for path in find_ecg_files([folder])}
+    return list(files), partial(_read_file, files)
 
 
 def dataset_to_survey(folder: Path) -> tuple[list[str], Read]:
@@ -130,9 +132,9 @@ def _numbers() -> Iterator[str]:
     yield from (f"{kind}_{lead}" for kind in PER_LEAD for lead in LEADS)
 
 
-def _read_file(folder: Path, name: str) -> ECG:
-    """Read one file of a folder."""
-    return open_ecg(folder / name)
+def _read_file(files: Mapping[str, Path], name: str) -> ECG:
+    """Read the file of a name."""
+    return open_ecg(files[name])
 
 
 _opened: dict[Path, tuple[Any, dict[str, int]]] = {}  # the datasets of this process, and the positions of their records

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "pdf", "html")
 DPI, THUMBNAIL_DPI = 150, 45
+MANY_CLASSES = 12
+"""With more classes than this, the table has those that reach their threshold in one of its records."""
 
 
 def draw_answer(answer: Answer) -> tuple[Figure, ...]:
@@ -52,6 +54,7 @@ def draw_answer(answer: Answer) -> tuple[Figure, ...]:
         peaks=answer.peaks,
         title=name,
         model=describe_model(answer),
+        label_set=answer.predictor.label_set,
     )
     bounds = wave_bounds(answer.ecg, answer.peaks)
     beats = mean_beats(answer.ecg, peaks=answer.peaks, bounds=bounds, title=name)
@@ -182,16 +185,22 @@ def _render(
     entries: Sequence[Entry] = (),
 ) -> str:
     """Fill the template for one page or for the overview."""
-    from ecgkit.stats.labels import SUPERCLASSES
+    from ecgkit.stats.labels import meaning
 
+    classes, label_set = answer.predictor.classes, answer.predictor.label_set
+    cells = [row["cells"] for row in rows if row["cells"]]
+    shown = [i for i in range(len(classes)) if len(classes) <= MANY_CLASSES or any(of_row[i][1] for of_row in cells)]
+    rows = [row | {"cells": [row["cells"][i] for i in shown] if row["cells"] else []} for row in rows]
+    n_hidden, classes = len(classes) - len(shown), tuple(classes[i] for i in shown)
     return (
         html_environment("ecgkit.diagnosis")
         .get_template("dashboard.html")
         .render(
             title=title,
             model=describe_model(answer),
-            classes=answer.predictor.classes,
-            names=SUPERCLASSES,
+            classes=classes,
+            n_hidden=n_hidden,
+            names={name: meaning(name, label_set) or name for name in classes},
             rows=rows,
             figures=[_svg(figure) for figure in figures],
             thumbnails=[(entry.page, Path(entry.page).stem, entry.thumbnail) for entry in entries],

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.figures import ReportContent, draw_figures
 from ecgkit.evaluation.files import read_metrics
 from ecgkit.io import html_environment
 from ecgkit.sessions import Session
 from ecgkit.stats.calibration import calibration_summary
-from ecgkit.stats.labels import SHOWN_METRICS, SUPERCLASSES, format_interval, metric_name
+from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.labels import SHOWN_METRICS, format_interval, meaning, metric_name
 from ecgkit.stats.thresholds import policy_table
 
 if TYPE_CHECKING:
@@ -83,6 +85,16 @@ def embedded(session: Session, name: str, caption: str) -> dict[str, str]:
     return {"caption": caption, "file": f"figures/{name}.png", "data": base64.b64encode(png.read_bytes()).decode()}
 
 
+def _positives(content: ReportContent) -> dict[int, dict[str, int]]:
+    """Count the records that carry each class, by fold."""
+    folds = [fold for fold in (VALIDATION_FOLD, TEST_FOLD) if f"fold_{fold}" in content.results]
+    found = [stats.fold_scores(content.predictions, content.classes, fold).positive.sum(axis=0) for fold in folds]
+    return {
+        fold: dict(zip(content.classes, of_fold.tolist(), strict=True))
+        for fold, of_fold in zip(folds, found, strict=True)
+    }
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """Format a number, or a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
@@ -122,7 +134,8 @@ def _values(content: ReportContent) -> dict[str, Any]:
         "calibration": calibration,
         "policies": policies,
         "divisions": content.optional("subgroups.json").get("divisions", {}),
-        "class_names": {name: SUPERCLASSES[name] for name in content.classes if name in SUPERCLASSES},
+        "counts": _positives(content) if content.has_classes else {},
+        "class_names": {name: text for name in content.classes if (text := meaning(name, config.get("label_set", "")))},
         "files": [name for name in FILES if content.has(name)],
         "classification_report": content.text("classification_report.txt"),
     }

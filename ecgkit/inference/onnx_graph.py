@@ -129,10 +129,13 @@ class Calibrating(nn.Module):
         if self.fitted["method"] == "isotonic":
             x, y = self.get_buffer("x"), self.get_buffer("y")
             covered = (prob[:, None] - x[:-1]).clamp(min=0).minimum(x.diff()) / x.diff()
-            steps = y[0] + (covered * y.diff()).sum(1)
-            return steps + prob * (1 - steps).clamp(max=STRICTNESS)
+            value = y[0] + (covered * y.diff()).sum(1)
+            return value + prob * (1 - value).clamp(max=STRICTNESS)
         clipped = prob.clamp(CLIP, 1 - CLIP)
-        return torch.sigmoid(self.fitted["slope"] * torch.log(clipped / (1 - clipped)) + self.fitted["intercept"])
+        low, high = torch.log(clipped), -torch.log1p(-clipped)
+        if self.fitted["method"] == "beta":
+            return torch.sigmoid(self.fitted["a"] * low + self.fitted["b"] * high + self.fitted["c"])
+        return torch.sigmoid(self.fitted["slope"] * (low + high) + self.fitted["intercept"])
 
 
 class Distance(nn.Module):

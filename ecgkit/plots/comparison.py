@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.plots.style import COLORS, GREY, one_line, row_figure
-
-NAME_WIDTH = 48
-"""The length at which the description of a configuration is shortened."""
+from ecgkit.plots.style import COLORS, GREY, LONGEST_NAME, one_line, row_figure
 
 LEVEL = 0.05
 """The level of adjusted p values."""
@@ -90,16 +88,18 @@ def _draw_references(axes: Axes, references: pd.DataFrame, *, first_row: int) ->
 def _row_names(table: pd.DataFrame) -> list[str]:
     """Name the rows of a leaderboard: a configuration with its number of seeds, a session with its seed."""
 
-    def short(text: object) -> str:
-        return one_line(str(text), NAME_WIDTH)
+    def short(text: object, rest: str = "") -> str:
+        room = LONGEST_NAME - len(rest)
+        words = textwrap.shorten(str(text), room, placeholder=" ...")
+        return (words if words.strip() != "..." else one_line(str(text), room)) + rest
 
     if "seeds" in table:
         named = zip(table.index, table["seeds"], strict=True)
-        return [f"{short(name)} ({seeds} seed{'s' if seeds > 1 else ''})" for name, seeds in named]
+        return [short(name, f" ({seeds} seed{'s' if seeds > 1 else ''})") for name, seeds in named]
     if "configuration" not in table:
         return [short(name) for name in table.index]
     facts = zip(table.index, table["configuration"], table["seed"], strict=True)
-    return [f"{short(configuration)}, seed {seed}: {name}" for name, configuration, seed in facts]
+    return [short(configuration, f", seed {seed}: {name}") for name, configuration, seed in facts]
 
 
 def paired_differences(table: pd.DataFrame, *, label: str = "difference of macro AUC") -> Figure:

@@ -29,7 +29,7 @@ from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.mean_beat import beats, usual_beats
 from ecgkit.signals.measurements import PRINTED
 from ecgkit.signals.rhythm import r_peaks
-from ecgkit.stats.labels import SUPERCLASSES
+from ecgkit.stats.labels import spelled_out
 
 PAGE = (297.0, 210.0)
 """Width and height of A4 across, in mm."""
@@ -52,6 +52,7 @@ def dashboard(
     peaks: NDArray[np.int64] | None = None,
     title: str = "",
     model: str = "",
+    label_set: str = "superclass",
 ) -> Figure:
     """Draw one ECG, to scale on A4, above the probabilities, the measurements and the findings.
 
@@ -71,6 +72,8 @@ def dashboard(
         R peaks in samples; found here if they are not given.
     title, model : str
         The heading, and the model with its limits in a few words.
+    label_set : str, default "superclass"
+        The label set of the classes, whose codes are spelled out.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def dashboard(
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
     bottom = _draw_ecg(figure, ecg, peaks, title)
     if probabilities:
-        _draw_probabilities(_axes(figure, 62, 22, 78, bottom - 34), probabilities, thresholds)
+        _draw_probabilities(_axes(figure, 62, 22, 78, bottom - 34), probabilities, thresholds, label_set)
     else:
         _write(figure, MARGIN, bottom - 6, "Prediction", fontweight="bold")
         _write(figure, MARGIN, bottom - 10.3, textwrap.fill(prediction, 75))
@@ -244,7 +247,9 @@ def _draw_ecg(figure: Figure, ecg: ECG, peaks: NDArray[np.int64], title: str) ->
     return bottom
 
 
-def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], thresholds: Mapping[str, float]) -> None:
+def _draw_probabilities(
+    axes: Axes, probabilities: Mapping[str, float], thresholds: Mapping[str, float], label_set: str
+) -> None:
     """Draw a bar per class, dark where it reaches its threshold, which is a line."""
     classes = list(probabilities)
     if len(classes) > MOST_CLASSES:
@@ -257,8 +262,7 @@ def _draw_probabilities(axes: Axes, probabilities: Mapping[str, float], threshol
     for place, name in enumerate(classes):
         axes.vlines(thresholds[name], place - 0.4, place + 0.4, color="black", linewidth=1.2)
         axes.text(1.02, place, f"{probabilities[name]:.2f}{' yes' if decided[place] else ''}", va="center", fontsize=9)
-    names = [f"{name}, {SUPERCLASSES[name]}" if name in SUPERCLASSES else name for name in classes]
-    axes.set_yticks(places, names, fontsize=9)
+    axes.set_yticks(places, [spelled_out(name, label_set) for name in classes], fontsize=9)
     axes.set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)

@@ -26,6 +26,9 @@ WIDTH = 10.0
 LONGEST_LINE, LONGEST_NAME = 130, 40
 """Letters of a line, such as a title, and of a name next to an axis or in a legend."""
 
+LONGEST_TABLE = 200
+"""Rows up to which a notebook displays a table whole: more than 71 classes on two folds have."""
+
 SHORTEST_TITLE = 12
 """Letters to which a title is shortened at most."""
 
@@ -71,9 +74,11 @@ STYLE: Any = {
 
 
 def use_style() -> None:
-    """Set the style for all figures, and let a notebook display the figure that a cell returns."""
+    """Set the style for all figures, and let a notebook display the figure or the long table that a cell returns."""
     import matplotlib.pyplot as plt
+    import pandas as pd
 
+    pd.options.display.max_rows = LONGEST_TABLE
     mpl.rcParams.update(STYLE)
     # A kernel can display a Figure once pyplot has loaded its backend, which it does as late as possible.
     plt.switch_backend(mpl.get_backend())

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
-from ecgkit.readers.base import Hints, Signals, check_size, known_age, known_sex, standard_name
+from ecgkit.readers.base import Hints, Signals, check_scaled, check_size, known_age, known_sex, standard_name
 from ecgkit.readers.tables import check_one_record, from_columns
 from ecgkit.signals.ecg import LEADS, check_rate
 
 LARGEST = 256 * 2**20
 KEYS = {
     "signal": ("signal", "signals", "ecg", "ECG", "data", "x", "X", "p_signal", "val", "arr_0"),
-    "rate": ("sampling_rate", "fs", "sampling_frequency", "frequency", "sample_rate", "sfreq"),
+    "rate": ("sampling_rate", "fs", "sampling_frequency", "frequency", "sample_rate", "sfreq", "Fs", "sr"),
     "leads": ("leads", "lead_names", "sig_name", "channels", "names"),
     "unit": ("unit", "units"),
     "gain": ("gain", "adc_gain", "gains", "scale", "scale_factor", "resolution", "lsb"),
@@ -57,8 +57,12 @@ def from_named_arrays(arrays: Mapping[str, Any], hints: Hints) -> Signals:
         If there is no signal, or more than one.
     """
     tables = [key for key, array in arrays.items() if array.ndim in (2, 3) and array.dtype.kind in "iuf"]
-    usual = (key for key in KEYS["signal"] if key in arrays and arrays[key].ndim in (1, 2, 3))
-    key = next(usual, tables[0] if len(tables) == 1 else None)
+    usual = [key for key in KEYS["signal"] if key in arrays and arrays[key].ndim in (1, 2, 3)]
+    usual = [key for key in usual if key in tables] or usual
+    if len(usual) > 1:
+        raise EcgkitError(f"the file has several signals, {', '.join(usual)}: copy one of them into a new file")
+    key = next(iter(usual or tables[: len(tables) == 1]), None)
+    gain = next((name for name in KEYS["gain"] if name in arrays), None)
     rate, unit = (_scalar(arrays, name) for name in ("rate", "unit"))
     is_text = isinstance(rate, str) and re.fullmatch(r"\d+(\.\d*)?", rate)
     rate = None if rate is None else check_rate(float(rate) if is_text else rate)
@@ -68,15 +72,15 @@ def from_named_arrays(arrays: Mapping[str, Any], hints: Hints) -> Signals:
             raise UnreadableRecordError(
                 f"the file has no array of a signal: it has {', '.join(arrays)[:200] or 'none'}"
             )
-        found = from_columns(
-            [_numbers(arrays[name]) for name in leads], leads, units=[unit or ""] * len(leads), rate=rate
-        )
+        columns = [_numbers(arrays[name]) for name in leads]
+        if gain:
+            check_scaled(columns, gain)
+        found = from_columns(columns, leads, units=[unit or ""] * len(leads), rate=rate)
     else:
-        gain = next((name for name in KEYS["gain"] if name in arrays), None)
-        if gain and arrays[key].dtype.kind in "iu":
-            raise EcgkitError(f"the file has {gain} next to whole numbers: store the samples in mV, without it")
         given = tuple(map(standard_name, _texts(arrays, "leads")))
         found = from_array(arrays[key], replace(hints, leads=given or hints.leads))
+        if gain:
+            check_scaled(found.signals, gain)
         units, n = _texts(arrays, "unit"), len(found.signals)
         found = replace(found, names=given or found.names, sampling_rates=(rate,) * n)
         found = replace(found, units=tuple(units) if len(units) == n else found.units).in_millivolts(unit or "")
@@ -107,7 +111,9 @@ def read_parquet(path: Path, _hints: Hints) -> Signals:
     names, columns, texts = [], [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
         label = "" if name.startswith("__index") else str(name)
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        if pa.types.is_nested(column.type):
+            raise UnreadableRecordError(f"the column {label} holds lists: write one row per sample")
+        if any(is_one(column.type) for is_one in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)):
             names.append(label)
             columns.append(np.asarray(column.to_numpy(), np.float64))
         elif pa.types.is_temporal(column.type) and not column.null_count:

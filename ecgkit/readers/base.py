@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
@@ -17,16 +18,18 @@ from ecgkit.signals.ecg import ECG, LEADS, check_age, check_rate
 
 Vector = NDArray[Any]
 
-_VOLTS = {"V": 1e3, "MV": 1.0, "UV": 1e-3, "NV": 1e-6}
-TIME_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6}
+_VOLTS = {"": 1e3, "M": 1.0, "MILLI": 1.0, "U": 1e-3, "MICRO": 1e-3, "N": 1e-6, "NANO": 1e-6}
+TIME_UNITS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0} | {
+    "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9
+}  # fmt: skip
 """Units of time in seconds."""
 
-_WORDS = {"VOLT": "V", "MILLIVOLT": "MV", "MICROVOLT": "UV", "NANOVOLT": "NV"}
-_UNIT = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:e[-+]?\d+)?)?\s*(\D+)", re.IGNORECASE)
+_UNIT = re.compile(r"([-+]?\d+(?:[.,]\d+)?(?:E[-+]?\d+)?)?\s*([A-Z]*?)V(?:OLTS?)?")
 _CASES = {lead.upper(): lead for lead in LEADS}
 _IN_LANGUAGES = "ABLEITUNG|D[EÉ]RIVATION|DERIVAZIONE|DERIVACI[OÓ]N|DERIVA[CÇ][AÃ]O"
 _LEAD = re.compile(
-    rf"(?:MDC_ECG_LEAD_|(?:ECG|EKG|LEAD|ECG LEAD|{_IN_LANGUAGES})[ _:.-]*|第)?(D?I{{1,3}}|AV[RLF]|V[1-6])(?:誘導|导联)?"
+    rf"(?:MDC_ECG_LEAD_|(?:ECG|EKG|LEAD|ECG LEAD|{_IN_LANGUAGES})[ _:.-]*|第)?"
+    r"(?<![ _:.]-)(D?I{1,3}|AV[RLF]|V[1-6])(?:誘導|导联)?"
 )
 
 
@@ -151,14 +154,12 @@ def millivolts(unit: str) -> float | None:
     float or None
         None for anything that is not a unit of voltage.
     """
-    match = _UNIT.fullmatch(unit.strip())
-    if match is None:
+    match = _UNIT.fullmatch(re.sub("[\u03bc\u039c\u00b5]", "U", unit.strip().upper()))
+    if match is None or match[2] not in _VOLTS:
         return None
-    word = match[2].strip().upper().replace("\u03bc", "U").replace("\u039c", "U").replace("\u00b5", "U")
-    word = _WORDS.get(word.removesuffix("S"), word)
     # "MV" in capitals is what devices without lower case print for mV; no ECG is in megavolts.
     factor = float((match[1] or "1").replace(",", "."))
-    return factor * _VOLTS[word] if word in _VOLTS and factor > 0 and math.isfinite(factor) else None
+    return factor * _VOLTS[match[2]] if factor > 0 and math.isfinite(factor) else None
 
 
 def standard_name(name: str) -> str:
@@ -198,6 +199,12 @@ def known_age(age: float | None) -> float | None:
 def known_sex(text: object) -> str | None:
     """Return "male" or "female" for the spellings of files, None for all others."""
     return {"M": "male", "MALE": "male", "F": "female", "FEMALE": "female"}.get(str(text).strip().upper())
+
+
+def check_scaled(signals: Iterable[Vector], gain: str) -> None:
+    """Refuse whole numbers next to a gain, under the name of the gain: they are steps of a converter."""
+    if all(np.array_equal(values, np.rint(values), equal_nan=True) for values in signals):
+        raise EcgkitError(f"the file has {gain} next to whole numbers: store the samples in mV, without it")
 
 
 def check_size(size: int, limit: int, what: str) -> None:

@@ -73,7 +73,7 @@ def read_edf(path: Path, hints: Hints) -> Signals:
 
 def _wanted(layout: _Layout, hints: Hints) -> range:
     """Return the data records of the part that is asked for; at least one."""
-    if not layout.seconds or (hints.start is None and hints.duration is None):
+    if hints.start is None and hints.duration is None:
         return range(layout.records)
     start = hints.start or 0.0
     first = min(int(start / layout.seconds), layout.records - 1)
@@ -102,6 +102,8 @@ def _check_length(path: Path, sample_bytes: int) -> _Layout:
             counts = [int(rest[216 * n_signals + 8 * row : 216 * n_signals + 8 * row + 8]) for row in range(n_signals)]
         except (ValueError, OverflowError) as error:
             raise UnreadableRecordError(f"the header of the EDF file cannot be read: {str(error)[:100]}") from error
+    if not duration:
+        raise UnreadableRecordError("the data records of the EDF file last 0 s: it has annotations only, or no rate")
     if min(counts) <= 0:
         raise UnreadableRecordError("a signal of the EDF file has no samples")
     found, per_record, is_announced = path.stat().st_size - header, sample_bytes * sum(counts), records != -1

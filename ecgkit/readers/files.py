@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ecgkit.errors import EcgkitError
 from ecgkit.readers.formats import SUFFIXES
@@ -31,24 +33,31 @@ def find_ecg_files(names: Sequence[str | Path]) -> list[Path]:
     Raises
     ------
     EcgkitError
-        If a folder or a pattern has no such file.
+        If a folder or a pattern has no such file, or a folder cannot be read.
     """
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if _is_ecg_file(file.relative_to(path)) and file.is_file())
+            # What cannot be opened, such as a broken link, is listed all the same: nothing is left out in silence.
+            held = (Path(parent, name) for parent, _, names in os.walk(path, onerror=_refuse) for name in names)
+            inside = sorted(file for file in held if _is_ecg_file(file.relative_to(path)))
             if not inside:
                 raise EcgkitError(f"no ECG file in {path}: files need one of the suffixes {' '.join(sorted(TAKEN))}")
         elif glob.has_magic(str(name)) and not path.exists():
             anchor = Path(path.anchor)  # "." of a relative pattern
-            inside = sorted(file for file in anchor.glob(str(path.relative_to(path.anchor))) if file.is_file())
+            inside = sorted(file for file in anchor.glob(str(path.relative_to(path.anchor))) if not file.is_dir())
             if not inside:
                 raise EcgkitError(f"no file matches {name}: check the pattern")
         else:
             inside = [path]
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    """Refuse a folder that cannot be read."""
+    raise EcgkitError(f"{error.filename}: {error.strerror}; make it readable, or name the files") from error
 
 
 def _is_ecg_file(path: Path) -> bool:

@@ -147,7 +147,10 @@ REFUSED = (
     (rb"\xd0\xcf\x11\xe0", "an Office document: save its table as CSV"),
     (rb"ARROW1", "a table of Arrow or Feather: write it as Parquet"),
     (_JSON_LIST.pattern, "a list of JSON: write the samples as CSV or NPZ"),
-    (rb"MATLAB|.{20}val\0", "of MATLAB: give it together with its header (.hea), as {name: bytes} or in one zip"),
+    (
+        rb"MATLAB|.{20}val\0",
+        "of MATLAB: give it with its header (.hea) as {name: bytes} or in one zip, or save its arrays as NPZ",
+    ),
     (rb"ANN  1\.0", "an ISHNE file of annotations: give the recording that it belongs to"),
     (rb"\x80[\x02-\x05]", "a pickle, which can run any code: save the arrays with numpy.savez"),
 )

@@ -120,7 +120,7 @@ def rate_of(times: Vector, seconds: float | None) -> tuple[float | None, np.ndar
     if places[-1] > 4 * len(times) or (np.diff(places) < 1).any() or _uneven(times, places, step):
         raise UnreadableRecordError("the column of times has uneven steps: resample the signals first")
     missing = None if places[-1] == len(times) - 1 else places.astype(np.int64)
-    candidates = [seconds] if seconds else [1.0, 1e-3, 1e-6]
+    candidates = [seconds] if seconds else [1.0, 1e-3, 1e-6, 1e-9]
     rates = [1 / (step * unit) for unit in candidates]
     fitting = [rate for rate in rates if LOWEST_RATE <= rate <= HIGHEST_RATE]
     if seconds is None and (len(fitting) != 1 or step == 1):  # steps of 1 can be counts as well as ms

@@ -16,6 +16,7 @@ from ecgkit.readers.base import (
     Hints,
     Signals,
     Vector,
+    check_scaled,
     check_size,
     known_age,
     known_sex,
@@ -41,6 +42,7 @@ _RATE_KEY = re.compile(
 )
 _UNIT_KEY = re.compile(r"\bunit|einheit|\bunid|単位|单位|單位|단위|единиц", re.IGNORECASE)
 _LEAD_KEY = re.compile(r"lead|ableit|d[eé]riva|channel|kanal|canal|誘導|导联|導聯|유도|отвед", re.IGNORECASE)
+_PAPER_GAINS = ("10", "20")  # mm per mV
 _OTHER_KEY = re.compile(r"filter|notch|pass|mains|heart|puls|version|device|model|software|ger.t", re.IGNORECASE)
 _LEAD = re.compile(r"(?<![A-Za-z0-9])(I{1,3}|aV[RLF]|V[1-6])(?![A-Za-z0-9])")
 _WATCH = re.compile(r"\bWatch\d+,\d+")
@@ -70,6 +72,8 @@ def read_text(path: Path, hints: Hints) -> Signals:
     columns, names, units, left_out = _without_texts(found_columns, names, units)
     if not are_rows:
         columns, names, units = _tidy(columns, names, units)
+    if facts["gain"]:
+        check_scaled(columns[1:] or columns, facts["gain"])  # the first may be the time
     found = from_columns(columns, names, units=units, rate=facts["rate"])
     if len(found.signals) == 1 and standard_name(found.names[0]) not in LEADS and facts["lead"]:
         found = replace(found, names=(facts["lead"],))
@@ -246,10 +250,23 @@ def _facts(header: list[str]) -> dict[str, Any]:
     leads = {match[1] for value in of_lead if len(value) < 24 and (match := _LEAD.search(value))}
     known = {key.lower().strip("# "): value for key, value in pairs}
     lead = leads.pop() if len(leads) == 1 else ("I" if is_watch else None)
+    gains = [key for key, value in pairs if _is_gain(key, value)]
     return {
         "rate": rates.pop() if len(rates) == 1 else None,
         "unit": units.pop() if len(units) == 1 else None,
         "lead": lead,
+        "gain": gains[0] if gains else None,
         "age": known_age(float(known["age"])) if re.fullmatch(number, known.get("age", "")) else None,
         "sex": known_sex(known.get("sex", "")),
     }
+
+
+def _is_gain(key: str, value: str) -> bool:
+    """Return True for the steps of a converter per mV or the size of a step, False for the scale of a print."""
+    match = re.match(r"(\d+(?:[.,]\d+)?)\s*(.*)", value)
+    if match is None or float(match[1].replace(",", ".")) == 1:
+        return False
+    if re.search(r"\bgain\b", key, re.IGNORECASE):
+        return match[1] not in _PAPER_GAINS if not match[2] else not re.match(r"(?i)([mc]m|db|x)\b", match[2])
+    is_step = re.search(r"\blsb\b|resolution", key, re.IGNORECASE) is not None
+    return is_step and millivolts(re.split(r"[/ ]", match[2])[0]) is not None

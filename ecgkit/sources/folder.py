@@ -13,10 +13,9 @@ import pandas as pd
 
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.io import file_name
-from ecgkit.readers import open_ecg
 from ecgkit.readers.base import Hints, RecordFiles, known_sex
 from ecgkit.readers.files import find_ecg_files
-from ecgkit.readers.opening import missing_arguments
+from ecgkit.readers.opening import open_with_defaults
 from ecgkit.signals.ecg import ECG, check_rate
 from ecgkit.sources.base import CORE_COLUMNS, Column, listed, record_table
 from ecgkit.sources.csv_table import CsvTable
@@ -144,8 +143,7 @@ class EcgFiles(RecordFiles):
         """Read one record; the files of a folder may differ, so that a hint is for those that lack what it says."""
         path = Path(self.folder) / self.files[record_id]
         try:
-            lacking = missing_arguments(path) if self.hints else ()
-            return open_ecg(path, **{name: value for name, value in self.hints.items() if name in lacking})
+            return open_with_defaults(path, self.hints)
         except EcgkitError as error:
             raise type(error)(str(error).replace("sampling_rate=", "file_rate=")) from error
 

@@ -16,11 +16,11 @@ from ecgkit.stats.validation import Floats, FoldScores, as_outcomes, is_quantity
 if TYPE_CHECKING:
     import pandas as pd
 
-METHODS = ("identity", "temperature", "platt", "isotonic")
+METHODS = ("identity", "temperature", "platt", "beta", "isotonic")
 """The calibration methods, the simplest first."""
 
 STRICTNESS = 1e-4
-"""The weight of the uncalibrated probability in an isotonic calibration, which would otherwise be constant in steps."""
+"""The weight of the uncalibrated probability in an isotonic calibration, which is constant beyond its last points."""
 
 CLIP = 1e-7
 """Probabilities are clipped this far from 0 and 1, where the logit is infinite; float32 resolves no less near 1."""
@@ -31,15 +31,23 @@ def clipped_logit(prob: Floats) -> Floats:
     return logit(prob.clip(CLIP, 1 - CLIP))
 
 
+def beta_inputs(prob: Floats) -> Floats:
+    """Compute what beta calibration multiplies, log(prob) and -log(1 - prob), clipped as `clipped_logit`."""
+    clipped = prob.clip(CLIP, 1 - CLIP)
+    return np.stack([np.log(clipped), -np.log1p(-clipped)], axis=-1)
+
+
 def calibrate(fitted: Mapping[str, Any], prob: Floats) -> Floats:
     """Calibrate the probabilities of one class; strictly increasing, so that the order of records is kept."""
     method = check_choice("method of calibration", fitted["method"], METHODS)
     if method == "identity":
         return prob
     if method == "isotonic":
-        # Only upwards: a step that lies on the edge of a bin, such as 0.2, would otherwise be divided between two.
-        steps = np.interp(prob, fitted["x"], fitted["y"])
-        return steps + prob * np.minimum(STRICTNESS, 1 - steps)
+        # Only upwards: a constant part on the edge of a bin, such as 0.2, would otherwise be divided between two.
+        value = np.interp(prob, fitted["x"], fitted["y"])
+        return value + prob * np.minimum(STRICTNESS, 1 - value)
+    if method == "beta":
+        return expit(beta_inputs(prob) @ [fitted["a"], fitted["b"]] + fitted["c"])
     return expit(fitted["slope"] * clipped_logit(prob) + fitted["intercept"])
 
 

@@ -28,6 +28,93 @@ SUPERCLASSES = {
 }
 """The five superclasses of PTB-XL, spelled out."""
 
+STATEMENTS = {
+    "NDT": "non-diagnostic T wave changes",
+    "NST_": "non-specific ST changes",
+    "DIG": "effect of digitalis",
+    "LNGQT": "long QT interval",
+    "NORM": "normal ECG",
+    "IMI": "inferior infarction",
+    "ASMI": "anteroseptal infarction",
+    "LVH": "left ventricular hypertrophy",
+    "LAFB": "left anterior fascicular block",
+    "ISC_": "non-specific ischaemia",
+    "IRBBB": "incomplete right bundle branch block",
+    "1AVB": "first degree AV block",
+    "IVCD": "intraventricular conduction delay",
+    "ISCAL": "anterolateral ischaemia",
+    "CRBBB": "complete right bundle branch block",
+    "CLBBB": "complete left bundle branch block",
+    "ILMI": "inferolateral infarction",
+    "LAO/LAE": "left atrial enlargement",
+    "AMI": "anterior infarction",
+    "ALMI": "anterolateral infarction",
+    "ISCIN": "inferior ischaemia",
+    "INJAS": "anteroseptal subendocardial injury",
+    "LMI": "lateral infarction",
+    "ISCIL": "inferolateral ischaemia",
+    "LPFB": "left posterior fascicular block",
+    "ISCAS": "anteroseptal ischaemia",
+    "INJAL": "anterolateral subendocardial injury",
+    "ISCLA": "lateral ischaemia",
+    "RVH": "right ventricular hypertrophy",
+    "ANEUR": "signs of a ventricular aneurysm",
+    "RAO/RAE": "right atrial enlargement",
+    "EL": "electrolytes or a drug",
+    "WPW": "Wolff-Parkinson-White pattern",
+    "ILBBB": "incomplete left bundle branch block",
+    "IPLMI": "inferoposterolateral infarction",
+    "ISCAN": "anterior ischaemia",
+    "IPMI": "inferoposterior infarction",
+    "SEHYP": "septal hypertrophy",
+    "INJIN": "inferior subendocardial injury",
+    "INJLA": "lateral subendocardial injury",
+    "PMI": "posterior infarction",
+    "3AVB": "third degree AV block",
+    "INJIL": "inferolateral subendocardial injury",
+    "2AVB": "second degree AV block",
+    "ABQRS": "abnormal QRS complex",
+    "PVC": "premature ventricular beat",
+    "STD_": "ST depression",
+    "VCLVH": "voltage of left ventricular hypertrophy",
+    "QWAVE": "Q waves",
+    "LOWT": "low T waves",
+    "NT_": "non-specific T wave changes",
+    "PAC": "premature atrial beat",
+    "LPR": "long PR interval",
+    "INVT": "inverted T waves",
+    "LVOLT": "low voltage of QRS",
+    "HVOLT": "high voltage of QRS",
+    "TAB_": "abnormal T waves",
+    "STE_": "ST elevation",
+    "PRC(S)": "premature beats",
+    "SR": "sinus rhythm",
+    "AFIB": "atrial fibrillation",
+    "STACH": "sinus tachycardia",
+    "SARRH": "sinus arrhythmia",
+    "SBRAD": "sinus bradycardia",
+    "PACE": "pacemaker",
+    "SVARR": "supraventricular arrhythmia",
+    "BIGU": "bigeminy",
+    "AFLT": "atrial flutter",
+    "SVTAC": "supraventricular tachycardia",
+    "PSVT": "paroxysmal supraventricular tachycardia",
+    "TRIGU": "trigeminy",
+}
+"""The 71 statements of PTB-XL, spelled out; their codes are those of SCP-ECG (EN 1064)."""
+
+SUBCLASSES = {
+    "LAFB/LPFB": "left anterior or posterior fascicular block",
+    "_AVB": "AV block",
+    "ISCA": "anterior ischaemia",
+    "ISCI": "inferior ischaemia",
+    "STTC": "ST/T change",
+}
+"""The subclasses of PTB-XL that are no statement of the same name, spelled out."""
+
+CODED_SETS = ("subclass", "diagnostic", "form", "rhythm", "all")
+"""The label sets of PTB-XL whose classes are SCP codes or groups of them."""
+
 POLICY_DESCRIPTIONS = {
     "best_f1": "the one with the highest F1",
     "sensitivity_90": "the one with the highest specificity at a sensitivity of at least 0.90",
@@ -47,6 +134,20 @@ SHOWN_METRICS = (
 def metric_name(metric: str) -> str:
     """Return the printed name of a metric, such as ``"AUC"`` for ``"auc"``."""
     return METRIC_NAMES.get(metric, metric.replace("_", " "))
+
+
+def meaning(name: str, label_set: str) -> str:
+    """Return what the code of a class stands for, such as ``"inferior infarction"``; empty where it is not known.
+
+    A code of the user's own labels may have another meaning than the same letters in PTB-XL, so that codes other than
+    the superclasses are spelled out in the label sets of PTB-XL only.
+    """
+    return (STATEMENTS | SUBCLASSES if label_set in CODED_SETS else SUPERCLASSES).get(name, "")
+
+
+def spelled_out(name: str, label_set: str) -> str:
+    """Return the code of a class with what it stands for, such as ``"IMI, inferior infarction"``."""
+    return ", ".join(filter(None, (name, meaning(name, label_set))))
 
 
 def target_name(name: object, unit: str = "") -> str:

@@ -95,7 +95,9 @@ def metric_intervals(
     """Return all metrics of a fold with their intervals, as reports contain them.
 
     A calibration error is a mean of absolute gaps, so that resampling biases it upwards. Its resamples are shifted down
-    by their mean difference to the error, so that the interval describes its variation only.
+    by their mean difference to the error, so that the interval describes its variation only. A metric that some
+    resamples lack, such as the AUC of a class with three positives, has no interval: the resamples that happen to have
+    it vary far less than the metric would among other patients.
 
     Parameters
     ----------
@@ -119,7 +121,9 @@ def metric_intervals(
 
 
 def _around(value: float, drawn: Floats, metric: str) -> Floats:
-    """Shift the resamples of a calibration error to remove their bias."""
-    if not metric.startswith("ece") or np.isnan(drawn).all():
+    """Return the resamples for an interval, those of a calibration error without their bias; none if some lack it."""
+    if np.isnan(drawn).any():
+        return drawn[:0]
+    if not metric.startswith("ece") or not drawn.size:
         return drawn
     return np.maximum(drawn - (np.nanmean(drawn) - value), 0.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ecg_formats import HINTS, MADE, SIGNAL
+from ecg_formats import HINTS, MADE, RATE, SIGNAL, wfdb_matlab
 
 from ecgkit.cli import main
 from ecgkit.readers import open_ecg
@@ -61,6 +61,15 @@ def test_equal_names_do_not_overwrite_and_the_file_itself_is_kept(tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x-2.npz", "x.npz"]
     assert main(["convert", files[0], "--format", "csv", "--to", str(tmp_path / "a")]) == 2
     assert (tmp_path / "a" / "x.csv").read_bytes() == MADE["CSV or TSV"]
+
+
+@pytest.mark.parametrize("name", ["x.hea", "x.mat", "x"])
+def test_a_record_of_several_files_is_not_replaced_by_its_conversion(tmp_path: Path, name: str):
+    files = wfdb_matlab(SIGNAL, RATE)
+    for part, data in files.items():
+        (tmp_path / part).write_bytes(data)
+    assert main(["convert", str(tmp_path / name), "--format", "wfdb", "--to", str(tmp_path)]) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
 def test_every_name_of_a_file_can_become_a_wfdb_record(tmp_path: Path):

@@ -169,7 +169,8 @@ def test_both_ways_of_counting_are_shown_and_can_be_compared(
 
 def test_of_many_classes_those_with_the_lowest_auc_are_shown() -> None:
     aucs = dict(zip((f"C{number}" for number in range(30)), np.linspace(0.9, 0.5, 30), strict=True))
-    metrics = {name: {"auc": {"value": float(value)}} for name, value in aucs.items()}
+    metrics = {name: {"auc": {"value": float(value), "low": float(value) - 0.1}} for name, value in aucs.items()}
+    metrics["C31"] = {"auc": {"value": 0.1, "low": None}}  # three records: the lowest, by chance
     metrics |= {"C30": {"auc": {"value": None}}, "macro": {"auc": {"value": 0.7}}}
     assert shown_classes(metrics) == [*(f"C{number}" for number in range(29, 19, -1)), "macro"]
     few = {name: metrics[name] for name in ("C0", "C30", "macro")}

@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -205,6 +206,20 @@ def test_a_bad_file_is_a_row_with_its_error(folder: Path, capsys: pytest.Capture
     assert rows[0]["measurements"] == {}
     assert main(["predict", str(folder / "broken.xml")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("style", ["csv", "json"])
+def test_a_file_whose_name_is_not_utf_8_does_not_end_the_others(folder: Path, tmp_path: Path, style: str) -> None:
+    (folder / "a.hea").unlink()
+    (folder / "b.npz").rename(folder / os.fsdecode(b"b\xe9.npz"))
+    answers = tmp_path / f"answers.{style}"
+    for _ in range(2):  # the second one finds all rows written
+        assert main(["predict", str(folder), "--to", str(answers), "--format", style, "--no-measurements"]) == 1
+        text = answers.read_text(encoding="utf-8")
+        rows = list(csv.DictReader(io.StringIO(text))) if style == "csv" else list(map(json.loads, text.splitlines()))
+        names = ["broken.xml", r"b\udce9.npz", "d.edf", "more/c.csv"]
+        assert [row["record"] for row in rows] == [f"{folder}/{name}" for name in names]
+        assert [bool(row["error"]) for row in rows] == [True, False, False, False]
 
 
 def test_what_is_missing_is_asked_for_by_its_flag(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

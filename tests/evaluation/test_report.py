@@ -23,6 +23,7 @@ from ecgkit.evaluation import (
     metrics_table,
 )
 from ecgkit.sessions import Session
+from ecgkit.stats.labels import STATEMENTS
 
 CLASSES = ("NORM", "MI", "STTC")
 OF_DECISIONS = ("sensitivity", "specificity", "precision", "f1", "accuracy")
@@ -286,3 +287,13 @@ def test_records_without_a_label_are_counted_both_ways(tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "200 records" in page
     assert "215 records" in page
+
+
+@pytest.mark.parametrize(("label_set", "text"), [("all", "<small>anterior infarction</small>"), ("labels", "AMI</td>")])
+def test_many_classes_are_spelled_out_in_the_table(tmp_path: Path, label_set: str, text: str) -> None:
+    classes = tuple(list(STATEMENTS)[:20])
+    session = Session(tmp_path)
+    session.write_json("config.json", {"model": "cnn", "label_set": label_set})
+    evaluate_session(session, make_predictions(classes=classes), classes)
+    page = (tmp_path / "report.html").read_text()
+    assert text in page

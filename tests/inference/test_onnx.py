@@ -127,6 +127,7 @@ def test_the_resampling_of_a_graph_is_that_of_the_preparation(rate: int) -> None
         {"method": "identity"},
         {"method": "temperature", "slope": 0.8, "intercept": 0.0},
         {"method": "platt", "slope": 1.2, "intercept": -0.4},
+        {"method": "beta", "a": 1.3, "b": 0.4, "c": -0.2},
         {"method": "isotonic", "x": [0.1, 0.1001, 0.4, 0.7], "y": [0.0, 0.2, 0.2, 1.0]},
     ],
     ids=lambda fitted: fitted["method"],

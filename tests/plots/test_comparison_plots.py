@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.leaderboard import published
 from ecgkit.plots.comparison import leaderboard, paired_differences
+from ecgkit.plots.style import LONGEST_NAME
 
 
 def make_table(n_rows: int = 5) -> pd.DataFrame:
@@ -139,6 +140,17 @@ def test_few_and_many_rows_and_long_names_fit(n_rows: int) -> None:
             assert label.get_window_extent().x0 >= 0
         # No mark is under the legend.
         assert figure.legends[0].get_window_extent().y0 >= frame.y1
+
+
+def test_a_long_configuration_is_shortened_between_its_model_and_its_session() -> None:
+    table = make_table(2)
+    table["configuration"] = "resnet1d, auxiliary {'subclass': 0.5, 'all': 0.5}, epochs 14, test False"
+    figure = leaderboard(table, pd.DataFrame())
+    figure.draw_without_rendering()
+    for text, name, seed in zip(figure.axes[0].get_yticklabels(), table.index, table["seed"], strict=True):
+        assert text.get_text().startswith("resnet1d, ")
+        assert text.get_text().endswith(f", seed {seed}: {name}")
+        assert len(text.get_text()) <= LONGEST_NAME
 
 
 def test_nothing_to_draw_is_refused() -> None:

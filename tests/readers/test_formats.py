@@ -23,6 +23,7 @@ from ecg_formats import HINTS, MADE, RATE, SIGNAL
 import ecgkit
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers import FORMATS, open_ecg, read_signals
+from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.ecg import LEADS
 
 
@@ -224,7 +225,13 @@ def test_arrays_are_found_by_their_names(data: bytes):
 @pytest.mark.parametrize("key", ["gain", "adc_gain", "scale_factor"])
 def test_whole_numbers_with_a_gain_are_not_taken_for_millivolts(key: str) -> None:
     steps, facts = made.steps(SIGNAL), {"fs": RATE, "unit": "mV", "leads": list(LEADS), key: 200}
-    for data in (npz(x=steps, **facts), hdf5({"x": steps}, facts, on_dataset=True)):
+    per_lead = dict(zip(LEADS, steps.astype(float), strict=True))
+    for data in (
+        npz(x=steps, **facts),
+        npz(x=steps.astype(np.float32), **facts),
+        npz(**per_lead, **facts),
+        hdf5({"x": steps}, facts, on_dataset=True),
+    ):
         with pytest.raises(EcgkitError, match=key):
             open_ecg(data)
     assert open_ecg(npz(x=SIGNAL, **facts)).sampling_rate == RATE  # already converted
@@ -287,6 +294,19 @@ def test_leads_in_several_groups_of_dicom_are_one_recording(tmp_path: Path) -> N
     assert "1 more recordings" in twice.findings[0]
 
 
+def test_leads_that_begin_later_stay_where_they_were_recorded() -> None:
+    ecg = open_ecg(made.scp(SIGNAL, RATE, late=100))
+    np.testing.assert_allclose(ecg.signal[:, 100:], SIGNAL[:, 100:], atol=1e-6)
+    assert np.isnan(ecg.signal[6:, :100]).all()
+    np.testing.assert_allclose(ecg.signal[:6, :100], SIGNAL[:6, :100], atol=1e-6)
+    late = made.muse(SIGNAL, RATE).replace(
+        b"</LeadSampleSize>", b"</LeadSampleSize><LeadTimeOffset>2500</LeadTimeOffset>"
+    )
+    np.testing.assert_allclose(open_ecg(late).signal, SIGNAL, atol=1e-6)  # all of them
+    with pytest.raises(UnreadableRecordError, match="LeadTimeOffset"):
+        open_ecg(late.replace(b"2500</LeadTimeOffset>", b"0</LeadTimeOffset>", 12))
+
+
 def test_one_of_many_records_of_hdf5_is_read():
     data = hdf5({"X": np.stack([0 * SIGNAL, SIGNAL])}, {"fs": RATE, "unit": "mV"}, on_dataset=False)
     np.testing.assert_allclose(open_ecg(data, record=1, leads=LEADS).signal, SIGNAL, atol=1e-6)
@@ -298,6 +318,111 @@ def test_an_archive_of_two_signals_is_not_guessed_at():
     for data in (npz(train=SIGNAL, test=SIGNAL), hdf5({"train": SIGNAL, "test": SIGNAL}, {}, on_dataset=False)):
         with pytest.raises(UnreadableRecordError, match=r"train.*test|test.*train"):
             open_ecg(data)
+    facts = {"fs": RATE, "unit": "mV", "leads": list(LEADS)}
+    with pytest.raises(EcgkitError, match="signal, ecg"):
+        open_ecg(npz(ecg=SIGNAL, signal=2 * SIGNAL, **facts))
+    np.testing.assert_allclose(open_ecg(npz(ecg=SIGNAL, x=np.arange(9), **facts)).signal, SIGNAL, atol=1e-6)
+
+
+def dicom_without_units() -> bytes:
+    """DICOM whose channels have a sensitivity of 5 and no unit of it."""
+    pydicom = pytest.importorskip("pydicom")
+    data, buffer = pydicom.dcmread(io.BytesIO(made.dicom(SIGNAL, RATE))), io.BytesIO()
+    for channel in data.WaveformSequence[0].ChannelDefinitionSequence:
+        del channel.ChannelSensitivityUnitsSequence
+    data.save_as(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "offset"),
+    [
+        (made.muse(SIGNAL, RATE).replace(b"MICROVOLTS", b"LSB"), 0.0),
+        (made.aecg(SIGNAL, RATE).replace(b'scale value="5" unit="uV"', b'scale value="5"'), 0.0),
+        (
+            made.aecg(SIGNAL, RATE)
+            .replace(b'scale value="5" unit="uV"', b'scale value="5"')
+            .replace(b'origin value="0" unit="uV"', b'origin value="100"'),
+            0.1,
+        ),
+        (dicom_without_units(), 0.0),
+    ],
+    ids=["GE MUSE XML", "HL7 aECG", "HL7 aECG with an origin", "DICOM"],
+)
+def test_the_unit_that_a_file_lacks_is_that_of_its_scaled_values(data: bytes, offset: float) -> None:
+    with pytest.raises(EcgkitError, match="unit="):
+        open_ecg(data)
+    np.testing.assert_allclose(open_ecg(data, unit="uV").signal[6:], SIGNAL[6:] + offset, atol=1e-6)
+
+
+def test_the_group_of_dicom_that_was_recorded_comes_before_a_derived_one(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    data = pydicom.dcmread(dicom_groups([(list(range(12)), 0, 2), (list(range(12)), 0, 1)], tmp_path))
+    derived, _, recorded = data.WaveformSequence
+    derived.WaveformOriginality = "DERIVED"
+    for group in (derived, recorded):
+        del group.MultiplexGroupLabel
+    data.WaveformSequence = [derived, recorded]
+    data.save_as(tmp_path / "y.dcm")
+    np.testing.assert_allclose(open_ecg(tmp_path / "y.dcm").signal, SIGNAL, atol=1e-6)
+
+
+@pytest.mark.parametrize("unit", [b"microV", b"uVolt", b"uVolts"])
+def test_a_unit_of_edf_may_be_abbreviated_in_several_ways(unit: bytes) -> None:
+    data = MADE["EDF"].replace(b"uV".ljust(8), unit.ljust(8))
+    np.testing.assert_allclose(open_ecg(data).signal, SIGNAL, atol=1e-6)
+
+
+def test_an_inverted_lead_is_not_taken_for_the_lead() -> None:
+    data = MADE["EDF"].replace(b"ECG aVR".ljust(16), b"ECG -aVR".ljust(16))
+    assert open_ecg(data).findings == ("aVR derived from I and II",)
+    hyphen = MADE["EDF"].replace(b"ECG aVR".ljust(16), b"ECG-aVR".ljust(16))
+    assert open_ecg(hyphen).findings == ()
+
+
+def test_a_column_of_parquet_may_hold_decimals_but_no_lists() -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = dict(zip(LEADS, np.round(SIGNAL, 3), strict=True))
+    decimals = {name: pa.array(row).cast(pa.decimal128(9, 3), safe=False) for name, row in columns.items()}
+    for table, named in ((decimals, ""), ({name: [row.tolist()] for name, row in columns.items()}, "column I ")):
+        parquet.write_table(pa.table(table), buffer := io.BytesIO())
+        if named:
+            with pytest.raises(UnreadableRecordError, match=named):
+                open_ecg(buffer.getvalue(), **KNOWN)
+        else:
+            np.testing.assert_allclose(open_ecg(buffer.getvalue(), **KNOWN).signal, SIGNAL, atol=1e-6)
+
+
+def test_edf_of_records_without_length_has_no_sampling_rate() -> None:
+    data = MADE["EDF"]
+    with pytest.raises(UnreadableRecordError, match="0 s"):
+        open_ecg(data[:244] + b"0".ljust(8) + data[252:])
+
+
+def test_a_name_that_is_not_utf_8_becomes_text(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"Jos\xe9.csv")
+    path.write_bytes(MADE["CSV or TSV"])
+    assert open_ecg(path).record_id == r"Jos\udce9"
+
+
+def test_nothing_in_a_folder_is_left_out_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.csv").symlink_to(tmp_path / "nothing")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folder.csv" / "a.csv").write_bytes(MADE["CSV or TSV"])
+    assert find_ecg_files([tmp_path]) == [tmp_path / "broken.csv", tmp_path / "folder.csv" / "a.csv"]
+    assert find_ecg_files([tmp_path / "*.csv"]) == [tmp_path / "broken.csv"]
+    scan = os.scandir
+
+    def closed(path: str) -> object:
+        if os.fspath(path).endswith("folder.csv"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(EcgkitError, match="folder.csv: Permission denied"):
+        find_ecg_files([tmp_path])
 
 
 def test_an_array_with_a_name_per_column_is_a_table():

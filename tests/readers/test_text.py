@@ -56,6 +56,7 @@ VARIANTS = {
     "seconds": (table(first=TIMES), {"unit": "mV"}),
     "seconds without header": (table(first=TIMES, head=False), {"unit": "mV", "leads": LEADS}),
     "milliseconds": (table(first=TIMES * 1000, first_name="t_ms"), {"unit": "mV"}),
+    "nanoseconds": (table(first=1e9 * np.arange(600) / RATE, first_name="time_ns", form="{:.3f}"), {"unit": "mV"}),
     "milliseconds without unit": (table(first=TIMES * 1000, first_name="Time"), {"unit": "mV"}),
     "index of pandas": (table(first=np.arange(600), first_name=""), KNOWN),
     "sample numbers": (table(first=np.arange(600), first_name="sample"), KNOWN),
@@ -357,6 +358,23 @@ def test_a_table_of_samsung_health_says_where_the_trace_is():
 def test_a_text_that_is_no_table_of_an_ecg_is_unreadable(text: str):
     with pytest.raises(EcgkitError):
         open_ecg(text.encode(), sampling_rate=RATE, unit="mV")
+
+
+@pytest.mark.parametrize("line", ["Gain: 200", "ADC gain (adu/mV),200", "Resolution: 5 uV/LSB", "gain = 1000 1/mV"])
+def test_whole_numbers_below_a_gain_are_not_taken_for_the_unit(line: str) -> None:
+    head = f"Sampling rate: {RATE} Hz\nUnit: uV\n{line}\n"
+    steps = table(values=np.rint(MILLIVOLTS * 200), form="{:.0f}")
+    with pytest.raises(EcgkitError, match=re.compile("gain|resolution", re.IGNORECASE)):
+        open_ecg((head + steps).encode())
+    converted = open_ecg((head.replace("Unit: uV", "Unit: mV") + table()).encode())
+    np.testing.assert_allclose(converted.signal, MILLIVOLTS, atol=1e-6)
+
+
+@pytest.mark.parametrize("line", ["Gain: 10 mm/mV", "Gain: 10", "Resolution: 16 bit", "Resolution: 1 uV", "Gain: x10"])
+def test_other_numbers_are_not_a_gain(line: str) -> None:
+    head = f"Sampling rate: {RATE} Hz\nUnit: uV\n{line}\n"
+    ecg = open_ecg((head + table(values=MILLIVOLTS * 1e3, form="{:.0f}")).encode())
+    np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
 
 
 def test_all_columns_are_signals_one_level_below():

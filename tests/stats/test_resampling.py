@@ -38,6 +38,14 @@ def test_an_interval_leaves_out_what_is_not_defined() -> None:
     assert np.isnan(interval([np.nan, np.nan])).all()
 
 
+def test_a_metric_that_some_resamples_lack_has_no_interval() -> None:
+    drawn = np.linspace(0.8, 0.9, 100)
+    lacking = np.where(np.arange(100) == 7, np.nan, drawn)
+    found = metric_intervals({"PMI": {"auc": 0.85, "f1": 0.85}}, {"PMI": {"auc": lacking, "f1": drawn}})["PMI"]
+    assert found["auc"] == {"value": 0.85, "low": None, "high": None}
+    assert found["f1"]["low"] == pytest.approx(0.8025)
+
+
 def test_the_interval_of_a_calibration_error_lies_about_it() -> None:
     """Resampling adds noise to a mean of absolute gaps; moved down by it, the interval holds the value."""
     rng = np.random.default_rng(0)

@@ -202,7 +202,7 @@ def test_the_policy_table_reads_a_file_in_any_order_and_refuses_one_without_poli
 
 def test_calibrated_thresholds_leave_the_decisions_as_they_are() -> None:
     predictions = make_predictions(2000)
-    # An isotonic calibration is constant in steps, except for the part that keeps the order of records.
+    # Where such a calibration is constant, only the part that keeps the order of records is left.
     points = {"method": "isotonic", "x": [0.0, 0.3, 0.3001, 0.7, 1.0], "y": [0.1, 0.1, 0.4, 0.4, 0.9]}
     calibration = {"classes": dict.fromkeys(CLASSES, points)}
     limits = fit_thresholds(as_calibrated(predictions), CLASSES)

@@ -17,7 +17,7 @@ from ecgkit.inference.answers import Answer
 from ecgkit.serving.page import settings
 from ecgkit.serving.page.markup import markdown
 from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS
-from ecgkit.stats.labels import SUPERCLASSES
+from ecgkit.stats.labels import meaning
 
 TIMEOUT = 30.0
 """Seconds until an endpoint has to answer."""
@@ -83,8 +83,8 @@ def numbers(answer: Answer) -> dict[str, Any]:
 
     Notes of the reader are left out: they may cite the file.
     """
-    data = answer.to_dict()
-    classes = [entry | {"meaning": SUPERCLASSES.get(entry["name"], "")} for entry in data.get("classes", ())]
+    label_set, entries = answer.predictor.label_set, answer.to_dict().get("classes", ())
+    classes = [entry | {"meaning": meaning(entry["name"], label_set)} for entry in entries]
     measured = {
         f"{name} ({unit})": round(answer.measurements[name], 3)
         for name, (unit, _) in GLOBAL_MEASUREMENTS.items()

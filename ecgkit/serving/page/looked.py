@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError, not_installed
 from ecgkit.inference.answers import Answer
 from ecgkit.serving.page.markup import markdown
-from ecgkit.serving.page.texts import name_class
 from ecgkit.signals.ecg import LEADS
+from ecgkit.stats.labels import spelled_out
 
 NOTHING = "nothing"
 PART = 0.04
@@ -26,10 +26,11 @@ def choose(answer: Answer) -> dict[str, Any] | None:
     """Let the user choose a label, and return the colours behind the ECG; None for no colour."""
     if answer.prediction is None or answer.quantity_name:
         return None
+    label_set = answer.predictor.label_set
     label = st.selectbox(
         "Colour where the model looked, for the label",
         [NOTHING, *answer.predictor.classes],
-        format_func=lambda name: name if name == NOTHING else name_class(name),
+        format_func=lambda name: name if name == NOTHING else spelled_out(name, label_set),
         help="Integrated gradients: what each part of the ECG adds to the answer, compared with a flat line.",
     )
     if label == NOTHING:
@@ -43,7 +44,7 @@ def choose(answer: Answer) -> dict[str, Any] | None:
     most = np.argsort(-shares)[:3]
     told = ", ".join(f"{LEADS[lead]} ({100 * shares[lead] / max(shares.sum(), 1e-12):.0f} %)" for lead in most)
     st.caption(
-        f"Orange speaks for {markdown(name_class(label))}, blue against it. Most relevance: {told}. "
+        f"Orange speaks for {markdown(spelled_out(label, label_set))}, blue against it. Most relevance: {told}. "
         "This is what the model used, not what a cardiologist would look at."
     )
     return {"seconds": PART, "values": strengths(relevance, rate).round(3).tolist()}

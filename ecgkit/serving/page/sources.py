@@ -13,10 +13,9 @@ from ecgkit.errors import EcgkitError
 from ecgkit.readers.archives import group_files, read_zip
 from ecgkit.readers.opening import File
 from ecgkit.serving.page.markup import markdown
-from ecgkit.serving.page.texts import name_class
 from ecgkit.signals.ecg import ECG, SEXES
 from ecgkit.sources.demo import make_ecg
-from ecgkit.stats.labels import SUPERCLASSES
+from ecgkit.stats.labels import SUPERCLASSES, spelled_out
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "Normal ECG": {"classes": ["NORM"], "heart_rate": 68, "seed": 1},
@@ -89,7 +88,7 @@ def generate() -> list[Item]:
             "Classes",
             list(SUPERCLASSES),
             default=["NORM"],
-            format_func=name_class,
+            format_func=lambda name: spelled_out(name, "superclass"),
             help="Several diseases at once are possible.",
         )
         left, middle, right = st.columns(3)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from ecgkit.stats.labels import SUPERCLASSES
-
 INTRODUCTION = "Upload a 12-lead ECG, or make one, and see what a model that was trained on PTB-XL says about it."
 
 DISCLAIMER = (
@@ -30,7 +28,7 @@ LIMITS = """
   people, devices, lead positions and lengths may give worse answers; age and sex change how good they are.
 - The labels are those of cardiologists who read the ECG, not of a later diagnosis. An infarction can be absent from an
   ECG, and a normal ECG does not exclude a disease.
-- The five classes say nothing about the rhythm.
+- A model of the five superclasses says nothing about the rhythm.
 - Faults of the recording are looked for before any answer, but not each of them is found.
 - A long recording is read in windows of 10 s; the answer for the whole is their mean.
 - An ECG that the demo made is not a person's: it shows textbook signs.
@@ -60,11 +58,6 @@ FIELDS = {
 
 _KEYWORD = re.compile(rf"\b({'|'.join(FIELDS)})=(?=[,. ]|$)")
 _SKIP = {"anyway": "Answer anyway", "allow_missing_leads": "Answer without these leads"}
-
-
-def name_class(name: str) -> str:
-    """Return a class spelled out, such as ``"MI, myocardial infarction"``."""
-    return f"{name}, {SUPERCLASSES[name]}" if name in SUPERCLASSES else name
 
 
 def asked_for(message: str) -> tuple[str, ...]:

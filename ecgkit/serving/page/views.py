@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -17,8 +18,12 @@ from ecgkit.diagnosis.pages import draw_answer, pdf, picture
 from ecgkit.inference.answers import WINDOW, Answer, csv_row
 from ecgkit.io import file_name
 from ecgkit.serving.page.markup import Markup, bar, markdown, table
-from ecgkit.serving.page.texts import MEANINGS, name_class, with_fields
+from ecgkit.serving.page.texts import MEANINGS, with_fields
 from ecgkit.signals.measurements import GLOBAL_MEASUREMENTS, PRINTED
+from ecgkit.stats.labels import spelled_out
+
+MANY_LABELS = 12
+"""With more labels than this, those that do not reach their threshold are folded away."""
 
 
 def show_head(answer: Answer) -> None:
@@ -61,16 +66,31 @@ def show_labels(answers: Sequence[Answer]) -> None:
         return
     several = len(known) > 1
     header = ["label", *(answer.predictor.name if several else "probability" for answer in known)]
-    rows = [[_label(name), *(_verdict(answer, name) for answer in known)] for name in names]
-    st.html(table(header, rows, f"Calibrated probabilities by {', '.join(a.predictor.name for a in known)}"))
+    sets = {name: answer.predictor.label_set for answer in known for name in answer.predictor.classes}
+    rows = {name: [_label(name, sets[name]), *(_verdict(answer, name) for answer in known)] for name in names}
+    shown = names if len(names) <= MANY_LABELS else _reached(known)
+    if shown:
+        caption = f"Calibrated probabilities by {', '.join(a.predictor.name for a in known)}"
+        st.html(table(header, [rows[name] for name in shown], caption))
+    else:
+        st.write("No label reaches its threshold.")
+    if rest := [name for name in names if name not in shown]:
+        with st.expander(f"The {len(rest)} labels that do not reach their threshold"):
+            st.html(table(header, [rows[name] for name in rest], "Calibrated probabilities below the thresholds"))
     if several:
         _show_disagreement(known)
 
 
-def _label(name: str) -> Markup:
-    """Return a label with its meaning."""
-    meaning = MEANINGS.get(name, "a statement of PTB-XL's label set")
-    return Markup(f"{escape(name_class(name))}<small>{escape(meaning)}</small>")
+def _reached(answers: Sequence[Answer]) -> list[str]:
+    """Return the labels that reach the threshold of at least one model, the most probable first."""
+    entries = [entry for answer in answers for entry in answer.to_dict()["classes"] if entry["decision"]]
+    return list(dict.fromkeys(e["name"] for e in sorted(entries, key=lambda entry: -entry["probability"])))
+
+
+def _label(name: str, label_set: str) -> Markup:
+    """Return a label spelled out, a superclass also with what it means to a layman."""
+    explained = f"<small>{escape(MEANINGS[name])}</small>" if name in MEANINGS else ""
+    return Markup(f"{escape(spelled_out(name, label_set))}{explained}")
 
 
 def _verdict(answer: Answer, name: str) -> Markup:
@@ -112,17 +132,22 @@ def show_course(answer: Answer) -> None:
     if windows is None:
         return
     st.subheader("Over time", anchor=False)
-    st.caption(
-        f"The probability of each label in {len(windows.starts)} windows of {WINDOW:g} s; dashed: its threshold."
-    )
     middles = [start + WINDOW / 2 for start in windows.starts]
-    for number, label in enumerate(answer.predictor.classes):
+    classes, limits = answer.predictor.classes, answer.predictor.thresholds
+    is_short = len(classes) <= MANY_LABELS
+    drawn = range(len(classes)) if is_short else np.flatnonzero((windows.probabilities >= limits).any(axis=0))
+    which = "each label" if is_short else "each label that reaches its threshold"
+    st.caption(f"The probability of {which} in {len(windows.starts)} windows of {WINDOW:g} s; dashed: the threshold.")
+    for number in drawn:
+        label = classes[number]
         course = pd.DataFrame({"seconds": middles, "probability": windows.probabilities[:, number]})
         x = alt.X("seconds", title="middle of the window (s)")
         line = alt.Chart(course).mark_line(point=True).encode(x, alt.Y("probability", scale=alt.Scale(domain=[0, 1])))
         limit = alt.Chart(pd.DataFrame({"threshold": [answer.thresholds[label]]}))
         rule = limit.mark_rule(strokeDash=[5, 4], color="gray").encode(alt.Y("threshold", title="probability"))
-        st.altair_chart(alt.layer(line, rule).properties(height=150, title=name_class(label)))
+        st.altair_chart(
+            alt.layer(line, rule).properties(height=150, title=spelled_out(label, answer.predictor.label_set))
+        )
     with st.expander("The probabilities over time as a table"):
         body = [[f"{start:g} s", *(f"{value:.3f}" for value in row)]
                 for start, row in zip(windows.starts, windows.probabilities.tolist(), strict=True)]  # fmt: skip

@@ -90,6 +90,18 @@ def test_findings_come_before_labels_and_no_label_is_the_winner(page: AppTest) -
     assert abs(sum(values) - 1) > 0.001
 
 
+def test_of_many_labels_those_that_reach_their_threshold_come_first(page: AppTest) -> None:
+    page.radio[0].set_value("Example").run()
+    next(box for box in page.selectbox if box.label == "Model").set_value("resnet1d_all").run()
+    assert not page.exception
+    first, rest = [e.proto.body for e in page.get("html") if "<caption>Calibrated" in e.proto.body]
+    assert first.count("ecg-yes") == first.count("<td>") > 0
+    assert "ecg-yes" not in rest
+    assert first.count("<td>") + rest.count("<td>") == 71
+    assert "SR, sinus rhythm" in first
+    assert shown_probabilities(page) == sorted(shown_probabilities(page), reverse=True)
+
+
 @pytest.mark.parametrize("data", [b"Dear doctor, this is a letter.", b"", b"\x00" * 5000, b"<xml>no ecg</xml>"])
 def test_what_is_no_ecg_is_refused_in_one_line(page: AppTest, data: bytes) -> None:
     upload(page, {"letter.txt": data})
