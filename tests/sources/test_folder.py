@@ -225,7 +225,7 @@ def test_identifiers_that_look_alike_are_named_and_never_in_two_splits(folder: P
     patients[5] = "P 02"
     edit(folder, patient_id=patients)
     source = Folder(folder)
-    assert "P 02 and p2" in source.describe()
+    assert "1 (p2 and P 02)" in source.describe()
     assert source.records["patient_id"].tolist() == patients
     assert source.records["fold"].iloc[4] == source.records["fold"].iloc[5]
     edit(folder, fold=["10" if name == "P 02" else "1" for name in patients])
