@@ -127,6 +127,11 @@ def file_name(name: str) -> str:
     return kept if kept.strip(".") else "-" * max(len(kept), 1)
 
 
+def encodable(name: str | Path) -> str:
+    r"""Return a name as text that every file can hold: bytes of a path that are not UTF-8 as ``\udce9``."""
+    return str(name).encode(errors="backslashreplace").decode()
+
+
 def csv_cell(value: object) -> object:
     """Return what is written into a cell of a CSV file: ``'`` goes before a text that a spreadsheet would compute.
 

@@ -152,8 +152,8 @@ def kardia(signal: np.ndarray, rate: float) -> bytes:
     ).encode()
 
 
-def scp(signal: np.ndarray, rate: float) -> bytes:
-    """SCP-ECG (EN 1064) without Huffman coding: sections 0, 1, 3 and 6."""
+def scp(signal: np.ndarray, rate: float, *, late: int = 0) -> bytes:
+    """SCP-ECG (EN 1064) without Huffman coding: sections 0, 1, 3 and 6; V1 to V6 begin some samples late."""
 
     def section(number: int, body: bytes) -> bytes:
         body += b"\0" * (len(body) % 2)
@@ -172,10 +172,13 @@ def scp(signal: np.ndarray, rate: float) -> bytes:
     )
     first = section(1, tags + b"\xff\0\0")
     third = section(
-        3, bytes([12, 4 | 12 << 3 & 0xF8]) + b"".join(struct.pack("<IIB", 1, n, LEAD_CODES[name]) for name in LEADS)
+        3,
+        bytes([12, 4 | 12 << 3 & 0xF8])
+        + b"".join(struct.pack("<IIB", 1 + late * (row >= 6), n, LEAD_CODES[name]) for row, name in enumerate(LEADS)),
     )
-    head = struct.pack("<HHBB", 5000, round(1e6 / rate), 0, 0) + struct.pack("<12H", *[2 * n] * 12)
-    sixth = section(6, head + steps(signal).tobytes())
+    parts = [row[late * (number >= 6) :].tobytes() for number, row in enumerate(steps(signal))]
+    head = struct.pack("<HHBB", 5000, round(1e6 / rate), 0, 0) + struct.pack("<12H", *map(len, parts))
+    sixth = section(6, head + b"".join(parts))
     sizes = {0: 16 + 120, 1: len(first), 3: len(third), 6: len(sixth)}
     pointers, position = b"", 7
     for number in range(12):

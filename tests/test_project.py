@@ -70,6 +70,14 @@ def test_the_lock_satisfies_what_the_project_asks_for() -> None:
         assert requirement.specifier.contains(locked()[requirement.name.lower()]), requirement
 
 
+def test_the_base_installation_is_what_the_package_imports() -> None:
+    trees = [ast.parse(path.read_text()) for path in MODULES.values()]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert {Requirement(line).name for line in project()["dependencies"]} <= {name.split(".")[0] for name in names}
+
+
 def test_everything_that_is_installed_apart_from_tools_is_in_the_extra_all() -> None:
     extras = set(project()["optional-dependencies"]) - {"all", "dev", "docs"}
     assert {name for extra_name in extras for name in extra(extra_name)} == set(extra("all"))

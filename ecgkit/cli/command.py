@@ -38,6 +38,9 @@ GROUPS = {
 }
 """The commands by task, in the order of ``ecgkit --help``."""
 
+AT_ONCE = ("convert", "dashboard", "explain", "quality")
+"""The commands that do not resume."""
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Describe every command and its arguments."""
@@ -77,6 +80,8 @@ def overview(texts: dict[str, str]) -> str:
 
 def resume_hint(parsed: argparse.Namespace) -> str:
     """Return what to do after an interruption: with ``--force`` most commands start again."""
+    if parsed.command in AT_ONCE or (parsed.command == "predict" and not parsed.to):
+        return "the same command starts again"
     if not getattr(parsed, "force", False) or parsed.command == "preprocess":
         return "the same command resumes where it stopped"
     if parsed.command == "train":
@@ -115,9 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno == errno.ENOMEM:
             raise
-        where = f": {error.filename or paths.resolve_root(parsed.root)}"
+        to = getattr(parsed, "to", None)
+        where = f": {error.filename or to or paths.resolve_root(parsed.root)}"
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        way_out = "make room or choose another --root" if full else "check that it exists and can be read and written"
+        way_out = (
+            f"make room or choose another {'--to' if to else '--root'}"
+            if full
+            else "check that it exists and can be read and written"
+        )
         return fail(f"{error.strerror or error}{where}; {way_out}, then run it again")
     except BrokenExecutor:
         return fail("a worker process ended unexpectedly: free memory or lower --jobs, then run it again")

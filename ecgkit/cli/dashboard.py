@@ -45,7 +45,7 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     from ecgkit.explain.attributions import check_explainable
     from ecgkit.inference.answers import answer_ecgs
     from ecgkit.inference.loading import load_model
-    from ecgkit.readers.files import find_ecg_files, path_text
+    from ecgkit.readers.files import find_ecg_files
 
     files = find_ecg_files(arguments.files)
     chosen = split_names(arguments.classes) if arguments.classes else []
@@ -56,7 +56,7 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
         check_explainable(predictor, method=arguments.explain, classes=chosen)
     has_overview = arguments.format == "html" and len(files) > 1
     folder, written, entries = Path(arguments.to), set[str](), []
-    for answer in answer_ecgs([(path_text(file), file) for file in files], predictor, **said(arguments)):
+    for answer in answer_ecgs([(str(file), file) for file in files], predictor, **said(arguments)):
         if answer.ecg is None or answer.refusal:
             message = with_flags(str(answer.refusal), arguments)
             if len(files) == 1:

@@ -60,7 +60,7 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     from ecgkit.explain.attributions import check_explainable, explain_ecg, predicted_classes
     from ecgkit.inference.answers import answer_ecgs
     from ecgkit.inference.loading import load_model
-    from ecgkit.readers.files import find_ecg_files, path_text
+    from ecgkit.readers.files import find_ecg_files
 
     files = find_ecg_files(arguments.files)
     predictor = load_model(arguments.training_session, root=root)
@@ -68,7 +68,7 @@ def explain_files(arguments: argparse.Namespace, root: Path) -> int | None:
     check_explainable(predictor, method=arguments.method, classes=() if chosen == [ALL] else chosen)
     options, written, failed = said(arguments), set[str](), 0
     skip = {name: options[name] for name in ("anyway", "allow_missing_leads")}
-    sources = [(path_text(file), file) for file in files]
+    sources = [(str(file), file) for file in files]
     answers = answer_ecgs(sources, predictor, measurements=False, windows=False, **options)
     shown = len(files) > 1
     with counted(answers, len(files), description="explaining", unit="files", shown=shown) as passing:

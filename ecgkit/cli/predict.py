@@ -22,7 +22,7 @@ from ecgkit.cli.convert import add_hints, hints
 from ecgkit.cluster import check_places, workers
 from ecgkit.errors import EcgkitError, printable
 from ecgkit.inference import DEFAULT_MODEL
-from ecgkit.io import csv_text, json_bytes, locked, read_json, write_atomically
+from ecgkit.io import csv_text, encodable, json_bytes, locked, read_json, write_atomically
 from ecgkit.processes import n_cores, start_worker, started_workers
 from ecgkit.progress import counted
 from ecgkit.signals.ecg import SEXES
@@ -117,7 +117,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
 
 def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
     """Check the arguments and return the names and paths of the files, and the content of standard input."""
-    from ecgkit.readers.files import find_ecg_files, path_text
+    from ecgkit.readers.files import find_ecg_files
 
     if arguments.jobs is not None and arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
@@ -126,7 +126,7 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
-    files: list[Source] = [(path_text(path), path.absolute() if arguments.scheduler else path) for path in found]
+    files: list[Source] = [(encodable(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))
     return files

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from ecgkit.datasets.opening import open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.io import encodable
 from ecgkit.progress import progress_bar
 from ecgkit.readers import open_ecg
-from ecgkit.readers.files import find_ecg_files, path_text
+from ecgkit.readers.files import find_ecg_files
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.findings import check_quality, noise_levels
 from ecgkit.signals.rhythm import heart_rate, r_peaks
@@ -38,7 +39,7 @@ Read = Callable[[str], ECG]
 
 def files_to_survey(folder: Path) -> tuple[list[str], Read]:
     """List the ECG files of a folder by their paths inside it, and return the function that reads one."""
-    files = {path_text(path.relative_to(folder)): path for path in find_ecg_files([folder])}
+    files = {encodable(path.relative_to(folder)): path for path in find_ecg_files([folder])}
     return list(files), partial(_read_file, files)
 
 

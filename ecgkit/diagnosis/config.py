@@ -10,6 +10,7 @@ from ecgkit.errors import EcgkitError, check_choice, check_types
 from ecgkit.inference import DEFAULT_MODEL
 from ecgkit.inference.batches import BACKENDS
 from ecgkit.inference.model_folder import checksums, find_folder
+from ecgkit.io import encodable
 from ecgkit.readers.base import Hints
 from ecgkit.readers.files import find_ecg_files, record_key
 from ecgkit.signals.ecg import SEXES, check_age
@@ -87,7 +88,7 @@ class DiagnosisConfig:
             return config
         names = [str(Path(name.strip()).expanduser().absolute()) for name in config.files.split(",")]
         for path in find_ecg_files(names):
-            if not path.exists():
+            if str(path) in names and not path.exists():
                 raise EcgkitError(f"no file {path}: check the path; files are separated by commas")
         return cls(**(vars(config) | {"files": ",".join(names)}))
 
@@ -102,7 +103,7 @@ class DiagnosisConfig:
     def inputs(self, root: Path) -> dict[str, Any]:
         """Return the checksums of the model's files, and name, size and time stamp of each ECG file."""
         found = [] if self.files == EXAMPLES else find_ecg_files(self.files.split(","))
-        states = [(str(path), path.stat()) for path in found]
+        states = [(encodable(path), path.stat()) for path in found if path.exists()]
         return {
             "model_sha256": checksums(find_folder(self.model, root)),
             "read": [[name, state.st_size, state.st_mtime_ns] for name, state in states],

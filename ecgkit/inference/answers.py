@@ -21,7 +21,7 @@ from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.missing_leads import missing_leads_finding
 from ecgkit.inference.predictor import EnsemblePredictor, Outcome, Predictor, QuantityPredictor
-from ecgkit.io import csv_cell
+from ecgkit.io import csv_cell, encodable
 from ecgkit.readers import open_ecg
 from ecgkit.readers.opening import File
 from ecgkit.signals.ecg import ECG
@@ -342,7 +342,7 @@ def answer_ecgs(
             if prediction and item.ecg and prediction.quantity is None and options.get("windows", True):
                 prediction = replace(prediction, windows=_over_time(predictor, item.ecg))
             whole = item._replace(refusal=refusal, findings=item.findings + added)
-            yield Answer(name, predictor, *whole, prediction=prediction)
+            yield Answer(encodable(name), predictor, *whole, prediction=prediction)
 
 
 def _examined_ahead(

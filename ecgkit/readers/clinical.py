@@ -139,7 +139,7 @@ def read_clinical(path: Path, name: str) -> Signals:
     if name == "ISHNE":
         _check_ishne(record)
     has_rate = not any(_NO_RATE.search(message) for message in messages)
-    leads = [_lead(lead) for lead in record.leads]
+    leads = _in_time([_lead(lead) for lead in record.leads], [lead.annotations for lead in record.leads])
     rates = [_rate(lead.sampling_rate, record.raw_metadata) if has_rate else None for lead in record.leads]
     findings = [message for message in dict.fromkeys(messages) if not _IGNORED.search(message)]
     signals, trimmed = trim_calibration([values for values, _ in leads], [unit for _, unit in leads], rates)
@@ -234,6 +234,22 @@ def _lead(lead: Any) -> tuple[Vector, str]:
             raise UnreadableRecordError(f"lead {lead.label} has a gain of 0: its mV are unknown")
         lead = lead.to_physical()
     return scaled(np.asarray(lead.samples, np.float64), lead.units)
+
+
+def _in_time(leads: list[tuple[Vector, str]], notes: list[Mapping[str, str]]) -> list[tuple[Vector, str]]:
+    """Put leads that begin later than others where they belong, NaN before and after; refuse times of unknown unit."""
+    if len({note.get("LeadTimeOffset") for note in notes}) > 1:
+        raise UnreadableRecordError("the leads begin at different times (LeadTimeOffset), which is not read")
+    starts = [int(note.get("start_sample", 1)) for note in notes]  # of SCP-ECG
+    if len(set(starts)) <= 1:
+        return leads
+    before = [start - min(starts) for start in starts]
+    length = max(n + len(values) for n, (values, _) in zip(before, leads, strict=True))
+    check_size(8 * length * len(leads), LARGEST_BINARY, "the recording")
+    return [
+        (np.pad(values, (n, length - n - len(values)), constant_values=np.nan), unit)
+        for n, (values, unit) in zip(before, leads, strict=True)
+    ]
 
 
 def _rate(rounded: int, metadata: Mapping[str, Any]) -> float:

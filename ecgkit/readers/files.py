@@ -65,11 +65,6 @@ def _is_ecg_file(path: Path) -> bool:
     return path.suffix.lower() in TAKEN and not any(part.startswith(".") for part in path.parts)
 
 
-def path_text(path: Path) -> str:
-    r"""Return a path as text that every file can hold: bytes of a name that are not UTF-8 as ``\xe9``."""
-    return os.fsencode(path).decode(errors="backslashreplace")
-
-
 def record_key(text: str | None) -> int | str | None:
     """Return the position that a text is, such as "7"; other texts, such as "007", are identifiers."""
     return int(text) if text and re.fullmatch(r"0|[1-9]\d{,17}", text, re.ASCII) else text

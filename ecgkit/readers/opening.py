@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import ArrayLike
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
+from ecgkit.io import encodable
 from ecgkit.readers.archives import unpack_bytes, unpack_zip
 from ecgkit.readers.arrays import from_array
 from ecgkit.readers.assembly import apply_hints, to_ecg
 from ecgkit.readers.base import Hints, Signals
-from ecgkit.readers.files import path_text
 from ecgkit.readers.formats import HEAD, find_format
 from ecgkit.readers.wfdb import existing
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
@@ -73,7 +74,21 @@ def open_ecg(
     >>> ecg = open_ecg("ecg.csv", sampling_rate=500, unit="mV")  # doctest: +SKIP
     """
     hints = Hints(sampling_rate, unit, leads, record, start, duration, only_leads=True)  # type: ignore[arg-type]
-    found, label = _read(file, hints)
+    return _finish(*_read(file, hints), hints)
+
+
+def open_with_defaults(file: File, said: Mapping[str, Any]) -> ECG:
+    """Open one ECG; what is said in keywords of `open_ecg` counts only where the file lacks the fact."""
+    try:
+        found, label = _read(file, Hints(only_leads=True))
+    except EcgkitError:  # an array may need the names of its leads to be read at all
+        return open_ecg(file, **said)
+    left = {name: said[name] for name in _lacking(found) if name in said}
+    return open_ecg(file, **left) if "leads" in left else _finish(found, label, Hints(**left))
+
+
+def _finish(found: Signals, label: str, hints: Hints) -> ECG:
+    """Put the twelve leads of a file together."""
     try:
         return to_ecg(apply_hints(found, hints), hints)
     except EcgkitError as error:
@@ -155,9 +170,13 @@ def missing_arguments(file: File, *, record: str | int | None = None) -> tuple[s
         Of ``"leads"``, ``"unit"`` and ``"sampling_rate"``; empty for a file that cannot be read.
     """
     try:
-        found = read_signals(file, record=record)
+        return _lacking(read_signals(file, record=record))
     except EcgkitError:
         return ()
+
+
+def _lacking(found: Signals) -> tuple[str, ...]:
+    """Return the arguments for what signals do not say."""
     rows = [row for row, name in enumerate(found.names) if name in LEADS]
     chosen = found.select(rows or range(len(found.signals)))
     missing = {
@@ -203,7 +222,7 @@ def _read_path(path: Path, hints: Hints) -> Signals:
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise UnreadableRecordError(f"{label} is damaged: {reason}") from error
     metadata = {"format": found.name} | dict(signals.metadata)
-    return replace(signals, record_id=path_text(Path(signals.record_id or path.stem)), metadata=metadata)
+    return replace(signals, record_id=encodable(signals.record_id or path.stem), metadata=metadata)
 
 
 def _prefixed(label: str, error: Exception) -> str:

@@ -35,6 +35,9 @@ FLAT, REFUSED_FLAT = 1.0, 3
 CLIPPED, SHORTEST_CLIP = 4, 0.02
 """How often a lead may stay at its highest or lowest value for so many seconds."""
 
+EXTREME = 20.0
+"""mV from the mean of a lead that none of PTB-XL's 21,799 records reaches, nor any heart."""
+
 DUPLICATE = 0.005
 """The difference of two leads as a share of the larger one; in PTB-XL's folds 1-8 it is 0.01 or more."""
 
@@ -321,6 +324,14 @@ def _clipped(windows: _Windows) -> Found:
         yield i, Finding("clipped", "warning", text, leads, {"times": float(most)})
 
 
+def _extreme(windows: _Windows) -> Found:
+    largest = np.abs(windows.values).max(axis=2)
+    for i in np.flatnonzero(largest.max(axis=1) > EXTREME).tolist():
+        leads, most = _names(largest[i] > EXTREME), float(largest[i].max())
+        text = f"{_listed(leads)}: values up to {most:,.0f} mV, which no heart has: marks of missing samples?"
+        yield i, Finding("extreme", "warning", text, leads, {"mV": most})
+
+
 def _duplicate(windows: _Windows) -> Found:
     products = (windows.values @ windows.values.swapaxes(1, 2)).astype(np.float64)
     powers = np.diagonal(products, axis1=1, axis2=2)
@@ -441,7 +452,10 @@ def _misplaced(windows: _Windows) -> Found:
 
 Check = Callable[[_Windows], Found]
 
-CHECKS_WITHOUT_BEATS: tuple[Check, ...] = (_gaps, _flat, _clipped, _duplicate, _einthoven, _wander, _muscle, _hum)
+CHECKS_WITHOUT_BEATS: tuple[Check, ...] = (
+    *(_gaps, _flat, _clipped, _extreme),
+    *(_duplicate, _einthoven, _wander, _muscle, _hum),
+)
 CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_BEATS, _detached, _beats, _misplaced)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.signals.ecg import ECG
+from ecgkit.signals.ecg import ECG, LEADS
 
 SMALLEST, LARGEST = 0.05, 5.0
 """The amplitudes in mV (peak to peak, median over the leads that are not flat) between which an ECG is. Of PTB-XL, all
@@ -20,6 +20,10 @@ UNITS = (
     ("nanovolts", 1e-6),
 )
 """What a signal may be in, and by how much it is multiplied to be in mV."""
+
+UNEQUAL, FEWEST_SMALL = 50.0, 3
+"""How many times as large as the median of the leads a lead may be in a second, and in how many leads it may not be as
+many times as small: one lead may be almost flat. In PTB-XL a lead has 0.08 to 10.3 times the median."""
 
 TYPICAL = 1.5
 """The median amplitude of PTB-XL in mV."""
@@ -47,7 +51,8 @@ def check_levels(ecg: ECG, *, allow_flat: bool = False) -> None:
     Raises
     ------
     EcgkitError
-        If every lead is constant, or the amplitude or the standardised form shows another unit, which is named.
+        If every lead is constant, or the amplitude or the standardised form shows another unit, which is named, also of
+        some leads.
     """
     fault = level_fault(ecg, allow_flat=allow_flat)
     if fault:
@@ -61,8 +66,8 @@ def level_fault(ecg: ECG, *, allow_flat: bool = False) -> str:
         spans = np.ptp(values, axis=1)
     else:
         values = np.where(np.isfinite(values), values, np.nan)
-        values = values[~np.isnan(values).all(axis=1)]
         spans = np.fmax.reduce(values, axis=1) - np.fmin.reduce(values, axis=1)
+    names = [name for name, span in zip(LEADS, spans, strict=True) if span > 0]
     values, spans = values[spans > 0], spans[spans > 0]
     if not len(spans):
         return "" if allow_flat else "is flat, every lead is constant: give a recording of a heart"
@@ -71,6 +76,8 @@ def level_fault(ecg: ECG, *, allow_flat: bool = False) -> str:
         return "has the mean 0 and the standard deviation 1 in each lead: give mV, before standardisation"
     if amplitude < SMALLEST or (amplitude > LARGEST and not _has_artefacts(values, ecg.sampling_rate)):
         return _describe_unit(amplitude)
+    if spans.max() > UNEQUAL * spans.min():
+        return _describe_unequal(names, _sizes(values, ecg.sampling_rate))
     return ""
 
 
@@ -85,10 +92,30 @@ def is_standardised(values: NDArray[np.floating]) -> bool:
 
 def _has_artefacts(values: NDArray[np.floating], sampling_rate: float) -> bool:
     """Return True if a large amplitude comes from artefacts or a drift: a second of most leads spans less than half."""
+    return bool(np.median(_sizes(values, sampling_rate)) < LARGEST / 2)
+
+
+def _sizes(values: NDArray[np.floating], sampling_rate: float) -> NDArray[np.floating]:
+    """Return the amplitude of each lead in the median second."""
     length = max(1, min(round(sampling_rate), values.shape[1]))
     seconds = values[:, : values.shape[1] // length * length].reshape(len(values), -1, length)
     spans = np.fmax.reduce(seconds, axis=2) - np.fmin.reduce(seconds, axis=2)
-    return bool(np.median(np.nanmedian(spans, axis=1)) < LARGEST / 2)
+    return np.asarray(np.nanmedian(spans, axis=1))
+
+
+def _describe_unequal(names: list[str], sizes: NDArray[np.floating]) -> str:
+    """Describe leads that are in another unit than the others; empty if there are none."""
+    typical = float(np.median(sizes))
+    for found, relation, fewest in (
+        (sizes > UNEQUAL * typical, "larger", 1),
+        ((sizes > 0) & (UNEQUAL * sizes < typical), "smaller", FEWEST_SMALL),
+    ):
+        if found.sum() >= fewest:
+            ratios = sizes[found] / typical
+            ratio = max(float(np.median(ratios)), 1 / float(np.median(ratios)))
+            leads = ", ".join(name for name, is_found in zip(names, found, strict=True) if is_found)
+            return f"is {ratio:,.0f} times {relation} in {leads} than in the other leads: look at their unit"
+    return ""
 
 
 def _describe_unit(amplitude: float) -> str:

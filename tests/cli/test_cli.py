@@ -251,6 +251,9 @@ def test_an_interruption_says_how_to_go_on(
     assert "the same command resumes" in one_line(capsys)
     assert main(["run", "--force", "--root", str(tmp_path)]) == 130
     assert "the same command starts again" in one_line(capsys)
+    monkeypatch.setattr("ecgkit.readers.open_ecg", interrupted)
+    assert main(["convert", "a.csv", "--format", "edf", "--to", str(tmp_path)]) == 130
+    assert "the same command starts again" in one_line(capsys)
     monkeypatch.setattr("ecgkit.cli.steps.run_step", interrupted)
     assert main(["train", "demo", "--model", "cnn", "--force", "--root", str(tmp_path)]) == 130
     assert "with --resume instead of --force" in one_line(capsys)
@@ -262,9 +265,18 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "signals.npy")
 
+    def without_name(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(pipeline, "run", full)
     assert main(["run", "--root", str(tmp_path)]) == 2
     assert "No space left on device: signals.npy" in one_line(capsys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ecgkit.cli.predict.list_files", without_name)
+        assert main(["predict", "a.csv", "--to", str(tmp_path / "answers.csv")]) == 2
+    message = one_line(capsys)
+    assert str(tmp_path / "answers.csv") in message  # whose disk it is
+    assert "--to" in message
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:

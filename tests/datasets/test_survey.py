@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_row_is_what_the_signal_says(folder: Path) -> None:
     names, read = files_to_survey(folder)
     table = survey(names, read, progress=False).set_index("record")
-    assert set(table.index) == {"again.npz", "first.npz", r"inside/fl\xe9t.npz", "letter.csv", "second.csv"}
+    assert set(table.index) == {"again.npz", "first.npz", r"inside/fl\udce9t.npz", "letter.csv", "second.csv"}
     ecg = read("first.npz")
     row = table.loc["first.npz"]
     assert (row["seconds"], row["sampling_rate"], row["error"]) == (10, RATE, "")
@@ -52,9 +52,9 @@ def test_each_row_is_what_the_signal_says(folder: Path) -> None:
     np.testing.assert_allclose(amplitudes, np.ptp(ecg.signal, axis=1), rtol=1e-6)
     assert table.loc["letter.csv", "error"] != ""
     assert np.isnan(table.loc["letter.csv", "heart_rate"])
-    (finding,) = table.loc[r"inside/fl\xe9t.npz", "findings"]
+    (finding,) = table.loc[r"inside/fl\udce9t.npz", "findings"]
     assert (finding.name, finding.leads) == ("flat", ("V2",))
-    assert np.isnan(table.loc[r"inside/fl\xe9t.npz", "muscle_V2"])
+    assert np.isnan(table.loc[r"inside/fl\udce9t.npz", "muscle_V2"])
     assert duplicates(table.reset_index()) == [["again.npz", "first.npz"]]
 
 
@@ -79,7 +79,7 @@ def test_the_page_contains_everything(folder: Path, tmp_path: Path, capsys: pyte
     assert main(["quality", str(folder), "--to", str(page), "--jobs", "2"]) == 0
     assert capsys.readouterr().out.strip() == str(page)
     text = page.read_text()
-    for expected in ("<dd>5</dd>", r"inside/fl\xe9t.npz", "V2: flat for", "again.npz, first.npz", "letter.csv"):
+    for expected in ("<dd>5</dd>", r"inside/fl\udce9t.npz", "V2: flat for", "again.npz, first.npz", "letter.csv"):
         assert expected in text
     assert re.search(r"(src|href)=\"(?!data:|#)", text) is None  # nothing is loaded from elsewhere
     images = [Image.open(io.BytesIO(base64.b64decode(data))) for data in re.findall(r"base64,([^\"]+)", text)]

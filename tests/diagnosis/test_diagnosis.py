@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -95,6 +96,17 @@ def test_bad_parameters_are_refused_before_anything_is_made(
 
 
 @pytest.mark.slow
+def test_a_broken_link_in_a_folder_does_not_end_a_diagnosis(tmp_path: Path) -> None:
+    for name in ("broken.csv", os.fsdecode(b"caf\xe9.csv")):
+        (tmp_path / name).symlink_to(tmp_path / "nothing")
+    (tmp_path / os.fsdecode(b"\xe9.npz")).write_bytes(b"x")
+    config = DiagnosisConfig.resolve(tmp_path, files=str(tmp_path))
+    assert len(find_files(config, tmp_path)) == 3
+    assert [name for name, *_ in config.inputs(tmp_path)["read"]] == [rf"{tmp_path}/\udce9.npz"]
+    with pytest.raises(EcgkitError, match=r"broken\.csv"):
+        DiagnosisConfig.resolve(tmp_path, files=str(tmp_path / "broken.csv"))
+
+
 def test_the_notebook_answers_for_files_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     signal = storable(Demo(n_records=20, sampling_rate=500).read("1").signal)
     for files in files_of_each_format(signal, 500).values():

@@ -294,6 +294,19 @@ def test_leads_in_several_groups_of_dicom_are_one_recording(tmp_path: Path) -> N
     assert "1 more recordings" in twice.findings[0]
 
 
+def test_leads_that_begin_later_stay_where_they_were_recorded() -> None:
+    ecg = open_ecg(made.scp(SIGNAL, RATE, late=100))
+    np.testing.assert_allclose(ecg.signal[:, 100:], SIGNAL[:, 100:], atol=1e-6)
+    assert np.isnan(ecg.signal[6:, :100]).all()
+    np.testing.assert_allclose(ecg.signal[:6, :100], SIGNAL[:6, :100], atol=1e-6)
+    late = made.muse(SIGNAL, RATE).replace(
+        b"</LeadSampleSize>", b"</LeadSampleSize><LeadTimeOffset>2500</LeadTimeOffset>"
+    )
+    np.testing.assert_allclose(open_ecg(late).signal, SIGNAL, atol=1e-6)  # all of them
+    with pytest.raises(UnreadableRecordError, match="LeadTimeOffset"):
+        open_ecg(late.replace(b"2500</LeadTimeOffset>", b"0</LeadTimeOffset>", 12))
+
+
 def test_one_of_many_records_of_hdf5_is_read():
     data = hdf5({"X": np.stack([0 * SIGNAL, SIGNAL])}, {"fs": RATE, "unit": "mV"}, on_dataset=False)
     np.testing.assert_allclose(open_ecg(data, record=1, leads=LEADS).signal, SIGNAL, atol=1e-6)
@@ -391,7 +404,7 @@ def test_edf_of_records_without_length_has_no_sampling_rate() -> None:
 def test_a_name_that_is_not_utf_8_becomes_text(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"Jos\xe9.csv")
     path.write_bytes(MADE["CSV or TSV"])
-    assert open_ecg(path).record_id == r"Jos\xe9"
+    assert open_ecg(path).record_id == r"Jos\udce9"
 
 
 def test_nothing_in_a_folder_is_left_out_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,17 @@ def test_a_clipped_lead(signals: list[np.ndarray]) -> None:
         assert finding.leads == ("V5",)
 
 
+@pytest.mark.parametrize("mark", [-32.768, 99.99, -9999.0])
+def test_marks_of_missing_samples_are_no_voltages(signals: list[np.ndarray], mark: float) -> None:
+    for signal in signals[:10]:
+        assert "extreme" not in found(signal)
+        marked = signal.copy()
+        marked[11, 500:520] = mark
+        finding = found(marked)["extreme"]
+        assert (finding.level, finding.leads) == ("warning", ("V6",))
+        assert finding.evidence["mV"] == pytest.approx(abs(mark), rel=0.05)
+
+
 def test_a_lead_twice(signals: list[np.ndarray]) -> None:
     for signal in signals[:10]:
         assert found(replaced(signal, ["V3"], signal[9] + 0.2))["duplicate"].leads == ("V3", "V4")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,35 @@ def test_another_unit_is_refused_by_name(signals: list[np.ndarray], factor: floa
     for signal in signals:
         with pytest.raises(EcgkitError, match=unit):
             check_levels(ECG(signal * factor, RATE, "a"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "factor", "named"),
+    [
+        (range(11, 12), 1e3, "in V6 than"),
+        (range(6, 12), 1e-3, "smaller in V[123]"),
+        (range(6, 12), 1e3, "mV|unit"),
+        (range(6), 1e3, "mV|unit"),
+        (range(3, 6), 1e-3, "smaller in aVR, aVL, aVF"),
+    ],
+)
+def test_some_leads_in_another_unit_are_refused(
+    signals: list[np.ndarray], rows: Sequence[int], factor: float, named: str
+) -> None:
+    for signal in signals:
+        mixed = signal.copy()
+        mixed[rows] *= factor
+        with pytest.raises(EcgkitError, match=named):
+            check_levels(ECG(mixed, RATE))
+
+
+def test_a_lead_with_spikes_or_almost_flat_is_in_no_other_unit(signals: list[np.ndarray]) -> None:
+    spikes = signals[0].copy()
+    spikes[11, ::250] += 100
+    check_levels(ECG(spikes, RATE))
+    small = signals[0].copy()
+    small[4] *= 0.0001  # almost flat
+    check_levels(ECG(small, RATE))
 
 
 def test_what_is_standardised_is_refused(signals: list[np.ndarray]) -> None:

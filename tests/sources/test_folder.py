@@ -14,6 +14,7 @@ from ecgkit import datasets, readers
 from ecgkit.cli import main
 from ecgkit.datasets.config import PreprocessingConfig
 from ecgkit.errors import EcgkitError
+from ecgkit.readers import opening
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.sources.folder import Folder
@@ -219,6 +220,19 @@ def test_named_classes_and_own_folds_are_kept(folder: Path) -> None:
         Folder(folder, labels=["MI"])
 
 
+def test_identifiers_that_look_alike_are_named_and_never_in_two_splits(folder: Path) -> None:
+    patients = [f"p{number // 2}" for number in range(N_RECORDS)]
+    patients[5] = "P 02"
+    edit(folder, patient_id=patients)
+    source = Folder(folder)
+    assert "1 (p2 and P 02)" in source.describe()
+    assert source.records["patient_id"].tolist() == patients
+    assert source.records["fold"].iloc[4] == source.records["fold"].iloc[5]
+    edit(folder, fold=["10" if name == "P 02" else "1" for name in patients])
+    with pytest.raises(EcgkitError, match="'p2'.*two of the splits"):
+        Folder(folder)
+
+
 def test_a_changed_file_changes_the_identity(folder: Path) -> None:
     before = Folder(folder).identity()
     assert Folder(folder).identity() == before
@@ -289,6 +303,20 @@ def test_what_a_spreadsheet_adds_is_left_out(folder: Path) -> None:
     assert list(source.columns) == ["potassium", "ward"]
     path.write_text("\n".join(f",{lines[0]}" if row == 0 else f"{row % 2},{line}" for row, line in enumerate(lines)))
     assert list(Folder(folder).labels["labels"]) == ["AF", "LVH"]  # an index without a name is no class
+
+
+def test_a_file_is_opened_once_with_options_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    find_format = opening.find_format
+    monkeypatch.setattr(opening, "find_format", lambda path: opened.append(path) or find_format(path))
+    without_unit = folder / "r2.npz"
+    with np.load(without_unit) as arrays:
+        np.savez(without_unit, **{name: arrays[name] for name in arrays if name != "unit"})
+    source = Folder(folder, unit="mV", leads=LEADS)
+    opened.clear()
+    for number in (0, 1, 2):
+        assert source.read(f"r{number}").record_id
+    assert len(opened) == 3
 
 
 def test_options_are_for_the_files_that_do_not_say_it(folder: Path) -> None:
