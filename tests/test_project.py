@@ -15,6 +15,7 @@ from audit import verdict
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from ecgkit import paths
 from ecgkit.errors import EXTRAS, EcgkitError, require
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -252,3 +253,8 @@ def test_an_advisory_fails_and_no_advisory_service_is_said(output: str, code: in
     found, lines = verdict(output)
     assert found == code
     assert any(named in line for line in lines)
+
+
+def test_what_the_commands_write_is_not_in_git() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {f"/{name}/" for name in (paths.RAW, paths.PROCESSED, *paths.SESSION_KINDS)} <= set(ignored)
