@@ -97,10 +97,10 @@ def _predict_held_out(session: Session, root: Path) -> tuple[pd.DataFrame, dict[
     )
     predicted = predict_folds(opened.trained, whole, folds=held_out)
     seen = opened.dataset.records.loc[opened.dataset.folds(*TRAIN_FOLDS, VALIDATION_FOLD), "patient_id"]
-    if shared := sorted({*patient_keys(predicted["patient_id"])} & {*patient_keys(seen)}):
-        raise EcgkitError(
-            f"{session.name} has seen patient {shared[0]}, whom it is to predict: assign folds by patient"
-        )
+    is_seen = patient_keys(predicted["patient_id"]).isin(patient_keys(seen)).to_numpy(bool)
+    if is_seen.any():
+        patient = predicted.loc[is_seen, "patient_id"].iloc[0]
+        raise EcgkitError(f"{session.name} has seen patient {patient}, whom it is to predict: assign folds by patient")
     return predicted, {
         "dataset": whole.name,
         "label_set": config.label_set,
