@@ -15,6 +15,7 @@ from audit import verdict
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from ecgkit import paths
 from ecgkit.errors import EXTRAS, EcgkitError, require
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,14 @@ def test_every_line_of_the_lock_is_a_pin() -> None:
 def test_the_lock_satisfies_what_the_project_asks_for() -> None:
     for requirement in map(Requirement, project()["dependencies"] + extra("dev")):
         assert requirement.specifier.contains(locked()[requirement.name.lower()]), requirement
+
+
+def test_the_base_installation_is_what_the_package_imports() -> None:
+    trees = [ast.parse(path.read_text()) for path in MODULES.values()]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert {Requirement(line).name for line in project()["dependencies"]} <= {name.split(".")[0] for name in names}
 
 
 def test_everything_that_is_installed_apart_from_tools_is_in_the_extra_all() -> None:
@@ -244,3 +253,8 @@ def test_an_advisory_fails_and_no_advisory_service_is_said(output: str, code: in
     found, lines = verdict(output)
     assert found == code
     assert any(named in line for line in lines)
+
+
+def test_what_the_commands_write_is_not_in_git() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert {f"/{name}/" for name in (paths.RAW, paths.PROCESSED, *paths.SESSION_KINDS)} <= set(ignored)

@@ -26,13 +26,10 @@ from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.paired_tests import DIFFERENCE, paired_difference
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
-from ecgkit.training.config import TrainingConfig, flatten_tables
+from ecgkit.training.config import OF_A_RUN, TrainingConfig, flatten_tables
 
 PUBLISHED = Path(__file__).resolve().parent / "published.csv"
 """Published macro AUCs on fold 10 of PTB-XL."""
-
-SAME_MODEL = ("seed", "test", "save_every_epoch", "device")
-"""Parameters in which the runs of one configuration may differ."""
 
 # Of what a session of an older version did not record.
 DEFAULTS = {
@@ -288,7 +285,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten nested options, without what changes no model; what a session did not record is at its default."""
     is_ensemble = config["model"] == ENSEMBLE
     known = config if is_ensemble else {**DEFAULTS, **config}
-    flat = flatten_tables({key: value for key, value in known.items() if key not in SAME_MODEL})
+    flat = flatten_tables({key: value for key, value in known.items() if key not in OF_A_RUN})
     if is_ensemble:
         flat["model"] = f"{ENSEMBLE} ({flat.pop('method', 'unknown')})"
     return flat

@@ -26,6 +26,7 @@ from ecgkit.stats import FoldScores
 from ecgkit.stats.calibration import calibrate, clipped_logit
 from ecgkit.stats.calibration_fit import fit_temperature
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.identifiers import patient_codes
 from ecgkit.stats.labels import format_interval
 from ecgkit.stats.prior_shift import add_offset, difference_interval, fit_offset, prior_by_em
 from ecgkit.stats.resampling import RESAMPLES
@@ -181,8 +182,8 @@ def without_training_records(subject: Subject, data: Dataset, root: Path) -> tup
             f"all records of {data.name} are among those of {trained_on}, which {subject.predictor.name} was trained "
             "on: choose another dataset"
         )
-    patients = set(data.records.loc[is_known, "patient_id"])
-    is_known |= data.records["patient_id"].isin(patients).to_numpy()
+    patients = patient_codes(data.records["patient_id"])
+    is_known |= np.isin(patients, patients[is_known])
     return np.flatnonzero(~is_known), {
         "trained_on": trained_on,
         "left_out": int(is_known.sum()),

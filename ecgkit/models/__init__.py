@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ecgkit.errors import EcgkitError, check_choice, check_options, one_line
+from ecgkit.errors import EcgkitError, check_choice, check_options, one_line, shown
 from ecgkit.lazy import lazy_names
 from ecgkit.models.names import MODELS, absolute_spec, check_name, is_user_file, locate
 
@@ -20,6 +21,9 @@ __all__ = [
     "MODELS", "ECGModel", "absolute_spec", "check_name", "create_model", "is_user_file", "load_architecture",
     "locate", "resolve_options",
 ]  # fmt: skip
+
+SHARES = ("dropout", "spatial_dropout", "stochastic_depth")
+"""Options that are probabilities."""
 
 __getattr__, __dir__ = lazy_names(__name__)  # `ECGModel` needs torch
 
@@ -83,7 +87,7 @@ def resolve_options(
     Raises
     ------
     EcgkitError
-        As `load_architecture`, and if an option does not exist or has a value of another type.
+        As `load_architecture`, and if an option does not exist, or has a value of another type or outside its range.
     """
     architecture = load_architecture(spec, folder=folder, sha256=sha256)
     try:
@@ -92,7 +96,20 @@ def resolve_options(
         parameters = inspect.signature(architecture).parameters
     own = {key: parameter for key, parameter in parameters.items() if parameter.kind != parameter.VAR_KEYWORD}
     check_options(spec, given, own)
+    if not is_user_file(spec):
+        _check_numbers(spec, given)
     return {key: parameter.default for key, parameter in own.items()} | dict(given)
+
+
+def _check_numbers(spec: str, given: Mapping[str, object]) -> None:
+    """Refuse a number that is out of the range of an option; the options here are sizes, counts, or the `SHARES`."""
+    for name, value in given.items():
+        for number in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                continue
+            if not (0 <= number < 1 if name in SHARES else 0 < number < math.inf):
+                needed = "a number from 0 to below 1" if name in SHARES else "a positive number"
+                raise EcgkitError(f"option {name} of {spec} is {shown(value)}: give {needed}")
 
 
 def create_model(spec: str, *, folder: Path | None = None, sha256: str | None = None, **keywords: object) -> ECGModel:
@@ -122,7 +139,18 @@ def create_model(spec: str, *, folder: Path | None = None, sha256: str | None = 
         return architecture(**shared, **options)  # type: ignore[arg-type]
     except EcgkitError:
         raise
-    except (ValueError, RuntimeError) as error:
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if not own or is_user_file(spec):
             raise
-        raise EcgkitError(f"{spec} cannot be made with the options {own}: {one_line(error)}") from error
+        raise refused(spec, own, keywords["n_samples"], error) from error
+
+
+def refused(spec: str, options: Mapping[str, object], n_samples: object, error: BaseException) -> EcgkitError:
+    """Return the error of an architecture that cannot be made with some options, or cannot read a record then."""
+    changed = [
+        f"{name} {shown(options[name])} (default: {default!r})"
+        for name, default in resolve_options(spec, {}).items()
+        if name in options and options[name] not in (default, list(default) if isinstance(default, tuple) else default)
+    ]
+    with_options = f" with {', '.join(changed)}" if changed else ""
+    return EcgkitError(f"{spec}{with_options} cannot read {n_samples} samples: {one_line(error)}")

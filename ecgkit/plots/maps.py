@@ -93,7 +93,7 @@ def map_grid(
         _scatter(axes, coordinates[order], c=np.where(carries, COLORS[0], LIGHT_GREY))
         n_known = int(labels.iloc[:, i].count())
         share = carries.sum() / max(n_known, 1)
-        axes.set_title(f"{labels.columns[i]}: {carries.sum():,} of {n_known:,} ({share:.0%})", fontsize=10)
+        axes.set_title(f"{labels.columns[i]}\n{carries.sum():,} of {n_known:,} ({share:.0%})", fontsize=10)
     return figure
 
 
@@ -199,8 +199,8 @@ def _draw_outcomes(
     order = order[np.argsort(np.minimum(outcome[order], 2), kind="stable")]
     _scatter(axes, points[order], c=np.array(list(OUTCOME_COLORS.values()))[outcome[order]])
     _, found, missed, false = np.bincount(outcome, minlength=4)
-    counts = f"{found:,} true positives,\n{missed:,} false negatives, {false:,} false positives"
-    axes.set_title(f"{name}: {counts}", fontsize=10)
+    counts = f"{found:,} of {found + missed:,} found\n{false:,} false positives"
+    axes.set_title(f"{name}\n{counts}", fontsize=10)
 
 
 def _draw_wrong(figure: Figure, axes: Axes, points: NDArray[np.floating], wrong: NDArray[np.integer]) -> None:
@@ -210,7 +210,7 @@ def _draw_wrong(figure: Figure, axes: Axes, points: NDArray[np.floating], wrong:
     order = np.argsort(wrong, kind="stable")
     norm = BoundaryNorm(np.arange(-0.5, top + 1), top + 1)
     drawn = _scatter(axes, points[order], c=wrong[order], cmap=colors, norm=norm)
-    _colorbar(figure, drawn, ax=axes, label="wrong classes", shrink=0.8, ticks=np.arange(top + 1))
+    _colorbar(figure, drawn, ax=axes, label="wrong classes", shrink=0.8, ticks=np.arange(0, top + 1, 1 + top // 10))
     axes.set_title(f"All classes: {(wrong > 0).sum():,} of {len(wrong):,}\nwith one wrong or more", fontsize=10)
 
 

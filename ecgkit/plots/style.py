@@ -112,20 +112,31 @@ def _shorten_names(figure: Figure) -> None:
             text.set_text(shortened(text.get_text(), LONGEST_NAME))
 
 
+def _titles(axes: Axes) -> list[Text]:
+    """Return the titles of axes, at the left, in the middle and at the right."""
+    written = {axes.get_title(place) for place in ("left", "center", "right")} - {""}
+    return [text for text in axes.get_children() if isinstance(text, Text) and text.get_text() in written]
+
+
 def _shorten_titles(figure: Figure, renderer: RendererBase) -> None:
-    """Shorten the titles that would reach into the next column of axes."""
-    for axes in figure.axes:
-        if (spec := axes.get_subplotspec()) is None:
-            continue
-        column = spec.get_topmost_subplotspec()
-        share = spec.get_position(figure).width / column.get_position(figure).width
-        room = 0.94 * figure.bbox.width * share * len(column.colspan) / column.get_gridspec().ncols
-        titles = {title for place in ("left", "center", "right") if (title := axes.get_title(place))}
-        for text in axes.get_children():
-            if isinstance(text, Text) and text.get_text() in titles:
-                letters = max(map(len, text.get_text().split("\n")))
-                fitting = letters * room / max(text.get_window_extent(renderer).width, 1.0)
-                text.set_text(shortened(text.get_text(), max(int(fitting), SHORTEST_TITLE)))
+    """Shorten the titles that would reach into the axes next to theirs, or out of the figure."""
+    titles = [(axes, title, title.get_text()) for axes in figure.axes for title in _titles(axes)]
+    if not any(title.get_window_extent(renderer).width > 0.6 * axes.bbox.width for axes, title, _ in titles):
+        return
+    if (engine := figure.get_layout_engine()) is not None:
+        for _, title, text in titles:
+            title.set_text(shortened(text, SHORTEST_TITLE))  # a long one would take the room of its axes
+        engine.execute(figure)
+    boxes = [axes.get_window_extent(renderer) for axes in figure.axes]
+    for axes, title, text in titles:
+        own = axes.get_window_extent(renderer)
+        row = [box for box in boxes if box.y0 < own.y1 and box.y1 > own.y0]
+        right = min((box.x0 for box in row if box.x0 >= own.x1), default=figure.bbox.x1) - own.x1
+        left = own.x0 - max((box.x1 for box in row if box.x1 <= own.x0), default=figure.bbox.x0)
+        room = own.width + {"left": right, "right": left}.get(title.get_ha(), min(left, right))
+        title.set_text(text)
+        fitting = max(map(len, text.split("\n"))) * 0.96 * room / max(title.get_window_extent(renderer).width, 1.0)
+        title.set_text(shortened(text, max(int(fitting), SHORTEST_TITLE)))
 
 
 def _is_named(axis: Axis) -> bool:

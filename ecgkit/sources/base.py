@@ -17,7 +17,10 @@ from ecgkit.errors import EcgkitError, UnreadableRecordError, printable
 from ecgkit.signals.ecg import ECG, OLDEST
 from ecgkit.signals.prepare import repair
 from ecgkit.stats.folds import split_patients
-from ecgkit.stats.identifiers import as_identifiers
+from ecgkit.stats.identifiers import alike_patients, as_identifiers
+
+LISTED = 10
+"""The number of files, records or patients that a message names of each kind."""
 
 AllFalse = Literal["unlabelled", "negative"]
 
@@ -206,13 +209,15 @@ class Source(ABC):
         self.records, self.split = self.records.assign(fold=folds), tuple(parts)
 
     def describe(self) -> str:
-        """Return one line: name, version, records, patients, sampling rate, impossible values and unmapped codes."""
+        """Return one line: name, version, records, patients and which look alike, impossible values, unmapped codes."""
         n_patients = self.records["patient_id"].nunique()
         counts = [f"{count} of {name}" for name, count in self.records.attrs.get(IMPOSSIBLE, {}).items()]
         left_out = [f"{code} ({count:,})" for code, count in self.unmapped.items()]
+        alike = [" and ".join(names) for names in alike_patients(self.records["patient_id"])]
         return printable(
             f"{self.name} {self.version}: {len(self.records):,} records of {n_patients:,} patients at "
             f"{self.sampling_rate} Hz"
+            + (f"; patient_ids that splits take for one patient: {listed(alike)}" if alike else "")
             + (f"; impossible values, now unknown: {', '.join(counts)}" if counts else "")
             + (f"; codes in no table (records): {', '.join(left_out)}" if left_out else "")
         )
@@ -248,6 +253,12 @@ class Source(ABC):
         if not cls.has_folder:
             raise EcgkitError(f"{cls.name} needs no download: run `ecgkit preprocess {cls.name}`")
         raise EcgkitError(f"{cls.name} cannot be downloaded: put its files into {folder}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the number of names and the first of them, for a message."""
+    more = ", ..." if len(names) > LISTED else ""
+    return f"{len(names):,} ({', '.join(names[:LISTED])}{more})"
 
 
 def record_table(

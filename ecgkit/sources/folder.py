@@ -17,7 +17,7 @@ from ecgkit.readers.base import Hints, RecordFiles, known_sex
 from ecgkit.readers.files import find_ecg_files
 from ecgkit.readers.opening import open_with_defaults
 from ecgkit.signals.ecg import ECG, check_rate
-from ecgkit.sources.base import CORE_COLUMNS, Column, record_table
+from ecgkit.sources.base import CORE_COLUMNS, Column, listed, record_table
 from ecgkit.sources.csv_table import CsvTable
 from ecgkit.sources.fitted import FittedSource, states_sha256
 from ecgkit.stats.folds import ALL_FOLDS, assign_folds, patients_in_two_parts
@@ -32,8 +32,6 @@ ALMOST_ALL = 0.95
 NAME_CLASSES = "preprocess it with --labels A,B, which names the classes"
 OWN_NAMES = ("macro", "micro", "samples", "flat_leads", "nan_samples")
 """Names of columns and of means over the classes that a dataset and its metrics have anyway."""
-LISTED = 10
-"""The number of files or records that a message names of each kind."""
 
 
 class Folder(FittedSource):
@@ -130,7 +128,7 @@ class Folder(FittedSource):
     def describe(self) -> str:
         """Return one line; see `Source.describe`."""
         classes, further = ", ".join(map(str, self.labels[LABEL_SET])), ", ".join(self.columns) or "none"
-        left_out = f"; left out, without a row in {TABLE}: {_listed(self.surplus)}" if self.surplus else ""
+        left_out = f"; left out, without a row in {TABLE}: {listed(self.surplus)}" if self.surplus else ""
         said = "".join(f"; {name} of files that do not say it: {value}" for name, value in self._files.hints.items())
         return super().describe() + printable(f"; classes: {classes}; further columns: {further}{left_out}{said}")
 
@@ -172,16 +170,10 @@ def _match(folder: Path, ids: Sequence[str]) -> tuple[list[str], list[str]]:
     faults["for the same file"] = [name for name in shared.index[shared > 1] if not faults["in several rows"]]
     surplus = sorted(set(names) - set(matched))
     if any(faults.values()):
-        texts = [f"records {kind}: {_listed(records)}" for kind, records in faults.items() if records]
-        texts += [f"files without a record: {_listed(surplus)}"] if surplus else []
+        texts = [f"records {kind}: {listed(records)}" for kind, records in faults.items() if records]
+        texts += [f"files without a record: {listed(surplus)}"] if surplus else []
         raise EcgkitError(printable(f"{folder / TABLE}: {'; '.join(texts)}: correct the table or add the files"))
     return matched, surplus
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return the number of names and the first of them."""
-    more = ", ..." if len(names) > LISTED else ""
-    return f"{len(names):,} ({', '.join(names[:LISTED])}{more})"
 
 
 def _label_columns(table: CsvTable, asked: Sequence[str] | str | None) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ecgkit.errors import EcgkitError
-from ecgkit.stats.identifiers import as_identifiers
+from ecgkit.stats.identifiers import patient_keys
 
 TRAIN_FOLDS = tuple(range(1, 9))
 VALIDATION_FOLD = 9
@@ -25,10 +25,11 @@ def patients_in_two_parts(records: pd.DataFrame) -> pd.Index:
     Parameters
     ----------
     records : DataFrame
-        Columns ``patient_id`` and ``fold``.
+        Columns ``patient_id`` and ``fold``; identifiers with the same `patient_keys` are one patient.
     """
-    parts_of = records["fold"].map(PART_OF_FOLD).groupby(records["patient_id"].to_numpy()).nunique()
-    return parts_of.index[parts_of > 1]
+    keys = patient_keys(records["patient_id"]).to_numpy()
+    n_parts = records["fold"].map(PART_OF_FOLD).groupby(keys).transform("nunique")
+    return pd.Index(records.loc[n_parts > 1, "patient_id"].unique()).sort_values()
 
 
 def assign_folds(
@@ -46,7 +47,7 @@ def assign_folds(
     Parameters
     ----------
     patient_ids : array-like, shape (records,)
-        The patient of each record.
+        The patient of each record; identifiers with the same `patient_keys` are one patient.
     labels : DataFrame
         One boolean column per class, the rows as in ``patient_ids``; a missing value counts as false.
     seed : int or None, default 0
@@ -71,7 +72,7 @@ def assign_folds(
     ----------
     .. [1] K. Sechidis, G. Tsoumakas, I. Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011.
     """
-    codes, patients = pd.factorize(as_identifiers(np.asarray(patient_ids)))
+    codes, patients = pd.factorize(patient_keys(patient_ids))
     if len(labels) != len(codes):
         raise EcgkitError(f"{len(labels):,} rows of labels for {len(codes):,} records: pass one row per record")
     if n_unknown := int((codes < 0).sum()):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict, get_type_hints
 
 from ecgkit import paths
-from ecgkit.datasets import default_label_set, open_dataset
+from ecgkit.datasets import default_label_set
 from ecgkit.errors import EcgkitError, check_choice, shown
 from ecgkit.io import checked, file_sha256, read_toml
 from ecgkit.models.names import check_name, is_user_file, locate
-from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.base_config import (
     HARDWARE,
     RANDOM,
@@ -36,6 +36,8 @@ UNLABELLED = ("drop", "negative")
 SHARES_WITH_ONE = ("train_fraction", "distill_weight")
 INPUTS = ("dataset_fingerprint", "model_sha256", "init_sha256", "distill_sha256")
 """Keys of ``config.json`` next to the fields: fingerprints of dataset, model file, first weights and soft labels."""
+OF_A_RUN = ("seed", "test", "save_every_epoch", "device")
+"""Fields in which the runs of one configuration may differ: none of them is a choice about the model."""
 OPTION_TABLES = ("model_options", "loss_options", "robustness", "auxiliary")
 """Fields that hold options by name."""
 LEARNING_RATE_SHARE = 0.1
@@ -210,9 +212,6 @@ class TrainingConfig(FittingConfig):
         config = configure(source=manifest["source"]["name"], first_label_set=first, **settings)
         if config.label_set:
             check_choice("label set", config.label_set, manifest["labels"])
-            folder, folds = root / paths.PROCESSED / config.dataset, (*TRAIN_FOLDS, VALIDATION_FOLD)
-            labelled = open_dataset(folder, label_set=config.label_set, min_records=config.min_records, folds=folds)
-            labelled.check_outcomes()
         for name in config.auxiliary:
             check_choice("auxiliary", name, [one for one in manifest["labels"] if one != config.label_set])
         config.input_samples(manifest["n_samples"], manifest["sampling_rate"])

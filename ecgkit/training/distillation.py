@@ -19,6 +19,7 @@ from ecgkit.io import file_sha256, read_table, write_atomically
 from ecgkit.sessions import Session
 from ecgkit.stats import macro_auc
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.stats.identifiers import patient_keys
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import training_data
 from ecgkit.training.inference import open_trained, predict_folds
@@ -96,7 +97,7 @@ def _predict_held_out(session: Session, root: Path) -> tuple[pd.DataFrame, dict[
     )
     predicted = predict_folds(opened.trained, whole, folds=held_out)
     seen = opened.dataset.records.loc[opened.dataset.folds(*TRAIN_FOLDS, VALIDATION_FOLD), "patient_id"]
-    if shared := sorted(set(predicted["patient_id"]) & set(seen)):
+    if shared := sorted({*patient_keys(predicted["patient_id"])} & {*patient_keys(seen)}):
         raise EcgkitError(
             f"{session.name} has seen patient {shared[0]}, whom it is to predict: assign folds by patient"
         )

@@ -17,6 +17,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.inference.model_folder import find_folder
 from ecgkit.io import json_or_none
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS, VALIDATION_FOLD
+from ecgkit.stats.identifiers import patient_keys
 from ecgkit.training.base_config import starts_from_weights
 
 PTBXL = "ptbxl"
@@ -105,7 +106,7 @@ def _was_learned(before: str, manifest: Mapping[str, Any], records: pd.DataFrame
         earlier, their_records = read_records(before, root)
         learned = their_records[their_records["fold"].isin(TRAIN_FOLDS)]
         if kind_of(earlier) == kind:
-            return records["patient_id"].isin(learned["patient_id"]).to_numpy(bool)
+            return patient_keys(records["patient_id"]).isin(patient_keys(learned["patient_id"])).to_numpy(bool)
         return np.isin(origins(records, kind), np.unique(origins(learned, kind_of(earlier))))
     # The folds of PTB-XL are published; in another division, or another collection, they are not known.
     is_published = kind == PTBXL and "split" not in manifest["request"]

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from ecgkit.datasets import Dataset
+from ecgkit.errors import EcgkitError
 from ecgkit.inference.metadata import TargetScale
 from ecgkit.inference.weights import TrainedModel
 from ecgkit.io import file_sha256
-from ecgkit.models import create_model, is_user_file, locate
+from ecgkit.models import create_model, is_user_file, locate, refused
 from ecgkit.models.user_file import check_model
 from ecgkit.stats.folds import TRAIN_FOLDS
 from ecgkit.training.base_config import starts_from_weights
@@ -38,7 +39,7 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     Raises
     ------
     EcgkitError
-        If the architecture has no option of a name, or crops are longer than a record.
+        If the architecture cannot be made with its options or cannot read the records, or crops are longer than these.
     """
     preparation = dataset.preparation(config.input_samples(dataset.n_samples, dataset.sampling_rate))
     initial = read_initial(config.init) if starts_from_weights(config.init) else None
@@ -60,8 +61,13 @@ def new_model(config: TrainingConfig, dataset: Dataset) -> TrainedModel:
     torch.manual_seed(config.seed)
     model = create_model(config.model, **keywords)
     name, sha256 = config.model, ""
-    if is_user_file(config.model):
+    try:
         check_model(model)
+    except EcgkitError as error:
+        if is_user_file(config.model):
+            raise
+        raise refused(config.model, config.model_options, model.n_samples, error.__cause__ or error) from error
+    if is_user_file(config.model):
         file, class_name = locate(config.model)
         name, sha256 = f"{file.name}:{class_name}", file_sha256(file)
     trained = TrainedModel(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgkit.errors import EcgkitError, shown
 from ecgkit.io import read_toml
 from ecgkit.training.base_config import model_options
-from ecgkit.training.config import OPTION_TABLES, TrainingConfig, flatten_tables
+from ecgkit.training.config import OF_A_RUN, OPTION_TABLES, TrainingConfig, flatten_tables
 
 if TYPE_CHECKING:
     import optuna
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 DEFAULT = Path(__file__).resolve().parent / "spaces" / "default.toml"
 """The space that ships."""
 
-NOT_SEARCHED = ("dataset", "model", "label_set", "target", "min_records", "seed", "precision", "device")
+NOT_VARIED = (*OF_A_RUN, "dataset", "model", "label_set", "target", "min_records", "precision", "recipe")
 """Fields that all trials share: otherwise their AUCs belong to different tasks, seeds or machines."""
-
-NOT_VARIED = (*NOT_SEARCHED, "save_every_epoch", "test", "recipe")
 
 
 def read_space(config: TrainingConfig, file: str | Path | None = None) -> dict[str, BaseDistribution]:
@@ -55,7 +53,7 @@ def read_space(config: TrainingConfig, file: str | Path | None = None) -> dict[s
         raise EcgkitError(f"the space {file} varies nothing: name a field, such as learning_rate = [0.001, 0.002]")
     try:
         space = {name: distribution_of(name, entry, type_of(config, name)) for name, entry in entries.items()}
-        check_ends(config, space)
+        list(ends(config, space))
     except EcgkitError as error:
         raise EcgkitError(f"the space {file or DEFAULT}: {error}") from error
     return space
@@ -152,13 +150,12 @@ def apply(config: TrainingConfig, values: Mapping[str, Any]) -> TrainingConfig:
     return dataclasses.replace(config, **fields)
 
 
-def check_ends(config: TrainingConfig, space: Mapping[str, BaseDistribution]) -> None:
-    """Refuse a space whose ends or choices the configuration does not take."""
-    ends = {name: getattr(one, "choices", None) or (one.low, one.high) for name, one in space.items()}  # type: ignore[attr-defined]
-    first = {name: values[0] for name, values in ends.items()}
-    for name, values in ends.items():
-        for value in values:
-            apply(config, first | {name: value})
+def ends(config: TrainingConfig, space: Mapping[str, BaseDistribution]) -> Iterator[TrainingConfig]:
+    """Yield the configuration at each end and with each choice of a space; refuse one that is not allowed."""
+    values = {name: getattr(one, "choices", None) or (one.low, one.high) for name, one in space.items()}  # type: ignore[attr-defined]
+    first = {name: choices[0] for name, choices in values.items()}
+    for name, choices in values.items():
+        yield from (apply(config, first | {name: value}) for value in choices)
 
 
 def position_of(config: TrainingConfig, space: Mapping[str, BaseDistribution]) -> dict[str, Any] | None:

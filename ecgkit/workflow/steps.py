@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from ecgkit import paths
 from ecgkit.workflow.parameters import check_settings
 
 SESSION = "training_session"
+CHECK_TRAINING, CHECK_PRETRAINING = "training.checks:check_training", "training.checks:check_pretraining"
 PRETRAINING_CONFIG = "training.pretraining.config:PretrainingConfig"
 
 
@@ -31,6 +32,9 @@ class Step:
         The folder of its outputs.
     subject : str
         The parameter that the command takes without a flag.
+    check : str
+        A function of a configuration and the root that refuses, before a session is made, what the notebook would
+        refuse, as ``module:function``; imported when it is first needed.
     """
 
     name: str
@@ -38,12 +42,12 @@ class Step:
     config: str
     kind: str
     subject: str
+    check: str = ""
 
     @property
     def config_class(self) -> Any:
         """The configuration class: a dataclass with the methods ``resolve`` and ``inputs``."""
-        module, _, name = self.config.partition(":")
-        return getattr(importlib.import_module(f"ecgkit.{module}"), name)
+        return pkgutil.resolve_name(f"ecgkit.{self.config}")
 
     @property
     def path(self) -> Path:
@@ -68,19 +72,22 @@ class Step:
         Raises
         ------
         EcgkitError
-            If there is no such field, or a value is invalid.
+            If there is no such field, a value is invalid, or the notebook would refuse it.
         """
-        return self.config_class.resolve(root, **check_settings(self.config_class, settings))
+        config = self.config_class.resolve(root, **check_settings(self.config_class, settings))
+        if self.check:
+            pkgutil.resolve_name(f"ecgkit.{self.check}")(config, root)
+        return config
 
 
 _STEPS = (
     Step("preprocess", "1_Preprocessing.ipynb", "datasets.config:PreprocessingConfig", paths.PROCESSED, "source"),
-    Step("train", "2_Training.ipynb", "training.config:TrainingConfig", paths.TRAINING, "dataset"),
+    Step("train", "2_Training.ipynb", "training.config:TrainingConfig", paths.TRAINING, "dataset", CHECK_TRAINING),
     Step("probe", "3_Feature_Space.ipynb", "feature_space.config:FeatureSpaceConfig", paths.PROBES, SESSION),
     Step("explain", "4_Explainability.ipynb", "explain.config:ExplainabilityConfig", paths.EXPLANATIONS, SESSION),
     Step("diagnose", "5_Diagnosis.ipynb", "diagnosis.config:DiagnosisConfig", paths.DIAGNOSES, "files"),
     Step("compare", "6_Comparison.ipynb", "evaluation.config:ComparisonConfig", paths.COMPARISONS, "sessions"),
-    Step("pretrain", "7_Pretraining.ipynb", PRETRAINING_CONFIG, paths.PRETRAINING, "dataset"),
+    Step("pretrain", "7_Pretraining.ipynb", PRETRAINING_CONFIG, paths.PRETRAINING, "dataset", CHECK_PRETRAINING),
 )
 STEPS = {step.name: step for step in _STEPS}
 """Every notebook that is a step, by the name of its command."""

@@ -25,6 +25,7 @@ from ecgkit.workflow.run import report
 from ecgkit.workflow.space import (
     NOT_VARIED,
     apply,
+    ends,
     position_of,
     read_space,
     suggest,
@@ -255,12 +256,18 @@ def plan_search(root: Path, *, study: str | None = None, space: str | Path | Non
     EcgkitError
         If a name is unknown or a value is refused.
     """
+    from ecgkit.training.checks import check_training  # loads torch
+
     root = paths.resolve_root(root)
     config = STEPS["train"].resolve(root, settings | {"test": False, "save_every_epoch": False})
     name = study or f"{Path(config.model).name}_{config.dataset}_{config.label_set or config.target}".replace(":", "_")
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise EcgkitError(f"study is {name!r}: give a name of letters, digits, dots, hyphens and underscores")
-    return Search(root / SEARCHES / name, root, config, read_space(config, space))
+    search = Search(root / SEARCHES / name, root, config, read_space(config, space))
+    networks = {json.dumps(end.model_options): end for end in ends(config, search.space)}
+    for end in networks.values():
+        check_training(end, root)
+    return search
 
 
 def run_search(search: Search, *, trials: int, timeout: float | None = None) -> pd.DataFrame:

@@ -147,12 +147,26 @@ def test_xlstm_reads_a_token_every_80_ms_and_needs_no_compiler() -> None:
         ("cnn", {"widths": [8, "x"]}, "widths of cnn"),
         ("cnn", {"widths": "abc"}, "widths of cnn is 'abc'"),
         ("resnet1d", {"blocks": 1.5}, "blocks of resnet1d is 1.5"),
-        ("cnn", {"dropout": 2.0}, "'dropout': 2.0"),
+        ("cnn", {"dropout": 2.0}, "dropout of cnn is 2.0"),
+        ("resnet1d", {"stochastic_depth": -0.1}, "stochastic_depth of resnet1d is -0.1"),
+        ("resnet1d", {"widths": []}, r"widths \[\] \(default: \(32"),
+        ("resnet1d", {"widths": [8, 0]}, r"widths of resnet1d is \[8, 0\]"),
+        ("xlstm", {"width": 0}, "width of xlstm is 0"),
     ],
 )
 def test_a_wrong_value_of_an_option_is_named(model: str, options: dict[str, object], named: str) -> None:
     with pytest.raises(EcgkitError, match=named):
         create_model(model, **SHAPE, **options)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_no_model_takes_a_number_out_of_range(name: str) -> None:
+    for option, default in resolve_options(name, {}).items():
+        wrong: tuple[float, ...] = (float("nan"), -1.0) if isinstance(default, float) else (0, -1)
+        for value in () if isinstance(default, (bool, str)) else wrong:
+            given = [value] if isinstance(default, tuple) else value
+            with pytest.raises(EcgkitError, match=rf"{option} of {name} is"):
+                resolve_options(name, {option: given})
 
 
 def test_an_integer_serves_as_an_option_that_is_a_number() -> None:

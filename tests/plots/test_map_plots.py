@@ -53,7 +53,7 @@ def colors_of(axes) -> list[str]:
 def test_map_grid_colours_each_class_and_counts_it(points) -> None:
     labels = pd.DataFrame({"MI": np.arange(N) < 15, "CD": np.arange(N) % 2 == 0})
     figure = plots.map_grid(points, labels)
-    assert [title_of(axes) for axes in figure.axes] == ["MI: 15 of 60 (25%)", "CD: 30 of 60 (50%)"]
+    assert [title_of(axes) for axes in figure.axes] == ["MI\n15 of 60 (25%)", "CD\n30 of 60 (50%)"]
     carriers = np.array(colors_of(figure.axes[0])) == plots.COLORS[0].upper()
     assert carriers.sum() == 15
     offsets = figure.axes[0].collections[0].get_offsets()
@@ -154,7 +154,7 @@ def test_errors_are_counted_and_lie_on_top(points) -> None:
     probabilities = pd.DataFrame({"MI": np.where(decided, 0.5, 0.49), "CD": 0.1})
     figure = plots.map_errors(points, labels, probabilities, {"MI": 0.5, "CD": 0.5})
     titles = [title_of(axes) for axes in figure.axes[:3]]
-    assert titles[0] == "MI: 15 true positives,\n5 false negatives, 10 false positives"
+    assert titles[0] == "MI\n15 of 20 found\n10 false positives"
     assert titles[2] == "All classes: 15 of 60\nwith one wrong or more"
     colors = colors_of(figure.axes[0])
     assert set(colors[:30]) == {plots.LIGHT_GREY.upper()}
@@ -167,7 +167,7 @@ def test_records_without_a_prediction_are_left_out_of_the_errors(points) -> None
     labels = pd.DataFrame({"MI": np.arange(N) < 20})
     probabilities = pd.DataFrame({"MI": np.where(np.arange(N) < 10, np.nan, 0.9)})
     figure = plots.map_errors(points, labels, probabilities, {"MI": 0.5})
-    assert title_of(figure.axes[0]) == "MI: 10 true positives,\n0 false negatives, 40 false positives"
+    assert title_of(figure.axes[0]) == "MI\n10 of 10 found\n40 false positives"
     assert figure.legends[0].get_texts()[-1].get_text() == "10 of 60 left out, without a prediction"
     with pytest.raises(EcgkitError, match="class 'MI' has no probability or no threshold"):
         plots.map_errors(points, labels, probabilities, {})

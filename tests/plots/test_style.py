@@ -7,11 +7,13 @@ import io
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import nbformat
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from nbclient import NotebookClient
 
 import ecgkit
@@ -26,6 +28,7 @@ from ecgkit.plots.style import (
     log_scale,
     name_rows,
     new_axes,
+    new_figure,
     percentage,
     shortened,
 )
@@ -113,6 +116,24 @@ def test_titles_of_neighbours_do_not_overlap() -> None:
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
     assert all(axes.title.get_text().startswith(f"0{number} ") for number, axes in enumerate(cells))
     assert all(axes.title.get_text().endswith("0.25)\nsecond line") for axes in cells)
+
+
+@pytest.mark.parametrize("place", ["left", "center"])
+def test_titles_next_to_a_colour_bar_do_not_overlap(place: Literal["left", "center"]) -> None:
+    figure = new_figure(6, 3)
+    panels = figure.subplots(1, 4)
+    for axes, name in zip(panels, LONG, strict=False):
+        image = axes.imshow(np.eye(3), aspect="auto")
+        axes.set_title(f"{name}\n7 of 60", loc=place)
+    figure.colorbar(image, ax=panels, label="probability")
+    figure.savefig(io.BytesIO(), format="png")
+    texts = [
+        text for axes in panels for text in axes.get_children() if isinstance(text, Text) and "of 60" in text.get_text()
+    ]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) == 4
+    assert all(one.x1 < other.x0 for one, other in pairwise([*boxes, figure.axes[-1].get_window_extent()]))
+    assert all(text.get_text().endswith("\n7 of 60") for text in texts)
 
 
 @pytest.mark.parametrize(("names", "rotation"), [(LONG, 90), (tuple("ABCDEFGH"), 0)])

@@ -220,6 +220,19 @@ def test_named_classes_and_own_folds_are_kept(folder: Path) -> None:
         Folder(folder, labels=["MI"])
 
 
+def test_identifiers_that_look_alike_are_named_and_never_in_two_splits(folder: Path) -> None:
+    patients = [f"p{number // 2}" for number in range(N_RECORDS)]
+    patients[5] = "P 02"
+    edit(folder, patient_id=patients)
+    source = Folder(folder)
+    assert "1 (p2 and P 02)" in source.describe()
+    assert source.records["patient_id"].tolist() == patients
+    assert source.records["fold"].iloc[4] == source.records["fold"].iloc[5]
+    edit(folder, fold=["10" if name == "P 02" else "1" for name in patients])
+    with pytest.raises(EcgkitError, match="'p2'.*two of the splits"):
+        Folder(folder)
+
+
 def test_a_changed_file_changes_the_identity(folder: Path) -> None:
     before = Folder(folder).identity()
     assert Folder(folder).identity() == before

@@ -84,6 +84,8 @@ class TestSpace:
             ("metadata = {low = 0, high = 1}", "metadata is"),
             ("schedule = ['one_cycle', 'steps']", "steps"),
             ("model_options.width = [8]", "width"),
+            ("model_options.blocks = [0, 1]", "blocks of resnet1d is 0"),
+            ("model_options.kernel_size = [5, 4]", "kernel_size 4"),
         ],
     )
     def test_what_is_wrong_is_named_before_anything_is_written(
