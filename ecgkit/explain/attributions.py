@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
@@ -15,7 +15,6 @@ from ecgkit.explain.methods import METHODS, Inputs, attention_of, relevance_of
 from ecgkit.inference.batches import Skip
 from ecgkit.inference.loading import load_model
 from ecgkit.inference.predictor import EnsemblePredictor, NetworkPredictor, Predictor, QuantityPredictor
-from ecgkit.progress import progress_bar
 from ecgkit.signals.ecg import ECG
 from ecgkit.signals.segments import SEGMENTS, wave_segments
 
@@ -147,40 +146,6 @@ def check_explainable(predictor: Predictor, *, method: str, classes: Sequence[st
         if method == "attention":
             attention_of(member.trained.model)
     require("captum", "explain")
-
-
-def explain_ecgs(
-    model: str | int | Path | Predictor,
-    ecgs: Iterable[ECG],
-    *,
-    total: int | None = None,
-    progress: bool = False,
-    **options: Any,
-) -> Iterator[Explanation]:
-    """Explain ECGs one after the other, so that memory holds one explanation at a time.
-
-    Parameters
-    ----------
-    model : str, int, Path or Predictor
-        As for `explain_ecg`.
-    ecgs : iterable of ECG
-        They may be read while they are explained.
-    total : int, optional
-        Their number, for the progress bar.
-    progress : bool, default False
-        Show a progress bar on standard error.
-    **options
-        As for `explain_ecg`.
-
-    Yields
-    ------
-    Explanation
-    """
-    predictor = model if isinstance(model, Predictor) else load_model(model)
-    with progress_bar(total=total or 0, description="explaining ECGs", unit="records", shown=progress) as bar:
-        for ecg in ecgs:
-            yield explain_ecg(predictor, ecg, **options)
-            bar.update(1)
 
 
 def predicted_classes(predictor: Predictor, ecg: ECG, **skip: Unpack[Skip]) -> tuple[str, ...]:

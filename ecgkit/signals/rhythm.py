@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
 
@@ -14,9 +13,6 @@ from ecgkit.errors import EcgkitError
 from ecgkit.signals.ecg import check_rate
 from ecgkit.signals.groups import equal_signals
 from ecgkit.signals.prepare import repair
-
-IRREGULAR = 0.1
-"""Standard deviation of the RR intervals, as a share of their mean, above which a rhythm is called irregular."""
 
 MIN_RATE = 60.0
 """Lowest sampling rate at which the QRS complex is still seen, in Hz; below it no beat is found."""
@@ -155,57 +151,6 @@ def rr_intervals(peaks: ArrayLike, *, sampling_rate: float) -> NDArray[np.float6
     return np.diff(np.asarray(peaks, dtype=np.float64)) / sampling_rate
 
 
-@dataclass(frozen=True)
-class Rhythm:
-    """The heart rate of a recording and how regular it is.
-
-    Attributes
-    ----------
-    heart_rate : float
-        Mean ventricular rate in beats/min, see `heart_rate`.
-    median_rr : float
-        Median RR interval in s.
-    rr_spread : float
-        Standard deviation of the RR intervals in s (SDNN).
-    irregular : bool
-        Whether the standard deviation is more than 10 % of the mean RR interval, so that one number does not describe
-        the rate.
-    """
-
-    heart_rate: float
-    median_rr: float
-    rr_spread: float
-    irregular: bool
-
-
-def describe_rhythm(peaks: ArrayLike, *, sampling_rate: float) -> Rhythm:
-    """Describe heart rate and regularity.
-
-    Parameters
-    ----------
-    peaks : array_like of int, shape (beats,)
-        Samples, ascending, as from `r_peaks`.
-    sampling_rate : float
-        In Hz.
-
-    Returns
-    -------
-    Rhythm
-        Numbers are NaN, and ``irregular`` is False, with fewer than two RR intervals: a single one may be that of an
-        extrasystole.
-
-    Raises
-    ------
-    EcgkitError
-        If the sampling rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
-    """
-    intervals = rr_intervals(peaks, sampling_rate=sampling_rate)
-    if len(intervals) < 2:
-        return Rhythm(float("nan"), float("nan"), float("nan"), irregular=False)
-    mean, spread = float(intervals.mean()), float(intervals.std())
-    return Rhythm(60.0 / mean, float(np.median(intervals)), spread, irregular=spread > IRREGULAR * mean)
-
-
 def heart_rate(peaks: ArrayLike, *, sampling_rate: float) -> float:
     """Return the mean ventricular rate: 60 times the number of RR intervals, divided by their sum in seconds.
 
@@ -219,14 +164,15 @@ def heart_rate(peaks: ArrayLike, *, sampling_rate: float) -> float:
     Returns
     -------
     float
-        Beats/min; NaN with fewer than two RR intervals.
+        Beats/min; NaN with fewer than two RR intervals: a single one may be that of an extrasystole.
 
     Raises
     ------
     EcgkitError
         If the sampling rate is not one of an ECG, see `ecgkit.signals.ecg.check_rate`.
     """
-    return describe_rhythm(peaks, sampling_rate=sampling_rate).heart_rate
+    intervals = rr_intervals(peaks, sampling_rate=sampling_rate)
+    return 60.0 / float(intervals.mean()) if len(intervals) > 1 else float("nan")
 
 
 def as_leads(signal: ArrayLike) -> Floats:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError, check_choice, check_options
 
 
 class LabelLoss(nn.Module):
@@ -203,14 +203,10 @@ def resolve_loss_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
         If there is no loss of this name, or it has no such option, or a value is not a number.
     """
     check_choice("loss", name, LOSSES)
-    parameters = inspect.signature(LOSSES[name]).parameters
-    defaults = {key: parameter.default for key, parameter in parameters.items() if key not in STATISTICS}
-    for key, value in given.items():
-        if key not in defaults:
-            raise EcgkitError(f"the loss {name} has no option {key!r}: choose from {', '.join(defaults) or 'none'}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise EcgkitError(f"the loss's option {key} is {value!r}: give a number")
-    return defaults | given
+    parameters = inspect.signature(LOSSES[name], eval_str=True).parameters
+    own = {key: parameter for key, parameter in parameters.items() if key not in STATISTICS}
+    check_options(f"the loss {name}", given, own)
+    return {key: parameter.default for key, parameter in own.items()} | given
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

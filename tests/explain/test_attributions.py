@@ -10,7 +10,7 @@ import torch
 from ecgkit import ECG, EcgkitError, load_model
 from ecgkit.cli import main
 from ecgkit.explain import pages
-from ecgkit.explain.attributions import METHODS, explain_ecg, explain_ecgs, predicted_classes
+from ecgkit.explain.attributions import METHODS, explain_ecg, predicted_classes
 from ecgkit.explain.methods import Inputs, relevance_of
 from ecgkit.inference.onnx_model import OnnxPredictor
 from ecgkit.models import MODELS, create_model
@@ -147,7 +147,7 @@ def test_an_ensemble_is_the_weighted_sum_of_its_members(ecg: ECG) -> None:
 
 def test_the_signal_is_what_the_network_read(resnet1d) -> None:
     ecg = make_ecg(["MI"], sampling_rate=500, seconds=12, seed=3)
-    (found,) = explain_ecgs(resnet1d, [ecg], method="grad_cam", classes=["MI"])
+    found = explain_ecg(resnet1d, ecg, method="grad_cam", classes=["MI"])
     assert found.signal.shape == (12, 1200)
     assert found.sampling_rate == 100
     assert np.corrcoef(found.signal[1], ecg.signal[1, ::5])[0, 1] > 0.99
