@@ -124,6 +124,8 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
     check_places(arguments.jobs if arguments.jobs != 1 else None, arguments.scheduler)
     if arguments.to and style == "table":
         raise EcgkitError("--format table is for the terminal: with --to choose csv or json")
+    if arguments.to and Path(arguments.to).exists() and not Path(arguments.to).is_file():
+        raise EcgkitError(f"--to is {arguments.to}, not a file: choose one, or leave it out to print the answers")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
     found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
     files: list[Source] = [(encodable(path), path.absolute() if arguments.scheduler else path) for path in found]

@@ -133,7 +133,8 @@ def _shorten_titles(figure: Figure, renderer: RendererBase) -> None:
         row = [box for box in boxes if box.y0 < own.y1 and box.y1 > own.y0]
         right = min((box.x0 for box in row if box.x0 >= own.x1), default=figure.bbox.x1) - own.x1
         left = own.x0 - max((box.x1 for box in row if box.x1 <= own.x0), default=figure.bbox.x0)
-        room = own.width + {"left": right, "right": left}.get(title.get_ha(), min(left, right))
+        beyond = {"left": right, "right": left, "center": min(left, right)}
+        room = own.width + beyond[title.get_horizontalalignment()]
         title.set_text(text)
         fitting = max(map(len, text.split("\n"))) * 0.96 * room / max(title.get_window_extent(renderer).width, 1.0)
         title.set_text(shortened(text, max(int(fitting), SHORTEST_TITLE)))

@@ -468,6 +468,8 @@ def test_what_a_file_does_not_say_is_asked_for_by_its_flag(
         (["*.nothing"], "*.nothing"),
         (["a.hea", "--jobs", "0"], "--jobs"),
         (["a.hea", "--format", "table", "--to", "x"], "--format"),
+        (["a.hea", "--to", "/dev/null"], "/dev/null"),
+        (["a.hea", "--to", "more"], "--to is more"),
         (["a.hea", "--age", "200"], "--age"),
         (["a.hea", "--sampling-rate", "-5"], "--sampling-rate"),
         (["a.hea", "--duration", "0"], "--duration"),
