@@ -110,7 +110,7 @@ def compare_command(folder: Path, files: list[Path], model: str) -> None:
         with tempfile.TemporaryDirectory() as made:
             options = ["--model", model, "--no-measurements", "--precision", precision, "--to", f"{made}/rows.csv"]
             start = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "ecgkit.cli", "predict", str(folder), *options], check=False)
+            subprocess.run([sys.executable, "-m", "ecgkit", "predict", str(folder), *options], check=False)
             seconds = time.perf_counter() - start
         ratio = f"ratio {plain / seconds:.2f}"
         print(f"ecgkit predict --precision {precision}: {seconds:.1f} s, {len(files) / seconds:.0f} records/s, {ratio}")

@@ -97,7 +97,7 @@ def in_process(model: str, folder: Path, files: dict[str, bytes]) -> dict[str, f
 @contextmanager
 def service(model: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the service as a user does."""
-    command = [sys.executable, "-m", "ecgkit.cli", "serve", "--port", "0", "--model", model]
+    command = [sys.executable, "-m", "ecgkit", "serve", "--port", "0", "--model", model]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             assert process.stdout  # noqa: S101

@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    command = [sys.executable, "-m", "ecgkit.cli", "serve", "--port", "0", "--workers", "1"]
+    command = [sys.executable, "-m", "ecgkit", "serve", "--port", "0", "--workers", "1"]
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,

@@ -170,7 +170,7 @@ def begin(step: Step, root: Path, *, wrapper: tuple[str, ...] = ()) -> Run:
     arguments = [text.format(root=root) for text in step.command]
     modules = os.pathsep.join(filter(None, (tempfile.gettempdir(), os.environ.get("PYTHONPATH"))))
     place = os.environ | QUICK | {MARK: mark, "PYTHONPATH": modules}
-    command = [*wrapper, sys.executable, "-m", "ecgkit.cli", *arguments, "--root", str(root)]
+    command = [*wrapper, sys.executable, "-m", "ecgkit", *arguments, "--root", str(root)]
     with output.open("wb") as printed:
         process = subprocess.Popen(command, stdout=printed, stderr=printed, env=place, start_new_session=True)
     return Run(process, mark, output)

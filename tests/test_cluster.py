@@ -152,7 +152,7 @@ def test_a_sweep_is_the_same_after_a_worker_is_killed(
     address, started = cluster
     text = 'dataset = "demo"\nmodel = "resnet1d"\nepochs = 3\n[model_options]\nwidths = [8, 8]\nblocks = 1\n'
     (tmp_path / "seeds.toml").write_text(text + "[grid]\nseed = [0, 1]\n")
-    command = [sys.executable, "-m", "ecgkit.cli", "sweep", str(tmp_path / "seeds.toml"), "--root"]
+    command = [sys.executable, "-m", "ecgkit", "sweep", str(tmp_path / "seeds.toml"), "--root"]
     settings = os.environ | {"PYTHONPATH": str(PACKAGE), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     sessions = {}
     for name, added in {"here": [], "there": ["--scheduler", address]}.items():

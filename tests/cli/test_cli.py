@@ -410,7 +410,7 @@ class TestSessions:
 
 
 def test_the_module_is_the_command() -> None:
-    command = [sys.executable, "-m", "ecgkit.cli", "--version"]
+    command = [sys.executable, "-m", "ecgkit", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("ecgkit ")
 
 

@@ -42,7 +42,7 @@ def test_ctrl_c_while_notebooks_run(seconds: float, demo_root: Path, tmp_path: P
     (tmp_path / "processed_datasets").mkdir()
     (tmp_path / "processed_datasets" / "mine").symlink_to(demo_root / "processed_datasets" / "demo")
     options = ["--dataset", "mine", "--models", "cnn,resnet1d", "--jobs", "2", "--no-probes", "--root", str(tmp_path)]
-    code, lines = interrupted([sys.executable, "-m", "ecgkit.cli", "run", *options], seconds)
+    code, lines = interrupted([sys.executable, "-m", "ecgkit", "run", *options], seconds)
     assert (code, len(lines)) == (130, 1)
     assert "interrupted" in lines[0]
 

@@ -311,7 +311,7 @@ def test_two_processes_write_one_file_once(style: str, signal: np.ndarray, tmp_p
     for number in range(3):
         save_ecg(ECG(signal, sampling_rate=RATE), folder / f"{number}.npz")
     files = [str(path) for path in sorted(folder.iterdir())]
-    command = [sys.executable, "-m", "ecgkit.cli", "predict", *files, "--format", style, "--no-measurements"]
+    command = [sys.executable, "-m", "ecgkit", "predict", *files, "--format", style, "--no-measurements"]
     to = [tmp_path / "once", tmp_path / "twice"]
     assert [subprocess.run([*command, "--to", str(to[0])], check=False).returncode] == [0]
     both = [subprocess.Popen([*command, "--to", str(to[1])]) for _ in range(2)]

@@ -19,7 +19,7 @@ from service_requests import as_json
 
 from ecgkit.signals.ecg import ECG
 
-COMMAND = [sys.executable, "-m", "ecgkit.cli", "serve", "--workers", "1", "--port"]
+COMMAND = [sys.executable, "-m", "ecgkit", "serve", "--workers", "1", "--port"]
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_again_skips_everything(chain: pipeline.Chain, root: Path, capsys: pytes
 def test_a_killed_run_goes_on_in_the_same_session(chain: pipeline.Chain, root: Path) -> None:
     arguments = ["train", "small", "--model", "resnet1d", "--epochs", "8", "--root", str(root)]
     killed = Session(chain.training[0].with_name("session_2"))
-    with subprocess.Popen([sys.executable, "-m", "ecgkit.cli", *arguments], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", "ecgkit", *arguments], stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
         while not (killed.path / "weights" / "last.ckpt").is_file() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -138,7 +138,7 @@ def test_a_killed_run_goes_on_in_the_same_session(chain: pipeline.Chain, root: P
     assert not killed.is_done
     time.sleep(2)  # the kernel that lost its parent looks for it once a second
     again = subprocess.run(
-        [sys.executable, "-m", "ecgkit.cli", *arguments, "--resume"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "ecgkit", *arguments, "--resume"], capture_output=True, text=True, check=True
     )
     assert again.stdout.splitlines()[-1] == str(killed.path)
     assert killed.is_done

@@ -17,7 +17,7 @@ import pytest
 from ecgkit.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ecgkit.cli"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ecgkit"]
 PLAIN = """
 from torch import nn
 from ecgkit.models.base import ECGModel

@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "PYTHONPATH": str(root),
         "NUMBA_CACHE_DIR": str(root / "build"),
     }
-    command = [sys.executable, "-m", "ecgkit.cli", "app", "--port", str(port), "--root", str(folder)]
+    command = [sys.executable, "-m", "ecgkit", "app", "--port", str(port), "--root", str(folder)]
     process = subprocess.Popen(command, cwd=folder, env=os.environ | places, stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline() if process.stdout else ""
     address = re.search(r"http://\S+", line)

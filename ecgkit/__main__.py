@@ -1,4 +1,4 @@
-"""``python -m ecgkit.cli`` is the command ``ecgkit``."""
+"""``python -m ecgkit`` is the command ``ecgkit``."""
 
 from __future__ import annotations
 
