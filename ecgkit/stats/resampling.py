@@ -14,6 +14,8 @@ from ecgkit.stats.validation import Floats
 
 RESAMPLES = 1000
 PERCENTILES = (2.5, 97.5)
+MOST_ABSENT = 0.025
+"""The largest share of resamples that may lack a metric, before a percentile of the others says too little."""
 
 
 def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
@@ -95,9 +97,9 @@ def metric_intervals(
     """Return all metrics of a fold with their intervals, as reports contain them.
 
     A calibration error is a mean of absolute gaps, so that resampling biases it upwards. Its resamples are shifted down
-    by their mean difference to the error, so that the interval describes its variation only. A metric that some
-    resamples lack, such as the AUC of a class with three positives, has no interval: the resamples that happen to have
-    it vary far less than the metric would among other patients.
+    by their mean difference to the error, so that the interval describes its variation only. A metric that more
+    than `MOST_ABSENT` of the resamples lack, such as the AUC of a class with three positives, has no interval: the
+    resamples that happen to have it vary far less than the metric would among other patients.
 
     Parameters
     ----------
@@ -121,8 +123,8 @@ def metric_intervals(
 
 
 def _around(value: float, drawn: Floats, metric: str) -> Floats:
-    """Return the resamples for an interval, those of a calibration error without their bias; none if some lack it."""
-    if np.isnan(drawn).any():
+    """Return the resamples for an interval, of a calibration error without their bias; none if too many lack it."""
+    if np.isnan(drawn).sum() > MOST_ABSENT * drawn.size:
         return drawn[:0]
     if not metric.startswith("ece") or not drawn.size:
         return drawn

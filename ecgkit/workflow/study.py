@@ -256,14 +256,14 @@ def plan_search(root: Path, *, study: str | None = None, space: str | Path | Non
     EcgkitError
         If a name is unknown or a value is refused.
     """
-    from ecgkit.training.checks import check_training  # loads torch
-
     root = paths.resolve_root(root)
     config = STEPS["train"].resolve(root, settings | {"test": False, "save_every_epoch": False})
     name = study or f"{Path(config.model).name}_{config.dataset}_{config.label_set or config.target}".replace(":", "_")
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise EcgkitError(f"study is {name!r}: give a name of letters, digits, dots, hyphens and underscores")
     search = Search(root / SEARCHES / name, root, config, read_space(config, space))
+    from ecgkit.training.checks import check_training  # loads torch, which a wrong name need not wait for
+
     networks = {json.dumps(end.model_options): end for end in ends(config, search.space)}
     for end in networks.values():
         check_training(end, root)

@@ -38,11 +38,13 @@ def test_an_interval_leaves_out_what_is_not_defined() -> None:
     assert np.isnan(interval([np.nan, np.nan])).all()
 
 
-def test_a_metric_that_some_resamples_lack_has_no_interval() -> None:
+def test_a_metric_that_more_than_a_fortieth_of_the_resamples_lack_has_no_interval() -> None:
     drawn = np.linspace(0.8, 0.9, 100)
-    lacking = np.where(np.arange(100) == 7, np.nan, drawn)
-    found = metric_intervals({"PMI": {"auc": 0.85, "f1": 0.85}}, {"PMI": {"auc": lacking, "f1": drawn}})["PMI"]
+    three, two = (np.where(np.arange(100) < 7 + n, np.where(np.arange(100) < 7, drawn, np.nan), drawn) for n in (3, 2))
+    of_draws = {"auc": three, "precision": two, "f1": drawn}
+    found = metric_intervals({"PMI": dict.fromkeys(of_draws, 0.85)}, {"PMI": of_draws})["PMI"]
     assert found["auc"] == {"value": 0.85, "low": None, "high": None}
+    assert (found["precision"]["low"], found["precision"]["high"]) == pytest.approx(np.nanpercentile(two, [2.5, 97.5]))
     assert found["f1"]["low"] == pytest.approx(0.8025)
 
 
