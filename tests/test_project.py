@@ -34,7 +34,7 @@ LAYERS = [
     {"explain"},
     {"diagnosis"},
     {"workflow"},
-    {"cli", "serving"},
+    {"cli", "serving", "__main__"},
 ]
 HEAVY = {"torch", "pandas", "lightning", "umap", "matplotlib", "xlstm", "sklearn", "papermill", "optuna"}
 
