@@ -138,13 +138,13 @@ class TrainedModel:
 
 
 def load_weights(
-    path: Path, *, classes: Sequence[str] | None = None, sampling_rate: float | None = None, model: str = ""
+    path: str | Path, *, classes: Sequence[str] | None = None, sampling_rate: float | None = None, model: str = ""
 ) -> TrainedModel:
     """Read a file that `TrainedModel.save` wrote.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         A ``.safetensors`` file.
     classes : sequence of str, optional
         The classes that the model must have, in this order.
@@ -164,6 +164,7 @@ def load_weights(
         If the file is missing, damaged, not written by this version of ecgkit, its tensors are not finite or differ
         from those of the architecture in name, shape or type, or classes or sampling rate differ from the arguments.
     """
+    path = Path(path)
     facts, tensors = read_tensors(path, FORMAT)
     trained = _build(path, facts, model)
     _check_tensors(path, trained.name, trained.model.state_dict(), tensors)

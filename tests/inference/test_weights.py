@@ -107,7 +107,7 @@ def test_other_facts_are_named(
 
 
 def test_equal_weights_are_equal_bytes(trained: TrainedModel, tmp_path: Path) -> None:
-    first, again = trained.save(tmp_path / "a"), load_weights(trained.save(tmp_path / "b"))
+    first, again = trained.save(tmp_path / "a"), load_weights(str(trained.save(tmp_path / "b")))
     assert again.save(tmp_path / "c").read_bytes() == first.read_bytes()
     with safetensors.safe_open(first, framework="pt") as file:  # any reader of safetensors reads it
         torch.testing.assert_close(file.get_tensor("head.bias"), trained.model.state_dict()["head.bias"])
