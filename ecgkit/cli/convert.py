@@ -49,6 +49,7 @@ def hints(arguments: argparse.Namespace) -> dict[str, object]:
 def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
     """Write each file under its name and print the path; a file that cannot be read does not end the others."""
     from ecgkit.readers import open_ecg, save_ecg
+    from ecgkit.readers.wfdb.record import record_path
 
     folder, written, failed = Path(arguments.to), set[str](), 0
     for file in arguments.files:
@@ -61,7 +62,8 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
                 )  # the letters that the name of a WFDB record may have
             name = free_name(name, written)
             path = folder / f"{name}{FORMATS[arguments.format]}"
-            if path.exists() and path.resolve() in (Path(file).resolve(), _header(Path(file)).resolve()):
+            read = (Path(file), Path(f"{record_path(file)}.hea"))  # of a WFDB record the header is read as well
+            if path.exists() and path.resolve() in [one.resolve() for one in read]:
                 raise EcgkitError(f"{file} would be replaced by its conversion: choose another --to")
             echo(save_ecg(ecg, path))
         except EcgkitError as error:
@@ -70,8 +72,3 @@ def convert(arguments: argparse.Namespace, _root: Path) -> int | None:
             note(with_flags(str(error), arguments))
             failed += 1
     return INCOMPLETE if failed else None
-
-
-def _header(file: Path) -> Path:
-    """Return the header of a WFDB record given by its name or by another of its files; other paths as they are."""
-    return file.with_suffix(".hea") if file.suffix.lower() in ("", ".dat", ".mat") else file

@@ -100,8 +100,8 @@ def fold_report(
     Returns
     -------
     metrics : dict
-        ``{GROUP: {METRIC: {"value", "low", "high"}}}``: the 2.5 and 97.5 percentiles over the resamples, None where a
-        resample lacks the metric.
+        ``{GROUP: {METRIC: {"value", "low", "high"}}}``: the 2.5 and 97.5 percentiles over the resamples, as
+        `ecgkit.stats.resampling.metric_intervals`.
     bootstrap : dict
         How the intervals were computed: ``resamples``, ``patients``, ``percentiles``, and under ``without_auc`` for
         each class the number of resamples in which it lacked an outcome and was left out of the macro mean.

@@ -55,7 +55,7 @@ def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float |
     ----------
     WFDB header and signal files: https://physionet.org/physiotools/wag/header-5.htm
     """
-    return _read_signals(_record_path(path), start, duration, wanted=lambda _: True)
+    return _read_signals(record_path(path), start, duration, wanted=lambda _: True)
 
 
 def read_wfdb(path: Path, hints: Hints) -> Signals:
@@ -67,7 +67,7 @@ def read_wfdb(path: Path, hints: Hints) -> Signals:
         )
     only_leads = hints.only_leads and hints.unit is None and hints.leads is None
     wanted = _is_lead if only_leads else lambda _: True
-    return _in_millivolts(_read_signals(_record_path(path), hints.start or 0.0, hints.duration, wanted=wanted))
+    return _in_millivolts(_read_signals(record_path(path), hints.start or 0.0, hints.duration, wanted=wanted))
 
 
 def read_record(path: Path | str) -> ECG:
@@ -85,7 +85,7 @@ def read_record(path: Path | str) -> ECG:
         For the reasons of `read_wfdb_signals`, or if there is none of the twelve leads, one occurs twice, or one of
         them has no gain, no unit of voltage, or another sampling rate than the others.
     """
-    record = _record_path(path)
+    record = record_path(path)
     return _read_ecg(record, record.rpartition("/")[2])
 
 
@@ -97,7 +97,7 @@ class WfdbFiles(RecordFiles):
         return _read_ecg(f"{self.folder}/{self.files[record_id]}", record_id)
 
 
-def _record_path(path: Path | str) -> str:
+def record_path(path: Path | str) -> str:
     """Return the path of a record without the suffix of one of its files."""
     path = Path(path)
     return (path.with_suffix("") if path.suffix.lower() in (".hea", ".dat", ".mat") else path).as_posix()
