@@ -36,7 +36,7 @@ CLIPPED, SHORTEST_CLIP = 4, 0.02
 """How often a lead may stay at its highest or lowest value for so many seconds."""
 
 EXTREME = 20.0
-"""mV from the mean of a lead that none of PTB-XL's 21,799 records reaches, nor any heart."""
+"""Largest plausible distance from the mean of a lead, in mV; the largest in PTB-XL's 21,799 records is 17.9 mV."""
 
 DUPLICATE = 0.005
 """The difference of two leads as a share of the larger one; in PTB-XL's folds 1-8 it is 0.01 or more."""

@@ -22,8 +22,8 @@ UNITS = (
 """What a signal may be in, and by how much it is multiplied to be in mV."""
 
 UNEQUAL, FEWEST_SMALL = 50.0, 3
-"""How many times as large as the median of the leads a lead may be in a second, and in how many leads it may not be as
-many times as small: one lead may be almost flat. In PTB-XL a lead has 0.08 to 10.3 times the median."""
+"""A lead that is more than this many times larger than the median of the leads is in another unit, and so are at least
+this many leads that are as many times smaller: fewer may be almost flat. In PTB-XL the ratio is 0.08 to 10.3."""
 
 TYPICAL = 1.5
 """The median amplitude of PTB-XL in mV."""
