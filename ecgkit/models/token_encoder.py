@@ -54,7 +54,7 @@ class AttentionBlock(nn.Module):
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Compute the attention of ``(records, heads, tokens, channels)``, each to the same shape."""
     if queries.requires_grad and queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
-        # The gradient of PyTorch's own function is five to seven times slower here (benchmarks/attention.py).
+        # The gradient of PyTorch's own function is several times slower here (benchmarks/kernels.py).
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
         return scores.softmax(dim=-1).to(values.dtype) @ values
     return functional.scaled_dot_product_attention(queries, keys, values)

@@ -9,12 +9,14 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 from torch import nn
+from torch.nn import functional
 
 from ecgkit.errors import EcgkitError
 from ecgkit.models import create_model, resolve_options
 from ecgkit.models.layers import BiLSTM, ChannelsLastConv1d, MeanOfPairs, convolutions, made_faster, to_frame_rate
 from ecgkit.models.recurrence_cnn import recurrence_plot
 from ecgkit.models.residual_bilstm_attention import PooledResidualBlock, TanhAttentionPooling
+from ecgkit.models.token_encoder import attend
 
 SHAPE = {"n_leads": 12, "n_classes": 5, "n_samples": 1000, "sampling_rate": 100}
 
@@ -303,3 +305,18 @@ def test_only_the_mean_of_pairs_is_replaced() -> None:
     pools = [nn.AvgPool1d(2, ceil_mode=True), nn.AvgPool1d(3, ceil_mode=True), nn.AvgPool1d(2)]
     kinds = [type(module) for module in made_faster(nn.Sequential(*pools))]
     assert kinds == [MeanOfPairs, nn.AvgPool1d, nn.AvgPool1d]
+
+
+@pytest.mark.parametrize("n_tokens", [8, 50])
+def test_attention_in_bfloat16_is_that_in_float32(n_tokens: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    *inputs, weights = torch.randn(4, 4, 6, n_tokens, 32, generator=generator).bfloat16().unbind()
+    queries, keys, values = (tensor.requires_grad_() for tensor in inputs)
+    attended = attend(queries, keys, values)
+    expected = functional.scaled_dot_product_attention(queries.float(), keys.float(), values.float())
+    assert attended.dtype == torch.bfloat16
+    torch.testing.assert_close(attended.float(), expected, atol=0.02, rtol=0.02)
+    gradients, references = (
+        torch.autograd.grad((output.float() * weights.float()).sum(), inputs) for output in (attended, expected)
+    )
+    torch.testing.assert_close(gradients, references, atol=0.03, rtol=0.03)
