@@ -55,7 +55,12 @@ def to_frame_rate(sampling_rate: int, frame_rate: int) -> nn.Module:
         Maps ``(records, leads, samples)`` to ``(records, leads, frames)``.
     """
     step = samples_per_frame(sampling_rate, frame_rate)
-    return nn.AvgPool1d(step, ceil_mode=True) if step > 1 else nn.Identity()
+    return average_pooling(step) if step > 1 else nn.Identity()
+
+
+def average_pooling(step: int) -> nn.Module:
+    """Create the mean of each ``step`` samples: ``(records, channels, time)`` to ``(..., ceil(time / step))``."""
+    return MeanOfPairs() if step == 2 else nn.AvgPool1d(step, ceil_mode=True)
 
 
 def convolution(
@@ -237,7 +242,7 @@ def make_pooling(name: str, n_channels: int) -> tuple[nn.Module, int]:
 
 
 class MeanOfPairs(nn.Module):
-    """What ``nn.AvgPool1d(2, ceil_mode=True)`` computes, which takes several times as long on the CPU."""
+    """What ``nn.AvgPool1d(2, ceil_mode=True)`` computes, which takes several times as long on a CPU."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(records, channels, time)`` to ``(records, channels, ceil(time / 2))``, in the same memory format."""
@@ -272,8 +277,8 @@ class ChannelsLastConv1d(nn.Module):
 def made_faster(model: Network, *, channels_last: bool = True) -> Network:
     """Return a copy for evaluation that gives the same output but for rounding, in less time.
 
-    In an `nn.Sequential`, convolutions do the work of the batch normalisation that follows them, means of two samples
-    are computed by `MeanOfPairs`, and convolutions by `ChannelsLastConv1d` if that is faster, as on a CPU.
+    In an `nn.Sequential`, convolutions do the work of the batch normalisation that follows them, and are computed by
+    `ChannelsLastConv1d` if that is faster, as on a CPU.
     """
     faster = copy.deepcopy(model).eval()
     for stack in [module for module in faster.modules() if isinstance(module, nn.Sequential)]:
@@ -281,18 +286,11 @@ def made_faster(model: Network, *, channels_last: bool = True) -> Network:
             layer = first
             if isinstance(layer, nn.Conv1d) and isinstance(second, nn.BatchNorm1d):
                 layer, stack[position + 1] = fuse_conv_bn_eval(layer, second), nn.Identity()
-            if isinstance(layer, nn.AvgPool1d) and _halves(layer):
-                layer = MeanOfPairs()
             if channels_last and isinstance(layer, nn.Conv1d) and _is_plain(layer):
                 layer = ChannelsLastConv1d(layer)
             if layer is not first:
                 stack[position] = layer
     return faster
-
-
-def _halves(pool: nn.AvgPool1d) -> bool:
-    """Return True for the mean of each two samples, and of a last one by itself."""
-    return pool.kernel_size == pool.stride == (2,) and pool.padding == (0,) and pool.ceil_mode
 
 
 def _is_plain(layer: nn.Conv1d) -> bool:

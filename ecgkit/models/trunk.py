@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ecgkit.models.layers import convolution, first_convolution
+from ecgkit.models.layers import average_pooling, convolution, first_convolution
 
 
 class SqueezeExcitation(nn.Module):
@@ -119,7 +119,7 @@ class ResidualBlock(nn.Module):
             *([StochasticDepth(drop)] if drop else []),
         ]
         self.body = nn.Sequential(*body)
-        shortcut: list[nn.Module] = [nn.AvgPool1d(stride, stride, ceil_mode=True)] if stride > 1 else []
+        shortcut: list[nn.Module] = [average_pooling(stride)] if stride > 1 else []
         if n_in != n_out:
             shortcut += [nn.Conv1d(n_in, n_out, 1, bias=False), nn.BatchNorm1d(n_out)]
         self.shortcut = nn.Sequential(*shortcut)
