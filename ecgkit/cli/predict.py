@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -112,7 +113,8 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
             rows = question.answer(files, predictor, done, readers)
         shown = bool(arguments.to)
         rows = stack.enter_context(counted(rows, n_left, description="predicting", unit="files", shown=shown))
-        return write_rows(arguments, style, files, rows, errors)
+        writer = WRITERS.get(style) or partial(table_writer, unreliable=predictor.unreliable)
+        return write_rows(arguments, writer, files, rows, errors)
 
 
 def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
@@ -145,11 +147,11 @@ def default_jobs(arguments: argparse.Namespace, n_files: int) -> int:
 
 
 def write_rows(
-    arguments: argparse.Namespace, style: str, files: list[Source], rows: Iterable[Row], errors: list[str]
+    arguments: argparse.Namespace, writer: Writer, files: list[Source], rows: Iterable[Row], errors: list[str]
 ) -> int | None:
     """Write the rows as they come and return the exit code."""
     with opened(arguments.to) as file:
-        write = WRITERS[style](file, max((len(name) for name, _ in files), default=0))
+        write = writer(file, max((len(name) for name, _ in files), default=0))
         for row in rows:
             row["error"] = with_flags(row["error"], arguments)
             errors += [row["error"]] if row["error"] else []
@@ -330,7 +332,7 @@ def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
     return write
 
 
-def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
+def table_writer(_file: TextIO, width: int, unreliable: Collection[str]) -> Callable[[Row], None]:
     """Print a table for people: probabilities with a mark where they reach the threshold, the findings below."""
     width = max(len("record"), min(width, WIDEST))
     header: tuple[str, ...] = ()
@@ -345,7 +347,7 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
             titles = [
                 *(f"{label:>{max(7, len(label))}}" for label in few),
                 *(f"{SHOWN[name]:>9}" for name in measured),
-                *(["most probable, * decided"] if not few else []),
+                *([f"most probable, * decided{', ? decided unreliably' * bool(unreliable)}"] if not few else []),
             ]
             echo("  ".join([f"{'record':<{width}}", *titles]))
         name, error = (printable(row[key]).replace("\n", "\\n") for key in ("record", "error"))
@@ -353,9 +355,9 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
         if error:
             echo(f"{name:<{width}}  {error}")
             return
-        values = [f"{describe(row, label):>{max(7, len(label))}}" for label in few]
+        values = [f"{describe(row, label, unreliable):>{max(7, len(label))}}" for label in few]
         values += [f"{'-' if row[name] is None else format(row[name], '.0f'):>9}" for name in measured]
-        values += [most_probable(row, labels)] if not few else []
+        values += [most_probable(row, labels, unreliable)] if not few else []
         echo("  ".join([f"{name:<{width}}", *values]))
         for finding in row["findings"]:
             echo(f"{'':<{width}}  {finding}")
@@ -363,18 +365,19 @@ def table_writer(_file: TextIO, width: int) -> Callable[[Row], None]:
     return write
 
 
-def most_probable(row: Row, labels: Sequence[str]) -> str:
+def most_probable(row: Row, labels: Sequence[str], unreliable: Collection[str]) -> str:
     """Return the most probable classes and those that are decided, the most probable first."""
     ordered = sorted(labels, key=lambda label: -row[f"probability_{label}"])
     chosen = [label for rank, label in enumerate(ordered) if rank < LEAST_SHOWN or row[f"decision_{label}"]]
-    return "  ".join(f"{label} {describe(row, label).strip()}" for label in chosen)
+    return "  ".join(f"{label} {describe(row, label, unreliable).strip()}" for label in chosen)
 
 
-def describe(row: Row, label: str) -> str:
-    """Return a probability, marked where it reaches the threshold, or the value of a quantity."""
+def describe(row: Row, label: str, unreliable: Collection[str]) -> str:
+    """Return a probability, marked where it reaches the threshold (? if that is unreliable), or a quantity."""
     if f"predicted_{label}" in row:
         return f"{row[f'predicted_{label}']:.1f}"
-    return f"{row[f'probability_{label}']:.3f}{'*' if row[f'decision_{label}'] else ' '}"
+    mark = "?" if label in unreliable else "*"
+    return f"{row[f'probability_{label}']:.3f}{mark if row[f'decision_{label}'] else ' '}"
 
 
 LOADED: dict[str, Predictor] = {}
@@ -382,6 +385,7 @@ LOADED: dict[str, Predictor] = {}
 
 Row = dict[str, Any]
 Source = tuple[str, Any]
+Writer = Callable[[TextIO, int], Callable[[Row], None]]
 UNIT, AHEAD = 16, 64
 """Files that a process answers at once, and how many times that are asked for in advance."""
 
@@ -403,4 +407,5 @@ OPTIONS = ".options"
 BEGINNINGS = {"json": b'{"model": ', "csv": b"model,"}
 """How the files of this command begin."""
 
-WRITERS = {"table": table_writer, "json": json_writer, "csv": csv_writer}
+WRITERS: dict[str, Writer] = {"json": json_writer, "csv": csv_writer}
+"""How rows are written into a file."""

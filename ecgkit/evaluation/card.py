@@ -15,6 +15,7 @@ from ecgkit.io import file_sha256, html_environment
 from ecgkit.sessions import Session
 from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import Filters
+from ecgkit.stats.calibration import FEW
 from ecgkit.stats.folds import PARTS
 from ecgkit.stats.labels import POLICY_DESCRIPTIONS, format_interval, metric_name
 from ecgkit.stats.subgroups import describe_gap
@@ -23,8 +24,6 @@ from ecgkit.training.config import flatten_tables
 from ecgkit.training.lineage import datasets_behind
 
 SHOWN = ("auc", "f1", "sensitivity", "specificity", "r2", "mae")
-FEW = 10
-"""Positives in fold 9, below which the card warns of the threshold of a class."""
 NO_RECIPE = ("dataset", "dataset_fingerprint", "model", "label_set")
 """Parameters that other sections of the card contain, or that do not change the model."""
 

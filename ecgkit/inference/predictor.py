@@ -17,7 +17,7 @@ from ecgkit.inference.batches import BATCH, BATCH_ON_CPU, Skip, default_device, 
 from ecgkit.inference.missing_leads import LeadLosses
 from ecgkit.inference.model_folder import WAY_OUT, ModelFolder
 from ecgkit.signals.ecg import ECG, LEADS, as_numbers
-from ecgkit.stats.calibration import apply_calibration
+from ecgkit.stats.calibration import apply_calibration, uncalibrated_classes
 from ecgkit.stats.ensembles import apply_ensemble
 from ecgkit.stats.validation import class_thresholds
 
@@ -69,6 +69,8 @@ class Predictor(ABC):
         The label set of the classes.
     thresholds : ndarray of float32, shape (classes,)
         A class is predicted where its calibrated probability is at least its threshold.
+    unreliable : dict of str to str
+        The classes whose threshold is not to be relied on, such as those with few positives in fold 9, and why.
     card : str
         The model card, in Markdown; empty without one.
     backend : {"torch", "onnx"}
@@ -90,6 +92,7 @@ class Predictor(ABC):
             self.thresholds: NDArray[np.float32] = class_thresholds(thresholds, self.classes).astype(np.float32)
             # What is missing is refused now, not after the first thousand records.
             self._calibrate(self._halves())
+            self.unreliable = uncalibrated_classes(self._calibration)
         except (LookupError, TypeError, ValueError) as error:
             raise EcgkitError(f"thresholds or calibration of {name} are damaged ({error!r}): {WAY_OUT}") from error
 

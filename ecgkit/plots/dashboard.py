@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,7 @@ PAGE = (297.0, 210.0)
 MARGIN = 13.5  # mm at the left and at the right
 TITLE = 16.0  # mm at the top
 LARGEST_DISTANCE = 27.0  # mm between the rows, so that the sheet leaves room for what stands below it
-MOST_CLASSES = 12
+MOST_CLASSES, LONGEST_NAME = 12, 35  # classes, and letters of the name of one
 BEAT_BEFORE, BEAT_AFTER = 0.35, 0.55  # s around the R peak of a mean beat
 
 
@@ -47,6 +47,7 @@ def dashboard(
     probabilities: Mapping[str, float],
     thresholds: Mapping[str, float],
     measurements: Mapping[str, float],
+    unreliable: Collection[str] = (),
     findings: Sequence[str] = (),
     prediction: str = "",
     peaks: NDArray[np.int64] | None = None,
@@ -64,6 +65,8 @@ def dashboard(
         Calibrated probability and threshold of each class.
     measurements : mapping of str to float
         As from `ecgkit.signals.measurements.measure_ecg`; NaN is "not measurable".
+    unreliable : collection of str
+        Classes whose threshold is not to be relied on; their yes has a question mark.
     findings : sequence of str
         What a reader or a check noticed.
     prediction : str
@@ -85,7 +88,8 @@ def dashboard(
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
     bottom = _draw_ecg(figure, ecg, peaks, title)
     if probabilities:
-        _draw_probabilities(_axes(figure, 62, 22, 78, bottom - 34), probabilities, thresholds, label_set)
+        place = _axes(figure, 62, 22, 78, bottom - 34)
+        _draw_probabilities(place, probabilities, thresholds, unreliable, label_set)
     else:
         _write(figure, MARGIN, bottom - 6, "Prediction", fontweight="bold")
         _write(figure, MARGIN, bottom - 10.3, textwrap.fill(prediction, 75))
@@ -248,7 +252,11 @@ def _draw_ecg(figure: Figure, ecg: ECG, peaks: NDArray[np.int64], title: str) ->
 
 
 def _draw_probabilities(
-    axes: Axes, probabilities: Mapping[str, float], thresholds: Mapping[str, float], label_set: str
+    axes: Axes,
+    probabilities: Mapping[str, float],
+    thresholds: Mapping[str, float],
+    unreliable: Collection[str],
+    label_set: str,
 ) -> None:
     """Draw a bar per class, dark where it reaches its threshold, which is a line."""
     classes = list(probabilities)
@@ -257,17 +265,19 @@ def _draw_probabilities(
         classes = [name for name in classes if name in nearest[:MOST_CLASSES]]
     places = np.arange(len(classes))
     decided = [probabilities[name] >= thresholds[name] for name in classes]
+    verdicts = [yes * (" yes?" if name in unreliable else " yes") for name, yes in zip(classes, decided, strict=True)]
     values = [probabilities[name] for name in classes]
     axes.barh(places, values, height=0.6, color=[COLORS[1] if yes else LIGHT_GREY for yes in decided])
     for place, name in enumerate(classes):
         axes.vlines(thresholds[name], place - 0.4, place + 0.4, color="black", linewidth=1.2)
-        axes.text(1.02, place, f"{probabilities[name]:.2f}{' yes' if decided[place] else ''}", va="center", fontsize=9)
-    axes.set_yticks(places, [spelled_out(name, label_set) for name in classes], fontsize=9)
+        axes.text(1.02, place, f"{probabilities[name]:.2f}{verdicts[place]}", va="center", fontsize=9)
+    axes.set_yticks(places, [one_line(spelled_out(name, label_set), LONGEST_NAME) for name in classes], fontsize=9)
     axes.set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
-    axes.set_xlabel("calibrated probability; line: threshold", fontsize=8, labelpad=1)
+    doubt = "; yes?: too few ECGs for a reliable one" if any(text.endswith("?") for text in verdicts) else ""
+    axes.set_xlabel(f"calibrated probability; line: threshold{doubt}", fontsize=8, labelpad=1)
     if len(classes) < len(probabilities):
         axes.set_title(f"the {len(classes)} of {len(probabilities)} classes nearest to their thresholds", fontsize=9)
 

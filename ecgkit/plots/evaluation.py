@@ -29,6 +29,7 @@ from ecgkit.plots.style import (
     row_figure,
 )
 from ecgkit.stats import FoldScores
+from ecgkit.stats.calibration import FEW
 from ecgkit.stats.labels import metric_name, target_name
 from ecgkit.stats.regression import regression_metrics
 
@@ -37,9 +38,6 @@ NAMED_CURVES = 10
 
 LONGEST_OUTCOME = 6
 """Letters of the longest class whose name stands next to the cells of its confusion matrix."""
-
-FEW = 10
-"""Bins of a reliability diagram with fewer records are hollow; classes with fewer are never the best or the worst."""
 
 Point = tuple[float, float]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -22,6 +22,9 @@ METHODS = ("identity", "temperature", "platt", "beta", "isotonic")
 STRICTNESS = 1e-4
 """The weight of the uncalibrated probability in an isotonic calibration, which is constant beyond its last points."""
 
+FEW = 10
+"""Outcomes of a kind, in fold 9, below which a class is not calibrated and its threshold is not to be relied on."""
+
 CLIP = 1e-7
 """Probabilities are clipped this far from 0 and 1, where the logit is infinite; float32 resolves no less near 1."""
 
@@ -84,6 +87,27 @@ def apply_calibration(prob: ArrayLike, calibration: Mapping[str, Any], classes: 
             raise EcgkitError(f"no calibration for {name}: fit the calibration with this class")
         calibrated[:, column] = calibrate(fitted, values[:, column])
     return calibrated.astype(np.float32)
+
+
+def uncalibrated_classes(calibration: Mapping[str, Any]) -> dict[str, str]:
+    """Return the classes whose calibration could not be fitted, and so whose threshold is not to be relied on.
+
+    Parameters
+    ----------
+    calibration : mapping
+        As returned by `fit_calibration`; the contents of ``calibration.json``.
+
+    Returns
+    -------
+    dict of str to str
+        Class to reason, such as ``"fold 9 has 4 positives, fewer than 10"``. A class that is best left as it is has
+        been compared with other methods, and is none of these.
+    """
+    return {
+        name: fitted["reason"]
+        for name, fitted in calibration["classes"].items()
+        if fitted.get("reason") and len(fitted.get("log_loss", ())) < 2
+    }
 
 
 def add_calibration(predictions: pd.DataFrame, calibration: Mapping[str, Any], classes: Sequence[str]) -> pd.DataFrame:

@@ -14,13 +14,10 @@ from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GroupKFold
 
-from ecgkit.stats.calibration import CLIP, METHODS, beta_inputs, calibrate, clipped_logit
+from ecgkit.stats.calibration import CLIP, FEW, METHODS, beta_inputs, calibrate, clipped_logit
 from ecgkit.stats.folds import VALIDATION_FOLD
 from ecgkit.stats.identifiers import patient_codes
 from ecgkit.stats.validation import Bools, Floats, fold_scores, is_quantity, known_scores
-
-MIN_RECORDS = 10
-"""The fewest positives, and negatives, from which a calibration is fitted."""
 
 N_SPLITS = 5
 """The number of cross-validation splits of fold 9, and the fewest patients that it needs."""
@@ -262,7 +259,7 @@ def _calibrate(truth: Bools, prob: Floats, splits: list[Split]) -> dict[str, Any
 def too_few_outcomes(truth: Bools) -> str:
     """Return which outcome is too rare to fit on, such as ``"3 positives, fewer than 10"``; empty if none is."""
     counts = {"positives": int(truth.sum()), "negatives": int((~truth).sum())}
-    return next((f"{n} {what}, fewer than {MIN_RECORDS}" for what, n in counts.items() if n < MIN_RECORDS), "")
+    return next((f"{n} {what}, fewer than {FEW}" for what, n in counts.items() if n < FEW), "")
 
 
 def _reason_against(truth: Bools, prob: Floats, splits: list[Split]) -> str:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from ecgkit.models.token_encoder import TokenEncoder
 
 
-def check_training(config: TrainingConfig, root: Path) -> None:
+def check_training(config: TrainingConfig, root: Path, *others: TrainingConfig) -> None:
     """Open the data of a training without fold 10, read its soft labels, and make its network.
+
+    So are the networks of ``others``, which are trained on the same data.
 
     Raises
     ------
@@ -34,7 +36,8 @@ def check_training(config: TrainingConfig, root: Path) -> None:
     if config.distill:
         soften(dataset.labels.to_numpy(np.float32, na_value=np.nan), dataset, config)
     with torch.random.fork_rng(devices=[]):
-        new_model(config, dataset)
+        for one in (config, *others):
+            new_model(one, dataset)
 
 
 def check_pretraining(config: PretrainingConfig, root: Path) -> None:

@@ -264,9 +264,8 @@ def plan_search(root: Path, *, study: str | None = None, space: str | Path | Non
     search = Search(root / SEARCHES / name, root, config, read_space(config, space))
     from ecgkit.training.checks import check_training  # loads torch, which a wrong name need not wait for
 
-    networks = {json.dumps(end.model_options): end for end in ends(config, search.space)}
-    for end in networks.values():
-        check_training(end, root)
+    networks = {json.dumps([end.model_options, end.crop_seconds]): end for end in ends(config, search.space)}
+    check_training(config, root, *networks.values())
     return search
 
 

@@ -404,6 +404,8 @@ def test_a_model_that_ships_agrees_with_its_card(name: str) -> None:
     entry = json.loads((SHIPPED / name / "metrics.json").read_text())["fold_10"]["macro"]["auc"]
     assert f"{entry['value']:.4f} ({entry['low']:.4f} to {entry['high']:.4f}) on fold 10" in model.card
     assert all(f"{threshold:.4f}" in model.card for threshold in model.thresholds)
+    rare = re.search(r"rather than the decision \((.*)\)\.", model.card)
+    assert list(model.unreliable) == (rare[1].split(", ") if rare else [])
 
 
 @pytest.mark.parametrize("name", ["resnet1d", "xlstm", "hybrid"])

@@ -58,6 +58,25 @@ def test_bars_are_the_probabilities_and_dark_from_the_threshold_on(ecg: ECG) -> 
     assert first == third != second
 
 
+def test_a_yes_of_an_unreliable_threshold_is_a_question(ecg: ECG) -> None:
+    probabilities = {"MI": 0.7, "CD": 0.2, "HYP": 0.8}
+    thresholds, measured = dict.fromkeys(probabilities, 0.5), measure_ecg(ecg)
+    figure = dashboard(
+        ecg, probabilities=probabilities, thresholds=thresholds, measurements=measured, unreliable={"CD", "HYP"}
+    )
+    assert [text.get_text() for text in figure.axes[1].texts] == ["0.70 yes", "0.20", "0.80 yes?"]
+
+
+def test_the_longest_names_are_on_the_page(ecg: ECG) -> None:
+    probabilities = dict.fromkeys(("VCLVH", "PSVT", "CRBBB", "IVCD", "INJIL"), 0.5)
+    measured = measure_ecg(ecg)
+    figure = dashboard(
+        ecg, probabilities=probabilities, thresholds=probabilities, measurements=measured, label_set="all"
+    )
+    figure.canvas.draw()
+    assert all(name.get_window_extent().x0 > 0 for name in figure.axes[1].get_yticklabels())
+
+
 def test_of_many_classes_those_nearest_to_their_thresholds_are_drawn(ecg: ECG) -> None:
     bars = draw(ecg, {f"class{i}": i / 40 for i in range(40)}).axes[1].patches
     assert [bar.get_width() for bar in bars] == [i / 40 for i in range(40 - MOST_CLASSES, 40)]

@@ -22,7 +22,7 @@ from ecgkit import stats
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation import add_calibration, apply_calibration, fit_calibration
 from ecgkit.stats import calibration_fit as module
-from ecgkit.stats.calibration import METHODS, calibration_summary
+from ecgkit.stats.calibration import METHODS, calibration_summary, uncalibrated_classes
 from ecgkit.stats.calibration_fit import fit_beta, fit_isotonic, fit_platt, fit_temperature
 
 
@@ -99,9 +99,11 @@ def test_the_distortion_is_found_and_undone_on_the_other_fold() -> None:
 def test_the_simplest_method_that_undoes_the_distortion_is_chosen(method: str) -> None:
     predictions = predictions_of({"MI": DISTORTIONS[method](4_000, seed=1)}, n_validation=2_000)
 
-    fitted = fit_calibration(predictions, ["MI"])["classes"]["MI"]
+    calibration = fit_calibration(predictions, ["MI"])
+    fitted = calibration["classes"]["MI"]
 
     assert fitted["method"] == method
+    assert uncalibrated_classes(calibration) == {}
     assert list(fitted["log_loss"]) == ["identity", "temperature", "platt", "beta", "isotonic"]
     assert ("reason" in fitted) == (method == "identity")
     assert min(fitted["log_loss"].values()) >= fitted["log_loss"][method] - 1e-6
@@ -311,7 +313,7 @@ def test_where_nothing_can_be_fitted_the_probability_stays(truth: np.ndarray, pr
     calibration = fit_calibration(predictions, ["MI"])
 
     assert calibration["classes"]["MI"]["method"] == "identity"
-    assert reason in calibration["classes"]["MI"]["reason"]
+    assert reason in uncalibrated_classes(calibration)["MI"]
     assert list(calibration["classes"]["MI"]["log_loss"]) == ["identity"]
     np.testing.assert_array_equal(apply_calibration(prob[:, None], calibration, ["MI"])[:, 0], prob.astype(np.float32))
     json.dumps(calibration, allow_nan=False)

@@ -19,7 +19,8 @@ INSTRUCTIONS = """
    worth little.
 3. **Read each label for itself.** Its probability is calibrated: of 100 ECGs with 0.30, about 30 have the label. "yes"
    means that the probability reaches the threshold, which was chosen as the one with the best F1 on validation data.
-   An ECG can have several labels, or none.
+   "unreliable" follows where these data, called fold 9, have too few ECGs with the label to choose a threshold; such a
+   probability is not calibrated either. An ECG can have several labels, or none.
 4. **Measure in the ECG** with the calipers, and compare with the measurements.
 """
 

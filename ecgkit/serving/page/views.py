@@ -98,7 +98,9 @@ def _verdict(answer: Answer, name: str) -> Markup:
     entry = next((entry for entry in answer.to_dict()["classes"] if entry["name"] == name), None)
     if entry is None:
         return Markup("not a class of this model")
+    doubt = answer.predictor.unreliable.get(name)
     decision = '<span class="ecg-yes">yes</span>' if entry["decision"] else "no"
+    decision += f", unreliable: {escape(doubt)}" if entry["decision"] and doubt else ""
     extent = f" ({entry['lowest']:.2f} to {entry['highest']:.2f} among its models)" if "lowest" in entry else ""
     numbers = f"{entry['probability']:.3f}{extent}, threshold {entry['threshold']:.3f}: {decision}"
     return Markup(f"{numbers}{bar(entry['probability'], entry['threshold'])}")

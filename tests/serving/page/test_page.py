@@ -102,6 +102,15 @@ def test_of_many_labels_those_that_reach_their_threshold_come_first(page: AppTes
     assert shown_probabilities(page) == sorted(shown_probabilities(page), reverse=True)
 
 
+def test_a_yes_from_four_positives_is_not_to_be_relied_on() -> None:
+    answer = answer_ecg(ECG(demo_signal(), RATE), "resnet1d_all")
+    assert answer.prediction is not None
+    for decided in (True, False):
+        said = replace(answer, prediction=replace(answer.prediction, decisions=np.full(71, decided)))
+        assert ("4 positives" in views._verdict(said, "TAB_")) == decided
+        assert "unreliable" not in views._verdict(said, "SR")
+
+
 @pytest.mark.parametrize("data", [b"Dear doctor, this is a letter.", b"", b"\x00" * 5000, b"<xml>no ecg</xml>"])
 def test_what_is_no_ecg_is_refused_in_one_line(page: AppTest, data: bytes) -> None:
     upload(page, {"letter.txt": data})
