@@ -265,7 +265,8 @@ def plan_search(root: Path, *, study: str | None = None, space: str | Path | Non
     from ecgkit.training.checks import check_training  # loads torch, which a wrong name need not wait for
 
     networks = {json.dumps([end.model_options, end.crop_seconds]): end for end in ends(config, search.space)}
-    check_training(config, root, *networks.values())
+    first, *others = networks.values()
+    check_training(first, root, *others)
     return search
 
 

@@ -24,7 +24,9 @@ from ecgkit.errors import EcgkitError
 from ecgkit.io import file_sha256, locked
 from ecgkit.models import MODELS
 from ecgkit.sessions import Session
+from ecgkit.training import checks
 from ecgkit.training.config import TrainingConfig, configure
+from ecgkit.training.data import training_data
 from ecgkit.workflow import study
 from ecgkit.workflow.space import apply, position_of, read_space
 from ecgkit.workflow.sweep import over_seeds, read_sweep, settings_of
@@ -86,6 +88,7 @@ class TestSpace:
             ("model_options.width = [8]", "width"),
             ("model_options.blocks = [0, 1]", "blocks of resnet1d is 0"),
             ("model_options.kernel_size = [5, 4]", "kernel_size 4"),
+            ("crop_seconds = [2.5, 60]\nnoise = [0, 0.1]", "60"),
         ],
     )
     def test_what_is_wrong_is_named_before_anything_is_written(
@@ -123,6 +126,22 @@ class TestSpace:
         other = apply(config, values)
         assert (other.learning_rate, other.schedule, other.crops_per_record) == (0.5, "cosine", 1)
         assert other.model_options == config.model_options | {"widths": [4, 4]}
+
+
+def test_a_search_of_many_networks_opens_its_data_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[TrainingConfig] = []
+    monkeypatch.setattr(
+        checks,
+        "training_data",
+        lambda config, *where, **how: opened.append(config) or training_data(config, *where, **how),
+    )
+    counts = []
+    for options in ("[1]", "[1, 2, 3]"):
+        (root / "space.toml").write_text(f"{RATES}model_options.blocks = {options}\n")
+        opened.clear()
+        plan(root)
+        counts.append(len(opened))
+    assert counts[0] == counts[1]
 
 
 def plan(root: Path, **settings: Any) -> study.Search:
