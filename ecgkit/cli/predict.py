@@ -347,7 +347,7 @@ def table_writer(_file: TextIO, width: int, unreliable: Collection[str]) -> Call
             titles = [
                 *(f"{label:>{max(7, len(label))}}" for label in few),
                 *(f"{SHOWN[name]:>9}" for name in measured),
-                *([f"most probable, * decided{', ? decided unreliably' * bool(unreliable)}"] if not few else []),
+                *([] if few else ["most probable, * decided" + (", ? decided unreliably" if unreliable else "")]),
             ]
             echo("  ".join([f"{'record':<{width}}", *titles]))
         name, error = (printable(row[key]).replace("\n", "\\n") for key in ("record", "error"))

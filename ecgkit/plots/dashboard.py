@@ -265,18 +265,19 @@ def _draw_probabilities(
         classes = [name for name in classes if name in nearest[:MOST_CLASSES]]
     places = np.arange(len(classes))
     decided = [probabilities[name] >= thresholds[name] for name in classes]
-    verdicts = [yes * (" yes?" if name in unreliable else " yes") for name, yes in zip(classes, decided, strict=True)]
+    doubtful = [yes and name in unreliable for name, yes in zip(classes, decided, strict=True)]
     values = [probabilities[name] for name in classes]
     axes.barh(places, values, height=0.6, color=[COLORS[1] if yes else LIGHT_GREY for yes in decided])
     for place, name in enumerate(classes):
         axes.vlines(thresholds[name], place - 0.4, place + 0.4, color="black", linewidth=1.2)
-        axes.text(1.02, place, f"{probabilities[name]:.2f}{verdicts[place]}", va="center", fontsize=9)
+        verdict = " yes?" if doubtful[place] else " yes" if decided[place] else ""
+        axes.text(1.02, place, f"{probabilities[name]:.2f}{verdict}", va="center", fontsize=9)
     axes.set_yticks(places, [one_line(spelled_out(name, label_set), LONGEST_NAME) for name in classes], fontsize=9)
     axes.set(xlim=(0, 1), ylim=(len(classes) - 0.4, -0.6))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)
-    doubt = "; yes?: too few ECGs for a reliable one" if any(text.endswith("?") for text in verdicts) else ""
+    doubt = "; yes?: too few ECGs for a reliable one" if any(doubtful) else ""
     axes.set_xlabel(f"calibrated probability; line: threshold{doubt}", fontsize=8, labelpad=1)
     if len(classes) < len(probabilities):
         axes.set_title(f"the {len(classes)} of {len(probabilities)} classes nearest to their thresholds", fontsize=9)

@@ -263,7 +263,7 @@ def too_few_outcomes(truth: Bools) -> str:
 
 
 def _reason_against(truth: Bools, prob: Floats, splits: list[Split]) -> str:
-    """Return the reason why a class cannot be calibrated, or None."""
+    """Return the reason why a class cannot be calibrated; empty if it can."""
     if lacking := too_few_outcomes(truth):
         return f"fold {VALIDATION_FOLD} has {lacking}"
     if np.ptp(prob) == 0:

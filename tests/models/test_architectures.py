@@ -304,6 +304,11 @@ def test_means_of_pairs_are_an_average_pooling(length: int) -> None:
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
+def test_means_of_pairs_are_one_operator_in_an_exported_graph() -> None:
+    graph = torch.export.export(MeanOfPairs(), (torch.randn(2, 3, 63),)).graph
+    assert [str(node.target) for node in graph.nodes if node.op == "call_function"] == ["aten.avg_pool1d.default"]
+
+
 @pytest.mark.parametrize("n_tokens", [8, 50])
 def test_attention_in_bfloat16_is_that_in_float32(n_tokens: int) -> None:
     generator = torch.Generator().manual_seed(0)
