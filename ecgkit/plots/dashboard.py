@@ -24,7 +24,7 @@ from ecgkit.plots.ecg import (
     draw_sheet,
     stack_rows,
 )
-from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, line_styles, new_figure, one_line
+from ecgkit.plots.style import COLORS, GREY, LIGHT_GREY, LONGEST_NAME, line_styles, new_figure, one_line
 from ecgkit.signals.ecg import ECG, LEADS
 from ecgkit.signals.mean_beat import beats, usual_beats
 from ecgkit.signals.measurements import PRINTED
@@ -37,7 +37,7 @@ PAGE = (297.0, 210.0)
 MARGIN = 13.5  # mm at the left and at the right
 TITLE = 16.0  # mm at the top
 LARGEST_DISTANCE = 27.0  # mm between the rows, so that the sheet leaves room for what stands below it
-MOST_CLASSES, LONGEST_NAME = 12, 35  # classes, and letters of the name of one
+MOST_CLASSES = 12
 BEAT_BEFORE, BEAT_AFTER = 0.35, 0.55  # s around the R peak of a mean beat
 
 
@@ -88,7 +88,7 @@ def dashboard(
     peaks = r_peaks(ecg.signal, sampling_rate=ecg.sampling_rate) if peaks is None else peaks
     bottom = _draw_ecg(figure, ecg, peaks, title)
     if probabilities:
-        place = _axes(figure, 62, 22, 78, bottom - 34)
+        place = _axes(figure, 76, 22, 64, bottom - 34)
         _draw_probabilities(place, probabilities, thresholds, unreliable, label_set)
     else:
         _write(figure, MARGIN, bottom - 6, "Prediction", fontweight="bold")

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 WIDTH = 10.0
 """Width of a figure in inches, that of a notebook's page."""
 
-LONGEST_LINE, LONGEST_NAME = 130, 40
+LONGEST_LINE, LONGEST_NAME = 130, 43
 """Letters of a line, such as a title, and of a name next to an axis or in a legend."""
 
 LONGEST_TABLE = 200
