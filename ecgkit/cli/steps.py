@@ -60,6 +60,9 @@ def fill_step(name: str, parser: OneLineParser, *, without: Sequence[str] = ()) 
     parser.add_argument("--force", action="store_true", help="run it again although nothing changed")
     parser.add_argument("--verify", action="store_true", help=VERIFY)
     add_cell_timeout(parser)
+    if name == "probe":
+        text = "of a pretraining: the label set whose classes are probed (default: that of the pretraining)"
+        parser.add_argument("--label-set", default="", metavar="NAME", help=text)
     if name in ("train", "pretrain"):
         parser.add_argument("--resume", action="store_true", help="insist on resuming an interrupted session")
 
@@ -128,6 +131,8 @@ def probe(arguments: argparse.Namespace, root: Path) -> None:
     """Run the notebook on a training session; or probe a pretrained encoder here, and print the results on fold 10."""
     name = Path(arguments.training_session)
     if not paths.is_pretraining(name):
+        if arguments.label_set:
+            raise EcgkitError("--label-set is for a pretraining: a training session has its own label set")
         run_one(arguments, root)
         return
     from ecgkit import sessions
@@ -137,10 +142,11 @@ def probe(arguments: argparse.Namespace, root: Path) -> None:
     settings = settings_of(arguments, STEPS["probe"])
     del settings["training_session"]
     if surplus := sorted(settings.keys() - {"seed", "resamples"}):
-        raise EcgkitError(f"{surplus[0]} is for a training session: a pretraining takes seed and resamples only")
+        raise EcgkitError(f"{surplus[0]} is for a training session: a pretraining does not have it")
     from ecgkit.feature_space.pretrained import make_probe_session, tables
 
-    made, probes = make_probe_session(session, root, force=arguments.force, **settings)
+    options = {"force": arguments.force, "label_set": arguments.label_set}
+    made, probes = make_probe_session(session, root, **options, **settings)
     for table in tables(probes) if probes else ():
         echo(table.to_string())
     echo(made.path)

@@ -45,7 +45,13 @@ class PretrainedProbes:
 
 
 def probe_pretrained(
-    session: Session, root: Path, *, seed: int = 0, resamples: int = RESAMPLES, progress: bool = False
+    session: Session,
+    root: Path,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    label_set: str = "",
+    progress: bool = False,
 ) -> PretrainedProbes:
     """Fit linear probes of a frozen encoder's features on folds 1-8, and score them on fold 10.
 
@@ -59,6 +65,8 @@ def probe_pretrained(
         Of the random weights, the splits and the resamples.
     resamples : int, default 1000
         Bootstrap resamples of the patients.
+    label_set : str, default ""
+        The label set whose classes are probed; empty: that of the pretraining.
     progress : bool, default False
         Show progress bars on standard error.
 
@@ -69,13 +77,17 @@ def probe_pretrained(
     Raises
     ------
     EcgkitError
-        If the dataset is missing, or is no longer the one of the pretraining.
+        If the dataset is missing, is no longer the one of the pretraining, or lacks the label set.
     """
     config, trained = session.config, load_weights(session.best_weights)
     folder, folds = root / paths.PROCESSED / config["dataset"], (*TRAIN_FOLDS, TEST_FOLD)
     dataset = open_dataset(folder, label_set=None, folds=folds)
     if dataset.fingerprint != config["dataset_fingerprint"]:
         raise EcgkitError(f"{folder} is not the dataset that {session.label} learned from: preprocess it again")
+    name = label_set or config["label_set"]
+    labelled = (
+        open_dataset(folder, label_set=name, folds=folds) if name else None
+    )  # refused before anything is computed
     features = embed_both(trained, dataset, seed=seed, progress=progress)
     known, fresh = features.values()
     options: dict[str, Any] = {"seed": seed, "resamples": resamples}
@@ -86,16 +98,15 @@ def probe_pretrained(
     if simple is not None:
         both, control = (np.concatenate([values, simple[0]], axis=1) for values in (known, fresh))
         results |= fit_probes(both, records, untrained=[control], targets=BEYOND, **options)
-    if not config["label_set"]:
+    if labelled is None:
         return PretrainedProbes(results, {})
-    labelled = open_dataset(folder, label_set=config["label_set"], folds=folds)
     rows = dataset.records["record_id"].isin(labelled.records["record_id"]).to_numpy()
     features = {name: values[rows] for name, values in features.items()}
     return PretrainedProbes(results, measure_features(trained, labelled, fold=TEST_FOLD, features=features, **options))
 
 
 def make_probe_session(
-    session: Session, root: Path, *, force: bool = False, **settings: Any
+    session: Session, root: Path, *, force: bool = False, label_set: str = "", **settings: Any
 ) -> tuple[Session, PretrainedProbes | None]:
     """Probe a pretrained encoder in a probe session, unless there is one of the same weights and settings.
 
@@ -107,6 +118,8 @@ def make_probe_session(
         The folder of data sets and sessions.
     force : bool, default False
         Probe again although nothing changed.
+    label_set : str, default ""
+        The label set whose classes are probed; empty: that of the pretraining.
     **settings
         ``seed`` and ``resamples``, as for `probe_pretrained`.
 
@@ -125,11 +138,14 @@ def make_probe_session(
     options = {"seed": 0, "resamples": RESAMPLES} | settings
     config = {"training_session": session.label, **options}
     FeatureSpaceConfig(**config)  # checks the values
-    config["weights_sha256"] = file_sha256(session.best_weights)
+    config |= {
+        "label_set": label_set or session.config["label_set"],
+        "weights_sha256": file_sha256(session.best_weights),
+    }
     if not force and (done := sessions.find_finished(paths.PROBES, root, config)):
         return done, None
     with sessions.claim(paths.PROBES, root, config, resume=False if force else None) as made:
-        probes = probe_pretrained(session, root, progress=True, **options)
+        probes = probe_pretrained(session, root, label_set=label_set, progress=True, **options)
         write_probe_session(made, probes.targets, subject=session.label)
         if probes.classes:
             made.write_json(METRICS, probes.classes)

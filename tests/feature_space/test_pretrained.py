@@ -63,7 +63,21 @@ def test_the_command_makes_a_probe_session(root: Path, capsys: pytest.CaptureFix
     assert len(list((root / paths.PROBES).iterdir())) == 1
 
 
+def test_another_label_set_is_probed_by_the_same_features(root: Path) -> None:
+    command = ["probe", f"{paths.PRETRAINING}/session_1", "--resamples", "20", "--root", str(root)]
+    assert main([*command, "--label-set", "subclass"]) == 0
+    session = Session(root / paths.PROBES / "session_1")
+    classes = open_dataset(root / paths.PROCESSED / "demo", label_set="subclass").classes
+    assert session.read_json(METRICS).keys() == {*classes, "macro"}
+    assert main(command) == 0  # the label set of the pretraining is another session
+    assert len(list((root / paths.PROBES).iterdir())) == 2
+
+
 def test_what_only_a_training_has_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", f"{paths.PRETRAINING}/session_1", "--label-set", "none", "--root", str(root)]) == 2
+    assert "none" in capsys.readouterr().err
+    assert main(["probe", "1", "--label-set", "subclass", "--root", str(root)]) == 2
+    assert "--label-set" in capsys.readouterr().err
     assert main(["probe", f"{paths.PRETRAINING}/session_1", "--clusters", "3", "--root", str(root)]) == 2
     assert "clusters" in capsys.readouterr().err
     assert main(["probe", f"{paths.PRETRAINING}/session_9", "--root", str(root)]) == 2

@@ -59,7 +59,7 @@ def measure_features(
     -------
     dict
         ``{CLASS | "macro": {"pretrained", "random": {"value", "low", "high"}, "difference": {...}}}``: AUC, and
-        what `ecgkit.stats.paired_tests.paired_difference` returns.
+        what `ecgkit.stats.paired_tests.paired_difference` returns; None where a class lacks an outcome in this fold.
 
     Raises
     ------
@@ -82,7 +82,8 @@ def measure_features(
     for k, label in enumerate((*dataset.classes, "macro")):
         of_class = {name: with_interval(float(values[name][k]), drawn[name][:, k]) for name in values}
         pairs = [numbers[..., k] for numbers in (*values.values(), *drawn.values())]
-        results[label] = of_class | {"difference": paired_difference(*pairs)}
+        difference = {key: None if np.isnan(number) else number for key, number in paired_difference(*pairs).items()}
+        results[label] = of_class | {"difference": difference}
     return results
 
 
@@ -105,12 +106,14 @@ def linear_scores(of_records: NDArray[np.float32], dataset: Dataset, fold: int) 
     training = dataset.folds(*TRAIN_FOLDS)
     features, others = (of_records[rows].astype(np.float64) for rows in (training, dataset.folds(fold)))
     labels = dataset.labels.iloc[training].to_numpy(np.float64, na_value=np.nan)
-    scores = []
-    for outcomes in labels.T:
-        known = ~np.isnan(outcomes)
-        probe = make_pipeline(StandardScaler(), RidgeCV(PENALTIES)).fit(features[known], outcomes[known])
-        scores.append(probe.predict(others))
-    return np.stack(scores, axis=1)
+    is_known = ~np.isnan(labels)
+    scores = np.empty((len(others), len(dataset.classes)))
+    for known in np.unique(is_known, axis=1).T:  # classes that are known of the same records are fitted at once
+        columns = (is_known == known[:, np.newaxis]).all(axis=0)
+        probe = make_pipeline(StandardScaler(), RidgeCV(PENALTIES, alpha_per_target=True))
+        fitted = probe.fit(features[known], labels[np.ix_(known, columns)])
+        scores[:, columns] = fitted.predict(others).reshape(len(others), -1)
+    return scores
 
 
 def probe_table(results: dict[str, dict[str, dict[str, Any]]]) -> pd.DataFrame:
@@ -118,7 +121,9 @@ def probe_table(results: dict[str, dict[str, dict[str, Any]]]) -> pd.DataFrame:
 
     def difference(row: dict[str, dict[str, Any]]) -> str:
         value, low, high = (row["difference"][f"difference{ending}"] for ending in ("", "_low", "_high"))
-        return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
+        if value is None:
+            return "-"
+        return f"{value:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if low is not None and high is not None else "")
 
     return pd.DataFrame(
         {
