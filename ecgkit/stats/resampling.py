@@ -61,10 +61,14 @@ def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed:
 
 
 def interval(values: ArrayLike) -> tuple[float, float]:
-    """Compute the 2.5 and 97.5 percentiles of a metric over the resamples in which it is defined; NaN if none."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    if not known.size:
+    """Compute the 2.5 and 97.5 percentiles of a metric over the resamples in which it is defined.
+
+    NaN if more than `MOST_ABSENT` of the resamples lack it, as those of the AUC of a class with three positives do: the
+    resamples that happen to have it vary far less than the metric would among other patients.
+    """
+    drawn = np.asarray(values, dtype=np.float64)
+    known = drawn[~np.isnan(drawn)]
+    if not known.size or drawn.size - known.size > MOST_ABSENT * drawn.size:
         return float("nan"), float("nan")
     low, high = np.percentile(known, PERCENTILES)
     return float(low), float(high)
@@ -97,9 +101,7 @@ def metric_intervals(
     """Return all metrics of a fold with their intervals, as reports contain them.
 
     A calibration error is a mean of absolute gaps, so that resampling biases it upwards. Its resamples are shifted down
-    by their mean difference to the error, so that the interval describes its variation only. A metric that more
-    than `MOST_ABSENT` of the resamples lack, such as the AUC of a class with three positives, has no interval: the
-    resamples that happen to have it vary far less than the metric would among other patients.
+    by their mean difference to the error, so that the interval describes its variation only.
 
     Parameters
     ----------
@@ -123,9 +125,7 @@ def metric_intervals(
 
 
 def _around(value: float, drawn: Floats, metric: str) -> Floats:
-    """Return the resamples for an interval, of a calibration error without their bias; none if too many lack it."""
-    if np.isnan(drawn).sum() > MOST_ABSENT * drawn.size:
-        return drawn[:0]
+    """Return the resamples for an interval, of a calibration error without their bias."""
     if not metric.startswith("ece") or not drawn.size:
         return drawn
     return np.maximum(drawn - (np.nanmean(drawn) - value), 0.0)
