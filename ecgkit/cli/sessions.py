@@ -182,7 +182,7 @@ def diff(arguments: argparse.Namespace, root: Path) -> None:
     for title, part in found.items():
         echo(title if part else f"{title}: no difference")
         for key, (a, b) in part.items():
-            echo(f"  {key}: {as_text(a)} -> {as_text(b)}")
+            echo(f"  {key}: {sessions.describe_value(a)} -> {sessions.describe_value(b)}")
 
 
 def delete(arguments: argparse.Namespace, root: Path) -> None:

@@ -142,11 +142,12 @@ def describe_filters(filters: Filters) -> str:
     return ", ".join(phrases) or "none"
 
 
-def _recipe(config: Mapping[str, Any]) -> dict[str, Any]:
+def _recipe(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the parameters of a training that are not in another section, without nesting."""
     flat = flatten_tables({key: value for key, value in config.items() if key not in NO_RECIPE})
     # A card travels with the weights; the folders of the machine on which they were trained do not.
-    return flat | {key: Path(flat[key]).name for key in FILES if flat.get(key)}
+    flat |= {key: Path(flat[key]).name for key in FILES if flat.get(key)}
+    return {key: sessions.describe_value(value) for key, value in flat.items()}
 
 
 def _describe_dataset(dataset: Dataset) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import ENSEMBLE, SAME, align, check_same, class_names, session_predictions
 from ecgkit.evaluation.files import EnsembleCost, all_records, read_history, read_metrics
 from ecgkit.io import json_or_none
-from ecgkit.sessions import Session, session_number
+from ecgkit.sessions import Session, describe_value, session_number
 from ecgkit.stats import Floats
 from ecgkit.stats.folds import TEST_FOLD
 from ecgkit.stats.multiple_testing import holm
@@ -276,7 +276,9 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         like = [other for other in flat if other["model"] == own["model"]]
         keys = sorted(set().union(*like))
         differing = [key for key in keys if len({json.dumps(other.get(key)) for other in like}) > 1]
-        named = [f"{key.removeprefix('model_options.')} {own[key]}" for key in differing if key in own]
+        values = {key: describe_value(own[key]) for key in differing if key in own}
+        short = {key: text[:8] if key.endswith("_sha256") else text for key, text in values.items()}
+        named = [f"{key.removeprefix('model_options.')} {text}" for key, text in short.items()]
         labels.append(", ".join([own["model"], *named]))
     return labels
 

@@ -1,7 +1,7 @@
 """Sessions: numbered output folders, created, found, locked, resumed and closed."""
 
 # ruff: noqa: F401 # a name is public by its import here
-from ecgkit.sessions.differences import describe_differences, differences, flatten
+from ecgkit.sessions.differences import describe_differences, describe_value, differences, flatten
 from ecgkit.sessions.environment import describe_environment, environment, read_environment, record_environment
 from ecgkit.sessions.folder import REPRODUCTION, SESSION_VARIABLE, Session, save_picture
 from ecgkit.sessions.lifecycle import (

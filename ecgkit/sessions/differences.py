@@ -33,4 +33,10 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def describe_differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Return one text per key that differs, such as ``epochs: 10 -> 12``."""
-    return [f"{key}: {old} -> {new}" for key, (old, new) in differences(before, after).items()]
+    found = differences(before, after)
+    return [f"{key}: {describe_value(old)} -> {describe_value(new)}" for key, (old, new) in found.items()]
+
+
+def describe_value(value: Any) -> str:
+    """Return a value of a configuration as text, "none" if it is empty."""
+    return "none" if value in (None, "", [], {}) else str(value)

@@ -289,10 +289,10 @@ class TrainingConfig(FittingConfig):
 
 
 def flatten_tables(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn ``[model_options] dropout`` into ``model_options.dropout``, and so on for `OPTION_TABLES`."""
+    """Turn ``[model_options] dropout`` into ``model_options.dropout``; so each of `OPTION_TABLES`, unless empty."""
     entries: dict[str, Any] = {}
     for name, entry in data.items():
-        is_table = name in OPTION_TABLES and isinstance(entry, dict)
+        is_table = name in OPTION_TABLES and isinstance(entry, dict) and entry
         entries |= {f"{name}.{key}": value for key, value in entry.items()} if is_table else {name: entry}
     return entries
 

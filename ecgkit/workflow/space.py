@@ -45,7 +45,7 @@ def read_space(config: TrainingConfig, file: str | Path | None = None) -> dict[s
     EcgkitError
         If the file cannot be read, a name is unknown or not varied, or a range or a choice is not allowed.
     """
-    entries = flatten_tables(read_toml(file or DEFAULT))
+    entries = {name: entry for name, entry in flatten_tables(read_toml(file or DEFAULT)).items() if entry != {}}
     if file is None:
         known = {f"model_options.{key}" for key in model_options(config.model, {})}
         entries = {name: entry for name, entry in entries.items() if "." not in name or name in known}

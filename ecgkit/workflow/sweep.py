@@ -111,7 +111,7 @@ def settings_of(run: dict[str, Any]) -> dict[str, Any]:
     for name, value in run.items():
         table, _, key = name.rpartition(".")
         if table:
-            settings.setdefault(table, {})[key] = value
+            settings[table] = settings.get(table, {}) | {key: value}
         else:
             settings[name] = value
     return settings

@@ -102,8 +102,8 @@ def test_seeds_of_one_configuration_are_one_row(root: Path) -> None:
     board = leaderboard(all_sessions(root), resamples=50)
     table = board.configurations
     # The difference between two configurations of one model is named, and the seed is not.
-    assert set(table.index) == {"resnet1d, epochs 3", "resnet1d, epochs 9, blocks 1", "xlstm"}
-    row = table.loc["resnet1d, epochs 3"]
+    assert set(table.index) == {"resnet1d, epochs 3, model_options none", "resnet1d, epochs 9, blocks 1", "xlstm"}
+    row = table.loc["resnet1d, epochs 3, model_options none"]
     runs = board.sessions.loc[["session_1", "session_2", "session_3"]]
     assert (row["seeds"], row["members"]) == (3, "session_1, session_2, session_3")
     for fold in ("fold_9", "fold_10"):
@@ -124,9 +124,12 @@ def test_a_configuration_is_named_by_what_changes_the_model(tmp_path: Path) -> N
     older.write_json("config.json", recorded)
     older.mark_done()
     make_session(tmp_path, replace(CONFIG, robustness={"hum": 0.1}))
+    make_session(tmp_path, replace(CONFIG, model="cnn"))
+    make_session(tmp_path, replace(CONFIG, model="cnn", distill="labels.csv"))
     table = leaderboard(all_sessions(tmp_path), resamples=20).configurations
-    assert set(table.index) == {"resnet1d", "resnet1d, robustness.hum 0.1"}
-    assert table.loc["resnet1d", "members"] == "session_1, session_2"
+    expected = {"resnet1d, robustness none", "resnet1d, robustness.hum 0.1", "cnn, distill none"}
+    assert set(table.index) == expected | {"cnn, distill labels.csv"}
+    assert table.loc["resnet1d, robustness none", "members"] == "session_1, session_2"
 
 
 def test_the_interval_of_one_seed_is_that_of_its_session(root: Path) -> None:
@@ -134,7 +137,7 @@ def test_the_interval_of_one_seed_is_that_of_its_session(root: Path) -> None:
     row, session = board.configurations.loc["xlstm"], board.sessions.loc["session_5"]
     for column in ("fold_10_auc", "fold_10_low", "fold_10_high"):
         assert row[column] == pytest.approx(session[column], abs=1e-12)
-    three = board.configurations.loc["resnet1d, epochs 3"]
+    three = board.configurations.loc["resnet1d, epochs 3, model_options none"]
     assert three["fold_10_low"] < three["fold_10_auc"] < three["fold_10_high"]
 
 

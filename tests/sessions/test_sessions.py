@@ -335,6 +335,9 @@ def test_differences_reach_into_nested_options() -> None:
     assert sessions.differences(before, after) == expected
     assert sessions.describe_differences(before, after)[1] == "model_options.width: 8 -> 16"
     assert sessions.differences(before, before) == {}
+    without, with_faults = {"init": "", "patience": 0}, {"init": "x", "robustness": {"hum": 0.1}}
+    expected_lines = ["init: none -> x", "patience: 0 -> none", "robustness.hum: none -> 0.1"]
+    assert sessions.describe_differences(without, with_faults) == expected_lines
 
 
 def test_either_kind_is_found_by_the_name_that_lists_print(tmp_path: Path) -> None:

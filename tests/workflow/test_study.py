@@ -308,6 +308,12 @@ class TestSweep:
         )
         assert settings_of(asked.runs[5])["model_options"] == {"blocks": 1}
 
+    def test_an_empty_table_takes_the_place_of_the_recipes(self, tmp_path: Path) -> None:
+        text = "robustness = {}\n[[run]]\n[[run]]\nrobustness.hum = 0.1\n[[run]]\nauxiliary = {}\n"
+        runs = [settings_of(run) for run in read_sweep(self.write(tmp_path, HEAD + text)).runs]
+        assert [run["robustness"] for run in runs] == [{}, {"hum": 0.1}, {}]
+        assert runs[2]["auxiliary"] == {}
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
