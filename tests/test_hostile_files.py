@@ -288,7 +288,7 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize(("file", "expected"), [(Terminal(), "\\x1b[2J"), (io.StringIO(), "\x1b[2J")])
 def test_a_terminal_is_not_told_what_to_do_by_a_name(file: io.StringIO, expected: str) -> None:
-    csv_writer(file, 0)({"record": "\x1b[2J", "findings": [], "error": ""})
+    csv_writer(file, 0, ())({"record": "\x1b[2J", "findings": [], "error": ""})
     assert file.getvalue().splitlines()[1] == f"{expected},,"
 
 

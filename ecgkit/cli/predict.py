@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -41,7 +40,7 @@ def add_commands(command: AddCommand) -> None:
     added.add_argument("files", metavar="FILE", nargs="+", help=text)
     add_model(added)
     text = "table, or json (one object per line), or csv (default: table; csv with --to)"
-    added.add_argument("--format", choices=("table", "json", "csv"), help=text)
+    added.add_argument("--format", choices=WRITERS, help=text)
     added.add_argument("--to", metavar="FILE", help="write here; the same command again resumes after the last row")
     text = "processes, each with the model (default: one per 500 files, at most one per core, one on a GPU)"
     added.add_argument("--jobs", type=int, metavar="N", help=text)
@@ -113,8 +112,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
             rows = question.answer(files, predictor, done, readers)
         shown = bool(arguments.to)
         rows = stack.enter_context(counted(rows, n_left, description="predicting", unit="files", shown=shown))
-        writer = WRITERS.get(style) or partial(table_writer, unreliable=predictor.unreliable)
-        return write_rows(arguments, writer, files, rows, errors)
+        return write_rows(arguments, WRITERS[style], files, rows, errors, unreliable=predictor.unreliable)
 
 
 def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
@@ -147,11 +145,17 @@ def default_jobs(arguments: argparse.Namespace, n_files: int) -> int:
 
 
 def write_rows(
-    arguments: argparse.Namespace, writer: Writer, files: list[Source], rows: Iterable[Row], errors: list[str]
+    arguments: argparse.Namespace,
+    writer: Writer,
+    files: list[Source],
+    rows: Iterable[Row],
+    errors: list[str],
+    *,
+    unreliable: Collection[str],
 ) -> int | None:
     """Write the rows as they come and return the exit code."""
     with opened(arguments.to) as file:
-        write = writer(file, max((len(name) for name, _ in files), default=0))
+        write = writer(file, max((len(name) for name, _ in files), default=0), unreliable)
         for row in rows:
             row["error"] = with_flags(row["error"], arguments)
             errors += [row["error"]] if row["error"] else []
@@ -301,7 +305,7 @@ def opened(path: str | None) -> Iterator[TextIO]:
         yield file
 
 
-def json_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
+def json_writer(file: TextIO, _width: int, _unreliable: Collection[str]) -> Callable[[Row], None]:
     """Write one JSON object per line."""
 
     def write(row: Row) -> None:
@@ -311,7 +315,7 @@ def json_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
     return write
 
 
-def csv_writer(file: TextIO, _width: int) -> Callable[[Row], None]:
+def csv_writer(file: TextIO, _width: int, _unreliable: Collection[str]) -> Callable[[Row], None]:
     """Write one line per file, after a line with the names of the columns."""
     from ecgkit.inference.answers import csv_row
 
@@ -385,7 +389,7 @@ LOADED: dict[str, Predictor] = {}
 
 Row = dict[str, Any]
 Source = tuple[str, Any]
-Writer = Callable[[TextIO, int], Callable[[Row], None]]
+Writer = Callable[[TextIO, int, Collection[str]], Callable[[Row], None]]
 UNIT, AHEAD = 16, 64
 """Files that a process answers at once, and how many times that are asked for in advance."""
 
@@ -407,5 +411,5 @@ OPTIONS = ".options"
 BEGINNINGS = {"json": b'{"model": ', "csv": b"model,"}
 """How the files of this command begin."""
 
-WRITERS: dict[str, Writer] = {"json": json_writer, "csv": csv_writer}
-"""How rows are written into a file."""
+WRITERS: dict[str, Writer] = {"table": table_writer, "json": json_writer, "csv": csv_writer}
+"""How rows are written, with the width of the column of names and the classes whose decisions are unreliable."""
