@@ -128,8 +128,8 @@ def read_clinical(path: Path, name: str) -> Signals:
         warnings.simplefilter("always")
         try:
             record = read().parse(path)
-            several = [str(item.message) for item in caught if "additional multiplex" in str(item.message)]
-            left_out = _join_groups(record, path, read) if several else []
+            several = any("additional multiplex" in str(item.message) for item in caught)
+            left_out = _join_groups(record, path, read, several=several) if name == "DICOM" else []
         except package.ECGDataKitError as error:
             raise UnreadableRecordError(_one_line(error, path)) from error
     messages = [_one_line(item.message, path) for item in caught]
@@ -155,15 +155,22 @@ def read_clinical(path: Path, name: str) -> Signals:
     )
 
 
-def _join_groups(record: Any, path: Path, read: Any) -> list[str]:
-    """Add the leads of the other groups of a DICOM file that were recorded at the same time; of others, a finding."""
+def _join_groups(record: Any, path: Path, read: Any, *, several: bool) -> list[str]:
+    """Add the leads of the other groups of a DICOM file that were recorded at the same time; of others, a finding.
+
+    Each lead is given its start, where those of a group differ.
+    """
     data, parts = require("pydicom", "formats").dcmread(path), []
+    if not several and all(len(set(_starts(group))) < 2 for group in data.WaveformSequence):
+        return []
     with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder:
         # What is derived, such as median beats, comes after what was recorded.
         for group in sorted(data.WaveformSequence, key=lambda item: item.get("WaveformOriginality") == "DERIVED"):
             data.WaveformSequence = [group]
             data.save_as(Path(folder) / path.name)
             leads = read().parse(Path(folder) / path.name).leads  # none of a group of median beats
+            for lead, start in zip(leads, _starts(group), strict=False):
+                lead.annotations["start_sample"] = str(start)
             parts += [(float(group.get("MultiplexGroupTimeOffset") or 0), leads)] if leads else []
     record.leads, n_left_out = [], 0
     for start, leads in parts:
@@ -177,6 +184,26 @@ def _join_groups(record: Any, path: Path, read: Any) -> list[str]:
         else:
             n_left_out += 1
     return [f"{n_left_out} more recordings in the file left out"] if n_left_out else []
+
+
+def _starts(group: Any) -> list[float]:
+    """Return which sample of a DICOM group, counted from 1, each channel begins with, in parts of samples as well.
+
+    References
+    ----------
+    DICOM PS3.3, C.10.9: Channel Sample Skew, in samples, or Channel Time Skew, in seconds, after the group's start.
+    """
+    try:
+        rate, channels = float(group.get("SamplingFrequency") or 0), group.get("ChannelDefinitionSequence") or ()
+        starts = [
+            1 + (float(channel.get("ChannelSampleSkew") or 0) or rate * float(channel.get("ChannelTimeSkew") or 0))
+            for channel in channels
+        ]
+    except (TypeError, ValueError) as error:
+        raise UnreadableRecordError("the DICOM file is damaged: the skew of a channel is not a number") from error
+    if not np.isfinite(starts).all():
+        raise UnreadableRecordError("the DICOM file is damaged: the skew of a channel is not finite")
+    return starts
 
 
 def trim_calibration(
@@ -240,7 +267,9 @@ def _in_time(leads: list[tuple[Vector, str]], notes: list[Mapping[str, str]]) ->
     """Put leads that begin later than others where they belong, NaN before and after; refuse times of unknown unit."""
     if len({note.get("LeadTimeOffset") for note in notes}) > 1:
         raise UnreadableRecordError("the leads begin at different times (LeadTimeOffset), which is not read")
-    starts = [int(note.get("start_sample", 1)) for note in notes]  # of SCP-ECG
+    exact = [float(note.get("start_sample", 1)) for note in notes]  # of SCP-ECG and DICOM
+    # Relative to a middle one: leads that a converter samples in turn, within one sample, all stay where they are.
+    starts = [round(start - sorted(exact)[(len(exact) - 1) // 2]) for start in exact]
     if len(set(starts)) <= 1:
         return leads
     before = [start - min(starts) for start in starts]

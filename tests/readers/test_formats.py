@@ -294,6 +294,33 @@ def test_leads_in_several_groups_of_dicom_are_one_recording(tmp_path: Path) -> N
     assert "1 more recordings" in twice.findings[0]
 
 
+def skewed_dicom(signal: np.ndarray, keyword: str, skews: list[float]) -> bytes:
+    """DICOM whose channels begin at other times than their group."""
+    pydicom, buffer = pytest.importorskip("pydicom"), io.BytesIO()
+    data = pydicom.dcmread(io.BytesIO(made.dicom(signal, RATE)))
+    for channel, skew in zip(data.WaveformSequence[0].ChannelDefinitionSequence, skews, strict=True):
+        setattr(channel, keyword, str(skew))
+    data.save_as(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("keyword", "unit"), [("ChannelSampleSkew", 1), ("ChannelTimeSkew", 1 / RATE)])
+def test_channels_of_dicom_that_begin_later_stay_where_they_were_recorded(keyword: str, unit: float) -> None:
+    stored = SIGNAL.copy()
+    stored[6:, :-3] = SIGNAL[6:, 3:]
+    n_samples = SIGNAL.shape[1]
+    ecg = open_ecg(skewed_dicom(stored, keyword, [0] * 6 + [3 * unit] * 6))
+    np.testing.assert_allclose(ecg.signal[6:, 3:n_samples], SIGNAL[6:, 3:], atol=1e-6)
+    np.testing.assert_allclose(ecg.signal[:6, :n_samples], SIGNAL[:6], atol=1e-6)
+    assert np.isnan(ecg.signal[6:, :3]).all()
+    in_turn = open_ecg(skewed_dicom(SIGNAL, keyword, [round(k / 12 * unit, 9) for k in range(12)]))
+    np.testing.assert_allclose(in_turn.signal, SIGNAL, atol=1e-6)
+    late = open_ecg(skewed_dicom(SIGNAL, keyword, [100 * unit] * 12))
+    np.testing.assert_allclose(late.signal, SIGNAL, atol=1e-6)  # all of them
+    with pytest.raises(UnreadableRecordError):
+        open_ecg(skewed_dicom(SIGNAL, keyword, [0] * 11 + [1e30]))
+
+
 def test_leads_that_begin_later_stay_where_they_were_recorded() -> None:
     ecg = open_ecg(made.scp(SIGNAL, RATE, late=100))
     np.testing.assert_allclose(ecg.signal[:, 100:], SIGNAL[:, 100:], atol=1e-6)
