@@ -106,7 +106,7 @@ def uncalibrated_classes(calibration: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: fitted["reason"]
         for name, fitted in calibration["classes"].items()
-        if fitted.get("reason") and len(fitted.get("log_loss", ())) < 2
+        if fitted.get("reason") and set(fitted.get("log_loss", ())) <= {"identity"}  # it was compared with nothing
     }
 
 
