@@ -32,13 +32,14 @@ from xlstm import mLSTMLayer, mLSTMLayerConfig, sLSTMLayer, sLSTMLayerConfig
 
 from ecgkit import paths, sessions
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space import class_probes
 from ecgkit.io import json_bytes, write_atomically
 from ecgkit.models import create_model
 from ecgkit.models.kernels import accelerate, backend
 from ecgkit.training.config import TrainingConfig
 from ecgkit.training.data import training_data
 from ecgkit.training.fitting import fit
-from ecgkit.training.pretraining import fitting, measuring
+from ecgkit.training.pretraining import fitting
 from ecgkit.training.pretraining.config import PretrainingConfig
 
 WIDTH, HEADS = 128, 4
@@ -181,8 +182,8 @@ def pretrain(root: Path, dataset: str, *, until: float, **options: Any) -> dict[
     session.write_json("environment.json", sessions.environment())
     trained = fitting.pretrain(session, config, data)
     seconds_taken = round(time.monotonic() - started, 1)
-    results = measuring.measure_features(trained, fitting.pretraining_data(config, root, labels=True))
-    session.write_json(measuring.METRICS, results)
+    results = class_probes.measure_features(trained, fitting.pretraining_data(config, root, labels=True))
+    session.write_json(class_probes.METRICS, results)
     session.mark_done()
     return {
         "session": session.label,

@@ -12,6 +12,7 @@ import pandas as pd
 from ecgkit import paths, sessions
 from ecgkit.datasets import open_dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.class_probes import METRICS, embed_both, measure_features, probe_table
 from ecgkit.feature_space.config import FeatureSpaceConfig
 from ecgkit.feature_space.probes import TARGETS, ProbeResult, fit_probes, readable_table, write_probe_session
 from ecgkit.feature_space.probes.controls import DEMOGRAPHICS, UNTRAINED, demographics
@@ -21,7 +22,6 @@ from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 from ecgkit.stats.resampling import RESAMPLES
-from ecgkit.training.pretraining.measuring import METRICS, embed_both, measure_features, probe_table
 
 BODY = (HEIGHT, WEIGHT)
 BEYOND = tuple(replace(target, name=f"{target.name}_beyond_age_and_sex") for target in BODY)
@@ -37,7 +37,7 @@ class PretrainedProbes:
     targets : dict of str to ProbeResult
         Age, sex, height and weight; then height and weight with the features next to age and sex.
     classes : dict
-        As `ecgkit.training.pretraining.measuring.measure_features` returns it; empty for a dataset without labels.
+        As `ecgkit.feature_space.class_probes.measure_features` returns it; empty for a dataset without labels.
     """
 
     targets: dict[str, ProbeResult]

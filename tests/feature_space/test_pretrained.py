@@ -8,15 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import r2_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score, roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ecgkit import paths, sessions
 from ecgkit.cli import main
 from ecgkit.datasets import open_dataset
+from ecgkit.feature_space.class_probes import METRICS, embed_both, measure_features
+from ecgkit.feature_space.probes.linear import CS, patient_splits
+from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
+from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.pretraining.config import PretrainingConfig
 from ecgkit.training.pretraining.fitting import new_encoder
-from ecgkit.training.pretraining.measuring import METRICS
 
 SMALL = {"width": 16, "depth": 1, "n_heads": 2}
 
@@ -61,6 +68,28 @@ def test_the_command_makes_a_probe_session(root: Path, capsys: pytest.CaptureFix
     assert beyond > alone
     assert main(command) == 0  # the same again is not computed again
     assert len(list((root / paths.PROBES).iterdir())) == 1
+
+
+def test_the_probe_of_a_class_is_that_of_scikit_learn(root: Path) -> None:
+    trained = load_weights(Session(root / paths.PRETRAINING / "session_1").best_weights)
+    data = open_dataset(root / paths.PROCESSED / "demo", label_set="superclass", folds=range(1, 10))
+    results = measure_features(trained, data, seed=3, resamples=50)
+    train, validation = data.folds(*TRAIN_FOLDS), data.folds(VALIDATION_FOLD)
+    features = embed_both(trained, data, seed=3)["pretrained"].astype(float)
+    outcome = data.labels["MI"].to_numpy(bool)
+    splits = patient_splits(data.records["patient_id"].to_numpy()[train], seed=3)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    search = GridSearchCV(model, {"logisticregression__C": CS}, cv=splits, scoring="neg_log_loss")
+    search.fit(features[train], outcome[train])
+    expected = roc_auc_score(outcome[validation], search.decision_function(features[validation]))
+    assert results["MI"]["pretrained"]["value"] == pytest.approx(expected, abs=0.01)
+    for row in results.values():
+        difference = row["pretrained"]["value"] - row["random"]["value"]
+        assert row["difference"]["difference"] == pytest.approx(difference)
+    classes = [results[name]["pretrained"]["value"] for name in data.classes]
+    macro = results["macro"]["pretrained"]
+    assert macro["value"] == pytest.approx(np.mean(classes))
+    assert macro["low"] <= macro["value"] <= macro["high"]
 
 
 def test_another_label_set_is_probed_by_the_same_features(root: Path) -> None:

@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 import torch
 from resuming import check_resuming
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import roc_auc_score
-from sklearn.preprocessing import StandardScaler
 
 from ecgkit import paths, sessions, training
 from ecgkit.datasets import Dataset, open_dataset
@@ -20,7 +17,6 @@ from ecgkit.inference.model_folder import read_model
 from ecgkit.models.token_encoder import TokenEncoder
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.training.config import TrainingConfig
-from ecgkit.training.inference import run_over_dataset
 from ecgkit.training.pretraining.config import BACKBONES, PretrainingConfig
 from ecgkit.training.pretraining.fitting import (
     PretrainingModule,
@@ -28,7 +24,6 @@ from ecgkit.training.pretraining.fitting import (
     new_encoder,
     pretraining_data,
 )
-from ecgkit.training.pretraining.measuring import PENALTIES, measure_features
 from ecgkit.training.pretraining.objectives import CPC, JEPA, STEPS_AHEAD
 
 TINY = {"width": 16, "depth": 1, "n_heads": 2}
@@ -171,26 +166,6 @@ def test_the_effective_rank_counts_directions() -> None:
     basis = torch.linalg.qr(basis - basis.mean(dim=0)).Q
     assert effective_rank(basis[:, :1] @ torch.randn(1, 20, generator=generator)).item() == pytest.approx(1, abs=1e-3)
     assert effective_rank(basis).item() == pytest.approx(8, rel=1e-3)
-
-
-def test_the_linear_probe_is_that_of_scikit_learn(demo_root: Path) -> None:
-    config = resolve(demo_root)
-    data = pretraining_data(config, demo_root, labels=True)
-    encoder = new_encoder(config, data)
-    results = measure_features(encoder, data, seed=3, resamples=50)
-    train, validation = data.folds(*TRAIN_FOLDS), data.folds(VALIDATION_FOLD)
-    features = run_over_dataset(encoder, data, np.arange(len(data)), lambda batch, _: encoder.model.embed(batch))
-    scaler = StandardScaler().fit(features[train].astype(float))
-    outcome = data.labels["MI"].to_numpy(float)
-    probe = RidgeCV(PENALTIES).fit(scaler.transform(features[train]), outcome[train])
-    expected = roc_auc_score(outcome[validation], probe.predict(scaler.transform(features[validation])))
-    assert results["MI"]["pretrained"]["value"] == pytest.approx(expected, abs=1e-9)
-    for row in results.values():
-        assert row["pretrained"]["low"] <= row["pretrained"]["value"] <= row["pretrained"]["high"]
-        difference = row["pretrained"]["value"] - row["random"]["value"]
-        assert row["difference"]["difference"] == pytest.approx(difference)
-    classes = [results[name]["pretrained"]["value"] for name in data.classes]
-    assert results["macro"]["pretrained"]["value"] == pytest.approx(np.mean(classes))
 
 
 @pytest.mark.parametrize(("method", "backbone"), ALL)

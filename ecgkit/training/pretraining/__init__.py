@@ -1,1 +1,1 @@
-"""Pretraining an encoder on folds 1-8 without labels: configuration, objectives, fitting, measuring."""
+"""Pretraining an encoder on folds 1-8 without labels: configuration, objectives, fitting."""

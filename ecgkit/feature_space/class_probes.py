@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
+from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.inference.weights import TrainedModel
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.stats.labels import format_interval
@@ -22,7 +20,6 @@ from ecgkit.stats.ranking import auc, mean_of_classes
 from ecgkit.stats.resampling import RESAMPLES, patient_weights, with_interval
 from ecgkit.training.inference import run_over_dataset
 
-PENALTIES = tuple(10.0**power for power in range(-1, 6))
 METRICS = "linear_probe.json"
 
 
@@ -37,8 +34,8 @@ def measure_features(
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Fit a linear probe for each class on folds 1-8 and score it on fold 9; the same for random weights.
 
-    The probe is a ridge regression of the outcome on the standardised features, with its penalty chosen by
-    leave-one-out errors within folds 1-8.
+    The probe is a logistic regression on the standardised features, with its penalty chosen by cross-validation over
+    the patients of folds 1-8 (`ecgkit.feature_space.probes.linear.fit_linear`).
 
     Parameters
     ----------
@@ -73,7 +70,7 @@ def measure_features(
     weights = patient_weights(dataset.records["patient_id"].iloc[scored], resamples=resamples, seed=seed)
     values, drawn = {}, {}
     for name, of_records in (features or embed_both(trained, dataset, seed=seed)).items():
-        scores = linear_scores(of_records, dataset, fold)
+        scores = linear_scores(of_records, dataset, fold, seed=seed)
         values[name], drawn[name] = (
             np.append(found, np.expand_dims(mean_of_classes(found), -1), axis=-1)
             for found in (auc(truth, scores), auc(truth, scores, weights=weights))
@@ -101,18 +98,17 @@ def embed_both(
     return {"pretrained": embed(trained), "random": embed(trained.untrained(seed))}
 
 
-def linear_scores(of_records: NDArray[np.float32], dataset: Dataset, fold: int) -> NDArray[np.float64]:
+def linear_scores(of_records: NDArray[np.float32], dataset: Dataset, fold: int, *, seed: int) -> NDArray[np.float64]:
     """Score a fold by linear probes of the features that are fitted on folds 1-8, shape (records, classes)."""
-    training = dataset.folds(*TRAIN_FOLDS)
-    features, others = (of_records[rows].astype(np.float64) for rows in (training, dataset.folds(fold)))
+    training, scored = dataset.folds(*TRAIN_FOLDS), dataset.folds(fold)
     labels = dataset.labels.iloc[training].to_numpy(np.float64, na_value=np.nan)
-    is_known = ~np.isnan(labels)
-    scores = np.empty((len(others), len(dataset.classes)))
-    for known in np.unique(is_known, axis=1).T:  # classes that are known of the same records are fitted at once
-        columns = (is_known == known[:, np.newaxis]).all(axis=0)
-        probe = make_pipeline(StandardScaler(), RidgeCV(PENALTIES, alpha_per_target=True))
-        fitted = probe.fit(features[known], labels[np.ix_(known, columns)])
-        scores[:, columns] = fitted.predict(others).reshape(len(others), -1)
+    outcomes = {column: labels[:, column] for column in range(labels.shape[1])}
+    # Of a class that folds 1-8 do not have nothing can be learned: all records score alike, an AUC of 0.5.
+    problems = {k: Problem(known, is_class=True) for k, known in outcomes.items() if {0.0, 1.0} <= set(known)}
+    patients = dataset.records["patient_id"].to_numpy()[training]
+    scores = np.zeros((len(scored), labels.shape[1]))
+    for column, probe in fit_linear(of_records[training], problems, patients, seed=seed).items():
+        scores[:, column] = probe.outputs(of_records[scored])[:, 0]
     return scores
 
 
