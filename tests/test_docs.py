@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from ecgkit.cli.command import make_parser
+from ecgkit.inference.model_folder import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -104,6 +106,17 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     named = re.findall(r"`((?:ecgkit|tests|docs|notebooks)/[a-z0-9_/.]+\.[a-z]+)`", page.read_text())
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_a_row_about_a_model_that_ships_has_the_interval_of_its_metrics(page: str) -> None:
+    rows = re.findall(r"^\| ([^|\n]*ships[^|\n]*)\|(.*)$", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(rows) >= 4
+    for label, numbers in rows:
+        named = re.search(r"ships as `(\w+)`", label) or re.search(r"`(\w+)`", label)
+        auc = json.loads((SHIPPED / named[1] / "metrics.json").read_text())["fold_10"]["macro"]["auc"]
+        shown = [f"{auc['low']:.{digits}f} to {auc['high']:.{digits}f}" for digits in (3, 4)]
+        assert any(interval in numbers for interval in shown), f"{page}: {label} has {shown[1]}"
 
 
 def test_every_room_has_a_page_of_the_reference() -> None:
