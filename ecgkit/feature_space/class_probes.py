@@ -46,7 +46,7 @@ def measure_features(
     fold : int, default 9
         The fold to score on.
     seed : int, default 0
-        Of the random weights and the resamples.
+        Of the random weights, the splits and the resamples.
     resamples : int, default 1000
         Bootstrap resamples of the patients of this fold.
     features : mapping, optional
