@@ -322,4 +322,4 @@ def test_what_the_last_digit_depends_on(
 def test_an_old_environment_without_threads_promises_nothing(tmp_path: Path) -> None:
     pair = [Session(tmp_path / name) for name in ("old", "new")]
     pair[1].write_json("environment.json", {"threads": 1, "processor": "EPYC"})
-    assert reproduction.surroundings(*pair) == ["threads: None -> 1"]
+    assert reproduction.surroundings(*pair) == ["threads: none -> 1"]
