@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -293,6 +294,11 @@ def read_json(path: str | Path, wanted: Any = dict[str, Any], *, way_out: str = 
         key twice, or a value is missing or of another type.
     """
     return _parse(lambda: parse_json(_text(Path(path))), str(path), wanted, way_out)
+
+
+def nan_as_none(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry as JSON can hold it, None where a number is not defined."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in entry.items()}
 
 
 def json_or_none(path: Path) -> Any:

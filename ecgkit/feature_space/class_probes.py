@@ -13,6 +13,7 @@ from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
 from ecgkit.feature_space.probes.linear import Problem, fit_linear
 from ecgkit.inference.weights import TrainedModel
+from ecgkit.io import nan_as_none
 from ecgkit.stats.folds import TRAIN_FOLDS, VALIDATION_FOLD
 from ecgkit.stats.labels import format_interval
 from ecgkit.stats.paired_tests import paired_difference
@@ -79,8 +80,7 @@ def measure_features(
     for k, label in enumerate((*dataset.classes, "macro")):
         of_class = {name: with_interval(float(values[name][k]), drawn[name][:, k]) for name in values}
         pairs = [numbers[..., k] for numbers in (*values.values(), *drawn.values())]
-        difference = {key: None if np.isnan(number) else number for key, number in paired_difference(*pairs).items()}
-        results[label] = of_class | {"difference": difference}
+        results[label] = of_class | {"difference": nan_as_none(paired_difference(*pairs))}
     return results
 
 
@@ -102,9 +102,8 @@ def linear_scores(of_records: NDArray[np.float32], dataset: Dataset, fold: int, 
     """Score a fold by linear probes of the features that are fitted on folds 1-8, shape (records, classes)."""
     training, scored = dataset.folds(*TRAIN_FOLDS), dataset.folds(fold)
     labels = dataset.labels.iloc[training].to_numpy(np.float64, na_value=np.nan)
-    outcomes = {column: labels[:, column] for column in range(labels.shape[1])}
     # Of a class that folds 1-8 do not have nothing can be learned: all records score alike, an AUC of 0.5.
-    problems = {k: Problem(known, is_class=True) for k, known in outcomes.items() if {0.0, 1.0} <= set(known)}
+    problems = {k: Problem(known, is_class=True) for k, known in enumerate(labels.T) if {0.0, 1.0} <= set(known)}
     patients = dataset.records["patient_id"].to_numpy()[training]
     scores = np.zeros((len(scored), labels.shape[1]))
     for column, probe in fit_linear(of_records[training], problems, patients, seed=seed).items():
@@ -116,10 +115,8 @@ def probe_table(results: dict[str, dict[str, dict[str, Any]]]) -> pd.DataFrame:
     """Tabulate what `measure_features` returns: one row per class, AUC with its interval."""
 
     def difference(row: dict[str, dict[str, Any]]) -> str:
-        value, low, high = (row["difference"][f"difference{ending}"] for ending in ("", "_low", "_high"))
-        if value is None:
-            return "-"
-        return f"{value:+.3f}" + (f" ({low:+.3f} to {high:+.3f})" if low is not None and high is not None else "")
+        ends = {"value": "difference", "low": "difference_low", "high": "difference_high"}
+        return format_interval({end: row["difference"][key] for end, key in ends.items()}, signed=True)
 
     return pd.DataFrame(
         {

@@ -18,9 +18,10 @@ from ecgkit.feature_space.probes import TARGETS, ProbeResult, fit_probes, readab
 from ecgkit.feature_space.probes.controls import DEMOGRAPHICS, UNTRAINED, demographics
 from ecgkit.feature_space.probes.targets import HEIGHT, WEIGHT
 from ecgkit.inference.weights import load_weights
-from ecgkit.io import file_sha256
+from ecgkit.io import file_sha256, nan_as_none
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
+from ecgkit.stats.labels import format_interval
 from ecgkit.stats.resampling import RESAMPLES
 
 BODY = (HEIGHT, WEIGHT)
@@ -85,9 +86,7 @@ def probe_pretrained(
     if dataset.fingerprint != config["dataset_fingerprint"]:
         raise EcgkitError(f"{folder} is not the dataset that {session.label} learned from: preprocess it again")
     name = label_set or config["label_set"]
-    labelled = (
-        open_dataset(folder, label_set=name, folds=folds) if name else None
-    )  # refused before anything is computed
+    labelled = open_dataset(folder, label_set=name, folds=folds) if name else None
     features = embed_both(trained, dataset, seed=seed, progress=progress)
     known, fresh = features.values()
     options: dict[str, Any] = {"seed": seed, "resamples": resamples}
@@ -169,4 +168,4 @@ def tables(probes: PretrainedProbes) -> list[pd.DataFrame]:
 def _difference(result: ProbeResult, control: str) -> str:
     """Return probe minus control by the target's main metric, with its interval."""
     metric = result.comparison.differences.get(control, {}).get(result.target.main_metric)
-    return "" if metric is None else f"{metric['value']:+.3f} ({metric['low']:+.3f} to {metric['high']:+.3f})"
+    return "" if metric is None else format_interval(nan_as_none(metric), signed=True)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -268,8 +269,11 @@ def _in_time(leads: list[tuple[Vector, str]], notes: list[Mapping[str, str]]) ->
     if len({note.get("LeadTimeOffset") for note in notes}) > 1:
         raise UnreadableRecordError("the leads begin at different times (LeadTimeOffset), which is not read")
     exact = [float(note.get("start_sample", 1)) for note in notes]  # of SCP-ECG and DICOM
+    if len(set(exact)) <= 1:
+        return leads
     # Relative to a middle one: leads that a converter samples in turn, within one sample, all stay where they are.
-    starts = [round(start - sorted(exact)[(len(exact) - 1) // 2]) for start in exact]
+    middle = median_low(exact)
+    starts = [round(start - middle) for start in exact]
     if len(set(starts)) <= 1:
         return leads
     before = [start - min(starts) for start in starts]

@@ -156,7 +156,7 @@ def target_name(name: object, unit: str = "") -> str:
     return f"{printed} ({unit})" if unit else printed
 
 
-def format_interval(entry: Mapping[str, float | None], *, digits: int = 3) -> str:
+def format_interval(entry: Mapping[str, float | None], *, digits: int = 3, signed: bool = False) -> str:
     """Format a number with its 95 % interval, such as ``"0.927 (0.919 to 0.934)"``.
 
     Parameters
@@ -165,15 +165,17 @@ def format_interval(entry: Mapping[str, float | None], *, digits: int = 3) -> st
         ``value``, ``low`` and ``high``, as in ``metrics.json``; None where a number is not defined.
     digits : int, default 3
         Digits after the decimal point.
+    signed : bool, default False
+        Write a plus before positive numbers and zero, as for differences.
 
     Returns
     -------
     str
         ``"-"`` without a value, and the value alone without an interval.
     """
-    numbers = (entry[name] for name in ("value", "low", "high"))
+    numbers, sign = (entry[name] for name in ("value", "low", "high")), "+" if signed else ""
     # A negative zero would read as a small negative number.
-    value, low, high = (None if x is None else f"{round(x, digits) + 0.0:.{digits}f}" for x in numbers)
+    value, low, high = (None if x is None else f"{round(x, digits) + 0.0:{sign}.{digits}f}" for x in numbers)
     if value is None:
         return "-"
     return f"{value} ({low} to {high})" if low is not None and high is not None else value

@@ -126,6 +126,6 @@ def metric_intervals(
 
 def _around(value: float, drawn: Floats, metric: str) -> Floats:
     """Return the resamples for an interval, of a calibration error without their bias."""
-    if not metric.startswith("ece") or not drawn.size:
+    if not metric.startswith("ece") or np.isnan(drawn).all():
         return drawn
     return np.maximum(drawn - (np.nanmean(drawn) - value), 0.0)

@@ -20,7 +20,7 @@ from ecgkit.feature_space.probes.comparison import BETTER
 from ecgkit.feature_space.probes.controls import BASELINE, END_TO_END, PERMUTATION, PROBE, SHUFFLED
 from ecgkit.feature_space.probes.fit import ProbeResult
 from ecgkit.feature_space.probes.linear import LinearProbe
-from ecgkit.io import file_name, html_environment, write_atomically
+from ecgkit.io import file_name, html_environment, nan_as_none, write_atomically
 from ecgkit.plots import probes as plots
 from ecgkit.plots.probes import source_name
 from ecgkit.sessions import Session
@@ -267,7 +267,7 @@ def metrics_json(result: ProbeResult, by_layer: pd.DataFrame | None = None) -> d
     """
     comparison = result.comparison
     fold, differences = (
-        {source: {metric: _plain(entry) for metric, entry in entries.items()} for source, entries in found.items()}
+        {source: {metric: nan_as_none(entry) for metric, entry in entries.items()} for source, entries in found.items()}
         for found in (comparison.metrics, comparison.differences)
     )
     data = {"version": METRICS_VERSION, f"fold_{TEST_FOLD}": fold | _all_layers(result.target.name, by_layer)}
@@ -278,7 +278,7 @@ def metrics_json(result: ProbeResult, by_layer: pd.DataFrame | None = None) -> d
     return data | {
         "differences": differences,
         "selectivity": differences[SHUFFLED][result.target.main_metric],
-        **_plain({"p_value": comparison.p_value, "p_adjusted": comparison.p_adjusted}),
+        **nan_as_none({"p_value": comparison.p_value, "p_adjusted": comparison.p_adjusted}),
         "targets": comparison.targets,
         "bootstrap": {"resamples": comparison.resamples, "patients": result.counts["test_patients"]},
         "controls": {name: result.names[name] for name in comparison.metrics if name in result.names},
@@ -293,20 +293,15 @@ def _all_layers(name: str, by_layer: pd.DataFrame | None) -> dict[str, dict[str,
     rows = by_layer[(by_layer["target"] == name) & (by_layer["layer"] == ALL_TOGETHER)].dropna(subset="value")
     return {
         "all_layers" + ("" if row["encoder"] == TRAINED else f"_{row['encoder']}"): {
-            row["metric"]: _plain({key: row[key] for key in ENDS})
+            row["metric"]: nan_as_none({key: row[key] for key in ENDS})
         }
         for row in rows.to_dict("records")
     }
 
 
-def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry as JSON can hold it, None where a number is not defined."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in entry.items()}
-
-
 def _number(entry: Mapping[Any, Any], digits: int) -> str:
     """Format a number with its interval."""
-    return format_interval(_plain({key: entry[key] for key in ENDS}), digits=digits)
+    return format_interval(nan_as_none({key: entry[key] for key in ENDS}), digits=digits)
 
 
 def weights_bytes(result: ProbeResult) -> bytes:
