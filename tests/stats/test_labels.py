@@ -8,7 +8,7 @@ from ecgkit import load_model
 from ecgkit.diagnosis.pages import draw_answer, html
 from ecgkit.inference.answers import answer_ecg
 from ecgkit.sources.demo import make_ecg
-from ecgkit.stats.labels import SUPERCLASSES, meaning, spelled_out
+from ecgkit.stats.labels import SUPERCLASSES, format_interval, meaning, spelled_out
 
 
 def test_all_classes_of_the_shipped_models_are_spelled_out() -> None:
@@ -43,3 +43,17 @@ def test_the_page_of_many_classes_has_those_that_reach_their_threshold() -> None
     assert page.count("<th") == len(reached) + 3
     ticks = [tick.get_text() for tick in figures[0].axes[1].get_yticklabels()]
     assert "SR, sinus rhythm" in ticks
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        (0.0412, -0.001, 0.08, "+0.041 (-0.001 to +0.080)"),
+        (-0.0001, -0.02, None, "+0.000"),  # an end that is not defined
+        (None, None, None, "-"),
+    ],
+)
+def test_differences_are_written_with_their_sign(
+    value: float | None, low: float | None, high: float | None, expected: str
+) -> None:
+    assert format_interval({"value": value, "low": low, "high": high}, signed=True) == expected

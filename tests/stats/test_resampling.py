@@ -46,6 +46,8 @@ def test_a_metric_that_more_than_a_fortieth_of_the_resamples_lack_has_no_interva
     assert found["auc"] == {"value": 0.85, "low": None, "high": None}
     assert (found["precision"]["low"], found["precision"]["high"]) == pytest.approx(np.nanpercentile(two, [2.5, 97.5]))
     assert found["f1"]["low"] == pytest.approx(0.8025)
+    never = metric_intervals({"PMI": {"ece": 0.1}}, {"PMI": {"ece": np.full(10, np.nan)}})["PMI"]
+    assert never["ece"] == {"value": 0.1, "low": None, "high": None}
 
 
 def test_the_interval_of_a_calibration_error_lies_about_it() -> None:
