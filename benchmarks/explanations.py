@@ -1,7 +1,7 @@
 """Test the explanations of the shipped models, a model and a method at a time.
 
     python benchmarks/explanations.py PTBXL_DATASET ROWS [--models resnet1d,xlstm,hybrid] [--twin resnet1d=WEIGHTS ...]
-        [--parts A,B] [--records 200] [--randomised 50] [--territory 50] [--flips 20]
+        [--parts A,B] [--records 200] [--randomised 50] [--territory 50] [--growth 20] [--flips 20]
     python benchmarks/explanations.py --times
 
 PTBXL_DATASET is a processed dataset (`ecgkit preprocess ptbxl`). Records are of fold 9, one per patient, equally many
@@ -30,6 +30,7 @@ from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.explain import truth
 from ecgkit.explain.amplitude import WAVES, amplitude_check
 from ecgkit.explain.attributions import METHODS, background_set, explain_ecg, network_inputs
+from ecgkit.explain.counterfactuals import grow_signs, summarise_growth
 from ecgkit.explain.examples import FOLD, choose_examples, record
 from ecgkit.explain.flips import smallest_changes
 from ecgkit.explain.methods import relevance_of
@@ -45,7 +46,7 @@ from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 SLOW = {"integrated_gradients": 2, "gradient_shap": 4}
 """By how much fewer records these methods are tested on."""
 
-PARTS = (truth.AMPLITUDE, truth.RANDOM, *METHODS, "territories", "signs", "flips", "amplitude_check")
+PARTS = (truth.AMPLITUDE, truth.RANDOM, *METHODS, "territories", "signs", "growth", "flips", "amplitude_check")
 POINTED = ("saliency", "input_x_gradient", "integrated_gradients", "grad_cam", "occlusion_segments")
 IN_TERRITORIES = ("saliency", "integrated_gradients", "occlusion_leads", "occlusion_segments")
 AMPLITUDES = {"R": "V4", "T": "V3", "P": "II"}
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=200, help="for the tests of the methods (default: 200)")
     parser.add_argument("--randomised", type=int, default=50, help="of these, with random weights (default: 50)")
     parser.add_argument("--territory", type=int, default=50, help="of each SCP code, and demo records (default: 50)")
+    parser.add_argument("--growth", type=int, default=20, help="synthetic hearts in which a sign grows (default: 20)")
     parser.add_argument("--flips", type=int, default=20, help="records per class to be flipped (default: 20)")
     parser.add_argument("--times", action="store_true", help="measure times instead")
     arguments = parser.parse_args()
@@ -115,7 +117,7 @@ class Bench:
     def keep(self, part: str) -> None:
         """Compute the rows of a part, if they are not there."""
         parts: dict[str, Callable[[], pd.DataFrame]] = {"territories": self.territories, "signs": self.signs}
-        parts["flips"] = self.flips
+        parts |= {"growth": self.growth, "flips": self.flips}
         path = self.arguments.rows / f"{self.name}-{part.replace(' ', '_')}.parquet"
         keep(path, parts.get(part, lambda: self.check(part)))
 
@@ -174,6 +176,10 @@ class Bench:
         games = [truth.point_at_signs(self.predictor, demo, ids, classes, method=name) for name in POINTED]
         return pd.concat(games, ignore_index=True)
 
+    def growth(self) -> pd.DataFrame:
+        """Let each sign of a disease grow in synthetic normal ECGs."""
+        return grow_signs(self.predictor, n_records=self.arguments.growth)
+
     def flips(self) -> pd.DataFrame:
         """Find the smallest change of each lead and segment that flips a decision."""
         chosen = choose_examples(self.predictor, self.dataset, per_class=self.arguments.flips)
@@ -230,6 +236,8 @@ def print_tables(folder: Path, dataset: Dataset) -> None:
             if part in parts:
                 known = patients if part == "territories" else None
                 print(f"\n{name}: {part}\n\n" + as_markdown(truth.summarise(parts.pop(part), known)))
+        if "growth" in parts:
+            print(f"\n{name}: growth\n\n" + "\n".join(growth_lines(parts.pop("growth"))))
         if "flips" in parts:
             print(f"\n{name}: flips\n\n" + "\n".join(flip_lines(parts.pop("flips"))))
         if not parts.keys() & set(METHODS):  # an order alone is compared with nothing
@@ -245,6 +253,17 @@ def print_tables(folder: Path, dataset: Dataset) -> None:
         verdict = truth.verdict(summary)
         failed = {method: ", ".join(row.index[row != "passes"]) for method, row in verdict.iterrows()}
         print("\n" + "\n".join(f"{method}: {tests or 'survives'}" for method, tests in failed.items()))
+
+
+def growth_lines(table: pd.DataFrame) -> Iterator[str]:
+    """Write by sign the rank correlation of its size and the probability, and by how much the probability rises."""
+    yield "| sign (class) | rank correlation | rise | followed |"
+    yield "|---|---|---|---|"
+    for _, row in summarise_growth(table).iterrows():
+        cells = [
+            f"{row[key]:.2f} ({row[f'{key}_low']:.2f} to {row[f'{key}_high']:.2f})" for key in ("spearman", "rise")
+        ]
+        yield f"| {row['label']} ({row['class']}) | {cells[0]} | {cells[1]} | {'yes' if row['follows'] else 'no'} |"
 
 
 def flip_lines(table: pd.DataFrame) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from ecgkit.cli.common import INCOMPLETE, AddCommand, echo, free_name, note, with_flags
-from ecgkit.cli.predict import add_model, add_options, said
+from ecgkit.cli.predict import add_model, add_options, find_files, said
 from ecgkit.errors import EcgkitError, split_names
 from ecgkit.io import file_name, write_atomically
 
@@ -45,9 +45,8 @@ def dashboard(arguments: argparse.Namespace, root: Path) -> int | None:
     from ecgkit.explain.attributions import check_explainable
     from ecgkit.inference.answers import answer_ecgs
     from ecgkit.inference.loading import load_model
-    from ecgkit.readers.files import find_ecg_files
 
-    files = find_ecg_files(arguments.files)
+    files = find_files(arguments.files, root)
     chosen = split_names(arguments.classes) if arguments.classes else []
     if chosen and not arguments.explain:
         raise EcgkitError("--class is for --explain, which is missing")

@@ -81,7 +81,7 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
     # Threads that wait for each other without sleeping take most of the time of a machine with other work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     style = arguments.format or ("csv" if arguments.to else "table")
-    files = list_files(arguments, style)
+    files = list_files(arguments, style, root)
     options = said(arguments) | {"measurements": not arguments.no_measurements, "windows": style == "json"}
     question = Question(arguments.model, root, arguments.backend, arguments.precision, style, options)
     n_processes = min(arguments.jobs or default_jobs(arguments, len(files)), -(-len(files) // UNIT))
@@ -115,10 +115,19 @@ def predict(arguments: argparse.Namespace, root: Path) -> int | None:
         return write_rows(arguments, WRITERS[style], files, rows, errors, unreliable=predictor.unreliable)
 
 
-def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
-    """Check the arguments and return the names and paths of the files, and the content of standard input."""
+def find_files(names: Sequence[str], root: Path) -> list[Path]:
+    """Find the ECG files that names stand for; the name of a model is refused, since another one would answer."""
+    from ecgkit.inference.model_folder import is_session_name, shipped
     from ecgkit.readers.files import find_ecg_files
 
+    for name in names:
+        if not Path(name).exists() and (name in shipped() or is_session_name(name, root)):
+            raise EcgkitError(f"there is no file {name}, but a model of this name: choose it by --model {name}")
+    return find_ecg_files(names)
+
+
+def list_files(arguments: argparse.Namespace, style: str, root: Path) -> list[Source]:
+    """Check the arguments and return the names and paths of the files, and the content of standard input."""
     if arguments.jobs is not None and arguments.jobs < 1:
         raise EcgkitError(f"--jobs is {arguments.jobs}: give a positive number")
     check_places(arguments.jobs if arguments.jobs != 1 else None, arguments.scheduler)
@@ -127,7 +136,7 @@ def list_files(arguments: argparse.Namespace, style: str) -> list[Source]:
     if arguments.to and Path(arguments.to).exists() and not Path(arguments.to).is_file():
         raise EcgkitError(f"--to is {arguments.to}, not a file: choose one, or leave it out to print the answers")
     names = [name for name in arguments.files if name != STANDARD_INPUT]
-    found = [path for path in find_ecg_files(names) if not is_file(path, arguments.to)] if names else []
+    found = [path for path in find_files(names, root) if not is_file(path, arguments.to)] if names else []
     files: list[Source] = [(encodable(path), path.absolute() if arguments.scheduler else path) for path in found]
     if STANDARD_INPUT in arguments.files:
         files.append((STANDARD_INPUT, sys.stdin.buffer.read()))

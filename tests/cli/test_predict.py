@@ -490,6 +490,20 @@ def test_bad_arguments_are_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["predict", "dashboard"])
+def test_a_model_in_the_place_of_a_file_is_refused_since_another_model_would_answer(
+    command: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    to = ["--to", str(tmp_path / "answers")]
+    assert main([command, "hybrid", str(folder / "a.hea"), *to]) == 2
+    error = capsys.readouterr().err
+    assert "--model hybrid" in error
+    assert error.count("\n") == 1
+    (tmp_path / "hybrid").write_bytes((folder / "broken.xml").read_bytes())  # a file of this name is a file
+    assert main([command, "hybrid", str(folder / "a.hea"), *to]) == 1
+
+
 def test_the_table_of_many_classes_has_the_most_probable_and_those_that_are_decided(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
