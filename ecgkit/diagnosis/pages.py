@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +139,17 @@ def html_overview(entries: Sequence[Entry]) -> str:
     drawn = [entry for entry in entries if entry.page]
     rates = [entry.answer.measurements["heart_rate"] for entry in drawn]
     figure = overview(rates, [entry.amplitude for entry in drawn])
-    rows = [_row(entry.answer, printable(entry.answer.record), entry.page) for entry in entries]
+    names = _without_common_folder([Path(entry.answer.record) for entry in entries])
+    rows = [_row(entry.answer, printable(name), entry.page) for name, entry in zip(names, entries, strict=True)]
     return _render(entries[0].answer, "ECGs", rows=rows, figures=[figure], entries=drawn)
+
+
+def _without_common_folder(records: Sequence[Path]) -> list[str]:
+    """Return the paths of the records without the folder that all of them are in."""
+    if len({path.is_absolute() for path in records}) > 1:
+        return [str(path) for path in records]
+    common = os.path.commonpath([path.parent for path in records])
+    return [str(path.relative_to(common)) for path in records]
 
 
 def thumbnail(figure: Figure) -> str:

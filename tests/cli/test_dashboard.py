@@ -51,12 +51,28 @@ def test_html_has_the_numbers_and_an_overview_and_escapes_names(folder: Path, tm
     assert re.findall(CELL, page) == [f"{value:.2f}" for value in expected]
     assert page.count("<svg") == 2
     index = (to / "index.html").read_text()
-    assert "broken.csv" in index
+    assert ">broken.csv<" in index
+    assert str(folder) not in index
     assert index.count('<img alt="ECG of') == 2
     long = next(path for path in to.iterdir() if "img" in path.name)
     for text in (index, long.read_text()):
         assert "<img src=x>" not in text
     assert long.read_text().count("<svg") == 3  # 30 s: the probabilities over time as well
+
+
+def test_the_overview_names_files_of_several_folders_below_the_folder_that_they_share(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "more").mkdir()
+    (folder / "more" / "one.npz").write_bytes((folder / "one.npz").read_bytes())
+    to = tmp_path / "out"
+    command = ["dashboard", str(folder / "one.npz"), str(folder / "more" / "one.npz"), "--to", str(to)]
+    assert main([*command, "--format", "html"]) == 0
+    index = (to / "index.html").read_text()
+    assert re.findall(r'<td data-label="record"><a href="(.+?)">(.+?)</a>', index) == [
+        ("one-npz.html", "one.npz"),
+        ("one-npz-2.html", "more/one.npz"),
+    ]
 
 
 def test_age_sex_and_a_hint_are_taken(folder: Path, tmp_path: Path) -> None:
