@@ -159,7 +159,7 @@ def risk_coverage(report: Mapping[str, Any]) -> Figure:
     if any(names != missing[0] for names in missing):
         end = min(x for x, names in zip(coverage, missing, strict=True) if names == missing[0])
         note = f"below {end:.0f}%, a class is missing\namong the records decided"
-        panels[1].text(0.02, 0.03, note, transform=panels[1].transAxes, fontsize=9, color="#5F5F5F", va="bottom")
+        panels[1].set_title(note, fontsize=10)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
