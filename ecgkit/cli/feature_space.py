@@ -124,10 +124,12 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     if arguments.seed < 0:
         raise EcgkitError(f"--seed is {arguments.seed}: give 0 or a positive number")
     source = open_source(arguments.session, root)
+    import matplotlib as mpl
     import pandas as pd
 
     from ecgkit import plots
     from ecgkit.feature_space.epochs import NAME, probe_epochs
+    from ecgkit.plots.style import STYLE
 
     table = probe_epochs(source, seed=arguments.seed, progress=True)
     for (target, metric), part in table.groupby(["target", "metric"], sort=False):
@@ -136,6 +138,7 @@ def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
         values = [f"{value:.3f}" for value in found["value"]]
         echo(f"{target} {metric}: {', '.join(f'{a} {b}' for a, b in zip(of_epochs, values, strict=True)) or 'skipped'}")
     cache = source.session.path / "cache"
-    sessions.save_picture(plots.probe_by_epoch(table), cache / f"{NAME}.png")
+    with mpl.rc_context(STYLE):
+        sessions.save_picture(plots.probe_by_epoch(table), cache / f"{NAME}.png")
     echo(cache / f"{NAME}.parquet")
     echo(cache / f"{NAME}.png")

@@ -381,6 +381,22 @@ def repaired_scores(table: pd.DataFrame, results: Mapping[str, Any], repair: str
 
 def write_outside_page(session: Session, results: Mapping[str, Any], table: pd.DataFrame) -> None:
     """Write ``report.html`` and its figures."""
+    import matplotlib as mpl
+
+    from ecgkit.plots.style import STYLE
+
+    with mpl.rc_context(STYLE):
+        pictures = _draw_outside(session, results, table)
+    environment = html_environment("ecgkit.evaluation")
+    environment.filters |= {"cell": cell, "entry": format_interval}
+    page = environment.get_template("outside.html").render(
+        results=results, session=session.name, repairs=REPAIRS, columns=SHOWN, figures=pictures
+    )
+    session.write_text("report.html", page)
+
+
+def _draw_outside(session: Session, results: Mapping[str, Any], table: pd.DataFrame) -> list[dict[str, str]]:
+    """Save the figures of the page and return what its template needs of each."""
     from ecgkit.plots.evaluation import metric_by_class, reliability
 
     names = ("as it ships", "with an offset from the labelled sample")
@@ -397,10 +413,4 @@ def write_outside_page(session: Session, results: Mapping[str, Any], table: pd.D
     }
     for name, (figure, _) in pictures.items():
         session.save_figure(figure, name)
-    environment = html_environment("ecgkit.evaluation")
-    environment.filters |= {"cell": cell, "entry": format_interval}
-    figures = [embedded(session, name, caption) for name, (_, caption) in pictures.items()]
-    page = environment.get_template("outside.html").render(
-        results=results, session=session.name, repairs=REPAIRS, columns=SHOWN, figures=figures
-    )
-    session.write_text("report.html", page)
+    return [embedded(session, name, caption) for name, (_, caption) in pictures.items()]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
@@ -19,6 +20,7 @@ from ecgkit.feature_space.probes.controls import DEMOGRAPHICS, UNTRAINED, demogr
 from ecgkit.feature_space.probes.targets import HEIGHT, WEIGHT
 from ecgkit.inference.weights import load_weights
 from ecgkit.io import file_sha256, nan_as_none
+from ecgkit.plots.style import STYLE
 from ecgkit.sessions import Session
 from ecgkit.stats.folds import TEST_FOLD, TRAIN_FOLDS
 from ecgkit.stats.labels import format_interval
@@ -145,7 +147,8 @@ def make_probe_session(
         return done, None
     with sessions.claim(paths.PROBES, root, config, resume=False if force else None) as made:
         probes = probe_pretrained(session, root, label_set=label_set, progress=True, **options)
-        write_probe_session(made, probes.targets, subject=session.label)
+        with mpl.rc_context(STYLE):
+            write_probe_session(made, probes.targets, subject=session.label)
         if probes.classes:
             made.write_json(METRICS, probes.classes)
         made.write_json("environment.json", sessions.environment())
