@@ -112,9 +112,9 @@ def check_quality(ecg: ECG, peaks: NDArray[np.int64] | None = None) -> tuple[Fin
     Returns
     -------
     tuple of Finding
-        First, if the levels are not those of an ECG in mV (`ecgkit.signals.quality.check_levels`), that. Of a recording
-        of 15 s or more, which is checked in windows of about 10 s, the findings of at least half of the windows, as the
-        first of these shows them.
+        First, if the levels are not those of an ECG in mV (`ecgkit.signals.quality.check_levels`), that. Then its gaps.
+        Of a recording of 15 s or more, which is checked for all else in windows of about 10 s, the findings of at least
+        half of the windows, as the first of these shows them; refused if half of the windows are.
     """
     return check_many([ecg], None if peaks is None else [peaks])[0]
 
@@ -158,17 +158,26 @@ def _check_parts(parts: Sequence[_Part]) -> list[list[Finding]]:
 
 
 def _summary(ecg: ECG, in_windows: Sequence[Sequence[Finding]]) -> tuple[Finding, ...]:
-    """Return what is wrong with the levels of an ECG, and what was found in at least half of its windows."""
+    """Return what is wrong with the levels of an ECG, its gaps, and what was found in at least half of its windows."""
     fault, n_windows = level_fault(ecg), len(in_windows)
     unit = (Finding("unit", "refused", f"the signal {fault}"),) if fault else ()
+    whole = (*unit, *_gaps(ecg))
     if n_windows == 1:
-        return (*unit, *in_windows[0])
-    found: dict[str, list[Finding]] = {}
+        return (*whole, *in_windows[0])
+    by_check: dict[str, list[Finding]] = {}
     for finding in chain.from_iterable(in_windows):
-        found.setdefault(finding.name, []).append(finding)
-    often = [findings for findings in found.values() if 2 * len(findings) >= n_windows]
-    note = "{} (in {} of {} windows of 10 s)"
-    return unit + tuple(replace(some[0], text=note.format(some[0].text, len(some), n_windows)) for some in often)
+        by_check.setdefault(finding.name, []).append(finding)
+    return (*whole, *chain.from_iterable(_often(findings, n_windows) for findings in by_check.values()))
+
+
+def _often(findings: Sequence[Finding], n_windows: int) -> Iterator[Finding]:
+    """Yield what half of the windows show of one check, as the first of these shows it: refused, or else a warning."""
+    refused = [finding for finding in findings if finding.level == "refused"]
+    is_refused = 2 * len(refused) >= n_windows
+    shown = next((finding for finding in findings if (finding.level == "refused") == is_refused), None)
+    n_found = len(refused) if is_refused else len(findings)
+    if shown and 2 * n_found >= n_windows:
+        yield replace(shown, text=f"{shown.text} (in {n_found} of {n_windows} windows of 10 s)")
 
 
 def noise_levels(ecg: ECG) -> dict[str, Floats]:
@@ -287,15 +296,16 @@ Found = Iterator[tuple[int, Finding]]
 """Findings, each with the position of its window."""
 
 
-def _gaps(windows: _Windows) -> Found:
-    missing = (~np.isfinite(windows.raw)).mean(axis=2)
+def _gaps(ecg: ECG) -> Iterator[Finding]:
+    """Yield what is missing in the leads that are there; of the whole recording, so that all of a gap counts."""
+    missing = (~np.isfinite(ecg.signal)).mean(axis=1)
     missing[missing == 1] = 0  # absent leads are another matter
-    seconds = missing.max(axis=1) * windows.seconds
-    for i in np.flatnonzero(seconds >= GAP).tolist():
-        leads = _names(missing[i] > 0)
-        level: Level = "refused" if missing[i].max() > REFUSED_GAP else "warning"
-        text = f"values are missing in {_listed(leads)}, up to {seconds[i]:.1f} s"
-        yield i, Finding("gap", level, text, leads, {"seconds": float(seconds[i])})
+    seconds = float(missing.max() * ecg.duration)
+    if seconds >= GAP:
+        leads = _names(missing > 0)
+        level: Level = "refused" if missing.max() > REFUSED_GAP else "warning"
+        text = f"values are missing in {_listed(leads)}, up to {seconds:.1f} s"
+        yield Finding("gap", level, text, leads, {"seconds": seconds})
 
 
 def _flat(windows: _Windows) -> Found:
@@ -453,7 +463,7 @@ def _misplaced(windows: _Windows) -> Found:
 Check = Callable[[_Windows], Found]
 
 CHECKS_WITHOUT_BEATS: tuple[Check, ...] = (
-    *(_gaps, _flat, _clipped, _extreme),
+    *(_flat, _clipped, _extreme),
     *(_duplicate, _einthoven, _wander, _muscle, _hum),
 )
 CHECKS: tuple[Check, ...] = (*CHECKS_WITHOUT_BEATS, _detached, _beats, _misplaced)

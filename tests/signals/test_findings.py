@@ -190,6 +190,24 @@ def test_a_long_recording_is_checked_in_windows(signals: list[np.ndarray]) -> No
     assert "4 of 6" in found(long)["flat"].text
 
 
+def test_most_of_a_long_recording_decides_whether_it_is_refused(signals: list[np.ndarray]) -> None:
+    def levels(signal: np.ndarray) -> dict[str, str]:
+        return {name: finding.level for name, finding in found(signal).items()}
+
+    long = np.tile(signals[0], 3)
+    for leads in (range(6, 12), range(12)):
+        gap = long.copy()
+        gap[leads, 1000:] = np.nan  # in the windows after the first, no lead is left of which something could miss
+        assert levels(gap)["gap"] == "refused"
+        assert found(gap)["gap"].evidence["seconds"] == pytest.approx(20)
+    flat = long.copy()
+    flat[6, 100:250] = flat[6, 100]
+    flat[:, 1000:] = 0
+    assert (levels(flat)["flat"], "2 of 3" in found(flat)["flat"].text) == ("refused", True)
+    flat[:, 2000:] = long[:, 2000:]
+    assert (levels(flat)["flat"], found(flat)["flat"].leads) == ("warning", ("V1",))
+
+
 @pytest.mark.parametrize("seconds", [0.02, 0.5, 1.0, 2.5])
 @pytest.mark.parametrize("rate", [50, 100, 2000])
 def test_short_recordings_and_extreme_rates_are_checked(signals: list[np.ndarray], seconds: float, rate: int) -> None:
