@@ -31,6 +31,9 @@ EXTRAS = {package: extra for extra, packages in PACKAGES.items() for package in 
 """The extra that installs each of these packages."""
 
 
+SEEDS = 2**32
+"""The number of seeds."""
+
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
@@ -177,6 +180,18 @@ def check_least(config: Any, **least: int) -> None:
         value = getattr(config, name)
         if value is not None and value < smallest:
             raise EcgkitError(f"{name} is {value}: give {smallest} or more")
+
+
+def check_seed(seed: int, name: str = "seed") -> None:
+    """Check that every generator takes a seed: PyTorch's, NumPy's and scikit-learn's, of which the last has 32 bits.
+
+    Raises
+    ------
+    EcgkitError
+        If it is negative or too large.
+    """
+    if not 0 <= seed < SEEDS:
+        raise EcgkitError(f"{name} is {seed}: give a whole number from 0 to {SEEDS - 1}")
 
 
 def fits(value: object, hint: Any) -> bool:

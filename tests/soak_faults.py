@@ -90,7 +90,7 @@ STEPS = (
         "training_sessions/session_2", TRAINED, after="evaluate",
     ),
     Step(
-        "compare", ("compare", "--resamples", "10"), "comparison_sessions/session_1",
+        "compare", ("compare", "--resamples", "40"), "comparison_sessions/session_1",
         ("config.json", "leaderboard.json"), after="second",
     ),
     Step(

@@ -27,6 +27,8 @@ def add_commands(command: AddCommand) -> None:
 
 def parse_rate(text: str) -> int:
     """Parse a sampling rate in Hz; "both" becomes 0."""
+    if text != "both" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no sampling rate: give a whole number of Hz, or both")
     return 0 if text == "both" else int(text)
 
 

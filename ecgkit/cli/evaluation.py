@@ -59,7 +59,7 @@ def fill_compare(parser: OneLineParser) -> None:
 
 def evaluate(arguments: argparse.Namespace, root: Path) -> None:
     """Evaluate a file, or fold 10 of a session, and print the metrics with their intervals."""
-    if arguments.dataset:
+    if arguments.dataset is not None:
         evaluate_elsewhere(arguments, root)
         return
     if arguments.label_set or arguments.force:
@@ -229,7 +229,8 @@ def compare_tables(arguments: argparse.Namespace, root: Path) -> None:
         return
     echo_table([both_counts(name, table, trained.get(name)) for name, table in tables.items()])
     for pair, p in zip(pairs, corrected, strict=True):
-        echo(pair.verdict + (f"; over {len(pairs)} comparisons p = {p:.3f} (Holm)" if len(pairs) > 1 else ""))
+        is_corrected = len(pairs) > 1 and not math.isnan(p)
+        echo(pair.verdict + (f"; over {len(pairs)} comparisons p = {p:.3f} (Holm)" if is_corrected else ""))
 
 
 def both_counts(name: str, table: ExternalPredictions, session: sessions.Session | None) -> dict[str, str]:

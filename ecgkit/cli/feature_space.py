@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ecgkit import paths, sessions
 from ecgkit.cli.common import AddCommand, echo, echo_columns
-from ecgkit.errors import EcgkitError, split_names
+from ecgkit.errors import EcgkitError, check_seed, split_names
 from ecgkit.io import file_name
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def picture_path(given: str) -> Path:
 
 def probe_epochs(arguments: argparse.Namespace, root: Path) -> None:
     """Probe each kept epoch and print the table and its file."""
-    if arguments.seed < 0:
-        raise EcgkitError(f"--seed is {arguments.seed}: give 0 or a positive number")
+    check_seed(arguments.seed, "--seed")
     source = open_source(arguments.session, root)
     import matplotlib as mpl
     import pandas as pd

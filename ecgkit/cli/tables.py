@@ -12,7 +12,7 @@ from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import main_metric, read_history
 from ecgkit.io import checked
 from ecgkit.sessions import Session, read_config
-from ecgkit.stats.labels import format_interval
+from ecgkit.stats.labels import MEANS, format_interval
 
 if TYPE_CHECKING:
     from ecgkit.workflow.chain import Chain
@@ -102,7 +102,7 @@ def echo_table(rows: Sequence[dict[str, str]], names: Sequence[str] = ()) -> Non
 
 def shown_classes(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the rows of a table of metrics: all, or of many classes those with the lowest AUC, and the means."""
-    means = [name for name in metrics if name in ("macro", "micro", "samples")]
+    means = [name for name in metrics if name in MEANS]
     known = {name: row["auc"]["value"] for name, row in metrics.items() if "auc" in row and name not in means}
     if len(known) <= MANY:
         return list(metrics)

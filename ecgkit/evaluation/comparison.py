@@ -18,10 +18,11 @@ from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.files import read_thresholds, stored_predictions
 from ecgkit.sessions import Session
 from ecgkit.stats import Floats, FoldScores
+from ecgkit.stats.calibration import FEW
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
 from ecgkit.stats.multiple_testing import holm
 from ecgkit.stats.paired_tests import delong, paired_difference
-from ecgkit.stats.resampling import RESAMPLES, patient_weights
+from ecgkit.stats.resampling import RESAMPLES, count_patients, patient_weights
 
 Thresholds = Mapping[str, Any]
 
@@ -51,7 +52,8 @@ class Comparison:
         ``second``, ``difference`` (first minus second), ``difference_low``, ``difference_high``, ``p``, ``resamples``.
     classes : DataFrame
         One row per class, the same columns of its AUC; ``p_holm``, adjusted over the classes; ``delong_p`` and
-        ``delong_p_holm`` of DeLong's test, which assumes independent records, whereas the bootstrap resamples patients.
+        ``delong_p_holm`` of DeLong's test, which assumes independent records, whereas the bootstrap resamples patients,
+        and which is left out with fewer than ten positives or negatives.
     """
 
     names: tuple[str, str]
@@ -69,7 +71,8 @@ class Comparison:
         value, low, high, p = (float(number) for number in self.macro.loc["auc", columns].to_numpy())
         first, second = self.names
         if np.isnan(low):
-            return f"no difference shown between {first} and {second}: macro AUC is not defined on fold {self.fold}"
+            lacking = "macro AUC is not defined" if np.isnan(value) else "a class has too few records for an interval"
+            return f"no difference shown between {first} and {second}: {lacking} on fold {self.fold}"
         if not (low > 0 or high < 0):
             return (
                 f"no difference shown between {first} and {second}: macro AUC on fold {self.fold} differs by "
@@ -130,7 +133,7 @@ def compare(
     reference, other = align(tables).values()
     classes, patients = class_names(reference), reference.loc[reference["fold"] == fold, "patient_id"].to_numpy()
     scores = [stats.fold_scores(table, classes, fold) for table in (reference, other)]
-    if (n_patients := len(np.unique(patients))) < 2:
+    if (n_patients := count_patients(patients)) < 2:
         raise EcgkitError("all records are of one patient: an interval over patients needs at least two of them")
     pairs = tuple(zip(scores, thresholds or (None, None), strict=True))
     weights = patient_weights(patients, resamples=resamples, seed=seed)
@@ -171,7 +174,9 @@ def _class_table(scores: Sequence[FoldScores], drawn_first: Floats, drawn_second
     (first, second), rows = scores, {}
     for i, name in enumerate(first.classes):
         test = delong(first.y_true[:, i], first.prob[:, i], second.prob[:, i])
-        rows[name] = _row(test.first, test.second, drawn_first[:, i], drawn_second[:, i]) | {"delong_p": test.p}
+        n_positive, n_known = int(first.positive[:, i].sum()), int(first.known[:, i].sum())
+        p = test.p if min(n_positive, n_known - n_positive) >= FEW else float("nan")  # a test for large samples
+        rows[name] = _row(test.first, test.second, drawn_first[:, i], drawn_second[:, i]) | {"delong_p": p}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("class").astype({"resamples": int})
     return table.assign(p_holm=holm(table["p"]), delong_p_holm=holm(table["delong_p"]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgkit import paths, sessions
-from ecgkit.errors import EcgkitError, check_choice, check_types, split_names
+from ecgkit.errors import EcgkitError, check_choice, check_least, check_types, split_names
 from ecgkit.evaluation.comparison import is_ensemble
 from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
@@ -49,8 +49,7 @@ class ComparisonConfig:
         check_types(self)
         for method in split_names(self.ensembles):
             check_choice("ensemble", method, METHODS)
-        if self.resamples < 1:
-            raise EcgkitError(f"resamples is {self.resamples}: pass a positive number")
+        check_least(self, resamples=40)  # the 2.5 percentile of fewer lies beyond all of them
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> ComparisonConfig:

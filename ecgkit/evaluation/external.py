@@ -26,6 +26,7 @@ from ecgkit.stats.calibration import add_calibration
 from ecgkit.stats.calibration_fit import fit_calibration
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD, patients_in_two_parts
 from ecgkit.stats.identifiers import as_identifiers
+from ecgkit.stats.labels import MEANS
 from ecgkit.stats.resampling import RESAMPLES
 from ecgkit.stats.thresholds import fit_thresholds
 
@@ -283,6 +284,12 @@ def _classes(path: Path, table: pd.DataFrame) -> list[str]:
     alone = sorted(set(names["true"]) ^ set(names["prob"]))
     if alone:
         raise EcgkitError(f"{path} has only one of true_{alone[0]} and prob_{alone[0]}: give both for each class")
+    if taken := sorted(set(names["true"]) & {*MEANS, ""}):
+        raise EcgkitError(f"{path} has a class {taken[0]!r}, which names a mean over classes: give it another name")
+    calibrated = [name for name in names["true"] if f"calibrated_{name}" in columns]
+    if calibrated and (lacking := [name for name in names["true"] if name not in calibrated]):
+        alone = [f"calibrated_{names[0]}" for names in (calibrated, lacking)]
+        raise EcgkitError(f"{path} has {alone[0]} but no {alone[1]}: give them for each class, or for none")
     return names["true"]
 
 

@@ -15,6 +15,7 @@ from ecgkit.evaluation.mistakes import confident_mistakes, cooccurrence_tables
 from ecgkit.sessions import Session
 from ecgkit.stats import FoldScores
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
+from ecgkit.stats.labels import MEANS
 from ecgkit.training.targets import QUANTITIES
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ReportContent:
     @property
     def classes(self) -> list[str]:
         """The classes; empty for a quantity."""
-        return [name for name in self.groups if name not in ("macro", "micro", "samples")] if self.has_classes else []
+        return [name for name in self.groups if name not in MEANS] if self.has_classes else []
 
     @property
     def has_classes(self) -> bool:

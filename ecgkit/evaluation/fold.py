@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from ecgkit import stats
 from ecgkit.stats import Floats, FoldScores
 from ecgkit.stats.regression import regression_metrics
-from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, metric_intervals, patient_weights
+from ecgkit.stats.resampling import PERCENTILES, RESAMPLES, count_patients, metric_intervals, several_patients
 
 
 def fold_metrics(
@@ -106,7 +106,7 @@ def fold_report(
         How the intervals were computed: ``resamples``, ``patients``, ``percentiles``, and under ``without_auc`` for
         each class the number of resamples in which it lacked an outcome and was left out of the macro mean.
     """
-    weights = _weights(patient_ids, resamples)
+    weights = several_patients(patient_ids, resamples=resamples)
     values, drawn = fold_metrics(scores, thresholds), fold_metrics(scores, thresholds, weights=weights)
     without_auc = {name: int(np.isnan(drawn[name]["auc"]).sum()) for name in scores.classes}
     return metric_intervals(values, drawn), bootstrap_description(patient_ids, resamples) | {"without_auc": without_auc}
@@ -134,17 +134,11 @@ def quantity_report(
     true, predicted = (predictions[f"{kind}_{name}"].to_numpy() for kind in ("true", "predicted"))
     patients = predictions["patient_id"].to_numpy()
     values = {name: regression_metrics(true, predicted)}
-    drawn = {name: regression_metrics(true, predicted, weights=_weights(patients, resamples))}
+    drawn = {name: regression_metrics(true, predicted, weights=several_patients(patients, resamples=resamples))}
     return metric_intervals(values, drawn), bootstrap_description(patients, resamples)
-
-
-def _weights(patient_ids: ArrayLike, resamples: int) -> Floats:
-    """Draw resamples of patients; none of a single patient, who has no interval."""
-    weights = patient_weights(patient_ids, resamples=resamples)
-    return weights if len(np.unique(np.asarray(patient_ids))) > 1 else weights[:0]
 
 
 def bootstrap_description(patient_ids: ArrayLike, resamples: int) -> dict[str, Any]:
     """Describe a bootstrap of patients, as the JSON files of a report do."""
-    n_patients = len(np.unique(np.asarray(patient_ids)))
-    return {"resamples": resamples, "of": "patients", "patients": n_patients, "percentiles": list(PERCENTILES)}
+    patients = count_patients(patient_ids)
+    return {"resamples": resamples, "of": "patients", "patients": patients, "percentiles": list(PERCENTILES)}

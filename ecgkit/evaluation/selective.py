@@ -12,7 +12,7 @@ from ecgkit import stats
 from ecgkit.evaluation.fold import bootstrap_description
 from ecgkit.stats import Bools, Floats, FoldScores
 from ecgkit.stats.folds import TEST_FOLD, VALIDATION_FOLD
-from ecgkit.stats.resampling import RESAMPLES, patient_weights, with_interval
+from ecgkit.stats.resampling import RESAMPLES, several_patients, with_interval
 from ecgkit.stats.selective import ABSTAIN, abstention_threshold, area_under_risk_coverage, confidence
 from ecgkit.stats.validation import divide
 
@@ -78,7 +78,7 @@ def selective_report(
     limit = abstention_threshold(of_chosen, abstain=abstain)
     patients = predictions.loc[predictions["fold"] == fold, "patient_id"].to_numpy()
     # The first row is the records themselves, so that every number and its resamples are computed at once.
-    weights = np.vstack([np.ones(len(patients)), patient_weights(patients, resamples=resamples)])
+    weights = np.vstack([np.ones(len(patients)), several_patients(patients, resamples=resamples)])
     decided = stats.decide(scores, thresholds)
     accepted = of_scores >= limit
     return {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ecgkit.errors import EcgkitError
 from ecgkit.evaluation.fold import bootstrap_description, fold_metrics
 from ecgkit.stats import Bools, Floats, FoldScores
-from ecgkit.stats.resampling import RESAMPLES, metric_intervals, patient_weights, with_interval
+from ecgkit.stats.resampling import RESAMPLES, metric_intervals, several_patients, with_interval
 from ecgkit.stats.subgroups import widest_gap
 
 SUBGROUPS_VERSION = 1
@@ -123,7 +123,7 @@ def subgroup_report(
     if len(records) != len(scores.prob):
         raise EcgkitError(f"{len(scores.prob):,} scores and {len(records):,} records: pass one of each per record")
     patients = records["patient_id"].to_numpy()
-    fold = _Fold(scores, thresholds, patients, patient_weights(patients, resamples=resamples))
+    fold = _Fold(scores, thresholds, patients, several_patients(patients, resamples=resamples))
     divisions = {name: _divide(fold, *division) for name, division in _divisions(records, scores).items()}
     if other := divisions.get("device", {"groups": {}})["groups"].get(OTHER_DEVICES):
         counts = pd.Series(_text(records["device"])).value_counts()

@@ -8,7 +8,7 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.datasets import read_manifest
-from ecgkit.errors import EcgkitError, check_choice, check_least, check_types, split_names
+from ecgkit.errors import EcgkitError, check_choice, check_least, check_seed, check_types, split_names
 from ecgkit.feature_space.config import SMALL, check_dataset
 from ecgkit.inference.model_folder import WEIGHTS, find_folder, is_session_name, shipped
 from ecgkit.io import file_sha256, json_or_none
@@ -50,7 +50,8 @@ class ExplainabilityConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_least(self, seed=0, resamples=10)
+        check_least(self, resamples=10)
+        check_seed(self.seed)
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> ExplainabilityConfig:

@@ -8,10 +8,11 @@ from typing import Any
 
 from ecgkit import paths, sessions
 from ecgkit.datasets import check_contents, open_dataset, read_manifest
-from ecgkit.errors import EcgkitError, check_least, check_types
+from ecgkit.errors import EcgkitError, check_least, check_seed, check_types
 from ecgkit.feature_space.target_sessions import prediction_files, read_target_sessions
 from ecgkit.io import file_sha256
 from ecgkit.sessions import LATEST, Session
+from ecgkit.stats.labels import MEANS
 from ecgkit.stats.resampling import RESAMPLES
 
 MAX_CLUSTERS = 12
@@ -22,9 +23,6 @@ SMALL = 5000
 
 ALL_LAYERS = 1000
 """More layers than any network has."""
-
-MEANS = ("macro", "micro", "samples")
-"""Keys of ``metrics.json`` that are not classes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,8 @@ class FeatureSpaceConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_least(self, clusters=2, neighbours=2, seed=0, resamples=10, layers=0, repeats=2)
+        check_least(self, clusters=2, neighbours=2, resamples=10, layers=0, repeats=2)
+        check_seed(self.seed)
 
     @classmethod
     def resolve(cls, root: Path, **settings: Any) -> FeatureSpaceConfig:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ecgkit.datasets import Dataset
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_seed
 from ecgkit.feature_space.cache import CACHED, read_manifest, write_files
 from ecgkit.feature_space.layers import EMBEDDING, STATISTICS, check_layers, embed_layers, layer_names
 from ecgkit.inference.weights import TrainedModel, load_weights
@@ -145,6 +145,7 @@ def encoder_of(source: TrainedSession, encoder: str) -> TrainedModel:
         return source.trained
     number = int(match[2])
     if match[1] == "untrained":
+        check_seed(number, f"the seed of {encoder}")
         return source.trained.untrained(number)
     path = epoch_weights(source.session).get(number)
     if path is None:

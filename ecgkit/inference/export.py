@@ -18,6 +18,7 @@ from ecgkit.inference.model_folder import (
     THRESHOLDS,
     WEIGHTS,
     find_folder,
+    read_card,
     read_model,
 )
 from ecgkit.inference.reference import REFERENCE
@@ -79,7 +80,7 @@ def export_model(
             _fill_onnx(session, draft, sampling_rate)
         else:
             _fill_folder(session, draft)
-        card = (draft / CARD).read_text(encoding="utf-8")
+        card = read_card(draft)
         (draft / CARD).write_text(card.replace(f'"{session.name}"', f'"path/to/{folder.name}"'), encoding="utf-8")
     return folder
 

@@ -132,7 +132,8 @@ def shipped() -> tuple[str, ...]:
 
 def read_card(path: Path) -> str:
     """Read ``model_card.md``; empty without one."""
-    return (path / CARD).read_text(encoding="utf-8") if (path / CARD).is_file() else ""
+    # People may write into it, in any editor.
+    return (path / CARD).read_text(encoding="utf-8", errors="replace") if (path / CARD).is_file() else ""
 
 
 def is_session_name(name: str, root: Path) -> bool:

@@ -156,9 +156,9 @@ def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
     Returns
     -------
     float
-        Between 0 and 1, the midpoint of its gap; NaN if there are not both outcomes. Among several thresholds with
-        that sensitivity, the one with the highest specificity. If no threshold with so few false positives has a true
-        positive, the threshold is above all probabilities, or is 1.
+        The midpoint of its gap; NaN if there are not both outcomes. Among several thresholds with that sensitivity, the
+        one with the highest specificity. If no threshold with so few false positives has a true
+        positive, the threshold is above all probabilities, and above 1 by the least float32 if one of them is 1.
     """
     _check_share(at_least)
 
@@ -190,7 +190,8 @@ def _best_threshold(
     thresholds, hits, alarms = operating_points(truth, values)
     scores = score(hits, alarms)
     if scores.max() < score_without_positives:
-        return float(np.float32((1 + thresholds[0]) / 2))
+        highest = np.float32(thresholds[0])
+        return float(max(np.float32((1 + thresholds[0]) / 2), np.nextafter(highest, np.float32(2))))
     return _midway(thresholds, scores)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from ecgkit.errors import EcgkitError
+from ecgkit.errors import EcgkitError, check_seed
 from ecgkit.stats.identifiers import patient_keys
 
 TRAIN_FOLDS = tuple(range(1, 9))
@@ -66,7 +66,7 @@ def assign_folds(
     ------
     EcgkitError
         If a patient is unknown, there are fewer patients than folds, not one row of labels per record, or the seed is
-        negative.
+        negative or too large.
 
     References
     ----------
@@ -77,8 +77,8 @@ def assign_folds(
         raise EcgkitError(f"{len(labels):,} rows of labels for {len(codes):,} records: pass one row per record")
     if n_unknown := int((codes < 0).sum()):
         raise EcgkitError(f"{n_unknown:,} records have no patient_id: give each its own, or leave them out")
-    if seed is not None and seed < 0:
-        raise EcgkitError(f"seed is {seed}: give an integer, 0 or more")
+    if seed is not None:
+        check_seed(seed)
     if len(patients) < n_folds:
         raise EcgkitError(f"{len(patients)} patients cannot be divided into {n_folds} folds: pass more records")
     truth = labels.astype("boolean").fillna(value=False).to_numpy(dtype=np.int64)

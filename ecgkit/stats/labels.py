@@ -19,6 +19,9 @@ METRIC_NAMES = {
 }
 """Metrics whose printed name is not their key with spaces."""
 
+MEANS = ("macro", "micro", "samples")
+"""Keys of ``metrics.json`` that are not classes."""
+
 SUPERCLASSES = {
     "NORM": "normal ECG",
     "MI": "myocardial infarction",

@@ -58,11 +58,13 @@ def paired_difference(
     dict
         With the keys `DIFFERENCE`: ``difference`` (first minus second) with its 95 % interval ``difference_low`` and
         ``difference_high``, its ``p`` value (see `bootstrap_p`), and the number of ``resamples`` in which both are
-        defined.
+        defined. Without an interval (see `ecgkit.stats.resampling.interval`) there is no p value.
     """
     draws = drawn_first - drawn_second
-    numbers = (float(np.asarray(first) - np.asarray(second)), *interval(draws), bootstrap_p(draws))
-    return dict(zip(DIFFERENCE, (*numbers, int((~np.isnan(draws)).sum())), strict=True))
+    low, high = interval(draws)
+    p = float("nan") if np.isnan(low) else bootstrap_p(draws)
+    numbers = (float(np.asarray(first) - np.asarray(second)), low, high, p, int((~np.isnan(draws)).sum()))
+    return dict(zip(DIFFERENCE, numbers, strict=True))
 
 
 def bootstrap_p(draws: ArrayLike) -> float:

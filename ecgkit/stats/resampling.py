@@ -60,6 +60,17 @@ def patient_weights(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed:
     return drawn.astype(np.float64)[:, codes]
 
 
+def count_patients(patient_ids: ArrayLike) -> int:
+    """Count the patients, by the keys that `patient_weights` draws."""
+    return int(patient_codes(patient_ids).max(initial=-1)) + 1
+
+
+def several_patients(patient_ids: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Draw resamples as `patient_weights` does; none of a single patient, who has no interval."""
+    weights = patient_weights(patient_ids, resamples=resamples, seed=seed)
+    return weights if count_patients(patient_ids) > 1 else weights[:0]
+
+
 def interval(values: ArrayLike) -> tuple[float, float]:
     """Compute the 2.5 and 97.5 percentiles of a metric over the resamples in which it is defined.
 

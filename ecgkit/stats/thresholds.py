@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.stats.calibration import apply_calibration
@@ -19,7 +20,7 @@ from ecgkit.stats.classification import (
     youden_threshold,
 )
 from ecgkit.stats.folds import VALIDATION_FOLD
-from ecgkit.stats.validation import FoldScores, class_thresholds, fold_scores, is_quantity
+from ecgkit.stats.validation import Floats, FoldScores, class_thresholds, fold_scores, is_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,8 +88,8 @@ def fit_thresholds(
     limits = np.full((len(POLICIES), len(classes)), UNFITTED_THRESHOLD)
     for i in np.flatnonzero(has_both):
         limits[:, i] = [find(fold.y_true[:, i], prob[:, i]) for find in POLICIES.values()]
-    if calibration is not None:  # the decisions stay the same
-        limits[:, has_both] = apply_calibration(limits, calibration, classes)[:, has_both]
+    if calibration is not None:
+        limits[:, has_both] = _calibrated_limits(fold, limits, calibration)[:, has_both]
     policies = {name: dict(zip(classes, row, strict=True)) for name, row in zip(POLICIES, limits.tolist(), strict=True)}
     common = f_max_threshold(fold.y_true, fold.prob)
     return {
@@ -100,6 +101,21 @@ def fit_thresholds(
         "f_max_threshold": None if np.isnan(common) else common,
         "policies": policies,
     }
+
+
+def _calibrated_limits(fold: FoldScores, limits: Floats, calibration: Mapping[str, Any]) -> NDArray[np.float32]:
+    """Calibrate thresholds, shape (policies, classes), so that the decisions on the fold stay the same.
+
+    Where calibrating rounds probabilities on both sides of a threshold to one number, that cannot be: this threshold is
+    then chosen for the calibrated probabilities.
+    """
+    calibrated = apply_calibration(fold.prob, calibration, fold.classes)
+    mapped = apply_calibration(limits, calibration, fold.classes)
+    for row, find in enumerate(POLICIES.values()):
+        changed = ((fold.prob >= limits[row]) != (calibrated >= mapped[row])) & fold.known
+        for i in np.flatnonzero(changed.any(axis=0)):
+            mapped[row, i] = find(fold.y_true[:, i], calibrated[:, i])
+    return mapped
 
 
 def policy_table(scores: FoldScores, thresholds: Mapping[str, Any]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from ecgkit import paths
 from ecgkit.datasets import check_contents, read_manifest
-from ecgkit.errors import EcgkitError, check_choice, check_types, shown
+from ecgkit.errors import EcgkitError, check_choice, check_seed, check_types, shown
 
 # torch and the models are imported where they are needed: the command line only lists the fields.
 
@@ -79,12 +79,13 @@ class FittingConfig:
     model_options: dict[str, Any] = field(default_factory=dict)
     unset: ClassVar[Mapping[str, Any]] = HARDWARE
     positive: ClassVar[tuple[str, ...]] = ("epochs", "batch_size", "learning_rate", "gradient_clip")
-    not_negative: ClassVar[tuple[str, ...]] = ("weight_decay", "seed")
+    not_negative: ClassVar[tuple[str, ...]] = ("weight_decay",)
     shares: ClassVar[tuple[str, ...]] = ("warm_up",)
 
     def __post_init__(self) -> None:
         check_types(self)
         self._check_numbers()
+        check_seed(self.seed)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("device", self.device, DEVICES)
         check_choice("schedule", self.schedule, SCHEDULES)

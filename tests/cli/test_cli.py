@@ -73,6 +73,8 @@ def test_a_defect_is_not_called_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch
         (["run", "--label-set", "form"], "unknown label set 'form'.*superclass"),
         (["run", "--epochs", "0"], "epochs is 0"),
         (["run", "--seed", "-1"], "seed is -1"),
+        (["run", "--seed", "99999999999999999999"], "seed is 99999999999999999999"),
+        (["download", "ptbxl", "--rate", "foo"], "'foo'"),
         (["run", "--jobs", "0"], "jobs is 0"),
         (["run", "--raw", "/data/ptb-xl"], "/data/ptb-xl: name the source"),
         (["preprocess", "ptbxl", "--source-options", "n_records=10"], "n_records"),

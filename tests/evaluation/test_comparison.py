@@ -161,6 +161,27 @@ def test_a_session_is_not_better_than_itself() -> None:
     )
 
 
+def test_two_records_of_a_class_show_no_difference_however_far_apart_the_auc_is() -> None:
+    first, second = make_scores(noise=0.5), make_scores(noise=1.5)
+    truth = first.y_true.copy()
+    truth[:, 1] = np.arange(len(truth)) < 2
+    first, second = replace(first, y_true=truth), replace(second, y_true=truth)
+    first.prob[:2, 1], second.prob[:2, 1] = 0.99, 0.01
+    row = compare_scores(first, second, np.arange(400), resamples=200).classes.loc["MI"]
+    assert row["difference"] > 0.5
+    assert np.isnan(
+        row[["difference_low", "difference_high", "p", "p_holm", "delong_p", "delong_p_holm"]].tolist()
+    ).all()
+    alone = [
+        FoldScores(10, ("MI",), scores.y_true[:, 1:2], scores.prob[:, 1:2], scores.prob[:, 1:2])
+        for scores in (first, second)
+    ]
+    result, sentence = verdict(*alone)
+    assert result.macro.loc["auc", "difference"] > 0.5
+    assert "no difference shown" in sentence
+    assert "not defined" not in sentence
+
+
 def test_a_class_without_an_outcome_is_left_out_of_the_mean() -> None:
     first, second = make_scores(noise=0.5), make_scores(noise=1.5)
     truth = first.y_true.copy()

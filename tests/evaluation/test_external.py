@@ -115,6 +115,9 @@ def test_without_folds_all_records_are_the_test_and_that_is_said(tmp_path: Path)
         (lambda table: table.assign(prob_MI="high"), "'high' in column prob_MI, row 1"),
         (lambda table: table.assign(prob_MI="1,000.5"), "'1,000.5' in column prob_MI"),
         (lambda table: table.assign(fold="test"), "'test' in column fold"),
+        (lambda table: table.assign(calibrated_MI=table["prob_MI"]), "calibrated_MI but no calibrated_NORM"),
+        (lambda table: table.rename(columns=lambda name: name.replace("NORM", "macro")), "'macro'"),
+        (lambda table: table.rename(columns=lambda name: name.replace("NORM", "")), "''"),
         (lambda table: table.assign(fold=9.5), "9.5 in column fold"),
         (
             lambda table: pd.concat([table, table.iloc[7:9]]),

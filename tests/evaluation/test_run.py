@@ -56,7 +56,7 @@ def test_sessions_can_be_named(root: Path) -> None:
         ({"dataset": "mimic"}, "no finished training of mimic"),
         ({"sessions": "session_1,session_5", "dataset": "demo"}, "dataset is demo and sessions are named"),
         ({"ensembles": "mean_logit,vote"}, "unknown ensemble 'vote'"),
-        ({"resamples": 0}, "resamples is 0"),
+        ({"resamples": 39}, "resamples is 39"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(parameters: dict[str, object], message: str, root: Path) -> None:
@@ -67,7 +67,7 @@ def test_what_cannot_be_compared_is_refused(parameters: dict[str, object], messa
 def test_who_takes_no_part_is_said(root: Path) -> None:
     copy = make_session(root, replace(CONFIG, seed=1))
     copy.write_json("reproduction.json", {"reproduces": "session_2"})
-    run = begin_comparison(root, ensembles="mean_logit", resamples=20)
+    run = begin_comparison(root, ensembles="mean_logit", resamples=40)
     run.ensembles()
     reasons = {sentence.split()[0]: sentence for sentence in run.left_out}
     assert "its dataset is demo, that of session_5 is ptbxl" in reasons["session_3"]
@@ -80,8 +80,8 @@ def test_who_takes_no_part_is_said(root: Path) -> None:
 
 
 def test_an_ensemble_may_be_named_and_joins_no_other(root: Path) -> None:
-    (made,) = begin_comparison(root, ensembles="mean_logit", resamples=20).ensembles()
-    run = begin_comparison(root, sessions=f"1,2,{made.name}", ensembles="weights", resamples=20)
+    (made,) = begin_comparison(root, ensembles="mean_logit", resamples=40).ensembles()
+    run = begin_comparison(root, sessions=f"1,2,{made.name}", ensembles="weights", resamples=40)
     (weighted,) = run.ensembles()
     assert weighted.config["members"] == ["session_1", "session_2"]
     assert made.name in run.leaderboard(weighted).sessions.index
@@ -89,17 +89,17 @@ def test_an_ensemble_may_be_named_and_joins_no_other(root: Path) -> None:
 
 def test_other_predictions_are_another_comparison(root: Path) -> None:
     before = ComparisonConfig.resolve(root).inputs(root)
-    with_other = begin_comparison(root, ensembles="mean_logit", resamples=20).ensembles()
+    with_other = begin_comparison(root, ensembles="mean_logit", resamples=40).ensembles()
     table = pd.read_parquet(root / "training_sessions" / "session_1" / "predictions.parquet")
     table["prob_MI"] = 1 - table["prob_MI"]
     table.to_parquet(root / "training_sessions" / "session_1" / "predictions.parquet", index=False)
     assert ComparisonConfig.resolve(root).inputs(root) != before
-    again = begin_comparison(root, ensembles="mean_logit", resamples=20).ensembles()
+    again = begin_comparison(root, ensembles="mean_logit", resamples=40).ensembles()
     assert [session.name for session in again] != [session.name for session in with_other]
 
 
 def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> None:
-    run = begin_comparison(root, ensembles="mean_logit,weights", resamples=20)
+    run = begin_comparison(root, ensembles="mean_logit,weights", resamples=40)
     made = run.ensembles()
     assert [session.config["method"] for session in made] == ["mean_logit", "weights"]
     assert [session.name for session in run.ensembles()] == [session.name for session in made]
@@ -107,15 +107,15 @@ def test_ensembles_are_made_once_and_do_not_take_part_in_others(root: Path) -> N
 
 
 def test_an_ensemble_that_was_made_before_takes_part_and_is_not_left_out(root: Path) -> None:
-    first = begin_comparison(root, ensembles="mean_logit", resamples=20)
+    first = begin_comparison(root, ensembles="mean_logit", resamples=40)
     before = first.leaderboard(*first.ensembles())
-    again = begin_comparison(root, ensembles="mean_logit", resamples=20)
+    again = begin_comparison(root, ensembles="mean_logit", resamples=40)
     assert len(again.leaderboard().left_out) == len(before.left_out) + 1
     assert again.leaderboard(*again.ensembles()).left_out == before.left_out
 
 
 def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> None:
-    run = begin_comparison(root, ensembles="mean_logit", resamples=20)
+    run = begin_comparison(root, ensembles="mean_logit", resamples=40)
     board = run.leaderboard(*run.ensembles())
     run.save(board)
     table = pd.read_csv(run.session.path / "leaderboard.csv", index_col=0)

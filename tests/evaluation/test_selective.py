@@ -139,6 +139,14 @@ def test_the_report_counts_what_is_abstained_on_and_what_is_gained() -> None:
         assert found["positives_abstained"]["value"] == found["n_positive_abstained"] / found["n_positive"]
 
 
+def test_one_patient_has_no_interval() -> None:
+    predictions = make_predictions().assign(patient_id=np.where(np.arange(800) % 2, "007", "7"))
+    report = selective_report(predictions, CLASSES, fit_thresholds(predictions, CLASSES), resamples=100)
+    found = report["metrics"]["hamming_loss"]["before"]
+    assert found["value"] > 0
+    assert (found["low"], found["high"], report["bootstrap"]["patients"]) == (None, None, 1)
+
+
 def test_the_curve_begins_with_all_records_and_falls() -> None:
     predictions = make_predictions()
     thresholds = fit_thresholds(predictions, CLASSES)

@@ -46,6 +46,12 @@ def sizes(report: dict[str, Any], division: str) -> dict[str, int]:
     return {name: group["n_records"] for name, group in report["divisions"][division]["groups"].items()}
 
 
+def test_one_patient_has_no_interval() -> None:
+    found = report_of(make_scores(), make_records().assign(patient_id="7"))["all"]["metrics"]["macro"]["auc"]
+    assert 0 < found["value"] < 1
+    assert (found["low"], found["high"]) == (None, None)
+
+
 def test_blanks_are_unknown_and_no_group() -> None:
     scores = make_scores(6)
     records = make_records(

@@ -116,6 +116,7 @@ def test_encoders_are_the_weights_that_their_names_say(trained_session: TrainedS
     ("settings", "message"),
     [
         ({"encoder": "best"}, "encoder is 'best': give"),
+        ({"encoder": "untrained_4294967296"}, "4294967296"),
         ({"encoder": "trained_1"}, "encoder is 'trained_1': give"),
         ({"encoder": "untrained"}, "encoder is 'untrained': give"),
         ({"encoder": "epoch_7"}, "kept no weights of epoch 7: train it with save_every_epoch"),

@@ -227,6 +227,7 @@ def test_a_training_with_fold_10_closed_is_refused_until_it_is_evaluated(
         ({"clusters": 1}, "clusters is 1"),
         ({"neighbours": 0}, "neighbours is 0"),
         ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**32}, "seed is 4294967296"),
         ({"resamples": 1}, "resamples is 1"),
         ({"vectors": "/nowhere.npy"}, "/nowhere.npy"),
         ({"target_sessions": "session_1"}, "session_1 was not trained for a target"),

@@ -27,7 +27,7 @@ from ecgkit.inference import export as exporting
 from ecgkit.inference import model_folder
 from ecgkit.inference.export import export_model
 from ecgkit.inference.loading import LARGEST_CHANGE
-from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, find_folder, shipped
+from ecgkit.inference.model_folder import CARD, SHIPPED, WEIGHTS, find_folder, read_card, shipped
 from ecgkit.inference.weights import load_weights
 from ecgkit.io import file_sha256
 from ecgkit.sessions import Session
@@ -484,3 +484,8 @@ def test_a_record_at_500_hz_gets_nearly_the_probabilities_of_its_twin_at_100_hz(
     assert np.median(apart) < 0.02
     # the largest difference of 71 statements is above that of five
     assert np.mean(apart < 0.1) >= (0.98 if len(model.classes) > 10 else 0.99)
+
+
+def test_a_card_that_an_editor_wrote_in_another_encoding_is_read(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_bytes("of a Müller".encode("latin-1"))
+    assert read_card(tmp_path).startswith("of a M")

@@ -7,7 +7,7 @@ import pytest
 import sklearn.metrics
 from scipy.stats import norm
 
-from ecgkit.stats.paired_tests import bootstrap_p, delong
+from ecgkit.stats.paired_tests import bootstrap_p, delong, paired_difference
 
 
 def brute_force_delong(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -67,3 +67,12 @@ def test_the_p_value_counts_the_resamples_on_the_wrong_side() -> None:
     assert bootstrap_p(-np.r_[np.full(989, 0.1), np.full(10, -0.1)]) == pytest.approx(2 * 11 / 1000)
     assert bootstrap_p(np.zeros(999)) == 1.0
     assert np.isnan(bootstrap_p([np.nan, np.nan]))
+
+
+def test_a_difference_that_too_many_resamples_lack_has_neither_interval_nor_p_value() -> None:
+    draws = np.full(1000, 0.3)
+    assert paired_difference(0.9, 0.6, draws + 0.6, draws + 0.3)["p"] == pytest.approx(2 / 1001)
+    draws[:26] = np.nan
+    found = paired_difference(0.9, 0.6, draws + 0.6, draws + 0.3)
+    assert found["difference"] == pytest.approx(0.3)
+    assert np.isnan([found["difference_low"], found["difference_high"], found["p"]]).all()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ecgkit.errors import EcgkitError, check_choice
+from ecgkit.errors import EcgkitError, check_choice, check_seed
 from ecgkit.signals.ecg import ECG, SEXES
 from ecgkit.sources.base import Source
 from ecgkit.sources.demo.anatomy import ELECTRODES, LEAD_WEIGHTS, Body, FloatArray
@@ -71,8 +71,7 @@ class Demo(Source):
         if n_records < MIN_RECORDS:
             raise EcgkitError(f"n_records is {n_records}: ten folds by patient need at least {MIN_RECORDS}")
         _check_sampling_rate(sampling_rate)
-        if seed < 0:
-            raise EcgkitError(f"seed is {seed}: give an integer, 0 or more")
+        check_seed(seed)
         self.n_records, self.sampling_rate, self.seed = n_records, sampling_rate, seed
         self.n_samples = SECONDS * sampling_rate
         plans = draw_plans(n_records, seed)
