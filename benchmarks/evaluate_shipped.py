@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from ecgkit import evaluation
 from ecgkit.datasets import Dataset, open_dataset
 from ecgkit.evaluation.card import describe, model_card
-from ecgkit.evaluation.ensembles import combine_unlabelled, fit_ensemble
+from ecgkit.evaluation.ensembles import combine_unlabelled, fit_ensemble, weights_sha256
 from ecgkit.inference.model_folder import SHIPPED, WEIGHTS
 from ecgkit.inference.weights import TrainedModel, load_weights
 from ecgkit.sessions import Session
@@ -85,7 +85,8 @@ def report_ensemble(names: Sequence[str], dataset: Dataset, folder: Path) -> Non
     results = evaluation.evaluate_session(
         session, ensemble.predictions, classes=dataset.classes, unlabelled=unlabelled, data=dataset
     )
-    session.write_json("ensemble.json", ensemble.description)
+    shipped = [Session(SHIPPED / name) for name in names]
+    session.write_json("ensemble.json", ensemble.description | weights_sha256(shipped))
     config = {"model": "ensemble", "method": "mean_prob", "members": list(names), "label_set": "superclass", "seed": 0}
     session.write_json("config.json", config | {"dataset": dataset.name})
     members = [load_weights(SHIPPED / name / WEIGHTS) for name in names]

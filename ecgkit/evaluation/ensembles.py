@@ -33,7 +33,7 @@ from ecgkit.evaluation.config import predictions_sha256
 from ecgkit.evaluation.files import UNLABELLED, stored_predictions
 from ecgkit.evaluation.leaderboard import cost
 from ecgkit.evaluation.report import evaluate_session
-from ecgkit.io import locked
+from ecgkit.io import file_sha256, locked
 from ecgkit.progress import say
 from ecgkit.sessions import Session
 from ecgkit.stats import Bools, Floats, FoldScores
@@ -183,7 +183,7 @@ def _write_session(root: Path, config: dict[str, Any], opened: Sequence[Session]
     names = ", ".join(session.name for session in opened)
     with sessions.claim(paths.TRAINING, root, config) as session:
         session.write_json("environment.json", sessions.environment())
-        session.write_json("ensemble.json", ensemble.description | _cost(opened))
+        session.write_json("ensemble.json", ensemble.description | weights_sha256(opened) | _cost(opened))
         session.log(f"ensemble of {names} by {method}: {FORMULAS[method]}")
         if ensemble.description["fitted_on"]:
             session.log(f"fitted on fold {VALIDATION_FOLD}, whose own predictions are out of fold")
@@ -192,6 +192,12 @@ def _write_session(root: Path, config: dict[str, Any], opened: Sequence[Session]
         evaluate_session(session, ensemble.predictions, classes, unlabelled=unlabelled, header=header)
         session.mark_done()
     return session
+
+
+def weights_sha256(members: Sequence[Session]) -> dict[str, dict[str, str]]:
+    """Return ``weights_sha256`` of ``ensemble.json``: the SHA-256 of each member's weights, by name."""
+    files = {session.name: session.best_weights for session in members}
+    return {"weights_sha256": {name: file_sha256(file) for name, file in files.items() if file.is_file()}}
 
 
 def combine_unlabelled(members: Sequence[Session], description: Mapping[str, Any]) -> pd.DataFrame | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError, check_choice
@@ -19,16 +19,15 @@ from ecgkit.inference.model_folder import (
     THRESHOLDS,
     WAY_OUT,
     WEIGHTS,
-    Ensemble,
     ModelFolder,
     find_folder,
     read_card,
     read_decisions,
+    read_ensemble,
     read_model,
     shipped,
 )
 from ecgkit.inference.predictor import EnsemblePredictor, NetworkPredictor, Predictor, QuantityPredictor
-from ecgkit.io import read_json
 from ecgkit.sessions.folder import DONE
 
 if TYPE_CHECKING:
@@ -140,10 +139,10 @@ def _open_onnx(folder: Path, precision: str) -> Predictor:
 def _open(folder: Path, precision: str) -> Predictor:
     """Open a model folder, or an ensemble with the sessions next to it."""
     if (folder / ENSEMBLE).is_file():
-        description: dict[str, Any] = read_json(folder / ENSEMBLE, Ensemble, way_out=WAY_OUT)
+        description, found = read_ensemble(folder)
         members: dict[str, Predictor] = {}
-        for name in description["members"]:
-            members[name] = _network(read_model(find_folder(folder.parent / name, folder)), precision)
+        for name, place in found.items():
+            members[name] = _network(read_model(place), precision)
             check_made_for(f"the member {name} of {folder.name}", members[name], classes=description["classes"])
         decisions, card = read_decisions(folder), read_card(folder)
         return EnsemblePredictor(folder.name, description, members, decisions=decisions, card=card)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from ecgkit import paths
 from ecgkit.errors import EcgkitError
@@ -44,6 +44,13 @@ class Ensemble(TypedDict):
     members: list[str]
     classes: list[str]
     method: str
+    weights_sha256: NotRequired[dict[str, str]]
+
+
+class EnsembleConfig(TypedDict):
+    """What is read of the ``config.json`` of an ensemble."""
+
+    predictions_sha256: NotRequired[list[str]]
 
 
 SHIPPED = Path(__file__).resolve().parent / "shipped_models"
@@ -124,6 +131,35 @@ def read_thresholds(path: Path) -> dict[str, Any]:
     return thresholds
 
 
+def read_ensemble(path: Path) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Read ``ensemble.json`` and find the folders of the members, by name, next to that of the ensemble.
+
+    Raises
+    ------
+    EcgkitError
+        If a member is missing, or is another model than the one that the ensemble was made of.
+    """
+    description: dict[str, Any] = read_json(path / ENSEMBLE, Ensemble, way_out=WAY_OUT)
+    members = {name: find_folder(path.parent / name, path) for name in description["members"]}
+    for name, (file, checksum) in _made_of(path, description).items():
+        if (members[name] / file).is_file() and file_sha256(members[name] / file) != checksum:
+            raise EcgkitError(
+                f"the member {name} of {path} is another model than the one that the ensemble was made of (its {file} "
+                "differs): copy that model back, or make the ensemble again"
+            )
+    return description, members
+
+
+def _made_of(path: Path, description: dict[str, Any]) -> dict[str, tuple[Path, str]]:
+    """Return a file of each member, and the SHA-256 that it had; ensembles of earlier versions know the predictions."""
+    if "weights_sha256" in description:
+        return {name: (WEIGHTS, description["weights_sha256"].get(name, "")) for name in description["members"]}
+    has_config = (path / "config.json").is_file()
+    config = read_json(path / "config.json", EnsembleConfig, way_out=WAY_OUT) if has_config else {}
+    pairs = zip(description["members"], config.get("predictions_sha256", ()), strict=False)
+    return {name: (Path("predictions.parquet"), checksum) for name, checksum in pairs}
+
+
 def shipped() -> tuple[str, ...]:
     """Return the names of the models that ship, sorted; ``"ensemble"`` is the mean of several."""
     found = (path for path in SHIPPED.glob("[!.]*") if (path / WEIGHTS).is_file() or (path / ENSEMBLE).is_file())
@@ -197,7 +233,6 @@ def checksums(folder: Path) -> dict[str, str]:
     used = [folder / name for name in (WEIGHTS, ONNX, ENSEMBLE, THRESHOLDS, CALIBRATION, REFERENCE, LEAD_LOSSES)]
     found = {path.name: file_sha256(path) for path in used if path.is_file()}
     if ENSEMBLE in found:
-        for member in read_json(folder / ENSEMBLE, Ensemble, way_out=WAY_OUT)["members"]:
-            of_member = checksums(find_folder(folder.parent / member, folder))
-            found |= {f"{member}/{name}": value for name, value in of_member.items()}
+        for member, place in read_ensemble(folder)[1].items():
+            found |= {f"{member}/{name}": value for name, value in checksums(place).items()}
     return found

@@ -304,6 +304,7 @@ def test_an_ensemble_is_a_session_like_others(method: str, tmp_path: Path) -> No
     expected = fit_ensemble(make_members(FEW), method)
     assert shape_of(description) == shape_of(expected.description)
     assert (description["parameters"], description["seconds"]) == (3000, 31.5)
+    assert description["weights_sha256"] == {}  # as none of them has weights here
     table = pd.read_parquet(session.path / "predictions.parquet")
     pd.testing.assert_frame_equal(table[list(expected.predictions)], expected.predictions)
     report = (session.path / "classification_report.txt").read_text().splitlines()

@@ -128,6 +128,32 @@ def test_an_ensemble_whose_members_do_not_fit_is_refused(
         ecgkit.load_model(4, root=tmp_path)
 
 
+@pytest.mark.parametrize("checksums", ["weights", "predictions", "none"])
+def test_another_model_of_the_same_name_is_no_member(checksums: str, root: Path, tmp_path: Path) -> None:
+    member, ensemble = (Session(tmp_path / paths.TRAINING / f"session_{number}") for number in (2, 4))
+    for name in ("session_1", "session_2", "session_4"):
+        shutil.copytree(root / paths.TRAINING / name, tmp_path / paths.TRAINING / name)
+    if checksums != "weights":  # an ensemble of an earlier version
+        ensemble.write_json("ensemble.json", drop(ensemble.read_json("ensemble.json"), "weights_sha256"))
+        if checksums == "none":
+            ensemble.write_json("config.json", drop(ensemble.config, "predictions_sha256"))
+        ensemble.mark_done()
+    assert set(ecgkit.load_model(4, root=tmp_path).members) == {"session_1", "session_2"}
+    load_weights(member.best_weights).untrained(1).save(member.best_weights)
+    predictions = pd.read_parquet(member.path / "predictions.parquet")
+    member.write_table("predictions.parquet", predictions.assign(prob_NORM=0.5))
+    member.mark_done()
+    if checksums == "none":
+        assert set(ecgkit.load_model(4, root=tmp_path).members) == {"session_1", "session_2"}
+        return
+    with pytest.raises(EcgkitError, match="member session_2"):
+        ecgkit.load_model(4, root=tmp_path)
+
+
+def drop(data: dict[str, object], key: str) -> dict[str, object]:
+    return {name: value for name, value in data.items() if name != key}
+
+
 def test_age_and_sex_as_arrays(root: Path, source: Demo) -> None:
     model, table = ecgkit.load_model("session_3", root=root), predictions(root, 3)
     ecgs = read_ecgs(table, source)
