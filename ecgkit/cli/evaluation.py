@@ -239,7 +239,7 @@ def both_counts(name: str, table: ExternalPredictions, session: sessions.Session
     if session is None:
         auc = table.metrics()["fold_10"]["macro"]["auc"]
     else:
-        auc, every = main_metric(session, "fold_10"), all_records(read_metrics(session))
+        auc, every = main_metric(session, "fold_10")[1], all_records(read_metrics(session))
         n_records = every["records"] - every["unlabelled"] if every["records"] else n_records
     return {
         "predictions": name,

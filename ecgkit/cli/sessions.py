@@ -107,6 +107,7 @@ def subject_of(session: Session) -> str:
 def describe(session: Session) -> dict[str, Any]:
     """Describe a session as JSON data; of a damaged one, what is wrong with it."""
     problem, config = damage(session), sessions.read_config(session)
+    found = {} if problem else {fold: main_metric(session, fold) for fold in FOLDS}
     keys = ("model", "dataset", "label_set", "target", "seed", "training_session")
     return {
         "kind": session.kind,
@@ -117,7 +118,8 @@ def describe(session: Session) -> dict[str, Any]:
         "problem": problem or None,
         **{key: config.get(key) for key in keys},
         "reproduces": sessions.original_of(session),
-        **{f"{fold}_macro_auc": None if problem else main_metric(session, fold)["value"] for fold in FOLDS},
+        **{f"{fold}_{name}": None for fold in FOLDS for name in ("macro_auc", "r2")},
+        **{f"{fold}_{name}": entry["value"] for fold, (name, entry) in found.items() if name},
     }
 
 
@@ -135,8 +137,8 @@ def show(arguments: argparse.Namespace, root: Path) -> None:
         return
     shown = {key: value for key, value in facts.items() if key not in ("path", "notes", "metrics", "files")}
     if not damage(session):
-        intervals = {fold: main_metric(session, fold) for fold in FOLDS}
-        shown |= {f"{fold}_macro_auc": format_interval(entry, digits=4) for fold, entry in intervals.items()}
+        found = {fold: main_metric(session, fold) for fold in FOLDS}
+        shown |= {f"{fold}_{name}": format_interval(entry, digits=4) for fold, (name, entry) in found.items() if name}
     echo_columns([[key, as_text(value)] for key, value in sessions.flatten(shown).items() if value not in (None, [])])
     echo(session.path)
 

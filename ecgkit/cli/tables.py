@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from ecgkit.cli.common import echo, echo_columns
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.files import main_metric, read_history
+from ecgkit.evaluation.files import COMPARABLE, main_metric, read_history
 from ecgkit.io import checked
 from ecgkit.sessions import Session, read_config
 from ecgkit.stats.labels import MEANS, format_interval
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
     from ecgkit.workflow.chain import Chain
 
 
+SHORT = {"dataset_fingerprint": 12}
+"""How many characters a table shows of what is long."""
+
 MANY, FEW = 25, 10
 """From how many classes on a table shows only a few, and how many these are."""
 
-HEADING = "macro AUC (95 % confidence interval), * best on fold 9"
+HEADING = "macro AUC, or R² of a quantity (95 % confidence interval), * best on fold 9 of those that can be compared"
 
 
 class Recorded(TypedDict):
@@ -29,7 +33,10 @@ class Recorded(TypedDict):
 
     model: NotRequired[str]
     dataset: NotRequired[str | None]
+    dataset_fingerprint: NotRequired[str | None]
     label_set: NotRequired[str | None]
+    min_records: NotRequired[int | None]
+    target: NotRequired[str | None]
     seed: NotRequired[int | None]
     training_session: NotRequired[str]
 
@@ -49,7 +56,8 @@ def damage(session: Session) -> str:
 
 def with_interval(session: Session, fold: str) -> str:
     """Write the metric of a training with its 95 % confidence interval."""
-    return format_interval(main_metric(session, fold), digits=4)
+    name, entry = main_metric(session, fold)
+    return ("R² " if name == "r2" else "") + format_interval(entry, digits=4)
 
 
 def minutes(session: Session) -> str:
@@ -61,21 +69,35 @@ def minutes(session: Session) -> str:
     return "-" if math.isnan(seconds) else f"{seconds / 60:.1f}"
 
 
-def best_of(found: Sequence[Session]) -> Session | None:
-    """Return the session with the highest value on fold 9; None if fewer than two have one."""
-    finished = [session for session in found if session.is_done and not damage(session)]
-    values = {session: main_metric(session, "fold_9")["value"] for session in finished}
-    known = {session: value for session, value in values.items() if value is not None}
-    return max(known, key=lambda session: known[session]) if len(known) > 1 else None
+def best_of(sound: Sequence[Session]) -> list[Session]:
+    """Return the sessions with the highest value on fold 9 of all that can be compared with them, of two or more."""
+    values: dict[tuple[Any, ...], dict[Session, float]] = defaultdict(dict)
+    for session in sound:
+        value = main_metric(session, "fold_9")[1]["value"] if session.is_done else None
+        if value is not None:
+            config = read_config(session)
+            values[tuple(config.get(key) or None for key in COMPARABLE)][session] = value
+    return [max(known, key=known.__getitem__) for known in values.values() if len(known) > 1]
+
+
+def told_apart_by(sound: Sequence[Session]) -> list[str]:
+    """Return the names of what is not the same for all sessions: a dataset, a label set, a quantity."""
+    configs = [read_config(session) for session in sound]
+    values = {key: {config.get(key) or None for config in configs} for key in ("dataset", *COMPARABLE)}
+    if len(values["dataset_fingerprint"]) <= len(values["dataset"]):  # the names suffice
+        del values["dataset_fingerprint"]
+    return [key for key, found in values.items() if len(found) > 1]
 
 
 def training_rows(found: Sequence[Session]) -> list[dict[str, str]]:
-    """Return one row per training, the one that is best on fold 9 marked; of a damaged one, what is wrong with it."""
-    best, rows = best_of(found), []
+    """Return one row per training, those that are best on fold 9 marked; of a damaged one, what is wrong with it."""
+    problems = {session: damage(session) for session in found}
+    sound = [session for session in found if not problems[session]]
+    best, columns, rows = best_of(sound), told_apart_by(sound), []
     for session in found:
-        if problem := damage(session):
-            unknown = dict.fromkeys(("seed", "fold 9", "fold 10", "minutes", "date"), "-")
-            rows.append({"session": session.name, "model": "damaged", **unknown, "report": problem})
+        if problems[session]:
+            unknown = dict.fromkeys(("seed", *columns, "fold 9", "fold 10", "minutes", "date"), "-")
+            rows.append({"session": session.name, "model": "damaged", **unknown, "report": problems[session]})
             continue
         config, report = read_config(session), session.path / "report.html"
         modified = datetime.fromtimestamp(session.path.stat().st_mtime).astimezone()
@@ -84,7 +106,8 @@ def training_rows(found: Sequence[Session]) -> list[dict[str, str]]:
                 "session": session.name,
                 "model": str(config.get("model", "-")),
                 "seed": "-" if config.get("seed") is None else str(config["seed"]),
-                "fold 9": with_interval(session, "fold_9") + (" *" if session == best else ""),
+                **{key: str(config.get(key) or "-")[: SHORT.get(key)] for key in columns},
+                "fold 9": with_interval(session, "fold_9") + (" *" if session in best else ""),
                 "fold 10": with_interval(session, "fold_10"),
                 "minutes": minutes(session),
                 "date": f"{modified:%Y-%m-%d %H:%M}",
@@ -116,7 +139,7 @@ def echo_chain(made: Chain) -> None:
     trained, probed = ([Session(path) for path in paths] for paths in (made.training, made.probes))
     echo(HEADING)
     echo_table(training_rows(trained), ("model", "fold 9", "fold 10", "minutes"))
-    best = best_of(trained) or trained[0]
+    best = (best_of([session for session in trained if not damage(session)]) or trained)[0]
     of_best = [session.path for session in probed if read_config(session).get("training_session") == best.name]
     first = {
         "the best model's report": best.path / "report.html",

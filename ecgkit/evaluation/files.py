@@ -17,6 +17,9 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 UNLABELLED = "unlabelled.parquet"
 """The predictions of records without a label of the set, laid out as ``predictions.parquet``."""
 
+COMPARABLE = ("dataset_fingerprint", "label_set", "min_records", "target")
+"""The parameters that trainings have in common whose metrics can be compared."""
+
 EVALUATE_AGAIN = "evaluate the session again"
 
 
@@ -77,14 +80,23 @@ def all_records(results: Mapping[str, Any]) -> dict[str, Any]:
     return numbers | {name: found.get(name, {}).get("fold_10") for name in ("records", "unlabelled")}
 
 
-def main_metric(session: Session, fold: str) -> dict[str, float | None]:
-    """Read the macro AUC of a training, or the R2 of its quantity; None as its numbers where there is none."""
-    nothing: dict[str, float | None] = {"value": None, "low": None, "high": None}
-    if session.kind != paths.TRAINING or not (session.path / "metrics.json").is_file():
-        return nothing
-    groups = read_metrics(session).get(fold, {})
-    metrics: dict[str, dict[str, float | None]] = groups.get("macro") or next(iter(groups.values()), {})
-    return metrics.get("auc") or metrics.get("r2") or nothing
+def main_metric(session: Session, fold: str) -> tuple[str, dict[str, float | None]]:
+    """Read the macro AUC of a training, or the R2 of its quantity.
+
+    Returns
+    -------
+    name : {"macro_auc", "r2", ""}
+        Empty where there is none.
+    entry : dict
+        ``value``, ``low`` and ``high``; None where it is not defined.
+    """
+    if session.kind == paths.TRAINING and (session.path / "metrics.json").is_file():
+        groups = read_metrics(session).get(fold, {})
+        metrics: dict[str, dict[str, float | None]] = groups.get("macro") or next(iter(groups.values()), {})
+        for key, name in (("auc", "macro_auc"), ("r2", "r2")):
+            if key in metrics:
+                return name, metrics[key]
+    return "", {"value": None, "low": None, "high": None}
 
 
 def read_thresholds(session: Session) -> dict[str, Any]:

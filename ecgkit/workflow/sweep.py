@@ -232,7 +232,7 @@ def train_one(root: Path, config: dict[str, Any], cell_timeout: int | None) -> T
         settings = {name: config[name] for name in names}
         outcome = run_step("train", root, verbose=False, quiet=True, cell_timeout=cell_timeout, **settings)
     session = Session(outcome.path)
-    found = main_metric(session, "fold_9")
+    _, found = main_metric(session, "fold_9")
     if found["value"] is None:
         raise EcgkitError(f"{session.name}: the macro AUC of fold 9 is not defined")
     seconds = float(read_history(session)["seconds"].sum(min_count=1))

@@ -20,6 +20,8 @@ from ecgkit import paths, sessions
 from ecgkit.cli import main
 from ecgkit.cli.command import GROUPS, make_parser
 from ecgkit.errors import EcgkitError
+from ecgkit.evaluation.comparison import SAME
+from ecgkit.evaluation.files import COMPARABLE
 from ecgkit.workflow import STEPS
 from ecgkit.workflow import chain as pipeline
 from ecgkit.workflow.parameters import parameters_of
@@ -300,6 +302,71 @@ def test_sessions_as_json_is_nothing_but_json(tmp_path: Path, capsys: pytest.Cap
     assert (row["name"], row["model"], row["done"], row["fold_10_macro_auc"]) == ("session_1", "xlstm", False, None)
     assert main(["sessions", "--root", str(tmp_path)]) == 0
     assert "xlstm" in capsys.readouterr().out
+
+
+def write_training(root: Path, metric: float, **config: object) -> None:
+    """Write a finished training: of the classes of a label set, or of a quantity."""
+    session = sessions.create(paths.TRAINING, root)
+    name = "r2" if config.get("target") else "auc"
+    entry = {name: {"value": metric, "low": metric - 0.01, "high": metric + 0.01}}
+    groups = {"age" if config.get("target") else "macro": entry}
+    shared = {"model": "cnn", "seed": 0, "dataset": "demo", "dataset_fingerprint": "abc", "label_set": "superclass"}
+    session.write_json("config.json", shared | {"min_records": 0, "target": ""} | config)
+    session.write_json("metrics.json", {"version": 1, "fold_9": groups, "fold_10": groups, "bootstrap": {}})
+    session.write_text("predictions.parquet", "")
+    session.mark_done()
+
+
+AGE = {"label_set": "", "target": "age"}
+
+
+def test_an_r2_is_no_macro_auc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_training(tmp_path, 0.91)
+    write_training(tmp_path, 0.97, **AGE)
+    assert main(["sessions", "--json", "--root", str(tmp_path)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    names = [f"{fold}_{metric}" for fold in ("fold_9", "fold_10") for metric in ("macro_auc", "r2")]
+    assert [[row[name] for name in names] for row in rows] == [[0.91, None, 0.91, None], [None, 0.97, None, 0.97]]
+    assert main(["sessions", "show", "2", "--root", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^fold_9_r2 +0\.9700 \(0\.9600 to 0\.9800\)$", shown, re.MULTILINE)
+    assert "fold_9_macro_auc" not in shown
+    assert main(["sessions", "--root", str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    assert "R² 0.9700 (0.9600 to 0.9800)" in table
+    assert "0.9100 (0.9000 to 0.9200)" in table
+    assert "*" not in table.split("\n", 1)[1]  # there is nothing to compare each with
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        (AGE, ["age", "superclass"]),
+        ({"dataset": "ptbxl", "dataset_fingerprint": "def"}, ["ptbxl", "demo"]),
+        ({"dataset_fingerprint": "def"}, ["def", "abc"]),
+        ({"label_set": "diagnostic"}, ["diagnostic", "superclass"]),
+        ({"min_records": 50}, [" 50 "]),
+    ],
+)
+def test_the_best_is_marked_among_what_can_be_compared(
+    other: dict[str, object], shown: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in (0.91, 0.92):
+        write_training(tmp_path, value)
+    assert main(["sessions", "--root", str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    assert [line.split()[0] for line in table.splitlines()[1:] if "*" in line] == ["session_2"]
+    assert not [text for text in shown if text in table]
+    for value in (0.99, 0.98):
+        write_training(tmp_path, value, **other)
+    assert main(["sessions", "--root", str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    assert [line.split()[0] for line in table.splitlines()[1:] if "*" in line] == ["session_2", "session_3"]
+    assert [text for text in shown if text in table] == shown
+
+
+def test_what_can_be_compared_is_what_a_comparison_wants() -> None:
+    assert set(COMPARABLE) == {*SAME, "target"}
 
 
 class TestSessions:
