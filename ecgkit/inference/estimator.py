@@ -30,8 +30,11 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes
     ----------
-    classes_ : ndarray of str
-        One per column of the probabilities. The problem is multilabel: a record may have several.
+    class_names_ : ndarray of str
+        The classes of the model. The problem is multilabel: a record may have several.
+    classes_ : ndarray of int, shape (classes, 2)
+        The outcomes 0 and 1 of each class, as scikit-learn has it for several labels; of a model of one class, which is
+        a binary classifier, those two alone.
     """
 
     def __init__(
@@ -52,7 +55,10 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         self.predictor_ = self.model if isinstance(self.model, Predictor) else load_model(self.model)
         if self.predictor_.takes_metadata:
             raise EcgkitError(f"the model {self.predictor_.name} takes age and sex: use ecgkit.load_model")
-        self.classes_: NDArray[np.str_] = np.array(self.predictor_.classes)
+        self.class_names_: NDArray[np.str_] = np.array(self.predictor_.classes)
+        # An array, as scikit-learn asks for the shape; names would be the two outcomes of one label if there are two.
+        outcomes = np.tile([0, 1], (len(self.class_names_), 1))
+        self.classes_: NDArray[np.int64] = outcomes if len(outcomes) > 1 else outcomes[0]
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
@@ -66,12 +72,26 @@ class ECGClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of float32, shape (records, classes)
+            Of a model of one class, (records, 2): the probability of its absence, then of its presence.
         """
-        return self._fitted().predict_proba(X, **self._keywords())
+        probabilities = self._fitted().predict_proba(X, **self._keywords())
+        return probabilities if probabilities.shape[1] > 1 else np.hstack([1 - probabilities, probabilities])
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
-        """Return 1 where the probability of a class is at least its threshold, else 0; shape (records, classes)."""
-        return self._fitted().predict(X, **self._keywords()).astype(np.int64)
+        """Return 1 where the probability of a class is at least its threshold, else 0.
+
+        Parameters
+        ----------
+        X : array-like of float, shape (records, 12, samples)
+            In mV.
+
+        Returns
+        -------
+        ndarray of int64, shape (records, classes)
+            Of a model of one class, (records,).
+        """
+        decisions = self._fitted().predict(X, **self._keywords()).astype(np.int64)
+        return decisions if decisions.shape[1] > 1 else decisions[:, 0]
 
     def _keywords(self) -> dict[str, Any]:
         return {name: value for name, value in self.get_params(deep=False).items() if name != "model"}

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+from sklearn.model_selection import cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -20,6 +22,7 @@ from ecgkit.inference.model_folder import shipped
 from ecgkit.inference.predictor import Predictor
 from ecgkit.inference.weights import load_weights
 from ecgkit.sessions import Session
+from ecgkit.signals.ecg import LEADS
 from ecgkit.signals.filters import resample
 from ecgkit.sources.demo import Demo
 
@@ -355,10 +358,46 @@ def test_a_model_is_a_classifier_of_scikit_learn(model: Predictor, session: Sess
     signals = np.stack([source.read(i).signal for i in ("1", "2", "3")])
     pipeline = make_pipeline(FunctionTransformer(np.nan_to_num), ecgkit.ECGClassifier(session.path, sampling_rate=100))
     fitted = clone(pipeline).fit(signals)
-    assert fitted.classes_.tolist() == list(model.classes)
+    assert fitted[-1].class_names_.tolist() == list(model.classes)
     np.testing.assert_array_equal(fitted.predict_proba(signals), model.predict_proba(signals, sampling_rate=100))
     np.testing.assert_array_equal(fitted.predict(signals), model.predict(signals, sampling_rate=100))
     with pytest.raises(EcgkitError, match="fit"):
         ecgkit.ECGClassifier("resnet1d", sampling_rate=100).predict(signals)
     with pytest.raises(EcgkitError, match="12, samples"):
         ecgkit.ECGClassifier("resnet1d", sampling_rate=100).fit(signals[0])
+
+
+class FirstSamples(Predictor):
+    """A model whose logits are the first sample of the first leads, one per class."""
+
+    sampling_rate, n_samples, takes_metadata = 100, 250, False
+
+    def __init__(self, n_classes: int) -> None:
+        classes = LEADS[:n_classes]
+        calibration = {"classes": {name: {"method": "identity"} for name in classes}}
+        super().__init__("first", classes, "", decisions=({"thresholds": dict.fromkeys(classes, 0.5)}, calibration))
+
+    def _computed(self, ecgs, **_: object):
+        prob = [1 / (1 + np.exp(-ecg.signal[: len(self.classes), 0])) for ecg in ecgs]
+        return np.array(prob, np.float32), np.zeros(len(ecgs))
+
+    def _embed(self, ecgs, **_: object) -> None: ...
+
+
+@pytest.mark.filterwarnings("ignore:The y_pro:UserWarning")  # of several classes, they do not sum to 1
+@pytest.mark.parametrize("n_classes", [1, 2, 5])
+def test_scikit_learn_scores_a_model_as_its_metrics_do(n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    signals = rng.normal(0, 1, (60, 12, 250))
+    truth = (signals[:, :n_classes, 0] + rng.normal(0, 1, (60, n_classes)) > 0).astype(int).squeeze()
+    classifier = ecgkit.ECGClassifier(FirstSamples(n_classes), sampling_rate=100, anyway=True).fit(signals)
+    prob = 1 / (1 + np.exp(-signals[:, :n_classes, 0])).squeeze()
+    columns = np.stack([1 - prob, prob], axis=1) if n_classes == 1 else prob
+    found = cross_val_predict(classifier, signals, truth, method="predict_proba", cv=3)
+    np.testing.assert_allclose(found, columns, rtol=1e-5)
+    np.testing.assert_array_equal(cross_val_predict(classifier, signals, truth, cv=3), prob >= 0.5)
+    whole = [(np.arange(30), np.arange(60))]
+    for scoring, metric in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
+        assert cross_val_score(classifier, signals, truth, scoring=scoring, cv=whole) == metric(truth, prob)
+    loss = cross_val_score(classifier, signals, truth, scoring="neg_log_loss", cv=whole)
+    assert -loss == pytest.approx(log_loss(truth, columns), rel=1e-5)
