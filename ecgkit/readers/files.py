@@ -66,5 +66,7 @@ def _is_ecg_file(path: Path) -> bool:
 
 
 def record_key(text: str | None) -> int | str | None:
-    """Return the position that a text is, such as "7"; other texts, such as "007", are identifiers."""
-    return int(text) if text and re.fullmatch(r"0|[1-9]\d{,17}", text, re.ASCII) else text
+    """Return the number that a text is, such as 7; other texts, such as 007 or "7" in quotes, are identifiers."""
+    if text and re.fullmatch(r"0|[1-9]\d{,17}", text, re.ASCII):
+        return int(text)
+    return text[1:-1] if text and re.fullmatch(r"([\"']).+\1", text) else text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,23 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import UnreadableRecordError, require
-from ecgkit.readers.arrays import choose_record, from_array, from_named_arrays
+from ecgkit.readers.arrays import FACTS, from_named_arrays
 from ecgkit.readers.base import Hints, Signals, check_size
 from ecgkit.signals.ecg import LEADS
 
 LARGEST = 256 * 2**20
-MOST_NAMES, DEEPEST = 64, 4
+MOST_NAMES, MOST_OBJECTS, DEEPEST = 64, 1000, 4
 CODE_RATE, CODE_SAMPLES = 400.0, 4096
+
+_OF_RATES = re.compile(r"freq|hz|sampling|sample.?rate|(?<![a-z])(?:rate|fs|sr|sps)(?![a-z])", re.IGNORECASE)
+_OF_LEADS = re.compile(r"lead|channel|sig.?name", re.IGNORECASE)
 
 
 def read_hdf5(path: Path, hints: Hints) -> Signals:
-    """Read one record of ``tracings``, of shape (records, samples, 12), with the twelve leads in order.
+    """Read arrays by their names, as those of an ``.npz``: datasets, their attributes and those of the file.
 
-    Records of 4,096 samples are those of CODE, at 400 Hz. The file does not say its unit. A record is padded with zeros
-    on both sides; they are left out. In a file of other names, the datasets and attributes, of the only group in a file
-    without datasets, are taken as the arrays of an ``.npz``.
+    In a file without datasets they are those of its only group. ``tracings``, of shape (records, samples, 12), is the
+    layout of CODE.
 
     References
     ----------
@@ -34,27 +38,47 @@ def read_hdf5(path: Path, hints: Hints) -> Signals:
     with h5py.File(path, "r") as file:
         tracings = _dataset(h5py, file, "tracings")
         if tracings is None:
-            return from_named_arrays(_arrays(h5py, file), hints)
+            arrays, attributes = _arrays(h5py, file, list(file)[:MOST_NAMES])
+            return from_named_arrays(arrays, hints, attributes)
         if tracings.ndim != 3 or tracings.shape[2] != len(LEADS):
             raise UnreadableRecordError(
                 f"the HDF5 file has no dataset tracings of the shape (records, samples, 12), but {tracings.shape}"
             )
-        _check_record(tracings)
-        ids = _dataset(h5py, file, "exam_id")
-        known = None
-        if ids is not None and ids.shape == tracings.shape[:1]:
-            check_size(ids.size * ids.dtype.itemsize, LARGEST, "exam_id")
-            known = ids[:]
-        signal = choose_record(tracings, hints.record, known)
-    used = np.flatnonzero((signal != 0).any(axis=1))
+        arrays, attributes = _arrays(h5py, file, ["tracings", *sorted(FACTS & set(file))])
+        found = from_named_arrays(arrays, replace(hints, leads=LEADS), attributes)
+        return _as_code(found, hints, _names(file))
+
+
+def _as_code(found: Signals, hints: Hints, names: set[str]) -> Signals:
+    """Leave out the zeros on both sides, and fill in what the caller does not say and no name in the file could."""
+    signal = np.array(found.signals)
+    used = np.flatnonzero((signal != 0).any(axis=0))
     if not len(used):
         raise UnreadableRecordError("the record has nothing but zeros")
-    kept = signal[used[0] : used[-1] + 1]
-    found = from_array(kept, replace(hints, leads=LEADS, record=None))
-    left_out = len(signal) - len(kept)
+    kept = signal[:, used[0] : used[-1] + 1]
+    is_as_long = signal.shape[1] == CODE_SAMPLES
+    if is_as_long and hints.sampling_rate is None and not any(map(_OF_RATES.search, names)):
+        found = replace(found, sampling_rates=(CODE_RATE,) * len(LEADS))
+    are_named = any(found.names) or len(hints.leads or ()) == len(LEADS)
+    if not are_named and not any(map(_OF_LEADS.search, names)):
+        found = replace(found, names=LEADS)
+    left_out = signal.shape[1] - kept.shape[1]
     findings = (f"{left_out:,} samples of padding left out",) if left_out else ()
-    rate = CODE_RATE if len(signal) == CODE_SAMPLES else None
-    return replace(found, names=LEADS, sampling_rates=(rate,) * len(LEADS), findings=findings)
+    return replace(found, signals=tuple(kept), findings=findings)
+
+
+def _names(file: Any) -> set[str]:
+    """Return the names of attributes, datasets and groups, also of those in groups."""
+    found, paths = set(file.attrs), set[str]()
+
+    def add(path: str, item: Any) -> None:
+        paths.add(path)
+        found.update((path.rpartition("/")[2], *item.attrs))
+        if len(paths) > MOST_OBJECTS:
+            raise UnreadableRecordError(f"the HDF5 file has more than {MOST_OBJECTS:,} datasets: copy tracings")
+
+    file.visititems(add)
+    return found
 
 
 def _check_record(dataset: Any) -> None:
@@ -64,26 +88,39 @@ def _check_record(dataset: Any) -> None:
     check_size(max(size, 8 * math.prod(of_record)), LARGEST, "a record of the HDF5 file")
 
 
-def _arrays(h5py: Any, file: Any, depth: int = 0) -> dict[str, Any]:
-    """Return the datasets of a file or of its only group, its attributes and those of the datasets, by their names."""
+def _arrays(
+    h5py: Any, file: Any, names: Sequence[str], depth: int = 0
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Return the datasets of a file or of its only group, and the attributes of each, of the group and of the file."""
     found: dict[str, Any] = {}
+    attributes: dict[str, list[dict[str, Any]]] = {}
     groups = []
-    for name in list(file)[:MOST_NAMES]:
+    for name in names:
         dataset = _dataset(h5py, file, name)
         if dataset is None:
             groups.append(name)
         if dataset is None or dataset.shape is None:
             continue
         _check_record(dataset)
-        found |= {key: np.asarray(value) for key, value in list(dataset.attrs.items())[:MOST_NAMES]}
+        attributes[name] = [_attributes(h5py, dataset)]
         # What has records is read in part, later.
         found[name] = dataset if dataset.ndim > 1 else np.asarray(dataset[()])
     if not found and len(groups) == 1 and depth < DEEPEST:
-        found = _arrays(h5py, file[groups[0]], depth + 1)
+        group = file[groups[0]]
+        found, attributes = _arrays(h5py, group, list(group)[:MOST_NAMES], depth + 1)
     elif not found and groups:
-        names = ", ".join(groups)
-        raise UnreadableRecordError(f"the HDF5 file has several groups ({names}): copy that of the ECG into a new file")
-    return found | {key: np.asarray(value) for key, value in list(file.attrs.items())[:MOST_NAMES]}
+        listed = ", ".join(groups)
+        raise UnreadableRecordError(
+            f"the HDF5 file has several groups ({listed}): copy that of the ECG into a new file"
+        )
+    of_all = _attributes(h5py, file)
+    return found, {name: [*said, of_all] for name, said in attributes.items()}
+
+
+def _attributes(h5py: Any, item: Any) -> dict[str, Any]:
+    """Return the attributes of a file, a group or a dataset that have a value."""
+    found = {name: value for name, value in list(item.attrs.items())[:MOST_NAMES] if not isinstance(value, h5py.Empty)}
+    return {name: np.asarray(value) for name, value in found.items()}
 
 
 def _dataset(h5py: Any, file: Any, name: str) -> Any:

@@ -51,7 +51,8 @@ def open_ecg(
     leads : sequence of str, optional
         One name per signal, if the file does not name them; a text with commas serves too.
     record : int or str, optional
-        The position from 0, or the identifier, in a file of many records.
+        The position from 0, or the identifier, in a file of many records; a text is an identifier where the file has
+        identifiers. A number that is the position of one record and the identifier of another is refused.
     start : float, optional
         Seconds from the beginning of the file; 0 by default.
     duration : float, optional

@@ -23,7 +23,7 @@ from ecg_formats import HINTS, MADE, RATE, SIGNAL
 import ecgkit
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers import FORMATS, open_ecg, read_signals
-from ecgkit.readers.files import find_ecg_files
+from ecgkit.readers.files import find_ecg_files, record_key
 from ecgkit.signals.ecg import LEADS
 
 
@@ -243,6 +243,112 @@ def test_only_records_as_long_as_those_of_code_have_its_rate() -> None:
         open_ecg(data, unit="mV")
     assert open_ecg(data, unit="mV", sampling_rate=RATE).sampling_rate == RATE
     assert open_ecg(MADE["HDF5"], record=1, unit="1e-4V").sampling_rate == 400
+
+
+def hdf5_with(datasets: dict[str, tuple[object, dict[str, object]]], **of_file: object) -> bytes:
+    """HDF5 whose datasets have attributes of their own."""
+    h5py, buffer = pytest.importorskip("h5py"), io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, (array, attributes) in datasets.items():
+            file[name] = array
+            file[name].attrs.update(attributes)
+        file.attrs.update(of_file)
+    return buffer.getvalue()
+
+
+TRACINGS = np.tile(SIGNAL, 4)[:, :4096].T[None]  # as long as the records of CODE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        hdf5_with({"tracings": (TRACINGS, {})}, sampling_rate=500, unit="mV"),
+        hdf5_with({"tracings": (TRACINGS, {"fs": 500, "unit": "mV"})}),
+        hdf5_with({"tracings": (TRACINGS, {}), "fs": (500.0, {"unit": "Hz"}), "units": ("mV", {})}),
+        hdf5_with({"tracings": (1000 * TRACINGS, {"unit": "uV"}), "fs": ([500], {}), "leads": (ENCODED, {})}),
+    ],
+)
+def test_what_a_file_says_next_to_tracings_comes_before_what_is_known_of_code(data: bytes) -> None:
+    ecg = open_ecg(data, sampling_rate=500)
+    assert ecg.sampling_rate == open_ecg(data).sampling_rate == 500
+    np.testing.assert_allclose(ecg.signal, TRACINGS[0].T, atol=1e-6)
+    with pytest.raises(EcgkitError, match="400"):
+        open_ecg(data, sampling_rate=400)
+
+
+@pytest.mark.parametrize("place", ["Sampling rate", "freq", "meta/fs", "SamplingFrequency"])
+def test_the_rate_of_code_is_not_taken_where_another_name_could_say_it(place: str) -> None:
+    data = hdf5_with({"tracings": (TRACINGS, {}), place: (500, {})})
+    with pytest.raises(EcgkitError, match="sampling_rate="):
+        open_ecg(data, unit="mV")
+    assert open_ecg(data, unit="mV", sampling_rate=500).sampling_rate == 500
+
+
+def test_the_caller_knows_better_than_the_layout_of_code() -> None:
+    data, other = hdf5_with({"tracings": (TRACINGS, {})}), (*LEADS[6:], *LEADS[:6])
+    assert open_ecg(data, unit="mV").sampling_rate == 400
+    ecg = open_ecg(data, unit="mV", sampling_rate=500, leads=other)
+    assert ecg.sampling_rate == 500
+    np.testing.assert_allclose(ecg.signal[6:], TRACINGS[0].T[:6], atol=1e-6)
+    assert open_ecg(data, unit="mV", leads=LEADS[:2]).missing_leads == LEADS[6:]
+
+
+def test_the_leads_and_the_patient_next_to_tracings_are_read() -> None:
+    facts = {"age": ([40, 63], {}), "sex": ([b"male", b"female"], {}), "fs": ([250, 500], {})}
+    tracings = np.concatenate([0 * TRACINGS, TRACINGS[..., ::-1]])
+    ecg = open_ecg(hdf5_with({"tracings": (tracings, {}), "leads": (ENCODED[::-1], {})} | facts), record=1, unit="mV")
+    np.testing.assert_allclose(ecg.signal, TRACINGS[0].T, atol=1e-6)
+    assert (ecg.age, ecg.sex, ecg.sampling_rate) == (63, "female", 500)
+    unknown = hdf5_with({"tracings": (TRACINGS[..., ::-1], {}), "channel_order": (ENCODED[::-1], {})})
+    with pytest.raises(EcgkitError, match="leads="):
+        open_ecg(unknown, unit="mV")
+
+
+def test_each_dataset_of_hdf5_has_attributes_of_its_own() -> None:
+    facts = [{"unit": "uV" if lead == "V1" else "mV", "fs": RATE} for lead in LEADS]
+    factors = np.where(np.array(LEADS) == "V1", 1000, 1)[:, None]
+    leads = dict(zip(LEADS, zip(factors * SIGNAL, facts, strict=True), strict=True))
+    np.testing.assert_allclose(open_ecg(hdf5_with(leads)).signal, SIGNAL, atol=1e-6)
+    faster = leads | {"V6": (SIGNAL[-1], {"unit": "mV", "fs": 2 * RATE})}
+    with pytest.raises(EcgkitError, match="different sampling rates"):
+        open_ecg(hdf5_with(faster))
+    pulse = {"ppg": (SIGNAL[0], {"fs": 125, "unit": "V"}), "leads": (ENCODED, {"unit": "names"})}
+    ecg = open_ecg(hdf5_with({"ecg": (SIGNAL, {"fs": RATE, "unit": "mV"})} | pulse))
+    np.testing.assert_allclose(ecg.signal, SIGNAL, atol=1e-6)
+    assert ecg.sampling_rate == RATE
+
+
+@pytest.mark.parametrize("of_file", [{"sampling_rate": 250}, {"unit": "uV"}, {"leads": list(LEADS[::-1])}])
+def test_a_file_that_contradicts_itself_is_refused(of_file: dict[str, object]) -> None:
+    facts = {"fs": RATE, "unit": "mV", "leads": list(LEADS)}
+    assert open_ecg(hdf5_with({"ecg": (SIGNAL, facts)}, sampling_rate=RATE, units="millivolts")).duration == 6
+    for data in (hdf5_with({"ecg": (SIGNAL, facts)}, **of_file), npz(ecg=SIGNAL, **facts, lead_names=LEADS[::-1])):
+        with pytest.raises(EcgkitError):
+            open_ecg(data)
+
+
+@pytest.mark.parametrize("kind", ["HDF5", "NPZ", "of floats", "of bytes"])
+def test_a_number_that_is_the_position_of_one_record_and_the_identifier_of_another_is_refused(kind: str) -> None:
+    records = np.stack([factor * SIGNAL.T for factor in range(1, 5)])
+    ids = np.array([3, 1169160, 2, 271011], {"of floats": float, "of bytes": "S8"}.get(kind, int))
+    facts = {"exam_id": ids, "fs": RATE, "unit": "mV", "leads": ENCODED}
+    data = npz(x=records, **facts) if kind == "NPZ" else hdf5({"tracings": records} | facts, {}, on_dataset=False)
+    for record in (3, np.int64(3)):
+        with pytest.raises(EcgkitError, match=r"\b3\b.*position 0.*271011"):
+            open_ecg(data, record=record)
+    for record, position in ((0, 0), (1, 1), (2, 2), (271011, 3), ("271011", 3), ("3", 0), (record_key('"3"'), 0)):
+        np.testing.assert_allclose(open_ecg(data, record=record).signal, records[position].T, atol=1e-6)
+    for record in ("0", "7", 7, 2.7):
+        with pytest.raises(EcgkitError, match="record"):
+            open_ecg(data, record=record)
+
+
+def test_an_identifier_of_several_records_is_refused() -> None:
+    facts = {"exam_id": np.array([7, 8, 7]), "fs": RATE, "unit": "mV", "leads": ENCODED}
+    data = npz(x=np.stack([SIGNAL.T] * 3), **facts)
+    assert open_ecg(data, record=8).duration == 6
+    with pytest.raises(EcgkitError, match="2 records"):
+        open_ecg(data, record=7)
 
 
 def test_hdf5_of_several_groups_names_them() -> None:
