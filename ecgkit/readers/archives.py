@@ -10,7 +10,7 @@ from typing import BinaryIO
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.io import file_name
 from ecgkit.readers.base import check_size
-from ecgkit.readers.formats import SUFFIXES
+from ecgkit.readers.formats import SUFFIXES, find_format
 
 MOST_FILES = 200
 LARGEST = 256 * 2**20
@@ -26,9 +26,10 @@ def unpack_zip(path: Path, folder: Path) -> Path:
         If it holds many files, is far larger inside than outside, is encrypted, or does not hold just one ECG.
     """
     with path.open("rb") as file:
-        for name, data in read_zip(file, path.stat().st_size).items():
-            _write(folder, name, data)
-    return _choose(folder, "the zip")
+        parts = read_zip(file, path.stat().st_size)
+    for name, data in parts.items():
+        _write(folder, name, data)
+    return _choose(parts, folder, "the zip")
 
 
 def read_zip(file: BinaryIO, size: int) -> dict[str, bytes]:
@@ -49,11 +50,14 @@ def read_zip(file: BinaryIO, size: int) -> dict[str, bytes]:
 
 def unpack_bytes(parts: Mapping[str, bytes], folder: Path) -> Path:
     """Write the files of a record, given as bytes by their names, into an empty folder; return the one to open."""
+    files = {}
     for name, data in parts.items():
         if not isinstance(name, str) or not isinstance(data, bytes):
             raise EcgkitError("several files are given as {name: bytes}")
-        _write(folder, PurePosixPath(name.replace("\\", "/")).name, data)
-    return _choose(folder, "what was given")
+        files[PurePosixPath(name.replace("\\", "/")).name] = data
+    for name, data in files.items():
+        _write(folder, name, data)
+    return _choose(files, folder, "what was given")
 
 
 def group_files(parts: Mapping[str, bytes]) -> dict[str, dict[str, bytes]]:
@@ -91,19 +95,26 @@ def _wfdb_files(header: str, parts: Mapping[str, bytes], *, with_segments: bool 
     return found
 
 
-def _choose(folder: Path, what: str) -> Path:
-    """Return the header of the WFDB record that was unpacked, or the only file, or the only one of a known suffix."""
-    files = sorted(folder.iterdir())
-    headers = [file for file in files if _is_header(file.name)]
-    # The header of several segments comes with those of the segments, which its lines name.
-    whole = [file for file in headers if "/" in (file.read_text(errors="replace").split() or [""])[0]]
-    candidates = headers if len(headers) == 1 else whole or (files if not headers else [])
-    if len(candidates) > 1 and not headers:  # next to notes, or a print of the ECG
-        candidates = [file for file in files if file.suffix.lower() in SUFFIXES] or candidates
-    if len(candidates) != 1:
-        names = ", ".join(file.name for file in files[:8]) or "nothing"
-        raise UnreadableRecordError(f"{what} has not one ECG but {names}: give the files of one record")
-    return candidates[0]
+def _choose(parts: Mapping[str, bytes], folder: Path, what: str) -> Path:
+    """Return the file to open of those unpacked into a folder: the only ECG, or the only file."""
+    records = list(group_files(parts))
+    if len(records) > 1:  # next to notes, or a print of the ECG
+        records = [name for name in records if _is_ecg(folder / file_name(name))] or records
+    if len(records) != 1:
+        listed = ", ".join(sorted(parts)[:8]) or "nothing"
+        raise UnreadableRecordError(f"{what} has not one ECG but {listed}: give the files of one record")
+    return folder / file_name(records[0])
+
+
+def _is_ecg(file: Path) -> bool:
+    """Return True for a file of a known suffix, or of a format with a mark at its beginning."""
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES and suffix != ".ecg":  # which annotations of WFDB have as well
+        return True
+    try:
+        return find_format(file).name not in ("CSV or TSV", "MFER", "WFDB")
+    except EcgkitError:
+        return False
 
 
 def _is_header(name: str) -> bool:

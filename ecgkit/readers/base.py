@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import lru_cache
 from typing import Any, Self
 
@@ -103,7 +104,7 @@ class Hints:
         if self.sampling_rate is not None:
             object.__setattr__(self, "sampling_rate", check_rate(self.sampling_rate))
         if self.unit is not None and (not isinstance(self.unit, str) or millivolts(self.unit) is None):
-            raise EcgkitError(f"unit is {self.unit!r}: give mV, uV, V or a multiple such as 4.88uV")
+            raise EcgkitError(f"unit is {self.unit!r}: give mV, uV, V or a multiple such as 4.88uV or 1000uV")
         if self.leads is not None:
             names = self.leads.split(",") if isinstance(self.leads, str) else self.leads
             if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names) or not names:
@@ -152,12 +153,14 @@ def millivolts(unit: str) -> float | None:
     Returns
     -------
     float or None
-        None for anything that is not a unit of voltage.
+        None for anything that is not a unit of voltage, and for a comma that may separate thousands (``"1,000uV"``).
     """
     match = _UNIT.fullmatch(re.sub("[\u03bc\u039c\u00b5]", "U", unit.strip().upper()))
     if match is None or match[2] not in _VOLTS:
         return None
     # "MV" in capitals is what devices without lower case print for mV; no ECG is in megavolts.
+    if re.fullmatch(r"[-+]?[1-9]\d*,\d{3}", match[1] or ""):  # 1,000 can be 1 and a thousand
+        return None
     factor = float((match[1] or "1").replace(",", "."))
     return factor * _VOLTS[match[2]] if factor > 0 and math.isfinite(factor) else None
 
@@ -194,6 +197,11 @@ def known_age(age: float | None) -> float | None:
     except EcgkitError:
         return None
     return None if age is None or not math.isfinite(age) else float(age)
+
+
+def years_between(born: date, day: date) -> int:
+    """Return the age in whole years on a day; it rises on the birthday."""
+    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
 def known_sex(text: object) -> str | None:

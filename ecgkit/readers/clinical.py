@@ -8,7 +8,7 @@ import re
 import struct
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import median_low
@@ -17,7 +17,17 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError, require
-from ecgkit.readers.base import Hints, Signals, Vector, check_size, known_age, known_sex, scaled, standard_name
+from ecgkit.readers.base import (
+    Hints,
+    Signals,
+    Vector,
+    check_size,
+    known_age,
+    known_sex,
+    scaled,
+    standard_name,
+    years_between,
+)
 from ecgkit.readers.bounds import CHECKS
 
 LARGEST = 8 * 2**20
@@ -38,11 +48,16 @@ PARSERS = {
 
 _ISHNE_HEAD = 522  # bytes of the part of an ISHNE header that every file has
 
-EXACT_RATES = ("sampling_rate_exact", "sampling_frequency", "frequency", "sampling_rates")
-"""Where ecgdatakit keeps the sampling rate that it rounds to whole Hz for its leads."""
+EXACT_RATES = {
+    "HL7 aECG": ("rhythm_time", "sampling_rate_exact"),
+    "Kardia JSON": ("raw", "frequency"),
+    "DICOM": ("multiplex_groups", 0, "sampling_frequency"),
+    "MFER": ("sampling_rates",),
+}
+"""Where ecgdatakit keeps the sampling rate of the recording, or those of its leads, which it rounds to whole Hz."""
 
 _REFUSED = re.compile(
-    r"truncat|incomplete|shorter than the frame|ISHNE checksum"
+    r"truncat|incomplete|shorter than the frame|sequence\(s\) with no waveform data|ISHNE checksum"
     r"|CRC mismatch in:.*Section [23456]|CRC mismatch in: record$"
 )
 _IGNORED = re.compile(
@@ -141,7 +156,7 @@ def read_clinical(path: Path, name: str) -> Signals:
         _check_ishne(record)
     has_rate = not any(_NO_RATE.search(message) for message in messages)
     leads = _in_time([_lead(lead) for lead in record.leads], [lead.annotations for lead in record.leads])
-    rates = [_rate(lead.sampling_rate, record.raw_metadata) if has_rate else None for lead in record.leads]
+    rates = [rate if has_rate else None for rate in _rates(record, name)]
     findings = [message for message in dict.fromkeys(messages) if not _IGNORED.search(message)]
     signals, trimmed = trim_calibration([values for values, _ in leads], [unit for _, unit in leads], rates)
     return Signals(
@@ -159,10 +174,11 @@ def read_clinical(path: Path, name: str) -> Signals:
 def _join_groups(record: Any, path: Path, read: Any, *, several: bool) -> list[str]:
     """Add the leads of the other groups of a DICOM file that were recorded at the same time; of others, a finding.
 
-    Each lead is given its start, where those of a group differ.
+    Each lead is given its start and the rate of its group, where these differ.
     """
     data, parts = require("pydicom", "formats").dcmread(path), []
-    if not several and all(len(set(_starts(group))) < 2 for group in data.WaveformSequence):
+    n_rates = len({group["sampling_frequency"] for group in record.raw_metadata["multiplex_groups"]})
+    if not several and n_rates == 1 and all(len(set(_starts(group))) < 2 for group in data.WaveformSequence):
         return []
     with tempfile.TemporaryDirectory(prefix="ecgkit-") as folder:
         # What is derived, such as median beats, comes after what was recorded.
@@ -171,7 +187,7 @@ def _join_groups(record: Any, path: Path, read: Any, *, several: bool) -> list[s
             data.save_as(Path(folder) / path.name)
             leads = read().parse(Path(folder) / path.name).leads  # none of a group of median beats
             for lead, start in zip(leads, _starts(group), strict=False):
-                lead.annotations["start_sample"] = str(start)
+                lead.annotations |= {"start_sample": str(start), "group_rate": float(group.SamplingFrequency)}
             parts += [(float(group.get("MultiplexGroupTimeOffset") or 0), leads)] if leads else []
     record.leads, n_left_out = [], 0
     for start, leads in parts:
@@ -285,31 +301,29 @@ def _in_time(leads: list[tuple[Vector, str]], notes: list[Mapping[str, str]]) ->
     ]
 
 
-def _rate(rounded: int, metadata: Mapping[str, Any]) -> float:
-    """Return the exact sampling rate in Hz, which ecgdatakit rounds for its leads and keeps elsewhere."""
-    for value in _find_rates(metadata):
-        if value != rounded and round(value) == rounded:
-            return value
-    return float(rounded)
-
-
-def _find_rates(data: Any, depth: int = 0) -> Iterator[float]:
-    """Go through the metadata for exact sampling rates; those of representative beats are the same."""
-    if isinstance(data, Mapping) and depth < 4:
-        for key, value in data.items():
-            if key in EXACT_RATES:
-                yield from (float(x) for x in np.ravel(value) if isinstance(x, (int, float)) and np.isfinite(x))
-            yield from _find_rates(value, depth + 1)
-    elif isinstance(data, list) and depth < 4:
-        for item in data[:16]:
-            yield from _find_rates(item, depth + 1)
+def _rates(record: Any, name: str) -> list[float]:
+    """Return the sampling rate of each lead in Hz, exactly; see `EXACT_RATES`."""
+    exact: Any = record.raw_metadata
+    try:
+        for key in EXACT_RATES.get(name, ("",)):
+            exact = exact[key]
+    except (KeyError, IndexError, TypeError):
+        exact = None
+    of_leads = exact if isinstance(exact, list) else [exact] * len(record.leads)
+    found = [lead.annotations.get("group_rate", rate) for lead, rate in zip(record.leads, of_leads, strict=True)]
+    return [
+        float(rate)
+        if isinstance(rate, (int, float)) and round(rate) == lead.sampling_rate
+        else float(lead.sampling_rate)
+        for lead, rate in zip(record.leads, found, strict=True)
+    ]
 
 
 def _age(record: Any) -> float | None:
     """Return the age in years at the recording."""
     age, born, recorded = record.patient.age, record.patient.birth_date, record.recording.date
     if age is None and born is not None and recorded is not None:
-        age = (recorded.date() - born.date()).days // 365.2425
+        age = years_between(born, recorded)
     return known_age(age)
 
 
@@ -326,8 +340,10 @@ def _metadata(record: Any, name: str) -> dict[str, Any]:
 
 
 def _one_line(message: object, path: Path) -> str:
-    """Return a message in one short line, without the folder of the file."""
-    text = " ".join(str(message).replace(str(path), path.name).split())
+    """Return a message in one short line; how the file is called is no part of what it says."""
+    names = f"(?:{re.escape(str(path))}|{re.escape(path.name)})"
+    text = re.sub(rf" (?:in|of) {names}(?=$|:)", "", str(message)).replace(str(path), path.name)
+    text = " ".join(text.split())
     return re.sub(r"\s*\(see raw_metadata[^)]*\)|; see raw_metadata\S+", "", text)[:200]
 
 

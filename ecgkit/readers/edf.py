@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError, require
-from ecgkit.readers.base import Hints, Signals, Vector, check_size, known_age, known_sex, scaled, standard_name
+from ecgkit.readers.base import (
+    Hints,
+    Signals,
+    Vector,
+    check_size,
+    known_age,
+    known_sex,
+    scaled,
+    standard_name,
+    years_between,
+)
 
 LARGEST = 128 * 2**20
 _SAMPLE_BYTES = {True: 3, False: 2}
@@ -142,7 +152,7 @@ def _patient(file: Any) -> tuple[float | None, str | None]:
         sex = None
     try:
         born, recorded = file.patient.birthdate, file.startdate
-        age = (recorded - born).days // 365.2425 if isinstance(born, date) else None
+        age = years_between(born, recorded) if isinstance(born, date) else None
     except (ValueError, IndexError):
         age = None
     return known_age(age), sex

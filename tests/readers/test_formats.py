@@ -8,10 +8,12 @@ import io
 import json
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import time
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import ecg_formats as made
@@ -154,6 +156,95 @@ def test_the_only_ecg_of_a_zip_is_read_next_to_notes_and_prints():
         np.testing.assert_allclose(open_ecg(data).signal, SIGNAL, atol=1e-6)
     with pytest.raises(UnreadableRecordError, match="b.csv"):
         open_ecg(made.zipped({"a.csv": MADE["CSV or TSV"], "b.csv": MADE["CSV or TSV"]}))
+
+
+def test_a_zip_of_a_wfdb_record_and_another_ecg_is_refused() -> None:
+    files, notes = made.wfdb(SIGNAL, RATE), {"notes.txt": b"1 2\n3 4\n", "x.pdf": b"%PDF", "x.ecg": b"\0\4\0\0" * 9}
+    for data in (files | notes, made.zipped(files | notes)):
+        np.testing.assert_allclose(open_ecg(data).signal, SIGNAL, atol=1e-6)
+    for name, kind in (("b.xml", "HL7 aECG"), ("b.csv", "CSV or TSV"), ("b", "DICOM"), ("b.ecg", "ISHNE")):
+        for data in (files | {name: MADE[kind]}, made.zipped(files | {name: MADE[kind]})):
+            with pytest.raises(UnreadableRecordError, match=name):
+                open_ecg(data)
+    several = made.wfdb_segments(SIGNAL, RATE)
+    with pytest.raises(UnreadableRecordError, match="b.xml"):
+        open_ecg(several | {"b.xml": MADE["HL7 aECG"]})
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.xml", "median_beats_and_rhythm.xml", "incomplete.xml", "truncated", "median", "lead"]
+)
+def test_the_name_of_a_file_decides_about_nothing(name: str, tmp_path: Path) -> None:
+    whole = made.muse(SIGNAL, RATE, spoil_checksum=True)
+    rhythm = whole[whole.rindex(b"<Waveform>") : whole.rindex(b"</RestingECG>")]
+    (tmp_path / name).write_bytes(whole.replace(b"</RestingECG>", rhythm + b"</RestingECG>"))
+    findings = open_ecg(tmp_path / name).findings
+    assert any("rhythm waveform" in finding for finding in findings)
+    assert any("checksum" in finding for finding in findings)
+    (tmp_path / name).write_bytes(made.mfer(SIGNAL, RATE)[:-1000])
+    with pytest.raises(UnreadableRecordError):
+        open_ecg(tmp_path / name)
+
+
+@pytest.mark.parametrize(("day", "age"), [("0301", 62), ("0302", 63), ("0303", 63)])
+def test_the_age_rises_on_the_birthday(day: str, age: int) -> None:
+    edfio = pytest.importorskip("edfio")
+    recorded = date(2023, int(day[:2]), int(day[2:]))
+    patient = edfio.Patient(birthdate=date(1960, 3, 2))
+    signals = [edfio.EdfSignal(SIGNAL[0], RATE, label="I", physical_dimension="mV", physical_range=(-9, 9))]
+    data = edfio.Edf(signals, patient=patient, recording=edfio.Recording(startdate=recorded)).to_bytes()
+    assert open_ecg(data).age == age
+    born, held = b"<PatientAge>18</PatientAge><DateofBirth>03-02-1960</DateofBirth>", f"{day[:2]}-{day[2:]}-2023"
+    muse = made.muse(SIGNAL, RATE).replace(b"<PatientAge>18</PatientAge><AgeUnits>MONTHS</AgeUnits>", born)
+    test = f"<TestDemographics><AcquisitionDate>{held}</AcquisitionDate><AcquisitionTime>10:00:00</AcquisitionTime>"
+    muse = muse.replace(b"<PatientDemographics>", f"{test}</TestDemographics><PatientDemographics>".encode())
+    assert open_ecg(muse).age == age
+
+
+def two_rates(name: str) -> bytes:
+    """A recording at 200 Hz, with something else in the file at 199.6 Hz."""
+    if name == "HL7 aECG":
+        before, beat = made.aecg(SIGNAL, RATE).split(b"<derivation>")
+        return before + b"<derivation>" + beat.replace(b"0.005", repr(1 / 199.6).encode())
+    if name == "Kardia JSON":
+        data = json.loads(made.kardia(SIGNAL, RATE))
+        return json.dumps(
+            data | {"data": data["data"] | {"enhanced": data["data"]["raw"] | {"frequency": 199.6}}}
+        ).encode()
+    pydicom, buffer = pytest.importorskip("pydicom"), io.BytesIO()
+    data = pydicom.dcmread(io.BytesIO(made.dicom(SIGNAL, RATE)))
+    data.WaveformSequence[1].SamplingFrequency = 199.6
+    if name == "DICOM, median first":
+        data.WaveformSequence = data.WaveformSequence[::-1]
+    data.save_as(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["HL7 aECG", "Kardia JSON", "DICOM", "DICOM, median first"])
+def test_the_sampling_rate_is_that_of_the_recording(name: str) -> None:
+    ecg = open_ecg(two_rates(name))
+    assert ecg.sampling_rate == RATE
+    assert ecg.findings == ()
+
+
+def test_a_comma_in_a_unit_is_decimal_or_refused() -> None:
+    steps = {"sampling_rate": RATE, "leads": LEADS}
+    for unit, factor in (("4,88uV", 0.00488), ("0,005mV", 0.005), ("1000uV", 1.0), ("4,8828uV", 0.0048828)):
+        np.testing.assert_allclose(open_ecg(made.npy(SIGNAL), unit=unit, **steps).signal, SIGNAL * factor, atol=1e-6)
+    for unit in ("1,000uV", "4,880uV", "12,500 nV"):
+        with pytest.raises(EcgkitError, match="unit"):
+            open_ecg(made.npy(SIGNAL), unit=unit, **steps)
+
+
+def test_mfer_of_fewer_sequences_than_announced_is_refused() -> None:
+    n_samples = SIGNAL.shape[1]
+    blocks = made.steps(SIGNAL).reshape(12, 4, n_samples // 4).transpose(1, 0, 2)
+    whole = made.mfer(SIGNAL, RATE).replace(made.steps(SIGNAL).tobytes(), blocks.tobytes())
+    whole = whole.replace(b"\4\4" + struct.pack("<I", n_samples), b"\4\4" + struct.pack("<I", n_samples // 4))
+    whole = whole.replace(b"\6\4" + struct.pack("<I", 1), b"\6\4" + struct.pack("<I", 4))
+    np.testing.assert_allclose(open_ecg(whole).signal, SIGNAL, atol=1e-6)
+    with pytest.raises(UnreadableRecordError):
+        open_ecg(whole.replace(b"\6\4" + struct.pack("<I", 4), b"\6\4" + struct.pack("<I", 5)))
 
 
 def npz(**arrays: object) -> bytes:

@@ -258,6 +258,17 @@ def test_microvolts_with_a_greek_letter_are_read(tmp_path: Path, encoding: str):
         ("# Age: 300\n# sexton: male", None, None),
         ("# Age: 6 months", None, None),
         ("# Dosage: 30 mg", None, None),
+        ("# age: 63 sex: F", 63, "female"),
+        ("# Sex: Male Age: 63 years", 63, "male"),
+        ("#Age: 85, Sex: Female", 85, "female"),
+        ("# <age>: 6 months <sex>: M <diagnoses> none", None, "male"),
+        ("# Patient age: 63 | gender: m", 63, "male"),
+        ("# Gestational age: 38\n# Sex of the surgeon: M", None, None),
+        ("# Mother's age: 31\n# Age: 0", 0, None),
+        ("# Age: 0 mother's age: 31", None, None),
+        ("# bone age: 12\n# age: 10", 10, None),
+        ("# Note: biological age: 70", None, None),
+        ("# Age: 63\n# Age: 36", None, None),
     ],
 )
 def test_age_and_sex_are_read_from_the_comments(tmp_path: Path, comments: str, age: float | None, sex: str | None):

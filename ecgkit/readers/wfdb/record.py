@@ -10,21 +10,26 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 from ecgkit.errors import EcgkitError, UnreadableRecordError
 from ecgkit.readers.assembly import to_ecg
-from ecgkit.readers.base import Hints, RecordFiles, Signals, millivolts, standard_name
+from ecgkit.readers.base import Hints, RecordFiles, Signals, known_age, known_sex, millivolts, standard_name
 from ecgkit.readers.wfdb.header import NO_FILE, NO_GAIN, Header, SignalLine, read_header
 from ecgkit.readers.wfdb.samples import Row, count_frames, missing_row, read_rows
-from ecgkit.signals.ecg import ECG, LEADS, OLDEST
+from ecgkit.signals.ecg import ECG, LEADS
 
 MAX_VALUES = 90_000_000
 """Values of all signals that are read at once: an hour of twelve leads at 2,000 Hz."""
 MAX_PIECES = 100_000
 """Segments times signals of a record."""
 _lead = lru_cache(maxsize=1024)(standard_name)
-_AGE = re.compile(r"\bage\b>?\s*:\s*(\d+(?:\.\d+)?)\s*(?:y|years?)?\s*(?=$|[<,;])", re.IGNORECASE | re.MULTILINE)
-_SEX = re.compile(r"\b(?:sex|gender)\b>?\s*:\s*(m|f|male|female)\b", re.IGNORECASE)
+_ITEM = re.compile(  # at the beginning of a comment or after another item, such as "<age>: 63 <sex>: F"
+    r"[\s,;|]*<?(?:(?:patient|subject)(?:'s)? )?(age|sex|gender)>?\s*:\s*"
+    r"([^\s<,;|]+(?:\s+years?)?(?=\s+(?:age|sex|gender)\s*:)|[^<,;|]*)",
+    re.IGNORECASE,
+)
+_YEARS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:y|years?)?", re.IGNORECASE)
 
 
 def read_wfdb_signals(path: Path | str, *, start: float = 0.0, duration: float | None = None) -> Signals:
@@ -141,13 +146,17 @@ def _is_lead(name: str) -> bool:
 
 
 def read_patient(comments: Sequence[str]) -> tuple[float | None, str | None]:
-    """Find age and sex in the comments of a header; None where they are absent or make no sense."""
-    if not comments:
-        return None, None
-    text = "\n".join(comments)
-    age, sex = _AGE.search(text), _SEX.search(text)
-    years = float(age[1]) if age else math.inf
-    return (years if years <= OLDEST else None), sex and {"m": "male", "f": "female"}[sex[1][0].lower()]
+    """Find age and sex in the comments of a header; None where they are absent, make no sense or contradict."""
+    found: dict[str, set[Any]] = {"age": set(), "sex": set()}
+    for comment in comments:
+        item = _ITEM.match(comment)
+        while item:
+            kind, text = item[1].lower().replace("gender", "sex"), item[2].strip()
+            years = _YEARS.fullmatch(text)
+            found[kind].add(known_sex(text) if kind == "sex" else known_age(float(years[1])) if years else None)
+            item = _ITEM.match(comment, item.end())
+    age, sex = (values - {None} for values in found.values())
+    return (age.pop() if len(age) == 1 else None), (sex.pop() if len(sex) == 1 else None)
 
 
 def _read(
