@@ -48,7 +48,8 @@ def read_npy(path: Path, hints: Hints) -> Signals:
     check_size(path.stat().st_size, LARGEST, path.name)
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype.names:
-        return from_columns([_numbers(array[name]).ravel() for name in array.dtype.names], array.dtype.names)
+        columns = [_numbers(array[name]).ravel() for name in array.dtype.names]
+        return from_columns(columns, array.dtype.names, hints=hints)
     return from_array(array, hints)
 
 
@@ -125,7 +126,7 @@ def _from_leads(
     return _with_patient(replace(found, sampling_rates=rates), sources[0])
 
 
-def read_parquet(path: Path, _hints: Hints) -> Signals:
+def read_parquet(path: Path, hints: Hints) -> Signals:
     """Read a table with one column per lead."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -142,24 +143,23 @@ def read_parquet(path: Path, _hints: Hints) -> Signals:
         raise UnreadableRecordError(f"the Parquet file cannot be read: {' '.join(str(error).split())[:150]}") from error
     names, columns, texts = [], [], []
     for name, column in zip(table.column_names, table.columns, strict=True):
-        label = "" if name.startswith("__index") else str(name)
+        label = "" if name.startswith("__index_level") else str(name)
         if pa.types.is_nested(column.type):
             raise UnreadableRecordError(f"the column {label} holds lists: write one row per sample")
         if any(is_one(column.type) for is_one in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)):
-            names.append(label)
+            names.append(label or "index")
             columns.append(np.asarray(column.to_numpy(), np.float64))
-        elif pa.types.is_temporal(column.type) and not column.null_count:
-            seconds = _seconds(column)
-            if len(seconds) > 1 and np.diff(seconds).min() > 0:
-                names.append(f"{label or 'time'} (s)")
-                columns.append(seconds)
+        elif pa.types.is_temporal(column.type) and not column.null_count and len(column.unique()) > 1:
+            names.append(f"{label or 'time'} (s)")
+            columns.append(_seconds(column))
         else:
             texts.append(label)
-            check_one_record(label, np.arange(len(column.unique())), is_text=True)
+            check_one_record(label, column.to_pandas().dropna().to_numpy(object))
     if not columns:
         raise UnreadableRecordError("the Parquet file has no column of numbers")
     left_out = tuple(f"the column {name} of text left out" for name in texts if name)
-    return replace(from_columns(columns, names), findings=left_out)
+    found = from_columns(columns, names, hints=hints)
+    return replace(found, findings=(*left_out, *found.findings))
 
 
 def _seconds(column: Any) -> np.ndarray:

@@ -74,11 +74,13 @@ def _is_wfdb(path: Path, head: bytes) -> bool:
     if not is_text(head):
         return False
     lines = [line for line in decode(head).splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    first = r"\S+(?:/\d+)?[ \t]+\d+([ \t]+\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:/\S+)?([ \t]+\d+)?.*)?"
     if path.suffix.lower() == ".hea":
         return True
-    names = len(lines) > 1 and bool(re.match(r"\S+\.(dat|mat)[ \t]+\d+|\S+[ \t]+\d+$", lines[1]))
-    return names and bool(re.fullmatch(first, lines[0].strip()))
+    rate = r"[ \t]+\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:/\S+)?(?:[ \t]+\d+.*)?"
+    first = re.fullmatch(rf"[\w-]+(/\d+)?[ \t]+\d+(?:{rate})?", lines[0].strip()) if len(lines) > 1 else None
+    if first is None:
+        return False
+    return re.match(r"\S+[ \t]+\d+$" if first[1] else r"\S+\.(dat|mat)[ \t]+\d+", lines[1]) is not None
 
 
 def _is_scp(_path: Path, head: bytes) -> bool:

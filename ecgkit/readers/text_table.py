@@ -39,7 +39,7 @@ def read_numbers(body: str, separator: str, decimal: str) -> tuple[list[str], li
     Returns
     -------
     tuple of list of str and list of ndarray or list of str
-        The names if the lines have them, else nothing, and the signals; of a column of text each text once.
+        The names if the lines have them, else nothing, and the signals; a column with text as its texts.
     """
     lines = body.count("\n") + 1
     first = body.partition("\n")[0]
@@ -127,7 +127,7 @@ def to_numbers(values: list[str], decimal: str, where: str) -> Vector:
 
 
 def _columns(body: str, separator: str, decimal: str) -> list[Vector | list[str]]:
-    """Read one lead per column; of a column of text, each text once. Date and time of day become seconds."""
+    """Read one lead per column. Date and time of day become seconds."""
     if separator == " ":
         body, separator = re.sub(r"(?m)^[ \t]+|[ \t]+$", "", body), "\t"
         body = re.sub(r"[ \t]+", "\t", body)
@@ -144,17 +144,17 @@ def _columns(body: str, separator: str, decimal: str) -> list[Vector | list[str]
 
 
 def _numbers(column: Any, decimal: str) -> Vector | list[str]:
-    """Return a column as numbers, or each text of it that is none once."""
+    """Return a column as numbers, or as its texts if one of them is no number."""
     if column.type != "string":
         return np.asarray(column.to_numpy(), np.float64)
     texts = column.to_pylist()
     try:
         return to_numbers(texts, decimal, "a column")
     except UnreadableRecordError:
-        return [text for text in dict.fromkeys(texts) if not _is_number(text, decimal)]
+        return texts
 
 
-def _is_number(text: str, decimal: str) -> bool:
+def is_number(text: str, decimal: str) -> bool:
     """Return True for a text that is a number or blank."""
     try:
         return bool(len(to_numbers([text], decimal, "")))

@@ -461,6 +461,21 @@ def test_a_table_of_parquet_of_two_records_is_refused(ids: list[object]) -> None
             open_ecg(buffer.getvalue(), **KNOWN)
 
 
+@pytest.mark.parametrize("form", ["index", "sample", "times", "segment"])
+def test_a_restart_in_a_table_of_parquet_is_refused(form: str) -> None:
+    frame = pd.DataFrame(SIGNAL.T, columns=list(LEADS))
+    starts = np.arange(len(frame)) % (len(frame) // 2)
+    if form == "index":
+        frame.index = starts
+    elif form == "times":
+        frame = frame.assign(moment=pd.Timestamp("2024-01-01") + pd.to_timedelta(starts / RATE, unit="s"))
+    else:
+        frame = frame.assign(**{form: starts if form == "sample" else np.cumsum(starts == 0)})
+    frame.to_parquet(buffer := io.BytesIO())
+    with pytest.raises(UnreadableRecordError, match="one recording"):
+        open_ecg(buffer.getvalue(), **KNOWN)
+
+
 def dicom_groups(parts: list[tuple[list[int], float, int]], tmp_path: Path) -> Path:
     """DICOM whose leads are in groups: for each its leads, its start in ms and a factor."""
     pydicom = pytest.importorskip("pydicom")

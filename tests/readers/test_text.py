@@ -102,9 +102,11 @@ VARIANTS = {
     "other names for some of the leads": (
         table(names=[name.replace("V", "C") for name in LEADS]), KNOWN | {"leads": LEADS}
     ),
-    "one patient in a column": (
-        table(names=["patient_id", *LEADS], values=np.vstack([np.full(600, 7), MILLIVOLTS])), KNOWN
+    "separators at the end of the lines of numbers": (table().replace("\n", ",\n").replace(",\n", "\n", 1), KNOWN),
+    "times and tabs at the end of the lines of numbers": (
+        table(first=TIMES, separator="\t").replace("\n", "\t\n").replace("\t\n", "\n", 1), {"unit": "mV"}
     ),
+    "numbered rows without a name in the header": (table(first=range(1, 601)).replace("time (s),", "", 1), KNOWN),
     "names of several words": (
         "  Elapsed time     " + "    ".join(LEADS) + "\n  (seconds)    " + "   ".join(["(mV)"] * 12) + "\n"
         + table(first=TIMES, head=False, separator="   "), {}
@@ -197,8 +199,14 @@ def test_date_and_time_in_two_columns_give_the_rate_across_midnight() -> None:
         np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["record_id", "Patient ID", "subject"])
 @pytest.mark.parametrize("form", ["{}", "p{}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("record_id", "Patient ID", "subject", "pid", "case_id", "recording_number", "record_no", "hadm_id", "mrn"),
+        *("segment", "visit", "session", "ID_patient", "anything"),
+    ],
+)
 def test_several_recordings_in_one_table_are_refused(name: str, form: str) -> None:
     lines = table().splitlines()
     many = [f"{name},{lines[0]}", *(f"{form.format(row // 300)},{line}" for row, line in enumerate(lines[1:]))]
@@ -208,6 +216,88 @@ def test_several_recordings_in_one_table_are_refused(name: str, form: str) -> No
         open_ecg("\n".join([*lines[:300], "", *lines[300:]]).encode(), **KNOWN)
     with pytest.raises(UnreadableRecordError):
         open_ecg((table() + table()).encode(), **KNOWN)
+
+
+@pytest.mark.parametrize("first_name", ["sample", "", "counter", "Unnamed: 0"])
+def test_numbers_of_rows_show_a_restart_and_missing_rows(first_name: str) -> None:
+    restart = table(first=np.arange(600) % 300, first_name=first_name)
+    with pytest.raises(UnreadableRecordError, match="one recording"):
+        open_ecg(restart.encode(), **KNOWN)
+    kept = np.delete(np.arange(600), [*range(200, 300), *range(7, 600, 9)])
+    ecg = open_ecg(table(first=kept, values=MILLIVOLTS[:, kept], first_name=first_name).encode(), **KNOWN)
+    np.testing.assert_allclose(ecg.signal[:, kept], MILLIVOLTS[:, kept], atol=1e-6)
+    assert ecg.n_samples == 600
+    assert np.isnan(ecg.signal).sum() == 12 * (600 - len(kept))
+    assert "gaps" in ecg.findings[0]
+
+
+def test_numbers_of_one_byte_count_on_after_255() -> None:
+    for times in ([], [TIMES]):
+        names = ["Sample Index", *["time (s)" for _ in times], *LEADS]
+        text = table(names=names, values=np.vstack([np.arange(600) % 256, *times, MILLIVOLTS]))
+        hints = KNOWN if not times else {"unit": "mV"}
+        np.testing.assert_allclose(open_ecg(text.encode(), **hints).signal, MILLIVOLTS, atol=1e-6)
+
+
+BEATS = np.arange(600) % 200 == 50
+BLOCKS = np.arange(600) // 100
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        *(
+            ("rpeak", BEATS),
+            ("beat", np.cumsum(BEATS)),
+            ("marker", 3 * BEATS),
+            ("lead_off", BLOCKS > 2),
+            ("flag", BEATS),
+        ),
+        *(
+            ("quality", BLOCKS),
+            ("stage", BLOCKS % 2),
+            ("HR (1/min)", 70 + BLOCKS),
+            ("battery", 98 - BLOCKS),
+            ("VX", 0.3),
+        ),
+        *(("patient_id", 7), ("visit", 1), ("RESP", MILLIVOLTS[0])),
+    ],
+)
+def test_a_column_of_events_or_of_other_quantities_is_left_out_and_reported(name: str, values: np.ndarray) -> None:
+    column = np.broadcast_to(values, 600).astype(float)
+    ecg = open_ecg(table(names=[*LEADS, name], values=np.vstack([MILLIVOLTS, column])).encode(), **KNOWN)
+    np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+    assert [finding for finding in ecg.findings if name[:2] in finding]
+
+
+def test_texts_of_events_do_not_tell_recordings_apart() -> None:
+    lines = table().splitlines()
+    texts = ["annotation", *np.where(BEATS, "N", "")], ["phase", *np.where(BLOCKS % 2, "a", "b")]
+    for column in texts:
+        text = "\n".join(f"{line},{value}" for line, value in zip(lines, column, strict=True))
+        assert [finding for finding in open_ecg(text.encode(), **KNOWN).findings if column[0] in finding]
+
+
+def test_a_blank_lead_at_the_end_keeps_its_name() -> None:
+    values = np.where(np.arange(12)[:, None] == 11, np.nan, MILLIVOLTS)
+    ecg = open_ecg(table(values=values).replace("nan", "").encode(), **KNOWN)
+    assert ecg.missing_leads == ("V6",)
+    np.testing.assert_allclose(ecg.signal[0], MILLIVOLTS[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["lead;{};" + ";".join(map(str, range(600))), "lead;{};samples"])
+def test_a_number_before_the_samples_of_a_row_is_no_sample(head: str) -> None:
+    rows = re.sub(r"(?m)^(\w+);", r"\1;200;", rows_of(";"))
+    for name in ("age", "gain"):
+        ecg = open_ecg((head.format(name) + "\n" + rows).encode(), **KNOWN)
+        np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+        assert name in ecg.findings[0]
+    steps = [
+        f"{lead};200;" + ";".join(f"{200 * value:.0f}" for value in row)
+        for lead, row in zip(LEADS, MILLIVOLTS, strict=True)
+    ]
+    with pytest.raises(EcgkitError, match="gain"):
+        open_ecg("\n".join([head.format("gain"), *steps]).encode(), **KNOWN)
 
 
 @pytest.mark.parametrize(("separator", "sign"), [(";", "."), (";", ","), ("\t", "."), (" ", ".")])
@@ -322,6 +412,9 @@ def test_an_ecg_of_a_watch_is_lead_one_in_any_language(language: str):
         *("Notch filter: 50 Hz", "Bandwidth: 150 Hz", "Frequency range: 150 Hz", "Mains frequency: 60 Hz"),
         *("Ventricular rate: 72 bpm", "Respiratory rate: 100", "Height: 172 cm", "Paper speed: 50 mm/s"),
         *("Samples: 600", "Sample count: 500", "Sampling interval: 80 ms", "Weight, 80 kg"),
+        *("Samples per lead: 600", "Nombre d'échantillons: 600", "Numero di campioni: 600", "Abtastwerte;600"),
+        *("采样点数: 600", "Samples generated: 600", "Rate,80", "Frequency: 80", "Frequency: 50 Hz", "Freq,60 Hz"),
+        *("Original sampling rate: 500 Hz", "Sampling rate before resampling: 500 Hz", "Recorder sampling rate: 500"),
     ],
 )
 def test_other_numbers_are_no_sampling_rate(line: str):
@@ -338,13 +431,40 @@ def test_other_voltages_are_no_unit(line: str):
 @pytest.mark.parametrize(
     "line",
     [
-        *("fs = 250", "Sampling frequency (Hz): 250", "Sample rate,250 Hz", "frequency;250", "samples per second: 250"),
+        *(
+            "fs = 250",
+            "Sampling frequency (Hz): 250",
+            "Sample rate,250 Hz",
+            "frequency;250 Hz",
+            "samples per second: 250",
+        ),
         *("Abtastrate;250 Hz", "Fréquence d'échantillonnage;250 Hz", "Frecuencia de muestreo: 250 Hz"),
         *("サンプリング周波数,250 Hz", "采样率,250赫兹", "Hz: 250", "Частота дискретизации: 250 герц"),
     ],
 )
 def test_the_sampling_rate_is_read_in_many_languages(line: str):
     assert open_ecg(f"{line}\n{table()}".encode(), unit="mV").sampling_rate == RATE
+
+
+@pytest.mark.parametrize("line", ["Sampling rate: 500 Hz", "Rate: 80 Hz", "fs,300"])
+def test_a_rate_that_contradicts_the_times_is_asked_about(line: str) -> None:
+    row_times = ",".join(["time (ms)", *MILLISECONDS]) + "\n" + rows_of()
+    for text in (table(first=TIMES), row_times):
+        data = f"{line}\n{text}".encode()
+        with pytest.raises(EcgkitError, match=r"250 Hz.*sampling_rate="):
+            open_ecg(data, unit="mV")
+        assert open_ecg(data, unit="mV", sampling_rate=RATE).sampling_rate == RATE
+        with pytest.raises(EcgkitError, match="1000 Hz"):
+            open_ecg(data, unit="mV", sampling_rate=1000)
+    close = f"Sampling rate: 251 Hz\n{table(first=TIMES)}"
+    assert open_ecg(close.encode(), unit="mV").sampling_rate == 251
+
+
+def test_a_rate_that_contradicts_the_steps_of_the_sample_numbers_is_asked_about() -> None:
+    text = "Sampling rate: 1250 Hz\n" + table(first=5 * np.arange(600), first_name="sample")
+    with pytest.raises(EcgkitError, match=r"250 Hz.*sampling_rate="):
+        open_ecg(text.encode(), unit="mV")
+    assert open_ecg(text.encode(), **KNOWN).sampling_rate == RATE
 
 
 def test_a_table_of_samsung_health_says_where_the_trace_is():
@@ -360,20 +480,69 @@ def test_a_text_that_is_no_table_of_an_ecg_is_unreadable(text: str):
         open_ecg(text.encode(), sampling_rate=RATE, unit="mV")
 
 
-@pytest.mark.parametrize("line", ["Gain: 200", "ADC gain (adu/mV),200", "Resolution: 5 uV/LSB", "gain = 1000 1/mV"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("Gain: 200", "ADC gain (adu/mV),200", "Resolution: 5 uV/LSB", "gain = 1000 1/mV", "adc_gain: 200"),
+        *("Resolution (uV/LSB): 4.88", "Resolution [uV]: 4.88", "LSB: 4.88", "Amplitude resolution;4.88;µV"),
+        *("Counts per mV: 205", "ADU/mV: 205", "Auflösung: 4,88 µV", "Scale: 4.88", "Scale factor: 0.00488"),
+        *("nV/LSB: 4880", "Resolution: 4.88e-3 mV", "Resolution 4.88 uV/LSB", "Sensitivity: 4.88 µV/Bit", "Gain 200"),
+        *("Resolution: 16 bit, 4.88 uV", "Calibration: 205 counts/mV", "Verstärkung: 200"),
+    ],
+)
 def test_whole_numbers_below_a_gain_are_not_taken_for_the_unit(line: str) -> None:
     head = f"Sampling rate: {RATE} Hz\nUnit: uV\n{line}\n"
     steps = table(values=np.rint(MILLIVOLTS * 200), form="{:.0f}")
-    with pytest.raises(EcgkitError, match=re.compile("gain|resolution", re.IGNORECASE)):
+    with pytest.raises(EcgkitError, match="next to whole numbers"):
         open_ecg((head + steps).encode())
+    resp = table(names=[*LEADS, "resp"], values=np.vstack([np.rint(MILLIVOLTS * 200), np.full(600, 0.5)]), form="{:g}")
+    with pytest.raises(EcgkitError, match="next to whole numbers"):
+        open_ecg((head + resp).encode())
     converted = open_ecg((head.replace("Unit: uV", "Unit: mV") + table()).encode())
     np.testing.assert_allclose(converted.signal, MILLIVOLTS, atol=1e-6)
 
 
-@pytest.mark.parametrize("line", ["Gain: 10 mm/mV", "Gain: 10", "Resolution: 16 bit", "Resolution: 1 uV", "Gain: x10"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("Gain: 10 mm/mV", "Gain: 10", "Resolution: 16 bit", "Resolution: 1 uV", "Gain: x10", "Scale: 10 mm/mV"),
+        *("Resolution (bits): 11", "Resolution: 16", "Time resolution: 2", "Sensitivity: 10 mm/mV", "Gain 10 mm/mV"),
+    ],
+)
 def test_other_numbers_are_not_a_gain(line: str) -> None:
     head = f"Sampling rate: {RATE} Hz\nUnit: uV\n{line}\n"
     ecg = open_ecg((head + table(values=MILLIVOLTS * 1e3, form="{:.0f}")).encode())
+    np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
+
+
+@pytest.mark.parametrize("line", ["Lead: V5", "Channel 1: Lead V5", "Ableitung;V5", "ECG lead name = v5"])
+def test_the_header_names_the_lead_of_one_signal(line: str) -> None:
+    text = f"Sampling rate: {RATE} Hz\nunit: mV\n{line}\n" + "\n".join(f"{value:.3f}" for value in MILLIVOLTS[0])
+    np.testing.assert_allclose(open_ecg(text.encode()).signal[LEADS.index("V5")], MILLIVOLTS[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Leads off: V1",
+        "Missing leads: V1",
+        "Leads: I, II, V1",
+        "Lead system: I",
+        "Lead: V5 bipolar",
+        "Derived leads: III",
+    ],
+)
+def test_other_words_on_leads_do_not_name_one(line: str) -> None:
+    text = f"Sampling rate: {RATE} Hz\nunit: mV\n{line}\n" + "\n".join(f"{value:.3f}" for value in MILLIVOLTS[0])
+    with pytest.raises(EcgkitError, match="leads="):
+        open_ecg(text.encode())
+
+
+@pytest.mark.parametrize(
+    "lines", ["Rate: 72\nPR: 160", "fs: 500\nleads: 12", "Samples 5000\nRate 500", "Age: 63\nBed 12"]
+)
+def test_lines_before_a_table_are_no_header_of_wfdb(lines: str) -> None:
+    ecg = open_ecg(f"{lines}\n{table(first=TIMES)}".replace("fs: 500", "fs: 250").encode(), unit="mV")
     np.testing.assert_allclose(ecg.signal, MILLIVOLTS, atol=1e-6)
 
 
