@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -62,6 +62,7 @@ class OnnxPredictor(Predictor):
         super().__init__(folder.name, about["classes"], about["label_set"], decisions=decisions, card=read_card(folder))
         self._about = about
         self._session = _open(folder / ONNX)
+        _check_outputs(folder, about, {output.name: output.shape for output in self._session.get_outputs()})
 
     @property
     def sampling_rate(self) -> int:
@@ -109,6 +110,15 @@ class OnnxPredictor(Predictor):
         checks = {name: bool(skip.get(name)) for name in ("anyway", "allow_missing_leads")}
         microvolts = checked_microvolts(ecg, sampling_rate=self.sampling_rate, n_samples=self.n_samples, **checks)
         return (microvolts / 1000).astype(np.float32)
+
+
+def _check_outputs(folder: Path, about: Description, shapes: Mapping[str, Sequence[int | str]]) -> None:
+    """Check that ``model.json`` describes the outputs of a graph, whose shapes are given by name."""
+    described = (about["outputs"], len(about["classes"]))
+    found = (list(shapes), shapes.get("probability", [0])[-1])
+    if described != found:
+        texts = ["{} of {} classes".format(", ".join(names), number) for names, number in (described, found)]
+        raise EcgkitError(f"{folder / DESCRIPTION} describes {texts[0]}, {ONNX} gives {texts[1]}: {WAY_OUT}")
 
 
 def _open(path: Path) -> Any:

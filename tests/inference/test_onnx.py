@@ -174,10 +174,18 @@ def test_what_a_folder_lacks_is_one_line(graph: Path, tmp_path: Path, capsys: py
     (damaged / "model.onnx").write_bytes((graph / "model.onnx").read_bytes()[:-1])
     with pytest.raises(EcgkitError, match=r"model\.onnx"):
         ecgkit.load_model(damaged)
+    shutil.copyfile(graph / "model.onnx", damaged / "model.onnx")
+    assert ecgkit.load_model(damaged).classes == ecgkit.load_model(graph).classes
     about = json.loads((damaged / "model.json").read_text())
-    (damaged / "model.json").write_text(json.dumps(about | {"units": "uV"}))
-    with pytest.raises(EcgkitError, match=r"model\.json"):
-        ecgkit.load_model(damaged)
+    for change in (
+        {"units": "uV"},
+        {"classes": about["classes"][:-1]},
+        {"outputs": ["probability", "uncalibrated", "height"]},
+        {"outputs": []},
+    ):
+        (damaged / "model.json").write_text(json.dumps(about | change))
+        with pytest.raises(EcgkitError, match=r"model\.json"):
+            ecgkit.load_model(damaged)
 
 
 def test_what_a_graph_has_no_place_for_is_refused(root: Path, tmp_path: Path) -> None:
