@@ -34,7 +34,11 @@ def add_hints(parser: OneLineParser) -> None:
     parser.add_argument(
         "--leads", metavar="NAMES", help="such as I,II,V1: one per signal, if the files do not name them"
     )
-    parser.add_argument("--record", metavar="N", help="position from 0 or identifier, in a file of many records")
+    parser.add_argument(
+        "--record",
+        metavar="N",
+        help="position from 0 or identifier (a number in quotes is one), in a file of many records",
+    )
     parser.add_argument("--start", type=float, metavar="S", help="seconds from the beginning of each file")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds to read, of a file of more than an hour")
 

@@ -300,9 +300,9 @@ def _listed(values: Sequence[Any]) -> str:
 
 
 def _rate(value: Any) -> float:
-    """Return a sampling rate in Hz, also of a text."""
-    text = _text(value).strip()
-    return check_rate(float(text) if re.fullmatch(r"\d+(\.\d*)?", text) else value)
+    """Return a sampling rate in Hz, also of a text such as ``"500 Hz"``."""
+    number = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(?:Hz)?", _text(value).strip(), re.IGNORECASE)
+    return check_rate(float(number[1]) if number else value)
 
 
 def _lead_names(sources: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

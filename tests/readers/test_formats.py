@@ -295,7 +295,7 @@ ENCODED = np.array([name.encode() for name in LEADS])
             ),
             id="leads in a group",
         ),
-        pytest.param(npz(x=SIGNAL, fs=str(RATE), lead_names=",".join(LEADS), unit="mV"), id="texts"),
+        pytest.param(npz(x=SIGNAL, fs=f"{RATE:g} Hz", lead_names=",".join(LEADS), unit="mV"), id="texts"),
         pytest.param(
             npz(
                 x=SIGNAL * np.where(np.arange(12) < 6, 1, 1000)[:, None],

@@ -153,7 +153,7 @@ def field(name: str, value: Any, key: str) -> Any:
     hints = {
         "unit": "such as mV, uV or 4.88uV",
         "leads": "such as I,II,V1: one per signal",
-        "record": "position from 0",
+        "record": "position from 0, or identifier",
     }
     text = st.text_input(f"{label} ({hints[name]})", "" if value is None else str(value), key=key).strip()
     return record_key(text) if name == "record" else text

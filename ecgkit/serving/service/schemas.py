@@ -76,7 +76,9 @@ class FileChoices(Choices):
     sampling_rate: float | None = Field(None, description="In Hz, if the file does not say it.")
     unit: Word | None = Field(None, description="If the file does not say it.")
     leads: Word | None = Field(None, description="Such as I,II,V1: one per signal, if the file does not name them.")
-    record: Word | None = Field(None, description="Position from 0 or identifier, in a file of many records.")
+    record: Word | None = Field(
+        None, description='Position from 0 or identifier (a number in quotes, "7", is one), in a file of many records.'
+    )
     start: float | None = Field(None, description="Seconds from the beginning.")
     duration: float | None = Field(None, description="Seconds to read.")
 
