@@ -88,7 +88,8 @@ _STEP_KEY = re.compile(
 _OTHER_STEP_KEY = re.compile(r"time|tempor|zeit|fr[eé]q|screen|display|image|print|paper", re.IGNORECASE)
 _OTHER_KEY = re.compile(
     r"filter|notch|pass|mains|heart|puls|version|device|model|software|ger.t|original|urspr.ng|before|recorder|native"
-    r"|hardware|\b(?:raw|source|internal)\b|resp|spo2|ppg|pleth|\bacc",
+    r"|hardware|previous|initial|display|\b(?:raw|source|internal|old|max|min|from|vor|avant|antes|prima)\b"
+    r"|resp|spo2|ppg|pleth|\bacc",
     re.IGNORECASE,
 )
 _LEAD = re.compile(r"(?<![A-Za-z0-9])(I{1,3}|aV[RLF]|V[1-6])(?![A-Za-z0-9])")
@@ -235,7 +236,8 @@ def _header_names(header: list[str], separator: str, columns: list[Vector | list
         if all(millivolts(field) or _is_unit_of_time(field) or not field for field in bare) and any(bare):
             units = bare
             continue
-        is_fact = n_columns <= 2 and _KEY_VALUE.match(line) and not _names_leads(fields)
+        has_unit = re.match(r"[^\W\d]", fields[-1]) and millivolts(split_name(fields[-1])[1])
+        is_fact = n_columns <= 2 and _KEY_VALUE.match(line) and not _names_leads(fields) and not has_unit
         return (names if is_fact else fields), units
     return names, units
 

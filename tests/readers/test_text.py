@@ -415,6 +415,12 @@ def test_an_ecg_of_a_watch_is_lead_one_in_any_language(language: str):
         *("Samples per lead: 600", "Nombre d'échantillons: 600", "Numero di campioni: 600", "Abtastwerte;600"),
         *("采样点数: 600", "Samples generated: 600", "Rate,80", "Frequency: 80", "Frequency: 50 Hz", "Freq,60 Hz"),
         *("Original sampling rate: 500 Hz", "Sampling rate before resampling: 500 Hz", "Recorder sampling rate: 500"),
+        *(
+            "Previous sampling rate: 500",
+            "Resampled from: 500 Hz",
+            "Max sampling rate: 500",
+            "SpO2 sampling rate: 75 Hz",
+        ),
     ],
 )
 def test_other_numbers_are_no_sampling_rate(line: str):
@@ -519,6 +525,12 @@ def test_other_numbers_are_not_a_gain(line: str) -> None:
 def test_the_header_names_the_lead_of_one_signal(line: str) -> None:
     text = f"Sampling rate: {RATE} Hz\nunit: mV\n{line}\n" + "\n".join(f"{value:.3f}" for value in MILLIVOLTS[0])
     np.testing.assert_allclose(open_ecg(text.encode()).signal[LEADS.index("V5")], MILLIVOLTS[0], atol=1e-6)
+
+
+def test_a_single_column_next_to_the_times_keeps_its_unit() -> None:
+    text = table(names=["ecg (mV)"], values=MILLIVOLTS[:1], first=TIMES)
+    ecg = open_ecg(f"Lead: V5\n{text}".encode())
+    np.testing.assert_allclose(ecg.signal[LEADS.index("V5")], MILLIVOLTS[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(
