@@ -72,6 +72,8 @@ def predictions_sha256(members: Sequence[Session]) -> dict[str, str]:
 
 def find_members(config: ComparisonConfig, root: Path) -> tuple[list[Session], list[str]]:
     """Find the sessions that take part; if all are compared, also one sentence per session that does not."""
+    from ecgkit.evaluation.leaderboard import comparable
+
     left_out: list[str] = []
     wanted = {key: getattr(config, key) for key in ("dataset", "label_set") if getattr(config, key) is not None}
     if names := split_names(config.sessions):
@@ -79,6 +81,9 @@ def find_members(config: ComparisonConfig, root: Path) -> tuple[list[Session], l
             key, value = next(iter(wanted.items()))
             raise EcgkitError(f"{key} is {value} and sessions are named: pass one of them")
         members = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
+        _, others = comparable(members)
+        if others:
+            raise EcgkitError(f"{', '.join(names)} cannot all be compared: {others[0]}")
     else:
         members, left_out = _all_alike(wanted, root)
     if len({session.name for session in members}) < 2:

@@ -52,6 +52,7 @@ def test_sessions_can_be_named(root: Path) -> None:
         ({"sessions": "session_4,session_1"}, "session_4 is not finished"),
         ({"sessions": "session_9,session_1"}, "no session 'session_9'"),
         ({"sessions": "session_1"}, "session_1 alone cannot be compared"),
+        ({"sessions": "session_1,session_3"}, "session_1 is left out"),
         ({"dataset": "demo"}, "session_3 alone cannot be compared"),
         ({"dataset": "mimic"}, "no finished training of mimic"),
         ({"sessions": "session_1,session_5", "dataset": "demo"}, "dataset is demo and sessions are named"),
@@ -62,6 +63,15 @@ def test_sessions_can_be_named(root: Path) -> None:
 def test_what_cannot_be_compared_is_refused(parameters: dict[str, object], message: str, root: Path) -> None:
     with pytest.raises(EcgkitError, match=message):
         ComparisonConfig.resolve(root, **parameters)
+
+
+def test_a_named_session_without_fold_10_is_refused_before_anything_is_computed(root: Path) -> None:
+    without_test = make_session(root, replace(CONFIG, seed=6))
+    results = without_test.read_json("metrics.json")
+    without_test.write_json("metrics.json", {name: part for name, part in results.items() if name != "fold_10"})
+    without_test.mark_done()
+    with pytest.raises(EcgkitError, match=f"ecgkit evaluate {without_test.name}"):
+        ComparisonConfig.resolve(root, sessions=f"session_1,{without_test.name}")
 
 
 def test_who_takes_no_part_is_said(root: Path) -> None:
