@@ -71,13 +71,14 @@ def from_columns(
     labels = [word or str(row + 1) for row, word in enumerate(words)]
     for row in counts:
         _rising_steps(columns[row], labels[row])
-    others = [row for row in range(len(columns) * any(words)) if row not in (*times, *counts)]
-    others = [row for row in others if standard_name(words[row]) not in LEADS]
+    clocks = [*times, *counts]
+    others = [row for row, word in enumerate(words) if row not in clocks and standard_name(word) not in LEADS]
+    others = others if any(words) else []
     for row in others:
         check_one_record(labels[row], columns[row], unit=found[row])
-    kept = list(range(len(columns)))
-    values = list(columns)
-    for clock in [*times, *counts][:1]:
+    kept, values = list(range(len(columns))), list(columns)
+    if clocks:
+        clock = clocks[0]
         kept.remove(clock)
         measured, places = _rate_and_places(columns[clock], words[clock], found[clock], rate, is_count=clock in counts)
         rate = one_rate(rate, measured, hints.sampling_rate)
