@@ -76,7 +76,6 @@ def test_a_defect_is_not_called_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch
         (["run", "--epochs", "0"], "epochs is 0"),
         (["run", "--seed", "-1"], "seed is -1"),
         (["run", "--seed", "99999999999999999999"], "seed is 99999999999999999999"),
-        (["download", "ptbxl", "--rate", "foo"], "'foo'"),
         (["run", "--jobs", "0"], "jobs is 0"),
         (["run", "--raw", "/data/ptb-xl"], "/data/ptb-xl: name the source"),
         (["preprocess", "ptbxl", "--source-options", "n_records=10"], "n_records"),
@@ -281,6 +280,12 @@ def test_a_full_disk_is_one_line(
     message = one_line(capsys)
     assert str(tmp_path / "answers.csv") in message  # whose disk it is
     assert "--to" in message
+
+
+def test_a_rate_that_is_no_number_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["download", "ptbxl", "--rate", "foo"])
+    assert "'foo'" in one_line(capsys)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
