@@ -138,6 +138,7 @@ def test_the_leaderboard_is_left_behind_as_a_table_and_as_json(root: Path) -> No
     assert [first.name, second.name] == board.sessions.index[:2].tolist()
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_is_skipped_the_second_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"ensembles": "mean_logit,stacking", "resamples": 50}
     step = run_step("compare", root, **settings)
