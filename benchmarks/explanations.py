@@ -41,6 +41,7 @@ from ecgkit.signals.ecg import ECG
 from ecgkit.signals.segments import SEGMENTS
 from ecgkit.sources.demo import Demo
 from ecgkit.sources.demo.source import make_ecg
+from ecgkit.stats.labels import format_interval
 from ecgkit.stats.resampling import RESAMPLES, interval, patient_weights
 
 SLOW = {"integrated_gradients": 2, "gradient_shap": 4}
@@ -261,7 +262,8 @@ def growth_lines(table: pd.DataFrame) -> Iterator[str]:
     yield "|---|---|---|---|"
     for _, row in summarise_growth(table).iterrows():
         cells = [
-            f"{row[key]:.2f} ({row[f'{key}_low']:.2f} to {row[f'{key}_high']:.2f})" for key in ("spearman", "rise")
+            format_interval({"value": row[key], "low": row[f"{key}_low"], "high": row[f"{key}_high"]}, digits=2)
+            for key in ("spearman", "rise")
         ]
         yield f"| {row['label']} ({row['class']}) | {cells[0]} | {cells[1]} | {'yes' if row['follows'] else 'no'} |"
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ecgkit import sessions, stats
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.files import read_thresholds, stored_predictions
+from ecgkit.evaluation.files import SAME, read_thresholds, stored_predictions
 from ecgkit.sessions import Session
 from ecgkit.stats import Floats, FoldScores
 from ecgkit.stats.calibration import FEW
@@ -28,9 +28,6 @@ Thresholds = Mapping[str, Any]
 
 ENSEMBLE = "ensemble"
 """The model of an ensemble in ``config.json``."""
-
-SAME = ("dataset_fingerprint", "label_set", "min_records")
-"""The parameters that compared sessions must have in common."""
 
 
 @dataclass(frozen=True)

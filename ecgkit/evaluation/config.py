@@ -74,38 +74,33 @@ def find_members(config: ComparisonConfig, root: Path) -> tuple[list[Session], l
     """Find the sessions that take part; if all are compared, also one sentence per session that does not."""
     from ecgkit.evaluation.leaderboard import comparable
 
-    left_out: list[str] = []
     wanted = {key: getattr(config, key) for key in ("dataset", "label_set") if getattr(config, key) is not None}
-    if names := split_names(config.sessions):
-        if wanted:
-            key, value = next(iter(wanted.items()))
-            raise EcgkitError(f"{key} is {value} and sessions are named: pass one of them")
-        members = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
-        _, others = comparable(members)
-        if others:
-            raise EcgkitError(f"{', '.join(names)} cannot all be compared: {others[0]}")
-    else:
-        members, left_out = _all_alike(wanted, root)
+    if (names := split_names(config.sessions)) and wanted:
+        key, value = next(iter(wanted.items()))
+        raise EcgkitError(f"{key} is {value} and sessions are named: pass one of them")
+    named = [sessions.open_finished(name, paths.TRAINING, root) for name in names]
+    chosen, left_out = (named, []) if names else _all_alike(wanted, root)
+    entries, others = comparable(chosen)
+    if names and others:
+        raise EcgkitError(f"{', '.join(names)} cannot all be compared: {others[0]}")
+    if not entries:
+        what = " ".join(wanted.values()) or "any dataset"
+        raise EcgkitError(f'no finished training of {what} in {root / paths.TRAINING}: make one by "ecgkit train"')
+    members = [entry.session for entry in entries]
     if len({session.name for session in members}) < 2:
         raise EcgkitError(f"{members[0].name} alone cannot be compared: train another model or seed, or name two")
-    return members, left_out
+    return members, [*left_out, *others]
 
 
 def _all_alike(wanted: Mapping[str, str], root: Path) -> tuple[list[Session], list[str]]:
-    """Find the finished trainings of one dataset and label set, and the reasons why the others take no part."""
-    from ecgkit.evaluation.leaderboard import comparable
-
+    """Find the trainings of one dataset and label set, and the reasons why the others take no part."""
     chosen, left_out = [], []
     for session in sessions.list_sessions(paths.TRAINING, root):
         if reason := _no_part(session, wanted):
             left_out.append(f"{session.name} is left out: {reason}")
         else:
             chosen.append(session)
-    entries, others = comparable(chosen)
-    if not entries:
-        what = " ".join(wanted.values()) or "any dataset"
-        raise EcgkitError(f'no finished training of {what} in {root / paths.TRAINING}: make one by "ecgkit train"')
-    return [entry.session for entry in entries], [*left_out, *others]
+    return chosen, left_out
 
 
 def _no_part(session: Session, wanted: Mapping[str, str]) -> str:

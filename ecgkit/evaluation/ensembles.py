@@ -22,7 +22,6 @@ from ecgkit import paths, sessions, stats
 from ecgkit.errors import EcgkitError, check_choice
 from ecgkit.evaluation.comparison import (
     ENSEMBLE,
-    SAME,
     align,
     check_same,
     class_names,
@@ -30,7 +29,7 @@ from ecgkit.evaluation.comparison import (
     session_predictions,
 )
 from ecgkit.evaluation.config import predictions_sha256
-from ecgkit.evaluation.files import UNLABELLED, stored_predictions
+from ecgkit.evaluation.files import SAME, UNLABELLED, stored_predictions
 from ecgkit.evaluation.leaderboard import cost
 from ecgkit.evaluation.report import evaluate_session
 from ecgkit.io import file_sha256, locked

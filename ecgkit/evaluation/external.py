@@ -286,10 +286,10 @@ def _classes(path: Path, table: pd.DataFrame) -> list[str]:
         raise EcgkitError(f"{path} has only one of true_{alone[0]} and prob_{alone[0]}: give both for each class")
     if taken := sorted(set(names["true"]) & {*MEANS, ""}):
         raise EcgkitError(f"{path} has a class {taken[0]!r}, which names a mean over classes: give it another name")
-    calibrated = [name for name in names["true"] if f"calibrated_{name}" in columns]
-    if calibrated and (lacking := [name for name in names["true"] if name not in calibrated]):
-        alone = [f"calibrated_{names[0]}" for names in (calibrated, lacking)]
-        raise EcgkitError(f"{path} has {alone[0]} but no {alone[1]}: give them for each class, or for none")
+    calibrated = [f"calibrated_{name}" for name in names["true"]]
+    lacking = [column for column in calibrated if column not in columns]
+    if lacking and (given := [column for column in calibrated if column in columns]):
+        raise EcgkitError(f"{path} has {given[0]} but no {lacking[0]}: give them for each class, or for none")
     return names["true"]
 
 

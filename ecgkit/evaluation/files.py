@@ -17,7 +17,10 @@ SUFFIXES = (".parquet", ".csv", ".csv.gz", ".csv.bz2", ".csv.xz")
 UNLABELLED = "unlabelled.parquet"
 """The predictions of records without a label of the set, laid out as ``predictions.parquet``."""
 
-COMPARABLE = ("dataset_fingerprint", "label_set", "min_records", "target")
+SAME = ("dataset_fingerprint", "label_set", "min_records")
+"""The parameters that trainings must have in common for their predictions to be comparable."""
+
+COMPARABLE = (*SAME, "target")
 """The parameters that trainings have in common whose metrics can be compared."""
 
 EVALUATE_AGAIN = "evaluate the session again"

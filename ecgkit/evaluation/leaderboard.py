@@ -17,8 +17,8 @@ import pandas as pd
 
 from ecgkit import paths, stats
 from ecgkit.errors import EcgkitError, check_choice
-from ecgkit.evaluation.comparison import ENSEMBLE, SAME, align, check_same, class_names, session_predictions
-from ecgkit.evaluation.files import EnsembleCost, all_records, read_history, read_metrics
+from ecgkit.evaluation.comparison import ENSEMBLE, align, check_same, class_names, session_predictions
+from ecgkit.evaluation.files import SAME, EnsembleCost, all_records, read_history, read_metrics
 from ecgkit.io import json_or_none
 from ecgkit.sessions import Session, describe_value, session_number
 from ecgkit.stats import Floats

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import binascii
 import math
+import operator
 import re
 import struct
 import tempfile
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -303,12 +306,9 @@ def _in_time(leads: list[tuple[Vector, str]], notes: list[Mapping[str, str]]) ->
 
 def _rates(record: Any, name: str) -> list[float]:
     """Return the sampling rate of each lead in Hz, exactly; see `EXACT_RATES`."""
-    exact: Any = record.raw_metadata
-    try:
-        for key in EXACT_RATES.get(name, ("",)):
-            exact = exact[key]
-    except (KeyError, IndexError, TypeError):
-        exact = None
+    exact: Any = None
+    with suppress(KeyError, IndexError, TypeError):
+        exact = reduce(operator.getitem, EXACT_RATES[name], record.raw_metadata)
     of_leads = exact if isinstance(exact, list) else [exact] * len(record.leads)
     found = [lead.annotations.get("group_rate", rate) for lead, rate in zip(record.leads, of_leads, strict=True)]
     return [

@@ -21,6 +21,7 @@ from ecgkit.sources.base import CORE_COLUMNS, Column, listed, record_table
 from ecgkit.sources.csv_table import CsvTable
 from ecgkit.sources.fitted import FittedSource, states_sha256
 from ecgkit.stats.folds import ALL_FOLDS, assign_folds, patients_in_two_parts
+from ecgkit.stats.labels import MEANS
 
 TABLE = "labels.csv"
 LABEL_SET = "labels"
@@ -30,7 +31,7 @@ TALLEST_IN_METRES = 3.0
 ALMOST_ALL = 0.95
 """A column of which this share is true or false is a class with a mistake, and refused."""
 NAME_CLASSES = "preprocess it with --labels A,B, which names the classes"
-OWN_NAMES = ("macro", "micro", "samples", "flat_leads", "nan_samples")
+OWN_NAMES = (*MEANS, "flat_leads", "nan_samples")
 """Names of columns and of means over the classes that a dataset and its metrics have anyway."""
 
 

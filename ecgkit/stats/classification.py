@@ -157,8 +157,8 @@ def specificity_threshold(y_true: ArrayLike, prob: ArrayLike, *, at_least: float
     -------
     float
         The midpoint of its gap; NaN if there are not both outcomes. Among several thresholds with that sensitivity, the
-        one with the highest specificity. If no threshold with so few false positives has a true
-        positive, the threshold is above all probabilities, and above 1 by the least float32 if one of them is 1.
+        one with the highest specificity. If no threshold with so few false positives has a true positive, the threshold
+        is above all probabilities, and above 1 by the least float32 if one of them is 1.
     """
     _check_share(at_least)
 

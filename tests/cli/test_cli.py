@@ -20,8 +20,7 @@ from ecgkit import paths, sessions
 from ecgkit.cli import main
 from ecgkit.cli.command import GROUPS, make_parser
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import SAME
-from ecgkit.evaluation.files import COMPARABLE
+from ecgkit.evaluation.files import COMPARABLE, SAME
 from ecgkit.workflow import STEPS
 from ecgkit.workflow import chain as pipeline
 from ecgkit.workflow.parameters import parameters_of

@@ -15,7 +15,8 @@ from made_sessions import CLASSES, CONFIG, make_predictions, make_session
 from ecgkit import evaluation, paths, sessions, stats
 from ecgkit.datasets import Dataset
 from ecgkit.errors import EcgkitError
-from ecgkit.evaluation.comparison import SAME, compare_sessions
+from ecgkit.evaluation.comparison import compare_sessions
+from ecgkit.evaluation.files import SAME
 from ecgkit.evaluation.leaderboard import PUBLISHED, cost, format_table, leaderboard, published, standing
 from ecgkit.sessions import Session
 from ecgkit.stats.multiple_testing import holm
